@@ -1,0 +1,147 @@
+#include "base/file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "base/error.h"
+
+namespace quire {
+namespace {
+
+[[noreturn]] void throw_errno(const std::string& what, int error) {
+  const bool full = error == ENOSPC || error == EDQUOT || error == ENOMEM;
+  throw Error(full ? Fault::no_space : Fault::bad_data, what, {std::strerror(error)});
+}
+
+}  // namespace
+
+MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) throw_errno("cannot open " + path.string(), errno);
+  struct stat status {};
+  if (::fstat(descriptor, &status) != 0 || !S_ISREG(status.st_mode)) {
+    ::close(descriptor);
+    throw Error(Fault::bad_data, "cannot read " + path.string(), {"it is not a regular file"});
+  }
+  size_ = static_cast<std::size_t>(status.st_size);
+  if (size_ > 0) {
+    void* mapped = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, descriptor, 0);
+    if (mapped == MAP_FAILED) {
+      const int error = errno;
+      ::close(descriptor);
+      throw_errno("cannot map " + path.string(), error);
+    }
+    data_ = static_cast<const std::byte*>(mapped);
+  }
+  ::close(descriptor);
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : path_(std::move(other.path_)),
+      data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)) {}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(path_, other.path_);
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+
+MappedFile::~MappedFile() {
+  if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+std::string read_file(const std::filesystem::path& path) {
+  const MappedFile file(path);
+  return std::string(file.text());
+}
+
+AtomicFile::AtomicFile(std::filesystem::path path) : path_(std::move(path)) {
+  temporary_ = path_;
+  temporary_ += ".tmp-" + std::to_string(::getpid());
+  descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  if (descriptor_ < 0) fail("create");
+}
+
+AtomicFile::~AtomicFile() {
+  if (descriptor_ >= 0) {
+    ::close(descriptor_);
+    ::unlink(temporary_.c_str());
+  }
+}
+
+void AtomicFile::fail(const char* action) {
+  const int error = errno;
+  throw_errno(std::string("cannot ") + action + " " + path_.string(), error);
+}
+
+void AtomicFile::flush() {
+  const char* data = pending_.data();
+  std::size_t left = pending_.size();
+  while (left > 0) {
+    const ssize_t written = ::write(descriptor_, data, left);
+    if (written < 0) {
+      if (errno == EINTR) continue;
+      fail("write");
+    }
+    data += written;
+    left -= static_cast<std::size_t>(written);
+  }
+  pending_.clear();
+}
+
+void AtomicFile::write(std::span<const std::byte> bytes) {
+  write(std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
+}
+
+void AtomicFile::write(std::string_view text) {
+  constexpr std::size_t kGather = 1 << 20;
+  while (!text.empty()) {
+    const std::size_t part = std::min(text.size(), kGather - pending_.size());
+    pending_.append(text.substr(0, part));
+    text.remove_prefix(part);
+    if (pending_.size() == kGather) flush();
+  }
+}
+
+void AtomicFile::commit() {
+  flush();
+  if (::fsync(descriptor_) != 0) fail("flush");
+  if (::close(std::exchange(descriptor_, -1)) != 0) {
+    ::unlink(temporary_.c_str());
+    fail("close");
+  }
+  if (::rename(temporary_.c_str(), path_.c_str()) != 0) {
+    const int error = errno;
+    ::unlink(temporary_.c_str());
+    errno = error;
+    fail("replace");
+  }
+  sync_folder(path_.parent_path());
+}
+
+void write_file(const std::filesystem::path& path, std::string_view text) {
+  AtomicFile file(path);
+  file.write(text);
+  file.commit();
+}
+
+void sync_folder(const std::filesystem::path& folder) {
+  const std::filesystem::path target = folder.empty() ? "." : folder;
+  const int descriptor = ::open(target.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (descriptor < 0) throw_errno("cannot open folder " + target.string(), errno);
+  const int result = ::fsync(descriptor);
+  const int error = errno;
+  ::close(descriptor);
+  // Some file systems cannot flush a folder and say EINVAL: the rename is as safe as they can make it.
+  if (result != 0 && error != EINVAL) throw_errno("cannot flush folder " + target.string(), error);
+}
+
+}  // namespace quire

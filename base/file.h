@@ -1,0 +1,66 @@
+// Files: mapping them, reading them, and replacing them so that nothing is ever lost.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace quire {
+
+/// A whole file mapped for reading. Move-only; the mapping ends with the object.
+/// Throws Error(bad_data) naming the file when it cannot be opened.
+class MappedFile {
+ public:
+  explicit MappedFile(const std::filesystem::path& path);
+  MappedFile(MappedFile&& other) noexcept;
+  MappedFile& operator=(MappedFile&& other) noexcept;
+  ~MappedFile();
+
+  std::span<const std::byte> bytes() const { return {data_, size_}; }
+  std::string_view text() const { return {reinterpret_cast<const char*>(data_), size_}; }
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+  const std::byte* data_ = nullptr;
+  std::size_t size_ = 0;
+};
+
+/// The whole file as a string. Throws Error(bad_data) naming the file.
+std::string read_file(const std::filesystem::path& path);
+
+/// Writes a file so that at every moment the old or the new content is there, whole: writes
+/// PATH.tmp-PID, flushes it to disk, renames it over PATH, and flushes the folder. Call commit() at
+/// the end; without it (an exception, say) the temporary file is removed and PATH stays as it was.
+/// Every failure throws Error: no_space when the disk is full, bad_data otherwise.
+class AtomicFile {
+ public:
+  explicit AtomicFile(std::filesystem::path path);
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+  ~AtomicFile();
+
+  void write(std::span<const std::byte> bytes);
+  void write(std::string_view text);
+  void commit();
+
+ private:
+  void fail(const char* action);
+  void flush();
+
+  std::filesystem::path path_;
+  std::filesystem::path temporary_;
+  int descriptor_ = -1;
+  std::string pending_;  // small writes are gathered here
+};
+
+/// AtomicFile with one write.
+void write_file(const std::filesystem::path& path, std::string_view text);
+
+/// Flushes a folder's entries (the names of new and renamed files) to disk.
+void sync_folder(const std::filesystem::path& folder);
+
+}  // namespace quire

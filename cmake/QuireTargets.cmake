@@ -1,0 +1,60 @@
+# The layers as targets.
+#
+# Every folder is a static library `quire_<name>` whose public include path holds that folder alone:
+# a folder of links, ${build}/include/<name>/<folder>. A file of another folder can be included only
+# if its target is linked, so a wrong include fails the build.
+
+add_library(quire_warnings INTERFACE)
+target_compile_options(quire_warnings INTERFACE -Wall -Wextra -Wshadow -Wno-missing-field-initializers)
+if(QUIRE_WERROR)
+  target_compile_options(quire_warnings INTERFACE -Werror)
+endif()
+if(QUIRE_SANITIZE)
+  add_compile_options(-fsanitize=${QUIRE_SANITIZE} -fno-omit-frame-pointer -g1)
+  add_link_options(-fsanitize=${QUIRE_SANITIZE})
+endif()
+
+# quire_library(NAME ROOT folder [FLAT] [ONLY files…] [EXCLUDE files…] [LINKS names…] [PRIVATE targets…])
+#   FLAT     the folder's own files, not those of its subfolders
+#   LINKS    folders whose headers may be included, and which users of this target see too
+#   PRIVATE  libraries that only this folder's sources use
+function(quire_library NAME)
+  cmake_parse_arguments(A "FLAT" "ROOT" "ONLY;EXCLUDE;LINKS;PRIVATE" ${ARGN})
+  set(glob_mode GLOB_RECURSE)
+  if(A_FLAT)
+    set(glob_mode GLOB)
+  endif()
+  file(${glob_mode} sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${A_ROOT}/*.cpp)
+  if(A_ONLY)
+    list(TRANSFORM A_ONLY PREPEND ${CMAKE_SOURCE_DIR}/${A_ROOT}/ OUTPUT_VARIABLE sources)
+  endif()
+  foreach(file ${A_EXCLUDE})
+    list(REMOVE_ITEM sources ${CMAKE_SOURCE_DIR}/${A_ROOT}/${file})
+  endforeach()
+
+  set(links ${CMAKE_BINARY_DIR}/include/${NAME})
+  get_filename_component(parent ${A_ROOT} DIRECTORY)
+  if(A_FLAT)
+    file(GLOB headers CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${A_ROOT}/*.h)
+    file(MAKE_DIRECTORY ${links}/${A_ROOT})
+    foreach(header ${headers})
+      get_filename_component(file ${header} NAME)
+      file(CREATE_LINK ${header} ${links}/${A_ROOT}/${file} SYMBOLIC)
+    endforeach()
+  else()
+    file(MAKE_DIRECTORY ${links}/${parent})
+    file(CREATE_LINK ${CMAKE_SOURCE_DIR}/${A_ROOT} ${links}/${A_ROOT} SYMBOLIC)
+  endif()
+
+  set(target quire_${NAME})
+  list(TRANSFORM A_LINKS PREPEND quire_)
+  if(sources)
+    add_library(${target} STATIC ${sources})
+    target_include_directories(${target} PUBLIC $<BUILD_INTERFACE:${links}>)
+    target_link_libraries(${target} PUBLIC ${A_LINKS} PRIVATE ${A_PRIVATE} $<BUILD_INTERFACE:quire_warnings>)
+  else()
+    add_library(${target} INTERFACE)
+    target_include_directories(${target} INTERFACE $<BUILD_INTERFACE:${links}>)
+    target_link_libraries(${target} INTERFACE ${A_LINKS})
+  endif()
+endfunction()

@@ -1,0 +1,57 @@
+// Reading and writing .safetensors files, one or several with an index.
+//
+// The file: 8 bytes little-endian N; N bytes of JSON: name -> {"dtype", "shape", "data_offsets":
+// [begin, end)} and "__metadata__" -> strings; then the data, offsets counted from its start.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/file.h"
+#include "kernels/tensor.h"
+
+namespace quire {
+
+/// A tensor in a mapped file. Types that View has no DType for (BOOL, U8, I64, …) are listed too:
+/// `dtype_name` is the file's word, and view() throws for them.
+struct FileTensor {
+  std::string name;
+  std::string dtype_name;              ///< "F32", "F16", "BF16", "I32", "U8", "BOOL", …
+  std::vector<std::int64_t> shape;     ///< any rank
+  std::span<const std::byte> bytes;    ///< inside the mapping
+  ConstView view() const;              ///< rank up to 4; throws Error(bad_data) for other types
+};
+
+/// A mapped .safetensors file. Everything in the header is checked before anything is used: header
+/// length, JSON, types, shapes against byte counts, offsets inside the file, no overlaps, no holes.
+/// Throws Error(bad_data) with file, tensor and numbers.
+class Safetensors {
+ public:
+  explicit Safetensors(const std::filesystem::path& path);
+
+  const std::vector<FileTensor>& tensors() const { return tensors_; }  ///< in file order
+  const FileTensor* find(const std::string& name) const;               ///< nullptr: not there
+  const std::map<std::string, std::string>& metadata() const { return metadata_; }
+  const std::filesystem::path& path() const { return file_.path(); }
+
+ private:
+  MappedFile file_;
+  std::vector<FileTensor> tensors_;
+  std::map<std::string, std::string> metadata_;
+};
+
+struct TensorToWrite {
+  std::string name;
+  ConstView view;  ///< host memory
+};
+
+/// Writes atomically (base/file.h). Tensors are stored in the given order, data aligned to 8 bytes.
+void write_safetensors(const std::filesystem::path& path, std::span<const TensorToWrite> tensors,
+                       const std::map<std::string, std::string>& metadata = {{"format", "pt"}});
+
+}  // namespace quire

@@ -1,0 +1,76 @@
+// The parameters of a GPT-2, by name and by role. The same layout holds gradients and moments.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/model/config.h"
+#include "kernels/ops.h"
+
+namespace quire {
+
+/// The parameters of one block.
+struct LayerParameters {
+  View ln_1_weight, ln_1_bias;      // [C], [C]
+  View c_attn_weight, c_attn_bias;  // [C, 3C], [3C]
+  View attn_proj_weight, attn_proj_bias;  // [C, C], [C]
+  View ln_2_weight, ln_2_bias;      // [C], [C]
+  View c_fc_weight, c_fc_bias;      // [C, I], [I] with I = config.inner()
+  View mlp_proj_weight, mlp_proj_bias;  // [I, C], [C]
+};
+
+/// A parameter under its Hugging Face name, "transformer.h.0.attn.c_attn.weight".
+struct NamedParameter {
+  std::string name;
+  Shape shape;
+  bool decays;     ///< matrices and embeddings decay, biases and layernorms do not
+  bool is_matrix;  ///< a Conv1D weight, a table or the head: what 16-bit storage applies to
+};
+
+/// Every parameter of the model in the order of transformers' named_parameters(); `lm_head.weight`
+/// comes last and only when the head is not tied.
+std::vector<NamedParameter> parameter_list(const Gpt2Config& config);
+
+/// One tensor for each entry of parameter_list(), in one allocation or over borrowed memory.
+/// Move-only.
+class Parameters {
+ public:
+  /// Allocates all tensors as f32, uninitialised.
+  Parameters(Device& device, const Gpt2Config& config);
+  /// Takes views that someone else owns; `owner` keeps that memory (a mapped file, say) alive.
+  /// `views` are in the order of parameter_list().
+  Parameters(const Gpt2Config& config, std::vector<View> views, std::shared_ptr<void> owner);
+
+  Parameters(Parameters&&) noexcept = default;
+  Parameters& operator=(Parameters&&) noexcept = default;
+
+  View wte() const { return tensors_[0]; }   // [V, C]
+  View wpe() const { return tensors_[1]; }   // [P, C]
+  const LayerParameters& layer(int index) const { return layers_[static_cast<std::size_t>(index)]; }
+  View ln_f_weight() const { return ln_f_weight_; }
+  View ln_f_bias() const { return ln_f_bias_; }
+  View head() const { return head_; }        // [V, C]; wte() itself when tied
+
+  const std::vector<NamedParameter>& names() const { return names_; }
+  const std::vector<View>& tensors() const { return tensors_; }  // as names()
+  /// The tensor of that name; throws Error(internal) when there is none.
+  View find(const std::string& name) const;
+
+ private:
+  void wire(const Gpt2Config& config);
+
+  std::vector<NamedParameter> names_;
+  std::vector<View> tensors_;
+  std::vector<LayerParameters> layers_;
+  View ln_f_weight_, ln_f_bias_, head_;
+  Buffer buffer_;
+  std::shared_ptr<void> owner_;
+};
+
+/// Fresh parameters as transformers draws them: N(0, initializer_range) for tables and Conv1D
+/// weights, both c_proj with range/sqrt(2·n_layer), biases 0, layernorms 1 and 0. f32.
+Parameters initialize_parameters(Device& device, const Gpt2Config& config, std::uint64_t seed);
+
+}  // namespace quire

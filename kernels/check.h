@@ -1,0 +1,33 @@
+// The preconditions of every op, checked the same way by every backend as its first statement.
+//
+// Each overload throws Error(internal) with the op, the dimension, and both values:
+// "matmul: K is 63, weight expects 64".
+#pragma once
+
+#include "kernels/ops.h"
+
+namespace quire {
+
+void check(const EmbeddingForward&);
+void check(const EmbeddingBackward&);
+void check(const LayernormForward&);
+void check(const ResidualLayernormForward&);
+void check(const LayernormBackward&);
+void check(const MatmulForward&);
+void check(const MatmulBackwardInput&);
+void check(const MatmulBackwardWeight&);
+void check(const ActivationForward&);
+void check(const ActivationBackward&);
+void check(const AttentionForward&);
+void check(const AttentionBackward&);
+void check(const AttentionCached&);
+void check(const Dropout&);
+void check(const CrossEntropyForward&);
+void check(const CrossEntropyBackward&);
+void check(const AdamwStep&);
+void check(const RepetitionPenalty&);
+void check(const WarpLogits&);
+void check(const DrawTokens&);
+void check(const ArgmaxTokens&);
+
+}  // namespace quire

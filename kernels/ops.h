@@ -1,0 +1,377 @@
+// Every operation of the model, once: its formula, shapes and what it overwrites or adds to.
+//
+// A backend is a class that derives from Device. As every op is pure virtual, a backend that lacks
+// one does not compile. Each op takes one struct with named fields:
+//
+//   device.layernorm_forward({.out = a.ln_1, .mean = a.mean, .rstd = a.rstd, .x = x, …});
+//
+// Rules for all ops:
+//  - A View is overwritten, an Accumulate is added to, a ConstView is read. Outputs never alias
+//    inputs, except where the field says so.
+//  - Sums run in float at least, whatever the storage type; the reference sums in double.
+//  - The result of a row depends on that row alone, bit for bit: not on how many rows there are, nor
+//    on the number of threads. (A batch row equals the same prompt alone, and the same seed gives
+//    the same bytes with any number of threads.)
+//  - Views that do not fit together throw Error(internal), naming the op and the dimension
+//    ("matmul: K is 63, weight expects 64"): see check.h.
+//  - Work may be queued: results are on the host after copy_to_host() or synchronize().
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "kernels/random.h"
+#include "kernels/tensor.h"
+
+namespace quire {
+
+// ---------------------------------------------------------------- embedding
+
+/// out[b,t,:] = wte[ids[b,t],:] + wpe[positions[b,t],:]
+struct EmbeddingForward {
+  View out;             // [B, T, C]
+  ConstView ids;        // [B, T] i32, each in [0, V)
+  ConstView positions;  // [B, T] i32, each in [0, P)
+  ConstView wte;        // [V, C] any float type
+  ConstView wpe;        // [P, C] any float type
+};
+
+/// d_wte[ids[b,t],:] += d_out[b,t,:];  d_wpe[positions[b,t],:] += d_out[b,t,:].
+/// Rows that meet are added in the order of (b, t).
+struct EmbeddingBackward {
+  Accumulate d_wte;  // [V, C]
+  Accumulate d_wpe;  // [P, C]
+  ConstView d_out;   // [B, T, C]
+  ConstView ids;     // [B, T] i32
+  ConstView positions;
+};
+
+// ---------------------------------------------------------------- layernorm
+
+/// mean = sum(x)/C;  rstd = 1/sqrt(sum((x - mean)^2)/C + eps);  out = (x - mean)·rstd·weight + bias.
+/// Ba, Kiros and Hinton, "Layer Normalization" (2016). N rows are all leading dimensions together.
+struct LayernormForward {
+  View out;          // [N, C]
+  View mean;         // [N] f32, or empty where no backward follows
+  View rstd;         // [N] f32, or empty
+  ConstView x;       // [N, C]
+  ConstView weight;  // [C]
+  ConstView bias;    // [C]
+  float eps = 1e-5f;
+};
+
+/// sum = x + branch, then the layernorm of sum: the residual addition fused in.
+struct ResidualLayernormForward {
+  View sum;          // [N, C]; may be the same as x
+  View out;          // [N, C]
+  View mean;         // [N] f32, or empty
+  View rstd;         // [N] f32, or empty
+  ConstView x;       // [N, C]
+  ConstView branch;  // [N, C]
+  ConstView weight;  // [C]
+  ConstView bias;    // [C]
+  float eps = 1e-5f;
+};
+
+/// With n = (x - mean)·rstd and g = d_out·weight:
+///   d_x += rstd·(g - mean_C(g) - n·mean_C(g·n));  d_weight += sum_N(d_out·n);  d_bias += sum_N(d_out)
+struct LayernormBackward {
+  Accumulate d_x;       // [N, C]
+  Accumulate d_weight;  // [C]; empty together with d_bias where the parameters are frozen
+  Accumulate d_bias;    // [C]
+  ConstView d_out;      // [N, C]
+  ConstView x;          // [N, C], what the forward op normalised
+  ConstView weight;     // [C]
+  ConstView mean;       // [N] f32
+  ConstView rstd;       // [N] f32
+};
+
+// ---------------------------------------------------------------- matmul and activation
+
+enum class Activation : std::uint8_t {
+  none,
+  gelu_new,  ///< 0.5·x·(1 + tanh(sqrt(2/pi)·(x + 0.044715·x^3)))
+  gelu,      ///< 0.5·x·(1 + erf(x/sqrt(2)))
+  relu,
+  silu,      ///< x/(1 + exp(-x))
+  tanh,
+};
+
+/// How a weight is stored. GPT-2's Conv1D has in_out; its head, the embedding table, has out_in.
+enum class WeightLayout : std::uint8_t { in_out /* [K, N] */, out_in /* [N, K] */ };
+
+/// pre = x·weight + bias;  out = activation(pre). 2·M·N·K flops.
+/// Each element is one chain of fused multiply-adds over k = 0, 1, …, K-1, whatever M is.
+struct MatmulForward {
+  View out;             // [M, N]
+  View pre_activation;  // [M, N], or empty: pre, which the activation's backward wants
+  ConstView x;          // [M, K]
+  ConstView weight;     // [K, N] or [N, K], any float type
+  ConstView bias;       // [N], or empty
+  WeightLayout layout = WeightLayout::in_out;
+  Activation activation = Activation::none;
+};
+
+/// d_x = d_out·weightᵀ (overwrites). weight as in the forward op.
+struct MatmulBackwardInput {
+  View d_x;          // [M, K]
+  ConstView d_out;   // [M, N]
+  ConstView weight;  // [K, N] or [N, K]
+  WeightLayout layout = WeightLayout::in_out;
+};
+
+/// d_weight += xᵀ·d_out (or its transpose, in the weight's layout);  d_bias += sum_M(d_out).
+struct MatmulBackwardWeight {
+  Accumulate d_weight;  // [K, N] or [N, K]
+  Accumulate d_bias;    // [N], or empty
+  ConstView d_out;      // [M, N]
+  ConstView x;          // [M, K]
+  WeightLayout layout = WeightLayout::in_out;
+};
+
+/// out = activation(x), any shape.
+struct ActivationForward {
+  View out;     // may be the same as x
+  ConstView x;  // the pre-activation
+  Activation activation = Activation::gelu_new;
+};
+
+/// d_x = d_out·activation'(x), any shape.
+struct ActivationBackward {
+  View d_x;         // may be the same as d_out
+  ConstView d_out;
+  ConstView x;      // the pre-activation
+  Activation activation = Activation::gelu_new;
+};
+
+// ---------------------------------------------------------------- attention
+
+/// Causal self-attention of each head h with channels [h·D, (h+1)·D) of q, k and v:
+///   p[q,k] = softmax over k of scale·(q·k), for first_key[b,q] <= k <= q;  out[q] = sum_k p[q,k]·v[k]
+///   lse[q] = log(sum_k exp(scale·(q·k)))
+/// A query whose first_key lies behind it (padding) sees nothing: out = 0, lse = -infinity.
+/// first_key says all there is to say about masks: left padding gives each row its number of pad
+/// tokens, packed records give each position the start of its record.
+/// dropout > 0 multiplies p by keep/(1 - dropout) after the softmax; the element ((b·H + h)·T + q)·T + k
+/// of `key`'s stream decides (random.h).
+struct AttentionForward {
+  View out;             // [B, T, C]
+  View lse;             // [B, H, T] f32, or empty where no backward follows
+  ConstView qkv;        // [B, T, 3C]: q, k, v side by side
+  ConstView first_key;  // [B, T] i32, or empty: 0 everywhere. Never decreases along T.
+  int heads = 1;
+  float scale = 1.0f;
+  float dropout = 0.0f;
+  RandomKey key;
+};
+
+/// Gradients of AttentionForward; p is computed again from q, k and lse, never stored.
+struct AttentionBackward {
+  View d_qkv;           // [B, T, 3C], all of it overwritten
+  ConstView d_out;      // [B, T, C]
+  ConstView out;        // [B, T, C]
+  ConstView lse;        // [B, H, T] f32
+  ConstView qkv;        // [B, T, 3C]
+  ConstView first_key;  // as in the forward op, like all that follows
+  int heads = 1;
+  float scale = 1.0f;
+  float dropout = 0.0f;
+  RandomKey key;
+};
+
+/// Attention of T new positions that follow past[b] cached ones. Writes the new keys and values into
+/// slots past[b] … past[b]+T-1 of the caches; query t sees slots first_key[b] … past[b]+t.
+/// With past = 0 the result is that of AttentionForward, bit for bit.
+struct AttentionCached {
+  View out;             // [B, T, C]
+  View k_cache;         // [B, H, S, D]
+  View v_cache;         // [B, H, S, D]
+  ConstView qkv;        // [B, T, 3C]
+  ConstView past;       // [B] i32, past[b] + T <= S
+  ConstView first_key;  // [B] i32, or empty: 0
+  int heads = 1;
+  float scale = 1.0f;
+};
+
+// ---------------------------------------------------------------- dropout
+
+/// out[i] = x[i]·(number i of the stream >= threshold)/(1 - p). The same call on a gradient is the
+/// backward op.
+struct Dropout {
+  View out;     // any shape; may be the same as x
+  ConstView x;
+  float p = 0.0f;  // 0 <= p < 1
+  RandomKey key;
+};
+
+// ---------------------------------------------------------------- cross_entropy
+
+inline constexpr std::int32_t kIgnoredTarget = -100;
+
+/// losses[n] = log(sum_v exp(logits[n,v])) - logits[n, targets[n]], 0 where the target is ignored.
+struct CrossEntropyForward {
+  View losses;        // [N] f32
+  ConstView logits;   // [N, V]
+  ConstView targets;  // [N] i32: [0, V) or kIgnoredTarget
+};
+
+/// The loss and, over the logits, their gradient: (softmax(logits[n,:]) - onehot(targets[n]))·scale,
+/// 0 in ignored rows. scale is 1/(number of targets the loss is the mean of).
+struct CrossEntropyBackward {
+  View losses;            // [N] f32
+  View logits_to_grads;   // [N, V] in: logits; out: gradients
+  ConstView targets;      // [N] i32
+  float scale = 1.0f;
+};
+
+// ---------------------------------------------------------------- optimizer
+
+/// One tensor of an AdamW step.
+struct AdamwTensor {
+  View param;      // any shape
+  ConstView grad;  // same count
+  View m;          // same count, f32
+  View v;          // same count, f32
+  float weight_decay = 0.0f;
+};
+
+/// Loshchilov and Hutter, "Decoupled Weight Decay Regularization" (2019), in torch's order:
+///   g = grad·grad_scale;  p *= 1 - lr·weight_decay;  m += (g - m)·(1 - beta1);
+///   v = beta2·v + (1 - beta2)·g²;
+///   p -= lr/(1 - beta1^step) · m/(sqrt(v)/sqrt(1 - beta2^step) + eps)
+/// 28 bytes of traffic a parameter in float.
+struct AdamwStep {
+  std::span<const AdamwTensor> tensors;
+  float lr = 5e-5f;
+  float beta1 = 0.9f;
+  float beta2 = 0.999f;
+  float eps = 1e-8f;
+  std::int64_t step = 1;    // counted from 1
+  float grad_scale = 1.0f;  // clipping: min(1, max_norm/(norm + 1e-6))
+};
+
+// ---------------------------------------------------------------- sampling
+
+/// Over the rows of logits, in place, for every distinct token of history[b, first[b]…length):
+/// s = s < 0 ? s·penalty : s/penalty.  Keskar et al., "CTRL" (2019).
+struct RepetitionPenalty {
+  View logits;        // [B, V] f32
+  ConstView history;  // [B, length] i32: prompt and output so far
+  ConstView first;    // [B] i32: left padding to skip, or empty: 0
+  float penalty = 1.0f;
+};
+
+/// Turns logits into filtered scores, in place, in this order; what is dropped becomes -infinity:
+///   temperature: s /= temperature
+///   top_k: drops s < the k-th largest (ties stay); 0 turns it off
+///   top_p: sorted ascending, drops while the cumulative probability <= 1 - top_p; 1 turns it off
+///   min_p: drops prob < min_p·max prob; 0 turns it off
+/// At least min_tokens_to_keep stay.
+struct WarpLogits {
+  View logits;  // [B, V] f32
+  float temperature = 1.0f;
+  int top_k = 0;
+  float top_p = 1.0f;
+  float min_p = 0.0f;
+  int min_tokens_to_keep = 1;
+};
+
+/// tokens[b] = the first v at which sum_{w<=v} softmax(logits[b])[w] > uniforms[b], summed in double.
+struct DrawTokens {
+  View tokens;         // [B] i32
+  ConstView logits;    // [B, V] f32
+  ConstView uniforms;  // [B] f32 in [0, 1)
+};
+
+/// tokens[b] = index of the largest logit, the lowest index on a tie.
+struct ArgmaxTokens {
+  View tokens;       // [B] i32
+  ConstView logits;  // [B, V] f32
+};
+
+// ---------------------------------------------------------------- the device
+
+class Device;
+
+/// Owns device memory, 64-byte aligned. Move-only; must not outlive its device.
+class Buffer {
+ public:
+  Buffer() = default;
+  Buffer(Device& device, std::size_t bytes);
+  Buffer(Buffer&& other) noexcept;
+  Buffer& operator=(Buffer&& other) noexcept;
+  ~Buffer();
+
+  void* data() const { return data_; }
+  std::size_t size() const { return size_; }
+
+ private:
+  Device* device_ = nullptr;
+  void* data_ = nullptr;
+  std::size_t size_ = 0;
+};
+
+class Device {
+ public:
+  virtual ~Device() = default;
+
+  /// One line for people: "CPU, AVX-512, 2 threads".
+  virtual std::string description() const = 0;
+  /// True when the device reads host memory: weights can stay in the mapped file.
+  virtual bool shares_host_memory() const = 0;
+
+  /// Memory, uninitialised, aligned to 64 bytes. Throws Error(no_space) when there is none.
+  virtual void* allocate(std::size_t bytes) = 0;
+  virtual void release(void* data) noexcept = 0;
+  virtual void copy_to_device(void* to, const void* from_host, std::size_t bytes) = 0;
+  virtual void copy_to_host(void* to_host, const void* from, std::size_t bytes) = 0;
+  virtual void copy(void* to, const void* from, std::size_t bytes) = 0;
+  virtual void fill_zero(void* data, std::size_t bytes) = 0;
+  virtual void synchronize() = 0;
+
+  virtual void embedding_forward(const EmbeddingForward&) = 0;
+  virtual void embedding_backward(const EmbeddingBackward&) = 0;
+  virtual void layernorm_forward(const LayernormForward&) = 0;
+  virtual void residual_layernorm_forward(const ResidualLayernormForward&) = 0;
+  virtual void layernorm_backward(const LayernormBackward&) = 0;
+  virtual void matmul_forward(const MatmulForward&) = 0;
+  virtual void matmul_backward_input(const MatmulBackwardInput&) = 0;
+  virtual void matmul_backward_weight(const MatmulBackwardWeight&) = 0;
+  virtual void activation_forward(const ActivationForward&) = 0;
+  virtual void activation_backward(const ActivationBackward&) = 0;
+  virtual void attention_forward(const AttentionForward&) = 0;
+  virtual void attention_backward(const AttentionBackward&) = 0;
+  virtual void attention_cached(const AttentionCached&) = 0;
+  virtual void dropout(const Dropout&) = 0;
+  virtual void cross_entropy_forward(const CrossEntropyForward&) = 0;
+  virtual void cross_entropy_backward(const CrossEntropyBackward&) = 0;
+  virtual void adamw(const AdamwStep&) = 0;
+  /// Sum of the squares of all elements of all tensors, in a fixed order.
+  virtual double squared_norm(std::span<const ConstView> tensors) = 0;
+  virtual void repetition_penalty(const RepetitionPenalty&) = 0;
+  virtual void warp_logits(const WarpLogits&) = 0;
+  virtual void draw_tokens(const DrawTokens&) = 0;
+  virtual void argmax_tokens(const ArgmaxTokens&) = 0;
+};
+
+inline Buffer::Buffer(Device& device, std::size_t bytes)
+    : device_(&device), data_(device.allocate(bytes)), size_(bytes) {}
+inline Buffer::Buffer(Buffer&& other) noexcept
+    : device_(other.device_), data_(other.data_), size_(other.size_) {
+  other.data_ = nullptr;
+  other.size_ = 0;
+}
+inline Buffer& Buffer::operator=(Buffer&& other) noexcept {
+  std::swap(device_, other.device_);
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+inline Buffer::~Buffer() {
+  if (data_ != nullptr) device_->release(data_);
+}
+
+}  // namespace quire

@@ -1,0 +1,83 @@
+#include "kernels/tensor.h"
+
+namespace quire {
+
+float to_float(Half value) {
+  const std::uint32_t sign = static_cast<std::uint32_t>(value.bits & 0x8000u) << 16;
+  const std::uint32_t magnitude = value.bits & 0x7fffu;
+  if (magnitude >= 0x7c00u) {  // infinity and NaN: widen the exponent, keep the payload
+    return std::bit_cast<float>(sign | 0x7f800000u | ((magnitude & 0x3ffu) << 13));
+  }
+  // Read as if the exponent bias were float's, then scale by 2^(127 - 15): exact, subnormals too.
+  const float scaled = std::bit_cast<float>(magnitude << 13) * 0x1p112f;
+  return std::bit_cast<float>(sign | std::bit_cast<std::uint32_t>(scaled));
+}
+
+Half to_half(float value) {
+  const std::uint32_t bits = std::bit_cast<std::uint32_t>(value);
+  const std::uint16_t sign = static_cast<std::uint16_t>((bits >> 16) & 0x8000u);
+  const std::uint32_t magnitude = bits & 0x7fffffffu;
+  if (magnitude > 0x7f800000u) return {static_cast<std::uint16_t>(sign | 0x7e00u)};
+  if (magnitude >= 0x477ff000u) return {static_cast<std::uint16_t>(sign | 0x7c00u)};  // >= 65520
+  if (magnitude < 0x38800000u) {
+    // Subnormal: adding 0.5 leaves the value in units of 2^-24 in the low mantissa bits, rounded.
+    const float shifted = std::bit_cast<float>(magnitude) + 0.5f;
+    return {static_cast<std::uint16_t>(sign | (std::bit_cast<std::uint32_t>(shifted) - 0x3f000000u))};
+  }
+  const std::uint32_t rounded = magnitude + 0xfffu + ((magnitude >> 13) & 1u);
+  return {static_cast<std::uint16_t>(sign | ((rounded - 0x38000000u) >> 13))};
+}
+
+const char* name_of(DType dtype) {
+  switch (dtype) {
+    case DType::f32: return "float32";
+    case DType::f16: return "float16";
+    case DType::bf16: return "bfloat16";
+    case DType::i32: return "int32";
+  }
+  return "?";
+}
+
+Shape::Shape(std::initializer_list<std::int64_t> extents) {
+  if (extents.size() > extents_.size()) throw Error(Fault::internal, "a shape has at most 4 extents");
+  for (const std::int64_t extent : extents) extents_[rank_++] = extent;
+}
+
+std::int64_t Shape::count() const {
+  std::int64_t product = 1;
+  for (int i = 0; i < rank_; ++i) product *= extents_[i];
+  return product;
+}
+
+std::string Shape::to_string() const {
+  std::string text = "[";
+  for (int i = 0; i < rank_; ++i) text += (i > 0 ? ", " : "") + std::to_string(extents_[i]);
+  return text + "]";
+}
+
+void throw_dtype(DType wanted, DType got) {
+  throw Error(Fault::internal, std::string("a view of ") + name_of(got) + " was read as " + name_of(wanted));
+}
+
+View View::reshaped(Shape shape) const {
+  if (shape.count() != count()) {
+    throw Error(Fault::internal, "cannot view " + shape_.to_string() + " as " + shape.to_string());
+  }
+  return {bytes_, dtype_, shape};
+}
+
+View View::rows(std::int64_t first, std::int64_t rows) const {
+  if (shape_.rank() < 1 || first < 0 || rows < 0 || first + rows > shape_[0]) {
+    throw Error(Fault::internal, "rows " + std::to_string(first) + " to " +
+                                     std::to_string(first + rows) + " are outside " + shape_.to_string());
+  }
+  const std::int64_t stride = shape_[0] == 0 ? 0 : count() / shape_[0];
+  Shape part = shape_.rank() == 1   ? Shape{rows}
+               : shape_.rank() == 2 ? Shape{rows, shape_[1]}
+               : shape_.rank() == 3 ? Shape{rows, shape_[1], shape_[2]}
+                                    : Shape{rows, shape_[1], shape_[2], shape_[3]};
+  return {static_cast<std::byte*>(bytes_) + first * stride * static_cast<std::int64_t>(size_of(dtype_)),
+          dtype_, part};
+}
+
+}  // namespace quire

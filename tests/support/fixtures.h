@@ -1,0 +1,41 @@
+// Where test inputs lie: the project's own small set in tests/data, and the large reference set beside
+// the project, which a user's clone does not have.
+#pragma once
+
+#include <cstdlib>
+#include <filesystem>
+#include <string>
+
+#include "tests/support/catch.h"
+
+namespace quire::test {
+
+/// tests/data/NAME. Always there.
+inline std::filesystem::path test_data(const std::string& name) {
+  return std::filesystem::path(QUIRE_TEST_DATA) / name;
+}
+
+/// $QUIRE_FIXTURES, or the folder set at configure time.
+inline std::filesystem::path fixtures_root() {
+  const char* variable = std::getenv("QUIRE_FIXTURES");
+  return variable != nullptr ? variable : QUIRE_DEFAULT_FIXTURES;
+}
+
+}  // namespace quire::test
+
+/// Declares `path` as the fixture of that name, or ends the test as skipped, saying what is missing.
+/// Catch2 2 knows no skipping: there the test says so by name and ends.
+#ifdef QUIRE_CATCH2_V2
+#define QUIRE_FIXTURE(path, name)                                              \
+  const std::filesystem::path path = quire::test::fixtures_root() / (name);    \
+  if (!std::filesystem::exists(path)) {                                        \
+    WARN("SKIPPED: no fixture " << path.string() << " (set QUIRE_FIXTURES)");  \
+    return;                                                                    \
+  }
+#else
+#define QUIRE_FIXTURE(path, name)                                              \
+  const std::filesystem::path path = quire::test::fixtures_root() / (name);    \
+  if (!std::filesystem::exists(path)) {                                        \
+    SKIP("no fixture " << path.string() << " (set QUIRE_FIXTURES)");           \
+  }
+#endif
