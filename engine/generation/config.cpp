@@ -22,23 +22,61 @@ void require(bool ok, const char* option, T value, const char* allowed) {
   if (!ok) refuse(option, fmt::format("{}", value), allowed);
 }
 
-/// One field of generation_config.json into its place; null and missing leave it as it is.
-template <class T>
-void take(const Json& json, const char* name, T& into) {
-  const auto field = json.find(name);
-  if (field == json.end() || field->is_null()) return;
-  field->get_to(into);
+/// A list of ids, or an id that stands for a list of one.
+void set_option(const Json& value, GenerationConfig::Tokens& into) {
+  if (value.is_number_integer()) {
+    into = {value.get<std::int32_t>()};
+  } else {
+    value.get_to(into);
+  }
 }
 
-/// An id or a list of ids.
-void take_ids(const Json& json, const char* name, GenerationConfig::Tokens& into) {
-  const auto field = json.find(name);
-  if (field == json.end() || field->is_null()) return;
-  if (field->is_number_integer()) {
-    into = {field->get<std::int32_t>()};
-  } else {
-    field->get_to(into);
-  }
+void set_option(const Json& value, std::optional<std::pair<int, float>>& into) {
+  into = value.get<std::pair<int, float>>();
+}
+
+/// nlohmann::json would take 3.7 for an int, and true for a number.
+void set_option(const Json& value, int& into) {
+  if (!value.is_number_integer()) throw Json::type_error::create(302, "not a whole number", &value);
+  value.get_to(into);
+}
+void set_option(const Json& value, std::uint64_t& into) {
+  if (!value.is_number_integer()) throw Json::type_error::create(302, "not a whole number", &value);
+  value.get_to(into);
+}
+void set_option(const Json& value, float& into) {
+  if (!value.is_number()) throw Json::type_error::create(302, "not a number", &value);
+  value.get_to(into);
+}
+
+template <class T>
+void set_option(const Json& value, T& into) {
+  value.get_to(into);
+}
+
+/// Calls visit(name, field) for every option.
+template <class Visitor>
+void each_option(GenerationConfig& c, Visitor visit) {
+  visit("max_new_tokens", c.max_new_tokens);
+  visit("max_length", c.max_length);
+  visit("eos_token_id", c.eos_token_ids);
+  visit("sequence_bias", c.sequence_bias);
+  visit("repetition_penalty", c.repetition_penalty);
+  visit("no_repeat_ngram_size", c.no_repeat_ngram_size);
+  visit("bad_words_ids", c.bad_words_ids);
+  visit("min_length", c.min_length);
+  visit("min_new_tokens", c.min_new_tokens);
+  visit("forced_eos_token_id", c.forced_eos_token_id);
+  visit("exponential_decay_length_penalty", c.exponential_decay_length_penalty);
+  visit("suppress_tokens", c.suppress_tokens);
+  visit("begin_suppress_tokens", c.begin_suppress_tokens);
+  visit("do_sample", c.do_sample);
+  visit("temperature", c.temperature);
+  visit("top_k", c.top_k);
+  visit("top_p", c.top_p);
+  visit("min_p", c.min_p);
+  visit("seed", c.seed);
+  visit("logprobs", c.top_logprobs);
 }
 
 }  // namespace
@@ -78,6 +116,37 @@ void GenerationConfig::check() const {
   }
 }
 
+std::vector<std::string> apply_options(std::string_view json_object, GenerationConfig& config) {
+  const Json object = Json::parse(json_object);
+  std::vector<std::string> unknown;
+  for (const auto& [name, value] : object.items()) {
+    bool known = false;
+    each_option(config, [&, &key = name, &json = value](const char* option, auto& field) {
+      if (key != option) return;
+      known = true;
+      if (json.is_null()) return;
+      try {
+        set_option(json, field);
+      } catch (const Json::exception&) {
+        throw Error(Fault::usage, fmt::format("{} cannot be {}", key, json.dump()));
+      }
+    });
+    if (!known) unknown.push_back(name);
+  }
+  const auto is_set = [&](const char* name) {
+    return object.contains(name) && !object[name].is_null();
+  };
+  if (is_set("max_length") && !is_set("max_new_tokens")) config.max_new_tokens = 0;
+  return unknown;
+}
+
+std::vector<std::string> generation_option_names() {
+  GenerationConfig config;
+  std::vector<std::string> names;
+  each_option(config, [&](const char* name, auto&) { names.emplace_back(name); });
+  return names;
+}
+
 GenerationConfig read_generation_config(const std::filesystem::path& folder,
                                         const Gpt2Config& model) {
   GenerationConfig config;
@@ -85,39 +154,17 @@ GenerationConfig read_generation_config(const std::filesystem::path& folder,
   const std::filesystem::path path = folder / "generation_config.json";
   if (!std::filesystem::exists(path)) return config;
   try {
-    const Json json = Json::parse(read_file(path));
-    take_ids(json, "eos_token_id", config.eos_token_ids);
-    take_ids(json, "forced_eos_token_id", config.forced_eos_token_id);
-    take_ids(json, "suppress_tokens", config.suppress_tokens);
-    take_ids(json, "begin_suppress_tokens", config.begin_suppress_tokens);
-    take(json, "bad_words_ids", config.bad_words_ids);
-    take(json, "sequence_bias", config.sequence_bias);
-    take(json, "repetition_penalty", config.repetition_penalty);
-    take(json, "no_repeat_ngram_size", config.no_repeat_ngram_size);
-    take(json, "min_length", config.min_length);
-    take(json, "do_sample", config.do_sample);
-    take(json, "temperature", config.temperature);
-    take(json, "top_k", config.top_k);
-    take(json, "top_p", config.top_p);
-    take(json, "min_p", config.min_p);
-    int max_new_tokens = 0;
-    int min_new_tokens = 0;
-    int max_length = 0;
-    take(json, "max_new_tokens", max_new_tokens);
-    take(json, "min_new_tokens", min_new_tokens);
-    take(json, "max_length", max_length);
-    config.min_new_tokens = min_new_tokens;
-    // transformers 4 wrote its default max_length 20 into every file: bare generate makes 20 new
-    // tokens either way.
-    if (max_new_tokens > 0) {
-      config.max_new_tokens = max_new_tokens;
-    } else if (max_length > 0 && max_length != 20) {
-      config.max_new_tokens = 0;
-      config.max_length = max_length;
+    // Fields that are not options of ours (transformers_version, …) are nobody's mistake.
+    apply_options(read_file(path), config);
+    // transformers 4 wrote its default max_length of 20 into every file: what bare generate makes,
+    // 20 new tokens, is what it stands for.
+    if (config.max_new_tokens == 0 && config.max_length == 20) {
+      config.max_new_tokens = GenerationConfig().max_new_tokens;
+      config.max_length = 0;
     }
     config.check();
   } catch (const Json::exception& error) {
-    throw Error(Fault::bad_data, fmt::format("{} cannot be read", path.string()), {error.what()});
+    throw Error(Fault::bad_data, fmt::format("{} is not JSON", path.string()), {error.what()});
   } catch (const Error& error) {
     if (error.fault() != Fault::usage) throw;
     throw Error(Fault::bad_data, fmt::format("{}: {}", path.string(), error.what()),

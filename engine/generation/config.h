@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <filesystem>
 #include <optional>
+#include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -49,6 +51,14 @@ struct GenerationConfig {
   bool operator==(const GenerationConfig&) const = default;
   void check() const;  ///< throws Error(usage) naming option and value
 };
+
+/// Sets the options that stand in a JSON object, in snake case; null means "not set". An id may
+/// stand for a list of one; max_length without max_new_tokens takes its place. Returns the names it
+/// does not know. Throws Error(usage) where a value does not fit its option.
+std::vector<std::string> apply_options(std::string_view json_object, GenerationConfig& config);
+
+/// The names that apply_options() knows.
+std::vector<std::string> generation_option_names();
 
 /// The defaults of a model folder: generation_config.json over config.json's eos over
 /// GenerationConfig's own. A file that is not there is no error; one that is damaged throws

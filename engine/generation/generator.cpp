@@ -24,6 +24,7 @@ int length_limit(const Gpt2Config& config, const GenerationConfig& generation, i
 }
 
 struct Sequence {
+  std::size_t caller_row = 0;
   std::vector<std::int32_t> ids;  // prompt and output
   int prompt_length = 0;
   int limit = 0;
@@ -49,29 +50,29 @@ const char* name_of(FinishReason reason) {
 }
 
 void check_prompt(const Gpt2Config& config, const GenerationConfig& generation,
-                  const std::vector<std::int32_t>& prompt, std::size_t row) {
+                  const std::vector<std::int32_t>& prompt, const std::string& name) {
   if (prompt.empty()) {
-    throw Error(Fault::usage, fmt::format("prompt {} is empty", row),
+    throw Error(Fault::usage, name + " is empty",
                 {"there must be at least one token to go on from"});
   }
   for (std::size_t i = 0; i < prompt.size(); ++i) {
     if (prompt[i] < 0 || prompt[i] >= config.vocab_size) {
-      throw Error(Fault::usage, fmt::format("prompt {} has id {} at place {}", row, prompt[i], i),
+      throw Error(Fault::usage, fmt::format("{} has id {} at place {}", name, prompt[i], i),
                   {fmt::format("the model's vocabulary has ids 0 to {}", config.vocab_size - 1)});
     }
   }
   const int length = static_cast<int>(prompt.size());
   if (length > config.n_positions) {
     throw Error(Fault::usage,
-                fmt::format("prompt {} has {} tokens, the model's context holds {}", row, length,
+                fmt::format("{} has {} tokens, the model's context holds {}", name, length,
                             config.n_positions),
                 {}, "shorten the prompt to its last part");
   }
   if (generation.max_new_tokens == 0 && length >= generation.max_length) {
-    throw Error(Fault::usage,
-                fmt::format("prompt {} has {} tokens, max_length is {}", row, length,
-                            generation.max_length),
-                {"max_length counts the prompt"}, "set max_new_tokens instead");
+    throw Error(
+        Fault::usage,
+        fmt::format("{} has {} tokens, max_length is {}", name, length, generation.max_length),
+        {"max_length counts the prompt"}, "set max_new_tokens instead");
   }
 }
 
@@ -88,65 +89,68 @@ std::vector<GeneratedSequence> generate(Device& device, const Gpt2Config& config
   }
   if (prompts.empty()) return {};
 
+  // 1. Shorter prompts first. The rows that reach the end of the context earliest, those with the
+  // longest prompts, are then the last, and the batch can shrink from its end.
   std::vector<Sequence> rows;
-  int longest_prompt = 0;
-  int most_steps = 0;
-  int longest_row = 0;
   for (std::size_t r = 0; r < prompts.size(); ++r) {
-    check_prompt(config, generation, prompts[r], r);
+    check_prompt(config, generation, prompts[r],
+                 prompts.size() == 1 ? "the prompt" : fmt::format("prompt {}", r));
     const int length = static_cast<int>(prompts[r].size());
-    rows.push_back({prompts[r], length, length_limit(config, generation, length)});
-    longest_prompt = std::max(longest_prompt, length);
-    most_steps = std::max(most_steps, rows.back().limit - length);
-    longest_row = std::max(longest_row, rows.back().limit);
+    rows.push_back({.caller_row = r,
+                    .ids = prompts[r],
+                    .prompt_length = length,
+                    .limit = length_limit(config, generation, length)});
   }
+  std::stable_sort(rows.begin(), rows.end(), [](const Sequence& a, const Sequence& b) {
+    return a.prompt_length < b.prompt_length;
+  });
 
-  // 1. The prompts side by side, padded on the left so that all of them end together.
-  const auto batch = static_cast<int>(rows.size());
+  // 2. The prompts side by side, padded on the left so that all of them end together.
+  const int longest_prompt = rows.back().prompt_length;
+  int most_new = 0;
+  int longest_row = 0;
   std::vector<std::int32_t> ids;      // [B, T]
   std::vector<std::int32_t> padding;  // [B]
   for (const Sequence& row : rows) {
+    most_new = std::max(most_new, row.limit - row.prompt_length);
+    longest_row = std::max(longest_row, row.limit);
     padding.push_back(longest_prompt - row.prompt_length);
     ids.insert(ids.end(), static_cast<std::size_t>(padding.back()), 0);
     ids.insert(ids.end(), row.ids.begin(), row.ids.end());
   }
-  // The last token of a row is never fed back.
-  Gpt2Decoder decoder(device, config, parameters, batch, longest_prompt + most_steps - 1,
-                      longest_prompt);
+  const auto batch = static_cast<int>(rows.size());
+  const int slots = longest_prompt + most_new - 1;  // the last token of a row is never fed back
+  Gpt2Decoder decoder(device, config, parameters, batch, slots, longest_prompt);
   decoder.reset(padding);
   Sampler sampler(device, generation, batch, longest_row, config.vocab_size);
 
-  // 2. Step by step. Rows that are done are carried along until those behind them in the batch are
-  // done too: their place in the cache is fixed. What is computed for them is ignored.
+  // 3. Step by step. A row that is done is carried along, and ignored, while rows behind it go on:
+  // its place in the cache is fixed.
   std::vector<GeneratedSequence> results(rows.size());
   for (std::size_t active = rows.size();;) {
     const View logits = decoder.forward(static_cast<int>(active), ids);  // [B, V]
     std::vector<SamplerRow> state;
     for (std::size_t r = 0; r < active; ++r) {
       state.push_back({.row = {rows[r].ids, rows[r].prompt_length, rows[r].limit},
-                       .key = {generation.seed, stream_ids[r]}});
+                       .key = {generation.seed, stream_ids[rows[r].caller_row]}});
     }
     std::vector<SampledToken> sampled = sampler.next(logits, state);
     for (std::size_t r = 0; r < active; ++r) {
       Sequence& row = rows[r];
       if (row.done) continue;
-      GeneratedSequence& result = results[r];
+      GeneratedSequence& result = results[row.caller_row];
       const std::int32_t token = sampled[r].id;
       row.ids.push_back(token);
       result.output_ids.push_back(token);
       result.logprobs.push_back(sampled[r].logprob);
       if (generation.top_logprobs > 0) result.top_logprobs.push_back(std::move(sampled[r].top));
-      const bool stopped = on_token && on_token(static_cast<int>(r), token);
-      if (contains(generation.eos_token_ids, token)) {
-        result.finish_reason = FinishReason::eos;
-        row.done = true;
-      } else if (stopped) {
-        result.finish_reason = FinishReason::stop;
-        row.done = true;
-      } else if (static_cast<int>(row.ids.size()) >= row.limit) {
-        result.finish_reason = FinishReason::length;
-        row.done = true;
-      }
+      const bool stopped = on_token && on_token(static_cast<int>(row.caller_row), token);
+      const bool is_eos = contains(generation.eos_token_ids, token);
+      const bool is_full = static_cast<int>(row.ids.size()) >= row.limit;
+      row.done = is_eos || stopped || is_full;
+      result.finish_reason = is_eos    ? FinishReason::eos
+                             : stopped ? FinishReason::stop
+                                       : FinishReason::length;
     }
     while (active > 0 && rows[active - 1].done) --active;
     if (active == 0) return results;

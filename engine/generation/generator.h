@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -43,9 +44,9 @@ std::vector<GeneratedSequence> generate(Device& device, const Gpt2Config& config
                                         const std::vector<std::uint64_t>& stream_ids,
                                         const TokenCallback& on_token = {});
 
-/// The checks of generate() on one prompt, for callers that want them before work begins.
-/// `row` only names the prompt in the error.
+/// The checks of generate() on one prompt, for callers that want them before work begins. `name`
+/// stands for the prompt in the error: "the prompt", "prompt 3".
 void check_prompt(const Gpt2Config& config, const GenerationConfig& generation,
-                  const std::vector<std::int32_t>& prompt, std::size_t row);
+                  const std::vector<std::int32_t>& prompt, const std::string& name);
 
 }  // namespace quire
