@@ -111,11 +111,14 @@ TEST_CASE("given() tells what was typed from what is a default") {
 TEST_CASE("what does not fit is named with what is allowed") {
   CHECK(error_of({"--top-k", "-1"}) ==
         "error: --top-k is -1, it must be at least 0\n  try: quire sample --help");
-  CHECK(error_of({"--temperature", "0"}).starts_with("error: --temperature is 0, it must be above 0"));
-  CHECK(error_of({"--share", "1.5"}).starts_with("error: --share is 1.5, it must be between 0 and 1"));
+  CHECK(error_of({"--temperature", "0"})
+            .starts_with("error: --temperature is 0, it must be above 0"));
+  CHECK(error_of({"--share", "1.5"})
+            .starts_with("error: --share is 1.5, it must be between 0 and 1"));
   CHECK(error_of({"--share", "nan"}).starts_with("error: --share is nan, it must be"));
   CHECK(error_of({"--top-k", "5x"}).starts_with("error: --top-k wants a whole number, not '5x'"));
-  CHECK(error_of({"--top-k", "99999999999"}).starts_with("error: --top-k 99999999999 is too large"));
+  CHECK(
+      error_of({"--top-k", "99999999999"}).starts_with("error: --top-k 99999999999 is too large"));
   CHECK(error_of({"--seed", "-1"}).starts_with("error: --seed wants a whole number, not '-1'"));
   CHECK(error_of({"--do-sample=maybe"}).starts_with("error: --do-sample is true or false"));
   CHECK(error_of({"--prompt"}).starts_with("error: --prompt wants a value: TEXT"));
@@ -130,7 +133,8 @@ TEST_CASE("what does not fit is named with what is allowed") {
 TEST_CASE("a config file sets options, and the command line wins") {
   const test::ScratchFolder scratch;
   const std::string json = scratch.write(
-      "a.json", R"({"top_k": 3, "do-sample": true, "stop": ["x", "y"], "prompt": "hé", "share": null})");
+      "a.json",
+      R"({"top_k": 3, "do-sample": true, "stop": ["x", "y"], "prompt": "hé", "share": null})");
   const std::string toml = scratch.write("a.toml",
                                          "# comment\n"
                                          "top_k = 1_000 # another\r\n"

@@ -51,7 +51,8 @@ TEST_CASE("a Hub name is found in the cache, through refs/main") {
   CHECK(resolve_model("gpt2").filename() == "ccc");
   {
     const Variable cache("HF_HUB_CACHE", (scratch.path() / "elsewhere").string());
-    CHECK(error_of("acme/small").find((scratch.path() / "elsewhere").string()) != std::string::npos);
+    CHECK(error_of("acme/small").find((scratch.path() / "elsewhere").string()) !=
+          std::string::npos);
   }
   // A snapshot that an interrupted download left incomplete does not count.
   std::filesystem::remove(scratch.path() / "hub/models--acme--small/snapshots/aaa/config.json");
@@ -84,7 +85,7 @@ TEST_CASE("a model that is nowhere: the error lists the places") {
   CHECK(error.starts_with("error: there is no model 'acme/none'\n  no file or folder /"));
   CHECK(error.find((scratch.path() / "models--acme--none").string()) != std::string::npos);
   CHECK(error.find("\n  try: ") != std::string::npos);
-  CHECK(error_of("").starts_with("error: --model is empty"));
+  CHECK(error_of("").starts_with("error: the model's name is empty"));
   CHECK(error_of("./none").find("models--") == std::string::npos);
 }
 

@@ -100,8 +100,8 @@ bool Program::read_some() {
   if (out_ < 0 && err_ < 0) return false;
   const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
       deadline_ - std::chrono::steady_clock::now());
-  check(left.count() > 0, ("the program did not end in time; it printed:\n" + result_.out +
-                           result_.err).c_str());
+  check(left.count() > 0,
+        ("the program did not end in time; it printed:\n" + result_.out + result_.err).c_str());
   pollfd watched[3] = {{out_, POLLIN, 0}, {err_, POLLIN, 0}, {in_, POLLOUT, 0}};
   ::poll(watched, 3, static_cast<int>(left.count()));
   if (in_ >= 0 && watched[2].revents != 0) {
@@ -126,7 +126,8 @@ bool Program::read_some() {
 
 bool Program::wait_for(const std::string& text) {
   const auto there = [&] {
-    return result_.out.find(text) != std::string::npos || result_.err.find(text) != std::string::npos;
+    return result_.out.find(text) != std::string::npos ||
+           result_.err.find(text) != std::string::npos;
   };
   while (!there()) {
     if (!read_some()) return there();
@@ -134,13 +135,16 @@ bool Program::wait_for(const std::string& text) {
   return true;
 }
 
-void Program::send(int signal) { ::kill(process_, signal); }
+void Program::send(int signal) {
+  ::kill(process_, signal);
+}
 
-void Program::close_output() { close_descriptor(out_); }
+void Program::close_output() {
+  close_descriptor(out_);
+}
 
 ProgramResult Program::wait() {
-  while (read_some()) {
-  }
+  while (read_some()) {}
   int status = 0;
   check(::waitpid(process_, &status, 0) == process_, "waitpid failed");
   process_ = -1;

@@ -14,9 +14,9 @@ namespace quire::test {
 
 /// How a run ended and what it printed.
 struct ProgramResult {
-  int exit_code = -1;     ///< -1 when a signal ended it
-  int signal = 0;         ///< the signal that ended it, or 0
-  std::string out, err;   ///< on a terminal both are in `out`
+  int exit_code = -1;    ///< -1 when a signal ended it
+  int signal = 0;        ///< the signal that ended it, or 0
+  std::string out, err;  ///< on a terminal both are in `out`
 };
 
 enum class Streams {
