@@ -87,7 +87,8 @@ TokenizedCorpus tokenize(const std::vector<Record>& records, const Tokenizer& to
     const std::size_t first = corpus.ids.size();
     for (; piece < pieces.size() && pieces[piece].record == r; ++piece) {
       if (piece == batches[batch + 1]) {
-        encoded[batch] = {};  // freed on the way, so that the ids do not exist twice
+        std::vector<TokenId>().swap(
+            encoded[batch]);  // freed on the way, so that the ids do not exist twice
         ++batch;
         taken = 0;
       }
