@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "base/error.h"
+#include "engine/formats/elements.h"
 
 namespace quire {
 namespace {
@@ -173,6 +174,38 @@ Entry read_entry(const std::string& name, const nlohmann::json& value, std::int6
   return entry;
 }
 
+void write_data(AtomicFile& file, const TensorToWrite& tensor) {
+  const DType from = tensor.view.dtype();
+  const DType to = tensor.stored_as.value_or(from);
+  const auto* data = static_cast<const std::byte*>(tensor.view.bytes());
+  if (from == to) {
+    file.write(std::span(data, tensor.view.size_bytes()));
+    return;
+  }
+  constexpr std::int64_t kBlock = 1 << 16;
+  std::vector<float> values;
+  std::vector<std::byte> stored;
+  for (std::int64_t first = 0; first < tensor.view.count(); first += kBlock) {
+    const std::int64_t part = std::min(kBlock, tensor.view.count() - first);
+    values.resize(static_cast<std::size_t>(part));
+    stored.resize(static_cast<std::size_t>(part) * size_of(to));
+    const std::byte* block = data + first * static_cast<std::int64_t>(size_of(from));
+    read_elements(block, from, values);
+    write_elements(values, to, stored.data());
+    const std::optional<std::int64_t> overflow = find_not_finite(stored.data(), to, part);
+    if (overflow &&
+        !find_not_finite(block + *overflow * static_cast<std::int64_t>(size_of(from)), from, 1)) {
+      throw Error(
+          Fault::bad_data, "tensor '" + tensor.name + "' cannot be stored as " + name_of(to),
+          {"element " + std::to_string(first + *overflow) + " is " +
+           std::to_string(values[static_cast<std::size_t>(*overflow)]) +
+           "; the largest number of that type is " + (to == DType::f16 ? "65504" : "3.39e38")},
+          "store it as bfloat16 or float32");
+    }
+    file.write(stored);
+  }
+}
+
 }  // namespace
 
 std::string to_string(const std::vector<std::int64_t>& shape) {
@@ -297,7 +330,7 @@ const FileTensor* Safetensors::find(const std::string& name) const {
   return nullptr;
 }
 
-void write_safetensors(const std::filesystem::path& path, std::span<const TensorToWrite> tensors,
+void write_safetensors(AtomicFile& file, std::span<const TensorToWrite> tensors,
                        const std::map<std::string, std::string>& metadata) {
   nlohmann::ordered_json header = nlohmann::ordered_json::object();
   if (!metadata.empty()) header["__metadata__"] = metadata;
@@ -307,13 +340,15 @@ void write_safetensors(const std::filesystem::path& path, std::span<const Tensor
     if (!names.insert(tensor.name).second) {
       throw Error(Fault::internal, "write_safetensors: the name '" + tensor.name + "' is taken");
     }
+    const DType dtype = tensor.stored_as.value_or(tensor.view.dtype());
+    const std::size_t bytes = static_cast<std::size_t>(tensor.view.count()) * size_of(dtype);
     const Shape& shape = tensor.view.shape();
     nlohmann::ordered_json& entry = header[tensor.name];
-    entry["dtype"] = stored_name(tensor.view.dtype());
+    entry["dtype"] = stored_name(dtype);
     entry["shape"] = nlohmann::ordered_json::array();
     for (int i = 0; i < shape.rank(); ++i) entry["shape"].push_back(shape[i]);
-    entry["data_offsets"] = {offset, offset + tensor.view.size_bytes()};
-    offset += tensor.view.size_bytes();
+    entry["data_offsets"] = {offset, offset + bytes};
+    offset += bytes;
   }
   // Spaces after the JSON are part of the format. The data on a multiple of 64 lets a mapped matrix
   // start on a cache line wherever those before it fill whole lines.
@@ -322,14 +357,16 @@ void write_safetensors(const std::filesystem::path& path, std::span<const Tensor
   const std::size_t unpadded = sizeof(std::uint64_t) + text.size();
   text.append((kAlignment - unpadded % kAlignment) % kAlignment, ' ');
 
-  AtomicFile file(path);
   const std::uint64_t header_size = text.size();
   file.write(std::as_bytes(std::span(&header_size, 1)));
   file.write(text);
-  for (const TensorToWrite& tensor : tensors) {
-    file.write(
-        std::span(static_cast<const std::byte*>(tensor.view.bytes()), tensor.view.size_bytes()));
-  }
+  for (const TensorToWrite& tensor : tensors) write_data(file, tensor);
+}
+
+void write_safetensors(const std::filesystem::path& path, std::span<const TensorToWrite> tensors,
+                       const std::map<std::string, std::string>& metadata) {
+  AtomicFile file(path);
+  write_safetensors(file, tensors, metadata);
   file.commit();
 }
 

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -61,11 +62,16 @@ class Safetensors {
 struct TensorToWrite {
   std::string name;
   ConstView view;  ///< host memory
+  /// The type in the file; other float types are converted in passing. Empty: as in memory.
+  std::optional<DType> stored_as = std::nullopt;
 };
 
 /// Writes atomically (base/file.h). Tensors are stored in the given order; the data starts at a
-/// multiple of 64 bytes, and f32 data before 16-bit data keeps every tensor aligned to its type.
+/// multiple of 64 bytes. Throws Error(bad_data) for a finite number that float16 cannot hold.
 void write_safetensors(const std::filesystem::path& path, std::span<const TensorToWrite> tensors,
+                       const std::map<std::string, std::string>& metadata = {{"format", "pt"}});
+/// The same into a file that the caller commits, so that others can be replaced just before.
+void write_safetensors(AtomicFile& file, std::span<const TensorToWrite> tensors,
                        const std::map<std::string, std::string>& metadata = {{"format", "pt"}});
 
 }  // namespace quire
