@@ -190,8 +190,8 @@ TEST_CASE("with dropout, the gradient is the slope of the loss with the same see
       device->copy_to_device(tensor.bytes(), moved.data(), tensor.size_bytes());
       return other.forward_backward(batch.view(), 1.0f, 3);
     };
-    // Richardson's extrapolation leaves an error of order h⁴, and rounding: four losses, each good to
-    // eps of itself, with weights that add up to 18/12.
+    // Richardson's extrapolation leaves an error of order h⁴, and rounding: four losses, each good
+    // to eps of itself, with weights that add up to 18/12.
     const double h = 4e-3;
     const double slope =
         (8 * (loss_at(h) - loss_at(-h)) - (loss_at(2 * h) - loss_at(-2 * h))) / (12 * h);

@@ -25,12 +25,10 @@ namespace quire::test {
 
 inline constexpr double kEps = std::numeric_limits<float>::epsilon();
 
-inline const std::vector<std::string> kDevices = {"reference"};
+inline const std::vector<std::string> kDevices = {"reference", "cpu"};
 
 inline std::unique_ptr<Device> open_test_device(const std::string& name, int threads = 0) {
-  (void)threads;
-  (void)name;
-  return open_reference_device();
+  return name == "reference" ? open_reference_device() : open_device(name, {.threads = threads});
 }
 
 inline std::vector<float> to_host(Device& device, const ConstView& view) {
