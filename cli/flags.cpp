@@ -214,6 +214,9 @@ void Flags::add(const std::string& names, std::vector<std::string>& target,
   Option& option = add_option(names, value, help);
   option.is_list = true;
   option.takes_several = style == ListStyle::several;
+  for (const std::string& item : target) {
+    option.default_text += (option.default_text.empty() ? "" : " ") + item;
+  }
   option.assign = [&target](const std::string& text) { target.push_back(text); };
   option.clear = [&target] { target.clear(); };
   option.read = [&target] { return nlohmann::json(target); };

@@ -69,7 +69,7 @@ fs::path hub_cache() {
 
 fs::path resolve_model(const std::string& model) {
   if (model.empty()) {
-    throw Error(Fault::usage, "--model is empty", {}, "--model models/storyteller");
+    throw Error(Fault::usage, "the model's name is empty", {}, "models/storyteller");
   }
   std::error_code trouble;
   if (fs::is_directory(model, trouble) && !holds_model(model)) {
@@ -98,12 +98,18 @@ fs::path resolve_model(const std::string& model) {
     }
   }
   throw Error(Fault::bad_data, "there is no model '" + model + "'", std::move(looked),
-              "--model models/storyteller, or a folder with config.json and model.safetensors");
+              "models/storyteller, or a folder with config.json and model.safetensors");
 }
 
 fs::path tokenizer_folder(const fs::path& resolved_model) {
   std::error_code trouble;
   return fs::is_directory(resolved_model, trouble) ? resolved_model : resolved_model.parent_path();
+}
+
+fs::path resolve_tokenizer(const std::string& tokenizer) {
+  std::error_code trouble;
+  if (!tokenizer.empty() && fs::exists(tokenizer, trouble)) return tokenizer;
+  return tokenizer_folder(resolve_model(tokenizer));
 }
 
 }  // namespace quire

@@ -15,6 +15,9 @@ std::filesystem::path resolve_model(const std::string& model);
 /// The folder that holds the tokenizer of a resolved model: itself, or where the file lies.
 std::filesystem::path tokenizer_folder(const std::filesystem::path& resolved_model);
 
+/// The same for --tokenizer: a folder needs a tokenizer's files only, not a model's.
+std::filesystem::path resolve_tokenizer(const std::string& tokenizer);
+
 /// $HF_HUB_CACHE, $HF_HOME/hub, $XDG_CACHE_HOME/huggingface/hub or ~/.cache/huggingface/hub.
 std::filesystem::path hub_cache();
 
