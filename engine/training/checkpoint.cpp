@@ -34,6 +34,13 @@ std::optional<std::int64_t> step_of(std::string_view name) {
   return step;
 }
 
+/// "NAME.tmp-PID": a file that AtomicFile was writing when the process was killed.
+bool is_temporary(std::string_view name) {
+  const std::size_t mark = name.rfind(".tmp-");
+  return mark != std::string_view::npos && mark + 5 < name.size() &&
+         name.find_first_not_of("0123456789", mark + 5) == std::string_view::npos;
+}
+
 bool is_complete(const fs::path& folder) {
   return fs::exists(folder / "trainer_state.json") && fs::exists(folder / "model.safetensors") &&
          fs::exists(folder / "optimizer.safetensors");
@@ -150,6 +157,7 @@ void remove_leftovers(const fs::path& output_dir) {
         leftovers.push_back(entry.path());
       }
     }
+    if (entry.is_regular_file() && is_temporary(name)) leftovers.push_back(entry.path());
   }
   for (const fs::path& leftover : leftovers) fs::remove_all(leftover);
 }

@@ -56,7 +56,8 @@ std::string checkpoint_name(std::int64_t step);
 /// The steps of the complete checkpoints in a folder, rising. A folder that is not there has none.
 std::vector<std::int64_t> checkpoint_steps(const std::filesystem::path& output_dir);
 
-/// Removes what killed saves and removals left in a folder.
+/// Removes what killed saves and removals left in a folder, files that were being replaced
+/// included. Call it only with the folder locked.
 void remove_leftovers(const std::filesystem::path& output_dir);
 
 struct CheckpointToSave {
