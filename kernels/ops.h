@@ -273,7 +273,7 @@ struct RepetitionPenalty {
 ///   top_k: drops s < the k-th largest (ties stay); 0 turns it off
 ///   top_p: sorted ascending, drops while the cumulative probability <= 1 - top_p; 1 turns it off
 ///   min_p: drops prob < min_p·max prob; 0 turns it off
-/// At least min_tokens_to_keep stay.
+/// At least min_tokens_to_keep stay. Of equal scores the lower index is the better one.
 struct WarpLogits {
   View logits;  // [B, V] f32
   float temperature = 1.0f;
