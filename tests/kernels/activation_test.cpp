@@ -66,13 +66,12 @@ TEST_CASE("activation_backward agrees with its formula, in place too") {
                  kEps * std::abs(want[i]) + 0x1p-126;
         };
         Stage stage(device.device,
-                    join("activation_backward", name_of(activation), device.name, count), count % 2);
+                    join("activation_backward", name_of(activation), device.name, count),
+                    count % 2);
         Guarded& d_x = stage.output({count});
         Guarded& pre = stage.input(x, {count});
-        device.device.activation_backward({.d_x = d_x,
-                                           .d_out = stage.input(d_out, {count}),
-                                           .x = pre,
-                                           .activation = activation});
+        device.device.activation_backward(
+            {.d_x = d_x, .d_out = stage.input(d_out, {count}), .x = pre, .activation = activation});
         compare(stage.what(), d_x.floats(), want, bound);
         Guarded& both = stage.in_out(d_out, {count});
         device.device.activation_backward(

@@ -14,7 +14,9 @@ namespace {
 /// Keys and values of B rows with S slots, on one device.
 struct Cache {
   Cache(const TestDevice& on, std::int64_t B, std::int64_t H, std::int64_t S, std::int64_t D)
-      : device(on), stage(on.device, "cache " + on.name), keys(stage.output({B, H, S, D})),
+      : device(on),
+        stage(on.device, "cache " + on.name),
+        keys(stage.output({B, H, S, D})),
         values(stage.output({B, H, S, D})) {}
 
   const TestDevice& device;
@@ -112,8 +114,11 @@ TEST_CASE("attention_cached keeps keys and values as they came, and leaves other
 
 TEST_CASE("decoding token by token, or in chunks, gives the bits of the full forward pass") {
   for (const TestDevice& device : all_devices()) {
-    for (const auto [B, T, H, D] :
-         {cases::Attention{1, 2, 1, 1}, {2, 17, 3, 16}, {2, 33, 2, 20}, {3, 70, 2, 64}, {1, 20, 1, 128}}) {
+    for (const auto [B, T, H, D] : {cases::Attention{1, 2, 1, 1},
+                                    {2, 17, 3, 16},
+                                    {2, 33, 2, 20},
+                                    {3, 70, 2, 64},
+                                    {1, 20, 1, 128}}) {
       for (const bool padded : {false, true}) {
         const AttentionInput in =
             attention_input(B, T, H, D, padded ? Mask::left_padding : Mask::none, 0.0f);
@@ -125,11 +130,10 @@ TEST_CASE("decoding token by token, or in chunks, gives the bits of the full for
           for (std::int64_t past = 0; past < T; past += chunk) {
             const std::int64_t count = std::min(chunk, T - past);
             const std::vector<std::int32_t> cached(B, static_cast<std::int32_t>(past));
-            compare_bits(
-                join("decode", device.name, B, T, H, D, "chunk", chunk, "past", past),
-                run(cache, columns(in.qkv, B, T, 3 * H * D, past, count), count, H, D, cached,
-                    first_key, in.scale, past % 2),
-                columns(want, B, T, H * D, past, count));
+            compare_bits(join("decode", device.name, B, T, H, D, "chunk", chunk, "past", past),
+                         run(cache, columns(in.qkv, B, T, 3 * H * D, past, count), count, H, D,
+                             cached, first_key, in.scale, past % 2),
+                         columns(want, B, T, H * D, past, count));
           }
         }
       }
@@ -153,9 +157,9 @@ TEST_CASE("rows of different lengths decode side by side as each would alone") {
       const std::int64_t length = lengths[b];
       run(alone, slice(prompt.qkv, b * 40 * 3 * C, length * 3 * C), length, H, D, {0}, {},
           prompt.scale);
-      compare_bits(join("row", b, device.name), slice(got, b * C, C),
-                   run(alone, slice(next, b * 3 * C, 3 * C), 1, H, D, {lengths[b]}, {},
-                       prompt.scale));
+      compare_bits(
+          join("row", b, device.name), slice(got, b * C, C),
+          run(alone, slice(next, b * 3 * C, 3 * C), 1, H, D, {lengths[b]}, {}, prompt.scale));
     }
   }
 }

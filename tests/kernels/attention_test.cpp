@@ -28,7 +28,8 @@ double dot(const double* a, const double* b, std::int64_t D) {
   return sum;
 }
 
-/// Walks over what each query sees: visit(b, h, t, first), and key(k), value(k) as offsets into qkv.
+/// Walks over what each query sees: visit(b, h, t, first), and key(k), value(k) as offsets into
+/// qkv.
 template <class Visit>
 void for_each_query(const AttentionInput& in, const Visit& visit) {
   for (std::int64_t b = 0; b < in.B; ++b) {
@@ -44,9 +45,9 @@ struct ForwardBounds {
   Doubles out, lse;
 };
 
-/// A score is a sum of D products; its error, and that of its distance to the largest score, is what
-/// the exponential turns into a relative error of p. The sum under the fraction has n terms, and so
-/// has the sum over the values.
+/// A score is a sum of D products; its error, and that of its distance to the largest score, is
+/// what the exponential turns into a relative error of p. The sum under the fraction has n terms,
+/// and so has the sum over the values.
 ForwardBounds bounds_of(const AttentionInput& in, const reference::Attention& want) {
   const std::int64_t C = in.C(), D = in.D;
   const Doubles qkv = widened(in.qkv);
@@ -62,12 +63,12 @@ ForwardBounds bounds_of(const AttentionInput& in, const reference::Attention& wa
       const double score = in.scale * dot(q, key, D);
       largest = std::max(largest, score);
       const double distance = std::abs(score - want.lse[lse_at]);
-      of_score = std::max(of_score, (static_cast<double>(D) + 4.0) * kEps *
-                                            std::abs(in.scale) * size_of_dot(q, key, D) +
+      of_score = std::max(of_score, (static_cast<double>(D) + 4.0) * kEps * std::abs(in.scale) *
+                                            size_of_dot(q, key, D) +
                                         4.0 * kEps * distance);
     }
-    bounds.lse[lse_at] = of_score + (n + 8.0) * kEps +
-                         4.0 * kEps * (std::abs(want.lse[lse_at]) + std::abs(largest));
+    bounds.lse[lse_at] =
+        of_score + (n + 8.0) * kEps + 4.0 * kEps * (std::abs(want.lse[lse_at]) + std::abs(largest));
     for (std::int64_t k = first; k <= t; ++k) {
       const double* key = qkv.data() + (b * in.T + k) * 3 * C + C + h * D;
       const double p = std::exp(in.scale * dot(q, key, D) - want.lse[lse_at]);
@@ -198,13 +199,15 @@ TEST_CASE("padding sees nothing: zero out, lse of minus infinity, zero gradients
 
 TEST_CASE("a left-padded row equals the same row without padding, to the bit") {
   for (const TestDevice& device : devices_under_test()) {
-    for (const auto [T, D] : {std::pair<std::int64_t, std::int64_t>{1, 8}, {16, 17}, {33, 64}, {70, 20}}) {
+    for (const auto& [T, D] :
+         {std::pair<std::int64_t, std::int64_t>{1, 8}, {16, 17}, {33, 64}, {70, 20}}) {
       const AttentionInput alone = attention_input(1, T, 2, D, Mask::none, 0.0f);
       const AttentionResult want = run_attention(device, alone);
       for (const std::int64_t pads : {1, 5, 16, 63}) {
         AttentionInput padded = attention_input(1, T + pads, 2, D, Mask::none, 0.0f);
         std::copy(alone.qkv.begin(), alone.qkv.end(), padded.qkv.begin() + pads * 6 * D);
-        padded.first_key.assign(static_cast<std::size_t>(T + pads), static_cast<std::int32_t>(pads));
+        padded.first_key.assign(static_cast<std::size_t>(T + pads),
+                                static_cast<std::int32_t>(pads));
         const AttentionResult got = run_attention(device, padded);
         compare_bits(join("left padding", device.name, "T", T, "D", D, "pads", pads),
                      slice(got.out, pads * 2 * D, T * 2 * D), want.out);
@@ -237,7 +240,8 @@ TEST_CASE("packed records equal each record alone, to the bit") {
 
 TEST_CASE("attention's rows do not depend on other rows nor on the number of threads") {
   const TestDevice& one = cpu_with_threads().front();
-  for (const auto [B, T, H, D] : {cases::Attention{3, 33, 4, 32}, {2, 65, 3, 17}, {2, 129, 1, 64}}) {
+  for (const auto [B, T, H, D] :
+       {cases::Attention{3, 33, 4, 32}, {2, 65, 3, 17}, {2, 129, 1, 64}}) {
     for (const float dropout : {0.0f, 0.1f}) {
       const AttentionInput in = attention_input(B, T, H, D, Mask::packed, dropout);
       const std::vector<float> d_out = normal(B * T * H * D, 64);

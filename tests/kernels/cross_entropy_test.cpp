@@ -61,9 +61,11 @@ void compare_with_formula(const TestDevice& device, const std::vector<float>& lo
   constexpr float kScale = 0.37f;
   const auto N = static_cast<std::int64_t>(targets.size());
   const Doubles want = reference::cross_entropy(widened(logits), targets);
-  const Doubles want_gradients = reference::cross_entropy_gradients(widened(logits), targets, kScale);
-  // The sum of V exponentials is off by V roundings and its terms by a few; its logarithm turns that
-  // into an absolute error. Then come the roundings of the numbers that are added and subtracted.
+  const Doubles want_gradients =
+      reference::cross_entropy_gradients(widened(logits), targets, kScale);
+  // The sum of V exponentials is off by V roundings and its terms by a few; its logarithm turns
+  // that into an absolute error. Then come the roundings of the numbers that are added and
+  // subtracted.
   Doubles of_loss(targets.size()), of_gradient(logits.size());
   for (std::int64_t n = 0; n < N; ++n) {
     if (targets[n] == kIgnoredTarget) continue;
@@ -75,9 +77,9 @@ void compare_with_formula(const TestDevice& device, const std::vector<float>& lo
     of_loss[n] = of_lse + 2.0 * kEps * (std::abs(row[targets[n]]) + want[n]);
     for (std::int64_t v = 0; v < V; ++v) {
       const double p = std::exp(row[v] - lse);
-      of_gradient[n * V + v] =
-          kScale * (p * (of_lse + 4.0 * kEps * std::abs(row[v])) + 4.0 * kEps * p +
-                    (v == targets[n] ? 4.0 * kEps : 0.0)) + 0x1p-126;
+      of_gradient[n * V + v] = kScale * (p * (of_lse + 4.0 * kEps * std::abs(row[v])) +
+                                         4.0 * kEps * p + (v == targets[n] ? 4.0 * kEps : 0.0)) +
+                               0x1p-126;
     }
   }
   const std::string what = join("cross_entropy", device.name, "N", N, "V", V);
@@ -130,10 +132,12 @@ TEST_CASE("cross_entropy names a target outside the vocabulary") {
   for (const TestDevice& device : devices_under_test()) {
     const std::vector<float> logits = normal(2 * 17, 45);
     const std::string wants = ", wants 0 to 16, or -100 to ignore it";
-    CHECK(error_of([&] { run_forward(device, logits, {0, 17}, 17); }) ==
-          "cross_entropy: targets[1] is 17" + wants);
-    CHECK(error_of([&] { run_backward(device, logits, {-1, 0}, 17, 1.0f); }) ==
-          "cross_entropy: targets[0] is -1" + wants);
+    CHECK(error_of([&] {
+            run_forward(device, logits, {0, 17}, 17);
+          }) == "cross_entropy: targets[1] is 17" + wants);
+    CHECK(error_of([&] {
+            run_backward(device, logits, {-1, 0}, 17, 1.0f);
+          }) == "cross_entropy: targets[0] is -1" + wants);
   }
 }
 
@@ -164,10 +168,9 @@ TEST_CASE("finite differences agree with the gradient of cross_entropy") {
     const Doubles logits = widened(normal(N * V, 47, 0.0, 2.0));
     const std::vector<std::int32_t> targets = some_targets(N, V);
     const std::vector<float> ones(static_cast<std::size_t>(N), 0.25f);
-    compare_gradient(join("cross_entropy", N, V),
-                     reference::cross_entropy_gradients(logits, targets, 0.25), logits,
-                     [&](const Doubles& at) {
-                       return weighted(reference::cross_entropy(at, targets), ones);
-                     });
+    compare_gradient(
+        join("cross_entropy", N, V), reference::cross_entropy_gradients(logits, targets, 0.25),
+        logits,
+        [&](const Doubles& at) { return weighted(reference::cross_entropy(at, targets), ones); });
   }
 }

@@ -31,8 +31,8 @@ struct Bounds {
   Doubles out, mean, rstd;
 };
 
-/// The mean is a sum of C terms; each x - mean carries its error and one rounding; the variance is a
-/// sum of C squares of those; its root halves the relative error.
+/// The mean is a sum of C terms; each x - mean carries its error and one rounding; the variance is
+/// a sum of C squares of those; its root halves the relative error.
 Bounds bounds_of(const Doubles& x, const Doubles& weight, const Doubles& bias,
                  const reference::Layernorm& want) {
   const std::size_t C = weight.size();
@@ -46,7 +46,8 @@ Bounds bounds_of(const Doubles& x, const Doubles& weight, const Doubles& bias,
     for (std::size_t c = 0; c < C; ++c) {
       const double centred = std::abs(x[n * C + c] - want.mean[n]);
       const double off = of_mean + kEps * centred;
-      of_variance += (2.0 * centred * off + off * off + (count + 2.0) * kEps * centred * centred) / count;
+      of_variance +=
+          (2.0 * centred * off + off * off + (count + 2.0) * kEps * centred * centred) / count;
     }
     const double relative = 0.5 * of_variance * want.rstd[n] * want.rstd[n] + 3.0 * kEps;
     bounds.mean[n] = of_mean;
@@ -189,7 +190,8 @@ TEST_CASE("layernorm_backward agrees with its formula on every device") {
   for (const TestDevice& device : devices_under_test()) {
     for (const auto [N, C] : cases::kLayernorm) {
       const double count = static_cast<double>(C), height = static_cast<double>(N);
-      const std::vector<float> x = rows(N, C, 11), d_out = normal(N * C, 12), old = normal(N * C, 13);
+      const std::vector<float> x = rows(N, C, 11), d_out = normal(N * C, 12),
+                               old = normal(N * C, 13);
       const Forward forward = run_forward(device, x, N, C);  // the device's own statistics
       const Doubles weight = widened(normal(C, 21, 1.0, 0.5));
       reference::LayernormGradients want = reference::layernorm_gradients(
@@ -209,8 +211,9 @@ TEST_CASE("layernorm_backward agrees with its formula on every device") {
         }
         for (std::int64_t c = 0; c < C; ++c) {
           const std::int64_t i = n * C + c;
-          of_d_x[i] = (count + 8.0) * kEps * forward.rstd[n] * (g(c) + size_g + normalised(c) * size_gn) +
-                      2.0 * kEps * std::abs(old[i]);
+          of_d_x[i] =
+              (count + 8.0) * kEps * forward.rstd[n] * (g(c) + size_g + normalised(c) * size_gn) +
+              2.0 * kEps * std::abs(old[i]);
           want.d_x[i] += old[i];
         }
       }

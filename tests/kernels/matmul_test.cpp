@@ -99,8 +99,8 @@ WeightGradients run_backward_weight(const TestDevice& device, const ForwardCase&
                                     const std::vector<float>& old) {
   const bool in_out = c.layout == WeightLayout::in_out;
   Stage stage(device.device, join("matmul_backward_weight", device.name, c.M, c.K, c.N), c.shift);
-  Guarded& d_weight = in_out ? stage.in_out(old, {c.K, c.N})
-                             : stage.in_out(flipped(old, c.K, c.N), {c.N, c.K});
+  Guarded& d_weight =
+      in_out ? stage.in_out(old, {c.K, c.N}) : stage.in_out(flipped(old, c.K, c.N), {c.N, c.K});
   Guarded& d_bias = stage.in_out(normal(c.N, 33), {c.N});
   device.device.matmul_backward_weight({.d_weight = Accumulate(d_weight),
                                         .d_bias = c.bias ? Accumulate(d_bias) : Accumulate(),
@@ -162,13 +162,12 @@ TEST_CASE("matmul_forward without a place for the pre-activation gives the same 
         const Forward want = run_forward(device, c, x, weight);
         Stage stage(device.device, join("matmul without pre", device.name, M, K, N));
         Guarded& out = stage.output({M, N});
-        device.device.matmul_forward(
-            {.out = out,
-             .x = stage.input(x, {M, K}),
-             .weight = put_weight(stage, weight, K, N, layout, DType::f32),
-             .bias = stage.input(normal(N, 23), {N}),
-             .layout = layout,
-             .activation = Activation::gelu_new});
+        device.device.matmul_forward({.out = out,
+                                      .x = stage.input(x, {M, K}),
+                                      .weight = put_weight(stage, weight, K, N, layout, DType::f32),
+                                      .bias = stage.input(normal(N, 23), {N}),
+                                      .layout = layout,
+                                      .activation = Activation::gelu_new});
         compare_bits(stage.what(), out.floats(), want.out);
       }
     }
@@ -190,9 +189,8 @@ TEST_CASE("matmul_backward_input agrees with its formula") {
               .M = M, .K = K, .N = N, .layout = layout, .dtype = dtype, .shift = shift ^= 1};
           compare(join("matmul_backward_input", device.name, name_of(dtype), name_of(layout), "M",
                        M, "K", K, "N", N),
-                  run_backward_input(device, c, d_out, weight), want, [&](std::size_t i) {
-                    return (static_cast<double>(N) + 1.0) * kEps * size[i];
-                  });
+                  run_backward_input(device, c, d_out, weight), want,
+                  [&](std::size_t i) { return (static_cast<double>(N) + 1.0) * kEps * size[i]; });
         }
       }
     }
@@ -222,8 +220,8 @@ TEST_CASE("matmul_backward_weight adds its formula to what is there") {
       for (const WeightLayout layout : kLayouts) {
         const ForwardCase c{.M = M, .K = K, .N = N, .layout = layout, .shift = shift ^= 1};
         const WeightGradients got = run_backward_weight(device, c, d_out, x, old);
-        const std::string what = join("matmul_backward_weight", device.name, name_of(layout), "M", M,
-                                      "K", K, "N", N);
+        const std::string what =
+            join("matmul_backward_weight", device.name, name_of(layout), "M", M, "K", K, "N", N);
         compare(what + " d_weight", got.d_weight, want,
                 [&](std::size_t i) { return count * kEps * size[i]; });
         compare(what + " d_bias", got.d_bias, want_bias,
@@ -236,7 +234,8 @@ TEST_CASE("matmul_backward_weight adds its formula to what is there") {
 TEST_CASE("matmul_backward_weight without a bias leaves it alone") {
   for (const TestDevice& device : devices_under_test()) {
     const ForwardCase c{.M = 5, .K = 9, .N = 17, .bias = false};
-    const std::vector<float> x = normal(5 * 9, 7), d_out = normal(5 * 17, 8), old = normal(9 * 17, 9);
+    const std::vector<float> x = normal(5 * 9, 7), d_out = normal(5 * 17, 8),
+                             old = normal(9 * 17, 9);
     const WeightGradients got = run_backward_weight(device, c, d_out, x, old);
     compare_bits("d_bias " + device.name, got.d_bias, normal(17, 33));
   }
@@ -246,12 +245,12 @@ TEST_CASE("a row of a product does not depend on other rows, on blocking or on t
   const TestDevice& one = cpu_with_threads().front();
   for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
     for (const WeightLayout layout : kLayouts) {
-      for (const auto [K, N] : {std::pair<std::int64_t, std::int64_t>{65, 63},
-                                {129, 4},
-                                {513, 130},
-                                {300, 257},
-                                {1025, 31},
-                                {96, 1003}}) {
+      for (const auto& [K, N] : {std::pair<std::int64_t, std::int64_t>{65, 63},
+                                 {129, 4},
+                                 {513, 130},
+                                 {300, 257},
+                                 {1025, 31},
+                                 {96, 1003}}) {
         constexpr std::int64_t kRows = 70;
         const std::vector<float> x = normal(kRows * K, 11), weight = normal(K * N, 12);
         const std::vector<float> d_out = normal(kRows * N, 13);
@@ -268,8 +267,8 @@ TEST_CASE("a row of a product does not depend on other rows, on blocking or on t
         };
         for (const TestDevice& device : cpu_with_threads()) {
           compare_bits(what(device.name, kRows), run_forward(device, c, x, weight).out, want.out);
-          compare_bits(what(device.name + " d_x", kRows), run_backward_input(device, c, d_out, weight),
-                       want_d_x);
+          compare_bits(what(device.name + " d_x", kRows),
+                       run_backward_input(device, c, d_out, weight), want_d_x);
         }
         for (const std::int64_t M : {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 16, 17, 33, 64, 65}) {
           const std::int64_t first = (M * 7) % (kRows - M + 1);
@@ -292,8 +291,10 @@ TEST_CASE("weight gradients do not depend on the number of threads") {
   for (const WeightLayout layout : kLayouts) {
     for (const auto [M, K, N] : {cases::Matmul{257, 33, 65}, {66, 513, 20}, {40, 130, 1003}}) {
       const ForwardCase c{.M = M, .K = K, .N = N, .layout = layout};
-      const std::vector<float> x = normal(M * K, 14), d_out = normal(M * N, 15), old = normal(K * N, 16);
-      const WeightGradients want = run_backward_weight(cpu_with_threads().front(), c, d_out, x, old);
+      const std::vector<float> x = normal(M * K, 14), d_out = normal(M * N, 15),
+                               old = normal(K * N, 16);
+      const WeightGradients want =
+          run_backward_weight(cpu_with_threads().front(), c, d_out, x, old);
       for (const TestDevice& device : cpu_with_threads()) {
         const WeightGradients got = run_backward_weight(device, c, d_out, x, old);
         const std::string what = join(device.name, name_of(layout), M, K, N);
@@ -310,7 +311,8 @@ TEST_CASE("finite differences agree with the gradients of a product") {
   const std::vector<float> d_out = normal(M * N, 19);
   const Doubles d_x =
       reference::matmul(widened(d_out), reference::transposed(weight, K, N), M, N, K);
-  const Doubles d_weight = reference::matmul(reference::transposed(x, M, K), widened(d_out), K, M, N);
+  const Doubles d_weight =
+      reference::matmul(reference::transposed(x, M, K), widened(d_out), K, M, N);
   compare_gradient("matmul d_x", d_x, x, [&](const Doubles& at) {
     return weighted(reference::matmul(at, weight, M, K, N), d_out);
   });

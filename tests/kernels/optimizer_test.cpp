@@ -96,7 +96,8 @@ TEST_CASE("adamw agrees with its formula") {
   }
 }
 
-TEST_CASE("the first step of adamw moves every parameter by the learning rate, against its gradient") {
+TEST_CASE(
+    "the first step of adamw moves every parameter by the learning rate, against its gradient") {
   constexpr std::int64_t kCount = 33;
   for (const TestDevice& device : devices_under_test()) {
     const std::vector<float> zeros(kCount, 0.0f), grad = uniform(kCount, 58, 0.5f, 2.0f);
@@ -112,7 +113,8 @@ TEST_CASE("adamw does not depend on the number of threads") {
   constexpr std::int64_t kCount = 70001;
   const AdamwStep step{.step = 3};
   const std::vector<float> grad = normal(kCount, 59);
-  const std::vector<State> want = run(cpu_with_threads().front(), kCount, step, states(kCount), grad);
+  const std::vector<State> want =
+      run(cpu_with_threads().front(), kCount, step, states(kCount), grad);
   for (const TestDevice& device : cpu_with_threads()) {
     const std::vector<State> got = run(device, kCount, step, states(kCount), grad);
     for (std::size_t tensor = 0; tensor < 2; ++tensor) {

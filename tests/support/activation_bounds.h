@@ -25,9 +25,9 @@ inline double activation_bound(Activation activation, double x) {
   return 8.0 * kEps * std::abs(x);
 }
 
-/// The slope is a sum of such a function and, for the smooth ones, x times its derivative, where the
-/// derivative is made of 1 - t² or s·(1 - s): eight roundings of each part, the derivative taken at
-/// its largest beside x, as the subtraction may cancel.
+/// The slope is a sum of such a function and, for the smooth ones, x times its derivative, where
+/// the derivative is made of 1 - t² or s·(1 - s): eight roundings of each part, the derivative
+/// taken at its largest beside x, as the subtraction may cancel.
 inline double activation_slope_bound(Activation activation, double x) {
   switch (activation) {
     case Activation::none:

@@ -70,7 +70,7 @@ void compare_bits(const std::string& what, const std::vector<float>& got,
   compare_all_bits(what, got, want);
 }
 
-void compare_bits(const std::string& what, const std::vector<std::int32_t>& got,
+void compare_ints(const std::string& what, const std::vector<std::int32_t>& got,
                   const std::vector<std::int32_t>& want) {
   compare_all_bits(what, got, want);
 }

@@ -35,16 +35,19 @@ void compare(const std::string& what, const std::vector<float>& got, const Doubl
 /// Fails, with `what`, the first index and both values, unless all bits are equal.
 void compare_bits(const std::string& what, const std::vector<float>& got,
                   const std::vector<float>& want);
-void compare_bits(const std::string& what, const std::vector<std::int32_t>& got,
+void compare_ints(const std::string& what, const std::vector<std::int32_t>& got,
                   const std::vector<std::int32_t>& want);
 
 /// Elements [first, first + count).
 template <class Number>
-std::vector<Number> slice(const std::vector<Number>& values, std::int64_t first, std::int64_t count) {
+std::vector<Number> slice(const std::vector<Number>& values, std::int64_t first,
+                          std::int64_t count) {
   return {values.begin() + first, values.begin() + first + count};
 }
 
-inline Doubles widened(const std::vector<float>& values) { return {values.begin(), values.end()}; }
+inline Doubles widened(const std::vector<float>& values) {
+  return {values.begin(), values.end()};
+}
 
 /// A sum and the sum of the sizes of its terms.
 struct Sum {
