@@ -58,13 +58,15 @@ std::string printable(std::string_view bytes) {
 
 bool append_bytes_of_printable(std::string_view text, std::string& to) {
   const std::size_t before = to.size();
+  to.resize(before + text.size());
+  char* out = to.data() + before;
   for (std::size_t i = 0; i < text.size(); ++i) {
     unsigned code = static_cast<unsigned char>(text[i]);
     if (code >= 0x80) {
       // The alphabet ends at U+0143, so its characters have at most two bytes: 110xxxxx 10xxxxxx.
       const unsigned second = i + 1 < text.size() ? static_cast<unsigned char>(text[i + 1]) : 0;
-      code = (code & 0xE0) == 0xC0 && (second & 0xC0) == 0x80 ? (code & 0x1F) << 6 | (second & 0x3F)
-                                                              : code_points;
+      const bool pair = (code & 0xE0) == 0xC0 && (second & 0xC0) == 0x80;
+      code = pair ? (code & 0x1F) << 6 | (second & 0x3F) : code_points;
       ++i;
     }
     const int byte = code < code_points ? alphabet.byte_value[code] : -1;
@@ -72,8 +74,9 @@ bool append_bytes_of_printable(std::string_view text, std::string& to) {
       to.resize(before);
       return false;
     }
-    to.push_back(static_cast<char>(byte));
+    *out++ = static_cast<char>(byte);
   }
+  to.resize(static_cast<std::size_t>(out - to.data()));
   return true;
 }
 

@@ -19,12 +19,16 @@
 
 namespace quire {
 
-/// Many short strings in one allocation.
+/// Many short strings, one after another in one allocation.
 class StringList {
  public:
+  void reserve(std::size_t strings, std::size_t characters) {
+    ends_.reserve(strings);
+    characters_.reserve(characters);
+  }
   void push_back(std::string_view text) {
     characters_.append(text);
-    ends_.push_back(characters_.size());
+    ends_.push_back(static_cast<std::uint32_t>(characters_.size()));
   }
   std::size_t size() const { return ends_.size(); }
   std::string_view operator[](std::size_t i) const {
@@ -34,7 +38,7 @@ class StringList {
 
  private:
   std::string characters_;
-  std::vector<std::size_t> ends_;
+  std::vector<std::uint32_t> ends_;
 };
 
 /// The names that a tokenizer's tokens have in its configuration: role ("eos_token") and content.
@@ -53,24 +57,13 @@ struct TokenizerParts {
   std::vector<std::uint32_t> merge_lines;  ///< line of each merge in merges_source, or empty
 };
 
-/// The bytes of every token, one after another.
-struct TokenBytes {
-  std::string bytes;
-  std::vector<std::uint32_t> begins = {0};  // begins[id], begins[id + 1]
-  std::string_view operator[](std::int32_t id) const {
-    const auto i = static_cast<std::size_t>(id);
-    return std::string_view(bytes).substr(begins[i], begins[i + 1] - begins[i]);
-  }
-  std::int32_t size() const { return static_cast<std::int32_t>(begins.size()) - 1; }
-};
-
-/// Token bytes to id, by open addressing over the tokens' own bytes.
+/// Token names to ids, by open addressing over the names themselves.
 class TokenIndex {
  public:
   void reserve(std::size_t tokens);
-  /// Returns the id that has these bytes already, or -1 after adding.
-  std::int32_t add(const TokenBytes& tokens, std::int32_t id);
-  std::int32_t find(const TokenBytes& tokens, std::string_view bytes) const;
+  /// Returns the id that has this name already, or -1 after adding.
+  std::int32_t add(const StringList& names, std::size_t id);
+  std::int32_t find(const StringList& names, std::string_view name) const;
 
  private:
   std::vector<std::int32_t> slots_ = {-1};
@@ -82,10 +75,12 @@ struct Tokenizer::Impl {
   Impl();
   ~Impl();
 
-  TokenBytes tokens;
+  int size() const { return static_cast<int>(names.size()); }
+
+  StringList names;  // by id: as in vocabulary files
+  StringList bytes;  // by id: what they stand for
+  TokenIndex index;  // id of a name
   std::vector<bool> special;
-  std::vector<bool> verbatim;  // written as it is, not in the printable alphabet
-  TokenIndex index;            // of the tokens that are not added ones
   std::array<std::uint32_t, 256> byte_ids{};
   MergeTable merges;
   std::vector<AddedToken> added;  // by id
@@ -109,8 +104,5 @@ std::shared_ptr<const Tokenizer::Impl> build_tokenizer(TokenizerParts parts);
 TokenizerParts read_tokenizer_files(const std::filesystem::path& path);
 void write_tokenizer_files(const Tokenizer::Impl& tokenizer, const std::filesystem::path& folder,
                            int model_max_length);
-
-/// A token as it stands in vocabulary files.
-std::string token_name(const Tokenizer::Impl& tokenizer, TokenId id);
 
 }  // namespace quire

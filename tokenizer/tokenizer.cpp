@@ -121,7 +121,7 @@ class Encoder {
 
   std::size_t encode_piece(std::string_view piece, std::uint32_t* ids) {
     if (tokenizer_.whole_pieces_first) {
-      const std::int32_t whole = tokenizer_.index.find(tokenizer_.tokens, piece);
+      const std::int32_t whole = tokenizer_.index.find(tokenizer_.names, printable(piece));
       if (whole >= 0) {
         ids[0] = static_cast<std::uint32_t>(whole);
         return 1;
@@ -140,9 +140,9 @@ class Encoder {
 };
 
 void check_id(const Tokenizer::Impl& tokenizer, TokenId id) {
-  if (id >= 0 && id < tokenizer.tokens.size()) return;
+  if (id >= 0 && id < tokenizer.size()) return;
   throw Error(Fault::bad_data, "token id " + std::to_string(id) + " is not in the vocabulary",
-              {"its ids run from 0 to " + std::to_string(tokenizer.tokens.size() - 1)},
+              {"its ids run from 0 to " + std::to_string(tokenizer.size() - 1)},
               "use the tokenizer of the model that made these ids");
 }
 
@@ -210,7 +210,7 @@ std::string Tokenizer::decode(std::span<const TokenId> ids, bool skip_special_to
   for (const TokenId id : ids) {
     check_id(*impl_, id);
     if (skip_special_tokens && impl_->special[static_cast<std::size_t>(id)]) continue;
-    bytes.append(impl_->tokens[id]);
+    bytes.append(impl_->bytes[static_cast<std::size_t>(id)]);
   }
   const std::size_t valid = utf8::valid_prefix(bytes);
   if (valid == bytes.size()) return bytes;
@@ -221,20 +221,15 @@ std::string Tokenizer::decode(std::span<const TokenId> ids, bool skip_special_to
 
 std::string_view Tokenizer::token_bytes(TokenId id) const {
   check_id(*impl_, id);
-  return impl_->tokens[id];
+  return impl_->bytes[static_cast<std::size_t>(id)];
 }
 
 int Tokenizer::vocab_size() const {
-  return impl_->tokens.size();
+  return impl_->size();
 }
 
 std::optional<TokenId> Tokenizer::token_to_id(std::string_view token) const {
-  for (const AddedToken& added : impl_->added) {
-    if (added.content == token) return added.id;
-  }
-  std::string bytes;
-  if (!append_bytes_of_printable(token, bytes)) bytes = token;
-  const TokenId id = impl_->index.find(impl_->tokens, bytes);
+  const TokenId id = impl_->index.find(impl_->names, token);
   if (id < 0) return std::nullopt;
   return id;
 }

@@ -62,98 +62,89 @@ std::vector<std::string_view> names_by_id(const TokenizerParts& parts) {
 
 }  // namespace
 
-std::size_t hash_of(std::string_view bytes) {
-  return std::hash<std::string_view>()(bytes);
-}
-
 void TokenIndex::reserve(std::size_t tokens) {
   slots_.assign(std::bit_ceil(std::max<std::size_t>(1, 2 * tokens)), -1);
 }
 
-std::int32_t TokenIndex::add(const TokenBytes& tokens, std::int32_t id) {
+std::int32_t TokenIndex::add(const StringList& names, std::size_t id) {
   const std::size_t mask = slots_.size() - 1;
-  std::size_t i = hash_of(tokens[id]) & mask;
+  std::size_t i = std::hash<std::string_view>()(names[id]) & mask;
   for (; slots_[i] >= 0; i = (i + 1) & mask) {
-    if (tokens[slots_[i]] == tokens[id]) return slots_[i];
+    if (names[static_cast<std::size_t>(slots_[i])] == names[id]) return slots_[i];
   }
-  slots_[i] = id;
+  slots_[i] = static_cast<std::int32_t>(id);
   return -1;
 }
 
-std::int32_t TokenIndex::find(const TokenBytes& tokens, std::string_view bytes) const {
+std::int32_t TokenIndex::find(const StringList& names, std::string_view name) const {
   const std::size_t mask = slots_.size() - 1;
-  std::size_t i = hash_of(bytes) & mask;
-  while (slots_[i] >= 0 && tokens[slots_[i]] != bytes) i = (i + 1) & mask;
+  std::size_t i = std::hash<std::string_view>()(name) & mask;
+  while (slots_[i] >= 0 && names[static_cast<std::size_t>(slots_[i])] != name) i = (i + 1) & mask;
   return slots_[i];
 }
 
-std::string token_name(const Tokenizer::Impl& tokenizer, TokenId id) {
-  const std::string_view bytes = tokenizer.tokens[id];
-  return tokenizer.verbatim[static_cast<std::size_t>(id)] ? std::string(bytes) : printable(bytes);
-}
+namespace {
 
-std::shared_ptr<const Tokenizer::Impl> build_tokenizer(TokenizerParts parts) {
-  const auto impl = std::make_shared<Tokenizer::Impl>();
+void index_tokens(const TokenizerParts& parts, Tokenizer::Impl& impl) {
   const std::vector<std::string_view> names = names_by_id(parts);
-  const auto count = static_cast<std::int32_t>(names.size());
-
-  impl->special.resize(names.size());
-  impl->verbatim.resize(names.size());
+  impl.special.resize(names.size());
   std::vector<bool> is_added(names.size());
   for (const AddedToken& token : parts.added) {
-    const auto i = static_cast<std::size_t>(token.id);
     if (token.content.empty()) {
       throw Error(Fault::bad_data, parts.tokens_source + ": an added token is empty",
                   {"its id is " + std::to_string(token.id)}, get_files_again);
     }
-    is_added[i] = true;
-    impl->verbatim[i] = true;
-    impl->special[i] = token.special;
+    is_added[static_cast<std::size_t>(token.id)] = true;
+    impl.special[static_cast<std::size_t>(token.id)] = token.special;
   }
-  for (std::size_t i = 0; i < names.size(); ++i) {
-    if (is_added[i] || !append_bytes_of_printable(names[i], impl->tokens.bytes)) {
-      impl->tokens.bytes.append(names[i]);
-      impl->verbatim[i] = true;
-    }
-    impl->tokens.begins.push_back(static_cast<std::uint32_t>(impl->tokens.bytes.size()));
-  }
-
-  impl->index.reserve(names.size());
-  for (std::int32_t id = 0; id < count; ++id) {
-    if (is_added[static_cast<std::size_t>(id)]) continue;
-    const std::int32_t other = impl->index.add(impl->tokens, id);
+  std::size_t characters = 0;
+  for (const std::string_view name : names) characters += name.size();
+  impl.names.reserve(names.size(), characters);
+  impl.bytes.reserve(names.size(), characters);
+  impl.index.reserve(names.size());
+  std::string bytes;
+  for (std::size_t id = 0; id < names.size(); ++id) {
+    impl.names.push_back(names[id]);
+    bytes.clear();
+    if (is_added[id] || !append_bytes_of_printable(names[id], bytes)) bytes = names[id];
+    impl.bytes.push_back(bytes);
+    const std::int32_t other = impl.index.add(impl.names, id);
     if (other >= 0) {
       throw Error(Fault::bad_data,
-                  parts.tokens_source + ": token " +
-                      in_quotes(names[static_cast<std::size_t>(id)]) + " is there twice",
+                  parts.tokens_source + ": token " + in_quotes(names[id]) + " is there twice",
                   {"with id " + std::to_string(other) + " and with id " + std::to_string(id)},
                   get_files_again);
     }
   }
   for (int byte = 0; byte < 256; ++byte) {
     const char character = static_cast<char>(byte);
-    const std::int32_t id = impl->index.find(impl->tokens, {&character, 1});
+    const std::string name = printable({&character, 1});
+    const std::int32_t id = impl.index.find(impl.names, name);
     if (id < 0) {
       throw Error(Fault::bad_data,
                   parts.tokens_source + ": no token for byte " + std::to_string(byte) +
-                      ", written " + in_quotes(printable({&character, 1})),
+                      ", written " + in_quotes(name),
                   {"a byte-level vocabulary has a token for each of the 256 bytes"},
                   "use the vocabulary of a GPT-2 model, or: quire tokenizer train");
     }
-    impl->byte_ids[static_cast<std::size_t>(byte)] = static_cast<std::uint32_t>(id);
+    impl.byte_ids[static_cast<std::size_t>(byte)] = static_cast<std::uint32_t>(id);
   }
+}
 
-  const std::size_t merge_count = parts.merges.size() / 2;
-  if (merge_count > MergeTable::max_merges - 1) {
+void add_merges(const TokenizerParts& parts, Tokenizer::Impl& impl) {
+  const std::size_t count = parts.merges.size() / 2;
+  if (count >= MergeTable::max_merges) {
     throw Error(Fault::bad_data,
-                parts.merges_source + ": " + std::to_string(merge_count) + " merges are too many",
+                parts.merges_source + ": " + std::to_string(count) + " merges are too many",
                 {"at most " + std::to_string(MergeTable::max_merges - 1) + " can be used"});
   }
-  impl->merges.reserve(merge_count);
-  std::string bytes;
-  for (std::size_t i = 0; i < merge_count; ++i) {
+  impl.merges.reserve(count);
+  std::size_t result = 255;
+  for (std::size_t i = 0; i < count; ++i) {
     const std::string_view left = parts.merges[2 * i];
     const std::string_view right = parts.merges[2 * i + 1];
+    const std::string_view joined(left.data(),
+                                  left.size() + right.size());  // they lie side by side
     const auto fail = [&](const std::string& why) {
       const std::string where = parts.merge_lines.empty()
                                     ? ": merge " + std::to_string(i + 1)
@@ -161,30 +152,30 @@ std::shared_ptr<const Tokenizer::Impl> build_tokenizer(TokenizerParts parts) {
       throw Error(Fault::bad_data,
                   parts.merges_source + where + " of " + in_quotes(left) + " and " +
                       in_quotes(right) + " does not fit the vocabulary",
-                  {why, "the vocabulary is " + parts.tokens_source + ", " + std::to_string(count) +
-                            " tokens"},
+                  {why, "the vocabulary is " + parts.tokens_source + ", " +
+                            std::to_string(impl.size()) + " tokens"},
                   "make sure that both files come from the same model");
     };
-    bytes.clear();
-    const bool left_known = append_bytes_of_printable(left, bytes);
-    const std::size_t middle = bytes.size();
-    const bool right_known = append_bytes_of_printable(right, bytes);
-    const auto find = [&](bool known, std::string_view name, std::size_t begin, std::size_t end) {
-      const std::int32_t id =
-          known ? impl->index.find(impl->tokens, std::string_view(bytes).substr(begin, end - begin))
-                : -1;
+    const auto find = [&](std::string_view name) {
+      const std::int32_t id = impl.index.find(impl.names, name);
       if (id < 0) fail("it has no token " + in_quotes(name));
       return static_cast<std::uint32_t>(id);
     };
-    const std::uint32_t left_id = find(left_known, left, 0, middle);
-    const std::uint32_t right_id = find(right_known, right, middle, bytes.size());
-    const std::int32_t result = impl->index.find(impl->tokens, bytes);
-    if (result < 0) fail("it has no token " + in_quotes(std::string(left) + std::string(right)));
-    if (!impl->merges.add({left_id, right_id, static_cast<std::uint32_t>(result)})) {
+    // Most vocabularies number the results in order: then the next id needs no look-up.
+    ++result;
+    if (result >= impl.names.size() || impl.names[result] != joined) result = find(joined);
+    if (!impl.merges.add({find(left), find(right), static_cast<std::uint32_t>(result)})) {
       fail("the same merge stands further up");
     }
   }
+}
 
+}  // namespace
+
+std::shared_ptr<const Tokenizer::Impl> build_tokenizer(TokenizerParts parts) {
+  const auto impl = std::make_shared<Tokenizer::Impl>();
+  index_tokens(parts, *impl);
+  add_merges(parts, *impl);
   impl->added = std::move(parts.added);
   std::sort(impl->added.begin(), impl->added.end(),
             [](const AddedToken& a, const AddedToken& b) { return a.id < b.id; });

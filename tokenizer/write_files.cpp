@@ -12,7 +12,7 @@ namespace {
 
 using nlohmann::ordered_json;
 
-std::string in_quotes(const std::string& text) {
+std::string in_quotes(std::string_view text) {
   return ordered_json(text).dump(-1, ' ', false, ordered_json::error_handler_t::replace);
 }
 
@@ -37,8 +37,7 @@ TokenRoles roles_of(const Tokenizer::Impl& tokenizer) {
   return {};
 }
 
-std::string tokenizer_json(const Tokenizer::Impl& tokenizer,
-                           const std::vector<std::string>& names) {
+std::string tokenizer_json(const Tokenizer::Impl& tokenizer, const StringList& names) {
   ordered_json added = ordered_json::array();
   for (const AddedToken& token : tokenizer.added) {
     ordered_json entry = {{"id", token.id}};
@@ -89,9 +88,7 @@ std::string tokenizer_json(const Tokenizer::Impl& tokenizer,
 
 void write_tokenizer_files(const Tokenizer::Impl& tokenizer, const std::filesystem::path& folder,
                            int model_max_length) {
-  std::vector<std::string> names;
-  for (TokenId id = 0; id < tokenizer.tokens.size(); ++id)
-    names.push_back(token_name(tokenizer, id));
+  const StringList& names = tokenizer.names;
 
   std::string vocabulary = "{";
   for (std::size_t i = 0; i < names.size(); ++i) {
@@ -102,7 +99,7 @@ void write_tokenizer_files(const Tokenizer::Impl& tokenizer, const std::filesyst
 
   std::string merges = "#version: 0.2\n";
   for (const MergeTable::Merge& merge : tokenizer.merges.merges()) {
-    merges += names[merge.left] + " " + names[merge.right] + "\n";
+    merges.append(names[merge.left]).append(" ").append(names[merge.right]).append("\n");
   }
 
   ordered_json special = ordered_json::object();
