@@ -32,14 +32,26 @@ OutputFolder::OutputFolder(const TrainingConfig& config) : path_(config.output_d
     throw Error(Fault::usage, "another run is writing into " + path_.string(), {},
                 "another --output-dir, or wait for that run to end");
   }
-  if (config.resume_from_checkpoint.empty() && !config.overwrite_output_dir &&
-      !fs::is_empty(path_)) {
-    const bool resumable = !checkpoint_steps(path_).empty();
+  try {
+    check_unused(config);
+  } catch (...) {
     ::close(descriptor_);
-    throw Error(Fault::usage, "the output folder " + path_.string() + " is not empty", {},
-                resumable ? "--resume-from-checkpoint latest to go on, or --overwrite-output-dir"
-                          : "another --output-dir, or --overwrite-output-dir");
+    throw;
   }
+}
+
+void OutputFolder::check_unused(const TrainingConfig& config) {
+  const fs::path& path = config.output_dir;
+  if (!config.resume_from_checkpoint.empty() || config.overwrite_output_dir) return;
+  if (!fs::exists(path) || (fs::is_directory(path) && fs::is_empty(path))) return;
+  if (!fs::is_directory(path)) {
+    throw Error(Fault::usage, "the output folder " + path.string() + " is a file", {},
+                "another --output-dir");
+  }
+  throw Error(Fault::usage, "the output folder " + path.string() + " is not empty", {},
+              checkpoint_steps(path).empty()
+                  ? "another --output-dir, or --overwrite-output-dir"
+                  : "--resume-from-checkpoint latest to go on, or --overwrite-output-dir");
 }
 
 OutputFolder::~OutputFolder() {

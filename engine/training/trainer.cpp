@@ -36,7 +36,12 @@ TrainingConfig with_block_size(TrainingConfig config, const Gpt2Config& model) {
   return config;
 }
 
-void check_ids(const char* what, const TokenRecords& records, int vocab_size) {
+void check_records(const char* what, const TokenRecords& records, int vocab_size) {
+  const std::size_t count = records.ids.size();
+  if (records.offsets.empty() || records.offsets.back() != static_cast<std::int64_t>(count) ||
+      (!records.labels.empty() && records.labels.size() != count)) {
+    throw Error(Fault::internal, fmt::format("{} records: ids, labels and offsets disagree", what));
+  }
   const auto check = [&](const std::vector<std::int32_t>& ids, bool label) {
     for (std::size_t i = 0; i < ids.size(); ++i) {
       const std::int32_t id = ids[i];
@@ -76,14 +81,14 @@ class Run {
         eval_rows_(validation, config_.packing, config_.block_size),
         total_steps_(total_steps(config_, rows_.size())),
         schedule_(schedule_of(config_, total_steps_)) {
-    check_ids("training", records, model.vocab_size);
-    check_ids("validation", validation, model.vocab_size);
+    check_records("training", records, model.vocab_size);
+    check_records("validation", validation, model.vocab_size);
     if (rows_.size() == 0) {
       throw Error(Fault::bad_data, "there is nothing to train on",
                   {fmt::format("{} records with {} tokens give no row with a target",
                                records.size(), records.ids.size())});
     }
-    state_.data.seed = config_.seed;
+    state_.data.seed = config_.data_seed.value_or(config_.seed);
     state_.fixed = fixed_facts(model, config_, records, validation);
     state_.options = option_facts(config_);
   }
@@ -174,7 +179,7 @@ TrainingResult Run::run() {
     optimizer_->set_updates(state_.updates);
   }
   batches_.emplace(rows_, config_.per_device_train_batch_size, state_.data);
-  log_.emplace(folder_->path(), state_.step);
+  if (config_.write_log) log_.emplace(folder_->path(), state_.step);
   if (rows_.left_out() > 0) {
     note(fmt::format("{} rows without a target are left out", rows_.left_out()));
   }
@@ -320,7 +325,7 @@ void Run::report(double loss, double norm, double learning_rate) {
   progress.loss = state_.loss_steps > 0 ? state_.loss_sum / static_cast<double>(state_.loss_steps)
                                         : TrainerState::kNone;
   progress.tokens_per_second = since_log_.tokens_per_second();
-  log_->train(progress);
+  if (log_) log_->train(progress);
   if (callbacks_.on_log) callbacks_.on_log(progress);
   state_.loss_sum = 0;
   state_.loss_steps = 0;
@@ -351,7 +356,7 @@ bool Run::evaluate() {
   } else {
     ++state_.evals_since_best;
   }
-  log_->eval(state_.step, loss);
+  if (log_) log_->eval(state_.step, loss);
   if (callbacks_.on_eval) callbacks_.on_eval(state_.step, loss);
   return true;
 }

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 
 #include "engine/training/batches.h"
@@ -31,8 +32,10 @@ struct TrainingConfig {
   std::int64_t save_steps = 500;  ///< 0 = no checkpoints but the best and an interrupted one
   int save_total_limit = 2;       ///< 0 = keep all
   DType save_dtype = DType::f32;  ///< of the final model; checkpoints are f32
-  std::uint64_t seed = 42;
-  std::string resume_from_checkpoint;  ///< "", "latest" or a folder
+  bool write_log = true;          ///< OUTPUT_DIR/log.jsonl
+  std::uint64_t seed = 42;        ///< of dropout, and of the shuffle without data_seed
+  std::optional<std::uint64_t> data_seed;  ///< of the shuffle
+  std::string resume_from_checkpoint;      ///< "", "latest" or a folder
   bool overwrite_output_dir = false;
   bool load_best_model_at_end = false;
   int early_stopping_patience = 0;  ///< evaluations without a better loss before the end; 0 = never

@@ -201,6 +201,7 @@ TEST_CASE("resuming with other data, model, batch or seed is refused with what d
         "per_device_train_batch_size: the checkpoint has 3, now 6\n");
   changed = config;
   changed.seed = 43;
+  changed.data_seed = 42;
   CHECK(refusal(changed, model, records) == "seed: the checkpoint has 42, now 43\n");
   TokenRecords other = records;
   other.ids[5] = (other.ids[5] + 1) % 16;
