@@ -265,9 +265,15 @@ Flags::Option& Flags::require(const std::string& shown_name) {
               std::move(details), help_command());
 }
 
-// Brings every option to the form --name=value under its first name; the rest goes behind "--".
+// Brings every option to the form --name value under its first name; the rest goes behind "--".
+// (Not --name=value: cxxopts takes that apart with a regex whose '.' ends at a newline.) Empty when
+// help is asked for.
 std::vector<std::string> Flags::normalise(const std::vector<std::string>& arguments) {
   std::vector<std::string> options, others;
+  const auto take = [&](const std::string& name, const std::string& value) {
+    options.push_back("--" + name);
+    options.push_back(value);
+  };
   const auto is_option = [&](const std::string& text) {
     if (text.size() < 2 || text[0] != '-') return false;
     return text[1] == '-' || (std::isalpha(static_cast<unsigned char>(text[1])) != 0);
@@ -296,8 +302,7 @@ std::vector<std::string> Flags::normalise(const std::vector<std::string>& argume
       has_value = argument.size() > 2;
     }
     if (name == "help" || name == "h") {
-      options.emplace_back("--help");
-      continue;
+      return {};
     }
     const bool negated = name.starts_with("no-") && find(name) == nullptr &&
                          find(name.substr(3)) != nullptr && find(name.substr(3))->is_flag;
@@ -308,7 +313,7 @@ std::vector<std::string> Flags::normalise(const std::vector<std::string>& argume
         has_value = true;
       }
       if (!has_value) throw Error(Fault::usage, "--config-file wants a file", {}, help_command());
-      options.push_back("--config-file=" + value);
+      take("config-file", value);
       continue;
     }
     const Option& option = require(name);
@@ -323,7 +328,7 @@ std::vector<std::string> Flags::normalise(const std::vector<std::string>& argume
       }
       if (!has_value) value = "true";
       if (negated) value = to_bool(value).value_or(true) ? "false" : "true";
-      options.push_back("--" + option.name + "=" + value);
+      take(option.name, value);
       continue;
     }
     if (!has_value) {
@@ -338,9 +343,9 @@ std::vector<std::string> Flags::normalise(const std::vector<std::string>& argume
       }
       value = arguments[++i];
     }
-    options.push_back("--" + option.name + "=" + value);
+    take(option.name, value);
     while (option.takes_several && i + 1 < arguments.size() && !is_option(arguments[i + 1])) {
-      options.push_back("--" + option.name + "=" + arguments[++i]);
+      take(option.name, arguments[++i]);
     }
   }
   options.emplace_back("--");
@@ -404,7 +409,7 @@ void Flags::read_config_file(const std::string& path) {
 
 bool Flags::parse(const std::vector<std::string>& arguments) {
   const std::vector<std::string> normalised = normalise(arguments);
-  if (std::find(normalised.begin(), normalised.end(), "--help") != normalised.end()) {
+  if (normalised.empty()) {
     print(help());
     return false;
   }

@@ -77,6 +77,8 @@ TEST_CASE("a value is taken as it stands") {
   CHECK(Parsed({"--prompt", ""}).prompt.empty());
   CHECK(Parsed({"-p", "-5 degrees"}).prompt == "-5 degrees");
   CHECK(Parsed({"--prompt=a=b"}).prompt == "a=b");
+  CHECK(Parsed({"--prompt=--help"}).prompt == "--help");
+  CHECK(Parsed({"--prompt=\n--top-k"}).prompt == "\n--top-k");
   CHECK(Parsed({"--stop", "a,b", "--stop", "\n"}).stop == Strings{"a,b", "\n"});
 }
 
