@@ -10,21 +10,11 @@ std::span<const Command> commands() {
     kDemoCommand,
 #endif
     kDoctorCommand,
-#if __has_include("cli/train.cpp")
     kTrainCommand,
-#endif
-#if __has_include("cli/generate.cpp")
     kGenerateCommand,
-#endif
-#if __has_include("cli/eval.cpp")
     kEvalCommand,
-#endif
-#if __has_include("cli/tokenizer.cpp")
     kTokenizerCommand,
-#endif
-#if __has_include("cli/bench.cpp")
     kBenchCommand,
-#endif
   };
   return kCommands;
 }
