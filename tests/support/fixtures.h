@@ -1,5 +1,5 @@
-// Where test inputs lie: the project's own small set in tests/data, and the large reference set beside
-// the project, which a user's clone does not have.
+// Where test inputs lie: the project's own small set in tests/data, and the large reference set
+// beside the project, which a user's clone does not have.
 #pragma once
 
 #include <cstdlib>
@@ -23,19 +23,19 @@ inline std::filesystem::path fixtures_root() {
 
 }  // namespace quire::test
 
-/// Declares `path` as the fixture of that name, or ends the test as skipped, saying what is missing.
-/// Catch2 2 knows no skipping: there the test says so by name and ends.
+/// Declares `variable` as the fixture of that name, or ends the test as skipped, saying what is
+/// missing. Catch2 2 knows no skipping: there the test says so by name and ends.
 #ifdef QUIRE_CATCH2_V2
-#define QUIRE_FIXTURE(path, name)                                              \
-  const std::filesystem::path path = quire::test::fixtures_root() / (name);    \
-  if (!std::filesystem::exists(path)) {                                        \
-    WARN("SKIPPED: no fixture " << path.string() << " (set QUIRE_FIXTURES)");  \
-    return;                                                                    \
+#define QUIRE_FIXTURE(variable, name)                                             \
+  const std::filesystem::path variable = quire::test::fixtures_root() / (name);   \
+  if (!std::filesystem::exists(variable)) {                                       \
+    WARN("SKIPPED: no fixture " << variable.string() << " (set QUIRE_FIXTURES)"); \
+    return;                                                                       \
   }
 #else
-#define QUIRE_FIXTURE(path, name)                                              \
-  const std::filesystem::path path = quire::test::fixtures_root() / (name);    \
-  if (!std::filesystem::exists(path)) {                                        \
-    SKIP("no fixture " << path.string() << " (set QUIRE_FIXTURES)");           \
+#define QUIRE_FIXTURE(variable, name)                                           \
+  const std::filesystem::path variable = quire::test::fixtures_root() / (name); \
+  if (!std::filesystem::exists(variable)) {                                     \
+    SKIP("no fixture " << variable.string() << " (set QUIRE_FIXTURES)");        \
   }
 #endif
