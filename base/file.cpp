@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -15,8 +16,12 @@ namespace quire {
 namespace {
 
 [[noreturn]] void throw_errno(const std::string& what, int error) {
-  const bool full = error == ENOSPC || error == EDQUOT || error == ENOMEM;
-  throw Error(full ? Fault::no_space : Fault::bad_data, what, {std::strerror(error)});
+  // EFBIG: the limit on a file's size, of the file system or of this process.
+  const bool full = error == ENOSPC || error == EDQUOT || error == EFBIG;
+  const bool space = full || error == ENOMEM;
+  throw Error(
+      space ? Fault::no_space : Fault::bad_data, what, {std::strerror(error)},
+      full ? "free some space or write to another disk; what was there before is untouched" : "");
 }
 
 }  // namespace
@@ -82,18 +87,19 @@ void AtomicFile::fail(const char* action) {
   throw_errno(std::string("cannot ") + action + " " + path_.string(), error);
 }
 
-void AtomicFile::flush() {
-  const char* data = pending_.data();
-  std::size_t left = pending_.size();
-  while (left > 0) {
-    const ssize_t written = ::write(descriptor_, data, left);
-    if (written < 0) {
-      if (errno == EINTR) continue;
+void AtomicFile::write_all(std::string_view text) {
+  while (!text.empty()) {
+    const ssize_t written = ::write(descriptor_, text.data(), text.size());
+    if (written >= 0) {
+      text.remove_prefix(static_cast<std::size_t>(written));
+    } else if (errno != EINTR) {
       fail("write");
     }
-    data += written;
-    left -= static_cast<std::size_t>(written);
   }
+}
+
+void AtomicFile::flush() {
+  write_all(pending_);
   pending_.clear();
 }
 
@@ -103,6 +109,11 @@ void AtomicFile::write(std::span<const std::byte> bytes) {
 
 void AtomicFile::write(std::string_view text) {
   constexpr std::size_t kGather = 1 << 20;
+  if (text.size() >= kGather) {  // large data goes straight out, without a copy
+    flush();
+    write_all(text);
+    return;
+  }
   while (!text.empty()) {
     const std::size_t part = std::min(text.size(), kGather - pending_.size());
     pending_.append(text.substr(0, part));
@@ -140,7 +151,8 @@ void sync_folder(const std::filesystem::path& folder) {
   const int result = ::fsync(descriptor);
   const int error = errno;
   ::close(descriptor);
-  // Some file systems cannot flush a folder and say EINVAL: the rename is as safe as they can make it.
+  // Some file systems cannot flush a folder and say EINVAL: the rename is as safe as they can make
+  // it.
   if (result != 0 && error != EINVAL) throw_errno("cannot flush folder " + target.string(), error);
 }
 

@@ -49,6 +49,7 @@ class AtomicFile {
 
  private:
   void fail(const char* action);
+  void write_all(std::string_view text);
   void flush();
 
   std::filesystem::path path_;

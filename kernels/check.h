@@ -29,5 +29,18 @@ void check(const RepetitionPenalty&);
 void check(const WarpLogits&);
 void check(const DrawTokens&);
 void check(const ArgmaxTokens&);
+void check_squared_norm(std::span<const ConstView> tensors);
+
+/// For backends that read host memory: that ids, positions, targets, masks and cache lengths point
+/// inside what they point into. One pass over the small integers, beside an op over rows of C or V.
+/// "embedding: ids[7] is 50257, wants 0 to 50256".
+void check_values(const EmbeddingForward&);
+void check_values(const EmbeddingBackward&);
+void check_values(const AttentionForward&);
+void check_values(const AttentionBackward&);
+void check_values(const AttentionCached&);
+void check_values(const CrossEntropyForward&);
+void check_values(const CrossEntropyBackward&);
+void check_values(const RepetitionPenalty&);
 
 }  // namespace quire

@@ -4,14 +4,20 @@
 
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "engine/model/config.h"
 #include "engine/model/parameters.h"
 
 namespace quire {
 
+/// Reads a config.json of model_type gpt2; fields that are not there have transformers' defaults.
+/// Throws Error(bad_data) naming the file, the field and its value.
 Gpt2Config read_config(const std::filesystem::path& config_json);
+/// config.json as transformers writes it for a GPT2LMHeadModel whose weights are stored as `dtype`.
 std::string config_to_json(const Gpt2Config& config, DType dtype);
+/// generation_config.json: the special tokens' ids.
+std::string generation_config_to_json(const Gpt2Config& config);
 
 enum class WeightStorage {
   as_stored,  ///< matrices keep the file's type, mapped where the device can read host memory
@@ -19,19 +25,27 @@ enum class WeightStorage {
 };
 
 struct LoadedModel {
-  Gpt2Config config;
+  Gpt2Config config;  ///< tie_word_embeddings is what the weights say
   Parameters parameters;
+  std::vector<std::string> notes;  ///< for people: what was decided or left out, a line each
 };
 
-/// Loads a folder (or a .safetensors file with config.json beside it). Names with or without
-/// "transformer."; attn.bias and attn.masked_bias buffers are ignored; a missing lm_head.weight
-/// means tied; one that equals wte stays tied. Vectors (biases, layernorms) are always f32 in memory.
-/// Checks every shape against the config and every value for NaN and infinity (named with tensor
-/// and index). Throws Error(bad_data).
+/// Loads a folder (or a .safetensors file with config.json beside it). As transformers does it:
+///  - names come with or without "transformer."; attn.bias and attn.masked_bias are ignored
+///  - a missing lm_head.weight means tied; one that equals wte stays tied where the config says so;
+///  one
+///    that differs is kept, with a note; a missing wte is taken from the head where the config ties
+///    them
+///  - tensors that no GPT-2 has are left out, with a note; but blocks beyond n_layer are an error
+/// Vectors (biases, layernorms) are always f32 in memory. Checks every shape against the config and
+/// every value for NaN and infinity (named with tensor and index). Throws Error(bad_data).
 LoadedModel load_model(Device& device, const std::filesystem::path& folder, WeightStorage storage);
 
-/// Saves config.json, generation_config.json and model.safetensors so that transformers loads them.
-/// `dtype` is f32, f16 or bf16. Each file is replaced atomically; the weights come last.
+/// Saves config.json, generation_config.json and model.safetensors so that transformers loads them;
+/// makes the folder when it is not there. `dtype` is f32, f16 or bf16. Each file is replaced
+/// atomically, none before all weights are written, the weights last. Throws Error(diverged) for
+/// weights that are not finite, Error(no_space) when the disk is full; the old files are then as
+/// they were.
 void save_model(Device& device, const std::filesystem::path& folder, const Gpt2Config& config,
                 const Parameters& parameters, DType dtype);
 

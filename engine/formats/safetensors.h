@@ -1,13 +1,15 @@
-// Reading and writing .safetensors files, one or several with an index.
+// Reading and writing .safetensors files.
 //
 // The file: 8 bytes little-endian N; N bytes of JSON: name -> {"dtype", "shape", "data_offsets":
-// [begin, end)} and "__metadata__" -> strings; then the data, offsets counted from its start.
+// [begin, end)} and "__metadata__" -> strings; then the data, offsets counted from its start. The
+// tensors cover the data without overlap and without holes.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -21,11 +23,23 @@ namespace quire {
 /// `dtype_name` is the file's word, and view() throws for them.
 struct FileTensor {
   std::string name;
-  std::string dtype_name;              ///< "F32", "F16", "BF16", "I32", "U8", "BOOL", …
-  std::vector<std::int64_t> shape;     ///< any rank
-  std::span<const std::byte> bytes;    ///< inside the mapping
-  ConstView view() const;              ///< rank up to 4; throws Error(bad_data) for other types
+  std::string dtype_name;            ///< "F32", "F16", "BF16", "I32", "U8", "BOOL", …
+  std::vector<std::int64_t> shape;   ///< any rank
+  std::span<const std::byte> bytes;  ///< inside the mapping
+
+  /// The elements in place. Throws Error(bad_data) for a type without a DType, for a rank above 4
+  /// and where aligned() is false.
+  ConstView view() const;
+  /// True when view() has a DType for it.
+  bool has_dtype() const;
+  /// Its DType; throws Error(bad_data) where there is none.
+  DType dtype() const;
+  /// False where a foreign writer put the data at an address that its type cannot be read from.
+  bool aligned() const;
 };
+
+/// "[2, 33]" of a shape of any rank.
+std::string to_string(const std::vector<std::int64_t>& shape);
 
 /// A mapped .safetensors file. Everything in the header is checked before anything is used: header
 /// length, JSON, types, shapes against byte counts, offsets inside the file, no overlaps, no holes.
@@ -48,10 +62,16 @@ class Safetensors {
 struct TensorToWrite {
   std::string name;
   ConstView view;  ///< host memory
+  /// The type in the file; other float types are converted in passing. Empty: as in memory.
+  std::optional<DType> stored_as = std::nullopt;
 };
 
-/// Writes atomically (base/file.h). Tensors are stored in the given order, data aligned to 8 bytes.
+/// Writes atomically (base/file.h). Tensors are stored in the given order; the data starts at a
+/// multiple of 64 bytes. Throws Error(bad_data) for a finite number that float16 cannot hold.
 void write_safetensors(const std::filesystem::path& path, std::span<const TensorToWrite> tensors,
+                       const std::map<std::string, std::string>& metadata = {{"format", "pt"}});
+/// The same into a file that the caller commits, so that others can be replaced just before.
+void write_safetensors(AtomicFile& file, std::span<const TensorToWrite> tensors,
                        const std::map<std::string, std::string>& metadata = {{"format", "pt"}});
 
 }  // namespace quire

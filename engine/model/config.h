@@ -26,7 +26,8 @@ struct Gpt2Config {
   float initializer_range = 0.02f;
   bool scale_attn_weights = true;
   bool scale_attn_by_inverse_layer_idx = false;
-  bool reorder_and_upcast_attn = false;  ///< kept for saving: our scores and softmax are fp32 anyway
+  bool reorder_and_upcast_attn =
+      false;  ///< kept for saving: our scores and softmax are fp32 anyway
   bool tie_word_embeddings = true;
   std::optional<int> bos_token_id = 50256;
   std::optional<int> eos_token_id = 50256;

@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "engine/model/arena.h"
 #include "engine/model/config.h"
 #include "engine/model/parameters.h"
 #include "kernels/ops.h"
@@ -14,27 +15,22 @@ namespace quire {
 
 /// Token ids in host memory, [B, T] row-major.
 struct TokenBatch {
-  int batch = 0;                           // B
-  int length = 0;                          // T, at most n_positions
-  std::span<const std::int32_t> ids;       // [B, T]
-  std::span<const std::int32_t> targets;   // [B, T]: what comes after each id (already shifted), or
-                                           // kIgnoredTarget; may be empty where no loss is asked for
-  std::span<const std::int32_t> positions; // [B, T]; empty: 0 … T-1 in every row
-  std::span<const std::int32_t> first_key; // [B, T] as in AttentionForward; empty: no masking
+  int batch = 0;                          // B
+  int length = 0;                         // T, at most n_positions
+  std::span<const std::int32_t> ids;      // [B, T]
+  std::span<const std::int32_t> targets;  // [B, T]: what comes after each id (already shifted), or
+                                          // kIgnoredTarget; may be empty where no loss is asked for
+  std::span<const std::int32_t> positions;  // [B, T]; empty: 0 … T-1 in every row
+  std::span<const std::int32_t> first_key;  // [B, T] as in AttentionForward; empty: no masking
 };
 
 /// Number of targets that are not ignored.
 std::int64_t count_targets(std::span<const std::int32_t> targets);
 
-/// Hidden states for tests and tools: embed, then the output of each block, then the final layernorm.
+/// Hidden states for tests and tools: embed, then the output of each block, then the final
+/// layernorm.
 struct HiddenStates {
   std::vector<std::vector<float>> states;  // n_layer + 2 times [B, T, C]
-};
-
-/// One line of the memory plan.
-struct MemoryItem {
-  std::string name;
-  std::size_t bytes;
 };
 
 /// Full-sequence forward without gradients: logits, losses, hidden states. Workspace grows to the
@@ -56,9 +52,9 @@ class Gpt2 {
 };
 
 struct TrainingOptions {
-  int batch = 1;                 // B, the largest micro-batch
-  int length = 1024;             // T, the longest row
-  bool dropout = true;           // use the config's probabilities
+  int batch = 1;        // B, the largest micro-batch
+  int length = 1024;    // T, the longest row
+  bool dropout = true;  // use the config's probabilities
 };
 
 /// Forward and backward with gradients. All memory is allocated in the constructor.
@@ -70,7 +66,8 @@ class Gpt2Training {
   ~Gpt2Training();
 
   /// What the constructor will allocate (gradients and activations), largest first.
-  static std::vector<MemoryItem> memory_plan(const Gpt2Config& config, const TrainingOptions& options);
+  static std::vector<MemoryItem> memory_plan(const Gpt2Config& config,
+                                             const TrainingOptions& options);
 
   /// Sum (not mean) of the losses of the valid targets. Adds to gradients the derivative of
   /// loss_sum·grad_scale; grad_scale is 1/(valid targets of the whole accumulation window).

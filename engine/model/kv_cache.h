@@ -24,9 +24,9 @@ class Gpt2Decoder {
   /// (empty: none).
   void reset(std::span<const std::int32_t> padding);
 
-  /// Takes T more ids for each of B rows, ids [B, T] on the host; B at most `batch`. Returns the logits
-  /// after the last id of each row: a view of [B, V] in device memory, valid until the next call.
-  /// Positions count from the first id that is not padding.
+  /// Takes T more ids for each of B rows, ids [B, T] on the host; B at most `batch`. Returns the
+  /// logits after the last id of each row: a view of [B, V] in device memory, valid until the next
+  /// call. Positions count from the first id that is not padding.
   View forward(int batch, std::span<const std::int32_t> ids);
 
   int length() const;  ///< slots used, padding included

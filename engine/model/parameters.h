@@ -13,12 +13,12 @@ namespace quire {
 
 /// The parameters of one block.
 struct LayerParameters {
-  View ln_1_weight, ln_1_bias;      // [C], [C]
-  View c_attn_weight, c_attn_bias;  // [C, 3C], [3C]
+  View ln_1_weight, ln_1_bias;            // [C], [C]
+  View c_attn_weight, c_attn_bias;        // [C, 3C], [3C]
   View attn_proj_weight, attn_proj_bias;  // [C, C], [C]
-  View ln_2_weight, ln_2_bias;      // [C], [C]
-  View c_fc_weight, c_fc_bias;      // [C, I], [I] with I = config.inner()
-  View mlp_proj_weight, mlp_proj_bias;  // [I, C], [C]
+  View ln_2_weight, ln_2_bias;            // [C], [C]
+  View c_fc_weight, c_fc_bias;            // [C, I], [I] with I = config.inner()
+  View mlp_proj_weight, mlp_proj_bias;    // [I, C], [C]
 };
 
 /// A parameter under its Hugging Face name, "transformer.h.0.attn.c_attn.weight".
@@ -46,17 +46,21 @@ class Parameters {
   Parameters(Parameters&&) noexcept = default;
   Parameters& operator=(Parameters&&) noexcept = default;
 
-  View wte() const { return tensors_[0]; }   // [V, C]
-  View wpe() const { return tensors_[1]; }   // [P, C]
+  View wte() const { return tensors_[0]; }  // [V, C]
+  View wpe() const { return tensors_[1]; }  // [P, C]
   const LayerParameters& layer(int index) const { return layers_[static_cast<std::size_t>(index)]; }
   View ln_f_weight() const { return ln_f_weight_; }
   View ln_f_bias() const { return ln_f_bias_; }
-  View head() const { return head_; }        // [V, C]; wte() itself when tied
+  View head() const { return head_; }  // [V, C]; wte() itself when tied
 
   const std::vector<NamedParameter>& names() const { return names_; }
   const std::vector<View>& tensors() const { return tensors_; }  // as names()
   /// The tensor of that name; throws Error(internal) when there is none.
   View find(const std::string& name) const;
+  /// Sets every element to zero: how gradients and moments start.
+  void fill_zero(Device& device) const;
+  /// What the allocating constructor allocates.
+  static std::size_t bytes(const Gpt2Config& config);
 
  private:
   void wire(const Gpt2Config& config);

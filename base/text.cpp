@@ -1,0 +1,61 @@
+#include "base/text.h"
+
+namespace quire {
+
+namespace {
+
+struct Sequence {
+  int length;  // bytes
+  bool valid;  // false: a maximal part that no valid sequence begins with
+};
+
+// The sequence at the start of text, which is not empty.
+Sequence first_sequence(std::string_view text) {
+  const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
+  const unsigned lead = byte(0);
+  if (lead < 0x80) return {1, true};
+  if (lead < 0xc2 || lead > 0xf4) return {1, false};
+  const int length = lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
+  // The second byte's range is narrower after four leads; all others are 80 to BF.
+  unsigned low = lead == 0xe0 ? 0xa0 : lead == 0xf0 ? 0x90 : 0x80;
+  unsigned high = lead == 0xed ? 0x9f : lead == 0xf4 ? 0x8f : 0xbf;
+  for (int i = 1; i < length; ++i, low = 0x80, high = 0xbf) {
+    const std::size_t at = static_cast<std::size_t>(i);
+    if (at == text.size() || byte(at) < low || byte(at) > high) return {i, false};
+  }
+  return {length, true};
+}
+
+}  // namespace
+
+bool is_utf8(std::string_view text) {
+  while (!text.empty()) {
+    const Sequence sequence = first_sequence(text);
+    if (!sequence.valid) return false;
+    text.remove_prefix(static_cast<std::size_t>(sequence.length));
+  }
+  return true;
+}
+
+std::string replace_invalid_utf8(std::string_view text) {
+  std::string replaced;
+  while (!text.empty()) {
+    const Sequence sequence = first_sequence(text);
+    const std::size_t length = static_cast<std::size_t>(sequence.length);
+    replaced += sequence.valid ? text.substr(0, length) : std::string_view("\xEF\xBF\xBD");
+    text.remove_prefix(length);
+  }
+  return replaced;
+}
+
+std::string with_commas(std::uint64_t number) {
+  const std::string digits = std::to_string(number);
+  std::string text;
+  for (std::size_t i = 0; i < digits.size(); ++i) {
+    if (i > 0 && (digits.size() - i) % 3 == 0) text += ',';
+    text += digits[i];
+  }
+  return text;
+}
+
+}  // namespace quire

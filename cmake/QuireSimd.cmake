@@ -1,0 +1,13 @@
+# How the CPU kernels are compiled.
+#
+# Highway compiles each kernel once for every target it is not told to leave out, and picks at run
+# time. We keep AVX-512 (AVX3), AVX2, SSE2, NEON and the plain fallback; what lies between them
+# would double the compile time for processors that are hardly there. Given as bits, as Highway's
+# releases do not all know all names: 0-7 better than AVX3, 11-12 SSE4 and SSSE3, 23-27 SVE, 37 RVV.
+target_compile_definitions(quire_cpu PRIVATE HWY_DISABLED_TARGETS=0x200F8018FFLL)
+if(QUIRE_SCALAR)
+  target_compile_definitions(quire_cpu PRIVATE HWY_COMPILE_ONLY_SCALAR)
+endif()
+# Multiply-adds are fused where the kernels say so and nowhere else: otherwise the same formula could
+# round differently in two places, and results must not depend on which of them computed a row.
+target_compile_options(quire_cpu PRIVATE -ffp-contract=off)

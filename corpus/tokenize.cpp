@@ -1,0 +1,165 @@
+#include <algorithm>
+#include <cmath>
+#include <random>
+
+#include "base/error.h"
+#include "base/parallel.h"
+#include "base/text.h"
+#include "corpus/records.h"
+
+namespace quire {
+namespace {
+
+// A piece of a record's text that one thread encodes.
+struct Piece {
+  std::size_t record;
+  std::string_view text;
+};
+
+// Large texts are cut, so that a single book keeps all threads busy. The splitter's pieces never
+// hold a visible character followed by a line end, nor does a special token: encoding the parts
+// between "e\n" as "…e" and "\n…" gives the ids of the whole.
+void cut(std::size_t record, std::string_view text, std::vector<Piece>& pieces) {
+  constexpr std::size_t kPiece = 1 << 18;  // 256 KiB: some 20 ms of encoding
+  while (text.size() > 2 * kPiece) {
+    std::size_t at = kPiece;
+    const auto can_cut = [&] {
+      return text[at] == '\n' && text[at - 1] > ' ' && text[at - 1] < '\x7f';
+    };
+    while (at < text.size() && !can_cut()) ++at;
+    if (at == text.size()) break;
+    pieces.push_back({record, text.substr(0, at)});
+    text.remove_prefix(at);
+  }
+  pieces.push_back({record, text});
+}
+
+void append(const TokenizedCorpus& from, std::int64_t first, std::int64_t last,
+            TokenizedCorpus& to) {
+  to.ids.insert(to.ids.end(), from.ids.begin() + first, from.ids.begin() + last);
+  if (!from.labels.empty()) {
+    to.labels.insert(to.labels.end(), from.labels.begin() + first, from.labels.begin() + last);
+  }
+  to.offsets.push_back(static_cast<std::int64_t>(to.ids.size()));
+}
+
+}  // namespace
+
+TokenizedCorpus tokenize(const std::vector<Record>& records, const Tokenizer& tokenizer,
+                         int threads) {
+  std::vector<Piece> pieces;
+  bool labels = false;
+  for (std::size_t r = 0; r < records.size(); ++r) {
+    labels |= !records[r].labels.empty();
+    cut(r, records[r].text, pieces);
+  }
+  // Neighbouring pieces go together: a quote of 100 bytes alone is too little to hand to a thread.
+  constexpr std::size_t kBatch = 1 << 18;  // bytes
+  std::vector<std::size_t> batches{0};     // first piece of each, and the end
+  std::size_t bytes = 0;
+  for (std::size_t p = 0; p < pieces.size(); ++p) {
+    bytes += pieces[p].text.size() + 1;
+    if (bytes >= kBatch || p + 1 == pieces.size()) {
+      batches.push_back(p + 1);
+      bytes = 0;
+    }
+  }
+  std::vector<std::vector<TokenId>> encoded(batches.size() - 1);
+  std::vector<std::size_t> counts(pieces.size());  // ids of each piece
+  parallel_for(threads, encoded.size(), [&](std::size_t b) {
+    for (std::size_t p = batches[b]; p < batches[b + 1]; ++p) {
+      const std::size_t before = encoded[b].size();
+      tokenizer.encode(pieces[p].text, SpecialTokens::parse, encoded[b]);
+      counts[p] = encoded[b].size() - before;
+    }
+  });
+
+  TokenizedCorpus corpus;
+  std::size_t total = 0;
+  for (const auto& ids : encoded) total += ids.size();
+  for (const Record& record : records) total += record.input_ids.size() + 1;
+  corpus.ids.reserve(total);
+  if (labels) corpus.labels.reserve(total);
+  const std::optional<TokenId> end_of_text = tokenizer.end_of_text();
+  std::size_t batch = 0, taken = 0, piece = 0;
+  for (std::size_t r = 0; r < records.size(); ++r) {
+    const Record& record = records[r];
+    const std::size_t first = corpus.ids.size();
+    for (; piece < pieces.size() && pieces[piece].record == r; ++piece) {
+      if (piece == batches[batch + 1]) {
+        std::vector<TokenId>().swap(
+            encoded[batch]);  // freed on the way, so that the ids do not exist twice
+        ++batch;
+        taken = 0;
+      }
+      const auto begin = encoded[batch].begin() + static_cast<std::ptrdiff_t>(taken);
+      corpus.ids.insert(corpus.ids.end(), begin,
+                        begin + static_cast<std::ptrdiff_t>(counts[piece]));
+      taken += counts[piece];
+    }
+    if (!record.input_ids.empty()) {
+      for (const std::int32_t id : record.input_ids) {
+        if (id < tokenizer.vocab_size()) continue;
+        throw Error(
+            Fault::bad_data,
+            "record " + with_commas(r + 1) + " has the token id " + std::to_string(id),
+            {"the tokenizer has " +
+             with_commas(static_cast<std::uint64_t>(tokenizer.vocab_size())) + " ids, from 0"},
+            "encode the data with this model's tokenizer");
+      }
+      corpus.ids.insert(corpus.ids.end(), record.input_ids.begin(), record.input_ids.end());
+    } else if (end_of_text && (corpus.ids.size() == first || corpus.ids.back() != *end_of_text)) {
+      corpus.ids.push_back(*end_of_text);
+    }
+    if (labels) {
+      const auto ids = corpus.ids.begin() + static_cast<std::ptrdiff_t>(first);
+      if (record.labels.empty()) {
+        corpus.labels.insert(corpus.labels.end(), ids, corpus.ids.end());
+      } else {
+        corpus.labels.insert(corpus.labels.end(), record.labels.begin(), record.labels.end());
+      }
+    }
+    corpus.offsets.push_back(static_cast<std::int64_t>(corpus.ids.size()));
+  }
+  return corpus;
+}
+
+void split(const TokenizedCorpus& corpus, double validation_share, std::uint64_t seed,
+           TokenizedCorpus& train, TokenizedCorpus& validation) {
+  if (!(validation_share >= 0.0 && validation_share < 1.0)) {
+    throw Error(Fault::usage, "--validation-split is " + std::to_string(validation_share),
+                {"a share of the data: at least 0, less than 1"}, "--validation-split 0.05");
+  }
+  TokenizedCorpus kept, held_out;
+  const std::int64_t records = corpus.size();
+  const std::int64_t chosen = std::llround(static_cast<double>(records) * validation_share);
+  if (validation_share == 0.0 || (chosen > 0 && chosen < records)) {
+    // The first `chosen` of a Fisher-Yates shuffle. mt19937_64 is the same everywhere, unlike the
+    // standard's distributions and std::shuffle; the modulo's bias is below 2^-30.
+    std::vector<std::int64_t> order(static_cast<std::size_t>(records));
+    for (std::size_t i = 0; i < order.size(); ++i) order[i] = static_cast<std::int64_t>(i);
+    std::mt19937_64 random(seed);
+    std::vector<bool> held(order.size());
+    for (std::size_t i = 0; i < static_cast<std::size_t>(chosen); ++i) {
+      std::swap(order[i], order[i + random() % (order.size() - i)]);
+      held[static_cast<std::size_t>(order[i])] = true;
+    }
+    for (std::size_t r = 0; r < order.size(); ++r) {
+      append(corpus, corpus.offsets[r], corpus.offsets[r + 1], held[r] ? held_out : kept);
+    }
+  } else {
+    const std::int64_t tokens = corpus.offsets.back();
+    const std::int64_t cut_at =
+        tokens - std::llround(static_cast<double>(tokens) * validation_share);
+    for (std::size_t r = 0; r < static_cast<std::size_t>(records); ++r) {
+      const std::int64_t first = corpus.offsets[r], last = corpus.offsets[r + 1];
+      const std::int64_t middle = std::clamp(cut_at, first, last);
+      if (first < middle) append(corpus, first, middle, kept);
+      if (middle < last) append(corpus, middle, last, held_out);
+    }
+  }
+  train = std::move(kept);
+  validation = std::move(held_out);
+}
+
+}  // namespace quire

@@ -1,0 +1,321 @@
+#include "engine/formats/hub_folder.h"
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <memory>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/parallel.h"
+#include "engine/formats/elements.h"
+#include "engine/formats/safetensors.h"
+#include "engine/formats/weight_files.h"
+
+namespace quire {
+namespace {
+
+// The config's field behind each extent of a parameter, for messages.
+std::vector<std::string> extent_fields(const std::string& name) {
+  const auto is = [&](std::string_view suffix) {
+    return name.size() >= suffix.size() && name.ends_with(suffix);
+  };
+  if (is("wte.weight") || is("lm_head.weight")) return {"vocab_size", "n_embd"};
+  if (is("wpe.weight")) return {"n_positions", "n_embd"};
+  if (is("c_attn.weight")) return {"n_embd", "3·n_embd"};
+  if (is("c_attn.bias")) return {"3·n_embd"};
+  if (is("c_fc.weight")) return {"n_embd", "n_inner"};
+  if (is("c_fc.bias")) return {"n_inner"};
+  if (is("mlp.c_proj.weight")) return {"n_inner", "n_embd"};
+  if (is("c_proj.weight")) return {"n_embd", "n_embd"};
+  return {"n_embd"};
+}
+
+std::vector<std::int64_t> extents(const Shape& shape) {
+  std::vector<std::int64_t> result;
+  for (int i = 0; i < shape.rank(); ++i) result.push_back(shape[i]);
+  return result;
+}
+
+// "[3, 17]" of an element of a tensor.
+std::string place(const FileTensor& tensor, std::int64_t index) {
+  std::vector<std::int64_t> at(tensor.shape.size());
+  for (std::size_t i = at.size(); i-- > 0;) {
+    at[i] = index % tensor.shape[i];
+    index /= tensor.shape[i];
+  }
+  return to_string(at);
+}
+
+// The number of block h.N, or -1 for tensors outside of blocks. Absurd numbers are no block's.
+int block_of(const std::string& bare_name) {
+  if (!bare_name.starts_with("h.")) return -1;
+  const std::size_t end = bare_name.find_first_not_of("0123456789", 2);
+  if (end == 2 || end == std::string::npos || bare_name[end] != '.' || end > 9) return -1;
+  return std::stoi(bare_name.substr(2, end - 2));
+}
+
+// Equal as numbers, whatever types they are stored in.
+bool same_values(const FileTensor& a, const FileTensor& b) {
+  if (a.shape != b.shape || !a.has_dtype() || !b.has_dtype()) return false;
+  if (a.dtype_name == b.dtype_name) {
+    return std::memcmp(a.bytes.data(), b.bytes.data(), a.bytes.size()) == 0;
+  }
+  const std::int64_t count = static_cast<std::int64_t>(a.bytes.size() / size_of(a.dtype()));
+  for (std::int64_t i = 0; i < count; ++i) {
+    if (element(a.bytes.data(), a.dtype(), i) != element(b.bytes.data(), b.dtype(), i))
+      return false;
+  }
+  return true;
+}
+
+// transformers' tie_weights() (modeling_utils.py) decides by what is stored: see load_model().
+void settle_head(WeightFiles& files, Gpt2Config& config, std::vector<std::string>& notes) {
+  const FileTensor* head = files.find("lm_head.weight");
+  const FileTensor* wte = files.find("wte.weight");
+  if (head == nullptr) {
+    if (!config.tie_word_embeddings) {
+      notes.push_back("the weights have no lm_head.weight: the head is tied to wte.weight");
+    }
+    config.tie_word_embeddings = true;
+  } else if (config.tie_word_embeddings && wte == nullptr) {
+    files.rename("lm_head.weight", "wte.weight");
+  } else if (config.tie_word_embeddings && !same_values(*head, *wte)) {
+    notes.push_back(
+        "config.json ties lm_head.weight to wte.weight, but they differ: both are kept; "
+        "\"tie_word_embeddings\": false would say so");
+    config.tie_word_embeddings = false;
+  }
+}
+
+void check_blocks(const WeightFiles& files, const Gpt2Config& config) {
+  int blocks = 0;
+  for (const auto& [name, tensor] : files.tensors()) blocks = std::max(blocks, block_of(name) + 1);
+  if (blocks == config.n_layer) return;
+  throw Error(Fault::bad_data, files.path().string() + " does not fit its config.json",
+              {"n_layer is " + std::to_string(config.n_layer) +
+               " in config.json, but the weights have " + std::to_string(blocks) + " blocks"});
+}
+
+void check_shape(const WeightFiles& files, const NamedParameter& parameter,
+                 const FileTensor& tensor) {
+  const std::vector<std::int64_t> wanted = extents(parameter.shape);
+  if (tensor.shape == wanted) return;
+  std::vector<std::string> details;
+  const std::vector<std::string> fields = extent_fields(parameter.name);
+  if (tensor.shape.size() != wanted.size()) {
+    details.push_back("it has " + std::to_string(tensor.shape.size()) + " extents instead of " +
+                      std::to_string(wanted.size()));
+  } else if (wanted.size() == 2 && parameter.name.find(".h.") != std::string::npos &&
+             tensor.shape == std::vector{wanted[1], wanted[0]}) {
+    details.push_back("it looks transposed: GPT-2's files store [in, out]");
+  } else {
+    for (std::size_t i = 0; i < wanted.size(); ++i) {
+      if (tensor.shape[i] == wanted[i]) continue;
+      details.push_back(fields[i] + " is " + std::to_string(wanted[i]) + " in config.json and " +
+                        std::to_string(tensor.shape[i]) + " here");
+    }
+  }
+  throw Error(Fault::bad_data,
+              files.source(tensor) + ": tensor '" + tensor.name + "' has the shape " +
+                  to_string(tensor.shape) + ", config.json wants " + to_string(wanted),
+              details);
+}
+
+// The file's tensor for each parameter, in the parameters' order.
+std::vector<const FileTensor*> match(const WeightFiles& files,
+                                     const std::vector<NamedParameter>& parameters,
+                                     std::vector<std::string>& notes) {
+  std::vector<const FileTensor*> matched;
+  std::vector<std::string> missing;
+  std::map<std::string, const FileTensor*> left = files.tensors();
+  for (const NamedParameter& parameter : parameters) {
+    const std::string bare = bare_name(parameter.name);
+    const FileTensor* tensor = files.find(bare);
+    if (tensor == nullptr) {
+      missing.push_back(parameter.name);
+      continue;
+    }
+    left.erase(bare);
+    check_shape(files, parameter, *tensor);
+    if (!tensor->has_dtype() || tensor->dtype() == DType::i32) {
+      throw Error(Fault::bad_data,
+                  files.source(*tensor) + ": tensor '" + tensor->name + "' is of type " +
+                      tensor->dtype_name,
+                  {"weights are F32, F16 or BF16"});
+    }
+    matched.push_back(tensor);
+  }
+  if (!missing.empty()) {
+    constexpr std::size_t kShown = 6;
+    std::vector<std::string> details(
+        missing.begin(),
+        missing.begin() + static_cast<std::ptrdiff_t>(std::min(missing.size(), kShown)));
+    if (missing.size() > kShown)
+      details.push_back("and " + std::to_string(missing.size() - kShown) + " more");
+    throw Error(Fault::bad_data,
+                files.path().string() + " lacks " + std::to_string(missing.size()) + " of " +
+                    std::to_string(parameters.size()) + " tensors",
+                details);
+  }
+  left.erase("lm_head.weight");  // equal to wte.weight
+  for (const auto& [name, tensor] : left)
+    notes.push_back("left out: tensor '" + tensor->name + "' is not part of a GPT-2");
+  return matched;
+}
+
+// Where a parameter's values go: nowhere (they stay mapped and are only checked) or to memory of
+// the device, in the type they have there.
+struct Destination {
+  const FileTensor* tensor;
+  void* data;
+  DType dtype;
+};
+
+// Checks all values and copies those that have a destination, on all threads that are available
+// where the device's memory can be written directly.
+void fill(Device& device, const WeightFiles& files, const std::vector<Destination>& destinations) {
+  struct Chunk {
+    const Destination* to;
+    std::int64_t first, count;
+  };
+  constexpr std::int64_t kChunk = 1 << 20;  // elements
+  std::vector<Chunk> chunks;
+  for (const Destination& to : destinations) {
+    const std::int64_t count =
+        static_cast<std::int64_t>(to.tensor->bytes.size() / size_of(to.tensor->dtype()));
+    for (std::int64_t first = 0; first < count; first += kChunk) {
+      chunks.push_back({&to, first, std::min(kChunk, count - first)});
+    }
+  }
+  const bool direct = device.shares_host_memory();
+  parallel_for(direct ? 0 : 1, chunks.size(), [&](std::size_t i) {
+    const auto& [to, first, count] = chunks[i];
+    const DType stored = to->tensor->dtype();
+    const std::byte* from =
+        to->tensor->bytes.data() + first * static_cast<std::int64_t>(size_of(stored));
+    if (const std::optional<std::int64_t> bad = find_not_finite(from, stored, count)) {
+      throw Error(Fault::bad_data,
+                  files.source(*to->tensor) + ": tensor '" + to->tensor->name + "' holds " +
+                      std::to_string(element(from, stored, *bad)) + " at " +
+                      place(*to->tensor, first + *bad),
+                  {"the file is damaged, or its training diverged"});
+    }
+    if (to->data == nullptr) return;
+    std::byte* target =
+        static_cast<std::byte*>(to->data) + first * static_cast<std::int64_t>(size_of(to->dtype));
+    const std::size_t elements = static_cast<std::size_t>(count);
+    if (stored == to->dtype) {
+      if (direct) {
+        std::memcpy(target, from, elements * size_of(stored));
+      } else {
+        device.copy_to_device(target, from, elements * size_of(stored));
+      }
+    } else if (direct) {
+      read_elements(from, stored, {reinterpret_cast<float*>(target), elements});
+    } else {
+      std::vector<float> values(elements);
+      read_elements(from, stored, values);
+      device.copy_to_device(target, values.data(), elements * sizeof(float));
+    }
+  });
+}
+
+// What a model's views point into.
+struct Holder {
+  WeightFiles files;
+  Buffer buffer;
+};
+
+}  // namespace
+
+LoadedModel load_model(Device& device, const std::filesystem::path& folder, WeightStorage storage) {
+  auto holder = std::make_shared<Holder>(Holder{WeightFiles(folder), Buffer()});
+  WeightFiles& files = holder->files;
+  Gpt2Config config = read_config(files.folder() / "config.json");
+  std::vector<std::string> notes;
+  settle_head(files, config, notes);
+  check_blocks(files, config);
+  const std::vector<NamedParameter> list = parameter_list(config);
+  const std::vector<const FileTensor*> tensors = match(files, list, notes);
+
+  std::vector<Destination> destinations;
+  if (storage == WeightStorage::f32) {
+    Parameters parameters(device, config);
+    for (std::size_t i = 0; i < list.size(); ++i) {
+      destinations.push_back({tensors[i], parameters.tensors()[i].bytes(), DType::f32});
+    }
+    fill(device, files, destinations);
+    return {config, std::move(parameters), std::move(notes)};
+  }
+
+  // Matrices stay in the file where the device can read them there; the rest goes to one buffer.
+  constexpr std::size_t kAlignment = 64;
+  std::vector<std::size_t> offsets;
+  std::size_t size = 0;
+  for (std::size_t i = 0; i < list.size(); ++i) {
+    const bool stays = list[i].is_matrix && device.shares_host_memory() && tensors[i]->aligned();
+    destinations.push_back(
+        {tensors[i], nullptr, list[i].is_matrix ? tensors[i]->dtype() : DType::f32});
+    offsets.push_back(stays ? SIZE_MAX : size);
+    if (stays) continue;
+    const std::size_t bytes =
+        static_cast<std::size_t>(list[i].shape.count()) * size_of(destinations[i].dtype);
+    size += (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  }
+  holder->buffer = Buffer(device, size);
+  std::vector<View> views;
+  for (std::size_t i = 0; i < list.size(); ++i) {
+    if (offsets[i] != SIZE_MAX) {
+      destinations[i].data = static_cast<std::byte*>(holder->buffer.data()) + offsets[i];
+      views.emplace_back(destinations[i].data, destinations[i].dtype, list[i].shape);
+    } else {
+      // Parameters know no read-only views: generating never writes weights, and a write would
+      // fault.
+      void* mapped = const_cast<std::byte*>(tensors[i]->bytes.data());
+      views.emplace_back(mapped, destinations[i].dtype, list[i].shape);
+    }
+  }
+  fill(device, files, destinations);
+  return {config, Parameters(config, std::move(views), holder), std::move(notes)};
+}
+
+void save_model(Device& device, const std::filesystem::path& folder, const Gpt2Config& config,
+                const Parameters& parameters, DType dtype) {
+  std::vector<TensorToWrite> tensors;
+  std::vector<std::vector<std::byte>> copies;  // of what the host cannot read in place
+  for (std::size_t i = 0; i < parameters.names().size(); ++i) {
+    const View& view = parameters.tensors()[i];
+    ConstView host = view;
+    if (!device.shares_host_memory()) {
+      copies.emplace_back(view.size_bytes());
+      device.copy_to_host(copies.back().data(), view.bytes(), view.size_bytes());
+      host = ConstView(copies.back().data(), view.dtype(), view.shape());
+    }
+    tensors.push_back({parameters.names()[i].name, host, dtype});
+  }
+  device.synchronize();
+  parallel_for(0, tensors.size(), [&](std::size_t i) {
+    const ConstView& view = tensors[i].view;
+    const auto* data = static_cast<const std::byte*>(view.bytes());
+    if (const std::optional<std::int64_t> bad = find_not_finite(data, view.dtype(), view.count())) {
+      throw Error(Fault::diverged,
+                  "the model was not saved: tensor '" + tensors[i].name + "' holds " +
+                      std::to_string(element(data, view.dtype(), *bad)),
+                  {"at element " + std::to_string(*bad) + " of " + view.shape().to_string()},
+                  "go on from the last good checkpoint, with a lower learning rate");
+    }
+  });
+
+  std::error_code failed;
+  std::filesystem::create_directories(folder, failed);
+  if (failed)
+    throw Error(Fault::bad_data, "cannot make the folder " + folder.string(), {failed.message()});
+  AtomicFile weights(folder / "model.safetensors");
+  write_safetensors(weights, tensors);
+  write_file(folder / "config.json", config_to_json(config, dtype));
+  write_file(folder / "generation_config.json", generation_config_to_json(config));
+  weights.commit();
+}
+
+}  // namespace quire

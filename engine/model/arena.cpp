@@ -1,0 +1,54 @@
+#include "engine/model/arena.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace quire {
+namespace {
+
+constexpr std::size_t kAlignment = 64;  // a cache line, and the widest CPU vector
+
+}  // namespace
+
+View Arena::take(const char* name, Shape shape, DType dtype) {
+  const std::size_t wanted = static_cast<std::size_t>(shape.count()) * size_of(dtype);
+  const std::size_t bytes = (wanted + kAlignment - 1) / kAlignment * kAlignment;
+  std::byte* const base = static_cast<std::byte*>(buffer_.data());
+  if (base != nullptr && taken_ + bytes > buffer_.size()) {
+    throw Error(Fault::internal, std::string("arena: no room for ") + name,
+                {"wanted " + std::to_string(bytes) + " bytes after " + std::to_string(taken_) +
+                 " of " + std::to_string(buffer_.size())});
+  }
+  View view(base == nullptr ? nullptr : base + taken_, dtype, shape);
+  taken_ += bytes;
+  entries_.push_back({name, bytes});
+  return view;
+}
+
+void Arena::restart() {
+  taken_ = 0;
+  entries_.clear();
+}
+
+std::vector<MemoryItem> Arena::plan() const {
+  std::vector<MemoryItem> items;
+  for (const Entry& entry : entries_) {
+    const auto same = [&](const MemoryItem& item) { return item.name == entry.name; };
+    const auto found = std::find_if(items.begin(), items.end(), same);
+    if (found == items.end()) {
+      items.push_back({entry.name, entry.bytes});
+    } else {
+      found->bytes += entry.bytes;
+    }
+  }
+  sort_by_size(items);
+  return items;
+}
+
+void sort_by_size(std::vector<MemoryItem>& items) {
+  std::stable_sort(items.begin(), items.end(),
+                   [](const MemoryItem& a, const MemoryItem& b) { return a.bytes > b.bytes; });
+}
+
+}  // namespace quire

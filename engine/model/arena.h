@@ -1,0 +1,54 @@
+// Memory for a pass, taken by name from one allocation: the list of names is the memory plan.
+//
+// The code that lays out a pass runs twice. Over an arena without memory it only counts, and tells
+// how much the pass needs; over an arena of that size it hands out views. One list of take() calls
+// is thus both the plan that is printed and the layout that is used, and the two cannot disagree.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kernels/ops.h"
+
+namespace quire {
+
+/// One line of the memory plan.
+struct MemoryItem {
+  std::string name;
+  std::size_t bytes;
+};
+
+/// Hands out memory from front to back. Move-only.
+class Arena {
+ public:
+  /// Counts only: its views have shapes but no memory.
+  Arena() = default;
+  Arena(Device& device, std::size_t bytes) : buffer_(device, bytes) {}
+
+  /// Uninitialised memory, aligned to 64 bytes. `name` is a literal; equal names are one line of
+  /// the plan. Throws Error(internal) when the arena's memory is used up.
+  View take(const char* name, Shape shape, DType dtype = DType::f32);
+
+  /// Forgets what was taken: the same memory is laid out anew, for a batch of another shape, say.
+  void restart();
+
+  std::size_t taken() const { return taken_; }  ///< bytes, gaps included
+  std::size_t capacity() const { return buffer_.size(); }
+  std::vector<MemoryItem> plan() const;  ///< largest first; adds up to taken()
+
+ private:
+  struct Entry {
+    const char* name;
+    std::size_t bytes;
+  };
+  Buffer buffer_;
+  std::size_t taken_ = 0;
+  std::vector<Entry> entries_;
+};
+
+/// Sorts largest first, keeping the order of equals.
+void sort_by_size(std::vector<MemoryItem>& items);
+
+}  // namespace quire

@@ -1,0 +1,278 @@
+#include "engine/model/forward.h"
+
+#include <algorithm>
+#include <string>
+
+#include "base/error.h"
+
+namespace quire {
+namespace {
+
+void check_ids(const char* what, std::span<const std::int32_t> ids, int limit, int length,
+               bool may_be_ignored) {
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    if (ids[i] >= 0 && ids[i] < limit) continue;
+    if (may_be_ignored && ids[i] == kIgnoredTarget) continue;
+    const std::size_t row = i / static_cast<std::size_t>(length);
+    const std::size_t column = i % static_cast<std::size_t>(length);
+    throw Error(
+        Fault::bad_data,
+        std::string(what) + " " + std::to_string(ids[i]) + " is not below " + std::to_string(limit),
+        {"at row " + std::to_string(row) + ", column " + std::to_string(column)});
+  }
+}
+
+void check_size(const char* what, std::size_t size, const TokenBatch& batch, bool may_be_empty) {
+  const std::size_t wanted =
+      static_cast<std::size_t>(batch.batch) * static_cast<std::size_t>(batch.length);
+  if (size == wanted || (may_be_empty && size == 0)) return;
+  throw Error(Fault::internal, std::string("batch: ") + std::to_string(size) + " " + what + ", [" +
+                                   std::to_string(batch.batch) + ", " +
+                                   std::to_string(batch.length) + "] expected");
+}
+
+void upload(Device& device, View to, std::span<const std::int32_t> from) {
+  device.copy_to_device(to.bytes(), from.data(), to.size_bytes());
+}
+
+void keep_hidden(const Pass& pass, View state, HiddenStates* hidden) {
+  if (hidden == nullptr) return;
+  std::vector<float> values(static_cast<std::size_t>(state.count()));
+  pass.device.copy_to_host(values.data(), state.bytes(), state.size_bytes());
+  hidden->states.push_back(std::move(values));
+}
+
+/// branch = dropout(branch), where it drops.
+void drop(Device& device, View x, const DropoutSites::Site& site) {
+  if (site.p > 0.0f) device.dropout({.out = x, .x = x, .p = site.p, .key = site.key});
+}
+
+}  // namespace
+
+Activations take_activations(Arena& arena, const Gpt2Config& config, int batch, int length,
+                             Keep keep) {
+  const std::int64_t B = batch, T = length, N = B * T, C = config.n_embd, I = config.inner();
+  const std::int64_t H = config.n_head, V = config.vocab_size;
+  const bool backward = keep == Keep::for_backward;
+  const auto statistics = [&] {
+    return backward ? arena.take("layernorm statistics", {N}) : View();
+  };
+
+  Activations a;
+  a.batch = batch;
+  a.length = length;
+  a.ids = arena.take("token ids", {B, T}, DType::i32);
+  a.positions = arena.take("positions", {B, T}, DType::i32);
+  a.first_key = arena.take("attention masks", {B, T}, DType::i32);
+  a.targets = arena.take("targets", {B, T}, DType::i32);
+  for (int l = 0; l < config.n_layer; ++l) {
+    if (l > 0 && !backward) {
+      a.layers.push_back(a.layers.front());
+      continue;
+    }
+    LayerActivations layer;
+    layer.x = arena.take("residual stream", {N, C});
+    layer.ln_1_mean = statistics();
+    layer.ln_1_rstd = statistics();
+    layer.qkv = arena.take("queries, keys, values", {N, 3 * C});
+    layer.lse = backward ? arena.take("attention log-sum-exp", {B, H, T}) : View();
+    layer.att = arena.take("attention outputs", {N, C});
+    layer.x_mid = backward ? arena.take("residual stream", {N, C}) : layer.x;
+    layer.ln_2_mean = statistics();
+    layer.ln_2_rstd = statistics();
+    layer.fc = backward ? arena.take("MLP pre-activations", {N, I}) : View();
+    a.layers.push_back(layer);
+  }
+  a.x_final = backward ? arena.take("residual stream", {N, C}) : a.layers.front().x;
+  a.ln_f_mean = statistics();
+  a.ln_f_rstd = statistics();
+  a.ln = arena.take("layernorm output", {N, C});
+  a.branch = arena.take("branch output", {N, C});
+  a.act = arena.take("MLP activation", {N, I});
+  a.logits = arena.take("logits of a chunk", {std::min(N, kHeadRows), V});
+  a.losses = arena.take("losses", {N});
+  if (backward) {
+    a.d_x = arena.take("gradient of the residual stream", {N, C});
+    a.d_branch = arena.take("gradient of a branch", {N, C});
+    a.d_wide = arena.take("gradient inside a branch", {N, std::max(I, 3 * C)});
+  }
+  return a;
+}
+
+DropoutSites::DropoutSites(const Gpt2Config& config, std::uint64_t seed)
+    : embd_pdrop_(config.embd_pdrop),
+      attn_pdrop_(config.attn_pdrop),
+      resid_pdrop_(config.resid_pdrop),
+      seed_(seed) {}
+
+DropoutSites::Site DropoutSites::site(float p, int layer, int place) const {
+  const auto stream = mix(static_cast<std::uint64_t>(layer), static_cast<std::uint64_t>(place));
+  return {.p = p, .key = {.seed = seed_, .stream = stream}};
+}
+
+void check_batch(const Gpt2Config& config, const TokenBatch& batch) {
+  if (batch.batch < 1 || batch.length < 1) {
+    throw Error(Fault::internal, "batch: [" + std::to_string(batch.batch) + ", " +
+                                     std::to_string(batch.length) + "] has no tokens");
+  }
+  if (batch.length > config.n_positions && batch.positions.empty()) {
+    throw Error(Fault::usage,
+                "a row of " + std::to_string(batch.length) +
+                    " tokens does not fit the context of " + std::to_string(config.n_positions),
+                {"n_positions of the model is " + std::to_string(config.n_positions)},
+                "use shorter rows");
+  }
+  check_size("ids", batch.ids.size(), batch, false);
+  check_size("targets", batch.targets.size(), batch, true);
+  check_size("positions", batch.positions.size(), batch, true);
+  check_size("first keys", batch.first_key.size(), batch, true);
+  check_ids("token id", batch.ids, config.vocab_size, batch.length, false);
+  check_ids("target id", batch.targets, config.vocab_size, batch.length, true);
+  check_ids("position", batch.positions, config.n_positions, batch.length, false);
+}
+
+void upload(Device& device, const TokenBatch& batch, Activations& a) {
+  upload(device, a.ids, batch.ids);
+  if (!batch.targets.empty()) upload(device, a.targets, batch.targets);
+  if (batch.first_key.empty()) {
+    a.first_key = {};
+  } else {
+    upload(device, a.first_key, batch.first_key);
+  }
+  if (!batch.positions.empty()) {
+    upload(device, a.positions, batch.positions);
+    return;
+  }
+  std::vector<std::int32_t> counted(batch.ids.size());
+  for (std::size_t i = 0; i < counted.size(); ++i) {
+    counted[i] = static_cast<std::int32_t>(i % static_cast<std::size_t>(batch.length));
+  }
+  upload(device, a.positions, counted);
+  device.synchronize();  // `counted` goes out of scope
+}
+
+void forward_hidden(const Pass& pass, HiddenStates* hidden) {
+  Device& device = pass.device;
+  const Gpt2Config& config = pass.config;
+  const Parameters& p = pass.parameters;
+  Activations& a = pass.a;
+  const std::int64_t B = a.batch, T = a.length, C = config.n_embd;
+
+  // 1. x = dropout(wte[ids] + wpe[positions])
+  const View x_0 = a.layers.front().x;  // [N, C]
+  device.embedding_forward({.out = x_0.reshaped({B, T, C}),
+                            .ids = a.ids,
+                            .positions = a.positions,
+                            .wte = p.wte(),
+                            .wpe = p.wpe()});
+  drop(device, x_0, pass.dropout.embedding());
+  if (hidden != nullptr) hidden->states.clear();
+  keep_hidden(pass, x_0, hidden);
+
+  // 2. The first block's ln_1. All other layernorms are fused with the addition before them.
+  device.layernorm_forward({.out = a.ln,
+                            .mean = a.layers.front().ln_1_mean,
+                            .rstd = a.layers.front().ln_1_rstd,
+                            .x = x_0,
+                            .weight = p.layer(0).ln_1_weight,
+                            .bias = p.layer(0).ln_1_bias,
+                            .eps = config.layer_norm_epsilon});
+
+  for (int l = 0; l < config.n_layer; ++l) {
+    const LayerParameters& w = p.layer(l);
+    const LayerActivations& layer = a.layers[static_cast<std::size_t>(l)];
+    const bool last = l + 1 == config.n_layer;
+
+    // 3. q, k, v = ln_1·c_attn
+    device.matmul_forward({.out = layer.qkv,  // [N, 3C]
+                           .x = a.ln,         // [N, C]
+                           .weight = w.c_attn_weight,
+                           .bias = w.c_attn_bias});
+    // 4. Attention of all heads
+    const DropoutSites::Site attention = pass.dropout.attention(l);
+    device.attention_forward({.out = layer.att.reshaped({B, T, C}),
+                              .lse = layer.lse,
+                              .qkv = layer.qkv.reshaped({B, T, 3 * C}),
+                              .first_key = a.first_key,
+                              .heads = config.n_head,
+                              .scale = config.attention_scale(l),
+                              .dropout = attention.p,
+                              .key = attention.key});
+    // 5. branch = dropout(att·c_proj)
+    device.matmul_forward({.out = a.branch,  // [N, C]
+                           .x = layer.att,
+                           .weight = w.attn_proj_weight,
+                           .bias = w.attn_proj_bias});
+    drop(device, a.branch, pass.dropout.attention_projection(l));
+    // 6. x_mid = x + branch;  ln_2
+    device.residual_layernorm_forward({.sum = layer.x_mid,
+                                       .out = a.ln,
+                                       .mean = layer.ln_2_mean,
+                                       .rstd = layer.ln_2_rstd,
+                                       .x = layer.x,
+                                       .branch = a.branch,
+                                       .weight = w.ln_2_weight,
+                                       .bias = w.ln_2_bias,
+                                       .eps = config.layer_norm_epsilon});
+    // 7. act = activation(ln_2·c_fc)
+    device.matmul_forward({.out = a.act,  // [N, I]
+                           .pre_activation = layer.fc,
+                           .x = a.ln,
+                           .weight = w.c_fc_weight,
+                           .bias = w.c_fc_bias,
+                           .activation = config.activation_function});
+    // 8. branch = dropout(act·c_proj)
+    device.matmul_forward({.out = a.branch,  // [N, C]
+                           .x = a.act,
+                           .weight = w.mlp_proj_weight,
+                           .bias = w.mlp_proj_bias});
+    drop(device, a.branch, pass.dropout.mlp_projection(l));
+    // 9. x = x_mid + branch;  ln_1 of the next block, or ln_f
+    const View x_next = last ? a.x_final : a.layers[static_cast<std::size_t>(l) + 1].x;
+    const LayerActivations* next = last ? nullptr : &a.layers[static_cast<std::size_t>(l) + 1];
+    device.residual_layernorm_forward(
+        {.sum = x_next,
+         .out = a.ln,
+         .mean = last ? a.ln_f_mean : next->ln_1_mean,
+         .rstd = last ? a.ln_f_rstd : next->ln_1_rstd,
+         .x = layer.x_mid,
+         .branch = a.branch,
+         .weight = last ? p.ln_f_weight() : p.layer(l + 1).ln_1_weight,
+         .bias = last ? p.ln_f_bias() : p.layer(l + 1).ln_1_bias,
+         .eps = config.layer_norm_epsilon});
+    keep_hidden(pass, x_next, hidden);
+  }
+  keep_hidden(pass, a.ln, hidden);
+}
+
+void for_each_chunk(std::int64_t rows, const std::function<void(Rows)>& head) {
+  for (std::int64_t first = 0; first < rows; first += kHeadRows) {
+    head({.first = first, .count = std::min(kHeadRows, rows - first)});
+  }
+}
+
+View forward_logits(const Pass& pass, Rows rows) {
+  const View logits = pass.a.logits.rows(0, rows.count);  // [R, V]
+  pass.device.matmul_forward({.out = logits,
+                              .x = pass.a.ln.rows(rows.first, rows.count),  // [R, C]
+                              .weight = pass.parameters.head(),             // [V, C]
+                              .layout = WeightLayout::out_in});
+  return logits;
+}
+
+void forward_losses(const Pass& pass) {
+  const View targets = pass.a.targets.reshaped({pass.a.tokens()});  // [N]
+  for_each_chunk(pass.a.tokens(), [&](Rows rows) {
+    pass.device.cross_entropy_forward({.losses = pass.a.losses.rows(rows.first, rows.count),
+                                       .logits = forward_logits(pass, rows),
+                                       .targets = targets.rows(rows.first, rows.count)});
+  });
+}
+
+std::vector<float> download_losses(const Pass& pass) {
+  std::vector<float> losses(static_cast<std::size_t>(pass.a.tokens()));
+  pass.device.copy_to_host(losses.data(), pass.a.losses.bytes(), pass.a.losses.size_bytes());
+  return losses;
+}
+
+}  // namespace quire

@@ -1,0 +1,125 @@
+// The forward pass over whole sequences, which scoring and training share: what it keeps, where it
+// drops, and the pass itself.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "engine/model/arena.h"
+#include "engine/model/config.h"
+#include "engine/model/gpt2.h"
+#include "engine/model/parameters.h"
+#include "kernels/ops.h"
+
+namespace quire {
+
+/// What of one block's forward pass its backward pass reads again. Layernorm outputs and the
+/// activation's output are not among it: computing them anew reads memory once, storing them for
+/// all layers would take 6·C of 16·C floats a token.
+struct LayerActivations {
+  View x;                     // [N, C] the block's input, what ln_1 normalises
+  View ln_1_mean, ln_1_rstd;  // [N]
+  View qkv;                   // [N, 3C]
+  View lse;                   // [B, H, T]
+  View att;                   // [N, C] the heads' outputs side by side
+  View x_mid;                 // [N, C] after the attention branch, what ln_2 normalises
+  View ln_2_mean, ln_2_rstd;  // [N]
+  View fc;                    // [N, I] the MLP's pre-activation
+};
+
+/// All tensors of a pass over a batch of B rows of T tokens, N = B·T.
+struct Activations {
+  int batch = 0;                            // B
+  int length = 0;                           // T
+  View ids, positions, first_key, targets;  // [B, T] i32
+  std::vector<LayerActivations> layers;
+  View x_final;               // [N, C] after the last block, what ln_f normalises
+  View ln_f_mean, ln_f_rstd;  // [N]
+
+  // Used by one step of the pass after the other.
+  View ln;      // [N, C] output of the latest layernorm
+  View branch;  // [N, C] output of the latest attention or MLP, before it joins the residual
+  View act;     // [N, I] output of the activation
+  View logits;  // [R, V] of a chunk of R rows
+  View losses;  // [N]
+
+  // Backward only.
+  View d_x;  // [N, C] gradient of the residual stream, added to from the last layer to the first
+  View d_branch;  // [N, C] gradient of a branch's output or input
+  View d_wide;    // [N, max(I, 3C)] gradient of fc, then of qkv
+
+  std::int64_t tokens() const { return std::int64_t{batch} * length; }  // N
+};
+
+enum class Keep {
+  nothing,       ///< all layers share one layer's tensors
+  for_backward,  ///< each layer has its own
+};
+
+/// Lays out a pass in `arena`, which may be one that only counts. Sizes grow with B·T alone.
+Activations take_activations(Arena& arena, const Gpt2Config& config, int batch, int length,
+                             Keep keep);
+
+/// The four places of dropout and their streams. Default: none drops.
+class DropoutSites {
+ public:
+  struct Site {
+    float p = 0.0f;
+    RandomKey key;
+  };
+
+  DropoutSites() = default;
+  DropoutSites(const Gpt2Config& config, std::uint64_t seed);
+
+  Site embedding() const { return site(embd_pdrop_, 0, 0); }
+  Site attention(int layer) const { return site(attn_pdrop_, layer, 1); }
+  Site attention_projection(int layer) const { return site(resid_pdrop_, layer, 2); }
+  Site mlp_projection(int layer) const { return site(resid_pdrop_, layer, 3); }
+
+ private:
+  Site site(float p, int layer, int place) const;
+
+  float embd_pdrop_ = 0.0f, attn_pdrop_ = 0.0f, resid_pdrop_ = 0.0f;
+  std::uint64_t seed_ = 0;
+};
+
+/// What a pass works with.
+struct Pass {
+  Device& device;
+  const Gpt2Config& config;
+  const Parameters& parameters;
+  Activations& a;
+  DropoutSites dropout;
+};
+
+/// Throws Error(usage) for a batch longer than the context and Error(bad_data) for an id, target or
+/// position outside its table, naming row and column.
+void check_batch(const Gpt2Config& config, const TokenBatch& batch);
+
+/// Copies the batch's ids, positions, masks and targets to the device.
+void upload(Device& device, const TokenBatch& batch, Activations& a);
+
+/// Embedding, blocks, final layernorm: a.ln holds the final hidden states. `hidden`, where given,
+/// receives them all.
+void forward_hidden(const Pass& pass, HiddenStates* hidden = nullptr);
+
+/// Calls `head` for one chunk of rows after the other: the logits of a whole batch never exist.
+/// 256 rows: two passes over GPT-2's head (154 MB, read or added to) cost a tenth of the chunk's
+/// 20 GFLOP, and its logits take 51 MB where 1,024 rows would take 206.
+struct Rows {
+  std::int64_t first, count;
+};
+inline constexpr std::int64_t kHeadRows = 256;
+void for_each_chunk(std::int64_t rows, const std::function<void(Rows)>& head);
+
+/// Logits of a chunk into the first rows of a.logits, which it returns.
+View forward_logits(const Pass& pass, Rows rows);
+
+/// Losses of all targets into a.losses, without gradients.
+void forward_losses(const Pass& pass);
+
+/// a.losses on the host.
+std::vector<float> download_losses(const Pass& pass);
+
+}  // namespace quire

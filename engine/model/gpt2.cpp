@@ -1,0 +1,65 @@
+#include "engine/model/gpt2.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "engine/model/forward.h"
+
+namespace quire {
+
+std::int64_t count_targets(std::span<const std::int32_t> targets) {
+  const auto ignored = std::count(targets.begin(), targets.end(), kIgnoredTarget);
+  return static_cast<std::int64_t>(targets.size()) - ignored;
+}
+
+struct Gpt2::Impl {
+  Device& device;
+  Gpt2Config config;
+  const Parameters& parameters;
+  Arena arena;
+  Activations a;
+
+  /// Lays out the batch, in a larger arena where the one at hand is too small, and uploads it.
+  Pass begin(const TokenBatch& batch) {
+    check_batch(config, batch);
+    Arena count;
+    take_activations(count, config, batch.batch, batch.length, Keep::nothing);
+    if (count.taken() > arena.capacity()) {
+      arena = Arena();  // the old memory goes before the new comes
+      arena = Arena(device, count.taken());
+    }
+    arena.restart();
+    a = take_activations(arena, config, batch.batch, batch.length, Keep::nothing);
+    upload(device, batch, a);
+    return {.device = device, .config = config, .parameters = parameters, .a = a, .dropout = {}};
+  }
+};
+
+Gpt2::Gpt2(Device& device, const Gpt2Config& config, const Parameters& parameters)
+    : impl_(new Impl{device, config, parameters, {}, {}}) {
+  config.check();
+}
+Gpt2::Gpt2(Gpt2&&) noexcept = default;
+Gpt2::~Gpt2() = default;
+
+std::vector<float> Gpt2::logits(const TokenBatch& batch, HiddenStates* hidden) {
+  const Pass pass = impl_->begin(batch);
+  forward_hidden(pass, hidden);
+  const std::int64_t V = impl_->config.vocab_size;
+  std::vector<float> all(static_cast<std::size_t>(pass.a.tokens() * V));  // [N, V]
+  for_each_chunk(pass.a.tokens(), [&](Rows rows) {
+    const View logits = forward_logits(pass, rows);
+    pass.device.copy_to_host(all.data() + rows.first * V, logits.bytes(), logits.size_bytes());
+  });
+  return all;
+}
+
+std::vector<float> Gpt2::token_losses(const TokenBatch& batch) {
+  if (batch.targets.empty()) throw Error(Fault::internal, "token_losses: the batch has no targets");
+  const Pass pass = impl_->begin(batch);
+  forward_hidden(pass);
+  forward_losses(pass);
+  return download_losses(pass);
+}
+
+}  // namespace quire

@@ -1,0 +1,269 @@
+// The backward pass: the forward pass's list of ops, read from its end.
+//
+// One buffer, d_x, holds the gradient of the residual stream. A branch reads it (the addition hands
+// its gradient to both sides unchanged) and the layernorm at the branch's entry adds to it.
+#include <numeric>
+
+#include "base/error.h"
+#include "engine/model/forward.h"
+#include "engine/model/gpt2.h"
+
+namespace quire {
+namespace {
+
+/// The memory of `view` seen as another, not larger, shape.
+View leading(View view, Shape shape) {
+  return {view.bytes(), view.dtype(), shape};
+}
+
+/// d_branch = dropout'(d_x): the gradient that a branch's output receives. Without dropout that is
+/// d_x itself, and nothing is copied.
+View branch_gradient(const Pass& pass, const DropoutSites::Site& site) {
+  if (site.p == 0.0f) return pass.a.d_x;
+  const View d_branch = pass.a.d_branch;
+  pass.device.dropout({.out = d_branch, .x = pass.a.d_x, .p = site.p, .key = site.key});
+  return d_branch;
+}
+
+/// Head and loss, chunk by chunk, then ln_f: leaves losses in a.losses and starts d_x.
+void backward_head(const Pass& pass, const Parameters& grads, float grad_scale) {
+  Device& device = pass.device;
+  Activations& a = pass.a;
+  const View targets = a.targets.reshaped({a.tokens()});  // [N]
+  const View d_ln = a.d_branch;                           // [N, C]
+
+  for_each_chunk(a.tokens(), [&](Rows rows) {
+    const View logits = forward_logits(pass, rows);  // [R, V], from here on their gradient
+    device.cross_entropy_backward({.losses = a.losses.rows(rows.first, rows.count),
+                                   .logits_to_grads = logits,
+                                   .targets = targets.rows(rows.first, rows.count),
+                                   .scale = grad_scale});
+    device.matmul_backward_input({.d_x = d_ln.rows(rows.first, rows.count),  // [R, C]
+                                  .d_out = logits,
+                                  .weight = pass.parameters.head(),
+                                  .layout = WeightLayout::out_in});
+    device.matmul_backward_weight({.d_weight = Accumulate{grads.head()},  // [V, C]
+                                   .d_out = logits,
+                                   .x = a.ln.rows(rows.first, rows.count),
+                                   .layout = WeightLayout::out_in});
+  });
+
+  device.fill_zero(a.d_x.bytes(), a.d_x.size_bytes());
+  device.layernorm_backward({.d_x = Accumulate{a.d_x},  // [N, C]
+                             .d_weight = Accumulate{grads.ln_f_weight()},
+                             .d_bias = Accumulate{grads.ln_f_bias()},
+                             .d_out = d_ln,
+                             .x = a.x_final,
+                             .weight = pass.parameters.ln_f_weight(),
+                             .mean = a.ln_f_mean,
+                             .rstd = a.ln_f_rstd});
+}
+
+/// Steps 9 to 6 of the forward pass: the MLP branch.
+void backward_mlp(const Pass& pass, const Parameters& grads, int l) {
+  Device& device = pass.device;
+  Activations& a = pass.a;
+  const LayerParameters& w = pass.parameters.layer(l);
+  const LayerParameters& d = grads.layer(l);
+  const LayerActivations& layer = a.layers[static_cast<std::size_t>(l)];
+  const View d_fc = leading(a.d_wide, layer.fc.shape());  // [N, I]
+  const View d_ln = a.d_branch;                           // [N, C]
+
+  // 8. act, computed again, then through c_proj
+  const View d_branch = branch_gradient(pass, pass.dropout.mlp_projection(l));  // [N, C]
+  device.activation_forward({.out = a.act,                                      // [N, I]
+                             .x = layer.fc,
+                             .activation = pass.config.activation_function});
+  device.matmul_backward_weight({.d_weight = Accumulate{d.mlp_proj_weight},  // [I, C]
+                                 .d_bias = Accumulate{d.mlp_proj_bias},
+                                 .d_out = d_branch,
+                                 .x = a.act});
+  device.matmul_backward_input({.d_x = d_fc, .d_out = d_branch, .weight = w.mlp_proj_weight});
+  // 7. The activation, then through c_fc, with ln_2 computed again
+  device.activation_backward(
+      {.d_x = d_fc, .d_out = d_fc, .x = layer.fc, .activation = pass.config.activation_function});
+  device.layernorm_forward({.out = a.ln,  // [N, C]
+                            .x = layer.x_mid,
+                            .weight = w.ln_2_weight,
+                            .bias = w.ln_2_bias,
+                            .eps = pass.config.layer_norm_epsilon});
+  device.matmul_backward_weight({.d_weight = Accumulate{d.c_fc_weight},  // [C, I]
+                                 .d_bias = Accumulate{d.c_fc_bias},
+                                 .d_out = d_fc,
+                                 .x = a.ln});
+  device.matmul_backward_input({.d_x = d_ln, .d_out = d_fc, .weight = w.c_fc_weight});
+  // 6. ln_2 joins the residual stream's gradient
+  device.layernorm_backward({.d_x = Accumulate{a.d_x},  // [N, C]
+                             .d_weight = Accumulate{d.ln_2_weight},
+                             .d_bias = Accumulate{d.ln_2_bias},
+                             .d_out = d_ln,
+                             .x = layer.x_mid,
+                             .weight = w.ln_2_weight,
+                             .mean = layer.ln_2_mean,
+                             .rstd = layer.ln_2_rstd});
+}
+
+/// Steps 5 to 3, and ln_1: the attention branch.
+void backward_attention(const Pass& pass, const Parameters& grads, int l) {
+  Device& device = pass.device;
+  Activations& a = pass.a;
+  const std::int64_t B = a.batch, T = a.length, C = pass.config.n_embd;
+  const LayerParameters& w = pass.parameters.layer(l);
+  const LayerParameters& d = grads.layer(l);
+  const LayerActivations& layer = a.layers[static_cast<std::size_t>(l)];
+  const View d_qkv = leading(a.d_wide, layer.qkv.shape());  // [N, 3C]
+  const View d_att = a.branch;                              // [N, C]
+  const View d_ln = a.d_branch;                             // [N, C]
+
+  // 5. Through c_proj
+  const View d_branch = branch_gradient(pass, pass.dropout.attention_projection(l));  // [N, C]
+  device.matmul_backward_weight({.d_weight = Accumulate{d.attn_proj_weight},          // [C, C]
+                                 .d_bias = Accumulate{d.attn_proj_bias},
+                                 .d_out = d_branch,
+                                 .x = layer.att});
+  device.matmul_backward_input({.d_x = d_att, .d_out = d_branch, .weight = w.attn_proj_weight});
+  // 4. Attention of all heads
+  const DropoutSites::Site attention = pass.dropout.attention(l);
+  device.attention_backward({.d_qkv = d_qkv.reshaped({B, T, 3 * C}),
+                             .d_out = d_att.reshaped({B, T, C}),
+                             .out = layer.att.reshaped({B, T, C}),
+                             .lse = layer.lse,
+                             .qkv = layer.qkv.reshaped({B, T, 3 * C}),
+                             .first_key = a.first_key,
+                             .heads = pass.config.n_head,
+                             .scale = pass.config.attention_scale(l),
+                             .dropout = attention.p,
+                             .key = attention.key});
+  // 3. Through c_attn, with ln_1 computed again
+  device.layernorm_forward({.out = a.ln,  // [N, C]
+                            .x = layer.x,
+                            .weight = w.ln_1_weight,
+                            .bias = w.ln_1_bias,
+                            .eps = pass.config.layer_norm_epsilon});
+  device.matmul_backward_weight({.d_weight = Accumulate{d.c_attn_weight},  // [C, 3C]
+                                 .d_bias = Accumulate{d.c_attn_bias},
+                                 .d_out = d_qkv,
+                                 .x = a.ln});
+  device.matmul_backward_input({.d_x = d_ln, .d_out = d_qkv, .weight = w.c_attn_weight});
+  // 2. ln_1 joins the residual stream's gradient
+  device.layernorm_backward({.d_x = Accumulate{a.d_x},  // [N, C]
+                             .d_weight = Accumulate{d.ln_1_weight},
+                             .d_bias = Accumulate{d.ln_1_bias},
+                             .d_out = d_ln,
+                             .x = layer.x,
+                             .weight = w.ln_1_weight,
+                             .mean = layer.ln_1_mean,
+                             .rstd = layer.ln_1_rstd});
+}
+
+void backward_embedding(const Pass& pass, const Parameters& grads) {
+  const Activations& a = pass.a;
+  const View d_embedding = branch_gradient(pass, pass.dropout.embedding());  // [N, C]
+  pass.device.embedding_backward(
+      {.d_wte = Accumulate{grads.wte()},  // [V, C]
+       .d_wpe = Accumulate{grads.wpe()},  // [P, C]
+       .d_out = d_embedding.reshaped({a.batch, a.length, pass.config.n_embd}),
+       .ids = a.ids,
+       .positions = a.positions});
+}
+
+void require_float32(const Parameters& parameters) {
+  for (std::size_t i = 0; i < parameters.tensors().size(); ++i) {
+    const DType dtype = parameters.tensors()[i].dtype();
+    if (dtype == DType::f32) continue;
+    throw Error(Fault::usage, "training needs float32 parameters",
+                {parameters.names()[i].name + " is " + name_of(dtype)},
+                "load the model with its weights widened to float32");
+  }
+}
+
+std::size_t activation_bytes(const Gpt2Config& config, const TrainingOptions& options) {
+  Arena count;
+  take_activations(count, config, options.batch, options.length, Keep::for_backward);
+  return count.taken();
+}
+
+double sum(const std::vector<float>& losses) {
+  return std::accumulate(losses.begin(), losses.end(), 0.0);
+}
+
+}  // namespace
+
+struct Gpt2Training::Impl {
+  Device& device;
+  Gpt2Config config;
+  const Parameters& parameters;
+  TrainingOptions options;
+  Parameters gradients;
+  Arena arena;
+  Activations a;
+
+  Pass begin(const TokenBatch& batch, const DropoutSites& dropout) {
+    check_batch(config, batch);
+    if (batch.targets.empty()) throw Error(Fault::internal, "training: the batch has no targets");
+    arena.restart();
+    a = take_activations(arena, config, batch.batch, batch.length, Keep::for_backward);
+    upload(device, batch, a);
+    return {
+        .device = device, .config = config, .parameters = parameters, .a = a, .dropout = dropout};
+  }
+};
+
+Gpt2Training::Gpt2Training(Device& device, const Gpt2Config& config, const Parameters& parameters,
+                           const TrainingOptions& options) {
+  config.check();
+  require_float32(parameters);
+  impl_.reset(new Impl{device,
+                       config,
+                       parameters,
+                       options,
+                       Parameters(device, config),
+                       Arena(device, activation_bytes(config, options)),
+                       {}});
+  zero_gradients();
+}
+Gpt2Training::Gpt2Training(Gpt2Training&&) noexcept = default;
+Gpt2Training::~Gpt2Training() = default;
+
+std::vector<MemoryItem> Gpt2Training::memory_plan(const Gpt2Config& config,
+                                                  const TrainingOptions& options) {
+  Arena count;
+  take_activations(count, config, options.batch, options.length, Keep::for_backward);
+  std::vector<MemoryItem> items = count.plan();
+  items.push_back({"gradients", Parameters::bytes(config)});
+  sort_by_size(items);
+  return items;
+}
+
+double Gpt2Training::forward_backward(const TokenBatch& batch, float grad_scale,
+                                      std::uint64_t dropout_seed) {
+  const DropoutSites dropout =
+      impl_->options.dropout ? DropoutSites(impl_->config, dropout_seed) : DropoutSites();
+  const Pass pass = impl_->begin(batch, dropout);
+  const Parameters& grads = impl_->gradients;
+  forward_hidden(pass);
+  backward_head(pass, grads, grad_scale);
+  for (int l = impl_->config.n_layer - 1; l >= 0; --l) {
+    backward_mlp(pass, grads, l);
+    backward_attention(pass, grads, l);
+  }
+  backward_embedding(pass, grads);
+  return sum(download_losses(pass));
+}
+
+double Gpt2Training::forward(const TokenBatch& batch) {
+  const Pass pass = impl_->begin(batch, DropoutSites());
+  forward_hidden(pass);
+  forward_losses(pass);
+  return sum(download_losses(pass));
+}
+
+void Gpt2Training::zero_gradients() {
+  impl_->gradients.fill_zero(impl_->device);
+}
+
+const Parameters& Gpt2Training::gradients() const {
+  return impl_->gradients;
+}
+
+}  // namespace quire

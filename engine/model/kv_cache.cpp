@@ -1,0 +1,279 @@
+#include "engine/model/kv_cache.h"
+
+#include <algorithm>
+#include <string>
+
+#include "base/error.h"
+#include "engine/model/arena.h"
+
+namespace quire {
+namespace {
+
+struct LayerCache {
+  View keys, values;  // [B, H, S, D]
+};
+
+std::vector<LayerCache> take_caches(Arena& arena, const Gpt2Config& config, int batch, int slots) {
+  const Shape shape = {batch, config.n_head, slots, config.head_size()};
+  std::vector<LayerCache> caches(static_cast<std::size_t>(config.n_layer));
+  for (LayerCache& cache : caches) {
+    cache.keys = arena.take("cached keys", shape);
+    cache.values = arena.take("cached values", shape);
+  }
+  return caches;
+}
+
+/// What one call works with, for B rows of T new tokens, N = B·T.
+struct Workspace {
+  View ids, positions;   // [B, T] i32
+  View past, first_key;  // [B] i32
+  View x;                // [N, C] the residual stream
+  View ln;               // [N, C] output of the latest layernorm
+  View qkv;              // [N, 3C]
+  View att;              // [N, C]
+  View branch;           // [N, C] output of the latest attention or MLP
+  View act;              // [N, I]
+  View logits;           // [B, V]
+};
+
+Workspace take_workspace(Arena& arena, const Gpt2Config& config, int batch, int length) {
+  const std::int64_t B = batch, T = length, N = B * T, C = config.n_embd;
+  Workspace w;
+  w.ids = arena.take("token ids", {B, T}, DType::i32);
+  w.positions = arena.take("positions", {B, T}, DType::i32);
+  w.past = arena.take("row lengths", {B}, DType::i32);
+  w.first_key = arena.take("attention masks", {B}, DType::i32);
+  w.x = arena.take("residual stream", {N, C});
+  w.ln = arena.take("layernorm output", {N, C});
+  w.qkv = arena.take("queries, keys, values", {N, 3 * C});
+  w.att = arena.take("attention outputs", {N, C});
+  w.branch = arena.take("branch output", {N, C});
+  w.act = arena.take("MLP activation", {N, config.inner()});
+  w.logits = arena.take("logits", {B, config.vocab_size});
+  return w;
+}
+
+std::size_t cache_bytes(const Gpt2Config& config, int batch, int slots) {
+  Arena count;
+  take_caches(count, config, batch, slots);
+  return count.taken();
+}
+
+std::size_t workspace_bytes(const Gpt2Config& config, int batch, int max_new) {
+  Arena count;
+  take_workspace(count, config, batch, max_new);
+  return count.taken();
+}
+
+void upload(Device& device, View to, const std::vector<std::int32_t>& from) {
+  device.copy_to_device(to.bytes(), from.data(), to.size_bytes());
+}
+
+/// Moves the last of every `length` rows to the front: [B·T, C] becomes [B, C], in place.
+View keep_last(Device& device, View x, std::int64_t batch, std::int64_t length) {
+  // Row b comes from row b·T + T - 1, which no earlier row has overwritten.
+  for (std::int64_t b = 0; b < batch; ++b) {
+    const View from = x.rows(b * length + length - 1, 1);
+    device.copy(x.rows(b, 1).bytes(), from.bytes(), from.size_bytes());
+  }
+  return x.rows(0, batch);
+}
+
+}  // namespace
+
+struct Gpt2Decoder::Impl {
+  Device& device;
+  Gpt2Config config;
+  const Parameters& parameters;
+  int batch, slots, max_new;
+  Arena cache_memory;
+  Arena workspace_memory;
+  std::vector<LayerCache> caches;
+  std::vector<std::int32_t> padding;  // [B]
+  int length = 0;                     // slots used
+
+  void check(int rows, std::size_t ids) const;
+  Workspace upload_batch(int rows, int tokens, std::span<const std::int32_t> ids);
+  View forward(int rows, int tokens, Workspace w);
+};
+
+Gpt2Decoder::Gpt2Decoder(Device& device, const Gpt2Config& config, const Parameters& parameters,
+                         int batch, int slots, int max_new) {
+  config.check();
+  if (batch < 1 || slots < 1 || max_new < 1) {
+    throw Error(Fault::internal, "decoder: no room for " + std::to_string(batch) + " rows of " +
+                                     std::to_string(slots) + " slots, " + std::to_string(max_new) +
+                                     " new tokens a call");
+  }
+  impl_.reset(new Impl{device,
+                       config,
+                       parameters,
+                       batch,
+                       slots,
+                       max_new,
+                       Arena(device, cache_bytes(config, batch, slots)),
+                       Arena(device, workspace_bytes(config, batch, max_new)),
+                       {},
+                       {},
+                       0});
+  impl_->caches = take_caches(impl_->cache_memory, config, batch, slots);
+  reset({});
+}
+Gpt2Decoder::Gpt2Decoder(Gpt2Decoder&&) noexcept = default;
+Gpt2Decoder::~Gpt2Decoder() = default;
+
+void Gpt2Decoder::reset(std::span<const std::int32_t> padding) {
+  if (padding.size() > static_cast<std::size_t>(impl_->batch)) {
+    throw Error(Fault::internal, "decoder: padding of " + std::to_string(padding.size()) +
+                                     " rows, room for " + std::to_string(impl_->batch));
+  }
+  impl_->padding.assign(static_cast<std::size_t>(impl_->batch), 0);
+  std::copy(padding.begin(), padding.end(), impl_->padding.begin());
+  impl_->length = 0;
+}
+
+int Gpt2Decoder::length() const {
+  return impl_->length;
+}
+
+std::size_t Gpt2Decoder::bytes(const Gpt2Config& config, int batch, int slots, int max_new) {
+  return cache_bytes(config, batch, slots) + workspace_bytes(config, batch, max_new);
+}
+
+View Gpt2Decoder::forward(int batch, std::span<const std::int32_t> ids) {
+  impl_->check(batch, ids.size());
+  const int tokens = static_cast<int>(ids.size()) / batch;
+  const Workspace w = impl_->upload_batch(batch, tokens, ids);
+  const View logits = impl_->forward(batch, tokens, w);
+  impl_->length += tokens;
+  return logits;
+}
+
+void Gpt2Decoder::Impl::check(int rows, std::size_t ids) const {
+  if (rows < 1 || rows > batch || ids == 0 || ids % static_cast<std::size_t>(rows) != 0 ||
+      ids / static_cast<std::size_t>(rows) > static_cast<std::size_t>(max_new)) {
+    throw Error(Fault::internal, "decoder: " + std::to_string(ids) + " ids for " +
+                                     std::to_string(rows) + " rows, room for " +
+                                     std::to_string(batch) + " rows of " + std::to_string(max_new));
+  }
+  const int end = length + static_cast<int>(ids) / rows;
+  const int least = *std::min_element(padding.begin(), padding.begin() + rows);
+  const int allowed = std::min(slots, config.n_positions + least);
+  if (end > allowed) {
+    throw Error(Fault::usage,
+                "a sequence of " + std::to_string(end - least) + " tokens does not fit",
+                {"the context of the model is " + std::to_string(config.n_positions) +
+                 " tokens, the cache holds " + std::to_string(slots)},
+                "ask for fewer tokens");
+  }
+}
+
+Workspace Gpt2Decoder::Impl::upload_batch(int rows, int tokens, std::span<const std::int32_t> ids) {
+  std::vector<std::int32_t> host_ids(ids.begin(), ids.end());
+  std::vector<std::int32_t> positions(ids.size());
+  for (int b = 0; b < rows; ++b) {
+    for (int t = 0; t < tokens; ++t) {
+      const std::size_t i = static_cast<std::size_t>(b) * static_cast<std::size_t>(tokens) +
+                            static_cast<std::size_t>(t);
+      if (ids[i] < 0 || ids[i] >= config.vocab_size) {
+        throw Error(Fault::bad_data,
+                    "token id " + std::to_string(ids[i]) + " is not below " +
+                        std::to_string(config.vocab_size),
+                    {"at row " + std::to_string(b) + ", column " + std::to_string(t)});
+      }
+      positions[i] = std::max(0, length + t - padding[static_cast<std::size_t>(b)]);
+    }
+  }
+  workspace_memory.restart();
+  const Workspace w = take_workspace(workspace_memory, config, rows, tokens);
+  upload(device, w.ids, host_ids);
+  upload(device, w.positions, positions);
+  upload(device, w.past, std::vector<std::int32_t>(static_cast<std::size_t>(rows), length));
+  upload(device, w.first_key, padding);
+  device.synchronize();  // the vectors go out of scope
+  return w;
+}
+
+View Gpt2Decoder::Impl::forward(int rows, int tokens, Workspace w) {
+  const Parameters& p = parameters;
+  const std::int64_t B = rows, T = tokens, C = config.n_embd;
+  const float eps = config.layer_norm_epsilon;
+
+  // 1. x = wte[ids] + wpe[positions];  ln_1
+  device.embedding_forward({.out = w.x.reshaped({B, T, C}),
+                            .ids = w.ids,
+                            .positions = w.positions,
+                            .wte = p.wte(),
+                            .wpe = p.wpe()});
+  device.layernorm_forward({.out = w.ln,
+                            .x = w.x,
+                            .weight = p.layer(0).ln_1_weight,
+                            .bias = p.layer(0).ln_1_bias,
+                            .eps = eps});
+  for (int l = 0; l < config.n_layer; ++l) {
+    const LayerParameters& layer = p.layer(l);
+    const LayerCache& cache = caches[static_cast<std::size_t>(l)];
+    const bool last = l + 1 == config.n_layer;
+
+    // 2. q, k, v = ln_1·c_attn;  attention over cached and new positions
+    device.matmul_forward({.out = w.qkv,  // [N, 3C]
+                           .x = w.ln,     // [N, C]
+                           .weight = layer.c_attn_weight,
+                           .bias = layer.c_attn_bias});
+    device.attention_cached({.out = w.att.reshaped({B, T, C}),
+                             .k_cache = cache.keys.rows(0, B),
+                             .v_cache = cache.values.rows(0, B),
+                             .qkv = w.qkv.reshaped({B, T, 3 * C}),
+                             .past = w.past,
+                             .first_key = w.first_key,
+                             .heads = config.n_head,
+                             .scale = config.attention_scale(l)});
+    if (last && T > 1) {
+      // Only the logits after the last token are asked for, and past this point rows no longer
+      // meet: the rest of the last block and the head see one position a row.
+      w.x = keep_last(device, w.x, B, T);      // [B, C]
+      w.att = keep_last(device, w.att, B, T);  // [B, C]
+      w.ln = w.ln.rows(0, B);
+      w.branch = w.branch.rows(0, B);
+      w.act = w.act.rows(0, B);
+    }
+    // 3. x = x + att·c_proj;  ln_2
+    device.matmul_forward({.out = w.branch,
+                           .x = w.att,
+                           .weight = layer.attn_proj_weight,
+                           .bias = layer.attn_proj_bias});
+    device.residual_layernorm_forward({.sum = w.x,
+                                       .out = w.ln,
+                                       .x = w.x,
+                                       .branch = w.branch,
+                                       .weight = layer.ln_2_weight,
+                                       .bias = layer.ln_2_bias,
+                                       .eps = eps});
+    // 4. x = x + activation(ln_2·c_fc)·c_proj;  ln_1 of the next block, or ln_f
+    device.matmul_forward({.out = w.act,  // [N, I]
+                           .x = w.ln,
+                           .weight = layer.c_fc_weight,
+                           .bias = layer.c_fc_bias,
+                           .activation = config.activation_function});
+    device.matmul_forward({.out = w.branch,
+                           .x = w.act,
+                           .weight = layer.mlp_proj_weight,
+                           .bias = layer.mlp_proj_bias});
+    device.residual_layernorm_forward(
+        {.sum = w.x,
+         .out = w.ln,
+         .x = w.x,
+         .branch = w.branch,
+         .weight = last ? p.ln_f_weight() : p.layer(l + 1).ln_1_weight,
+         .bias = last ? p.ln_f_bias() : p.layer(l + 1).ln_1_bias,
+         .eps = eps});
+  }
+  // 5. logits = ln_f·headᵀ
+  device.matmul_forward({.out = w.logits,  // [B, V]
+                         .x = w.ln,        // [B, C]
+                         .weight = p.head(),
+                         .layout = WeightLayout::out_in});
+  return w.logits;
+}
+
+}  // namespace quire

@@ -1,0 +1,164 @@
+#include "engine/model/parameters.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+#include "base/error.h"
+
+namespace quire {
+namespace {
+
+constexpr std::int64_t kAlignment = 64;  // bytes
+
+std::int64_t padded_bytes(const Shape& shape) {
+  const std::int64_t bytes = shape.count() * static_cast<std::int64_t>(size_of(DType::f32));
+  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+/// Fills `values` with numbers 0, 1, … of the stream, normally distributed: Box and Muller, "A note
+/// on the generation of random normal deviates" (1958). Four numbers of the counter give four
+/// draws.
+void draw_normal(std::vector<float>& values, RandomKey key, float deviation) {
+  constexpr float kTwoPi = 2.0f * std::numbers::pi_v<float>;
+  const std::size_t count = values.size();
+  for (std::size_t i = 0; i < count; i += 4) {
+    const std::array<std::uint32_t, 4> bits = random_block(key, i / 4);
+    std::array<float, 4> draws;
+    for (std::size_t pair = 0; pair < 4; pair += 2) {
+      // In (0, 1], so that the logarithm is finite; the largest draw is 6.7 deviations.
+      const float u = static_cast<float>((static_cast<double>(bits[pair]) + 1.0) * 0x1p-32);
+      const float angle = kTwoPi * (static_cast<float>(bits[pair + 1] >> 8) * 0x1p-24f);
+      const float radius = deviation * std::sqrt(-2.0f * std::log(u));
+      draws[pair] = radius * std::cos(angle);
+      draws[pair + 1] = radius * std::sin(angle);
+    }
+    const std::size_t used = std::min<std::size_t>(4, count - i);
+    std::copy_n(draws.begin(), used, values.begin() + static_cast<std::ptrdiff_t>(i));
+  }
+}
+
+bool ends_with(const std::string& text, std::string_view end) {
+  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
+}
+
+}  // namespace
+
+std::vector<NamedParameter> parameter_list(const Gpt2Config& config) {
+  const std::int64_t C = config.n_embd, I = config.inner();
+  std::vector<NamedParameter> list;
+  const auto matrix = [&](const std::string& name, std::int64_t rows, std::int64_t columns) {
+    list.push_back({name, Shape{rows, columns}, /*decays=*/true, /*is_matrix=*/true});
+  };
+  const auto vector = [&](const std::string& name, std::int64_t count) {
+    list.push_back({name, Shape{count}, /*decays=*/false, /*is_matrix=*/false});
+  };
+  matrix("transformer.wte.weight", config.vocab_size, C);
+  matrix("transformer.wpe.weight", config.n_positions, C);
+  for (int layer = 0; layer < config.n_layer; ++layer) {
+    const std::string h = "transformer.h." + std::to_string(layer);
+    vector(h + ".ln_1.weight", C);
+    vector(h + ".ln_1.bias", C);
+    matrix(h + ".attn.c_attn.weight", C, 3 * C);
+    vector(h + ".attn.c_attn.bias", 3 * C);
+    matrix(h + ".attn.c_proj.weight", C, C);
+    vector(h + ".attn.c_proj.bias", C);
+    vector(h + ".ln_2.weight", C);
+    vector(h + ".ln_2.bias", C);
+    matrix(h + ".mlp.c_fc.weight", C, I);
+    vector(h + ".mlp.c_fc.bias", I);
+    matrix(h + ".mlp.c_proj.weight", I, C);
+    vector(h + ".mlp.c_proj.bias", C);
+  }
+  vector("transformer.ln_f.weight", C);
+  vector("transformer.ln_f.bias", C);
+  if (!config.tie_word_embeddings) matrix("lm_head.weight", config.vocab_size, C);
+  return list;
+}
+
+std::size_t Parameters::bytes(const Gpt2Config& config) {
+  std::int64_t bytes = 0;
+  for (const NamedParameter& parameter : parameter_list(config)) {
+    bytes += padded_bytes(parameter.shape);
+  }
+  return static_cast<std::size_t>(bytes);
+}
+
+Parameters::Parameters(Device& device, const Gpt2Config& config)
+    : names_(parameter_list(config)), buffer_(device, bytes(config)) {
+  std::byte* next = static_cast<std::byte*>(buffer_.data());
+  for (const NamedParameter& parameter : names_) {
+    tensors_.emplace_back(next, DType::f32, parameter.shape);
+    next += padded_bytes(parameter.shape);
+  }
+  wire(config);
+}
+
+Parameters::Parameters(const Gpt2Config& config, std::vector<View> views,
+                       std::shared_ptr<void> owner)
+    : names_(parameter_list(config)), tensors_(std::move(views)), owner_(std::move(owner)) {
+  if (tensors_.size() != names_.size()) {
+    throw Error(Fault::internal, "parameters: " + std::to_string(tensors_.size()) +
+                                     " tensors, the config has " + std::to_string(names_.size()));
+  }
+  for (std::size_t i = 0; i < names_.size(); ++i) {
+    if (tensors_[i].shape() != names_[i].shape) {
+      throw Error(Fault::internal, "parameters: " + names_[i].name + " is " +
+                                       tensors_[i].shape().to_string() + ", the config expects " +
+                                       names_[i].shape.to_string());
+    }
+  }
+  wire(config);
+}
+
+void Parameters::wire(const Gpt2Config& config) {
+  auto next = tensors_.begin() + 2;  // after wte and wpe
+  for (int layer = 0; layer < config.n_layer; ++layer) {
+    LayerParameters p;
+    // The order of parameter_list().
+    for (View* role : {&p.ln_1_weight, &p.ln_1_bias, &p.c_attn_weight, &p.c_attn_bias,
+                       &p.attn_proj_weight, &p.attn_proj_bias, &p.ln_2_weight, &p.ln_2_bias,
+                       &p.c_fc_weight, &p.c_fc_bias, &p.mlp_proj_weight, &p.mlp_proj_bias}) {
+      *role = *next++;
+    }
+    layers_.push_back(p);
+  }
+  ln_f_weight_ = *next++;
+  ln_f_bias_ = *next++;
+  head_ = config.tie_word_embeddings ? tensors_[0] : *next;
+}
+
+View Parameters::find(const std::string& name) const {
+  for (std::size_t i = 0; i < names_.size(); ++i) {
+    if (names_[i].name == name) return tensors_[i];
+  }
+  throw Error(Fault::internal, "parameters: there is no " + name);
+}
+
+void Parameters::fill_zero(Device& device) const {
+  for (const View& tensor : tensors_) device.fill_zero(tensor.bytes(), tensor.size_bytes());
+}
+
+Parameters initialize_parameters(Device& device, const Gpt2Config& config, std::uint64_t seed) {
+  Parameters parameters(device, config);
+  // Each block adds two branches to the residual stream; scaling their last matrices keeps the
+  // stream's variance at depth 2L what it would be at depth 1 (the GPT-2 paper, section 2.3).
+  const float projection = 1.0f / std::sqrt(2.0f * static_cast<float>(config.n_layer));
+  for (std::size_t i = 0; i < parameters.names().size(); ++i) {
+    const NamedParameter& named = parameters.names()[i];
+    std::vector<float> values(static_cast<std::size_t>(named.shape.count()), 0.0f);
+    if (named.is_matrix) {
+      const bool scaled = ends_with(named.name, ".c_proj.weight");
+      draw_normal(values, {.seed = seed, .stream = i},
+                  config.initializer_range * (scaled ? projection : 1.0f));
+    } else if (ends_with(named.name, ".weight")) {
+      std::fill(values.begin(), values.end(), 1.0f);  // a layernorm's
+    }
+    const View tensor = parameters.tensors()[i];
+    device.copy_to_device(tensor.bytes(), values.data(), tensor.size_bytes());
+    device.synchronize();  // `values` goes out of scope
+  }
+  return parameters;
+}
+
+}  // namespace quire

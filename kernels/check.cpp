@@ -1,0 +1,487 @@
+#include "kernels/check.h"
+
+#include <cmath>
+
+namespace quire {
+namespace {
+
+enum class Types : std::uint8_t { f32, any_float, i32 };
+
+const char* name_of(Types types) {
+  switch (types) {
+    case Types::f32:
+      return "float32";
+    case Types::any_float:
+      return "float32, float16 or bfloat16";
+    case Types::i32:
+      return "int32";
+  }
+  return "?";
+}
+
+bool fits(DType dtype, Types types) {
+  switch (types) {
+    case Types::f32:
+      return dtype == DType::f32;
+    case Types::any_float:
+      return dtype != DType::i32;
+    case Types::i32:
+      return dtype == DType::i32;
+  }
+  return false;
+}
+
+/// The views of one op, one after the other. A view's extents are written as its comment in ops.h
+/// has them: "B T 3C". The first view that has a letter gives it its value, later ones must agree.
+/// A star stands for all leading dimensions together ("*N C"), or for all dimensions there are
+/// ("*"). Everything happens on the stack: a decode step makes hundreds of these.
+class Views {
+ public:
+  explicit Views(const char* op, std::int64_t index = -1) : op_(op), index_(index) {}
+
+  Views& reads(const char* name, const ConstView& view, const char* dimensions,
+               Types types = Types::f32) {
+    add(name, view, dimensions, types, false, nullptr);
+    return *this;
+  }
+  Views& reads_if_given(const char* name, const ConstView& view, const char* dimensions,
+                        Types types = Types::f32) {
+    if (view) add(name, view, dimensions, types, false, nullptr);
+    return *this;
+  }
+  /// `same_as` names an earlier view that this one may be.
+  Views& writes(const char* name, const View& view, const char* dimensions,
+                Types types = Types::f32, const char* same_as = nullptr) {
+    add(name, view, dimensions, types, true, same_as);
+    return *this;
+  }
+  Views& writes_if_given(const char* name, const View& view, const char* dimensions) {
+    if (view) add(name, view, dimensions, Types::f32, true, nullptr);
+    return *this;
+  }
+  Views& gives(char letter, std::int64_t value) {
+    extent(letter) = value;
+    return *this;
+  }
+  std::int64_t operator[](char letter) { return extent(letter); }
+
+  template <class Number>
+  Views& requires_that(bool holds, const char* name, Number value, const char* wanted) {
+    if (!holds) fail(std::string(name) + " is " + std::to_string(value) + ", wants " + wanted);
+    return *this;
+  }
+
+  [[noreturn]] void fail(const std::string& what) const {
+    std::string text = std::string(op_) + ": ";
+    if (index_ >= 0) text += "tensor " + std::to_string(index_) + ": ";
+    throw Error(Fault::internal, text + what);
+  }
+
+ private:
+  struct Range {
+    const char* name;
+    const std::byte* begin;
+    const std::byte* end;
+    bool written;
+  };
+
+  std::int64_t& extent(char letter) { return extents_[static_cast<unsigned char>(letter) & 0x7f]; }
+
+  /// `label` is the dimension with its factor, "3C".
+  void agree(const char* name, const char* label, std::size_t length, std::int64_t factor,
+             std::int64_t value) {
+    const char letter = label[length - 1];
+    const std::string_view text = letter == '*' ? "count" : std::string_view(label, length);
+    if (value < 1) {
+      fail(std::string(text) + " of " + name + " is " + std::to_string(value));
+    }
+    std::int64_t& known = extent(letter);
+    if (known == 0 && value % factor == 0) known = value / factor;
+    if (known * factor != value) {
+      fail(std::string(text) + " is " + std::to_string(known * factor) + ", " + name + " expects " +
+           std::to_string(value));
+    }
+  }
+
+  void add(const char* name, const ConstView& view, const char* dimensions, Types types,
+           bool written, const char* same_as) {
+    if (!view) fail(std::string(name) + " is not given");
+    if (!fits(view.dtype(), types)) {
+      fail(std::string(name) + " is " + quire::name_of(view.dtype()) + ", wants " + name_of(types));
+    }
+    match(name, view.shape(), dimensions);
+    separate({name, static_cast<const std::byte*>(view.bytes()),
+              static_cast<const std::byte*>(view.bytes()) + view.size_bytes(), written},
+             same_as);
+  }
+
+  void match(const char* name, const Shape& shape, const char* dimensions) {
+    int wanted = 1;
+    for (const char* c = dimensions; *c != '\0'; ++c) wanted += *c == ' ';
+    const bool star = dimensions[0] == '*';
+    if (star ? shape.rank() < wanted && dimensions[1] != '\0' : shape.rank() != wanted) {
+      fail(std::string(name) + " has shape " + shape.to_string() + ", wants " +
+           bracketed(dimensions));
+    }
+    int next = 0;
+    for (const char* c = dimensions; *c != '\0'; c += *c == ' ') {
+      const char* const start = c;
+      while (*c != '\0' && *c != ' ') ++c;
+      if (*start == '*') {
+        std::int64_t rows = 1;
+        for (; next <= shape.rank() - wanted; ++next) rows *= shape[next];
+        const bool whole = c == start + 1;
+        agree(name, whole ? start : start + 1, 1, 1, rows);
+      } else {
+        const std::int64_t factor = *start >= '1' && *start <= '9' ? *start - '0' : 1;
+        agree(name, start, static_cast<std::size_t>(c - start), factor, shape[next++]);
+      }
+    }
+  }
+
+  static std::string bracketed(const char* dimensions) {
+    std::string text = "[";
+    for (const char* c = dimensions; *c != '\0'; ++c) {
+      if (*c == ' ') text += ", ";
+      if (*c == '*') text += "…";
+      if (*c != ' ' && *c != '*') text += *c;
+    }
+    return text + "]";
+  }
+
+  /// Outputs never alias inputs or each other, except where the op says that two may be one.
+  void separate(const Range& range, const char* same_as) {
+    for (int i = 0; i < ranges_count_; ++i) {
+      const Range& other = ranges_[static_cast<std::size_t>(i)];
+      if (!(range.written || other.written) || range.begin >= other.end ||
+          other.begin >= range.end) {
+        continue;
+      }
+      const bool one = range.begin == other.begin && range.end == other.end;
+      if (one && same_as != nullptr && std::string_view(same_as) == other.name) continue;
+      fail(std::string(range.name) + " overlaps " + other.name);
+    }
+    ranges_[static_cast<std::size_t>(ranges_count_++)] = range;
+  }
+
+  const char* op_;
+  std::int64_t index_;
+  std::array<std::int64_t, 128> extents_{};  // by letter; 0: not known yet
+  std::array<Range, 10> ranges_;             // no op has more views
+  int ranges_count_ = 0;
+};
+
+/// Weights: [K, N] or [N, K].
+const char* dimensions_of(WeightLayout layout) {
+  return layout == WeightLayout::in_out ? "K N" : "N K";
+}
+
+void check_eps(Views& views, float eps) {
+  views.requires_that(eps >= 0.0f && std::isfinite(eps), "eps", eps, "eps >= 0");
+}
+
+void check_dropout(Views& views, const char* name, float p) {
+  views.requires_that(p >= 0.0f && p < 1.0f, name, p, "0 <= p < 1");
+}
+
+/// Binds H and D, and checks that the heads share the channels.
+void check_heads(Views& views, int heads, float scale) {
+  views.requires_that(heads >= 1, "heads", heads, "heads >= 1");
+  if (views['C'] % heads != 0) {
+    views.fail("C is " + std::to_string(views['C']) + ", " + std::to_string(heads) +
+               " heads do not divide it");
+  }
+  views.requires_that(std::isfinite(scale), "scale", scale, "a finite number");
+  views.gives('H', heads).gives('D', views['C'] / heads);
+}
+
+[[noreturn]] void fail_value(const char* op, const char* name, std::int64_t index,
+                             std::int64_t value, const std::string& wanted) {
+  throw Error(Fault::internal, std::string(op) + ": " + name + "[" + std::to_string(index) +
+                                   "] is " + std::to_string(value) + ", wants " + wanted);
+}
+
+/// Every value of `ids` in [0, limit).
+void check_ids(const char* op, const char* name, const ConstView& ids, std::int64_t limit) {
+  const std::int32_t* values = ids.data<std::int32_t>();
+  for (std::int64_t i = 0; i < ids.count(); ++i) {
+    if (values[i] < 0 || values[i] >= limit) {
+      fail_value(op, name, i, values[i], "0 to " + std::to_string(limit - 1));
+    }
+  }
+}
+
+void check_targets(const ConstView& targets, std::int64_t vocabulary) {
+  const std::int32_t* values = targets.data<std::int32_t>();
+  for (std::int64_t i = 0; i < targets.count(); ++i) {
+    if (values[i] != kIgnoredTarget && (values[i] < 0 || values[i] >= vocabulary)) {
+      fail_value("cross_entropy", "targets", i, values[i],
+                 "0 to " + std::to_string(vocabulary - 1) + ", or -100 to ignore it");
+    }
+  }
+}
+
+void check_first_key(const ConstView& first_key) {
+  if (!first_key) return;
+  const std::int32_t* values = first_key.data<std::int32_t>();
+  const std::int64_t T = first_key.shape()[1];
+  for (std::int64_t i = 0; i < first_key.count(); ++i) {
+    if (values[i] < 0) fail_value("attention", "first_key", i, values[i], "0 or more");
+    if (i % T != 0 && values[i] < values[i - 1]) {
+      fail_value("attention", "first_key", i, values[i],
+                 "at least the value before it, " + std::to_string(values[i - 1]));
+    }
+  }
+}
+
+}  // namespace
+
+void check(const EmbeddingForward& p) {
+  Views("embedding")
+      .reads("ids", p.ids, "B T", Types::i32)
+      .reads("positions", p.positions, "B T", Types::i32)
+      .reads("wte", p.wte, "V C", Types::any_float)
+      .reads("wpe", p.wpe, "P C", Types::any_float)
+      .writes("out", p.out, "B T C");
+}
+
+void check(const EmbeddingBackward& p) {
+  Views("embedding_backward")
+      .reads("ids", p.ids, "B T", Types::i32)
+      .reads("positions", p.positions, "B T", Types::i32)
+      .reads("d_out", p.d_out, "B T C")
+      .writes("d_wte", p.d_wte.view, "V C")
+      .writes("d_wpe", p.d_wpe.view, "P C");
+}
+
+void check(const LayernormForward& p) {
+  Views views("layernorm");
+  views.reads("x", p.x, "*N C")
+      .reads("weight", p.weight, "C")
+      .reads("bias", p.bias, "C")
+      .writes("out", p.out, "*N C")
+      .writes_if_given("mean", p.mean, "*N")
+      .writes_if_given("rstd", p.rstd, "*N");
+  check_eps(views, p.eps);
+}
+
+void check(const ResidualLayernormForward& p) {
+  Views views("residual_layernorm");
+  views.reads("x", p.x, "*N C")
+      .reads("branch", p.branch, "*N C")
+      .reads("weight", p.weight, "C")
+      .reads("bias", p.bias, "C")
+      .writes("sum", p.sum, "*N C", Types::f32, "x")
+      .writes("out", p.out, "*N C")
+      .writes_if_given("mean", p.mean, "*N")
+      .writes_if_given("rstd", p.rstd, "*N");
+  check_eps(views, p.eps);
+}
+
+void check(const LayernormBackward& p) {
+  Views views("layernorm_backward");
+  views.reads("x", p.x, "*N C")
+      .reads("d_out", p.d_out, "*N C")
+      .reads("weight", p.weight, "C")
+      .reads("mean", p.mean, "*N")
+      .reads("rstd", p.rstd, "*N")
+      .writes("d_x", p.d_x.view, "*N C");
+  if (p.d_weight.view || p.d_bias.view) {
+    views.writes("d_weight", p.d_weight.view, "C").writes("d_bias", p.d_bias.view, "C");
+  }
+}
+
+void check(const MatmulForward& p) {
+  Views("matmul")
+      .reads("x", p.x, "M K")
+      .reads("weight", p.weight, dimensions_of(p.layout), Types::any_float)
+      .reads_if_given("bias", p.bias, "N")
+      .writes("out", p.out, "M N")
+      .writes_if_given("pre_activation", p.pre_activation, "M N");
+}
+
+void check(const MatmulBackwardInput& p) {
+  Views("matmul_backward_input")
+      .reads("d_out", p.d_out, "M N")
+      .reads("weight", p.weight, dimensions_of(p.layout), Types::any_float)
+      .writes("d_x", p.d_x, "M K");
+}
+
+void check(const MatmulBackwardWeight& p) {
+  Views("matmul_backward_weight")
+      .reads("d_out", p.d_out, "M N")
+      .reads("x", p.x, "M K")
+      .writes("d_weight", p.d_weight.view, dimensions_of(p.layout))
+      .writes_if_given("d_bias", p.d_bias.view, "N");
+}
+
+void check(const ActivationForward& p) {
+  Views("activation").reads("x", p.x, "*").writes("out", p.out, "*", Types::f32, "x");
+}
+
+void check(const ActivationBackward& p) {
+  Views("activation_backward")
+      .reads("x", p.x, "*")
+      .reads("d_out", p.d_out, "*")
+      .writes("d_x", p.d_x, "*", Types::f32, "d_out");
+}
+
+void check(const AttentionForward& p) {
+  Views views("attention");
+  views.writes("out", p.out, "B T C").reads("qkv", p.qkv, "B T 3C");
+  check_heads(views, p.heads, p.scale);
+  views.reads_if_given("first_key", p.first_key, "B T", Types::i32)
+      .writes_if_given("lse", p.lse, "B H T");
+  check_dropout(views, "dropout", p.dropout);
+}
+
+void check(const AttentionBackward& p) {
+  Views views("attention_backward");
+  views.reads("out", p.out, "B T C").reads("d_out", p.d_out, "B T C").reads("qkv", p.qkv, "B T 3C");
+  check_heads(views, p.heads, p.scale);
+  views.reads("lse", p.lse, "B H T")
+      .reads_if_given("first_key", p.first_key, "B T", Types::i32)
+      .writes("d_qkv", p.d_qkv, "B T 3C");
+  check_dropout(views, "dropout", p.dropout);
+}
+
+void check(const AttentionCached& p) {
+  Views views("attention_cached");
+  views.writes("out", p.out, "B T C").reads("qkv", p.qkv, "B T 3C");
+  check_heads(views, p.heads, p.scale);
+  views.reads("past", p.past, "B", Types::i32)
+      .reads_if_given("first_key", p.first_key, "B", Types::i32)
+      .writes("k_cache", p.k_cache, "B H S D")
+      .writes("v_cache", p.v_cache, "B H S D");
+  if (views['T'] > views['S']) {
+    views.fail("T is " + std::to_string(views['T']) + ", the cache has " +
+               std::to_string(views['S']) + " slots");
+  }
+}
+
+void check(const Dropout& p) {
+  Views views("dropout");
+  views.reads("x", p.x, "*").writes("out", p.out, "*", Types::f32, "x");
+  check_dropout(views, "p", p.p);
+}
+
+void check(const CrossEntropyForward& p) {
+  Views("cross_entropy")
+      .reads("logits", p.logits, "N V")
+      .reads("targets", p.targets, "N", Types::i32)
+      .writes("losses", p.losses, "N");
+}
+
+void check(const CrossEntropyBackward& p) {
+  Views views("cross_entropy_backward");
+  views.writes("logits_to_grads", p.logits_to_grads, "N V")
+      .reads("targets", p.targets, "N", Types::i32)
+      .writes("losses", p.losses, "N")
+      .requires_that(std::isfinite(p.scale), "scale", p.scale, "a finite number");
+}
+
+void check(const AdamwStep& p) {
+  Views("adamw")
+      .requires_that(p.step >= 1, "step", p.step, "step >= 1")
+      .requires_that(p.beta1 >= 0.0f && p.beta1 < 1.0f, "beta1", p.beta1, "0 <= beta1 < 1")
+      .requires_that(p.beta2 >= 0.0f && p.beta2 < 1.0f, "beta2", p.beta2, "0 <= beta2 < 1")
+      .requires_that(p.eps >= 0.0f, "eps", p.eps, "eps >= 0");
+  for (std::size_t i = 0; i < p.tensors.size(); ++i) {
+    const AdamwTensor& tensor = p.tensors[i];
+    Views("adamw", static_cast<std::int64_t>(i))
+        .writes("param", tensor.param, "*")
+        .reads("grad", tensor.grad, "*")
+        .writes("m", tensor.m, "*")
+        .writes("v", tensor.v, "*");
+  }
+}
+
+void check_squared_norm(std::span<const ConstView> tensors) {
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    Views("squared_norm", static_cast<std::int64_t>(i)).reads("x", tensors[i], "*");
+  }
+}
+
+void check(const RepetitionPenalty& p) {
+  Views views("repetition_penalty");
+  views.writes("logits", p.logits, "B V")
+      .reads("history", p.history, "B L", Types::i32)
+      .reads_if_given("first", p.first, "B", Types::i32)
+      .requires_that(p.penalty > 0.0f, "penalty", p.penalty, "penalty > 0");
+}
+
+void check(const WarpLogits& p) {
+  Views views("warp_logits");
+  views.writes("logits", p.logits, "B V")
+      .requires_that(p.temperature > 0.0f, "temperature", p.temperature, "temperature > 0")
+      .requires_that(p.top_k >= 0, "top_k", p.top_k, "top_k >= 0")
+      .requires_that(p.top_p >= 0.0f && p.top_p <= 1.0f, "top_p", p.top_p, "0 <= top_p <= 1")
+      .requires_that(p.min_p >= 0.0f && p.min_p <= 1.0f, "min_p", p.min_p, "0 <= min_p <= 1")
+      .requires_that(p.min_tokens_to_keep >= 1, "min_tokens_to_keep", p.min_tokens_to_keep,
+                     "1 or more");
+}
+
+void check(const DrawTokens& p) {
+  Views("draw_tokens")
+      .reads("logits", p.logits, "B V")
+      .reads("uniforms", p.uniforms, "B")
+      .writes("tokens", p.tokens, "B", Types::i32);
+}
+
+void check(const ArgmaxTokens& p) {
+  Views("argmax_tokens")
+      .reads("logits", p.logits, "B V")
+      .writes("tokens", p.tokens, "B", Types::i32);
+}
+
+void check_values(const EmbeddingForward& p) {
+  check_ids("embedding", "ids", p.ids, p.wte.shape()[0]);
+  check_ids("embedding", "positions", p.positions, p.wpe.shape()[0]);
+}
+
+void check_values(const EmbeddingBackward& p) {
+  check_ids("embedding_backward", "ids", p.ids, p.d_wte.view.shape()[0]);
+  check_ids("embedding_backward", "positions", p.positions, p.d_wpe.view.shape()[0]);
+}
+
+void check_values(const AttentionForward& p) {
+  check_first_key(p.first_key);
+}
+
+void check_values(const AttentionBackward& p) {
+  check_first_key(p.first_key);
+}
+
+void check_values(const AttentionCached& p) {
+  const std::int64_t T = p.out.shape()[1];
+  const std::int64_t slots = p.k_cache.shape()[2];
+  check_ids("attention_cached", "past", p.past, slots - T + 1);
+  if (!p.first_key) return;
+  const std::int32_t* first = p.first_key.data<std::int32_t>();
+  for (std::int64_t b = 0; b < p.first_key.count(); ++b) {
+    if (first[b] < 0) fail_value("attention_cached", "first_key", b, first[b], "0 or more");
+  }
+}
+
+void check_values(const CrossEntropyForward& p) {
+  check_targets(p.targets, p.logits.shape()[1]);
+}
+
+void check_values(const CrossEntropyBackward& p) {
+  check_targets(p.targets, p.logits_to_grads.shape()[1]);
+}
+
+void check_values(const RepetitionPenalty& p) {
+  const std::int64_t B = p.history.shape()[0];
+  const std::int64_t length = p.history.shape()[1];
+  if (p.first) check_ids("repetition_penalty", "first", p.first, length + 1);
+  for (std::int64_t b = 0; b < B; ++b) {
+    const std::int32_t first = p.first ? p.first.data<std::int32_t>()[b] : 0;
+    if (first == length) continue;
+    const std::int32_t* row = p.history.data<std::int32_t>() + b * length + first;
+    check_ids("repetition_penalty", "history", ConstView(row, {length - first}),
+              p.logits.shape()[1]);
+  }
+}
+
+}  // namespace quire

@@ -1,0 +1,80 @@
+// Activations over any shape: element by element, at the speed of memory.
+#include <algorithm>
+
+#include "kernels/check.h"
+#include "kernels/cpu/activation.h"
+#include "kernels/cpu/device.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/activation.cpp"
+#include "hwy/foreach_target.h"
+#include "kernels/cpu/activation-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace quire::cpu::HWY_NAMESPACE {
+namespace {
+
+constexpr std::int64_t kChunk = 16384;  // floats a task: 64 KiB, about 4 µs at memory speed
+
+void activation_row(Activation activation, const float* x, float* out, std::int64_t n) {
+  with_activation(activation, [&]<Activation kind>() HWY_ATTR {
+    for_vectors(n, [&](std::int64_t i, std::int64_t count) QUIRE_INLINE_LAMBDA {
+      store(activate<kind>(load(x + i, count)), out + i, count);
+    });
+  });
+}
+
+void activation_forward(const ActivationForward& p, ThreadPool& pool) {
+  const float* x = p.x.data<float>();
+  float* out = p.out.data<float>();
+  const std::int64_t n = p.x.count();
+  pool.run((n + kChunk - 1) / kChunk, [&](std::int64_t task) HWY_ATTR {
+    const std::int64_t first = task * kChunk;
+    activation_row(p.activation, x + first, out + first, std::min(kChunk, n - first));
+  });
+}
+
+void activation_backward(const ActivationBackward& p, ThreadPool& pool) {
+  const float* x = p.x.data<float>();
+  const float* d_out = p.d_out.data<float>();
+  float* d_x = p.d_x.data<float>();
+  const std::int64_t n = p.x.count();
+  with_activation(p.activation, [&]<Activation kind>() HWY_ATTR {
+    pool.run((n + kChunk - 1) / kChunk, [&](std::int64_t task) HWY_ATTR {
+      const std::int64_t first = task * kChunk;
+      for_vectors(std::min(kChunk, n - first),
+                  [&](std::int64_t i, std::int64_t count) QUIRE_INLINE_LAMBDA {
+                    const Vec slope = activation_slope<kind>(load(x + first + i, count));
+                    store(hn::Mul(load(d_out + first + i, count), slope), d_x + first + i, count);
+                  });
+    });
+  });
+}
+
+}  // namespace
+}  // namespace quire::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace quire::cpu {
+
+HWY_EXPORT(activation_row);
+HWY_EXPORT(activation_forward);
+HWY_EXPORT(activation_backward);
+
+void activation_row(Activation activation, const float* x, float* out, std::int64_t n) {
+  HWY_DYNAMIC_DISPATCH(activation_row)(activation, x, out, n);
+}
+
+void CpuDevice::activation_forward(const ActivationForward& p) {
+  check(p);
+  HWY_DYNAMIC_DISPATCH(activation_forward)(p, pool_);
+}
+
+void CpuDevice::activation_backward(const ActivationBackward& p) {
+  check(p);
+  HWY_DYNAMIC_DISPATCH(activation_backward)(p, pool_);
+}
+
+}  // namespace quire::cpu
+#endif  // HWY_ONCE

@@ -1,0 +1,163 @@
+// What the attention kernels share: blocks of keys, and a small matrix product in registers.
+//
+// Keys are taken in blocks of 64 that are counted from the query's first key, so that a left-padded
+// row and the same prompt alone run through the same arithmetic. Within a product each element is
+// one chain of fused multiply-adds in a fixed order: neither the number of queries nor how they are
+// grouped changes a bit of it.
+#include <algorithm>
+
+#include "kernels/ops.h"
+
+#if defined(QUIRE_CPU_ATTENTION_INL) == defined(HWY_TARGET_TOGGLE)
+#ifdef QUIRE_CPU_ATTENTION_INL
+#undef QUIRE_CPU_ATTENTION_INL
+#else
+#define QUIRE_CPU_ATTENTION_INL
+#endif
+
+#include "kernels/cpu/random-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace quire::cpu::HWY_NAMESPACE {
+
+inline constexpr std::int64_t kKeys = 64;  // of one block
+static_assert(kKeys % kLanes == 0);
+
+// ---------------------------------------------------------------- products
+
+/// c = a·b or c += a·b. Rows of b and c hold whole vectors; a is read element by element.
+struct SmallProduct {
+  const float* a;  // element (i, k) at a[i·a_row + k·a_column]
+  std::int64_t a_row, a_column;
+  const float* b;  // [k, n], rows b_stride apart
+  std::int64_t b_stride;
+  float* c;  // [m, n], rows c_stride apart
+  std::int64_t c_stride;
+};
+
+enum class Into : std::uint8_t { overwrite, add };
+
+template <Into into, int kRows, int kVectors>
+HWY_INLINE void product_tile(const SmallProduct& p, std::int64_t row, std::int64_t column,
+                             std::int64_t depth) {
+  const float* a = p.a + row * p.a_row;
+  const float* b = p.b + column;
+  float* c = p.c + row * p.c_stride + column;
+  Vec sum[kRows][kVectors];
+  for (int i = 0; i < kRows; ++i) {
+    for (int j = 0; j < kVectors; ++j) {
+      sum[i][j] = into == Into::add ? load(c + i * p.c_stride + j * kLanes) : zero();
+    }
+  }
+  for (std::int64_t k = 0; k < depth; ++k) {
+    Vec b_k[kVectors];
+    for (int j = 0; j < kVectors; ++j) b_k[j] = load(b + k * p.b_stride + j * kLanes);
+    for (int i = 0; i < kRows; ++i) {
+      const Vec a_ik = set(a[i * p.a_row + k * p.a_column]);
+      for (int j = 0; j < kVectors; ++j) sum[i][j] = hn::MulAdd(a_ik, b_k[j], sum[i][j]);
+    }
+  }
+  for (int i = 0; i < kRows; ++i) {
+    for (int j = 0; j < kVectors; ++j) store(sum[i][j], c + i * p.c_stride + j * kLanes);
+  }
+}
+
+// With 32 registers 4 rows × 4 vectors (16 sums, 4 of b, 1 of a), with 16 registers 4 × 2.
+inline constexpr int kTileRows = 4;
+#if HWY_TARGET == HWY_AVX2
+inline constexpr int kTileVectors = 2;
+#else
+inline constexpr int kTileVectors = 4;
+#endif
+
+template <Into into, int kRows>
+HWY_INLINE void product_rows(const SmallProduct& p, std::int64_t row, std::int64_t n,
+                             std::int64_t depth) {
+  std::int64_t column = 0;
+  for (; column + kTileVectors * kLanes <= n; column += kTileVectors * kLanes) {
+    product_tile<into, kRows, kTileVectors>(p, row, column, depth);
+  }
+  for (; column < n; column += kLanes) product_tile<into, kRows, 1>(p, row, column, depth);
+}
+
+/// The product over `depth` terms; n is a multiple of kLanes.
+template <Into into>
+void product(const SmallProduct& p, std::int64_t m, std::int64_t n, std::int64_t depth) {
+  std::int64_t row = 0;
+  for (; row + kTileRows <= m; row += kTileRows) product_rows<into, kTileRows>(p, row, n, depth);
+  for (; row < m; ++row) product_rows<into, 1>(p, row, n, depth);
+}
+
+// ---------------------------------------------------------------- packing
+
+/// Rows of one head in memory: row i starts at first + i·stride and has D floats.
+struct Rows {
+  const float* first;
+  std::int64_t stride;
+  const float* operator[](std::int64_t i) const { return first + i * stride; }
+};
+
+/// to[i, 0…D) = scale·rows[i], then zeros up to the next whole vector.
+inline void pack_rows(Rows rows, std::int64_t count, std::int64_t D, float scale, float* to) {
+  const std::int64_t width = round_up_to_lanes(D);
+  for (std::int64_t i = 0; i < count; ++i) {
+    for_vectors(D, [&](std::int64_t d, std::int64_t lanes) QUIRE_INLINE_LAMBDA {
+      hn::StoreU(hn::Mul(load(rows[i] + d, lanes), set(scale)), F32(), to + i * width + d);
+    });
+  }
+}
+
+/// to[d, i] = rows[i][d], [D, kKeys], with zeros for i >= count.
+inline void pack_columns(Rows rows, std::int64_t count, std::int64_t D, float* to) {
+  if (count < kKeys) std::fill(to, to + D * kKeys, 0.0f);
+  // Four rows at a time: the stores of four neighbours fall into one line.
+  std::int64_t i = 0;
+  for (; i + 4 <= count; i += 4) {
+    const float *r0 = rows[i], *r1 = rows[i + 1], *r2 = rows[i + 2], *r3 = rows[i + 3];
+    for (std::int64_t d = 0; d < D; ++d) {
+      float* column = to + d * kKeys + i;
+      column[0] = r0[d];
+      column[1] = r1[d];
+      column[2] = r2[d];
+      column[3] = r3[d];
+    }
+  }
+  for (; i < count; ++i) {
+    for (std::int64_t d = 0; d < D; ++d) to[d * kKeys + i] = rows[i][d];
+  }
+}
+
+// ---------------------------------------------------------------- dropout
+
+/// The dropout of attention's probabilities; element ((b·H + h)·T + q)·T + k of the stream.
+struct ProbabilityDropout {
+  RandomKey key;
+  std::uint32_t threshold = 0;
+  float scale = 1.0f;
+  std::uint64_t head_start = 0;  // (b·H + h)·T·T
+  std::int64_t T = 0;
+  bool on = false;
+
+  ProbabilityDropout(float p, RandomKey stream, std::int64_t head, std::int64_t length)
+      : key(stream),
+        threshold(dropout_threshold(p)),
+        scale(1.0f / (1.0f - p)),
+        head_start(static_cast<std::uint64_t>(head * length) * static_cast<std::uint64_t>(length)),
+        T(length),
+        on(p > 0.0f) {}
+
+  /// factors[i] for the keys key + i, i in [0, kKeys).
+  void factors_of(std::int64_t query, std::int64_t first_key, float* factors) const {
+    std::uint32_t room[kKeys + kRandomSlack];
+    const std::uint64_t first = head_start + static_cast<std::uint64_t>(query * T + first_key);
+    const std::uint32_t* numbers = random_row(key, first, kKeys, room);
+    for (std::int64_t i = 0; i < kKeys; i += kLanes) {
+      store(keep_factor(numbers + i, threshold, set(scale)), factors + i);
+    }
+  }
+};
+
+}  // namespace quire::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif  // per target

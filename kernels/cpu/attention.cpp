@@ -1,0 +1,268 @@
+// Attention, forward: blocks of 64 queries against blocks of 64 keys, with a running softmax; no
+// score ever reaches memory.
+//
+// For each key block the running state (largest score m, sum l, unnormalised output o) of each
+// query is brought up to date:
+//
+//   s = q·kᵀ;  m' = max(m, max(s));  p = e^(s - m');  l = l·e^(m - m') + sum(p);  o = o·e^(m - m')
+//   + p·v
+//
+// (Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018; Dao et al.,
+// "FlashAttention", 2022.) 4·D flops for each pair of query and key.
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/check.h"
+#include "kernels/cpu/device.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/attention.cpp"
+#include "hwy/foreach_target.h"
+#include "kernels/cpu/attention-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace quire::cpu::HWY_NAMESPACE {
+namespace {
+
+// Queries of one task: a key block is packed once for all of them. K and V packed and q and o are
+// 16 KiB each at D = 64.
+constexpr std::int64_t kQueries = 64;
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+/// Queries first_query … first_query + count - 1 of one head, all with the same first key.
+struct QueryBlock {
+  Rows q;      // row 0 is the first query
+  float* out;  // rows out_stride apart
+  std::int64_t out_stride;
+  float* lse;                // [count], or null
+  std::int64_t first_query;  // its position among the keys
+  std::int64_t count;
+  std::int64_t first_key;
+};
+
+struct Keys {
+  Rows k;
+  Rows v;
+};
+
+/// Where attend() works.
+struct Workspace {
+  float* q;        // [kQueries, width] scaled
+  float* o;        // [kQueries, width]
+  float* k;        // [D, kKeys]
+  float* v;        // [kKeys, width]
+  float* s;        // [kTileRows, kKeys] scores, then probabilities
+  float* l;        // [kQueries, kLanes] sums, lane by lane
+  float* m;        // [kQueries]
+  float* factors;  // [kKeys]
+
+  static std::int64_t floats(std::int64_t D) {
+    const std::int64_t width = round_up_to_lanes(D);
+    return 2 * kQueries * width + D * kKeys + kKeys * width + kTileRows * kKeys +
+           kQueries * kLanes + kQueries + kKeys;
+  }
+  Workspace(float* room, std::int64_t D) {
+    const std::int64_t width = round_up_to_lanes(D);
+    q = room;
+    o = q + kQueries * width;
+    k = o + kQueries * width;
+    v = k + D * kKeys;
+    s = v + kKeys * width;
+    l = s + kTileRows * kKeys;
+    m = l + kQueries * kLanes;
+    factors = m + kQueries;
+  }
+};
+
+/// Turns `visible` scores of one query into probabilities relative to the running maximum, and
+/// scales what the query has summed up so far.
+HWY_INLINE void update_softmax(float* s, std::int64_t visible, std::int64_t width, float* m,
+                               float* l, float* o) {
+  const std::int64_t end = round_up_to_lanes(visible);
+  Vec largest = set(-kInfinity);
+  for (std::int64_t i = 0; i < end; i += kLanes) {
+    const Vec masked = first_lanes(load(s + i), visible - i, set(-kInfinity));
+    largest = hn::Max(largest, masked);
+    store(masked, s + i);
+  }
+  const float before = *m;
+  const float now = std::max(before, max_lanes(largest));
+  Vec sum = load(l);
+  if (now > before) {
+    *m = now;
+    const Vec correction = exp_bounded(set(before - now));
+    sum = hn::Mul(sum, correction);
+    for (std::int64_t d = 0; d < width; d += kLanes) {
+      store(hn::Mul(load(o + d), correction), o + d);
+    }
+  }
+  for (std::int64_t i = 0; i < end; i += kLanes) {
+    const Vec p = exp_bounded(hn::Sub(load(s + i), set(now)));
+    sum = hn::Add(sum, p);
+    store(p, s + i);
+  }
+  store(sum, l);
+}
+
+void attend(const QueryBlock& block, const Keys& keys, std::int64_t D, float scale,
+            const ProbabilityDropout& dropout, const Workspace& w) {
+  const std::int64_t width = round_up_to_lanes(D);
+  const std::int64_t last_query = block.first_query + block.count - 1;
+  pack_rows(block.q, block.count, D, scale, w.q);
+  std::fill(w.o, w.o + block.count * width, 0.0f);
+  std::fill(w.l, w.l + block.count * kLanes, 0.0f);
+  std::fill(w.m, w.m + block.count, -kInfinity);
+
+  for (std::int64_t key = block.first_key; key <= last_query; key += kKeys) {
+    const std::int64_t present = std::min(kKeys, last_query - key + 1);
+    pack_columns({keys.k[key], keys.k.stride}, present, D, w.k);
+    pack_rows({keys.v[key], keys.v.stride}, present, D, 1.0f, w.v);
+    // Queries before this block's first key see none of it.
+    const std::int64_t from = std::max<std::int64_t>(0, key - block.first_query);
+    for (std::int64_t q = from; q < block.count; q += kTileRows) {
+      const std::int64_t rows = std::min<std::int64_t>(kTileRows, block.count - q);
+      const auto visible = [&](std::int64_t row) {
+        return std::min(present, block.first_query + q + row - key + 1);
+      };
+      product<Into::overwrite>({w.q + q * width, width, 1, w.k, kKeys, w.s, kKeys}, rows,
+                               round_up_to_lanes(visible(rows - 1)), D);
+      for (std::int64_t row = 0; row < rows; ++row) {
+        float* s = w.s + row * kKeys;
+        update_softmax(s, visible(row), width, w.m + q + row, w.l + (q + row) * kLanes,
+                       w.o + (q + row) * width);
+        if (dropout.on) {
+          dropout.factors_of(block.first_query + q + row, key, w.factors);
+          for (std::int64_t i = 0; i < round_up_to_lanes(visible(row)); i += kLanes) {
+            store(hn::Mul(load(s + i), load(w.factors + i)), s + i);
+          }
+        }
+      }
+      // Keys that all rows see in one product, those of the diagonal row by row: a masked key is
+      // not even multiplied by zero, as 0·infinity would be NaN.
+      float* o = w.o + q * width;
+      const std::int64_t common = visible(0);
+      product<Into::add>({w.s, kKeys, 1, w.v, width, o, width}, rows, width, common);
+      for (std::int64_t row = 1; row < rows; ++row) {
+        if (visible(row) == common) continue;
+        product<Into::add>({w.s + row * kKeys + common, kKeys, 1, w.v + common * width, width,
+                            o + row * width, width},
+                           1, width, visible(row) - common);
+      }
+    }
+  }
+
+  for (std::int64_t q = 0; q < block.count; ++q) {
+    // Nothing seen: the output is zero and so is the sum.
+    const float sum = sum_lanes(load(w.l + q * kLanes));
+    const Vec share = set(w.m[q] == -kInfinity ? 0.0f : 1.0f / sum);
+    for_vectors(D, [&](std::int64_t d, std::int64_t count) QUIRE_INLINE_LAMBDA {
+      store(hn::Mul(load(w.o + q * width + d), share), block.out + q * block.out_stride + d, count);
+    });
+    if (block.lse != nullptr) block.lse[q] = w.m[q] + std::log(sum);
+  }
+}
+
+void attention_forward(const AttentionForward& p, ThreadPool& pool) {
+  const std::int64_t B = p.out.shape()[0], T = p.out.shape()[1], C = p.out.shape()[2];
+  const std::int64_t H = p.heads, D = C / H;
+  const std::int64_t blocks = (T + kQueries - 1) / kQueries;
+  const float* qkv = p.qkv.data<float>();
+  const std::int32_t* first_key = p.first_key ? p.first_key.data<std::int32_t>() : nullptr;
+  float* out = p.out.data<float>();
+  float* lse = p.lse ? p.lse.data<float>() : nullptr;
+  pool.run(B * H * blocks, [&](std::int64_t task) HWY_ATTR {
+    // The last query blocks have the most keys: they go first, so that no thread is left with a
+    // long one at the end.
+    const std::int64_t block = blocks - 1 - task / (B * H);
+    const std::int64_t head = task % (B * H);
+    const std::int64_t b = head / H, h = head % H;
+    const Workspace workspace(pool.scratch<float>(Workspace::floats(D)), D);
+    const ProbabilityDropout dropout(p.dropout, p.key, head, T);
+    const float* first = qkv + b * T * 3 * C + h * D;
+    const Keys keys = {{first + C, 3 * C}, {first + 2 * C, 3 * C}};
+    const std::int64_t end = std::min(T, (block + 1) * kQueries);
+    // Packed records: a block may hold several runs of equal first key.
+    for (std::int64_t t = block * kQueries; t < end;) {
+      const std::int64_t key = first_key != nullptr ? first_key[b * T + t] : 0;
+      std::int64_t next = t + 1;
+      while (next < end && (first_key == nullptr || first_key[b * T + next] == key)) ++next;
+      attend({.q = {first + t * 3 * C, 3 * C},
+              .out = out + (b * T + t) * C + h * D,
+              .out_stride = C,
+              .lse = lse != nullptr ? lse + head * T + t : nullptr,
+              .first_query = t,
+              .count = next - t,
+              .first_key = key},
+             keys, D, p.scale, dropout, workspace);
+      t = next;
+    }
+  });
+}
+
+void attention_cached(const AttentionCached& p, ThreadPool& pool) {
+  const std::int64_t B = p.out.shape()[0], T = p.out.shape()[1], C = p.out.shape()[2];
+  const std::int64_t H = p.heads, D = C / H, S = p.k_cache.shape()[2];
+  const std::int64_t blocks = (T + kQueries - 1) / kQueries;
+  const float* qkv = p.qkv.data<float>();
+  const std::int32_t* past = p.past.data<std::int32_t>();
+  const std::int32_t* first_key = p.first_key ? p.first_key.data<std::int32_t>() : nullptr;
+  float* out = p.out.data<float>();
+  float* k_cache = p.k_cache.data<float>();
+  float* v_cache = p.v_cache.data<float>();
+
+  const auto append = [&](std::int64_t head) {
+    const std::int64_t b = head / H, h = head % H;
+    for (std::int64_t t = 0; t < T; ++t) {
+      const float* row = qkv + (b * T + t) * 3 * C + h * D;
+      const std::int64_t slot = (head * S + past[b] + t) * D;
+      std::copy(row + C, row + C + D, k_cache + slot);
+      std::copy(row + 2 * C, row + 2 * C + D, v_cache + slot);
+    }
+  };
+  // One block of queries: the head's only task appends for itself. Else all is appended before any
+  // task reads.
+  if (blocks > 1) pool.run(B * H, append);
+  pool.run(B * H * blocks, [&](std::int64_t task) HWY_ATTR {
+    const std::int64_t block = blocks - 1 - task / (B * H);
+    const std::int64_t head = task % (B * H);
+    const std::int64_t b = head / H, h = head % H;
+    if (blocks == 1) append(head);
+    const std::int64_t t = block * kQueries;
+    attend({.q = {qkv + (b * T + t) * 3 * C + h * D, 3 * C},
+            .out = out + (b * T + t) * C + h * D,
+            .out_stride = C,
+            .lse = nullptr,
+            .first_query = past[b] + t,
+            .count = std::min(kQueries, T - t),
+            .first_key = first_key != nullptr ? first_key[b] : 0},
+           {{k_cache + head * S * D, D}, {v_cache + head * S * D, D}}, D, p.scale,
+           ProbabilityDropout(0.0f, {}, head, T),
+           Workspace(pool.scratch<float>(Workspace::floats(D)), D));
+  });
+}
+
+}  // namespace
+}  // namespace quire::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace quire::cpu {
+
+HWY_EXPORT(attention_forward);
+HWY_EXPORT(attention_cached);
+
+void CpuDevice::attention_forward(const AttentionForward& p) {
+  check(p);
+  check_values(p);
+  HWY_DYNAMIC_DISPATCH(attention_forward)(p, pool_);
+}
+
+void CpuDevice::attention_cached(const AttentionCached& p) {
+  check(p);
+  check_values(p);
+  HWY_DYNAMIC_DISPATCH(attention_cached)(p, pool_);
+}
+
+}  // namespace quire::cpu
+#endif  // HWY_ONCE

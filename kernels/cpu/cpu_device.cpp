@@ -1,0 +1,150 @@
+// Opening the device: which vector instructions to use, how many threads. And its memory.
+#include "kernels/cpu/cpu_device.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <cstring>
+#include <string_view>
+
+#include "hwy/highway.h"
+#include "kernels/cpu/device.h"
+#include "kernels/cpu/matmul.h"
+#include "kernels/cpu/memory.h"
+
+namespace quire::cpu {
+namespace {
+
+/// What QUIRE_SIMD calls a target, and what people do. From the best to the plainest.
+struct Level {
+  std::int64_t target;
+  const char* name;
+  const char* title;
+};
+
+constexpr Level kLevels[] = {
+    {HWY_AVX3, "avx512", "AVX-512"}, {HWY_AVX2, "avx2", "AVX2"},
+#ifdef HWY_SSE2
+    {HWY_SSE2, "sse2", "SSE2"},
+#endif
+    {HWY_NEON, "neon", "NEON"},      {HWY_EMU128 | HWY_SCALAR, "scalar", "no vectors"},
+};
+
+const Level& best_level() {
+  // Targets are bits, the best is the lowest.
+  const std::int64_t targets = hwy::SupportedTargets() & HWY_TARGETS;
+  const std::int64_t best = targets & -targets;
+  for (const Level& level : kLevels) {
+    if ((level.target & best) != 0) return level;
+  }
+  return std::end(kLevels)[-1];
+}
+
+std::string levels_here() {
+  hwy::DisableTargets(0);
+  std::string names;
+  for (const Level& level : kLevels) {
+    if ((level.target & hwy::SupportedTargets() & HWY_TARGETS) == 0) continue;
+    names += (names.empty() ? "" : ", ") + std::string(level.name);
+  }
+  return names;
+}
+
+/// Lets Highway choose among the targets up to the level that QUIRE_SIMD names. This holds for the
+/// whole process, as Highway's choice does.
+std::string choose_level() {
+  const char* wanted = std::getenv("QUIRE_SIMD");
+  std::int64_t disabled = 0;
+  if (wanted != nullptr && *wanted != '\0') {
+    const auto level = std::find_if(std::begin(kLevels), std::end(kLevels), [&](const Level& l) {
+      return std::string_view(l.name) == wanted;
+    });
+    hwy::DisableTargets(0);
+    if (level == std::end(kLevels) ||
+        (level->target & hwy::SupportedTargets() & HWY_TARGETS) == 0) {
+      throw Error(Fault::usage,
+                  std::string("QUIRE_SIMD names no level of this processor: '") + wanted + "'",
+                  {"levels here: " + levels_here()}, "QUIRE_SIMD unset, for the best there is");
+    }
+    for (const Level* better = std::begin(kLevels); better < level; ++better) {
+      disabled |= better->target;
+    }
+  }
+  hwy::DisableTargets(disabled);
+  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+  return best_level().title;
+}
+
+}  // namespace
+
+CpuDevice::CpuDevice(int threads) : pool_(threads), level_(choose_level()) {}
+
+std::string CpuDevice::description() const {
+  const int threads = pool_.threads();
+  return "CPU, " + level_ + ", " + std::to_string(threads) +
+         (threads == 1 ? " thread" : " threads");
+}
+
+void* CpuDevice::allocate(std::size_t bytes) {
+  return allocate_aligned(bytes);
+}
+
+void CpuDevice::release(void* data) noexcept {
+  release_aligned(data);
+}
+
+void CpuDevice::copy_to_device(void* to, const void* from_host, std::size_t bytes) {
+  copy(to, from_host, bytes);
+}
+
+void CpuDevice::copy_to_host(void* to_host, const void* from, std::size_t bytes) {
+  copy(to_host, from, bytes);
+}
+
+// Large blocks are split: one thread does not fill both memory channels.
+constexpr std::size_t kCopyChunk = std::size_t{1} << 20;
+
+void CpuDevice::copy(void* to, const void* from, std::size_t bytes) {
+  if (bytes == 0 || to == from) return;
+  auto* target = static_cast<std::byte*>(to);
+  const auto* source = static_cast<const std::byte*>(from);
+  const bool overlap = target < source + bytes && source < target + bytes;
+  if (overlap || bytes <= kCopyChunk) {
+    std::memmove(to, from, bytes);
+    return;
+  }
+  pool_.run(static_cast<std::int64_t>((bytes + kCopyChunk - 1) / kCopyChunk), [&](std::int64_t i) {
+    const std::size_t first = static_cast<std::size_t>(i) * kCopyChunk;
+    std::memcpy(target + first, source + first, std::min(kCopyChunk, bytes - first));
+  });
+}
+
+void CpuDevice::fill_zero(void* data, std::size_t bytes) {
+  auto* target = static_cast<std::byte*>(data);
+  pool_.run(static_cast<std::int64_t>((bytes + kCopyChunk - 1) / kCopyChunk), [&](std::int64_t i) {
+    const std::size_t first = static_cast<std::size_t>(i) * kCopyChunk;
+    std::memset(target + first, 0, std::min(kCopyChunk, bytes - first));
+  });
+}
+
+void CpuDevice::matmul_forward(const MatmulForward& p) {
+  cpu::matmul_forward(p, pool_);
+}
+
+void CpuDevice::matmul_backward_input(const MatmulBackwardInput& p) {
+  cpu::matmul_backward_input(p, pool_);
+}
+
+void CpuDevice::matmul_backward_weight(const MatmulBackwardWeight& p) {
+  cpu::matmul_backward_weight(p, pool_);
+}
+
+}  // namespace quire::cpu
+
+namespace quire {
+
+std::unique_ptr<Device> open_cpu_device(int threads) {
+  return std::make_unique<cpu::CpuDevice>(threads);
+}
+
+}  // namespace quire

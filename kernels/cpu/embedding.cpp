@@ -1,0 +1,110 @@
+// Embedding: rows of two tables added up, and the gradients scattered back.
+#include <algorithm>
+
+#include "kernels/check.h"
+#include "kernels/cpu/device.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/embedding.cpp"
+#include "hwy/foreach_target.h"
+#include "kernels/cpu/simd-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace quire::cpu::HWY_NAMESPACE {
+namespace {
+
+template <class Token, class Position>
+void add_rows(const EmbeddingForward& p, ThreadPool& pool) {
+  const std::int32_t* ids = p.ids.data<std::int32_t>();
+  const std::int32_t* positions = p.positions.data<std::int32_t>();
+  const Token* wte = p.wte.data<Token>();
+  const Position* wpe = p.wpe.data<Position>();
+  float* out = p.out.data<float>();
+  const std::int64_t C = p.wte.shape()[1];
+  const std::int64_t N = p.ids.count();
+  const std::int64_t rows = std::max<std::int64_t>(1, 16384 / C);
+  pool.run((N + rows - 1) / rows, [&](std::int64_t task) HWY_ATTR {
+    for (std::int64_t n = task * rows; n < std::min(N, (task + 1) * rows); ++n) {
+      const Token* token = wte + ids[n] * C;
+      const Position* position = wpe + positions[n] * C;
+      for_vectors(C, [&](std::int64_t c, std::int64_t count) QUIRE_INLINE_LAMBDA {
+        store(hn::Add(load(token + c, count), load(position + c, count)), out + n * C + c, count);
+      });
+    }
+  });
+}
+
+template <class Token>
+void with_position_type(const EmbeddingForward& p, ThreadPool& pool) {
+  switch (p.wpe.dtype()) {
+    case DType::f16:
+      return add_rows<Token, Half>(p, pool);
+    case DType::bf16:
+      return add_rows<Token, BFloat16>(p, pool);
+    default:
+      return add_rows<Token, float>(p, pool);
+  }
+}
+
+void embedding_forward(const EmbeddingForward& p, ThreadPool& pool) {
+  switch (p.wte.dtype()) {
+    case DType::f16:
+      return with_position_type<Half>(p, pool);
+    case DType::bf16:
+      return with_position_type<BFloat16>(p, pool);
+    default:
+      return with_position_type<float>(p, pool);
+  }
+}
+
+// The tasks are blocks of columns: within its own, each adds all rows in their order, so that rows
+// of one token never meet across threads.
+void embedding_backward(const EmbeddingBackward& p, ThreadPool& pool) {
+  const std::int32_t* ids = p.ids.data<std::int32_t>();
+  const std::int32_t* positions = p.positions.data<std::int32_t>();
+  const float* d_out = p.d_out.data<float>();
+  float* d_wte = p.d_wte.view.data<float>();
+  float* d_wpe = p.d_wpe.view.data<float>();
+  const std::int64_t C = p.d_wte.view.shape()[1];
+  const std::int64_t N = p.ids.count();
+  constexpr std::int64_t kColumns = 64;  // four cache lines of each row
+  pool.run((C + kColumns - 1) / kColumns, [&](std::int64_t block) HWY_ATTR {
+    const std::int64_t first = block * kColumns;
+    for (std::int64_t n = 0; n < N; ++n) {
+      const float* gradient = d_out + n * C + first;
+      float* token = d_wte + ids[n] * C + first;
+      float* position = d_wpe + positions[n] * C + first;
+      for_vectors(std::min(kColumns, C - first),
+                  [&](std::int64_t i, std::int64_t count) QUIRE_INLINE_LAMBDA {
+                    const Vec g = load(gradient + i, count);
+                    store(hn::Add(load(token + i, count), g), token + i, count);
+                    store(hn::Add(load(position + i, count), g), position + i, count);
+                  });
+    }
+  });
+}
+
+}  // namespace
+}  // namespace quire::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace quire::cpu {
+
+HWY_EXPORT(embedding_forward);
+HWY_EXPORT(embedding_backward);
+
+void CpuDevice::embedding_forward(const EmbeddingForward& p) {
+  check(p);
+  check_values(p);
+  HWY_DYNAMIC_DISPATCH(embedding_forward)(p, pool_);
+}
+
+void CpuDevice::embedding_backward(const EmbeddingBackward& p) {
+  check(p);
+  check_values(p);
+  HWY_DYNAMIC_DISPATCH(embedding_backward)(p, pool_);
+}
+
+}  // namespace quire::cpu
+#endif  // HWY_ONCE

@@ -1,0 +1,93 @@
+// A fork-join pool of threads: run() spreads numbered tasks over all of them and returns when the
+// last is done.
+//
+// Tasks are handed out by an atomic counter, so a slow core takes fewer. What a task computes must
+// depend on its number alone, never on the thread or on how many there are: then results are the
+// same bits with any number of threads.
+//
+// The caller works too and never waits for a thread that has not joined in: a worker that is still
+// asleep costs nothing. Workers spin for some microseconds before they sleep, as the ops of a model
+// follow each other closely (waking a sleeper takes about 50 µs, a spinner under 1 µs).
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <type_traits>
+#include <vector>
+
+#include "kernels/cpu/memory.h"
+
+namespace quire::cpu {
+
+class ThreadPool {
+ public:
+  /// The caller and threads - 1 workers; 0 means one thread per core that this process may use.
+  explicit ThreadPool(int threads);
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+  ~ThreadPool();
+
+  int threads() const { return static_cast<int>(workers_.size()) + 1; }
+
+  /// Calls task(i) once for each i in [0, tasks), in any order and on any thread. An exception ends
+  /// the run: tasks not yet begun are dropped and it is thrown here. One run at a time: a task must
+  /// not call run().
+  template <class Task>
+  void run(std::int64_t tasks, Task&& task) {
+    using Plain = std::remove_reference_t<Task>;
+    run_erased(
+        tasks, [](void* context, std::int64_t i) { (*static_cast<Plain*>(context))(i); },
+        const_cast<void*>(static_cast<const void*>(std::addressof(task))));
+  }
+
+  /// Memory for the task that calls this, aligned to 64 bytes and uninitialised. It is the thread's
+  /// one block: the next call on the same thread, perhaps by its next task, takes it over.
+  std::byte* scratch(std::size_t bytes);
+  template <class T>
+  T* scratch(std::int64_t count) {
+    return reinterpret_cast<T*>(scratch(static_cast<std::size_t>(count) * sizeof(T)));
+  }
+
+  /// A second block, the op's own: asked for outside run(), it is there for all of the op's tasks
+  /// (partial sums, packed operands) until the next op asks.
+  std::byte* shared_scratch(std::size_t bytes) { return shared_.at_least(bytes); }
+  template <class T>
+  T* shared_scratch(std::int64_t count) {
+    return reinterpret_cast<T*>(shared_scratch(static_cast<std::size_t>(count) * sizeof(T)));
+  }
+
+ private:
+  using Call = void (*)(void* context, std::int64_t task);
+
+  void run_erased(std::int64_t tasks, Call call, void* context);
+  void take_tasks();
+  void worker(int index);
+
+  // The job, written by the caller while no worker is inside.
+  Call call_ = nullptr;
+  void* context_ = nullptr;
+  std::int64_t tasks_ = 0;
+  std::mutex error_mutex_;
+  std::exception_ptr error_;
+
+  // Each on a cache line of its own: all threads hammer next_, waiting ones read state_.
+  alignas(64) std::atomic<std::int64_t> next_{0};
+  alignas(64) std::atomic<std::uint32_t> state_{0};  // see parallel.cpp
+  std::atomic<bool> stop_{false};
+  bool running_ = false;
+
+  alignas(64) std::vector<GrowingBlock> scratch_;  // one for each thread
+  GrowingBlock shared_;
+  std::vector<std::thread> workers_;
+};
+
+/// Cores this process may use: its affinity mask, cut to the control group's quota where there is
+/// one.
+int usable_cores();
+
+}  // namespace quire::cpu

@@ -1,0 +1,78 @@
+// Products with a weight, forward and for both gradients.
+#include "kernels/check.h"
+#include "kernels/reference/formulas.h"
+#include "kernels/reference/reference_device.h"
+
+namespace quire {
+namespace reference {
+
+Doubles matmul(const Doubles& a, const Doubles& b, std::int64_t M, std::int64_t K, std::int64_t N) {
+  Doubles out(static_cast<std::size_t>(M * N));
+  for (std::int64_t m = 0; m < M; ++m) {
+    for (std::int64_t k = 0; k < K; ++k) {  // k outside n: rows of b are read as they lie
+      for (std::int64_t n = 0; n < N; ++n) out[m * N + n] += a[m * K + k] * b[k * N + n];
+    }
+  }
+  return out;
+}
+
+Doubles transposed(const Doubles& a, std::int64_t rows, std::int64_t columns) {
+  Doubles out(a.size());
+  for (std::int64_t r = 0; r < rows; ++r) {
+    for (std::int64_t c = 0; c < columns; ++c) out[c * rows + r] = a[r * columns + c];
+  }
+  return out;
+}
+
+Doubles sum_of_rows(const Doubles& a, std::int64_t columns) {
+  Doubles out(static_cast<std::size_t>(columns));
+  for (std::size_t i = 0; i < a.size(); ++i) out[i % out.size()] += a[i];
+  return out;
+}
+
+namespace {
+
+/// The weight as [K, N], however it is stored.
+Doubles read_weight(const ConstView& weight, WeightLayout layout) {
+  const Doubles values = read(weight);
+  if (layout == WeightLayout::in_out) return values;
+  return transposed(values, weight.shape()[0], weight.shape()[1]);
+}
+
+}  // namespace
+}  // namespace reference
+
+void ReferenceDevice::matmul_forward(const MatmulForward& p) {
+  check(p);
+  const std::int64_t M = p.x.shape()[0], K = p.x.shape()[1], N = p.out.shape()[1];
+  reference::Doubles out =
+      reference::matmul(reference::read(p.x), reference::read_weight(p.weight, p.layout), M, K, N);
+  if (p.bias) {
+    const reference::Doubles bias = reference::read(p.bias);
+    for (std::size_t i = 0; i < out.size(); ++i) out[i] += bias[i % bias.size()];
+  }
+  if (p.pre_activation) reference::write(p.pre_activation, out);
+  for (double& value : out) value = reference::activate(p.activation, value);
+  reference::write(p.out, out);
+}
+
+void ReferenceDevice::matmul_backward_input(const MatmulBackwardInput& p) {
+  check(p);
+  const std::int64_t M = p.d_x.shape()[0], K = p.d_x.shape()[1], N = p.d_out.shape()[1];
+  const reference::Doubles weight = reference::read_weight(p.weight, p.layout);
+  reference::write(p.d_x, reference::matmul(reference::read(p.d_out),
+                                            reference::transposed(weight, K, N), M, N, K));
+}
+
+void ReferenceDevice::matmul_backward_weight(const MatmulBackwardWeight& p) {
+  check(p);
+  const std::int64_t M = p.x.shape()[0], K = p.x.shape()[1], N = p.d_out.shape()[1];
+  const reference::Doubles d_out = reference::read(p.d_out);
+  reference::Doubles d_weight =
+      reference::matmul(reference::transposed(reference::read(p.x), M, K), d_out, K, M, N);
+  if (p.layout == WeightLayout::out_in) d_weight = reference::transposed(d_weight, K, N);
+  reference::add(p.d_weight, d_weight);
+  if (p.d_bias.view) reference::add(p.d_bias, reference::sum_of_rows(d_out, N));
+}
+
+}  // namespace quire

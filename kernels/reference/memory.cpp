@@ -1,0 +1,86 @@
+// Host memory as device memory, and the way between views and doubles.
+#include <cstdlib>
+#include <cstring>
+
+#include "kernels/reference/formulas.h"
+#include "kernels/reference/reference_device.h"
+
+namespace quire {
+
+std::unique_ptr<Device> open_reference_device() {
+  return std::make_unique<ReferenceDevice>();
+}
+
+void* ReferenceDevice::allocate(std::size_t bytes) {
+  constexpr std::size_t kAlignment = 64;
+  // aligned_alloc wants a multiple of the alignment; the sum below must not wrap to a small one.
+  void* data = bytes > SIZE_MAX - kAlignment
+                   ? nullptr
+                   : std::aligned_alloc(kAlignment, (bytes / kAlignment + 1) * kAlignment);
+  if (data == nullptr) {
+    throw Error(Fault::no_space, "reference: no memory for " + std::to_string(bytes) + " bytes");
+  }
+  return data;
+}
+
+void ReferenceDevice::release(void* data) noexcept {
+  std::free(data);
+}
+
+void ReferenceDevice::copy_to_device(void* to, const void* from_host, std::size_t bytes) {
+  copy(to, from_host, bytes);
+}
+
+void ReferenceDevice::copy_to_host(void* to_host, const void* from, std::size_t bytes) {
+  copy(to_host, from, bytes);
+}
+
+void ReferenceDevice::copy(void* to, const void* from, std::size_t bytes) {
+  if (bytes > 0) std::memmove(to, from, bytes);
+}
+
+void ReferenceDevice::fill_zero(void* data, std::size_t bytes) {
+  if (bytes > 0) std::memset(data, 0, bytes);
+}
+
+namespace reference {
+
+Doubles read(const ConstView& view) {
+  Doubles values(static_cast<std::size_t>(view.count()));
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    switch (view.dtype()) {
+      case DType::f32:
+        values[i] = view.data<float>()[i];
+        break;
+      case DType::f16:
+        values[i] = to_float(view.data<Half>()[i]);
+        break;
+      case DType::bf16:
+        values[i] = to_float(view.data<BFloat16>()[i]);
+        break;
+      case DType::i32:
+        throw_dtype(DType::f32, DType::i32);
+    }
+  }
+  return values;
+}
+
+std::span<const std::int32_t> ids(const ConstView& view) {
+  if (!view) return {};
+  return {view.data<std::int32_t>(), static_cast<std::size_t>(view.count())};
+}
+
+void write(const View& view, const Doubles& values) {
+  float* out = view.data<float>();
+  for (std::size_t i = 0; i < values.size(); ++i) out[i] = static_cast<float>(values[i]);
+}
+
+void add(const Accumulate& target, const Doubles& values) {
+  float* out = target.view.data<float>();
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    out[i] = static_cast<float>(static_cast<double>(out[i]) + values[i]);
+  }
+}
+
+}  // namespace reference
+}  // namespace quire

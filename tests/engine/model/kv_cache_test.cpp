@@ -1,0 +1,201 @@
+// The cached decoder against the full forward pass, and rows of a batch against rows alone.
+#include "engine/model/kv_cache.h"
+
+#include "tests/engine/model/model_case.h"
+
+using namespace quire;
+using namespace quire::test;
+
+namespace {
+
+using Ids = std::vector<std::int32_t>;
+
+Gpt2Config odd_config() {
+  Gpt2Config config;
+  config.vocab_size = 61;
+  config.n_positions = 32;
+  config.n_embd = 21;
+  config.n_layer = 3;
+  config.n_head = 3;
+  config.n_inner = 50;
+  config.initializer_range = 0.3f;
+  config.scale_attn_by_inverse_layer_idx = true;
+  return config;
+}
+
+Ids random_ids(int count, int vocabulary, std::uint64_t stream) {
+  Ids ids;
+  for (int i = 0; i < count; ++i) {
+    const std::uint32_t bits = random_bits({.seed = 3, .stream = stream}, static_cast<unsigned>(i));
+    ids.push_back(static_cast<std::int32_t>(bits % static_cast<std::uint32_t>(vocabulary)));
+  }
+  return ids;
+}
+
+/// Logits of row `row` of what the decoder returned.
+std::vector<float> row_of(Device& device, View logits, int row) {
+  return to_host(device, logits.rows(row, 1));
+}
+
+/// The row alone: its prompt at once, then one token after the other; logits after each call.
+std::vector<std::vector<float>> decode_alone(Device& device, const Gpt2Config& config,
+                                             const Parameters& parameters, const Ids& prompt,
+                                             const Ids& more) {
+  const int slots = static_cast<int>(prompt.size() + more.size());
+  Gpt2Decoder decoder(device, config, parameters, 1, slots, static_cast<int>(prompt.size()));
+  std::vector<std::vector<float>> all = {row_of(device, decoder.forward(1, prompt), 0)};
+  for (const std::int32_t id : more) {
+    all.push_back(row_of(device, decoder.forward(1, Ids{id}), 0));
+  }
+  return all;
+}
+
+}  // namespace
+
+TEST_CASE("the cached decoder has the logits of the full forward pass, however it is fed") {
+  const Gpt2Config config = odd_config();
+  const int T = 20;
+  const Ids ids = random_ids(T, config.vocab_size, 1);
+  for (const std::string& name : kDevices) {
+    INFO(name);
+    const auto device = open_test_device(name);
+    const Parameters parameters = initialize_parameters(*device, config, 1);
+    Gpt2 gpt2(*device, config, parameters);
+    const std::vector<float> logits = gpt2.logits({.batch = 1, .length = T, .ids = ids});  // [T, V]
+    const auto want = [&](int t) {
+      const auto first = logits.begin() + t * config.vocab_size;
+      return std::vector<float>(first, first + config.vocab_size);
+    };
+    for (const std::vector<int>& pieces :
+         std::vector<std::vector<int>>{{20}, {1, 19}, {7, 1, 1, 5, 6}, std::vector<int>(20, 1)}) {
+      Gpt2Decoder decoder(*device, config, parameters, 2, T, T);
+      int fed = 0;
+      for (const int piece : pieces) {
+        const auto part = std::span<const std::int32_t>(ids).subspan(
+            static_cast<std::size_t>(fed), static_cast<std::size_t>(piece));
+        const View got = decoder.forward(1, part);
+        fed += piece;
+        CHECK(decoder.length() == fed);
+        // The whole prompt at once is the same arithmetic. Against keys from the cache, sums may
+        // run in another order: a few roundings, seen through the logits (largest: about 10).
+        if (fed == piece) {
+          CHECK(row_of(*device, got, 0) == want(fed - 1));
+        } else {
+          check_close("logits", row_of(*device, got, 0), want(fed - 1),
+                      64 * kEps * largest_magnitude(logits));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("a batch row equals the same prompt alone, bit for bit") {
+  const Gpt2Config config = odd_config();
+  const std::vector<int> lengths = {5, 17, 1, 16, 9};
+  const int width = 17, steps = 6, B = static_cast<int>(lengths.size());
+  std::vector<Ids> prompts, more;
+  std::vector<std::int32_t> padding;
+  Ids together;
+  for (int b = 0; b < B; ++b) {
+    const int length = lengths[static_cast<std::size_t>(b)];
+    prompts.push_back(random_ids(length, config.vocab_size, static_cast<unsigned>(b) + 10));
+    more.push_back(random_ids(steps, config.vocab_size, static_cast<unsigned>(b) + 20));
+    padding.push_back(width - length);
+    together.insert(together.end(), static_cast<std::size_t>(width - length), 60);
+    together.insert(together.end(), prompts.back().begin(), prompts.back().end());
+  }
+  for (const std::string& name : kDevices) {
+    INFO(name);
+    const auto device = open_test_device(name);
+    const Parameters parameters = initialize_parameters(*device, config, 1);
+    // Larger than needed, so that strides and extents differ; used twice, so that it must forget.
+    Gpt2Decoder decoder(*device, config, parameters, B + 1, width + steps + 3, width);
+    for (int round = 0; round < 2; ++round) {
+      decoder.reset(padding);
+      View logits = decoder.forward(B, together);
+      for (int step = 0; step <= steps; ++step) {
+        Ids next;
+        for (int b = 0; b < B; ++b) {
+          const std::size_t i = static_cast<std::size_t>(b);
+          const auto alone = decode_alone(*device, config, parameters, prompts[i], more[i]);
+          INFO("row " << b << ", step " << step);
+          CHECK(row_of(*device, logits, b) == alone[static_cast<std::size_t>(step)]);
+          if (step < steps) next.push_back(more[i][static_cast<std::size_t>(step)]);
+        }
+        if (step < steps) logits = decoder.forward(B, next);
+      }
+    }
+  }
+}
+
+TEST_CASE("the decoder writes what transformers writes") {
+  for (const std::string& name : kDevices) {
+    for (const std::string& model : kSmallModels) {
+      ModelCase c = small_case(model, name);
+      std::string line;
+      std::istringstream lines(read_file(c.folder / "generation.jsonl"));
+      while (std::getline(lines, line)) {
+        const auto generation = nlohmann::json::parse(line);
+        if (generation["name"].get<std::string>().rfind("greedy", 0) != 0) continue;
+        INFO(name << ", " << model << ", " << line);
+        const Ids prompt = generation["prompt_ids"][0];
+        const Ids want = generation["output_ids"][0];
+        Gpt2Decoder decoder(*c.device, c.model.config, c.model.parameters, 1,
+                            static_cast<int>(want.size()), static_cast<int>(prompt.size()));
+        Ids written = prompt;
+        View logits = decoder.forward(1, prompt);
+        while (true) {
+          const std::vector<float> scores = row_of(*c.device, logits, 0);
+          const auto best = std::max_element(scores.begin(), scores.end()) - scores.begin();
+          written.push_back(static_cast<std::int32_t>(best));
+          if (written.size() == want.size()) break;
+          logits = decoder.forward(1, Ids{written.back()});
+        }
+        CHECK(written == want);
+      }
+    }
+  }
+}
+
+TEST_CASE("a sequence beyond context or cache is refused before anything is written") {
+  const Gpt2Config config = odd_config();
+  const auto device = open_test_device(kDevices.back());
+  const Parameters parameters = initialize_parameters(*device, config, 1);
+  const Ids ids = random_ids(40, config.vocab_size, 1);
+  const auto first = [&](std::size_t count) {
+    return std::span<const std::int32_t>(ids).subspan(0, count);
+  };
+  Gpt2Decoder decoder(*device, config, parameters, 2, 36, 36);
+  try {
+    decoder.forward(1, first(33));
+    FAIL("no exception");
+  } catch (const Error& error) {
+    CHECK(error.fault() == Fault::usage);
+    CHECK(error.message().find("33 tokens") != std::string::npos);
+    CHECK(error.message().find("32") != std::string::npos);
+  }
+  CHECK(decoder.length() == 0);
+  decoder.forward(1, first(32));
+  CHECK_THROWS_AS(decoder.forward(1, first(1)), Error);
+  CHECK(decoder.length() == 32);
+
+  // Padding takes slots, but no positions.
+  decoder.reset(std::vector<std::int32_t>{4});
+  decoder.forward(1, first(36));
+  CHECK_THROWS_AS(decoder.forward(1, first(1)), Error);
+
+  decoder.reset({});
+  CHECK_THROWS_AS(decoder.forward(3, first(3)), Error);
+  CHECK_THROWS_AS(decoder.forward(2, first(3)), Error);
+  CHECK_THROWS_AS(decoder.forward(1, first(0)), Error);
+  CHECK_THROWS_AS(decoder.forward(1, Ids{61}), Error);
+}
+
+TEST_CASE("the cache takes what its plan says") {
+  const Gpt2Config config = Gpt2Config::preset("gpt2").value();
+  // 2 · L · B · S · C floats, and a workspace that is small beside it at one token a call.
+  const std::size_t caches = 2ull * 12 * 8 * 1024 * 768 * sizeof(float);
+  const std::size_t bytes = Gpt2Decoder::bytes(config, 8, 1024, 1);
+  CHECK(bytes >= caches);
+  CHECK(bytes < caches + caches / 50);
+}

@@ -1,0 +1,179 @@
+// Cached decode against the full forward pass: everything here is equal to the bit.
+#include <algorithm>
+
+#include "tests/support/attention_inputs.h"
+#include "tests/support/cases.h"
+#include "tests/support/catch.h"
+#include "tests/support/compare.h"
+
+using namespace quire;
+using namespace quire::test;
+
+namespace {
+
+/// Keys and values of B rows with S slots, on one device.
+struct Cache {
+  Cache(const TestDevice& on, std::int64_t B, std::int64_t H, std::int64_t S, std::int64_t D)
+      : device(on),
+        stage(on.device, "cache " + on.name),
+        keys(stage.output({B, H, S, D})),
+        values(stage.output({B, H, S, D})) {}
+
+  const TestDevice& device;
+  Stage stage;
+  Guarded& keys;  // slots not written yet are not numbers
+  Guarded& values;
+};
+
+/// T new positions of every row; qkv is [B, T, 3C].
+std::vector<float> run(Cache& cache, const std::vector<float>& qkv, std::int64_t T, std::int64_t H,
+                       std::int64_t D, const std::vector<std::int32_t>& past,
+                       const std::vector<std::int32_t>& first_key, double scale,
+                       std::int64_t shift = 0) {
+  const auto B = static_cast<std::int64_t>(past.size());
+  Stage stage(cache.device.device, join("attention_cached", cache.device.name, B, T, H, D), shift);
+  Guarded& out = stage.output({B, T, H * D});
+  AttentionCached op{.out = out,
+                     .k_cache = cache.keys,
+                     .v_cache = cache.values,
+                     .qkv = stage.input(qkv, {B, T, 3 * H * D}),
+                     .past = stage.input(past, {B}),
+                     .heads = static_cast<int>(H),
+                     .scale = static_cast<float>(scale)};
+  if (!first_key.empty()) op.first_key = stage.input(first_key, {B});
+  cache.device.device.attention_cached(op);
+  return out.floats();
+}
+
+std::vector<TestDevice> all_devices() {
+  std::vector<TestDevice> devices = devices_under_test();
+  for (const TestDevice& device : cpu_with_threads()) devices.push_back(device);
+  return devices;
+}
+
+/// Positions [first, first + count) of each row of [B, T, width].
+std::vector<float> columns(const std::vector<float>& values, std::int64_t B, std::int64_t T,
+                           std::int64_t width, std::int64_t first, std::int64_t count) {
+  std::vector<float> part;
+  for (std::int64_t b = 0; b < B; ++b) {
+    const auto begin = values.begin() + (b * T + first) * width;
+    part.insert(part.end(), begin, begin + count * width);
+  }
+  return part;
+}
+
+}  // namespace
+
+TEST_CASE("attention_cached with nothing cached is attention_forward") {
+  for (const TestDevice& device : all_devices()) {
+    std::int64_t shift = 0;
+    for (const auto [B, T, H, D] : cases::kAttention) {
+      for (const bool padded : {false, true}) {
+        const AttentionInput in =
+            attention_input(B, T, H, D, padded ? Mask::left_padding : Mask::none, 0.0f);
+        std::vector<std::int32_t> first_key;
+        for (std::int64_t b = 0; b < B && padded; ++b) first_key.push_back(in.first_key[b * T]);
+        Cache cache(device, B, H, T + 3, D);
+        const std::vector<float> got = run(cache, in.qkv, T, H, D, std::vector<std::int32_t>(B, 0),
+                                           first_key, in.scale, shift ^= 1);
+        compare_bits(join("attention_cached", device.name, "B", B, "T", T, "H", H, "D", D), got,
+                     run_attention(device, in).out);
+      }
+    }
+  }
+}
+
+TEST_CASE("attention_cached keeps keys and values as they came, and leaves other slots alone") {
+  constexpr std::int64_t B = 2, T = 3, H = 2, D = 5, S = 9, C = H * D;
+  for (const TestDevice& device : all_devices()) {
+    const AttentionInput in = attention_input(B, T, H, D, Mask::none, 0.0f);
+    Cache cache(device, B, H, S, D);
+    // Row 1 is shorter: its slots before past are as if a prompt had filled them.
+    run(cache, in.qkv, T, H, D, {0, 0}, {}, in.scale);
+    run(cache, in.qkv, T, H, D, {6, 3}, {6, 0}, in.scale);
+    const std::vector<float> keys = cache.keys.floats(), values = cache.values.floats();
+    for (std::int64_t b = 0; b < B; ++b) {
+      for (std::int64_t h = 0; h < H; ++h) {
+        for (std::int64_t s = 0; s < S; ++s) {
+          const std::int64_t past = b == 0 ? 6 : 3;
+          const std::int64_t t = s < T ? s : s - past;
+          const std::int64_t slot = ((b * H + h) * S + s) * D;
+          for (std::int64_t d = 0; d < D; ++d) {
+            if (t < 0 || t >= T) {
+              CHECK(keys[slot + d] != keys[slot + d]);  // still not a number
+              continue;
+            }
+            CHECK(keys[slot + d] == in.qkv[(b * T + t) * 3 * C + C + h * D + d]);
+            CHECK(values[slot + d] == in.qkv[(b * T + t) * 3 * C + 2 * C + h * D + d]);
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("decoding token by token, or in chunks, gives the bits of the full forward pass") {
+  for (const TestDevice& device : all_devices()) {
+    for (const auto [B, T, H, D] : {cases::Attention{1, 2, 1, 1},
+                                    {2, 17, 3, 16},
+                                    {2, 33, 2, 20},
+                                    {3, 70, 2, 64},
+                                    {1, 20, 1, 128}}) {
+      for (const bool padded : {false, true}) {
+        const AttentionInput in =
+            attention_input(B, T, H, D, padded ? Mask::left_padding : Mask::none, 0.0f);
+        const std::vector<float> want = run_attention(device, in).out;
+        std::vector<std::int32_t> first_key;
+        for (std::int64_t b = 0; b < B && padded; ++b) first_key.push_back(in.first_key[b * T]);
+        for (const std::int64_t chunk : {1, 5, 16}) {
+          Cache cache(device, B, H, T, D);
+          for (std::int64_t past = 0; past < T; past += chunk) {
+            const std::int64_t count = std::min(chunk, T - past);
+            const std::vector<std::int32_t> cached(B, static_cast<std::int32_t>(past));
+            compare_bits(join("decode", device.name, B, T, H, D, "chunk", chunk, "past", past),
+                         run(cache, columns(in.qkv, B, T, 3 * H * D, past, count), count, H, D,
+                             cached, first_key, in.scale, past % 2),
+                         columns(want, B, T, H * D, past, count));
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("rows of different lengths decode side by side as each would alone") {
+  constexpr std::int64_t H = 2, D = 24, C = H * D, S = 64;
+  const std::vector<std::int32_t> lengths = {40, 1, 17};
+  const auto B = static_cast<std::int64_t>(lengths.size());
+  for (const TestDevice& device : all_devices()) {
+    const AttentionInput prompt = attention_input(B, 40, H, D, Mask::none, 0.0f);
+    const std::vector<float> next = normal(B * 3 * C, 66);
+    Cache together(device, B, H, S, D);
+    // Every row is given 40 positions; those past its length are written over by what follows.
+    run(together, prompt.qkv, 40, H, D, {0, 0, 0}, {}, prompt.scale);
+    const std::vector<float> got = run(together, next, 1, H, D, lengths, {}, prompt.scale);
+    for (std::int64_t b = 0; b < B; ++b) {
+      Cache alone(device, 1, H, 41, D);
+      const std::int64_t length = lengths[b];
+      run(alone, slice(prompt.qkv, b * 40 * 3 * C, length * 3 * C), length, H, D, {0}, {},
+          prompt.scale);
+      compare_bits(
+          join("row", b, device.name), slice(got, b * C, C),
+          run(alone, slice(next, b * 3 * C, 3 * C), 1, H, D, {lengths[b]}, {}, prompt.scale));
+    }
+  }
+}
+
+TEST_CASE("attention_cached refuses what does not fit its slots") {
+  for (const TestDevice& device : devices_under_test()) {
+    const AttentionInput in = attention_input(1, 3, 1, 4, Mask::none, 0.0f);
+    Cache cache(device, 1, 1, 5, 4);
+    CHECK(error_of([&] { run(cache, in.qkv, 3, 1, 4, {3}, {}, in.scale); }) ==
+          "attention_cached: past[0] is 3, wants 0 to 2");
+    CHECK(error_of([&] { run(cache, in.qkv, 3, 1, 4, {0}, {-1}, in.scale); }) ==
+          "attention_cached: first_key[0] is -1, wants 0 or more");
+    Cache small(device, 1, 1, 2, 4);
+    CHECK(error_of([&] { run(small, in.qkv, 3, 1, 4, {0}, {}, in.scale); }) ==
+          "attention_cached: T is 3, the cache has 2 slots");
+  }
+}

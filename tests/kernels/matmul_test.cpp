@@ -1,0 +1,321 @@
+#include <cmath>
+
+#include "kernels/reference/formulas.h"
+#include "tests/support/activation_bounds.h"
+#include "tests/support/cases.h"
+#include "tests/support/catch.h"
+#include "tests/support/data.h"
+#include "tests/support/devices.h"
+#include "tests/support/guarded.h"
+
+using namespace quire;
+using namespace quire::test;
+using quire::test::name_of;
+
+namespace {
+
+constexpr WeightLayout kLayouts[] = {WeightLayout::in_out, WeightLayout::out_in};
+
+const char* name_of(WeightLayout layout) {
+  return layout == WeightLayout::in_out ? "[K, N]" : "[N, K]";
+}
+
+Doubles sizes(Doubles values) {
+  for (double& value : values) value = std::abs(value);
+  return values;
+}
+
+std::vector<float> flipped(const std::vector<float>& a, std::int64_t rows, std::int64_t columns) {
+  std::vector<float> out(a.size());
+  for (std::int64_t r = 0; r < rows; ++r) {
+    for (std::int64_t c = 0; c < columns; ++c) out[c * rows + r] = a[r * columns + c];
+  }
+  return out;
+}
+
+/// A weight given as [K, N], stored as the layout has it.
+Guarded& put_weight(Stage& stage, const std::vector<float>& weight, std::int64_t K, std::int64_t N,
+                    WeightLayout layout, DType dtype) {
+  if (layout == WeightLayout::in_out) return stage.input(weight, {K, N}, dtype);
+  return stage.input(flipped(weight, K, N), {N, K}, dtype);
+}
+
+std::vector<float> rounded_to(std::vector<float> values, DType dtype) {
+  for (float& value : values) {
+    if (dtype == DType::f16) value = to_float(to_half(value));
+    if (dtype == DType::bf16) value = to_float(to_bfloat16(value));
+  }
+  return values;
+}
+
+struct Forward {
+  std::vector<float> out, pre;
+};
+
+struct ForwardCase {
+  std::int64_t M, K, N;
+  WeightLayout layout = WeightLayout::in_out;
+  DType dtype = DType::f32;
+  Activation activation = Activation::none;
+  bool bias = true;
+  std::int64_t shift = 0;
+};
+
+Forward run_forward(const TestDevice& device, const ForwardCase& c, const std::vector<float>& x,
+                    const std::vector<float>& weight) {
+  Stage stage(device.device, join("matmul", device.name, c.M, c.K, c.N), c.shift);
+  Guarded& out = stage.output({c.M, c.N});
+  Guarded& pre = stage.output({c.M, c.N});
+  MatmulForward op{.out = out,
+                   .pre_activation = pre,
+                   .x = stage.input(x, {c.M, c.K}),
+                   .weight = put_weight(stage, weight, c.K, c.N, c.layout, c.dtype),
+                   .layout = c.layout,
+                   .activation = c.activation};
+  if (c.bias) op.bias = stage.input(normal(c.N, 23), {c.N});
+  device.device.matmul_forward(op);
+  return {out.floats(), pre.floats()};
+}
+
+std::vector<float> run_backward_input(const TestDevice& device, const ForwardCase& c,
+                                      const std::vector<float>& d_out,
+                                      const std::vector<float>& weight) {
+  Stage stage(device.device, join("matmul_backward_input", device.name, c.M, c.K, c.N), c.shift);
+  Guarded& d_x = stage.output({c.M, c.K});
+  device.device.matmul_backward_input(
+      {.d_x = d_x,
+       .d_out = stage.input(d_out, {c.M, c.N}),
+       .weight = put_weight(stage, weight, c.K, c.N, c.layout, c.dtype),
+       .layout = c.layout});
+  return d_x.floats();
+}
+
+struct WeightGradients {
+  std::vector<float> d_weight, d_bias;  // d_weight as [K, N]
+};
+
+WeightGradients run_backward_weight(const TestDevice& device, const ForwardCase& c,
+                                    const std::vector<float>& d_out, const std::vector<float>& x,
+                                    const std::vector<float>& old) {
+  const bool in_out = c.layout == WeightLayout::in_out;
+  Stage stage(device.device, join("matmul_backward_weight", device.name, c.M, c.K, c.N), c.shift);
+  Guarded& d_weight =
+      in_out ? stage.in_out(old, {c.K, c.N}) : stage.in_out(flipped(old, c.K, c.N), {c.N, c.K});
+  Guarded& d_bias = stage.in_out(normal(c.N, 33), {c.N});
+  device.device.matmul_backward_weight({.d_weight = Accumulate(d_weight),
+                                        .d_bias = c.bias ? Accumulate(d_bias) : Accumulate(),
+                                        .d_out = stage.input(d_out, {c.M, c.N}),
+                                        .x = stage.input(x, {c.M, c.K}),
+                                        .layout = c.layout});
+  return {in_out ? d_weight.floats() : flipped(d_weight.floats(), c.N, c.K), d_bias.floats()};
+}
+
+}  // namespace
+
+TEST_CASE("matmul_forward agrees with its formula for every weight type, layout and activation") {
+  for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
+    int turn = 0;
+    for (const auto [M, K, N] : cases::kMatmul) {
+      const std::vector<float> x = normal(M * K, 1);
+      const std::vector<float> weight = rounded_to(normal(K * N, 2), dtype);
+      const Doubles product = reference::matmul(widened(x), widened(weight), M, K, N);
+      const Doubles size = reference::matmul(sizes(widened(x)), sizes(widened(weight)), M, K, N);
+      const std::vector<float> bias = normal(N, 23);
+      for (const TestDevice& device : devices_under_test()) {
+        for (const WeightLayout layout : kLayouts) {
+          ++turn;
+          const ForwardCase c{.M = M,
+                              .K = K,
+                              .N = N,
+                              .layout = layout,
+                              .dtype = dtype,
+                              .activation = kActivations[turn % 6],
+                              .bias = turn % 5 != 0,
+                              .shift = turn % 2};
+          const Forward got = run_forward(device, c, x, weight);
+          Doubles pre = product, pre_bound(pre.size()), out(pre.size()), out_bound(pre.size());
+          for (std::size_t i = 0; i < pre.size(); ++i) {
+            const double b = c.bias ? bias[i % bias.size()] : 0.0;
+            pre[i] += b;
+            pre_bound[i] = (static_cast<double>(K) + 2.0) * kEps * (size[i] + std::abs(b));
+            out[i] = reference::activate(c.activation, pre[i]);
+            out_bound[i] = kSteepest * pre_bound[i] + activation_bound(c.activation, pre[i]);
+          }
+          const std::string what =
+              join("matmul", device.name, name_of(dtype), name_of(layout), name_of(c.activation),
+                   c.bias ? "bias" : "no bias", "M", M, "K", K, "N", N);
+          compare(what + " pre", got.pre, pre, pre_bound);
+          compare(what + " out", got.out, out, out_bound);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("matmul_forward without a place for the pre-activation gives the same bits") {
+  for (const TestDevice& device : devices_under_test()) {
+    for (const auto [M, K, N] : {cases::Matmul{1, 65, 33}, {7, 31, 33}, {33, 48, 257}}) {
+      for (const WeightLayout layout : kLayouts) {
+        const std::vector<float> x = normal(M * K, 3), weight = normal(K * N, 4);
+        const ForwardCase c{
+            .M = M, .K = K, .N = N, .layout = layout, .activation = Activation::gelu_new};
+        const Forward want = run_forward(device, c, x, weight);
+        Stage stage(device.device, join("matmul without pre", device.name, M, K, N));
+        Guarded& out = stage.output({M, N});
+        device.device.matmul_forward({.out = out,
+                                      .x = stage.input(x, {M, K}),
+                                      .weight = put_weight(stage, weight, K, N, layout, DType::f32),
+                                      .bias = stage.input(normal(N, 23), {N}),
+                                      .layout = layout,
+                                      .activation = Activation::gelu_new});
+        compare_bits(stage.what(), out.floats(), want.out);
+      }
+    }
+  }
+}
+
+TEST_CASE("matmul_backward_input agrees with its formula") {
+  for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
+    std::int64_t shift = 0;
+    for (const auto [M, K, N] : cases::kMatmul) {
+      const std::vector<float> d_out = normal(M * N, 5);
+      const std::vector<float> weight = rounded_to(normal(K * N, 6), dtype);
+      const Doubles transposed = reference::transposed(widened(weight), K, N);
+      const Doubles want = reference::matmul(widened(d_out), transposed, M, N, K);
+      const Doubles size = reference::matmul(sizes(widened(d_out)), sizes(transposed), M, N, K);
+      for (const TestDevice& device : devices_under_test()) {
+        for (const WeightLayout layout : kLayouts) {
+          const ForwardCase c{
+              .M = M, .K = K, .N = N, .layout = layout, .dtype = dtype, .shift = shift ^= 1};
+          compare(join("matmul_backward_input", device.name, name_of(dtype), name_of(layout), "M",
+                       M, "K", K, "N", N),
+                  run_backward_input(device, c, d_out, weight), want,
+                  [&](std::size_t i) { return (static_cast<double>(N) + 1.0) * kEps * size[i]; });
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("matmul_backward_weight adds its formula to what is there") {
+  std::int64_t shift = 0;
+  for (const auto [M, K, N] : cases::kMatmul) {
+    const std::vector<float> x = normal(M * K, 7), d_out = normal(M * N, 8);
+    const std::vector<float> old = normal(K * N, 9), old_bias = normal(N, 33);
+    const Doubles x_t = reference::transposed(widened(x), M, K);
+    Doubles want = reference::matmul(x_t, widened(d_out), K, M, N);
+    Doubles size = reference::matmul(sizes(x_t), sizes(widened(d_out)), K, M, N);
+    Doubles want_bias = reference::sum_of_rows(widened(d_out), N);
+    Doubles size_bias = reference::sum_of_rows(sizes(widened(d_out)), N);
+    for (std::size_t i = 0; i < want.size(); ++i) {
+      want[i] += old[i];
+      size[i] += std::abs(old[i]);
+    }
+    for (std::size_t i = 0; i < want_bias.size(); ++i) {
+      want_bias[i] += old_bias[i];
+      size_bias[i] += std::abs(old_bias[i]);
+    }
+    const double count = static_cast<double>(M) + 2.0;
+    for (const TestDevice& device : devices_under_test()) {
+      for (const WeightLayout layout : kLayouts) {
+        const ForwardCase c{.M = M, .K = K, .N = N, .layout = layout, .shift = shift ^= 1};
+        const WeightGradients got = run_backward_weight(device, c, d_out, x, old);
+        const std::string what =
+            join("matmul_backward_weight", device.name, name_of(layout), "M", M, "K", K, "N", N);
+        compare(what + " d_weight", got.d_weight, want,
+                [&](std::size_t i) { return count * kEps * size[i]; });
+        compare(what + " d_bias", got.d_bias, want_bias,
+                [&](std::size_t i) { return count * kEps * size_bias[i]; });
+      }
+    }
+  }
+}
+
+TEST_CASE("matmul_backward_weight without a bias leaves it alone") {
+  for (const TestDevice& device : devices_under_test()) {
+    const ForwardCase c{.M = 5, .K = 9, .N = 17, .bias = false};
+    const std::vector<float> x = normal(5 * 9, 7), d_out = normal(5 * 17, 8),
+                             old = normal(9 * 17, 9);
+    const WeightGradients got = run_backward_weight(device, c, d_out, x, old);
+    compare_bits("d_bias " + device.name, got.d_bias, normal(17, 33));
+  }
+}
+
+TEST_CASE("a row of a product does not depend on other rows, on blocking or on threads") {
+  const TestDevice& one = cpu_with_threads().front();
+  for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
+    for (const WeightLayout layout : kLayouts) {
+      for (const auto& [K, N] : {std::pair<std::int64_t, std::int64_t>{65, 63},
+                                 {129, 4},
+                                 {513, 130},
+                                 {1025, 31},
+                                 {96, 257}}) {
+        constexpr std::int64_t kRows = 70;
+        const std::vector<float> x = normal(kRows * K, 11), weight = normal(K * N, 12);
+        const std::vector<float> d_out = normal(kRows * N, 13);
+        ForwardCase c{.M = kRows,
+                      .K = K,
+                      .N = N,
+                      .layout = layout,
+                      .dtype = dtype,
+                      .activation = Activation::gelu_new};
+        const Forward want = run_forward(one, c, x, weight);
+        const std::vector<float> want_d_x = run_backward_input(one, c, d_out, weight);
+        const auto what = [&](const std::string& who, std::int64_t M) {
+          return join(who, name_of(dtype), name_of(layout), "M", M, "K", K, "N", N);
+        };
+        for (const TestDevice& device : cpu_with_threads()) {
+          compare_bits(what(device.name, kRows), run_forward(device, c, x, weight).out, want.out);
+          compare_bits(what(device.name + " d_x", kRows),
+                       run_backward_input(device, c, d_out, weight), want_d_x);
+        }
+        for (const std::int64_t M : {1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 16, 17, 33, 65}) {
+          const std::int64_t first = (M * 7) % (kRows - M + 1);
+          c.M = M;
+          c.shift = M % 2;
+          const TestDevice& device = cpu_with_threads()[static_cast<std::size_t>(M) % 3];
+          compare_bits(what(device.name + " pre", M),
+                       run_forward(device, c, slice(x, first * K, M * K), weight).pre,
+                       slice(want.pre, first * N, M * N));
+          compare_bits(what(device.name + " d_x", M),
+                       run_backward_input(device, c, slice(d_out, first * N, M * N), weight),
+                       slice(want_d_x, first * K, M * K));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("weight gradients do not depend on the number of threads") {
+  for (const WeightLayout layout : kLayouts) {
+    for (const auto [M, K, N] : {cases::Matmul{257, 33, 65}, {66, 513, 20}, {40, 130, 1003}}) {
+      const ForwardCase c{.M = M, .K = K, .N = N, .layout = layout};
+      const std::vector<float> x = normal(M * K, 14), d_out = normal(M * N, 15),
+                               old = normal(K * N, 16);
+      const WeightGradients want =
+          run_backward_weight(cpu_with_threads().front(), c, d_out, x, old);
+      for (const TestDevice& device : cpu_with_threads()) {
+        const WeightGradients got = run_backward_weight(device, c, d_out, x, old);
+        const std::string what = join(device.name, name_of(layout), M, K, N);
+        compare_bits(what + " d_weight", got.d_weight, want.d_weight);
+        compare_bits(what + " d_bias", got.d_bias, want.d_bias);
+      }
+    }
+  }
+}
+
+TEST_CASE("finite differences agree with the gradients of a product") {
+  constexpr std::int64_t M = 3, K = 5, N = 4;
+  const Doubles x = widened(normal(M * K, 17)), weight = widened(normal(K * N, 18));
+  const std::vector<float> d_out = normal(M * N, 19);
+  const Doubles d_x =
+      reference::matmul(widened(d_out), reference::transposed(weight, K, N), M, N, K);
+  const Doubles d_weight =
+      reference::matmul(reference::transposed(x, M, K), widened(d_out), K, M, N);
+  compare_gradient("matmul d_x", d_x, x, [&](const Doubles& at) {
+    return weighted(reference::matmul(at, weight, M, K, N), d_out);
+  });
+  compare_gradient("matmul d_weight", d_weight, weight, [&](const Doubles& at) {
+    return weighted(reference::matmul(x, at, M, K, N), d_out);
+  });
+}

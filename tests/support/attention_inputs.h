@@ -1,0 +1,102 @@
+// What the attention tests feed, and how they call the ops.
+#pragma once
+
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "kernels/reference/formulas.h"
+#include "tests/support/data.h"
+#include "tests/support/devices.h"
+#include "tests/support/guarded.h"
+
+namespace quire::test {
+
+enum class Mask { none, left_padding, packed };
+inline constexpr Mask kMasks[] = {Mask::none, Mask::left_padding, Mask::packed};
+
+inline const char* name_of(Mask mask) {
+  return mask == Mask::none ? "no mask" : mask == Mask::packed ? "packed" : "left padding";
+}
+
+struct AttentionInput {
+  std::int64_t B, T, H, D;
+  std::vector<float> qkv;               // [B, T, 3C]
+  std::vector<std::int32_t> first_key;  // [B, T], or empty
+  double scale;                         // a float's value
+  float dropout;
+  RandomKey key{77, 78};
+
+  std::int64_t C() const { return H * D; }
+  reference::AttentionShape shape() const { return {B, T, H, D, scale, dropout, key, first_key}; }
+  /// What dropout multiplies p[q = t, k] of head h by.
+  double factor(std::int64_t b, std::int64_t h, std::int64_t t, std::int64_t k) const {
+    if (dropout == 0.0f) return 1.0;
+    const auto element = static_cast<std::uint64_t>(((b * H + h) * T + t) * T + k);
+    return reference::dropout_factor(key, dropout, element);
+  }
+};
+
+inline AttentionInput attention_input(std::int64_t B, std::int64_t T, std::int64_t H,
+                                      std::int64_t D, Mask mask, float dropout) {
+  AttentionInput in{.B = B,
+                    .T = T,
+                    .H = H,
+                    .D = D,
+                    .qkv = normal(B * T * 3 * H * D, 61),
+                    .first_key = {},
+                    .scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(D))),
+                    .dropout = dropout};
+  for (std::int64_t b = 0; b < B && mask != Mask::none; ++b) {
+    std::int64_t start = 0;
+    for (std::int64_t t = 0; t < T; ++t) {
+      if (mask == Mask::left_padding) start = (T * (b + 1)) / (B + 2);
+      if (mask == Mask::packed && (t + b) % 11 == 7) start = t;
+      in.first_key.push_back(static_cast<std::int32_t>(start));
+    }
+  }
+  return in;
+}
+
+struct AttentionResult {
+  std::vector<float> out, lse;
+};
+
+inline AttentionResult run_attention(const TestDevice& device, const AttentionInput& in,
+                                     std::int64_t shift = 0) {
+  Stage stage(device.device, "attention " + device.name, shift);
+  Guarded& out = stage.output({in.B, in.T, in.C()});
+  Guarded& lse = stage.output({in.B, in.H, in.T});
+  AttentionForward op{.out = out,
+                      .lse = lse,
+                      .qkv = stage.input(in.qkv, {in.B, in.T, 3 * in.C()}),
+                      .heads = static_cast<int>(in.H),
+                      .scale = static_cast<float>(in.scale),
+                      .dropout = in.dropout,
+                      .key = in.key};
+  if (!in.first_key.empty()) op.first_key = stage.input(in.first_key, {in.B, in.T});
+  device.device.attention_forward(op);
+  return {out.floats(), lse.floats()};
+}
+
+inline std::vector<float> run_attention_backward(const TestDevice& device, const AttentionInput& in,
+                                                 const AttentionResult& forward,
+                                                 const std::vector<float>& d_out,
+                                                 std::int64_t shift = 0) {
+  Stage stage(device.device, "attention_backward " + device.name, shift);
+  Guarded& d_qkv = stage.output({in.B, in.T, 3 * in.C()});
+  AttentionBackward op{.d_qkv = d_qkv,
+                       .d_out = stage.input(d_out, {in.B, in.T, in.C()}),
+                       .out = stage.input(forward.out, {in.B, in.T, in.C()}),
+                       .lse = stage.input(forward.lse, {in.B, in.H, in.T}),
+                       .qkv = stage.input(in.qkv, {in.B, in.T, 3 * in.C()}),
+                       .heads = static_cast<int>(in.H),
+                       .scale = static_cast<float>(in.scale),
+                       .dropout = in.dropout,
+                       .key = in.key};
+  if (!in.first_key.empty()) op.first_key = stage.input(in.first_key, {in.B, in.T});
+  device.device.attention_backward(op);
+  return d_qkv.floats();
+}
+
+}  // namespace quire::test

@@ -1,0 +1,46 @@
+// Seeded test data, the same on every machine: from the counter-based generator of
+// kernels/random.h.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <numbers>
+#include <vector>
+
+#include "kernels/random.h"
+
+namespace quire::test {
+
+inline std::vector<float> uniform(std::int64_t count, std::uint64_t seed, float low = -1.0f,
+                                  float high = 1.0f) {
+  std::vector<float> values(static_cast<std::size_t>(count));
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    values[i] = low + (high - low) * random_uniform({seed, 1}, i);
+  }
+  return values;
+}
+
+/// Normal by Box and Muller's method.
+inline std::vector<float> normal(std::int64_t count, std::uint64_t seed, double mean = 0.0,
+                                 double deviation = 1.0) {
+  std::vector<float> values(static_cast<std::size_t>(count));
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const double radius = std::sqrt(-2.0 * std::log(1.0 - random_uniform({seed, 2}, 2 * i)));
+    const double angle = 2.0 * std::numbers::pi * random_uniform({seed, 2}, 2 * i + 1);
+    values[i] = static_cast<float>(mean + deviation * radius * std::cos(angle));
+  }
+  return values;
+}
+
+/// Integers in [0, limit).
+inline std::vector<std::int32_t> integers(std::int64_t count, std::uint64_t seed,
+                                          std::int64_t limit) {
+  std::vector<std::int32_t> values(static_cast<std::size_t>(count));
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    values[i] =
+        static_cast<std::int32_t>(random_bits({seed, 3}, i) % static_cast<std::uint32_t>(limit));
+  }
+  return values;
+}
+
+}  // namespace quire::test
