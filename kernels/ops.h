@@ -9,7 +9,8 @@
 //  - A View is overwritten, an Accumulate is added to, a ConstView is read. Outputs never alias
 //    inputs, except where the field says so.
 //  - Sums run in float at least, whatever the storage type; the reference sums in double.
-//  - The result of a row depends on that row alone, bit for bit: not on how many rows there are, nor
+//  - The result of a row depends on that row alone, bit for bit: not on how many rows there are,
+//  nor
 //    on the number of threads. (A batch row equals the same prompt alone, and the same seed gives
 //    the same bytes with any number of threads.)
 //  - Views that do not fit together throw Error(internal), naming the op and the dimension
@@ -51,8 +52,9 @@ struct EmbeddingBackward {
 
 // ---------------------------------------------------------------- layernorm
 
-/// mean = sum(x)/C;  rstd = 1/sqrt(sum((x - mean)^2)/C + eps);  out = (x - mean)·rstd·weight + bias.
-/// Ba, Kiros and Hinton, "Layer Normalization" (2016). N rows are all leading dimensions together.
+/// mean = sum(x)/C;  rstd = 1/sqrt(sum((x - mean)^2)/C + eps);  out = (x - mean)·rstd·weight +
+/// bias. Ba, Kiros and Hinton, "Layer Normalization" (2016). N rows are all leading dimensions
+/// together.
 struct LayernormForward {
   View out;          // [N, C]
   View mean;         // [N] f32, or empty where no backward follows
@@ -77,7 +79,8 @@ struct ResidualLayernormForward {
 };
 
 /// With n = (x - mean)·rstd and g = d_out·weight:
-///   d_x += rstd·(g - mean_C(g) - n·mean_C(g·n));  d_weight += sum_N(d_out·n);  d_bias += sum_N(d_out)
+///   d_x += rstd·(g - mean_C(g) - n·mean_C(g·n));  d_weight += sum_N(d_out·n);  d_bias +=
+///   sum_N(d_out)
 struct LayernormBackward {
   Accumulate d_x;       // [N, C]
   Accumulate d_weight;  // [C]; empty together with d_bias where the parameters are frozen
@@ -96,7 +99,7 @@ enum class Activation : std::uint8_t {
   gelu_new,  ///< 0.5·x·(1 + tanh(sqrt(2/pi)·(x + 0.044715·x^3)))
   gelu,      ///< 0.5·x·(1 + erf(x/sqrt(2)))
   relu,
-  silu,      ///< x/(1 + exp(-x))
+  silu,  ///< x/(1 + exp(-x))
   tanh,
 };
 
@@ -141,22 +144,22 @@ struct ActivationForward {
 
 /// d_x = d_out·activation'(x), any shape.
 struct ActivationBackward {
-  View d_x;         // may be the same as d_out
+  View d_x;  // may be the same as d_out
   ConstView d_out;
-  ConstView x;      // the pre-activation
+  ConstView x;  // the pre-activation
   Activation activation = Activation::gelu_new;
 };
 
 // ---------------------------------------------------------------- attention
 
 /// Causal self-attention of each head h with channels [h·D, (h+1)·D) of q, k and v:
-///   p[q,k] = softmax over k of scale·(q·k), for first_key[b,q] <= k <= q;  out[q] = sum_k p[q,k]·v[k]
-///   lse[q] = log(sum_k exp(scale·(q·k)))
+///   p[q,k] = softmax over k of scale·(q·k), for first_key[b,q] <= k <= q;  out[q] = sum_k
+///   p[q,k]·v[k] lse[q] = log(sum_k exp(scale·(q·k)))
 /// A query whose first_key lies behind it (padding) sees nothing: out = 0, lse = -infinity.
 /// first_key says all there is to say about masks: left padding gives each row its number of pad
 /// tokens, packed records give each position the start of its record.
-/// dropout > 0 multiplies p by keep/(1 - dropout) after the softmax; the element ((b·H + h)·T + q)·T + k
-/// of `key`'s stream decides (random.h).
+/// dropout > 0 multiplies p by keep/(1 - dropout) after the softmax; the element ((b·H + h)·T +
+/// q)·T + k of `key`'s stream decides (random.h).
 struct AttentionForward {
   View out;             // [B, T, C]
   View lse;             // [B, H, T] f32, or empty where no backward follows
@@ -182,8 +185,8 @@ struct AttentionBackward {
   RandomKey key;
 };
 
-/// Attention of T new positions that follow past[b] cached ones. Writes the new keys and values into
-/// slots past[b] … past[b]+T-1 of the caches; query t sees slots first_key[b] … past[b]+t.
+/// Attention of T new positions that follow past[b] cached ones. Writes the new keys and values
+/// into slots past[b] … past[b]+T-1 of the caches; query t sees slots first_key[b] … past[b]+t.
 /// With past = 0 the result is that of AttentionForward, bit for bit.
 struct AttentionCached {
   View out;             // [B, T, C]
@@ -201,7 +204,7 @@ struct AttentionCached {
 /// out[i] = x[i]·(number i of the stream >= threshold)/(1 - p). The same call on a gradient is the
 /// backward op.
 struct Dropout {
-  View out;     // any shape; may be the same as x
+  View out;  // any shape; may be the same as x
   ConstView x;
   float p = 0.0f;  // 0 <= p < 1
   RandomKey key;
@@ -218,12 +221,13 @@ struct CrossEntropyForward {
   ConstView targets;  // [N] i32: [0, V) or kIgnoredTarget
 };
 
-/// The loss and, over the logits, their gradient: (softmax(logits[n,:]) - onehot(targets[n]))·scale,
-/// 0 in ignored rows. scale is 1/(number of targets the loss is the mean of).
+/// The loss and, over the logits, their gradient: (softmax(logits[n,:]) -
+/// onehot(targets[n]))·scale, 0 in ignored rows. scale is 1/(number of targets the loss is the mean
+/// of).
 struct CrossEntropyBackward {
-  View losses;            // [N] f32
-  View logits_to_grads;   // [N, V] in: logits; out: gradients
-  ConstView targets;      // [N] i32
+  View losses;           // [N] f32
+  View logits_to_grads;  // [N, V] in: logits; out: gradients
+  ConstView targets;     // [N] i32
   float scale = 1.0f;
 };
 
@@ -279,7 +283,8 @@ struct WarpLogits {
   int min_tokens_to_keep = 1;
 };
 
-/// tokens[b] = the first v at which sum_{w<=v} softmax(logits[b])[w] > uniforms[b], summed in double.
+/// tokens[b] = the first v at which sum_{w<=v} softmax(logits[b])[w] > uniforms[b], summed in
+/// double.
 struct DrawTokens {
   View tokens;         // [B] i32
   ConstView logits;    // [B, V] f32

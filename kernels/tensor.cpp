@@ -22,7 +22,8 @@ Half to_half(float value) {
   if (magnitude < 0x38800000u) {
     // Subnormal: adding 0.5 leaves the value in units of 2^-24 in the low mantissa bits, rounded.
     const float shifted = std::bit_cast<float>(magnitude) + 0.5f;
-    return {static_cast<std::uint16_t>(sign | (std::bit_cast<std::uint32_t>(shifted) - 0x3f000000u))};
+    return {
+        static_cast<std::uint16_t>(sign | (std::bit_cast<std::uint32_t>(shifted) - 0x3f000000u))};
   }
   const std::uint32_t rounded = magnitude + 0xfffu + ((magnitude >> 13) & 1u);
   return {static_cast<std::uint16_t>(sign | ((rounded - 0x38000000u) >> 13))};
@@ -30,16 +31,21 @@ Half to_half(float value) {
 
 const char* name_of(DType dtype) {
   switch (dtype) {
-    case DType::f32: return "float32";
-    case DType::f16: return "float16";
-    case DType::bf16: return "bfloat16";
-    case DType::i32: return "int32";
+    case DType::f32:
+      return "float32";
+    case DType::f16:
+      return "float16";
+    case DType::bf16:
+      return "bfloat16";
+    case DType::i32:
+      return "int32";
   }
   return "?";
 }
 
 Shape::Shape(std::initializer_list<std::int64_t> extents) {
-  if (extents.size() > extents_.size()) throw Error(Fault::internal, "a shape has at most 4 extents");
+  if (extents.size() > extents_.size())
+    throw Error(Fault::internal, "a shape has at most 4 extents");
   for (const std::int64_t extent : extents) extents_[rank_++] = extent;
 }
 
@@ -56,7 +62,8 @@ std::string Shape::to_string() const {
 }
 
 void throw_dtype(DType wanted, DType got) {
-  throw Error(Fault::internal, std::string("a view of ") + name_of(got) + " was read as " + name_of(wanted));
+  throw Error(Fault::internal,
+              std::string("a view of ") + name_of(got) + " was read as " + name_of(wanted));
 }
 
 View View::reshaped(Shape shape) const {
@@ -69,15 +76,17 @@ View View::reshaped(Shape shape) const {
 View View::rows(std::int64_t first, std::int64_t rows) const {
   if (shape_.rank() < 1 || first < 0 || rows < 0 || first + rows > shape_[0]) {
     throw Error(Fault::internal, "rows " + std::to_string(first) + " to " +
-                                     std::to_string(first + rows) + " are outside " + shape_.to_string());
+                                     std::to_string(first + rows) + " are outside " +
+                                     shape_.to_string());
   }
   const std::int64_t stride = shape_[0] == 0 ? 0 : count() / shape_[0];
   Shape part = shape_.rank() == 1   ? Shape{rows}
                : shape_.rank() == 2 ? Shape{rows, shape_[1]}
                : shape_.rank() == 3 ? Shape{rows, shape_[1], shape_[2]}
                                     : Shape{rows, shape_[1], shape_[2], shape_[3]};
-  return {static_cast<std::byte*>(bytes_) + first * stride * static_cast<std::int64_t>(size_of(dtype_)),
-          dtype_, part};
+  return {
+      static_cast<std::byte*>(bytes_) + first * stride * static_cast<std::int64_t>(size_of(dtype_)),
+      dtype_, part};
 }
 
 }  // namespace quire

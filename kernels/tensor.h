@@ -65,8 +65,8 @@ class Shape {
 
   int rank() const { return rank_; }
   std::int64_t operator[](int dimension) const { return extents_[dimension]; }
-  std::int64_t count() const;    ///< number of elements; 1 for rank 0
-  std::string to_string() const; ///< "[2, 33, 1000]"
+  std::int64_t count() const;     ///< number of elements; 1 for rank 0
+  std::string to_string() const;  ///< "[2, 33, 1000]"
   bool operator==(const Shape&) const = default;
 
  private:

@@ -22,6 +22,7 @@
 
 HWY_BEFORE_NAMESPACE();
 namespace quire::cpu::HWY_NAMESPACE {
+namespace {
 
 // Queries of one task: a key block is packed once for all of them. K and V packed and q and o are
 // 16 KiB each at D = 64.
@@ -241,6 +242,7 @@ void attention_cached(const AttentionCached& p, ThreadPool& pool) {
   });
 }
 
+}  // namespace
 }  // namespace quire::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 

@@ -21,6 +21,7 @@
 
 HWY_BEFORE_NAMESPACE();
 namespace quire::cpu::HWY_NAMESPACE {
+namespace {
 
 constexpr std::int64_t kQueries = 64;
 
@@ -193,6 +194,7 @@ void attention_backward(const AttentionBackward& p, ThreadPool& pool) {
   });
 }
 
+}  // namespace
 }  // namespace quire::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 

@@ -12,6 +12,7 @@
 
 HWY_BEFORE_NAMESPACE();
 namespace quire::cpu::HWY_NAMESPACE {
+namespace {
 
 void cross_entropy_forward(const CrossEntropyForward& p, ThreadPool& pool) {
   const std::int64_t V = p.logits.shape()[1];
@@ -64,6 +65,7 @@ void cross_entropy_backward(const CrossEntropyBackward& p, ThreadPool& pool) {
   });
 }
 
+}  // namespace
 }  // namespace quire::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 

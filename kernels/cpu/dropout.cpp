@@ -11,6 +11,7 @@
 
 HWY_BEFORE_NAMESPACE();
 namespace quire::cpu::HWY_NAMESPACE {
+namespace {
 
 void dropout(const Dropout& p, ThreadPool& pool) {
   constexpr std::int64_t kChunk = 16384;
@@ -35,6 +36,7 @@ void dropout(const Dropout& p, ThreadPool& pool) {
   });
 }
 
+}  // namespace
 }  // namespace quire::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 

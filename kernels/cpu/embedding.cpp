@@ -11,6 +11,7 @@
 
 HWY_BEFORE_NAMESPACE();
 namespace quire::cpu::HWY_NAMESPACE {
+namespace {
 
 template <class Token, class Position>
 void add_rows(const EmbeddingForward& p, ThreadPool& pool) {
@@ -83,6 +84,7 @@ void embedding_backward(const EmbeddingBackward& p, ThreadPool& pool) {
   });
 }
 
+}  // namespace
 }  // namespace quire::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 

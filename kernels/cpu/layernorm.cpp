@@ -13,6 +13,7 @@
 
 HWY_BEFORE_NAMESPACE();
 namespace quire::cpu::HWY_NAMESPACE {
+namespace {
 
 constexpr std::int64_t kTaskFloats = 16384;
 
@@ -164,6 +165,7 @@ void layernorm_backward(const LayernormBackward& p, ThreadPool& pool) {
   });
 }
 
+}  // namespace
 }  // namespace quire::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 

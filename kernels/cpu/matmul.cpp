@@ -1,90 +1,196 @@
-// Matrix products on the CPU, as plain loops.
+// The three products of a linear layer, each as one Product over strided operands:
+//
+//   forward           out[M,N]      = x[M,K]    · w[K,N] + bias
+//   backward, input   d_x[M,K]      = d_out[M,N]· wᵀ[N,K]
+//   backward, weight  d_w[K,N]     += xᵀ[K,M]   · d_out[M,N]
+//
+// Few rows stream the weight where it lies. Otherwise rows of A are packed once, by all threads, a
+// group of rows at a time, and tiles of rows × columns are the tasks; each packs its own panels of
+// B.
 #include "kernels/cpu/matmul.h"
 
 #include <algorithm>
-#include <cmath>
+
+#include "kernels/check.h"
+#include "kernels/cpu/activation.h"
+#include "kernels/cpu/gemm.h"
 
 namespace quire::cpu {
 namespace {
 
-float activate(Activation kind, float x) {
-  switch (kind) {
-    case Activation::none:
-      return x;
-    case Activation::gelu_new:
-      return 0.5f * x * (1.0f + std::tanh(0.7978845608f * (x + 0.044715f * x * x * x)));
-    case Activation::gelu:
-      return 0.5f * x * (1.0f + std::erf(x * 0.7071067812f));
-    case Activation::relu:
-      return x < 0.0f ? 0.0f : x;
-    case Activation::silu:
-      return x / (1.0f + std::exp(-x));
-    case Activation::tanh:
-      return std::tanh(x);
-  }
-  return x;
+constexpr std::int64_t round_up(std::int64_t value, std::int64_t step) {
+  return (value + step - 1) / step * step;
 }
 
-float element(const ConstView& view, std::int64_t i) {
-  if (view.dtype() == DType::bf16) return to_float(view.data<BFloat16>()[i]);
-  if (view.dtype() == DType::f16) return to_float(view.data<Half>()[i]);
-  return view.data<float>()[i];
+// What is done to finished elements of C while they are in cache.
+struct Epilogue {
+  Activation activation = Activation::none;
+  // Rows c_stride apart like C; C itself where the pre-activation is not kept; null: nothing to do.
+  float* out = nullptr;
+};
+
+void finish(const Product& p, const Epilogue& epilogue, std::int64_t first_row, std::int64_t rows,
+            std::int64_t first_column, std::int64_t columns) {
+  if (epilogue.out == nullptr) return;
+  // Without an activation a pre-activation that is kept is still copied.
+  if (epilogue.activation == Activation::none && epilogue.out == p.c) return;
+  for (std::int64_t i = first_row; i < first_row + rows; ++i) {
+    const std::int64_t at = i * p.c_stride + first_column;
+    activation_row(epilogue.activation, p.c + at, epilogue.out + at, columns);
+  }
+}
+
+void few_rows(const Product& p, const Epilogue& epilogue, ThreadPool& pool) {
+  // Four tasks a thread even out the threads' speeds; 64 columns keep every read a few cache lines
+  // long.
+  const std::int64_t tasks = 4 * pool.threads();
+  const std::int64_t part = std::max<std::int64_t>(round_up((p.n + tasks - 1) / tasks, 64), 64);
+  pool.run((p.n + part - 1) / part, [&](std::int64_t task) {
+    const std::int64_t first = task * part;
+    const std::int64_t count = std::min(part, p.n - first);
+    stream_product(p, first, count, pool.scratch<float>(p.m * p.k));
+    finish(p, epilogue, 0, p.m, first, count);
+  });
+}
+
+// The part of the sum over k in [first, first + count). Parts in order leave the bits of the whole,
+// as each goes on from where C stands.
+Product part_of_sum(const Product& p, std::int64_t first, std::int64_t count) {
+  Product part = p;
+  part.k = count;
+  part.a.data = static_cast<const std::byte*>(p.a.data) +
+                first * p.a.column_stride * static_cast<std::int64_t>(size_of(p.a.dtype));
+  part.b.data = static_cast<const std::byte*>(p.b.data) +
+                first * p.b.row_stride * static_cast<std::int64_t>(size_of(p.b.dtype));
+  if (first > 0) part.output = Product::Output::accumulate;
+  if (first + count < p.k) part.bias = nullptr;
+  return part;
+}
+
+// Rows [top, top + rows) of p: packs them, then runs tiles of rows × columns.
+void row_group(const Product& p, const Epilogue& epilogue, std::int64_t top, std::int64_t rows,
+               ThreadPool& pool) {
+  const GemmShape shape = gemm_shape();
+  const std::int64_t packed_rows = round_up(rows, shape.panel_rows);
+  float* packed = pool.shared_scratch<float>(packed_rows * p.k);
+  constexpr std::int64_t kPackRows = 64;
+  pool.run((rows + kPackRows - 1) / kPackRows, [&](std::int64_t task) {
+    const std::int64_t at = task * kPackRows;
+    pack_rows(p, top + at, std::min(kPackRows, rows - at), packed, packed_rows, at);
+  });
+  constexpr std::int64_t kTaskRows = 256;  // packing a panel of B costs about 1/256 of using it
+  const std::int64_t row_tasks = (rows + kTaskRows - 1) / kTaskRows;
+  const std::int64_t wanted = std::max<std::int64_t>(1, 4 * pool.threads() / row_tasks);
+  const std::int64_t width =
+      std::min<std::int64_t>(round_up((p.n + wanted - 1) / wanted, shape.panel_columns), 960);
+  const std::int64_t column_tasks = (p.n + width - 1) / width;
+  pool.run(row_tasks * column_tasks, [&](std::int64_t task) {
+    const std::int64_t row = task % row_tasks * kTaskRows;
+    const std::int64_t column = task / row_tasks * width;
+    const Tile tile{.first_row = top + row,
+                    .rows = std::min(kTaskRows, rows - row),
+                    .first_column = column,
+                    .columns = std::min(width, p.n - column),
+                    .packed = packed,
+                    .packed_first = top,
+                    .packed_rows = packed_rows};
+    gemm_tile(p, tile, pool.scratch<float>(gemm_tile_scratch()));
+    finish(p, epilogue, tile.first_row, tile.rows, tile.first_column, tile.columns);
+  });
+}
+
+void many_rows(const Product& p, const Epilogue& epilogue, ThreadPool& pool) {
+  // 8 MB of packed rows at a time stay in level-3 cache: as deep as 256 rows allow, then as many
+  // rows.
+  constexpr std::int64_t kPackedFloats = 2 << 20;
+  const std::int64_t deepest = kPackedFloats / 256;
+  const std::int64_t rows_at_once = round_up(
+      std::max<std::int64_t>(kPackedFloats / std::clamp<std::int64_t>(p.k, 1, deepest), 256), 256);
+  for (std::int64_t top = 0; top < p.m; top += rows_at_once) {
+    const std::int64_t rows = std::min(rows_at_once, p.m - top);
+    for (std::int64_t k = 0; k < p.k; k += deepest) {
+      const std::int64_t depth = std::min(deepest, p.k - k);
+      const bool last = k + depth == p.k;
+      row_group(part_of_sum(p, k, depth), last ? epilogue : Epilogue{}, top, rows, pool);
+    }
+  }
+}
+
+void multiply(const Product& p, const Epilogue& epilogue, ThreadPool& pool) {
+  if (p.m == 0 || p.n == 0) return;
+  p.m <= kFewRows ? few_rows(p, epilogue, pool) : many_rows(p, epilogue, pool);
+}
+
+Operand operand(ConstView view, bool transposed) {
+  const std::int64_t stride = view.shape()[view.shape().rank() - 1];
+  return transposed ? Operand{view.bytes(), view.dtype(), 1, stride}
+                    : Operand{view.bytes(), view.dtype(), stride, 1};
+}
+
+std::int64_t rows_of(ConstView view) {
+  return view.count() / std::max<std::int64_t>(1, view.shape()[view.shape().rank() - 1]);
 }
 
 }  // namespace
 
-void matmul_forward(const MatmulForward& p, ThreadPool& pool) {
-  const std::int64_t M = p.x.shape()[0], K = p.x.shape()[1], N = p.out.shape()[1];
-  const bool in_out = p.layout == WeightLayout::in_out;
-  pool.run(M, [&](std::int64_t m) {
-    const float* x = p.x.data<float>() + m * K;
-    float* row = pool.scratch<float>(N);
-    std::fill(row, row + N, 0.0f);
-    for (std::int64_t k = 0; k < K; ++k) {
-      for (std::int64_t n = 0; n < N; ++n) {
-        row[n] = std::fma(x[k], element(p.weight, in_out ? k * N + n : n * K + k), row[n]);
-      }
-    }
-    for (std::int64_t n = 0; n < N; ++n) {
-      const float pre = row[n] + (p.bias ? p.bias.data<float>()[n] : 0.0f);
-      if (p.pre_activation) p.pre_activation.data<float>()[m * N + n] = pre;
-      p.out.data<float>()[m * N + n] = activate(p.activation, pre);
-    }
-  });
+void matmul_forward(const MatmulForward& args, ThreadPool& pool) {
+  check(args);
+  const bool in_out = args.layout == WeightLayout::in_out;
+  const View pre = args.pre_activation ? args.pre_activation : args.out;
+  const std::int64_t n = args.weight.shape()[in_out ? 1 : 0];
+  const std::int64_t k = args.weight.shape()[in_out ? 0 : 1];
+  const Product product{.m = rows_of(args.x),
+                        .n = n,
+                        .k = k,
+                        .a = operand(args.x, /*transposed=*/false),
+                        .b = operand(args.weight, /*transposed=*/!in_out),
+                        .c = pre.data<float>(),
+                        .c_stride = n,
+                        .bias = args.bias ? args.bias.data<float>() : nullptr};
+  multiply(product, {.activation = args.activation, .out = args.out.data<float>()}, pool);
 }
 
-void matmul_backward_input(const MatmulBackwardInput& p, ThreadPool& pool) {
-  const std::int64_t M = p.d_x.shape()[0], K = p.d_x.shape()[1], N = p.d_out.shape()[1];
-  const bool in_out = p.layout == WeightLayout::in_out;
-  pool.run(M, [&](std::int64_t m) {
-    for (std::int64_t k = 0; k < K; ++k) {
-      float sum = 0.0f;
-      for (std::int64_t n = 0; n < N; ++n) {
-        const float w = element(p.weight, in_out ? k * N + n : n * K + k);
-        sum = std::fma(p.d_out.data<float>()[m * N + n], w, sum);
-      }
-      p.d_x.data<float>()[m * K + k] = sum;
-    }
-  });
+void matmul_backward_input(const MatmulBackwardInput& args, ThreadPool& pool) {
+  check(args);
+  const bool in_out = args.layout == WeightLayout::in_out;
+  const std::int64_t n = args.weight.shape()[in_out ? 1 : 0];
+  const std::int64_t k = args.weight.shape()[in_out ? 0 : 1];
+  const Product product{.m = rows_of(args.d_out),
+                        .n = k,
+                        .k = n,
+                        .a = operand(args.d_out, /*transposed=*/false),
+                        .b = operand(args.weight, /*transposed=*/in_out),
+                        .c = args.d_x.data<float>(),
+                        .c_stride = k};
+  multiply(product, {}, pool);
 }
 
-void matmul_backward_weight(const MatmulBackwardWeight& p, ThreadPool& pool) {
-  const std::int64_t M = p.x.shape()[0], K = p.x.shape()[1], N = p.d_out.shape()[1];
-  const bool in_out = p.layout == WeightLayout::in_out;
-  const float* x = p.x.data<float>();
-  const float* d_out = p.d_out.data<float>();
-  float* d_weight = p.d_weight.view.data<float>();
-  pool.run(N, [&](std::int64_t n) {
-    for (std::int64_t k = 0; k < K; ++k) {
-      float sum = 0.0f;
-      for (std::int64_t m = 0; m < M; ++m) sum = std::fma(x[m * K + k], d_out[m * N + n], sum);
-      d_weight[in_out ? k * N + n : n * K + k] += sum;
-    }
-    if (!p.d_bias.view) return;
-    float sum = 0.0f;
-    for (std::int64_t m = 0; m < M; ++m) sum += d_out[m * N + n];
-    p.d_bias.view.data<float>()[n] += sum;
-  });
+void matmul_backward_weight(const MatmulBackwardWeight& args, ThreadPool& pool) {
+  check(args);
+  // d_w[K,N] += xᵀ·d_out, or d_w[N,K] += d_outᵀ·x.
+  const bool in_out = args.layout == WeightLayout::in_out;
+  const ConstView rows = in_out ? args.x : args.d_out;
+  const ConstView columns = in_out ? args.d_out : args.x;
+  const View d_weight = args.d_weight.view;
+  const Product product{.m = d_weight.shape()[0],
+                        .n = d_weight.shape()[1],
+                        .k = rows_of(args.x),
+                        .a = operand(rows, /*transposed=*/true),
+                        .b = operand(columns, /*transposed=*/false),
+                        .c = d_weight.data<float>(),
+                        .c_stride = d_weight.shape()[1],
+                        .output = Product::Output::accumulate};
+  multiply(product, {}, pool);
+  if (args.d_bias.view) {
+    const std::int64_t n = args.d_bias.view.count();
+    const float* d_out = args.d_out.data<float>();
+    float* d_bias = args.d_bias.view.data<float>();
+    constexpr std::int64_t kColumns = 256;
+    pool.run((n + kColumns - 1) / kColumns, [&](std::int64_t task) {
+      const std::int64_t first = task * kColumns;
+      add_column_sums(d_out + first, product.k, n, std::min(kColumns, n - first), d_bias + first);
+    });
+  }
 }
 
 }  // namespace quire::cpu

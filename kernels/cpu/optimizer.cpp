@@ -42,6 +42,7 @@ std::vector<Chunk> chunks_of(std::size_t tensors, CountOf count_of) {
 
 HWY_BEFORE_NAMESPACE();
 namespace quire::cpu::HWY_NAMESPACE {
+namespace {
 
 void adamw(const AdamwStep& s, const std::vector<Chunk>& chunks, ThreadPool& pool) {
   const double step = static_cast<double>(s.step);
@@ -115,6 +116,7 @@ double squared_norm(std::span<const ConstView> tensors, const std::vector<Chunk>
   return sum;
 }
 
+}  // namespace
 }  // namespace quire::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 

@@ -13,6 +13,7 @@
 
 HWY_BEFORE_NAMESPACE();
 namespace quire::cpu::HWY_NAMESPACE {
+namespace {
 
 void divide_row(float* row, std::int64_t V, float divisor) {
   for_vectors(V, [&](std::int64_t v, std::int64_t count) QUIRE_INLINE_LAMBDA {
@@ -65,6 +66,7 @@ std::int32_t argmax(const float* row, std::int64_t V) {
   return 0;
 }
 
+}  // namespace
 }  // namespace quire::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 

@@ -1,0 +1,115 @@
+#include "bench/report.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <ctime>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+namespace quire {
+namespace {
+
+std::string iso_time() {
+  const std::time_t now = std::time(nullptr);
+  std::tm local{};
+  localtime_r(&now, &local);
+  char text[40];
+  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S%z", &local);
+  return text;
+}
+
+std::string percent(double value, double ceiling) {
+  return ceiling > 0 ? fmt::format("{:.0f} %", 100.0 * value / ceiling) : "";
+}
+
+}  // namespace
+
+double clock_seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+void summarize(BenchEntry& entry, std::vector<double> seconds) {
+  std::sort(seconds.begin(), seconds.end());
+  entry.iterations = static_cast<std::int64_t>(seconds.size());
+  entry.median_seconds = seconds[seconds.size() / 2];
+  entry.fastest_seconds = seconds.front();
+  entry.slowest_seconds = seconds.back();
+}
+
+std::string BenchReport::to_json() const {
+  nlohmann::ordered_json json;
+  json["context"] = {{"date", iso_time()},
+                     {"num_cpus", std::thread::hardware_concurrency()},
+                     {"executable", "quire"},
+                     {"library_build_type", "release"}};
+  for (const auto& [key, value] : context) json["context"][key] = value;
+  json["benchmarks"] = nlohmann::ordered_json::array();
+  for (const BenchEntry& entry : entries) {
+    nlohmann::ordered_json row = {{"name", entry.name},
+                                  {"run_name", entry.name},
+                                  {"run_type", "iteration"},
+                                  {"iterations", entry.iterations},
+                                  {"real_time", entry.median_seconds * 1e9},
+                                  {"cpu_time", entry.median_seconds * 1e9},
+                                  {"time_unit", "ns"},
+                                  {"fastest", entry.fastest_seconds * 1e9},
+                                  {"slowest", entry.slowest_seconds * 1e9}};
+    if (entry.items > 0) row["items_per_second"] = entry.items_per_second();
+    if (entry.bytes > 0) row["bytes_per_second"] = entry.bytes_per_second();
+    if (entry.flops > 0) row["flops_per_second"] = entry.flops_per_second();
+    if (entry.bandwidth_ceiling > 0) {
+      row["bandwidth_ceiling"] = entry.bandwidth_ceiling;
+      row["percent_of_bandwidth"] = 100.0 * entry.bytes_per_second() / entry.bandwidth_ceiling;
+    }
+    if (entry.flops_ceiling > 0) {
+      row["flops_ceiling"] = entry.flops_ceiling;
+      row["percent_of_flops"] = 100.0 * entry.flops_per_second() / entry.flops_ceiling;
+    }
+    for (const auto& [key, value] : entry.counters) row[key] = value;
+    json["benchmarks"].push_back(row);
+  }
+  return json.dump(2) + "\n";
+}
+
+std::string BenchReport::to_table() const {
+  struct Column {
+    std::string title;
+    std::vector<std::string> cells;
+  };
+  std::vector<Column> columns = {{"benchmark", {}}, {"median ms", {}}, {"spread", {}},
+                                 {"items/s", {}},   {"GB/s", {}},      {"of read", {}},
+                                 {"GFLOP/s", {}},   {"of peak", {}}};
+  for (const BenchEntry& e : entries) {
+    const std::string cells[] = {
+        e.name,
+        fmt::format("{:.3f}", e.median_seconds * 1e3),
+        fmt::format("{:.0f} %", 100.0 * (e.slowest_seconds - e.fastest_seconds) / e.median_seconds),
+        e.items > 0 ? fmt::format("{:.1f}", e.items_per_second()) : "",
+        e.bytes > 0 ? fmt::format("{:.2f}", e.bytes_per_second() * 1e-9) : "",
+        e.bytes > 0 ? percent(e.bytes_per_second(), e.bandwidth_ceiling) : "",
+        e.flops > 0 ? fmt::format("{:.1f}", e.flops_per_second() * 1e-9) : "",
+        e.flops > 0 ? percent(e.flops_per_second(), e.flops_ceiling) : ""};
+    for (std::size_t i = 0; i < columns.size(); ++i) columns[i].cells.push_back(cells[i]);
+  }
+  std::erase_if(columns, [](const Column& column) {
+    return std::all_of(column.cells.begin(), column.cells.end(),
+                       [](const std::string& cell) { return cell.empty(); });
+  });
+  std::string text;
+  for (std::size_t row = 0; row <= entries.size(); ++row) {
+    std::string line;
+    for (std::size_t i = 0; i < columns.size(); ++i) {
+      std::size_t width = columns[i].title.size();
+      for (const std::string& cell : columns[i].cells) width = std::max(width, cell.size());
+      const std::string& cell = row == 0 ? columns[i].title : columns[i].cells[row - 1];
+      line += i == 0 ? fmt::format("{:<{}}", cell, width) : fmt::format("  {:>{}}", cell, width);
+    }
+    text += line + "\n";
+  }
+  return text;
+}
+
+}  // namespace quire

@@ -1,0 +1,60 @@
+// What a benchmark found, as a table for people and as JSON in Google Benchmark's format, so that
+// its compare.py reads it.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+namespace quire {
+
+/// One measurement. Times are of one iteration.
+struct BenchEntry {
+  std::string name;  // "decode/gpt2/batch:1"
+  std::int64_t iterations = 0;
+  double median_seconds = 0, fastest_seconds = 0, slowest_seconds = 0;
+  double bytes = 0, flops = 0;  // moved and done by one iteration, counted from shapes
+  double items = 0;             // tokens, say, of one iteration
+  double bandwidth_ceiling = 0, flops_ceiling = 0;  // measured in the same run; 0 = does not apply
+  std::map<std::string, double> counters;           // anything else, by name
+
+  double items_per_second() const { return items / median_seconds; }
+  double bytes_per_second() const { return bytes / median_seconds; }
+  double flops_per_second() const { return flops / median_seconds; }
+};
+
+struct BenchReport {
+  std::map<std::string, std::string> context;  // "device", "library", "model", …
+  std::vector<BenchEntry> entries;
+
+  std::string to_json() const;
+  /// One line an entry, columns aligned; only the columns that some entry fills.
+  std::string to_table() const;
+};
+
+/// Calls `run` until `least_seconds` have passed and at least `least_samples` times, after one
+/// warm-up call, and fills in iterations and times.
+template <class Run>
+void time_runs(BenchEntry& entry, Run&& run, double least_seconds = 0.5, int least_samples = 10);
+
+/// The times of several runs as median, fastest and slowest.
+void summarize(BenchEntry& entry, std::vector<double> seconds);
+
+/// Seconds on a steady clock.
+double clock_seconds();
+
+template <class Run>
+void time_runs(BenchEntry& entry, Run&& run, double least_seconds, int least_samples) {
+  run();
+  std::vector<double> seconds;
+  const double start = clock_seconds();
+  while (static_cast<int>(seconds.size()) < least_samples ||
+         clock_seconds() - start < least_seconds) {
+    const double begin = clock_seconds();
+    run();
+    seconds.push_back(clock_seconds() - begin);
+  }
+  summarize(entry, std::move(seconds));
+}
+
+}  // namespace quire

@@ -1,0 +1,70 @@
+// The two products that matmul.cpp is made of, over strided operands.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/cpu/parallel.h"
+#include "kernels/tensor.h"
+
+namespace quire::cpu {
+
+/// A matrix in memory, element (i, j) at data[i·row_stride + j·column_stride]; one stride is 1.
+struct Operand {
+  const void* data = nullptr;
+  DType dtype = DType::f32;
+  std::int64_t row_stride = 0;
+  std::int64_t column_stride = 1;
+};
+
+/// c = a·b + bias, or c += a·b.
+struct Product {
+  std::int64_t m = 0, n = 0, k = 0;
+  Operand a;           // [m, k] f32
+  Operand b;           // [k, n] any float type
+  float* c = nullptr;  // [m, n], rows c_stride apart
+  std::int64_t c_stride = 0;
+  const float* bias = nullptr;  // [n], or null
+  enum class Output : std::uint8_t { overwrite, accumulate } output = Output::overwrite;
+};
+
+/// At most this many rows go through stream_product.
+inline constexpr std::int64_t kFewRows = 8;
+
+/// Columns [first, first + count) of the product with m <= kFewRows. b is read once, where it lies.
+/// `scratch` has room for m·k floats.
+void stream_product(const Product& product, std::int64_t first, std::int64_t count, float* scratch);
+
+/// The widths that the packed form is built from, of the SIMD level in use.
+struct GemmShape {
+  std::int64_t panel_rows;     // rows of a register tile
+  std::int64_t panel_columns;  // columns of a register tile
+};
+GemmShape gemm_shape();
+
+/// Depth (of k) of one packed block.
+inline constexpr std::int64_t kBlockDepth = 256;
+
+/// Packs rows [first, first + count) of a into panels of panel_rows: block by block of kBlockDepth,
+/// panel by panel, [depth][panel_rows]. `packed` holds packed_rows rows in all (whole panels), and
+/// these become its rows `at` and on, `at` at the start of a panel.
+void pack_rows(const Product& product, std::int64_t first, std::int64_t count, float* packed,
+               std::int64_t packed_rows, std::int64_t at);
+
+/// sums[j] += rows[0][j] + rows[1][j] + …, for count columns of row_count rows that lie `stride`
+/// apart.
+void add_column_sums(const float* rows, std::int64_t row_count, std::int64_t stride,
+                     std::int64_t count, float* sums);
+
+/// The tile of rows [first_row, +rows) and columns [first_column, +columns), from rows packed by
+/// pack_rows: `packed` is that buffer, `packed_rows` its rows, `packed_first` the row it starts
+/// with.
+struct Tile {
+  std::int64_t first_row, rows, first_column, columns;
+  const float* packed;
+  std::int64_t packed_first, packed_rows;
+};
+void gemm_tile(const Product& product, const Tile& tile, float* scratch);
+std::int64_t gemm_tile_scratch();  // floats
+
+}  // namespace quire::cpu
