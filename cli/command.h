@@ -1,4 +1,7 @@
 // A command of the program: its name, one line of help, and its main function.
+//
+// To add one: write cli/NAME.cpp with `const Command kNameCommand = {"name", "…", run};`, declare
+// it below, and give it a line in cli/commands.cpp.
 #pragma once
 
 #include <span>
@@ -17,5 +20,13 @@ struct Command {
 
 /// All commands in the order of `quire --help`.
 std::span<const Command> commands();
+
+extern const Command kDemoCommand;
+extern const Command kDoctorCommand;
+extern const Command kTrainCommand;
+extern const Command kGenerateCommand;
+extern const Command kEvalCommand;
+extern const Command kTokenizerCommand;
+extern const Command kBenchCommand;
 
 }  // namespace quire

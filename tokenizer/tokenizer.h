@@ -28,8 +28,8 @@ class Tokenizer {
   static Tokenizer load(const std::filesystem::path& folder);
   /// True when the folder holds a tokenizer's files.
   static bool exists(const std::filesystem::path& folder);
-  /// From the parts: token strings in GPT-2's printable byte alphabet, index = id; merges as pairs in
-  /// order of priority; special tokens by name.
+  /// From the parts: token strings in GPT-2's printable byte alphabet, index = id; merges as pairs
+  /// in order of priority; special tokens by name.
   struct Vocabulary {
     std::vector<std::string> tokens;
     std::vector<std::pair<std::string, std::string>> merges;
@@ -88,6 +88,7 @@ struct BpeTrainingOptions {
 
 /// Learns a vocabulary from files that may be larger than memory: they are split into pieces and
 /// only distinct pieces are kept. Special tokens get the last ids.
-Tokenizer train_bpe(std::span<const std::filesystem::path> files, const BpeTrainingOptions& options);
+Tokenizer train_bpe(std::span<const std::filesystem::path> files,
+                    const BpeTrainingOptions& options);
 
 }  // namespace quire

@@ -139,14 +139,14 @@ Gpt2Config read_config(const std::filesystem::path& config_json) {
                           std::pair("eos_token_id", &config.eos_token_id)}) {
     if (!json.contains(name) && *id >= config.vocab_size) *id = std::nullopt;
   }
+  const std::string* activation = fields.text("activation_function");
   try {
-    if (const std::string* name = fields.text("activation_function")) {
-      config.activation_function = activation_from_name(*name);
-    }
+    if (activation != nullptr) config.activation_function = activation_from_name(*activation);
     config.check();
   } catch (const Error& error) {
-    throw Error(error.fault(), config_json.string() + ": " + error.what(), error.details(),
-                error.next());
+    const std::string what = error.what();
+    const std::string bare = what.starts_with("config: ") ? what.substr(8) : what;
+    throw Error(error.fault(), config_json.string() + ": " + bare, error.details(), error.next());
   }
   return config;
 }

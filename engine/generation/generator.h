@@ -3,50 +3,50 @@
 
 #include <cstdint>
 #include <functional>
-#include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "engine/generation/config.h"
 #include "engine/model/gpt2.h"
 
 namespace quire {
 
-/// Names, defaults and meanings are transformers' GenerationConfig.
-struct GenerationConfig {
-  int max_new_tokens = 20;
-  int max_length = 0;  ///< prompt included; used when max_new_tokens is 0
-  int min_new_tokens = 0;
-  bool do_sample = false;
-  float temperature = 1.0f;
-  int top_k = 50;
-  float top_p = 1.0f;
-  float min_p = 0.0f;
-  float repetition_penalty = 1.0f;
-  std::vector<std::int32_t> eos_token_ids;  ///< empty: generation ends by length alone
-  std::uint64_t seed = 42;
-  void check() const;  ///< throws Error(usage) naming option and value
-};
-
 enum class FinishReason { length, eos, stop };
+const char* name_of(FinishReason reason);  ///< "length", "eos", "stop"
 
 struct GeneratedSequence {
   std::vector<std::int32_t> output_ids;  ///< new tokens only, a final eos included
   FinishReason finish_reason = FinishReason::length;
-  std::vector<float> logprobs;  ///< of each new token before warping, natural log
+  std::vector<float> logprobs;  ///< of each new token before processors and warpers, natural log
+  /// With GenerationConfig::top_logprobs: for each new token the best ids and their logprobs.
+  std::vector<std::vector<std::pair<std::int32_t, float>>> top_logprobs;
 };
 
 /// Called for each new token of each row in the order drawn; returns true to end that row (a stop
 /// string, Ctrl-C). The token stays in the output.
 using TokenCallback = std::function<bool(int row, std::int32_t token)>;
 
-/// Generates for prompts of different lengths in one batch. Row r draws from the stream of
-/// (seed, stream_ids[r]) alone, so a row's text does not depend on its neighbours. Prompts must not be
-/// empty. A prompt longer than the context throws Error(usage) with both lengths.
+/// Generates for prompts of different lengths in one batch. Row r draws number n from the stream
+/// (seed, stream_ids[r]) for its n-th new token and from nothing else, so a row's text does not
+/// depend on its neighbours.
+///
+/// A row ends at an eos, when the callback says so, or by length: max_new_tokens or max_length, or
+/// when prompt and output together fill the context of n_positions. (A prompt that fills it alone
+/// gets the one token that its logits are for.)
+///
+/// Throws Error(usage) for an empty prompt, ids outside the vocabulary, a prompt longer than the
+/// context, and a prompt that leaves no room below max_length: each with the row and both numbers.
 std::vector<GeneratedSequence> generate(Device& device, const Gpt2Config& config,
                                         const Parameters& parameters,
                                         const std::vector<std::vector<std::int32_t>>& prompts,
                                         const GenerationConfig& generation,
                                         const std::vector<std::uint64_t>& stream_ids,
                                         const TokenCallback& on_token = {});
+
+/// The checks of generate() on one prompt, for callers that want them before work begins. `name`
+/// stands for the prompt in the error: "the prompt", "prompt 3".
+void check_prompt(const Gpt2Config& config, const GenerationConfig& generation,
+                  const std::vector<std::int32_t>& prompt, const std::string& name);
 
 }  // namespace quire

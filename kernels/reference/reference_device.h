@@ -8,7 +8,7 @@
 namespace quire {
 
 /// Each op is in the file of its name; the arithmetic is in the functions of formulas.h.
-class ReferenceDevice final : public Device {
+class ReferenceDevice : public Device {
  public:
   std::string description() const override { return "reference"; }
   bool shares_host_memory() const override { return true; }

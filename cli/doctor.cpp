@@ -1,0 +1,129 @@
+// quire doctor: what this machine has, how fast it is, and which models fit.
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "cli/command.h"
+#include "cli/device_flags.h"
+#include "cli/machine.h"
+#include "cli/resources.h"
+#include "cli/terminal.h"
+#include "engine/model/kv_cache.h"
+#include "engine/training/trainer.h"
+
+namespace quire {
+namespace {
+
+struct ModelFit {
+  std::string name;
+  std::int64_t parameters = 0;
+  double generate_f32 = 0, generate_16bit = 0, train = 0;  // bytes
+  double decode_limit = 0;  // tokens/s when every 16-bit weight is read once a token
+  double train_limit = 0;   // tokens/s when every flop runs at the matrix product's speed
+};
+
+// One row of text at the model's full context; training with one row a step.
+ModelFit fit_of(const char* name, double bandwidth, double flops) {
+  const Gpt2Config config = Gpt2Config::preset(name).value();
+  ModelFit fit{.name = name, .parameters = config.parameter_count()};
+  const double parameters = static_cast<double>(fit.parameters);
+  const double cache = static_cast<double>(
+      Gpt2Decoder::bytes(config, /*batch=*/1, config.n_positions, /*max_new=*/config.n_positions));
+  fit.generate_f32 = 4 * parameters + cache;
+  fit.generate_16bit = 2 * parameters + cache;
+  TrainingConfig training;
+  training.per_device_train_batch_size = 1;
+  for (const MemoryItem& item : training_memory_plan(config, training)) {
+    fit.train += static_cast<double>(item.bytes);
+  }
+  fit.decode_limit = bandwidth / (2 * parameters);
+  fit.train_limit = flops / training_flops(config, 1, config.n_positions);
+  return fit;
+}
+
+std::string fits(double bytes, const Machine& machine) {
+  const bool fits = bytes <= static_cast<double>(machine.memory_available);
+  return human_bytes(bytes) + (fits ? " fits" : " no");
+}
+
+int run(const std::vector<std::string>& arguments) {
+  Flags flags(
+      "doctor", "[OPTION...]",
+      "Shows what this machine has, how fast it is, and which models fit (about a second).");
+  DeviceFlags device_flags;
+  bool as_json = false;
+  flags.group("Machine");
+  device_flags.add_to(flags);
+  flags.add("json", as_json, "one JSON object on stdout");
+  if (!flags.parse(arguments)) return 0;
+
+  const Machine machine = inspect_machine();
+  const int threads = device_flags.threads > 0 ? device_flags.threads : machine.cores;
+  const std::unique_ptr<Device> device = device_flags.open();
+  const double bandwidth = measure_read_bandwidth(threads);
+  const double flops = measure_matmul(*device);
+  std::vector<ModelFit> models;
+  for (const char* name : {"tiny", "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"}) {
+    models.push_back(fit_of(name, bandwidth, flops));
+  }
+  const std::string cuda = machine.nvidia_driver.empty()
+                               ? "not used: no NVIDIA driver is loaded"
+                               : "not used: this build has CPU kernels only";
+
+  if (as_json) {
+    nlohmann::ordered_json fit_list = nlohmann::ordered_json::array();
+    for (const ModelFit& fit : models) {
+      fit_list.push_back({{"model", fit.name},
+                          {"parameters", fit.parameters},
+                          {"generate_bytes_float32", fit.generate_f32},
+                          {"generate_bytes_16bit", fit.generate_16bit},
+                          {"train_bytes", fit.train},
+                          {"decode_tokens_per_second_limit", fit.decode_limit},
+                          {"train_tokens_per_second_limit", fit.train_limit}});
+    }
+    const nlohmann::ordered_json report = {{"version", QUIRE_VERSION},
+                                           {"device", device->description()},
+                                           {"processor", machine.processor},
+                                           {"cores", machine.cores},
+                                           {"threads", threads},
+                                           {"memory_total", machine.memory_total},
+                                           {"memory_available", machine.memory_available},
+                                           {"read_bytes_per_second", bandwidth},
+                                           {"matmul_flops_per_second", flops},
+                                           {"cuda", cuda},
+                                           {"models", fit_list}};
+    print(report.dump() + "\n");
+    return 0;
+  }
+
+  print(fmt::format("Quire {}\n\n", QUIRE_VERSION));
+  print(fmt::format("  device      {}\n", device->description()));
+  print(fmt::format("  processor   {}, {} {}\n", machine.processor, machine.cores,
+                    machine.cores == 1 ? "core" : "cores"));
+  print(fmt::format("  memory      {}, {} available\n",
+                    human_bytes(static_cast<double>(machine.memory_total)),
+                    human_bytes(static_cast<double>(machine.memory_available))));
+  print(fmt::format("  reading     {}/s\n", human_bytes(bandwidth)));
+  print(fmt::format("  products    {:.0f} GFLOP/s\n", flops / 1e9));
+  print(fmt::format("  CUDA        {}\n\n", cuda));
+
+  std::vector<std::vector<std::string>> table = {
+      {"model", "parameters", "generate 16-bit", "float32", "train", "tokens/s: decode", "train"}};
+  for (const ModelFit& fit : models) {
+    table.push_back({fit.name, human_count(static_cast<double>(fit.parameters)),
+                     fits(fit.generate_16bit, machine), fits(fit.generate_f32, machine),
+                     fits(fit.train, machine), "< " + human_count(fit.decode_limit),
+                     "< " + human_count(fit.train_limit)});
+  }
+  print(format_table(table));
+  print(
+      "\n  Memory is for one row of the whole context; training keeps float32 weights, gradients "
+      "and\n"
+      "  two moments. Tokens/s are what reading and matrix products allow at most.\n");
+  return 0;
+}
+
+}  // namespace
+
+const Command kDoctorCommand = {"doctor", "what this machine has, and which models fit", run};
+
+}  // namespace quire

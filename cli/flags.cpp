@@ -1,0 +1,466 @@
+#include "cli/flags.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <cxxopts.hpp>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "base/error.h"
+#include "cli/config_file.h"
+#include "cli/nearest.h"
+#include "cli/terminal.h"
+
+namespace quire {
+
+struct Flags::Option {
+  std::string name;
+  std::vector<std::string> aliases;
+  std::string group, value, help, default_text;
+  bool is_flag = false, is_list = false, takes_several = false;
+  bool given = false;
+  std::function<void(const std::string& text)> assign;  // lists: appends
+  std::function<void()> clear = [] {};                  // lists: forgets what was there
+  std::function<nlohmann::json()> read;
+};
+
+namespace {
+
+std::string with_hyphens(std::string_view name) {
+  std::string text(name);
+  std::replace(text.begin(), text.end(), '_', '-');
+  return text;
+}
+
+std::string with_underscores(std::string_view name) {
+  std::string text(name);
+  std::replace(text.begin(), text.end(), '-', '_');
+  return text;
+}
+
+std::string as_typed(const std::string& name) {
+  return (name.size() == 1 ? "-" : "--") + name;
+}
+
+std::optional<bool> to_bool(std::string text) {
+  std::transform(text.begin(), text.end(), text.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  if (text == "true" || text == "1" || text == "yes") return true;
+  if (text == "false" || text == "0" || text == "no") return false;
+  return std::nullopt;
+}
+
+std::string describe(const Range& range) {
+  const bool low = std::isfinite(range.low), high = std::isfinite(range.high);
+  if (low && high && range.low_excluded) {
+    return "above " + compact_number(range.low) + " and at most " + compact_number(range.high);
+  }
+  if (low && high)
+    return "between " + compact_number(range.low) + " and " + compact_number(range.high);
+  if (low) return (range.low_excluded ? "above " : "at least ") + compact_number(range.low);
+  return "at most " + compact_number(range.high);
+}
+
+// The whole text as a number of type T within the range, or an Error that names the option.
+template <class T>
+T to_number(const std::string& name, const std::string& text, const Range& range) {
+  T value{};
+  const char* begin = text.data();
+  const char* end = begin + text.size();
+  if (begin != end && *begin == '+') ++begin;
+  const auto [stop, trouble] = std::from_chars(begin, end, value);
+  if (trouble == std::errc::result_out_of_range) {
+    throw Error(Fault::usage, as_typed(name) + " " + text + " is too large a number");
+  }
+  if (trouble != std::errc() || stop != end) {
+    throw Error(Fault::usage, as_typed(name) + " wants a " +
+                                  (std::is_floating_point_v<T> ? "number" : "whole number") +
+                                  ", not '" + text + "'");
+  }
+  const double number = static_cast<double>(value);
+  const bool inside = range.low_excluded ? number > range.low : number >= range.low;
+  if (!inside || !(number <= range.high)) {
+    throw Error(Fault::usage, as_typed(name) + " is " + text + ", it must be " + describe(range));
+  }
+  return value;
+}
+
+}  // namespace
+
+Flags::Flags(std::string command, std::string synopsis, std::string about)
+    : command_(std::move(command)), synopsis_(std::move(synopsis)), about_(std::move(about)) {}
+
+Flags::~Flags() = default;
+
+void Flags::group(std::string title) {
+  group_ = std::move(title);
+}
+void Flags::example(std::string line) {
+  examples_.push_back(std::move(line));
+}
+std::string Flags::help_command() const {
+  return "quire " + command_ + " --help";
+}
+
+void Flags::add_quiet() {
+  add("quiet,q", quiet_, "no notes and no progress on stderr");
+}
+
+void Flags::positional(const std::string& value, std::vector<std::string>& target) {
+  positional_name_ = value;
+  positional_ = &target;
+}
+
+Flags::Option& Flags::add_option(const std::string& names, const std::string& value,
+                                 const std::string& help) {
+  auto option = std::make_unique<Option>();
+  std::size_t begin = 0;
+  while (begin <= names.size()) {
+    const std::size_t end = std::min(names.find(',', begin), names.size());
+    const std::string name = with_hyphens(names.substr(begin, end - begin));
+    if (find(name) != nullptr)
+      throw Error(Fault::internal, "option --" + name + " is declared twice");
+    (option->name.empty() ? option->name : option->aliases.emplace_back()) = name;
+    begin = end + 1;
+  }
+  option->group = group_;
+  option->value = value;
+  option->help = help;
+  options_.push_back(std::move(option));
+  return *options_.back();
+}
+
+void Flags::add(const std::string& names, bool& target, const std::string& help) {
+  Option& option = add_option(names, "", help);
+  option.is_flag = true;
+  option.assign = [&target, name = option.name](const std::string& text) {
+    const std::optional<bool> value = to_bool(text);
+    if (!value) throw Error(Fault::usage, as_typed(name) + " is true or false, not '" + text + "'");
+    target = *value;
+  };
+  option.read = [&target] { return nlohmann::json(target); };
+}
+
+void Flags::add(const std::string& names, int& target, const std::string& value,
+                const std::string& help, Range range) {
+  Option& option = add_option(names, value, help);
+  option.default_text = std::to_string(target);
+  option.assign = [&target, name = option.name, range](const std::string& text) {
+    target = to_number<int>(name, text, range);
+  };
+  option.read = [&target] { return nlohmann::json(target); };
+}
+
+void Flags::add(const std::string& names, std::int64_t& target, const std::string& value,
+                const std::string& help, Range range) {
+  Option& option = add_option(names, value, help);
+  option.default_text = std::to_string(target);
+  option.assign = [&target, name = option.name, range](const std::string& text) {
+    target = to_number<std::int64_t>(name, text, range);
+  };
+  option.read = [&target] { return nlohmann::json(target); };
+}
+
+void Flags::add(const std::string& names, std::uint64_t& target, const std::string& value,
+                const std::string& help) {
+  Option& option = add_option(names, value, help);
+  option.default_text = std::to_string(target);
+  option.assign = [&target, name = option.name](const std::string& text) {
+    target = to_number<std::uint64_t>(name, text, {});
+  };
+  option.read = [&target] { return nlohmann::json(target); };
+}
+
+void Flags::add(const std::string& names, float& target, const std::string& value,
+                const std::string& help, Range range) {
+  Option& option = add_option(names, value, help);
+  option.default_text = compact_number(target);
+  option.assign = [&target, name = option.name, range](const std::string& text) {
+    target = to_number<float>(name, text, range);
+  };
+  // Through the shortest text that reads back as this float: 0.1, not 0.10000000149.
+  option.read = [&target] { return nlohmann::json(std::stod(compact_number(target))); };
+}
+
+void Flags::add(const std::string& names, double& target, const std::string& value,
+                const std::string& help, Range range) {
+  Option& option = add_option(names, value, help);
+  option.default_text = compact_number(target);
+  option.assign = [&target, name = option.name, range](const std::string& text) {
+    target = to_number<double>(name, text, range);
+  };
+  option.read = [&target] { return nlohmann::json(target); };
+}
+
+void Flags::add(const std::string& names, std::string& target, const std::string& value,
+                const std::string& help) {
+  Option& option = add_option(names, value, help);
+  option.default_text = target;
+  option.assign = [&target](const std::string& text) { target = text; };
+  option.read = [&target] { return nlohmann::json(target); };
+}
+
+void Flags::add(const std::string& names, std::filesystem::path& target, const std::string& value,
+                const std::string& help) {
+  Option& option = add_option(names, value, help);
+  option.default_text = target.string();
+  option.assign = [&target](const std::string& text) { target = text; };
+  option.read = [&target] { return nlohmann::json(target.string()); };
+}
+
+void Flags::add(const std::string& names, std::vector<std::string>& target,
+                const std::string& value, const std::string& help, ListStyle style) {
+  Option& option = add_option(names, value, help);
+  option.is_list = true;
+  option.takes_several = style == ListStyle::several;
+  for (const std::string& item : target) {
+    option.default_text += (option.default_text.empty() ? "" : " ") + item;
+  }
+  option.assign = [&target](const std::string& text) { target.push_back(text); };
+  option.clear = [&target] { target.clear(); };
+  option.read = [&target] { return nlohmann::json(target); };
+}
+
+void Flags::add_choice(const std::string& names, std::string& target,
+                       std::vector<std::string> choices, const std::string& help) {
+  std::string listed;
+  for (const std::string& choice : choices) listed += (listed.empty() ? "" : "|") + choice;
+  Option& option = add_option(names, listed, help);
+  option.default_text = target;
+  option.assign = [&target, name = option.name, choices = std::move(choices),
+                   listed](const std::string& text) {
+    if (std::find(choices.begin(), choices.end(), text) == choices.end()) {
+      const std::string near = nearest(text, choices);
+      throw Error(Fault::usage, as_typed(name) + " cannot be '" + text + "'",
+                  {"choices: " + listed}, near.empty() ? "" : as_typed(name) + " " + near);
+    }
+    target = text;
+  };
+  option.read = [&target] { return nlohmann::json(target); };
+}
+
+const Flags::Option* Flags::find(std::string_view name) const {
+  const std::string wanted = with_hyphens(name);
+  for (const auto& option : options_) {
+    if (option->name == wanted) return option.get();
+    for (const std::string& alias : option->aliases) {
+      if (alias == wanted) return option.get();
+    }
+  }
+  return nullptr;
+}
+
+Flags::Option& Flags::require(const std::string& shown_name) {
+  if (const Option* option = find(shown_name)) return const_cast<Option&>(*option);
+  std::vector<std::string> names = {"help", "config-file"};
+  for (const auto& option : options_) {
+    names.push_back(option->name);
+    names.insert(names.end(), option->aliases.begin(), option->aliases.end());
+  }
+  const std::string near = nearest(with_hyphens(shown_name), names);
+  std::vector<std::string> details;
+  if (!near.empty()) details.push_back("did you mean " + as_typed(near) + "?");
+  throw Error(Fault::usage, "quire " + command_ + " has no option " + as_typed(shown_name),
+              std::move(details), help_command());
+}
+
+// Brings every option to the form --name value under its first name; the rest goes behind "--".
+// (Not --name=value: cxxopts takes that apart with a regex whose '.' ends at a newline.) Empty when
+// help is asked for.
+std::vector<std::string> Flags::normalise(const std::vector<std::string>& arguments) {
+  std::vector<std::string> options, others;
+  const auto take = [&](const std::string& name, const std::string& value) {
+    options.push_back("--" + name);
+    options.push_back(value);
+  };
+  const auto is_option = [&](const std::string& text) {
+    if (text.size() < 2 || text[0] != '-') return false;
+    return text[1] == '-' || (std::isalpha(static_cast<unsigned char>(text[1])) != 0);
+  };
+  for (std::size_t i = 0; i < arguments.size(); ++i) {
+    const std::string& argument = arguments[i];
+    if (argument == "--") {
+      others.insert(others.end(), arguments.begin() + static_cast<std::ptrdiff_t>(i) + 1,
+                    arguments.end());
+      break;
+    }
+    if (!is_option(argument)) {
+      others.push_back(argument);
+      continue;
+    }
+    std::string name, value;
+    bool has_value = false;
+    if (argument[1] == '-') {
+      const std::size_t equals = argument.find('=');
+      name = with_hyphens(argument.substr(2, equals - 2));
+      has_value = equals != std::string::npos;
+      if (has_value) value = argument.substr(equals + 1);
+    } else {
+      name = argument.substr(1, 1);
+      value = argument.substr(argument.size() > 2 && argument[2] == '=' ? 3 : 2);
+      has_value = argument.size() > 2;
+    }
+    if (name == "help" || name == "h") {
+      return {};
+    }
+    const bool negated = name.starts_with("no-") && find(name) == nullptr &&
+                         find(name.substr(3)) != nullptr && find(name.substr(3))->is_flag;
+    if (negated) name.erase(0, 3);
+    if (name == "config-file") {
+      if (!has_value && ++i < arguments.size()) {
+        value = arguments[i];
+        has_value = true;
+      }
+      if (!has_value) throw Error(Fault::usage, "--config-file wants a file", {}, help_command());
+      take("config-file", value);
+      continue;
+    }
+    const Option& option = require(name);
+    if (option.is_flag) {
+      if (!has_value && i + 1 < arguments.size()) {
+        const std::string& next = arguments[i + 1];
+        if (next.size() > 3 && to_bool(next)) {  // "true", "false": not "1", which may be a file
+          value = next;
+          has_value = true;
+          ++i;
+        }
+      }
+      if (!has_value) value = "true";
+      if (negated) value = to_bool(value).value_or(true) ? "false" : "true";
+      take(option.name, value);
+      continue;
+    }
+    if (!has_value) {
+      // The next argument is the value whatever it looks like, unless it is an option of ours.
+      const bool at_end = i + 1 >= arguments.size();
+      const bool option_follows =
+          !at_end && arguments[i + 1].starts_with("--") &&
+          find(arguments[i + 1].substr(2, arguments[i + 1].find('=') - 2)) != nullptr;
+      if (at_end || option_follows) {
+        throw Error(Fault::usage, as_typed(name) + " wants a value: " + option.value, {},
+                    help_command());
+      }
+      value = arguments[++i];
+    }
+    take(option.name, value);
+    while (option.takes_several && i + 1 < arguments.size() && !is_option(arguments[i + 1])) {
+      take(option.name, arguments[++i]);
+    }
+  }
+  options.emplace_back("--");
+  options.insert(options.end(), others.begin(), others.end());
+  return options;
+}
+
+namespace {
+
+constexpr int kHelpWidth = 100;
+
+}  // namespace
+
+std::string Flags::help() const {
+  cxxopts::Options parser("quire " + command_, about_ + "\n");
+  parser.set_width(kHelpWidth);
+  parser.custom_help(synopsis_);
+  std::vector<std::string> groups;
+  for (const auto& option : options_) {
+    std::string names = option->name;
+    std::string help = option->help;
+    for (const std::string& alias : option->aliases) {
+      if (alias.size() == 1) names = alias + "," + names;
+    }
+    if (!option->default_text.empty()) help += " [" + option->default_text + "]";
+    std::shared_ptr<cxxopts::Value> value = cxxopts::value<std::string>();
+    if (option->is_flag) value = cxxopts::value<bool>();
+    parser.add_option(option->group, cxxopts::Option(names, help, value, option->value));
+    if (std::find(groups.begin(), groups.end(), option->group) == groups.end()) {
+      groups.push_back(option->group);
+    }
+  }
+  if (std::find(groups.begin(), groups.end(), "Other") == groups.end()) groups.push_back("Other");
+  parser.add_option("Other",
+                    cxxopts::Option("config-file", "options as JSON or TOML; those typed win",
+                                    cxxopts::value<std::string>(), "FILE"));
+  parser.add_option("Other", cxxopts::Option("h,help", "this text", cxxopts::value<bool>()));
+  std::string text = parser.help(groups);
+  if (!examples_.empty()) text += "\nExamples:\n";
+  for (const std::string& line : examples_) text += "  " + line + "\n";
+  return text;
+}
+
+void Flags::read_config_file(const std::string& path) {
+  for (const ConfigEntry& entry : quire::read_config_file(path)) {
+    try {
+      Option& option = require(entry.name);
+      if (entry.values.size() != 1 && !option.is_list) {
+        throw Error(Fault::usage, as_typed(option.name) + " takes one value, not a list");
+      }
+      option.clear();
+      for (const std::string& value : entry.values) option.assign(value);
+      option.given = true;
+    } catch (const Error& error) {
+      std::vector<std::string> details = error.details();
+      details.insert(details.begin(), "in " + path + ", key '" + entry.name + "'");
+      throw Error(error.fault(), error.what(), std::move(details), error.next());
+    }
+  }
+}
+
+bool Flags::parse(const std::vector<std::string>& arguments) {
+  const std::vector<std::string> normalised = normalise(arguments);
+  if (normalised.empty()) {
+    print(help());
+    return false;
+  }
+
+  cxxopts::Options parser("quire");
+  parser.add_options()("config-file", "", cxxopts::value<std::string>());
+  for (const auto& option : options_) {
+    parser.add_options()(option->name, "", cxxopts::value<std::string>());
+  }
+  parser.allow_unrecognised_options();  // what stands behind "--"
+  std::vector<const char*> argv = {"quire"};
+  for (const std::string& argument : normalised) argv.push_back(argument.c_str());
+  const cxxopts::ParseResult result = parser.parse(static_cast<int>(argv.size()), argv.data());
+
+  for (const cxxopts::KeyValue& pair : result.arguments()) {
+    if (pair.key() == "config-file") read_config_file(pair.value());
+  }
+  std::vector<const Option*> seen;
+  for (const cxxopts::KeyValue& pair : result.arguments()) {
+    if (pair.key() == "config-file") continue;
+    Option& option = require(pair.key());
+    if (std::find(seen.begin(), seen.end(), &option) == seen.end()) option.clear();
+    seen.push_back(&option);
+    try {
+      option.assign(pair.value());
+    } catch (const Error& error) {
+      throw Error(error.fault(), error.what(), error.details(),
+                  error.next().empty() ? help_command() : error.next());
+    }
+    option.given = true;
+  }
+  const std::vector<std::string>& rest = result.unmatched();
+  if (!rest.empty() && positional_ == nullptr) {
+    throw Error(Fault::usage, "unexpected argument '" + rest.front() + "'",
+                {"quire " + command_ + " takes options only"}, help_command());
+  }
+  if (positional_ != nullptr) *positional_ = rest;
+  if (quiet_) set_quiet();
+  return true;
+}
+
+bool Flags::given(const std::string& name) const {
+  const Option* option = find(name);
+  if (option == nullptr) throw Error(Fault::internal, "no option --" + name + " is declared");
+  return option->given;
+}
+
+std::string Flags::resolved_json() const {
+  nlohmann::ordered_json object;
+  for (const auto& option : options_) object[with_underscores(option->name)] = option->read();
+  return object.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace quire

@@ -1,0 +1,125 @@
+// Options become configs here, and only here.
+//
+// A command binds each of its options to a field of a config. The field's value at that moment is
+// the option's default, so defaults are written down once, in the config:
+//
+//   GenerationConfig config;
+//   Flags flags("generate", "[OPTION…]", "Writes text from a model.");
+//   flags.group("Sampling");
+//   flags.add("top-k", config.top_k, "K", "keep the K likeliest tokens; 0 keeps all", at_least(0));
+//   flags.add("temperature,temp", config.temperature, "T", "below 1 sharpens", above(0));
+//   if (!flags.parse(arguments)) return 0;  // --help was asked for and printed
+//
+// '-' and '_' are alike in names; `--name value` and `--name=value` too; a flag may be followed by
+// true or false, and `--no-NAME` turns it off. `--config-file FILE` reads options from a JSON
+// object or from TOML's `name = value` lines; what stands on the command line wins. Whatever does
+// not fit is an Error(usage) that names the option, the value and what is allowed.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <limits>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace quire {
+
+/// What a number may be.
+struct Range {
+  double low = -std::numeric_limits<double>::infinity();
+  double high = std::numeric_limits<double>::infinity();
+  bool low_excluded = false;
+};
+constexpr Range at_least(double low) {
+  return {.low = low};
+}
+constexpr Range above(double low) {
+  return {.low = low, .low_excluded = true};
+}
+constexpr Range between(double low, double high) {
+  return {.low = low, .high = high};
+}
+/// Above `low` and at most `high`.
+constexpr Range within(double low, double high) {
+  return {.low = low, .high = high, .low_excluded = true};
+}
+
+/// How a list takes its values.
+enum class ListStyle {
+  repeated,  ///< one after each mention of the option: --stop A --stop B
+  several,   ///< also several after one mention, up to the next option: --data a.txt b.txt
+};
+
+class Flags {
+ public:
+  /// `command` as typed ("tokenizer train"); `synopsis` follows it in the usage line.
+  Flags(std::string command, std::string synopsis, std::string about);
+  Flags(const Flags&) = delete;
+  Flags& operator=(const Flags&) = delete;
+  ~Flags();
+
+  /// Heads the options added from here on in --help.
+  void group(std::string title);
+
+  /// `names`: the option's name and after it, separated by commas, its aliases; a single letter is
+  /// a short option: "prompt,p". `value` stands for the value in --help.
+  void add(const std::string& names, bool& target, const std::string& help);
+  void add(const std::string& names, int& target, const std::string& value, const std::string& help,
+           Range range = {});
+  void add(const std::string& names, std::int64_t& target, const std::string& value,
+           const std::string& help, Range range = {});
+  void add(const std::string& names, std::uint64_t& target, const std::string& value,
+           const std::string& help);
+  void add(const std::string& names, float& target, const std::string& value,
+           const std::string& help, Range range = {});
+  void add(const std::string& names, double& target, const std::string& value,
+           const std::string& help, Range range = {});
+  void add(const std::string& names, std::string& target, const std::string& value,
+           const std::string& help);
+  void add(const std::string& names, std::filesystem::path& target, const std::string& value,
+           const std::string& help);
+  void add(const std::string& names, std::vector<std::string>& target, const std::string& value,
+           const std::string& help, ListStyle style = ListStyle::repeated);
+  /// One of a few words.
+  void add_choice(const std::string& names, std::string& target, std::vector<std::string> choices,
+                  const std::string& help);
+
+  /// --quiet: no notes and no progress on stderr (see cli/terminal.h). parse() applies it.
+  void add_quiet();
+
+  /// Arguments without a name; without this call there must be none.
+  void positional(const std::string& value, std::vector<std::string>& target);
+  /// A line at the end of --help.
+  void example(std::string line);
+
+  /// Sets the bound fields. False: --help was asked for and has been printed.
+  [[nodiscard]] bool parse(const std::vector<std::string>& arguments);
+
+  /// Whether the option stood on the command line or in the config file.
+  bool given(const std::string& name) const;
+  /// All options with their values as a JSON object in snake case, fit for --config-file.
+  std::string resolved_json() const;
+  std::string help() const;
+  /// "quire COMMAND --help", the next step after a usage error.
+  std::string help_command() const;
+
+ private:
+  struct Option;
+  Option& add_option(const std::string& names, const std::string& value, const std::string& help);
+  const Option* find(std::string_view name) const;
+  Option& require(const std::string& shown_name);
+  std::vector<std::string> normalise(const std::vector<std::string>& arguments);
+  void read_config_file(const std::string& path);
+
+  std::string command_, synopsis_, about_, group_ = "Options";
+  std::vector<std::unique_ptr<Option>> options_;
+  std::vector<std::string> examples_;
+  std::string positional_name_;
+  std::vector<std::string>* positional_ = nullptr;
+  bool quiet_ = false;
+};
+
+}  // namespace quire

@@ -1,0 +1,396 @@
+// quire generate: text from a model.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "base/file.h"
+#include "cli/command.h"
+#include "cli/device_flags.h"
+#include "cli/flags.h"
+#include "cli/generate_requests.h"
+#include "cli/generate_run.h"
+#include "cli/model_path.h"
+#include "cli/signals.h"
+#include "cli/terminal.h"
+#include "engine/formats/hub_folder.h"
+
+namespace quire {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+struct GenerateOptions {
+  std::string model = "storyteller";
+  std::string tokenizer;
+  std::string dtype = "auto";
+  DeviceFlags device;
+
+  std::vector<std::string> prompts, positional_prompts, prompt_files, prompt_ids;
+  bool line_by_line = false;
+  std::string requests;
+
+  RequestOptions request;
+  std::string eos_token_id;
+  bool ignore_eos = false;
+  std::vector<std::string> bad_words;
+  std::string suppress_tokens;
+
+  int batch_size = 8;
+  bool stream = false;
+  bool display_prompt = true;
+  bool json = false;
+};
+
+void add_flags(Flags& flags, GenerateOptions& o) {
+  GenerationConfig& g = o.request.generation;
+  flags.positional("PROMPT", o.positional_prompts);
+  flags.group("Model");
+  flags.add("model,m,model-dir", o.model, "DIR", "a folder, a file, a bundled model or a Hub name");
+  flags.add("tokenizer", o.tokenizer, "DIR", "where the tokenizer lies, if not with the model");
+  flags.add_choice("dtype", o.dtype, {"auto", "float32"}, "weights as stored, or all in float32");
+  o.device.add_to(flags);
+
+  flags.group("Prompts (none: standard input)");
+  flags.add("prompt,p", o.prompts, "TEXT",
+            "a prompt; may be given again; an empty one starts a text");
+  flags.add("prompt-file", o.prompt_files, "FILE",
+            "a file that is one prompt (its last line break is dropped); may be given again");
+  flags.add("line-by-line", o.line_by_line,
+            "every line of a file or of standard input is a prompt");
+  flags.add("prompt-ids", o.prompt_ids, "IDS", "a prompt as token ids, \"15496 995\"");
+  flags.add("requests", o.requests, "FILE",
+            "JSON lines of {\"prompt\"} or {\"prompt_ids\"} and any option; - is standard input");
+
+  flags.group("Length");
+  flags.add("max-new-tokens,n", g.max_new_tokens, "N", "new tokens; -1 fills the context",
+            at_least(-1));
+  flags.add("max-length", g.max_length, "N", "the same, prompt included", at_least(0));
+  flags.add("min-new-tokens", g.min_new_tokens, "N", "no end of text before", at_least(0));
+  flags.add("min-length", g.min_length, "N", "the same, prompt included", at_least(0));
+  flags.add("stop", o.request.stop, "TEXT",
+            "ends a text where this comes, which is kept; may be given again");
+  flags.add("eos-token-id", o.eos_token_id, "IDS",
+            "the ids that end a text, instead of the model's");
+  flags.add("ignore-eos", o.ignore_eos, "go on behind an end of text");
+
+  flags.group("Sampling");
+  flags.add("do-sample", g.do_sample, "draw instead of always taking the likeliest token");
+  flags.add("temperature,temp", g.temperature, "T",
+            "below 1 sharpens, above 1 flattens; 0 is greedy", at_least(0));
+  flags.add("top-k", g.top_k, "K", "keep the K likeliest tokens; 0 keeps all", at_least(0));
+  flags.add("top-p", g.top_p, "P", "keep the likeliest tokens that make up this probability",
+            within(0, 1));
+  flags.add("min-p", g.min_p, "P", "drop tokens below P times the best one's probability",
+            between(0, 1));
+  flags.add("num-return-sequences", o.request.num_return_sequences, "N", "texts for each prompt",
+            at_least(1));
+  flags.add("seed", g.seed, "N", "the same seed gives the same text");
+
+  flags.group("Scores");
+  flags.add("repetition-penalty,repeat-penalty", g.repetition_penalty, "X",
+            "above 1 discourages what is already there", above(0));
+  flags.add("no-repeat-ngram-size", g.no_repeat_ngram_size, "N",
+            "no N tokens in a row twice; 0: off", at_least(0));
+  flags.add("bad-words", o.bad_words, "TEXT", "a text that must not come; may be given again");
+  flags.add("suppress-tokens", o.suppress_tokens, "IDS", "token ids that must not come");
+
+  flags.group("Output");
+  flags.add("batch-size", o.batch_size, "N", "texts computed together", at_least(1));
+  flags.add("stream", o.stream,
+            "write tokens as they come, one text after the other (on for one text on a terminal)");
+  flags.add("display-prompt", o.display_prompt,
+            "begin each text with its prompt; --no-display-prompt writes new text only [true]");
+  flags.add("json", o.json,
+            "JSON lines: index, prompt_ids, output_ids, text (new tokens only), finish_reason, "
+            "score, logprobs");
+  flags.add("logprobs", g.top_logprobs, "K", "with --json: the K best tokens of each step too",
+            at_least(0));
+  flags.add_quiet();
+  flags.example("quire generate --model gpt2 -p \"Once upon a time\" -n 40");
+  flags.example(
+      "quire generate -m gpt2 -p \"A joke:\" --do-sample --top-p 0.9 --num-return-sequences 3");
+  flags.example("quire generate -m gpt2 --requests in.jsonl --json > out.jsonl");
+  flags.example("Several texts are separated by a line of ---.");
+}
+
+constexpr const char* kSynopsis = "[PROMPT...] [OPTION...]";
+constexpr const char* kAbout = "Writes text from a model.";
+
+/// What the flags say beyond the fields they are bound to.
+void settle(const Flags& flags, const std::optional<Tokenizer>& tokenizer, const Gpt2Config& config,
+            GenerateOptions& o) {
+  GenerationConfig& g = o.request.generation;
+  if (flags.given("max-length") && !flags.given("max-new-tokens")) g.max_new_tokens = 0;
+  if (flags.given("temperature") && g.temperature == 0) {
+    g.do_sample = false;
+    g.temperature = 1;
+  } else if (!g.do_sample && o.requests.empty()) {
+    std::vector<std::string> given;
+    for (const char* name : {"temperature", "top_k", "top_p", "min_p"}) {
+      if (flags.given(name)) given.emplace_back(name);
+    }
+    for (std::string name : sampling_options(given)) {
+      std::replace(name.begin(), name.end(), '_', '-');
+      warn(fmt::format("--{} has no effect without --do-sample", name));
+    }
+  }
+  if (!o.eos_token_id.empty()) g.eos_token_ids = parse_ids("--eos-token-id", o.eos_token_id);
+  if (o.ignore_eos) g.eos_token_ids.clear();
+  for (const std::int32_t id : parse_ids("--suppress-tokens", o.suppress_tokens)) {
+    g.suppress_tokens.push_back(id);
+  }
+  if (!o.bad_words.empty() && !tokenizer) {
+    throw Error(Fault::usage, "--bad-words needs a tokenizer", {}, "--tokenizer DIR");
+  }
+  for (const std::string& word : o.bad_words) {
+    // A word inside a text begins with its space.
+    for (const std::string& form : {word, " " + word}) {
+      g.bad_words_ids.push_back(tokenizer->encode(form, SpecialTokens::plain));
+    }
+  }
+  // Ids beyond the tokenizer's, which padded vocabularies have, stand for no text.
+  if (tokenizer) {
+    for (int id = tokenizer->vocab_size(); id < config.vocab_size; ++id) {
+      g.suppress_tokens.push_back(id);
+    }
+  }
+  if (flags.given("logprobs") && !o.json) {
+    throw Error(Fault::usage, "--logprobs needs --json", {"plain text has no place for them"});
+  }
+  if (o.stream && o.json) {
+    throw Error(Fault::usage, "--stream and --json do not go together",
+                {"a JSON line is written when its text is complete"});
+  }
+}
+
+std::string without_last_line_break(std::string text) {
+  if (text.ends_with('\n')) text.pop_back();
+  if (text.ends_with('\r')) text.pop_back();
+  return text;
+}
+
+std::vector<GenerateRequest> collect_requests(const GenerateOptions& o,
+                                              const RequestReader& reader) {
+  if (!o.requests.empty()) {
+    if (!o.prompts.empty() || !o.positional_prompts.empty() || !o.prompt_files.empty() ||
+        !o.prompt_ids.empty()) {
+      throw Error(Fault::usage, "--requests brings its own prompts",
+                  {"leave out --prompt, --prompt-file and --prompt-ids"});
+    }
+    return reader.from_jsonl(o.requests, o.request);
+  }
+  std::vector<std::pair<std::string, std::string>> texts;  // name and prompt
+  const auto add_file = [&](const std::string& name, std::string text) {
+    if (text.starts_with("\xEF\xBB\xBF")) text.erase(0, 3);  // byte-order mark
+    if (!o.line_by_line) {
+      texts.emplace_back(name, without_last_line_break(std::move(text)));
+      return;
+    }
+    int number = 0;
+    for (std::string& line : split_lines(text)) {
+      texts.emplace_back(fmt::format("{}:{}", name, ++number), std::move(line));
+    }
+    if (number == 0) throw Error(Fault::bad_data, fmt::format("{} holds no prompt", name));
+  };
+  for (const auto* list : {&o.positional_prompts, &o.prompts}) {
+    for (const std::string& prompt : *list) texts.emplace_back("", prompt);
+  }
+  for (const std::string& path : o.prompt_files) add_file(path, read_file(path));
+  if (texts.empty() && o.prompt_ids.empty()) {
+    if (::isatty(STDIN_FILENO) != 0) {
+      throw Error(Fault::usage, "there is no prompt", {}, "quire generate -p \"Once upon a time\"");
+    }
+    add_file("standard input", read_standard_input());
+  }
+  const std::size_t count = texts.size() + o.prompt_ids.size();
+  std::vector<GenerateRequest> requests;
+  const auto name = [&](const std::string& given) {
+    if (count == 1) return std::string("the prompt");
+    return given.empty() ? fmt::format("prompt {}", requests.size() + 1) : given;
+  };
+  for (const auto& [given, text] : texts) {
+    requests.push_back(reader.from_text(name(given), text, o.request));
+  }
+  for (const std::string& ids : o.prompt_ids) {
+    requests.push_back(reader.from_ids(name(""), ids, o.request));
+  }
+  return requests;
+}
+
+/// Token ids joined by spaces where there is no tokenizer.
+std::string to_text(const std::optional<Tokenizer>& tokenizer, std::span<const std::int32_t> ids) {
+  if (tokenizer) return tokenizer->decode(ids, /*skip_special_tokens=*/true);
+  return fmt::format("{}", fmt::join(ids, " "));
+}
+
+/// The float itself, not the nearest double's seventeen digits.
+double shortest(float value) {
+  return std::isfinite(value) ? std::stod(compact_number(value)) : value;
+}
+
+std::string to_json(const GeneratedText& text, const GenerateRequest& request,
+                    const std::optional<Tokenizer>& tokenizer) {
+  const GeneratedSequence& generated = text.generated;
+  nlohmann::ordered_json line;
+  line["index"] = text.request;
+  line["prompt_ids"] = request.prompt_ids;
+  line["output_ids"] = generated.output_ids;
+  line["text"] =
+      tokenizer ? nlohmann::ordered_json(to_text(tokenizer, generated.output_ids)) : nullptr;
+  line["finish_reason"] = name_of(generated.finish_reason);
+  double score = 0;
+  line["logprobs"] = nlohmann::ordered_json::array();
+  for (const float logprob : generated.logprobs) {
+    score += logprob;
+    line["logprobs"].push_back(shortest(logprob));
+  }
+  line["score"] = score;
+  for (const auto& step : generated.top_logprobs) {
+    auto best = nlohmann::ordered_json::array();
+    for (const auto& [id, logprob] : step) {
+      nlohmann::ordered_json entry = {{"id", id}, {"logprob", shortest(logprob)}};
+      if (tokenizer) entry["token"] = tokenizer->decode(std::span(&id, 1));
+      best.push_back(std::move(entry));
+    }
+    line["top_logprobs"].push_back(std::move(best));
+  }
+  return line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+}
+
+/// Writes texts on standard output, whole or as their tokens come.
+class TextWriter {
+ public:
+  TextWriter(const std::vector<GenerateRequest>& requests,
+             const std::optional<Tokenizer>& tokenizer, const GenerateOptions& options)
+      : requests_(requests), tokenizer_(tokenizer), options_(options) {}
+
+  void token(std::size_t request, std::int32_t id) {
+    if (!open_) begin(request);
+    write_token(id);
+  }
+
+  void text(const GeneratedText& text) {
+    if (options_.json) {
+      print(to_json(text, requests_[text.request], tokenizer_));
+    } else if (open_) {
+      print((decoder_ ? decoder_->finish() : "") + "\n");
+      open_ = false;
+    } else {
+      std::vector<std::int32_t> ids;
+      if (options_.display_prompt) ids = requests_[text.request].prompt_ids;
+      ids.insert(ids.end(), text.generated.output_ids.begin(), text.generated.output_ids.end());
+      print(separator() + to_text(tokenizer_, ids) + "\n");
+    }
+  }
+
+ private:
+  std::string separator() { return written_++ == 0 ? "" : "---\n"; }
+
+  void begin(std::size_t request) {
+    open_ = true;
+    first_id_ = true;
+    print(separator());
+    if (tokenizer_) decoder_.emplace(*tokenizer_, /*skip_special_tokens=*/true);
+    if (!options_.display_prompt) return;
+    for (const std::int32_t id : requests_[request].prompt_ids) write_token(id);
+  }
+
+  void write_token(std::int32_t id) {
+    const std::string space = first_id_ ? "" : " ";
+    first_id_ = false;
+    print(decoder_ ? decoder_->push(id) : space + std::to_string(id));
+  }
+
+  const std::vector<GenerateRequest>& requests_;
+  const std::optional<Tokenizer>& tokenizer_;
+  const GenerateOptions& options_;
+  std::optional<StreamDecoder> decoder_;
+  bool open_ = false;
+  bool first_id_ = true;
+  std::size_t written_ = 0;
+};
+
+std::string speed(std::int64_t tokens, double seconds) {
+  return fmt::format("{} tokens in {:.2f} s ({:.0f} tokens/s)", with_commas(tokens), seconds,
+                     seconds > 0 ? static_cast<double>(tokens) / seconds : 0.0);
+}
+
+int run(const std::vector<std::string>& arguments) {
+  const Clock::time_point start = Clock::now();
+  // 1. The model's own defaults lie under the options, so the model's name is read first.
+  std::filesystem::path folder;
+  {
+    GenerateOptions typed;
+    Flags flags("generate", kSynopsis, kAbout);
+    add_flags(flags, typed);
+    if (!flags.parse(arguments)) return 0;
+    folder = resolve_model(typed.model);
+  }
+  GenerateOptions options;
+  const std::filesystem::path model_folder = tokenizer_folder(folder);
+  const Gpt2Config config = read_config(model_folder / "config.json");
+  options.request.generation = read_generation_config(model_folder, config);
+  Flags flags("generate", kSynopsis, kAbout);
+  add_flags(flags, options);
+  if (!flags.parse(arguments)) return 0;
+
+  // 2. Prompts are read and checked before the weights: mistakes show at once.
+  const std::filesystem::path tokenizer_path =
+      options.tokenizer.empty() ? model_folder : std::filesystem::path(options.tokenizer);
+  std::optional<Tokenizer> tokenizer;
+  if (!options.tokenizer.empty() || Tokenizer::exists(tokenizer_path)) {
+    tokenizer = Tokenizer::load(tokenizer_path);
+  }
+  settle(flags, tokenizer, config, options);
+  const std::vector<GenerateRequest> requests =
+      collect_requests(options, RequestReader(config, tokenizer));
+  std::size_t texts = 0;
+  for (const GenerateRequest& request : requests) {
+    texts += static_cast<std::size_t>(request.options.num_return_sequences);
+  }
+  const bool streams = options.stream || (texts == 1 && !flags.given("stream") && !options.json &&
+                                          stdout_is_terminal());
+
+  // 3. The model, and the texts.
+  const std::unique_ptr<Device> device = options.device.open();
+  const LoadedModel model = load_model(
+      *device, folder, options.dtype == "float32" ? WeightStorage::f32 : WeightStorage::as_stored);
+  const InterruptGuard interrupts;
+  TextWriter writer(requests, tokenizer, options);
+  ProgressLine progress;
+  double first_token_after = 0;
+  RunCallbacks callbacks;
+  callbacks.stop_requested = [] { return interrupted(); };
+  callbacks.on_token = [&](std::size_t request, std::int32_t id) {
+    if (first_token_after == 0) {
+      first_token_after = std::chrono::duration<double>(Clock::now() - start).count();
+    }
+    if (streams) writer.token(request, id);
+  };
+  callbacks.on_text = [&](const GeneratedText& text) {
+    progress.clear();
+    writer.text(text);
+  };
+  callbacks.on_progress = [&](std::size_t done, std::size_t total) {
+    if (total > 1 && !streams && progress.due())
+      progress.show(fmt::format("{}/{} texts", done, total));
+  };
+  const RunTimes times = run_requests(*device, model.config, model.parameters, tokenizer, requests,
+                                      streams ? 1 : options.batch_size, callbacks);
+  progress.clear();
+  note(fmt::format("prompt {}, new text {}, first token {:.2f} s after the start",
+                   speed(times.prompt_tokens, times.prompt_seconds),
+                   speed(times.decode_tokens, times.decode_seconds), first_token_after));
+  return interrupted() ? interrupt_exit_code() : 0;
+}
+
+}  // namespace
+
+const Command kGenerateCommand = {"generate", "text from a model: streamed, batched, from files",
+                                  run};
+
+}  // namespace quire

@@ -1,0 +1,208 @@
+#include "cli/generate_requests.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <iostream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+
+#include "base/file.h"
+#include "cli/nearest.h"
+#include "cli/terminal.h"
+
+namespace quire {
+
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr const char* kSamplingOptions[] = {"temperature", "top_k", "top_p", "min_p"};
+constexpr const char* kRequestFields[] = {"prompt", "prompt_ids", "stop", "num_return_sequences"};
+
+[[noreturn]] void refuse_option(const std::string& where, const std::string& option) {
+  std::vector<std::string> names = generation_option_names();
+  names.insert(names.end(), std::begin(kRequestFields), std::end(kRequestFields));
+  const std::string near = nearest(option, names);
+  std::vector<std::string> details;
+  if (!near.empty()) details.push_back(fmt::format("did you mean {}?", near));
+  throw Error(Fault::usage, fmt::format("{}: there is no option '{}'", where, option),
+              std::move(details), "quire generate --help");
+}
+
+}  // namespace
+
+std::vector<std::string> sampling_options(const std::vector<std::string>& names) {
+  std::vector<std::string> found;
+  for (const char* option : kSamplingOptions) {
+    if (std::find(names.begin(), names.end(), option) != names.end()) found.emplace_back(option);
+  }
+  return found;
+}
+
+std::string read_standard_input() {
+  return {std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
+}
+
+std::vector<std::string> split_lines(std::string_view text) {
+  std::vector<std::string> lines;
+  for (std::size_t begin = 0; begin < text.size();) {
+    const std::size_t end = std::min(text.find('\n', begin), text.size());
+    std::string_view line = text.substr(begin, end - begin);
+    if (line.ends_with('\r')) line.remove_suffix(1);
+    lines.emplace_back(line);
+    begin = end + 1;
+  }
+  return lines;
+}
+
+std::vector<std::int32_t> parse_ids(const std::string& what, std::string_view text) {
+  constexpr std::string_view kSeparators = " ,\t\r\n";
+  std::vector<std::int32_t> ids;
+  for (std::size_t begin = text.find_first_not_of(kSeparators); begin < text.size();) {
+    const std::size_t end = std::min(text.find_first_of(kSeparators, begin), text.size());
+    std::int32_t id = 0;
+    const auto [stop, trouble] = std::from_chars(text.data() + begin, text.data() + end, id);
+    if (trouble != std::errc() || stop != text.data() + end) {
+      throw Error(
+          Fault::usage,
+          fmt::format("{} has '{}', which is no token id", what, text.substr(begin, end - begin)),
+          {"token ids are whole numbers, separated by spaces or commas"});
+    }
+    ids.push_back(id);
+    begin = text.find_first_not_of(kSeparators, end);
+  }
+  return ids;
+}
+
+std::vector<std::int32_t> RequestReader::encode(const std::string& name,
+                                                std::string_view text) const {
+  if (!tokenizer_) {
+    throw Error(Fault::bad_data, fmt::format("{} is text, and the model has no tokenizer", name),
+                {"looked for tokenizer.json, vocab.json and merges.txt"},
+                "--tokenizer DIR, or the prompt as --prompt-ids");
+  }
+  std::vector<std::int32_t> ids = tokenizer_->encode(text);
+  if (ids.empty()) {
+    const std::optional<int> start =
+        model_.bos_token_id ? model_.bos_token_id : tokenizer_->end_of_text();
+    if (start && *start < model_.vocab_size) ids.push_back(*start);
+  }
+  return ids;
+}
+
+GenerateRequest RequestReader::checked(GenerateRequest request) const {
+  const RequestOptions& options = request.options;
+  try {
+    options.generation.check();
+    check_prompt(model_, options.generation, request.prompt_ids, "the prompt");
+    if (options.num_return_sequences < 1) {
+      throw Error(Fault::usage,
+                  fmt::format("num_return_sequences is {}", options.num_return_sequences),
+                  {"allowed: 1 or more"});
+    }
+    if (options.num_return_sequences > 1 && !options.generation.do_sample) {
+      throw Error(Fault::usage,
+                  fmt::format("num_return_sequences is {} in greedy decoding",
+                              options.num_return_sequences),
+                  {"all of them would be the same"}, "do_sample");
+    }
+    if (!options.stop.empty() && !tokenizer_) {
+      throw Error(Fault::usage, "a stop string needs a tokenizer", {}, "--tokenizer DIR");
+    }
+    for (const std::string& stop : options.stop) {
+      if (stop.empty()) throw Error(Fault::usage, "a stop string is empty");
+    }
+  } catch (const Error& error) {
+    if (request.name == "the prompt") throw;
+    throw Error(error.fault(), fmt::format("{}: {}", request.name, error.what()), error.details(),
+                error.next());
+  }
+  return request;
+}
+
+GenerateRequest RequestReader::from_text(std::string name, std::string_view text,
+                                         const RequestOptions& options) const {
+  std::vector<std::int32_t> ids = encode(name, text);
+  return checked({std::move(name), std::move(ids), options});
+}
+
+GenerateRequest RequestReader::from_ids(std::string name, std::string_view ids,
+                                        const RequestOptions& options) const {
+  std::vector<std::int32_t> parsed = parse_ids(name, ids);
+  return checked({std::move(name), std::move(parsed), options});
+}
+
+GenerateRequest RequestReader::from_json(std::string name, const std::string& line,
+                                         const RequestOptions& defaults) const {
+  GenerateRequest request{std::move(name), {}, defaults};
+  const Json json = Json::parse(line, nullptr, false);
+  if (!json.is_object()) {
+    throw Error(Fault::bad_data, fmt::format("{} is not a JSON object", request.name),
+                {fmt::format("the line: {}", cut_to_width(line, 70))},
+                R"(a line like {"prompt": "Once upon a time", "max_new_tokens": 30})");
+  }
+  std::vector<std::string> names;
+  for (const auto& [key, value] : json.items()) {
+    if (!value.is_null()) names.push_back(key);
+  }
+  RequestOptions& options = request.options;
+  try {
+    for (const std::string& key : apply_options(line, options.generation)) {
+      if (std::find(std::begin(kRequestFields), std::end(kRequestFields), key) ==
+          std::end(kRequestFields)) {
+        refuse_option(request.name, key);
+      }
+    }
+  } catch (const Error& error) {
+    if (std::string_view(error.what()).starts_with(request.name)) throw;
+    throw Error(error.fault(), fmt::format("{}: {}", request.name, error.what()), error.details());
+  }
+  try {
+    if (json.contains("stop") && !json["stop"].is_null()) {
+      options.stop = json["stop"].is_string()
+                         ? std::vector<std::string>{json["stop"].get<std::string>()}
+                         : json["stop"].get<std::vector<std::string>>();
+    }
+    if (json.contains("num_return_sequences") && !json["num_return_sequences"].is_null()) {
+      options.num_return_sequences = json["num_return_sequences"].get<int>();
+    }
+    if (json.contains("prompt") == json.contains("prompt_ids")) {
+      throw Error(Fault::bad_data,
+                  fmt::format("{} must have either prompt or prompt_ids", request.name));
+    }
+    if (json.contains("prompt_ids")) {
+      request.prompt_ids = json["prompt_ids"].get<std::vector<std::int32_t>>();
+    } else {
+      request.prompt_ids = encode(request.name, json["prompt"].get<std::string>());
+    }
+  } catch (const Json::exception& error) {
+    throw Error(Fault::bad_data, fmt::format("{} has a field of the wrong type", request.name),
+                {error.what(),
+                 "prompt is a text, prompt_ids a list of whole numbers, stop a text "
+                 "or a list of texts"});
+  }
+  const std::vector<std::string> sampling = sampling_options(names);
+  if (!sampling.empty() && !options.generation.do_sample) {
+    warn(fmt::format("{}: {} has no effect without do_sample", request.name, sampling.front()));
+  }
+  return checked(std::move(request));
+}
+
+std::vector<GenerateRequest> RequestReader::from_jsonl(const std::string& path,
+                                                       const RequestOptions& defaults) const {
+  const std::string text = path == "-" ? read_standard_input() : read_file(path);
+  const std::string shown = path == "-" ? "standard input" : path;
+  std::vector<GenerateRequest> requests;
+  int number = 0;
+  for (std::string line : split_lines(text)) {
+    if (number++ == 0 && line.starts_with("\xEF\xBB\xBF")) line.erase(0, 3);  // byte-order mark
+    if (line.find_first_not_of(" \t") == std::string::npos) continue;
+    requests.push_back(from_json(fmt::format("{}:{}", shown, number), line, defaults));
+  }
+  if (requests.empty()) throw Error(Fault::bad_data, fmt::format("{} holds no request", shown));
+  return requests;
+}
+
+}  // namespace quire

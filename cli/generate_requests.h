@@ -1,0 +1,69 @@
+// What `quire generate` is asked for: prompts from the command line, files and standard input, or
+// requests from a JSONL file, all as one list.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/generation/generator.h"
+#include "tokenizer/tokenizer.h"
+
+namespace quire {
+
+/// How a request differs from its prompt alone.
+struct RequestOptions {
+  GenerationConfig generation;
+  std::vector<std::string> stop;
+  int num_return_sequences = 1;
+};
+
+struct GenerateRequest {
+  std::string name;  ///< for errors: "the prompt", "requests.jsonl:3"
+  std::vector<std::int32_t> prompt_ids;
+  RequestOptions options;
+};
+
+/// Turns prompts into requests that the model can take, or throws Error(usage) naming the prompt.
+class RequestReader {
+ public:
+  RequestReader(const Gpt2Config& model, std::optional<Tokenizer> tokenizer)
+      : model_(model), tokenizer_(std::move(tokenizer)) {}
+
+  /// An empty text becomes the model's beginning-of-text token.
+  GenerateRequest from_text(std::string name, std::string_view text,
+                            const RequestOptions& options) const;
+  /// "1 2 3" or "1,2,3".
+  GenerateRequest from_ids(std::string name, std::string_view ids,
+                           const RequestOptions& options) const;
+  /// A JSONL file, "-" for standard input: {"prompt"} or {"prompt_ids"} and options over
+  /// `defaults`.
+  std::vector<GenerateRequest> from_jsonl(const std::string& path,
+                                          const RequestOptions& defaults) const;
+
+ private:
+  std::vector<std::int32_t> encode(const std::string& name, std::string_view text) const;
+  GenerateRequest from_json(std::string name, const std::string& line,
+                            const RequestOptions& defaults) const;
+  GenerateRequest checked(GenerateRequest request) const;
+
+  Gpt2Config model_;
+  std::optional<Tokenizer> tokenizer_;
+};
+
+/// The options among `names` that only sampling reads.
+std::vector<std::string> sampling_options(const std::vector<std::string>& names);
+
+/// All of standard input.
+std::string read_standard_input();
+
+/// "a\nb\r\n" -> a, b. A text that ends with a line break has no empty last line.
+std::vector<std::string> split_lines(std::string_view text);
+
+/// Whole numbers separated by spaces or commas; throws Error(usage) naming `what`.
+std::vector<std::int32_t> parse_ids(const std::string& what, std::string_view text);
+
+}  // namespace quire

@@ -1,0 +1,166 @@
+#include "cli/generate_run.h"
+
+#include <algorithm>
+#include <chrono>
+#include <map>
+#include <utility>
+
+#include "cli/generate_stop.h"
+#include "kernels/random.h"
+
+namespace quire {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+struct RowToRun {
+  std::size_t request = 0;
+  int sequence = 0;
+  std::uint64_t stream = 0;
+};
+
+std::uint64_t name_stream(const std::vector<std::int32_t>& prompt, std::uint64_t occurrence) {
+  std::uint64_t name = 0;
+  for (const std::int32_t id : prompt) name = mix(name, static_cast<std::uint64_t>(id));
+  return mix(name, occurrence);
+}
+
+std::vector<RowToRun> rows_of(const std::vector<GenerateRequest>& requests) {
+  // For each prompt: the options it was asked with, and how often.
+  std::map<std::vector<std::int32_t>, std::vector<std::pair<GenerationConfig, std::uint64_t>>> seen;
+  std::vector<RowToRun> rows;
+  for (std::size_t r = 0; r < requests.size(); ++r) {
+    const GenerateRequest& request = requests[r];
+    auto& counts = seen[request.prompt_ids];
+    auto count = std::find_if(counts.begin(), counts.end(), [&](const auto& entry) {
+      return entry.first == request.options.generation;
+    });
+    if (count == counts.end()) {
+      count = counts.insert(counts.end(), {request.options.generation, 0});
+    }
+    for (int s = 0; s < request.options.num_return_sequences; ++s) {
+      rows.push_back({r, s, name_stream(request.prompt_ids, count->second++)});
+    }
+  }
+  return rows;
+}
+
+class Runner {
+ public:
+  Runner(Device& device, const Gpt2Config& config, const Parameters& parameters,
+         const std::optional<Tokenizer>& tokenizer, const std::vector<GenerateRequest>& requests,
+         const RunCallbacks& callbacks)
+      : device_(device),
+        config_(config),
+        parameters_(parameters),
+        tokenizer_(tokenizer),
+        requests_(requests),
+        callbacks_(callbacks) {}
+
+  /// Rows of one GenerationConfig.
+  std::vector<GeneratedSequence> run_batch(const std::vector<RowToRun>& rows);
+
+  bool stopped() const { return callbacks_.stop_requested && callbacks_.stop_requested(); }
+  const GenerateRequest& request_of(const RowToRun& row) const { return requests_[row.request]; }
+  RunTimes times;
+
+ private:
+  Device& device_;
+  const Gpt2Config& config_;
+  const Parameters& parameters_;
+  const std::optional<Tokenizer>& tokenizer_;
+  const std::vector<GenerateRequest>& requests_;
+  const RunCallbacks& callbacks_;
+};
+
+std::vector<GeneratedSequence> Runner::run_batch(const std::vector<RowToRun>& rows) {
+  std::vector<std::vector<std::int32_t>> prompts;
+  std::vector<std::uint64_t> streams;
+  std::vector<std::optional<StopWatch>> watches;
+  for (const RowToRun& row : rows) {
+    const GenerateRequest& request = request_of(row);
+    prompts.push_back(request.prompt_ids);
+    streams.push_back(row.stream);
+    watches.emplace_back();
+    if (!request.options.stop.empty()) {
+      watches.back().emplace(*tokenizer_, request.options.stop, request.prompt_ids);
+    }
+    times.prompt_tokens += std::ssize(request.prompt_ids);
+  }
+  const Clock::time_point start = Clock::now();
+  double prompt_seconds = -1;
+  const auto on_token = [&](int row, std::int32_t token) {
+    if (prompt_seconds < 0) prompt_seconds = seconds_since(start);
+    const auto r = static_cast<std::size_t>(row);
+    if (callbacks_.on_token) callbacks_.on_token(rows[r].request, token);
+    const bool at_stop_string = watches[r] && watches[r]->push(token);
+    return at_stop_string || stopped();
+  };
+  std::vector<GeneratedSequence> generated =
+      generate(device_, config_, parameters_, prompts, request_of(rows[0]).options.generation,
+               streams, on_token);
+  times.prompt_seconds += prompt_seconds;
+  times.decode_seconds += seconds_since(start) - prompt_seconds;
+  for (const GeneratedSequence& sequence : generated) {
+    times.new_tokens += std::ssize(sequence.output_ids);
+    times.decode_tokens += std::ssize(sequence.output_ids) - 1;
+  }
+  return generated;
+}
+
+}  // namespace
+
+RunTimes run_requests(Device& device, const Gpt2Config& config, const Parameters& parameters,
+                      const std::optional<Tokenizer>& tokenizer,
+                      const std::vector<GenerateRequest>& requests, int batch_size,
+                      const RunCallbacks& callbacks) {
+  Runner runner(device, config, parameters, tokenizer, requests, callbacks);
+  const std::vector<RowToRun> rows = rows_of(requests);
+  const auto batch = static_cast<std::size_t>(batch_size);
+  // A chunk of rows is put into batches of like options and like lengths, and answered before the
+  // next one: long files are answered as they go, and little is computed for padding.
+  const std::size_t chunk = batch == 1 ? 1 : 16 * batch;
+  std::size_t done = 0;
+  for (std::size_t begin = 0; begin < rows.size() && !runner.stopped(); begin += chunk) {
+    const std::size_t end = std::min(begin + chunk, rows.size());
+    std::vector<std::vector<std::size_t>> groups;  // places in rows, of equal options
+    for (std::size_t r = begin; r < end; ++r) {
+      const GenerationConfig& wanted = runner.request_of(rows[r]).options.generation;
+      auto group = std::find_if(groups.begin(), groups.end(), [&](const auto& places) {
+        return runner.request_of(rows[places[0]]).options.generation == wanted;
+      });
+      if (group == groups.end()) group = groups.emplace(groups.end());
+      group->push_back(r);
+    }
+    std::vector<std::optional<GeneratedSequence>> results(end - begin);
+    for (std::vector<std::size_t>& group : groups) {
+      std::stable_sort(group.begin(), group.end(), [&](std::size_t a, std::size_t b) {
+        return runner.request_of(rows[a]).prompt_ids.size() <
+               runner.request_of(rows[b]).prompt_ids.size();
+      });
+      for (std::size_t first = 0; first < group.size() && !runner.stopped(); first += batch) {
+        const std::size_t count = std::min(batch, group.size() - first);
+        std::vector<RowToRun> together;
+        for (std::size_t i = 0; i < count; ++i) together.push_back(rows[group[first + i]]);
+        std::vector<GeneratedSequence> generated = runner.run_batch(together);
+        for (std::size_t i = 0; i < count; ++i) {
+          results[group[first + i] - begin] = std::move(generated[i]);
+        }
+        done += count;
+        if (callbacks.on_progress) callbacks.on_progress(done, rows.size());
+      }
+    }
+    for (std::size_t r = begin; r < end; ++r) {
+      if (!results[r - begin]) continue;  // Ctrl-C came first
+      callbacks.on_text({rows[r].request, rows[r].sequence, std::move(*results[r - begin])});
+    }
+  }
+  return runner.times;
+}
+
+}  // namespace quire

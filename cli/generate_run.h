@@ -1,0 +1,44 @@
+// Running requests: rows of like options share a batch, answers come in the order of the requests.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <vector>
+
+#include "cli/generate_requests.h"
+#include "engine/model/parameters.h"
+
+namespace quire {
+
+/// One text: sequence number `sequence` of request number `request`.
+struct GeneratedText {
+  std::size_t request = 0;
+  int sequence = 0;
+  GeneratedSequence generated;
+};
+
+struct RunCallbacks {
+  std::function<void(const GeneratedText&)> on_text;  ///< in order, also for texts cut by Ctrl-C
+  /// Each token as it comes, for streaming one text at a time.
+  std::function<void(std::size_t request, std::int32_t token)> on_token;
+  std::function<bool()> stop_requested;
+  std::function<void(std::size_t done, std::size_t total)> on_progress;  ///< after each batch
+};
+
+struct RunTimes {
+  std::int64_t prompt_tokens = 0, new_tokens = 0;
+  double prompt_seconds = 0;       ///< up to the first tokens of each batch
+  double decode_seconds = 0;       ///< from there on
+  std::int64_t decode_tokens = 0;  ///< new tokens but the first of each row
+};
+
+/// A row draws from a stream that is named by its prompt and by how many rows before it asked for
+/// the same with the same options. So a prompt's text does not depend on its neighbours, and the
+/// same prompt twice gives two texts.
+RunTimes run_requests(Device& device, const Gpt2Config& config, const Parameters& parameters,
+                      const std::optional<Tokenizer>& tokenizer,
+                      const std::vector<GenerateRequest>& requests, int batch_size,
+                      const RunCallbacks& callbacks);
+
+}  // namespace quire

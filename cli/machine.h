@@ -1,0 +1,28 @@
+// What this machine has, and how fast it is.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "kernels/ops.h"
+
+namespace quire {
+
+struct Machine {
+  std::string processor;              ///< "AMD EPYC 7R13 Processor"
+  int cores = 1;                      ///< that this process may use (affinity and container quota)
+  std::int64_t memory_total = 0;      ///< bytes, the container's limit where that is lower
+  std::int64_t memory_available = 0;  ///< bytes that can be had without swapping
+  std::string nvidia_driver;          ///< version line of a loaded NVIDIA driver, or empty
+};
+
+Machine inspect_machine();
+
+/// Bytes a second of `threads` threads that read memory: the best of a few passes over 64 MB each.
+double measure_read_bandwidth(int threads);
+
+/// Floating-point operations a second of the device's own matrix product at GPT-2's shapes
+/// ([256, 768]·[768, 3072]): the best of a few.
+double measure_matmul(Device& device);
+
+}  // namespace quire

@@ -1,0 +1,115 @@
+#include "cli/model_path.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <optional>
+#include <vector>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "cli/resources.h"
+
+namespace quire {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+std::optional<fs::path> from_environment(const char* name) {
+  const char* value = std::getenv(name);
+  if (value == nullptr || *value == '\0') return std::nullopt;
+  return fs::path(value);
+}
+
+// "org/name" -> models--org--name, as huggingface_hub names its folders.
+std::string cache_folder_name(const std::string& hub_name) {
+  std::string folder = "models--";
+  for (const char c : hub_name) folder += c == '/' ? "--" : std::string(1, c);
+  return folder;
+}
+
+bool holds_model(const fs::path& folder) {
+  std::error_code trouble;
+  return fs::exists(folder / "config.json", trouble);
+}
+
+// The snapshot that refs/main names; without that file, one that holds a model.
+fs::path snapshot_of(const fs::path& repository) {
+  std::error_code trouble;
+  if (fs::is_regular_file(repository / "refs/main", trouble)) {
+    std::string commit = read_file(repository / "refs/main");
+    commit.erase(commit.find_last_not_of(" \r\n") + 1);
+    const fs::path snapshot = repository / "snapshots" / commit;
+    if (holds_model(snapshot)) return snapshot;
+  }
+  std::vector<fs::path> found;
+  for (const auto& entry : fs::directory_iterator(repository / "snapshots", trouble)) {
+    if (holds_model(entry.path())) found.push_back(entry.path());
+  }
+  return found.empty() ? fs::path() : *std::max_element(found.begin(), found.end());
+}
+
+bool may_be_hub_name(const std::string& name) {
+  const auto allowed = [](unsigned char c) {
+    return std::isalnum(c) != 0 || c == '-' || c == '_' || c == '.' || c == '/';
+  };
+  return std::all_of(name.begin(), name.end(), allowed) && !name.starts_with(".") &&
+         !name.starts_with("/") && !name.ends_with("/") &&
+         std::count(name.begin(), name.end(), '/') <= 1;
+}
+
+}  // namespace
+
+fs::path hub_cache() {
+  if (const auto cache = from_environment("HF_HUB_CACHE")) return *cache;
+  if (const auto home = from_environment("HF_HOME")) return *home / "hub";
+  if (const auto cache = from_environment("XDG_CACHE_HOME")) return *cache / "huggingface/hub";
+  return from_environment("HOME").value_or("/") / ".cache/huggingface/hub";
+}
+
+fs::path resolve_model(const std::string& model) {
+  if (model.empty()) {
+    throw Error(Fault::usage, "the model's name is empty", {}, "models/storyteller");
+  }
+  std::error_code trouble;
+  if (fs::is_directory(model, trouble) && !holds_model(model)) {
+    throw Error(Fault::bad_data, model + " is not a model folder", {"it holds no config.json"},
+                "a folder with config.json and model.safetensors");
+  }
+  if (fs::exists(model, trouble)) return model;
+
+  std::vector<std::string> looked = {"no file or folder " + fs::absolute(model).string()};
+  if (may_be_hub_name(model)) {
+    if (model.find('/') == std::string::npos) {
+      const fs::path bundled = find_resource("models/" + model);
+      if (!bundled.empty()) return bundled;
+      for (const fs::path& folder : resource_folders()) {
+        looked.push_back("no model " + (folder / "models" / model).string());
+      }
+    }
+    // The Hub moved "gpt2" to "openai-community/gpt2"; caches have either.
+    std::vector<std::string> names = {model};
+    if (model.find('/') == std::string::npos) names.push_back("openai-community/" + model);
+    for (const std::string& name : names) {
+      const fs::path repository = hub_cache() / cache_folder_name(name);
+      const fs::path snapshot = snapshot_of(repository);
+      if (!snapshot.empty()) return snapshot;
+      looked.push_back("no snapshot with a config.json in " + repository.string());
+    }
+  }
+  throw Error(Fault::bad_data, "there is no model '" + model + "'", std::move(looked),
+              "models/storyteller, or a folder with config.json and model.safetensors");
+}
+
+fs::path tokenizer_folder(const fs::path& resolved_model) {
+  std::error_code trouble;
+  return fs::is_directory(resolved_model, trouble) ? resolved_model : resolved_model.parent_path();
+}
+
+fs::path resolve_tokenizer(const std::string& tokenizer) {
+  std::error_code trouble;
+  if (!tokenizer.empty() && fs::exists(tokenizer, trouble)) return tokenizer;
+  return tokenizer_folder(resolve_model(tokenizer));
+}
+
+}  // namespace quire

@@ -1,0 +1,18 @@
+// Finding what comes with the program: models/ and samples/.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace quire {
+
+/// Where bundled files are looked for, in order: $QUIRE_DATA when set, beside the program,
+/// ../share/quire from the program (an installed copy), and the source tree above a build folder.
+std::vector<std::filesystem::path> resource_folders();
+
+/// The first of those folders that holds `name` ("samples/quotes.csv"), joined with it; empty:
+/// none.
+std::filesystem::path find_resource(const std::string& name);
+
+}  // namespace quire

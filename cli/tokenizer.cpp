@@ -1,0 +1,291 @@
+// quire tokenizer train|encode|decode: byte-level BPE on the command line.
+//
+// encode reads text and writes ids, decode the reverse; both on standard input and output or with
+// files named, and with --jsonl one {"text": …} or {"ids": […]} a line. The text is taken byte for
+// byte: a final newline is part of it, and decode adds none.
+#include <fmt/format.h>
+#include <algorithm>
+#include <charconv>
+#include <chrono>
+#include <iostream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "cli/command.h"
+#include "cli/flags.h"
+#include "cli/model_path.h"
+#include "cli/subcommands.h"
+#include "cli/terminal.h"
+#include "tokenizer/tokenizer.h"
+
+namespace quire {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::json;
+
+struct Input {
+  std::string name;  // for errors
+  std::string text;
+};
+
+std::vector<Input> read_inputs(const std::vector<std::string>& files) {
+  std::vector<Input> inputs;
+  if (files.empty()) {
+    inputs.push_back({"standard input", {std::istreambuf_iterator<char>(std::cin), {}}});
+  }
+  for (const std::string& file : files) {
+    if (file == "-") {
+      inputs.push_back({"standard input", {std::istreambuf_iterator<char>(std::cin), {}}});
+    } else {
+      inputs.push_back({file, read_file(file)});
+    }
+  }
+  return inputs;
+}
+
+// Calls take(line, "FILE:NUMBER") for each line that is not blank.
+template <class Take>
+void for_each_line(const Input& input, Take take) {
+  std::size_t number = 0;
+  for (std::size_t begin = 0; begin < input.text.size();) {
+    const std::size_t end = std::min(input.text.find('\n', begin), input.text.size());
+    const std::string_view line = std::string_view(input.text).substr(begin, end - begin);
+    begin = end + 1;
+    ++number;
+    if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
+    take(line, input.name + ":" + std::to_string(number));
+  }
+}
+
+Json parse_line(std::string_view line, const std::string& where, const char* field) {
+  Json object = Json::parse(line, nullptr, /*allow_exceptions=*/false);
+  if (object.is_discarded() || !object.is_object()) {
+    throw Error(
+        Fault::bad_data, where + " is not a JSON object",
+        {"with --jsonl every line is an object with the field '" + std::string(field) + "'"});
+  }
+  if (!object.contains(field)) {
+    throw Error(Fault::bad_data, where + " has no field '" + field + "'");
+  }
+  return object[field];
+}
+
+TokenId checked_id(std::int64_t id, const Tokenizer& tokenizer, const std::string& where) {
+  if (id < 0 || id >= tokenizer.vocab_size()) {
+    throw Error(Fault::bad_data, fmt::format("{}: there is no token {}", where, id),
+                {fmt::format("the vocabulary has ids 0 to {}", tokenizer.vocab_size() - 1)});
+  }
+  return static_cast<TokenId>(id);
+}
+
+std::vector<TokenId> parse_ids(const Input& input, const Tokenizer& tokenizer) {
+  std::vector<TokenId> ids;
+  const char* at = input.text.data();
+  const char* const end = at + input.text.size();
+  const auto separates = [](char c) {
+    return c == ' ' || c == '\n' || c == '\t' || c == '\r' || c == ',';
+  };
+  while (true) {
+    while (at != end && separates(*at)) ++at;
+    if (at == end) return ids;
+    std::int64_t id = 0;
+    const auto [stop, trouble] = std::from_chars(at, end, id);
+    if (trouble != std::errc() || (stop != end && !separates(*stop))) {
+      const std::string word(at, std::find_if(at, end, separates));
+      throw Error(Fault::bad_data, input.name + ": '" + word + "' is not a token id",
+                  {fmt::format("it is item {} of the input", ids.size() + 1)});
+    }
+    ids.push_back(checked_id(id, tokenizer, input.name));
+    at = stop;
+  }
+}
+
+Tokenizer load_tokenizer(const std::string& name, const Flags& flags) {
+  if (name.empty()) {
+    throw Error(Fault::usage, "--tokenizer is missing: which vocabulary?", {},
+                flags.help_command());
+  }
+  return Tokenizer::load(resolve_tokenizer(name));
+}
+
+int run_encode(const std::vector<std::string>& arguments) {
+  std::string name;
+  std::vector<std::string> files;
+  bool plain = false, jsonl = false;
+  Flags flags("tokenizer encode", "--tokenizer DIR [OPTION...] [FILE...]",
+              "Turns text (standard input, or files) into token ids.");
+  flags.group("Encode");
+  flags.add("tokenizer,model", name, "DIR",
+            "a folder with a tokenizer, or a Hub name in the cache");
+  flags.add("plain", plain, "special tokens in the text are ordinary characters");
+  flags.add("jsonl", jsonl, "lines of {\"text\": ...} in, lines of {\"ids\": [...]} out");
+  flags.positional("FILE", files);
+  flags.example("echo -n 'Once upon a time' | quire tokenizer encode --tokenizer gpt2");
+  if (!flags.parse(arguments)) return 0;
+
+  const Tokenizer tokenizer = load_tokenizer(name, flags);
+  const SpecialTokens special = plain ? SpecialTokens::plain : SpecialTokens::parse;
+  for (const Input& input : read_inputs(files)) {
+    std::string out;
+    const auto append = [&](const std::vector<TokenId>& ids, const char* separator) {
+      for (std::size_t i = 0; i < ids.size(); ++i) {
+        if (i > 0) out += separator;
+        fmt::format_to(std::back_inserter(out), "{}", ids[i]);
+      }
+    };
+    if (!jsonl) {
+      append(tokenizer.encode(input.text, special), " ");
+      print(out + "\n");
+      continue;
+    }
+    for_each_line(input, [&](std::string_view line, const std::string& where) {
+      const Json text = parse_line(line, where, "text");
+      if (!text.is_string()) throw Error(Fault::bad_data, where + ": 'text' is not a string");
+      out += "{\"ids\": [";
+      append(tokenizer.encode(text.get_ref<const std::string&>(), special), ", ");
+      out += "]}\n";
+      if (out.size() > 1 << 16) {
+        print(out);
+        out.clear();
+      }
+    });
+    print(out);
+  }
+  return 0;
+}
+
+int run_decode(const std::vector<std::string>& arguments) {
+  std::string name;
+  std::vector<std::string> files;
+  bool skip_special = false, jsonl = false;
+  Flags flags("tokenizer decode", "--tokenizer DIR [OPTION...] [FILE...]",
+              "Turns token ids (standard input, or files) into text.");
+  flags.group("Decode");
+  flags.add("tokenizer,model", name, "DIR",
+            "a folder with a tokenizer, or a Hub name in the cache");
+  flags.add("skip-special-tokens", skip_special, "leave special tokens out of the text");
+  flags.add("jsonl", jsonl, "lines of {\"ids\": [...]} in, lines of {\"text\": ...} out");
+  flags.positional("FILE", files);
+  flags.example("echo 7454 2402 257 640 | quire tokenizer decode --tokenizer gpt2");
+  if (!flags.parse(arguments)) return 0;
+
+  const Tokenizer tokenizer = load_tokenizer(name, flags);
+  for (const Input& input : read_inputs(files)) {
+    if (!jsonl) {
+      const std::string text = tokenizer.decode(parse_ids(input, tokenizer), skip_special);
+      print(stdout_is_terminal() ? text + "\n" : text);
+      continue;
+    }
+    for_each_line(input, [&](std::string_view line, const std::string& where) {
+      const Json list = parse_line(line, where, "ids");
+      std::vector<TokenId> ids;
+      const bool integers =
+          list.is_array() && std::all_of(list.begin(), list.end(),
+                                         [](const Json& id) { return id.is_number_integer(); });
+      if (!integers) throw Error(Fault::bad_data, where + ": 'ids' is not a list of whole numbers");
+      for (const Json& id : list) {
+        ids.push_back(checked_id(id.get<std::int64_t>(), tokenizer, where));
+      }
+      print("{\"text\": " + Json(tokenizer.decode(ids, skip_special)).dump() + "}\n");
+    });
+  }
+  return 0;
+}
+
+// Files as they are; of folders the .txt files below them, in the order of their names.
+std::vector<fs::path> training_files(const std::vector<std::string>& names) {
+  std::vector<fs::path> files;
+  for (const std::string& name : names) {
+    if (!fs::is_directory(name)) {
+      files.emplace_back(name);
+      continue;
+    }
+    std::vector<fs::path> found;
+    for (const auto& entry : fs::recursive_directory_iterator(name)) {
+      if (entry.is_regular_file() && entry.path().extension() == ".txt")
+        found.push_back(entry.path());
+    }
+    if (found.empty()) throw Error(Fault::bad_data, "there is no .txt file in " + name);
+    std::sort(found.begin(), found.end());
+    files.insert(files.end(), found.begin(), found.end());
+  }
+  return files;
+}
+
+int run_train(const std::vector<std::string>& arguments) {
+  BpeTrainingOptions options;
+  std::vector<std::string> names;
+  fs::path output;
+  int max_length = 1024;
+  bool overwrite = false;
+  Flags flags("tokenizer train", "--output-dir DIR [OPTION...] FILE...",
+              "Learns a byte-level BPE vocabulary from text files, or folders of .txt files.");
+  flags.group("Vocabulary");
+  flags.add("vocab-size", options.vocab_size, "N", "tokens, with the 256 bytes and special tokens",
+            at_least(256));
+  flags.add("min-frequency", options.min_frequency, "N", "pairs seen less often are not merged",
+            at_least(1));
+  flags.add("special-token", options.special_tokens, "TEXT", "a special token; repeatable");
+  flags.add("model-max-length", max_length, "N", "noted in tokenizer_config.json", at_least(1));
+  flags.group("Run");
+  flags.add("output-dir,o", output, "DIR", "gets vocab.json, merges.txt, tokenizer.json");
+  flags.add("overwrite-output-dir", overwrite, "replace a tokenizer that is there");
+  flags.add("threads", options.threads, "N", "0 is one per core; the result is the same",
+            between(0, 1024));
+  flags.add_quiet();
+  flags.positional("FILE", names);
+  flags.example("quire tokenizer train --vocab-size 8000 --output-dir my-tokenizer books/*.txt");
+  if (!flags.parse(arguments)) return 0;
+
+  if (output.empty()) {
+    throw Error(Fault::usage, "--output-dir is missing", {}, flags.help_command());
+  }
+  if (names.empty()) {
+    throw Error(Fault::usage, "there is no text to learn from", {"name files or folders"},
+                flags.help_command());
+  }
+  if (!overwrite && Tokenizer::exists(output)) {
+    throw Error(Fault::usage, output.string() + " holds a tokenizer already", {},
+                "another --output-dir, or --overwrite-output-dir");
+  }
+  const std::vector<fs::path> files = training_files(names);
+  double bytes = 0;
+  for (const fs::path& file : files) {
+    std::error_code trouble;
+    const std::uintmax_t size = fs::file_size(file, trouble);
+    if (trouble) throw Error(Fault::bad_data, "cannot read " + file.string(), {trouble.message()});
+    bytes += static_cast<double>(size);
+  }
+  const auto start = std::chrono::steady_clock::now();
+  const Tokenizer tokenizer = train_bpe(files, options);
+  const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
+  tokenizer.save(output, max_length);
+  note(fmt::format("{} tokens from {} in {} {}, in {}: saved in {}",
+                   with_commas(tokenizer.vocab_size()), human_bytes(bytes), files.size(),
+                   files.size() == 1 ? "file" : "files", human_duration(taken.count()),
+                   output.string()));
+  if (tokenizer.vocab_size() < options.vocab_size) {
+    warn(fmt::format("the text has pairs for {} tokens only, {} were asked for",
+                     with_commas(tokenizer.vocab_size()), with_commas(options.vocab_size)));
+  }
+  return 0;
+}
+
+const Command kActions[] = {
+    {"train", "learn a vocabulary from text files", run_train},
+    {"encode", "text to ids", run_encode},
+    {"decode", "ids to text", run_decode},
+};
+
+int run(const std::vector<std::string>& arguments) {
+  return run_action("tokenizer", "Byte-level BPE.", kActions, arguments);
+}
+
+}  // namespace
+
+const Command kTokenizerCommand = {"tokenizer", "train, encode, decode: byte-level BPE", run};
+
+}  // namespace quire

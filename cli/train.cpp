@@ -1,0 +1,212 @@
+// quire train: a fresh GPT-2, or one to go on from, and text in; a model folder out.
+#include <fmt/format.h>
+
+#include <chrono>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "base/file.h"
+#include "cli/command.h"
+#include "cli/machine.h"
+#include "cli/model_path.h"
+#include "cli/signals.h"
+#include "cli/terminal.h"
+#include "cli/train_data.h"
+#include "cli/train_memory.h"
+#include "cli/train_options.h"
+#include "cli/train_progress.h"
+#include "engine/formats/hub_folder.h"
+#include "engine/training/checkpoint.h"
+#include "engine/training/output_folder.h"
+
+namespace quire {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::ordered_json;
+
+/// What is trained, before any weight is read.
+struct Start {
+  Gpt2Config config;
+  fs::path weights;  ///< folder or file of --model; empty: fresh weights, or those of a checkpoint
+  std::optional<Tokenizer> tokenizer;
+};
+
+fs::path config_path(const fs::path& model) {
+  return tokenizer_folder(model) / "config.json";
+}
+
+Start find_start(const TrainOptions& options) {
+  Start start;
+  fs::path folder;  // whose tokenizer is used when none is named
+  const TrainingConfig& training = options.training;
+  if (!options.model.empty()) {
+    start.weights = resolve_model(options.model);
+    folder = tokenizer_folder(start.weights);
+    start.config = read_config(config_path(start.weights));
+  } else if (!options.config.empty()) {
+    const std::optional<Gpt2Config> preset = Gpt2Config::preset(options.config);
+    if (!preset && !fs::exists(options.config)) {
+      throw Error(Fault::usage, "--config " + options.config + " is neither a preset nor a file",
+                  {"presets: tiny, gpt2, gpt2-medium, gpt2-large, gpt2-xl"}, "--config tiny");
+    }
+    start.config = preset ? *preset : read_config(options.config);
+  } else {
+    folder = find_checkpoint(training.output_dir, training.resume_from_checkpoint);
+    start.config = read_config(folder / "config.json");
+  }
+  if (!options.tokenizer.empty()) folder = resolve_tokenizer(options.tokenizer);
+  if (!folder.empty() && Tokenizer::exists(folder)) start.tokenizer = Tokenizer::load(folder);
+
+  if (start.tokenizer && !options.config.empty()) {  // a fresh model takes the tokenizer's sizes
+    start.config.vocab_size = start.tokenizer->vocab_size();
+    start.config.bos_token_id = start.config.eos_token_id = start.tokenizer->end_of_text();
+  }
+  if (start.tokenizer && start.tokenizer->vocab_size() > start.config.vocab_size) {
+    throw Error(Fault::bad_data, "the tokenizer does not belong to the model",
+                {fmt::format("the tokenizer has {} ids, the model {}",
+                             start.tokenizer->vocab_size(), start.config.vocab_size)},
+                "the --tokenizer that the model was trained with");
+  }
+  if (options.dropout >= 0) {
+    start.config.resid_pdrop = start.config.embd_pdrop = start.config.attn_pdrop = options.dropout;
+  }
+  start.config.check();
+  return start;
+}
+
+Parameters make_parameters(Device& device, Start& start, const TrainOptions& options) {
+  if (!start.weights.empty()) {
+    LoadedModel loaded = load_model(device, start.weights, WeightStorage::f32);
+    for (const std::string& line : loaded.notes) note(line);
+    start.config.tie_word_embeddings = loaded.config.tie_word_embeddings;
+    return std::move(loaded.parameters);
+  }
+  if (!options.training.resume_from_checkpoint.empty()) return Parameters(device, start.config);
+  return initialize_parameters(device, start.config, options.training.seed);
+}
+
+/// The options that describe the model's making, fit for --config-file: those of the place it was
+/// made in are left out, so that a resumed run saves the same file.
+std::string saved_options(const Flags& flags) {
+  Json options = Json::parse(flags.resolved_json());
+  for (const char* name : {"output_dir", "resume_from_checkpoint", "overwrite_output_dir", "json",
+                           "quiet", "device", "threads"}) {
+    options.erase(name);
+  }
+  return options.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+void describe(const Start& start, const TrainOptions& options, const TrainData& data,
+              const Device& device) {
+  const Gpt2Config& c = start.config;
+  const TrainingConfig& t = options.training;
+  const int block = t.block_size > 0 ? t.block_size : c.n_positions;
+  const Rows rows(data.train, t.packing, block);
+  const std::int64_t steps = total_steps(t, rows.size());
+  const Schedule schedule = schedule_of(t, steps);
+  note(fmt::format("  device      {}", device.description()));
+  note(fmt::format(
+      "  model       {}: {} layers of {}, {} heads, context {}, vocabulary {}: {} parameters",
+      options.model.empty() ? "fresh" : start.weights.string(), c.n_layer, c.n_embd, c.n_head,
+      c.n_positions, with_commas(c.vocab_size),
+      human_count(static_cast<double>(c.parameter_count()))));
+  note(fmt::format("  data        {} records, {} tokens; held out {} records, {} tokens",
+                   with_commas(data.train.size()),
+                   with_commas(static_cast<std::int64_t>(data.train.ids.size())),
+                   with_commas(data.validation.size()),
+                   with_commas(static_cast<std::int64_t>(data.validation.ids.size()))));
+  note(fmt::format(
+      "  steps       {} of {} × {} rows of up to {} tokens, {:.4g} epochs", with_commas(steps),
+      t.gradient_accumulation_steps, t.per_device_train_batch_size, rows.longest(),
+      t.max_steps > 0 ? static_cast<double>(steps) * t.per_device_train_batch_size *
+                            t.gradient_accumulation_steps / static_cast<double>(rows.size())
+                      : t.num_train_epochs));
+  note(fmt::format(
+      "  AdamW       lr {} {}, warm-up {}, betas {} {}, decay {}, clipping {}, dropout {}",
+      compact_number(t.learning_rate), t.lr_scheduler_type, schedule.warmup_steps,
+      compact_number(t.adam_beta1), compact_number(t.adam_beta2), compact_number(t.weight_decay),
+      compact_number(t.max_grad_norm), compact_number(c.resid_pdrop)));
+  note(fmt::format("  output      {}, all options in quire_config.json\n", t.output_dir.string()));
+}
+
+void report_end(const TrainingResult& result, const TrainOptions& options, double seconds) {
+  const std::string folder = options.training.output_dir.string();
+  if (options.json) {
+    Json event = {{"event", result.interrupted ? "interrupted" : "done"},
+                  {"steps", result.steps},
+                  {"tokens", result.tokens},
+                  {"loss", result.final_loss},
+                  {"first_eval_loss", result.first_eval_loss},
+                  {"eval_loss", result.final_eval_loss},
+                  {"seconds", seconds},
+                  {"output_dir", folder}};
+    print(event.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+    return;
+  }
+  if (result.interrupted) {
+    note(fmt::format(
+        "interrupted after step {}\n  try: the same command with --resume-from-checkpoint latest",
+        result.steps));
+    return;
+  }
+  std::string line =
+      fmt::format("{} steps in {}", with_commas(result.steps), human_duration(seconds));
+  if (!std::isnan(result.final_eval_loss)) {
+    line +=
+        fmt::format(": validation loss {:.4f} → {:.4f}, perplexity {:.2f}", result.first_eval_loss,
+                    result.final_eval_loss, std::exp(result.final_eval_loss));
+  }
+  note(line);
+  note(fmt::format("  try: quire generate --model {} --prompt \"...\"", folder));
+}
+
+int run(const std::vector<std::string>& arguments) {
+  TrainOptions options;
+  Flags flags("train", "--data PATH... --output-dir DIR (--model DIR | --config NAME) [OPTION...]",
+              "Trains a GPT-2 on text: from scratch, or on from a model.");
+  options.add_to(flags);
+  flags.example(
+      "quire train --model models/storyteller --data quotes.csv --text-column quote "
+      "--output-dir out");
+  flags.example(
+      "quire train --config tiny --tokenizer models/storyteller --data books/ --output-dir out");
+  flags.example("quire train ... --resume-from-checkpoint latest");
+  if (!flags.parse(arguments)) return 0;
+  options.finish(flags);
+  OutputFolder::check_unused(options.training);
+
+  const InterruptGuard interrupts;
+  Start start = find_start(options);
+  const TrainData data = load_train_data(options, start.tokenizer);
+  const std::unique_ptr<Device> device = options.device.open();
+  const std::int64_t available = inspect_machine().memory_available;
+  check_memory(start.config, options.training, available);
+  const Parameters parameters = make_parameters(*device, start, options);
+  if (!options.json) {
+    describe(start, options, data, *device);
+    note(format_memory_plan(training_memory_plan(start.config, options.training), available));
+  }
+
+  TrainProgress progress(measure_matmul(*device), options.json);
+  TrainingCallbacks callbacks = progress.callbacks();
+  callbacks.stop_requested = [] { return interrupted(); };
+  callbacks.write_companions = [&](const fs::path& folder) {
+    if (start.tokenizer) start.tokenizer->save(folder, start.config.n_positions);
+    write_file(folder / "quire_config.json", saved_options(flags));
+  };
+  const auto begin = std::chrono::steady_clock::now();
+  const TrainingResult result = train(*device, start.config, parameters, data.train,
+                                      data.validation, options.training, callbacks);
+  progress.finish();
+  report_end(result, options,
+             std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+  return result.interrupted ? interrupt_exit_code() : 0;
+}
+
+}  // namespace
+
+const Command kTrainCommand = {"train", "from scratch, or on from a model", run};
+
+}  // namespace quire

@@ -1,0 +1,121 @@
+#include "cli/train_options.h"
+
+namespace quire {
+
+void TrainOptions::add_to(Flags& flags) {
+  flags.group("Model");
+  flags.add("model,model-dir", model, "DIR",
+            "go on from this model: a folder, a file or a Hub name");
+  flags.add("config", config, "NAME|FILE",
+            "a fresh model: tiny, gpt2, gpt2-medium, gpt2-large, gpt2-xl or a config.json");
+  flags.add("tokenizer", tokenizer, "DIR", "its vocabulary; without it the model's own");
+  flags.add("dropout", dropout, "P", "all three dropout probabilities; -1 keeps the model's",
+            between(-1, 0.999));
+
+  flags.group("Data");
+  flags.add("data,data-dir", corpus.paths, "PATH...",
+            "files (.txt .csv .tsv .jsonl), folders, globs", ListStyle::several);
+  flags.add("text-column", corpus.text_column, "NAME", "column of a CSV, field of a JSONL");
+  flags.add("template", corpus.template_text, "TEXT",
+            "a record from several columns: \"{name} => {emoji}\"");
+  flags.add("line-by-line", corpus.line_by_line, "every line of a .txt is a record");
+  flags.add_choice("packing", packing_, {"stream", "none"},
+                   "stream: one stream cut into blocks; none: one record a row");
+  flags.add("block-size,max-length", training.block_size, "T",
+            "tokens a row; 0 is the model's context", at_least(0));
+  flags.add("validation-split", validation_split, "SHARE", "of the records, held out; 0 is none",
+            between(0, 0.9));
+
+  flags.group("Run");
+  flags.add("output-dir,model-output-dir", training.output_dir, "DIR",
+            "gets the model, and checkpoint-STEP folders");
+  flags.add("overwrite-output-dir", training.overwrite_output_dir,
+            "write into a folder that is not empty; its checkpoints go");
+  flags.add("resume-from-checkpoint", training.resume_from_checkpoint, "latest|DIR",
+            "go on where a run stopped, bit for bit");
+  flags.add("num-train-epochs,epochs", training.num_train_epochs, "N", "passes over the data",
+            above(0));
+  flags.add("max-steps", training.max_steps, "N", "updates in all, instead of epochs; -1 is off",
+            at_least(-1));
+  flags.add("per-device-train-batch-size,batch-size", training.per_device_train_batch_size, "B",
+            "rows at a time", at_least(1));
+  flags.add("gradient-accumulation-steps", training.gradient_accumulation_steps, "N",
+            "batches that make one update", at_least(1));
+  flags.add("seed", training.seed, "N", "of fresh weights, dropout and the order of the data");
+  flags.add("data-seed", data_seed_, "N", "of split and order of the data, where not --seed");
+
+  flags.group("Optimizer");
+  flags.add("learning-rate,lr", training.learning_rate, "X", "peak of the schedule", at_least(0));
+  flags.add_choice("lr-scheduler-type", training.lr_scheduler_type,
+                   {"linear", "cosine", "constant", "constant_with_warmup"},
+                   "how it falls after the warm-up");
+  flags.add("warmup-steps", training.warmup_steps, "N", "below 1: a share of all steps",
+            at_least(0));
+  flags.add("warmup-ratio", warmup_ratio_, "SHARE", "the same as a share of all steps",
+            between(0, 1));
+  flags.add("min-lr-ratio", training.min_lr_ratio, "X",
+            "the schedule ends at this share of the peak", between(0, 1));
+  flags.add("weight-decay", training.weight_decay, "X", "of matrices and embeddings", at_least(0));
+  flags.add("adam-beta1", training.adam_beta1, "X", "memory of the mean", between(0, 0.999999));
+  flags.add("adam-beta2", training.adam_beta2, "X", "memory of the square", between(0, 0.999999));
+  flags.add("adam-epsilon", training.adam_epsilon, "X", "added to the root", above(0));
+  flags.add("max-grad-norm", training.max_grad_norm, "X", "clips the gradient; 0 does not",
+            at_least(0));
+
+  flags.group("Watching and saving");
+  flags.add("logging-steps", training.logging_steps, "N", "a line of the log every N steps",
+            at_least(1));
+  flags.add("eval-steps", training.eval_steps, "N", "validate every N steps; 0: every epoch",
+            at_least(0));
+  flags.add("save-steps", training.save_steps, "N",
+            "a checkpoint every N steps and at the end; 0: only when interrupted", at_least(0));
+  flags.add("save-total-limit", training.save_total_limit, "N", "checkpoints kept; 0 keeps all",
+            at_least(0));
+  flags.add("load-best-model-at-end", training.load_best_model_at_end,
+            "the model of the lowest validation loss is what is saved");
+  flags.add("early-stopping-patience", training.early_stopping_patience, "N",
+            "end after N validations without a lower loss; 0 does not", at_least(0));
+  flags.add_choice("report-to", report_to_, {"jsonl", "none"}, "jsonl: OUTPUT_DIR/log.jsonl");
+  flags.add_choice("dtype", dtype_, {"auto", "float32", "bfloat16", "float16"},
+                   "how the final model is stored; auto is float32");
+  flags.add("json", json, "one JSON object a line on stdout for each event");
+  flags.add_quiet();
+
+  flags.group("Machine");
+  device.add_to(flags);
+}
+
+void TrainOptions::finish(const Flags& flags) {
+  training.packing = packing_ == "stream" ? Packing::stream : Packing::none;
+  training.save_dtype = dtype_ == "bfloat16"  ? DType::bf16
+                        : dtype_ == "float16" ? DType::f16
+                                              : DType::f32;
+  training.write_log = report_to_ == "jsonl";
+  if (flags.given("data-seed")) training.data_seed = data_seed_;
+  if (flags.given("warmup-ratio")) {
+    if (flags.given("warmup-steps")) {
+      throw Error(Fault::usage, "--warmup-ratio and --warmup-steps are two words for one thing", {},
+                  "one of the two");
+    }
+    if (warmup_ratio_ == 1) warmup_ratio_ = 0.9999999999;  // 1 as a count would be one step
+    training.warmup_steps = warmup_ratio_;
+  }
+  const auto missing = [&](const char* option, const char* question) {
+    throw Error(Fault::usage, std::string(option) + " is missing: " + question, {},
+                flags.help_command());
+  };
+  if (corpus.paths.empty()) missing("--data", "what is there to learn from?");
+  if (training.output_dir.empty()) missing("--output-dir", "where shall the model go?");
+  if (!model.empty() && !config.empty()) {
+    throw Error(Fault::usage, "--model and --config exclude each other",
+                {"--model goes on from trained weights, --config starts from fresh ones"},
+                flags.help_command());
+  }
+  if (model.empty() && config.empty() && training.resume_from_checkpoint.empty()) {
+    throw Error(Fault::usage, "neither --model nor --config is given: what shall be trained?", {},
+                "--config tiny --tokenizer DIR, or --model DIR");
+  }
+  training.check();
+}
+
+}  // namespace quire

@@ -1,0 +1,37 @@
+// The options of `quire train`.
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+#include "cli/device_flags.h"
+#include "cli/flags.h"
+#include "corpus/records.h"
+#include "engine/training/training_config.h"
+
+namespace quire {
+
+struct TrainOptions {
+  std::string model;      ///< folder, file or Hub name to go on from
+  std::string config;     ///< preset or config.json of a fresh model
+  std::string tokenizer;  ///< folder or Hub name; empty: the model's own
+  CorpusOptions corpus;
+  double validation_split = 0.05;
+  float dropout = -1;  ///< for all three sites; negative: what the model's config says
+  TrainingConfig training;
+  DeviceFlags device;
+  bool json = false;
+
+  void add_to(Flags& flags);
+  /// After parsing: words into types, and the checks that need more than one option.
+  void finish(const Flags& flags);
+
+ private:
+  std::string packing_ = "stream";
+  std::string dtype_ = "auto";
+  std::string report_to_ = "jsonl";
+  double warmup_ratio_ = 0;
+  std::uint64_t data_seed_ = 0;
+};
+
+}  // namespace quire

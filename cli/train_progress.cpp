@@ -1,0 +1,80 @@
+#include "cli/train_progress.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+namespace quire {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+void print_event(const Json& event) {
+  print(event.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+}
+
+}  // namespace
+
+std::string TrainProgress::text(const TrainingProgress& progress) const {
+  std::string line =
+      fmt::format("step {}/{} · loss {:.4f}", progress.step, progress.total_steps, progress.loss);
+  if (!std::isnan(progress.eval_loss)) line += fmt::format(" · val {:.4f}", progress.eval_loss);
+  line += fmt::format(" · lr {:.2e} · {} tok/s · {:.0f}% of peak", progress.learning_rate,
+                      with_commas(std::llround(progress.tokens_per_second)),
+                      100 * progress.flops_per_second / ceiling_);
+  if (progress.step < progress.total_steps) {
+    line += fmt::format(" · {} left", human_duration(progress.seconds_left));
+  }
+  return line;
+}
+
+TrainingCallbacks TrainProgress::callbacks() {
+  TrainingCallbacks callbacks;
+  if (json_) {
+    callbacks.on_log = [this](const TrainingProgress& p) {
+      print_event({{"event", "log"},
+                   {"step", p.step},
+                   {"total_steps", p.total_steps},
+                   {"epoch", p.epoch},
+                   {"loss", p.loss},
+                   {"grad_norm", p.grad_norm},
+                   {"learning_rate", p.learning_rate},
+                   {"tokens", p.tokens},
+                   {"tokens_per_second", p.tokens_per_second},
+                   {"share_of_peak", p.flops_per_second / ceiling_},
+                   {"seconds_left", p.seconds_left}});
+    };
+    callbacks.on_eval = [](std::int64_t step, double loss) {
+      print_event({{"event", "eval"},
+                   {"step", step},
+                   {"eval_loss", loss},
+                   {"eval_perplexity", std::exp(loss)}});
+    };
+    callbacks.on_save = [](const std::filesystem::path& path) {
+      print_event({{"event", "save"}, {"path", path.string()}});
+    };
+    callbacks.on_note = [](const std::string& text) {
+      print_event({{"event", "note"}, {"text", text}});
+    };
+    return callbacks;
+  }
+  if (stderr_is_terminal()) {
+    callbacks.on_step = [this](const TrainingProgress& p) {
+      if (line_.due() || p.step == p.total_steps) line_.show(text(p));
+    };
+  } else {
+    callbacks.on_log = [this](const TrainingProgress& p) { line_.print(text(p)); };
+  }
+  callbacks.on_eval = [this](std::int64_t step, double loss) {
+    line_.print(fmt::format("step {}: validation loss {:.4f}, perplexity {:.2f}", step, loss,
+                            std::exp(loss)));
+  };
+  callbacks.on_save = [this](const std::filesystem::path& path) {
+    line_.print("saved " + path.string());
+  };
+  callbacks.on_note = [this](const std::string& text) { line_.print(text); };
+  return callbacks;
+}
+
+}  // namespace quire

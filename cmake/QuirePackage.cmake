@@ -1,0 +1,50 @@
+# Installing: the program, the library as quire::quire with its headers, models and samples; and a .deb.
+include(GNUInstallDirs)
+include(CMakePackageConfigHelpers)
+
+# What a user links: everything but the command line.
+add_library(quire_package INTERFACE)
+set_target_properties(quire_package PROPERTIES EXPORT_NAME quire)
+target_link_libraries(quire_package INTERFACE quire_engine quire_corpus quire_device)
+
+set(QUIRE_INSTALLED base tokenizer kernels cpu device engine corpus)
+list(TRANSFORM QUIRE_INSTALLED PREPEND quire_)
+foreach(target ${QUIRE_INSTALLED})
+  target_include_directories(${target} INTERFACE $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}/quire>)
+endforeach()
+install(TARGETS quire_package ${QUIRE_INSTALLED} EXPORT quireTargets
+        ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}/quire)
+install(EXPORT quireTargets NAMESPACE quire:: DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/quire)
+configure_package_config_file(${CMAKE_CURRENT_LIST_DIR}/quireConfig.cmake.in
+  ${CMAKE_BINARY_DIR}/package/quireConfig.cmake
+  INSTALL_DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/quire)
+write_basic_package_version_file(${CMAKE_BINARY_DIR}/package/quireConfigVersion.cmake
+  COMPATIBILITY SameMinorVersion)
+install(FILES ${CMAKE_BINARY_DIR}/package/quireConfig.cmake
+  ${CMAKE_BINARY_DIR}/package/quireConfigVersion.cmake
+  DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/quire)
+# The backends' own headers stay inside: a device is opened by name.
+install(DIRECTORY base tokenizer kernels engine corpus DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/quire
+  FILES_MATCHING PATTERN "*.h" PATTERN "reference" EXCLUDE PATTERN "cpu" EXCLUDE)
+
+install(TARGETS quire RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+foreach(folder models samples)
+  if(EXISTS ${CMAKE_SOURCE_DIR}/${folder})
+    install(DIRECTORY ${folder} DESTINATION ${CMAKE_INSTALL_DATADIR}/quire)
+  endif()
+endforeach()
+install(FILES LICENSE README.md CHANGELOG.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
+
+set(CPACK_GENERATOR DEB)
+set(CPACK_PACKAGE_NAME quire)
+set(CPACK_PACKAGE_VENDOR Quire)
+set(CPACK_PACKAGE_CONTACT "The Quire authors")
+set(CPACK_PACKAGE_DESCRIPTION_SUMMARY "${PROJECT_DESCRIPTION}")
+set(CPACK_RESOURCE_FILE_LICENSE ${CMAKE_SOURCE_DIR}/LICENSE)
+set(CPACK_PACKAGING_INSTALL_PREFIX /usr)
+set(CPACK_STRIP_FILES ON)
+set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
+set(CPACK_DEBIAN_PACKAGE_SECTION science)
+set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)  # reads what the program links; wants dpkg-dev
+set(CPACK_DEBIAN_PACKAGE_SUGGESTS "libfmt-dev, libhwy-dev, nlohmann-json3-dev")  # to build against it
+include(CPack)

@@ -1,0 +1,98 @@
+#include "engine/evaluation/perplexity.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+namespace quire {
+
+namespace {
+
+struct Window {
+  std::int64_t begin = 0, end = 0;
+  std::int64_t first_scored = 0;
+  std::int64_t length() const { return end - begin; }
+};
+
+std::vector<Window> windows_of(std::int64_t count, const PerplexityOptions& options) {
+  std::vector<Window> windows;
+  std::int64_t scored_to = 1;
+  for (std::int64_t begin = 0; scored_to < count; begin += options.stride) {
+    const std::int64_t end = std::min(begin + options.window, count);
+    if (end > scored_to) windows.push_back({begin, end, scored_to});
+    scored_to = std::max(scored_to, end);
+  }
+  return windows;
+}
+
+}  // namespace
+
+double PerplexityResult::perplexity() const {
+  return std::exp(loss());
+}
+
+PerplexityResult& PerplexityResult::operator+=(const PerplexityResult& other) {
+  loss_sum += other.loss_sum;
+  scored += other.scored;
+  windows += other.windows;
+  return *this;
+}
+
+PerplexityOptions resolve(const PerplexityOptions& options, const Gpt2Config& config) {
+  PerplexityOptions resolved = options;
+  if (resolved.window == 0) resolved.window = config.n_positions;
+  if (resolved.window < 2 || resolved.window > config.n_positions) {
+    throw Error(Fault::usage, fmt::format("window is {}", options.window),
+                {fmt::format("allowed: 2 to {}, the model's context", config.n_positions)});
+  }
+  if (resolved.stride == 0) resolved.stride = resolved.window / 2;
+  if (resolved.stride < 1 || resolved.stride > resolved.window) {
+    throw Error(Fault::usage, fmt::format("stride is {}", options.stride),
+                {fmt::format("allowed: 1 to {}, the window: a larger one would leave tokens out",
+                             resolved.window)});
+  }
+  if (resolved.batch < 1) {
+    throw Error(Fault::usage, fmt::format("batch size is {}", options.batch),
+                {"allowed: 1 or more"});
+  }
+  return resolved;
+}
+
+PerplexityResult perplexity(Gpt2& model, const Gpt2Config& config,
+                            std::span<const std::int32_t> ids, const PerplexityOptions& options,
+                            const PerplexityCallback& on_progress) {
+  const PerplexityOptions resolved = resolve(options, config);
+  const std::int64_t count = std::ssize(ids);
+  const std::vector<Window> windows = windows_of(count, resolved);
+
+  PerplexityResult result;
+  for (std::size_t w = 0; w < windows.size();) {
+    // A batch of windows of equal length: only the last window of a text is shorter.
+    const std::int64_t length = windows[w].length();
+    std::vector<std::int32_t> batch_ids;  // [B, T]
+    std::vector<std::int32_t> targets;    // [B, T]
+    int batch = 0;
+    for (; w < windows.size() && batch < resolved.batch && windows[w].length() == length;
+         ++w, ++batch) {
+      const Window& window = windows[w];
+      batch_ids.insert(batch_ids.end(), ids.begin() + window.begin, ids.begin() + window.end);
+      const auto row = static_cast<std::ptrdiff_t>(targets.size());
+      targets.insert(targets.end(), static_cast<std::size_t>(length), kIgnoredTarget);
+      for (std::int64_t t = window.first_scored; t < window.end; ++t) {
+        const std::int64_t before = (t - 1 - window.begin + length) % length;  // wraps where S = W
+        targets[static_cast<std::size_t>(row + before)] = ids[static_cast<std::size_t>(t)];
+      }
+      result.scored += window.end - window.first_scored;
+      ++result.windows;
+    }
+    const std::vector<float> losses = model.token_losses(
+        {.batch = batch, .length = static_cast<int>(length), .ids = batch_ids, .targets = targets});
+    for (const float loss : losses) result.loss_sum += loss;  // 0 where ignored
+    if (on_progress && on_progress(result, count - 1)) break;
+  }
+  return result;
+}
+
+}  // namespace quire

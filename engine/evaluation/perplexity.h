@@ -1,0 +1,49 @@
+// Perplexity of a text under a model, in windows that overlap.
+//
+// Windows begin at ids 0, S, 2S, … and hold W ids; the last is the first that reaches the end. The
+// first window scores all its ids but the very first; each later one only the ids that earlier
+// windows did not reach. Every id after the first is so scored once, with at least W - S ids of
+// context. Perplexity = exp(sum of losses / number of ids scored), summed in double.
+//
+// Where S = W, a later window begins with an id that has no context inside it. By the convention of
+// the reference evaluation (its index wraps round) that id is scored by the logits at the window's
+// end, one id in W: figures at S = W are a little too high and good for comparing with others made
+// the same way; choose S < W for the perplexity itself.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+
+#include "engine/model/gpt2.h"
+
+namespace quire {
+
+struct PerplexityOptions {
+  int window = 0;  ///< W; 0 = n_positions
+  int stride = 0;  ///< S, at most W; 0 = half of W
+  int batch = 4;   ///< windows computed together; the result does not depend on it
+};
+
+struct PerplexityResult {
+  double loss_sum = 0.0;  ///< natural log
+  std::int64_t scored = 0;
+  std::int64_t windows = 0;
+  double loss() const { return loss_sum / static_cast<double>(scored); }
+  double perplexity() const;
+  PerplexityResult& operator+=(const PerplexityResult& other);
+};
+
+/// Called after each batch of windows with the result so far and the number of ids that will be
+/// scored in all; returns true to stop there (Ctrl-C).
+using PerplexityCallback = std::function<bool(const PerplexityResult& so_far, std::int64_t total)>;
+
+/// The options with their zeros filled in. Throws Error(usage) naming option, value and context.
+PerplexityOptions resolve(const PerplexityOptions& options, const Gpt2Config& config);
+
+/// A text of fewer than two ids scores nothing: an empty result.
+PerplexityResult perplexity(Gpt2& model, const Gpt2Config& config,
+                            std::span<const std::int32_t> ids, const PerplexityOptions& options,
+                            const PerplexityCallback& on_progress = {});
+
+}  // namespace quire

@@ -1,0 +1,176 @@
+#include "engine/generation/config.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/file.h"
+
+namespace quire {
+
+namespace {
+
+using Json = nlohmann::json;
+
+[[noreturn]] void refuse(const char* option, const std::string& value, const char* allowed) {
+  throw Error(Fault::usage, fmt::format("{} is {}", option, value),
+              {fmt::format("allowed: {}", allowed)});
+}
+
+template <class T>
+void require(bool ok, const char* option, T value, const char* allowed) {
+  if (!ok) refuse(option, fmt::format("{}", value), allowed);
+}
+
+/// A list of ids, or an id that stands for a list of one.
+void set_option(const Json& value, GenerationConfig::Tokens& into) {
+  if (value.is_number_integer()) {
+    into = {value.get<std::int32_t>()};
+  } else {
+    value.get_to(into);
+  }
+}
+
+void set_option(const Json& value, std::optional<std::pair<int, float>>& into) {
+  into = value.get<std::pair<int, float>>();
+}
+
+/// nlohmann::json would take 3.7 for an int, and true for a number.
+void set_option(const Json& value, int& into) {
+  if (!value.is_number_integer()) throw Json::type_error::create(302, "not a whole number", &value);
+  value.get_to(into);
+}
+void set_option(const Json& value, std::uint64_t& into) {
+  if (!value.is_number_integer()) throw Json::type_error::create(302, "not a whole number", &value);
+  value.get_to(into);
+}
+void set_option(const Json& value, float& into) {
+  if (!value.is_number()) throw Json::type_error::create(302, "not a number", &value);
+  value.get_to(into);
+}
+
+template <class T>
+void set_option(const Json& value, T& into) {
+  value.get_to(into);
+}
+
+/// Calls visit(name, field) for every option.
+template <class Visitor>
+void each_option(GenerationConfig& c, Visitor visit) {
+  visit("max_new_tokens", c.max_new_tokens);
+  visit("max_length", c.max_length);
+  visit("eos_token_id", c.eos_token_ids);
+  visit("sequence_bias", c.sequence_bias);
+  visit("repetition_penalty", c.repetition_penalty);
+  visit("no_repeat_ngram_size", c.no_repeat_ngram_size);
+  visit("bad_words_ids", c.bad_words_ids);
+  visit("min_length", c.min_length);
+  visit("min_new_tokens", c.min_new_tokens);
+  visit("forced_eos_token_id", c.forced_eos_token_id);
+  visit("exponential_decay_length_penalty", c.exponential_decay_length_penalty);
+  visit("suppress_tokens", c.suppress_tokens);
+  visit("begin_suppress_tokens", c.begin_suppress_tokens);
+  visit("do_sample", c.do_sample);
+  visit("temperature", c.temperature);
+  visit("top_k", c.top_k);
+  visit("top_p", c.top_p);
+  visit("min_p", c.min_p);
+  visit("seed", c.seed);
+  visit("logprobs", c.top_logprobs);
+}
+
+}  // namespace
+
+void GenerationConfig::check() const {
+  // The comparisons are written so that NaN fails them.
+  require(max_new_tokens >= -1, "max_new_tokens", max_new_tokens,
+          "1 or more, -1 to fill the context");
+  require(max_new_tokens != 0 || max_length > 0, "max_new_tokens", max_new_tokens,
+          "1 or more, or a max_length");
+  require(max_length >= 0, "max_length", max_length, "1 or more");
+  require(min_length >= 0, "min_length", min_length, "0 or more");
+  require(min_new_tokens >= 0, "min_new_tokens", min_new_tokens, "0 or more");
+  require(max_new_tokens <= 0 || min_new_tokens <= max_new_tokens, "min_new_tokens", min_new_tokens,
+          "at most max_new_tokens");
+  require(repetition_penalty > 0 && repetition_penalty < 1e30f, "repetition_penalty",
+          repetition_penalty, "above 0; 1 turns it off");
+  require(no_repeat_ngram_size >= 0, "no_repeat_ngram_size", no_repeat_ngram_size,
+          "1 or more; 0 turns it off");
+  require(temperature > 0 && temperature < 1e30f, "temperature", temperature,
+          "above 0; greedy decoding is do_sample false");
+  require(top_k >= 0, "top_k", top_k, "1 or more; 0 turns it off");
+  require(top_p > 0 && top_p <= 1, "top_p", top_p, "above 0, at most 1; 1 turns it off");
+  require(min_p >= 0 && min_p <= 1, "min_p", min_p, "0 to 1; 0 turns it off");
+  require(top_logprobs >= 0, "top_logprobs", top_logprobs, "0 or more");
+  for (const Tokens& word : bad_words_ids) {
+    if (word.empty()) refuse("bad_words_ids", "[[]]", "lists of at least one id");
+  }
+  for (const auto& [sequence, bias] : sequence_bias) {
+    if (sequence.empty()) refuse("sequence_bias", "[[[], …]]", "sequences of at least one id");
+    require(bias == bias, "sequence_bias", bias, "a number");
+  }
+  if (exponential_decay_length_penalty) {
+    const auto [start, factor] = *exponential_decay_length_penalty;
+    require(start >= 0, "exponential_decay_length_penalty's start", start, "0 or more");
+    require(factor > 0, "exponential_decay_length_penalty's factor", factor, "above 0");
+  }
+}
+
+std::vector<std::string> apply_options(std::string_view json_object, GenerationConfig& config) {
+  const Json object = Json::parse(json_object);
+  std::vector<std::string> unknown;
+  for (const auto& [name, value] : object.items()) {
+    bool known = false;
+    each_option(config, [&, &key = name, &json = value](const char* option, auto& field) {
+      if (key != option) return;
+      known = true;
+      if (json.is_null()) return;
+      try {
+        set_option(json, field);
+      } catch (const Json::exception&) {
+        throw Error(Fault::usage, fmt::format("{} cannot be {}", key, json.dump()));
+      }
+    });
+    if (!known) unknown.push_back(name);
+  }
+  const auto is_set = [&](const char* name) {
+    return object.contains(name) && !object[name].is_null();
+  };
+  if (is_set("max_length") && !is_set("max_new_tokens")) config.max_new_tokens = 0;
+  return unknown;
+}
+
+std::vector<std::string> generation_option_names() {
+  GenerationConfig config;
+  std::vector<std::string> names;
+  each_option(config, [&](const char* name, auto&) { names.emplace_back(name); });
+  return names;
+}
+
+GenerationConfig read_generation_config(const std::filesystem::path& folder,
+                                        const Gpt2Config& model) {
+  GenerationConfig config;
+  if (model.eos_token_id) config.eos_token_ids = {*model.eos_token_id};
+  const std::filesystem::path path = folder / "generation_config.json";
+  if (!std::filesystem::exists(path)) return config;
+  try {
+    // Fields that are not options of ours (transformers_version, …) are nobody's mistake.
+    apply_options(read_file(path), config);
+    // transformers 4 wrote its default max_length of 20 into every file: what bare generate makes,
+    // 20 new tokens, is what it stands for.
+    if (config.max_new_tokens == 0 && config.max_length == 20) {
+      config.max_new_tokens = GenerationConfig().max_new_tokens;
+      config.max_length = 0;
+    }
+    config.check();
+  } catch (const Json::exception& error) {
+    throw Error(Fault::bad_data, fmt::format("{} is not JSON", path.string()), {error.what()});
+  } catch (const Error& error) {
+    if (error.fault() != Fault::usage) throw;
+    throw Error(Fault::bad_data, fmt::format("{}: {}", path.string(), error.what()),
+                error.details());
+  }
+  return config;
+}
+
+}  // namespace quire

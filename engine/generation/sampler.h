@@ -1,0 +1,56 @@
+// From the last logits of each row to its next token: processors → argmax, or → warpers → draw.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "engine/generation/config.h"
+#include "engine/generation/processors.h"
+#include "kernels/ops.h"
+
+namespace quire {
+
+/// A row of the batch at one step. Draw number n of a row is number n of the stream `key`.
+struct SamplerRow {
+  Row row;
+  RandomKey key;
+};
+
+/// A chosen token and what the model itself thought of it: natural log probabilities of the logits
+/// as they came, before any processor or warper.
+struct SampledToken {
+  std::int32_t id = 0;
+  float logprob = 0.0f;
+  std::vector<std::pair<std::int32_t, float>> top;  ///< config.top_logprobs best, best first
+};
+
+class Sampler {
+ public:
+  /// `max_batch` rows of at most `max_length` tokens.
+  Sampler(Device& device, const GenerationConfig& config, int max_batch, int max_length,
+          int vocab_size);
+
+  /// logits [B, V] f32 in device memory; they are overwritten.
+  std::vector<SampledToken> next(View logits, std::span<const SamplerRow> rows);
+
+ private:
+  void apply(const Processors& processors, View logits, std::span<const SamplerRow> rows);
+  void penalize(View logits, std::span<const SamplerRow> rows);
+  void read_logprobs(View tokens, std::vector<SampledToken>& sampled);
+
+  Device& device_;
+  GenerationConfig config_;
+  int vocab_size_;
+  Processors before_penalty_, after_penalty_;
+  Buffer tokens_;                   // [B] i32
+  Buffer uniforms_;                 // [B] f32
+  Buffer losses_;                   // [B] f32: minus the log probability of each chosen token
+  Buffer model_logits_;             // [B, V] f32, as they came
+  Buffer history_, first_;          // [B, longest row] i32 and [B] i32, for the repetition penalty
+  std::vector<float> host_logits_;  // [B, V] where the device's memory is not the host's
+  std::vector<std::int32_t> host_history_;  // right-aligned
+};
+
+}  // namespace quire

@@ -1,0 +1,117 @@
+#include "engine/training/batches.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "kernels/random.h"
+
+namespace quire {
+namespace {
+
+constexpr std::uint64_t kShuffleStream =
+    0x73687566666C65;  // "shuffle", apart from dropout's streams
+
+/// Number `index` of the stream, uniform in [0, n): the high half of a 32×64-bit product of a
+/// 64-bit draw, biased by less than n/2^64.
+std::int64_t draw_below(RandomKey key, std::uint64_t index, std::int64_t n) {
+  const std::uint64_t high = random_bits(key, 2 * index);
+  const std::uint64_t low = random_bits(key, 2 * index + 1);
+  const auto product = static_cast<unsigned __int128>(high << 32 | low) *
+                       static_cast<unsigned __int128>(static_cast<std::uint64_t>(n));
+  return static_cast<std::int64_t>(static_cast<std::uint64_t>(product >> 64));
+}
+
+}  // namespace
+
+Rows::Rows(const TokenRecords& records, Packing packing, int block_size)
+    : ids_(&records.ids), labels_(records.labels.empty() ? &records.ids : &records.labels) {
+  if (packing == Packing::stream) {
+    const auto last = static_cast<std::int64_t>(records.ids.size()) - 1;  // it is a target only
+    for (std::int64_t begin = 0; begin < last; begin += block_size) {
+      add(begin, std::min<std::int64_t>(block_size, last - begin));
+    }
+    return;
+  }
+  for (std::int64_t r = 0; r < records.size(); ++r) {
+    const std::int64_t begin = records.offsets[static_cast<std::size_t>(r)];
+    const std::int64_t end = records.offsets[static_cast<std::size_t>(r) + 1];
+    add(begin, std::min<std::int64_t>(block_size, end - begin) - 1);
+  }
+}
+
+void Rows::add(std::int64_t begin, std::int64_t length) {
+  const std::int64_t valid =
+      length <= 0 ? 0
+                  : count_targets({labels_->data() + begin + 1, static_cast<std::size_t>(length)});
+  if (valid == 0) {
+    ++left_out_;
+    return;
+  }
+  rows_.push_back({begin, static_cast<std::int32_t>(length)});
+  targets_ += valid;
+  longest_ = std::max(longest_, static_cast<int>(length));
+}
+
+Batch Rows::gather(std::span<const std::int64_t> which) const {
+  Batch batch;
+  batch.rows = static_cast<int>(which.size());
+  for (const std::int64_t r : which) {
+    batch.length =
+        std::max(batch.length, static_cast<int>(rows_[static_cast<std::size_t>(r)].length));
+  }
+  const std::size_t count = which.size() * static_cast<std::size_t>(batch.length);
+  batch.ids.assign(count, 0);
+  batch.targets.assign(count, kIgnoredTarget);
+  std::size_t at = 0;
+  for (const std::int64_t r : which) {
+    const Row& row = rows_[static_cast<std::size_t>(r)];
+    std::copy_n(ids_->begin() + row.begin, row.length, batch.ids.begin() + static_cast<long>(at));
+    std::copy_n(labels_->begin() + row.begin + 1, row.length,
+                batch.targets.begin() + static_cast<long>(at));
+    batch.tokens += row.length;
+    at += static_cast<std::size_t>(batch.length);
+  }
+  batch.valid_targets = count_targets(batch.targets);
+  return batch;
+}
+
+std::vector<std::int64_t> shuffled_order(std::int64_t count, std::uint64_t seed,
+                                         std::int64_t epoch) {
+  std::vector<std::int64_t> order(static_cast<std::size_t>(count));
+  std::iota(order.begin(), order.end(), 0);
+  const RandomKey key{seed, mix(kShuffleStream, static_cast<std::uint64_t>(epoch))};
+  for (std::int64_t i = count - 1; i > 0; --i) {
+    const std::int64_t j = draw_below(key, static_cast<std::uint64_t>(i), i + 1);
+    std::swap(order[static_cast<std::size_t>(i)], order[static_cast<std::size_t>(j)]);
+  }
+  return order;
+}
+
+Batches::Batches(const Rows& rows, int batch_size, DataPosition start)
+    : rows_(&rows), batch_size_(batch_size), position_(start) {}
+
+std::vector<Batch> Batches::next_window(int count) {
+  if (at_epoch_end()) {
+    ++position_.epoch;
+    position_.offset = 0;
+  }
+  if (order_epoch_ != position_.epoch) {
+    order_ = shuffled_order(rows_->size(), position_.seed, position_.epoch);
+    order_epoch_ = position_.epoch;
+  }
+  std::vector<Batch> window;
+  while (static_cast<int>(window.size()) < count && !at_epoch_end()) {
+    const std::int64_t size = std::min<std::int64_t>(batch_size_, rows_->size() - position_.offset);
+    window.push_back(
+        rows_->gather({order_.data() + position_.offset, static_cast<std::size_t>(size)}));
+    position_.offset += size;
+  }
+  return window;
+}
+
+double Batches::epoch() const {
+  return static_cast<double>(position_.epoch) +
+         static_cast<double>(position_.offset) / static_cast<double>(rows_->size());
+}
+
+}  // namespace quire

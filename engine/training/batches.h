@@ -1,0 +1,113 @@
+// Batches: from records of token ids to shuffled micro-batches.
+//
+// A row of a batch is a run of n ids and the n labels that come one later, both cut from the same
+// array:    ids [begin, begin + n),  targets labels[begin + 1, begin + n + 1).
+//  - Packing::stream takes all records as one stream and cuts a row every block_size ids; the last,
+//    shorter row is kept, so every token but the first is a target exactly once an epoch.
+//  - Packing::none takes each record as a row. A record longer than block_size is cut to that many
+//    ids, as a tokenizer with truncation does, so its last id has no target.
+// Rows without a single valid target teach nothing and are left out.
+//
+// Rows of different lengths meet in one batch by padding on the right. Padding is known by its
+// position, its targets are kIgnoredTarget whatever id stands there; causal attention does not look
+// to the right, so no mask is needed.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "engine/model/gpt2.h"
+
+namespace quire {
+
+/// Records of token ids, one after the other: record r is ids[offsets[r] … offsets[r+1]).
+struct TokenRecords {
+  std::vector<std::int32_t> ids;
+  std::vector<std::int32_t> labels;  ///< aligned with ids as in transformers; empty: labels = ids
+  std::vector<std::int64_t> offsets{0};  ///< number of records + 1
+  std::int64_t size() const { return static_cast<std::int64_t>(offsets.size()) - 1; }
+};
+
+enum class Packing {
+  stream,  ///< one stream cut into blocks; documents already end with the end-of-text token
+  none,    ///< one record a row, truncated to block_size, padded on the right by position
+};
+
+/// A micro-batch in host memory.
+struct Batch {
+  int rows = 0;                       // B
+  int length = 0;                     // T, of the longest row
+  std::vector<std::int32_t> ids;      // [B, T]
+  std::vector<std::int32_t> targets;  // [B, T]
+  std::int64_t tokens = 0;            ///< ids that are not padding
+  std::int64_t valid_targets = 0;
+
+  TokenBatch view() const {
+    return {.batch = rows, .length = length, .ids = ids, .targets = targets};
+  }
+};
+
+/// The table of rows over records, which must outlive it.
+class Rows {
+ public:
+  Rows(const TokenRecords& records, Packing packing, int block_size);
+
+  std::int64_t size() const { return static_cast<std::int64_t>(rows_.size()); }
+  std::int64_t targets() const { return targets_; }    ///< valid targets of all rows
+  std::int64_t left_out() const { return left_out_; }  ///< rows without a target
+  int longest() const { return longest_; }
+
+  /// The rows numbered `which`, padded to the longest of them.
+  Batch gather(std::span<const std::int64_t> which) const;
+
+ private:
+  struct Row {
+    std::int64_t begin;
+    std::int32_t length;
+  };
+  void add(std::int64_t begin, std::int64_t length);
+
+  const std::vector<std::int32_t>* ids_;
+  const std::vector<std::int32_t>* labels_;
+  std::vector<Row> rows_;
+  std::int64_t targets_ = 0;
+  std::int64_t left_out_ = 0;
+  int longest_ = 0;
+};
+
+/// Where in the data a training run stands: all there is to know to go on from there at once.
+struct DataPosition {
+  std::uint64_t seed = 0;
+  std::int64_t epoch = 0;   ///< complete passes
+  std::int64_t offset = 0;  ///< rows taken in this epoch
+  bool operator==(const DataPosition&) const = default;
+};
+
+/// The order of `count` rows in an epoch: a Fisher-Yates shuffle whose draws are a function of
+/// seed, epoch and place alone.
+std::vector<std::int64_t> shuffled_order(std::int64_t count, std::uint64_t seed,
+                                         std::int64_t epoch);
+
+/// Goes through rows in shuffled order, epoch after epoch, from any position.
+class Batches {
+ public:
+  Batches(const Rows& rows, int batch_size, DataPosition start);
+
+  /// Up to `count` micro-batches of up to batch_size rows: fewer at the end of an epoch, never
+  /// none.
+  std::vector<Batch> next_window(int count);
+
+  const DataPosition& position() const { return position_; }
+  bool at_epoch_end() const { return position_.offset == rows_->size(); }
+  double epoch() const;  ///< with the part of the current one
+
+ private:
+  const Rows* rows_;
+  int batch_size_;
+  DataPosition position_;
+  std::vector<std::int64_t> order_;
+  std::int64_t order_epoch_ = -1;
+};
+
+}  // namespace quire

@@ -1,0 +1,296 @@
+#include "engine/training/checkpoint.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <string_view>
+
+#include "base/file.h"
+#include "engine/formats/hub_folder.h"
+#include "engine/formats/safetensors.h"
+
+namespace quire {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+constexpr std::string_view kPrefix = "checkpoint-";
+constexpr std::string_view kSaving = ".saving-";
+constexpr std::string_view kRemoving = ".removing-";
+constexpr int kStateVersion = 1;
+
+/// STEP of "checkpoint-STEP", or nothing for other names.
+std::optional<std::int64_t> step_of(std::string_view name) {
+  if (name.substr(0, kPrefix.size()) != kPrefix) return std::nullopt;
+  name.remove_prefix(kPrefix.size());
+  std::int64_t step = 0;
+  const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), step);
+  if (error != std::errc() || end != name.data() + name.size() || step < 0) return std::nullopt;
+  return step;
+}
+
+/// "NAME.tmp-PID": a file that AtomicFile was writing when the process was killed.
+bool is_temporary(std::string_view name) {
+  const std::size_t mark = name.rfind(".tmp-");
+  return mark != std::string_view::npos && mark + 5 < name.size() &&
+         name.find_first_not_of("0123456789", mark + 5) == std::string_view::npos;
+}
+
+bool is_complete(const fs::path& folder) {
+  return fs::exists(folder / "trainer_state.json") && fs::exists(folder / "model.safetensors") &&
+         fs::exists(folder / "optimizer.safetensors");
+}
+
+/// A folder that is renamed out of sight before its files go, so that no half of it is ever found.
+void remove_folder(const fs::path& folder) {
+  fs::path hidden = folder.parent_path() / (std::string(kRemoving) + folder.filename().string());
+  fs::remove_all(hidden);
+  fs::rename(folder, hidden);
+  fs::remove_all(hidden);
+}
+
+/// Tensors of device memory as host memory: themselves, or copies held here.
+class HostTensors {
+ public:
+  explicit HostTensors(Device& device) : device_(device) {}
+
+  void add(const std::string& prefix, const Parameters& parameters) {
+    for (std::size_t i = 0; i < parameters.names().size(); ++i) {
+      const View view = parameters.tensors()[i];
+      const void* data = view.bytes();
+      if (!device_.shares_host_memory()) {
+        copies_.emplace_back(view.size_bytes());
+        device_.copy_to_host(copies_.back().data(), data, view.size_bytes());
+        data = copies_.back().data();
+      }
+      list_.push_back({prefix + parameters.names()[i].name, {data, view.dtype(), view.shape()}});
+    }
+  }
+
+  std::span<const TensorToWrite> list() const { return list_; }
+
+ private:
+  Device& device_;
+  std::vector<std::vector<std::byte>> copies_;
+  std::vector<TensorToWrite> list_;
+};
+
+void load_tensors(Device& device, const Safetensors& file, const std::string& prefix,
+                  const Parameters& into) {
+  for (std::size_t i = 0; i < into.names().size(); ++i) {
+    const std::string name = prefix + into.names()[i].name;
+    const View to = into.tensors()[i];
+    const FileTensor* tensor = file.find(name);
+    if (tensor == nullptr) {
+      throw Error(Fault::bad_data, fmt::format("{} has no tensor {}", file.path().string(), name));
+    }
+    const ConstView from = tensor->view();
+    if (from.dtype() != to.dtype() || !(from.shape() == to.shape())) {
+      throw Error(
+          Fault::bad_data,
+          fmt::format("{} in {} does not fit the model", name, file.path().string()),
+          {fmt::format("the file has {} {}, the model {} {}", name_of(from.dtype()),
+                       from.shape().to_string(), name_of(to.dtype()), to.shape().to_string())});
+    }
+    device.copy_to_device(to.bytes(), from.bytes(), to.size_bytes());
+  }
+}
+
+/// NaN has no form in JSON: "not measured yet" is null.
+json number(double value) {
+  return std::isnan(value) ? json() : json(value);
+}
+double number(const json& value) {
+  return value.is_null() ? TrainerState::kNone : value.get<double>();
+}
+
+std::string to_json(const TrainerState& s) {
+  const json state = {{"version", kStateVersion},
+                      {"global_step", s.step},
+                      {"updates", s.updates},
+                      {"epoch", s.epoch},
+                      {"data_position",
+                       {{"seed", s.data.seed}, {"epoch", s.data.epoch}, {"offset", s.data.offset}}},
+                      {"num_input_tokens_seen", s.tokens},
+                      {"skipped_in_a_row", s.skipped_in_a_row},
+                      {"loss", number(s.loss)},
+                      {"log", {{"loss_sum", s.loss_sum}, {"steps", s.loss_steps}}},
+                      {"first_eval_loss", number(s.first_eval_loss)},
+                      {"eval_loss", number(s.eval_loss)},
+                      {"eval_step", s.eval_step},
+                      {"best_metric", number(s.best_eval_loss)},
+                      {"best_global_step", s.best_step},
+                      {"evals_since_best", s.evals_since_best},
+                      {"fixed", s.fixed},
+                      {"options", s.options}};
+  return state.dump(2) + "\n";
+}
+
+}  // namespace
+
+std::string checkpoint_name(std::int64_t step) {
+  return std::string(kPrefix) + std::to_string(step);
+}
+
+std::vector<std::int64_t> checkpoint_steps(const fs::path& output_dir) {
+  std::vector<std::int64_t> steps;
+  if (!fs::is_directory(output_dir)) return steps;
+  for (const fs::directory_entry& entry : fs::directory_iterator(output_dir)) {
+    const std::optional<std::int64_t> step = step_of(entry.path().filename().string());
+    if (step && is_complete(entry.path())) steps.push_back(*step);
+  }
+  std::sort(steps.begin(), steps.end());
+  return steps;
+}
+
+void remove_leftovers(const fs::path& output_dir) {
+  std::vector<fs::path> leftovers;
+  for (const fs::directory_entry& entry : fs::directory_iterator(output_dir)) {
+    const std::string name = entry.path().filename().string();
+    for (const std::string_view mark : {kSaving, kRemoving}) {
+      if (name.starts_with(mark) && step_of(std::string_view(name).substr(mark.size()))) {
+        leftovers.push_back(entry.path());
+      }
+    }
+    if (entry.is_regular_file() && is_temporary(name)) leftovers.push_back(entry.path());
+  }
+  for (const fs::path& leftover : leftovers) fs::remove_all(leftover);
+}
+
+fs::path save_checkpoint(Device& device, const fs::path& output_dir,
+                         const CheckpointToSave& checkpoint) {
+  const std::string name = checkpoint_name(checkpoint.state.step);
+  const fs::path folder = output_dir / name;
+  const fs::path saving = output_dir / (std::string(kSaving) + name);
+  fs::remove_all(saving);
+  try {
+    std::error_code error;
+    if (!fs::create_directory(saving, error)) {
+      throw Error(error == std::errc::no_space_on_device ? Fault::no_space : Fault::bad_data,
+                  "cannot create " + saving.string(), {error.message()});
+    }
+    if (checkpoint.write_companions) checkpoint.write_companions(saving);
+    HostTensors moments(device);
+    moments.add("m.", checkpoint.optimizer.first_moments());
+    moments.add("v.", checkpoint.optimizer.second_moments());
+    write_safetensors(saving / "optimizer.safetensors", moments.list());
+    write_file(saving / "trainer_state.json", to_json(checkpoint.state));
+    save_model(device, saving, checkpoint.config, checkpoint.parameters, DType::f32);
+    sync_folder(saving);
+    if (fs::exists(folder)) remove_folder(folder);
+    fs::rename(saving, folder);
+    sync_folder(output_dir);
+  } catch (const Error& error) {
+    std::error_code ignored;
+    fs::remove_all(saving, ignored);
+    if (error.fault() != Fault::no_space) throw;
+    std::vector<std::string> details = error.details();
+    const std::vector<std::int64_t> kept = checkpoint_steps(output_dir);
+    details.push_back(kept.empty() ? "there is no older checkpoint"
+                                   : "the last complete checkpoint is " +
+                                         (output_dir / checkpoint_name(kept.back())).string());
+    throw Error(Fault::no_space, fmt::format("cannot save {}: {}", name, error.what()), details,
+                kept.empty() ? "free some space and start again"
+                             : "free some space, then go on with --resume-from-checkpoint latest");
+  }
+  return folder;
+}
+
+void rotate_checkpoints(const fs::path& output_dir, int limit, std::int64_t keep_step) {
+  if (limit <= 0) return;
+  const std::vector<std::int64_t> steps = checkpoint_steps(output_dir);
+  std::int64_t excess = static_cast<std::int64_t>(steps.size()) - limit;
+  for (const std::int64_t step : steps) {
+    if (excess <= 0 || step == steps.back()) break;
+    if (step == keep_step) continue;
+    remove_folder(output_dir / checkpoint_name(step));
+    --excess;
+  }
+}
+
+fs::path find_checkpoint(const fs::path& output_dir, const std::string& latest_or_folder) {
+  if (latest_or_folder == "latest") {
+    const std::vector<std::int64_t> steps = checkpoint_steps(output_dir);
+    if (!steps.empty()) return output_dir / checkpoint_name(steps.back());
+    throw Error(Fault::bad_data, "there is no checkpoint in " + output_dir.string(),
+                {"a run saves one every --save-steps steps, and when it is interrupted"},
+                "the same command without --resume-from-checkpoint");
+  }
+  const fs::path folder = latest_or_folder;
+  if (is_complete(folder)) return folder;
+  throw Error(Fault::bad_data, folder.string() + " is not a checkpoint",
+              {"a checkpoint has trainer_state.json, optimizer.safetensors and model.safetensors"},
+              "--resume-from-checkpoint latest");
+}
+
+TrainerState read_trainer_state(const fs::path& checkpoint) {
+  const fs::path path = checkpoint / "trainer_state.json";
+  try {
+    const json state = json::parse(read_file(path));
+    if (state.at("version") != kStateVersion) {
+      throw Error(Fault::bad_data, path.string() + " is of another version of quire",
+                  {fmt::format("version {}, this program reads {}", state.at("version").dump(),
+                               kStateVersion)});
+    }
+    const json& data = state.at("data_position");
+    return {
+        .step = state.at("global_step"),
+        .updates = state.at("updates"),
+        .epoch = state.at("epoch"),
+        .data = {.seed = data.at("seed"), .epoch = data.at("epoch"), .offset = data.at("offset")},
+        .tokens = state.at("num_input_tokens_seen"),
+        .skipped_in_a_row = state.at("skipped_in_a_row"),
+        .loss = number(state.at("loss")),
+        .loss_sum = state.at("log").at("loss_sum"),
+        .loss_steps = state.at("log").at("steps"),
+        .first_eval_loss = number(state.at("first_eval_loss")),
+        .eval_loss = number(state.at("eval_loss")),
+        .eval_step = state.at("eval_step"),
+        .best_eval_loss = number(state.at("best_metric")),
+        .best_step = state.at("best_global_step"),
+        .evals_since_best = state.at("evals_since_best"),
+        .fixed = state.at("fixed"),
+        .options = state.at("options")};
+  } catch (const json::exception& error) {
+    throw Error(Fault::bad_data, path.string() + " is damaged", {error.what()});
+  }
+}
+
+std::vector<std::string> differences(const Fingerprint& checkpoint, const Fingerprint& now) {
+  std::set<std::string> names;
+  for (const auto& [name, value] : checkpoint) names.insert(name);
+  for (const auto& [name, value] : now) names.insert(name);
+  const auto value_of = [](const Fingerprint& fingerprint, const std::string& name) {
+    const auto found = fingerprint.find(name);
+    return found == fingerprint.end() ? std::string("none") : found->second;
+  };
+  std::vector<std::string> lines;
+  for (const std::string& name : names) {
+    const std::string before = value_of(checkpoint, name);
+    const std::string after = value_of(now, name);
+    if (before != after) {
+      lines.push_back(fmt::format("{}: the checkpoint has {}, now {}", name, before, after));
+    }
+  }
+  return lines;
+}
+
+void load_weights(Device& device, const fs::path& checkpoint, const Parameters& parameters) {
+  const Safetensors file(checkpoint / "model.safetensors");
+  load_tensors(device, file, "", parameters);
+  device.synchronize();
+}
+
+void load_moments(Device& device, const fs::path& checkpoint, const AdamwOptimizer& optimizer) {
+  const Safetensors file(checkpoint / "optimizer.safetensors");
+  load_tensors(device, file, "m.", optimizer.first_moments());
+  load_tensors(device, file, "v.", optimizer.second_moments());
+  device.synchronize();
+}
+
+}  // namespace quire

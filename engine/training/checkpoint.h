@@ -1,0 +1,97 @@
+// Checkpoints: everything a run needs to go on as if it had never stopped.
+//
+// OUTPUT_DIR/checkpoint-STEP/ is a Hugging Face model folder with two files more:
+//   config.json, generation_config.json, model.safetensors (f32), the tokenizer's files
+//   optimizer.safetensors   AdamW's moments: "m.NAME" and "v.NAME" for every parameter NAME
+//   trainer_state.json      TrainerState
+// A checkpoint appears whole or not at all: its files are written and flushed in a folder beside,
+// ".saving-checkpoint-STEP", which is then renamed. An old one disappears the same way, renamed to
+// ".removing-checkpoint-STEP" first. So a folder called checkpoint-STEP is always complete, and
+// what a killed process leaves behind has another name.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <limits>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/training/batches.h"
+#include "engine/training/optimizer.h"
+
+namespace quire {
+
+/// Names and values of what must not change between a run and its continuation.
+using Fingerprint = std::map<std::string, std::string>;
+
+/// Where a run stands, apart from parameters and moments.
+struct TrainerState {
+  static constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
+
+  std::int64_t step = 0;     ///< windows of batches taken
+  std::int64_t updates = 0;  ///< steps less those that were skipped: AdamW's t
+  double epoch = 0;
+  DataPosition data;
+  std::int64_t tokens = 0;
+  int skipped_in_a_row = 0;
+  double loss = kNone;  ///< of the last step
+  double loss_sum = 0;  ///< of the steps since the last line of the log
+  std::int64_t loss_steps = 0;
+  double first_eval_loss = kNone;
+  double eval_loss = kNone;  ///< the latest
+  std::int64_t eval_step = -1;
+  double best_eval_loss = kNone;
+  std::int64_t best_step = -1;
+  int evals_since_best = 0;
+  Fingerprint fixed;    ///< must agree on resuming: data, model, batch shape, seed
+  Fingerprint options;  ///< may change on resuming, with a note
+};
+
+/// "checkpoint-120".
+std::string checkpoint_name(std::int64_t step);
+
+/// The steps of the complete checkpoints in a folder, rising. A folder that is not there has none.
+std::vector<std::int64_t> checkpoint_steps(const std::filesystem::path& output_dir);
+
+/// Removes what killed saves and removals left in a folder, files that were being replaced
+/// included. Call it only with the folder locked.
+void remove_leftovers(const std::filesystem::path& output_dir);
+
+struct CheckpointToSave {
+  const Gpt2Config& config;
+  const Parameters& parameters;
+  const AdamwOptimizer& optimizer;
+  const TrainerState& state;
+  /// Adds to the folder what belongs beside the weights (the tokenizer's files); may be empty.
+  std::function<void(const std::filesystem::path&)> write_companions;
+};
+
+/// Writes OUTPUT_DIR/checkpoint-STEP and returns it. On failure the older checkpoints are
+/// untouched, and a full disk throws Error(no_space) that names what is still there.
+std::filesystem::path save_checkpoint(Device& device, const std::filesystem::path& output_dir,
+                                      const CheckpointToSave& checkpoint);
+
+/// Removes the oldest checkpoints beyond `limit` (0 = none), but never `keep_step`.
+void rotate_checkpoints(const std::filesystem::path& output_dir, int limit, std::int64_t keep_step);
+
+/// The folder that "latest" or a path names. Throws Error(bad_data) when there is none.
+std::filesystem::path find_checkpoint(const std::filesystem::path& output_dir,
+                                      const std::string& latest_or_folder);
+
+/// Throws Error(bad_data) naming file and field.
+TrainerState read_trainer_state(const std::filesystem::path& checkpoint);
+
+/// One line for each entry that differs: "block_size: the checkpoint has 64, now 128".
+std::vector<std::string> differences(const Fingerprint& checkpoint, const Fingerprint& now);
+
+/// Overwrites parameters and moments with those of the checkpoint. Throws Error(bad_data) naming
+/// file, tensor and shapes.
+void load_weights(Device& device, const std::filesystem::path& checkpoint,
+                  const Parameters& parameters);
+void load_moments(Device& device, const std::filesystem::path& checkpoint,
+                  const AdamwOptimizer& optimizer);
+
+}  // namespace quire

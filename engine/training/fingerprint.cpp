@@ -1,0 +1,63 @@
+#include "engine/training/fingerprint.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "engine/formats/hub_folder.h"
+#include "kernels/random.h"
+
+namespace quire {
+namespace {
+
+template <class T>
+std::uint64_t hash(const std::vector<T>& values, std::uint64_t seed) {
+  std::uint64_t h = mix(seed, values.size());
+  for (const T value : values) h = mix(h, static_cast<std::uint64_t>(value));
+  return h;
+}
+
+std::string describe(const TokenRecords& records) {
+  const std::uint64_t h = hash(records.offsets, hash(records.labels, hash(records.ids, 0)));
+  return fmt::format("{} tokens in {} records, hash {:016x}", records.ids.size(), records.size(),
+                     h);
+}
+
+}  // namespace
+
+Fingerprint fixed_facts(const Gpt2Config& model, const TrainingConfig& config,
+                        const TokenRecords& records, const TokenRecords& validation) {
+  Fingerprint facts;
+  facts["training data"] = describe(records);
+  facts["validation data"] = describe(validation);
+  facts["block_size"] = std::to_string(config.block_size);
+  facts["packing"] = config.packing == Packing::stream ? "stream" : "none";
+  facts["per_device_train_batch_size"] = std::to_string(config.per_device_train_batch_size);
+  facts["gradient_accumulation_steps"] = std::to_string(config.gradient_accumulation_steps);
+  facts["seed"] = std::to_string(config.seed);
+  facts["data_seed"] = std::to_string(config.data_seed.value_or(config.seed));
+  const nlohmann::json fields = nlohmann::json::parse(config_to_json(model, DType::f32));
+  for (const auto& [name, value] : fields.items()) facts["model " + name] = value.dump();
+  return facts;
+}
+
+Fingerprint option_facts(const TrainingConfig& config) {
+  Fingerprint facts;
+  if (config.max_steps > 0) {
+    facts["max_steps"] = std::to_string(config.max_steps);
+  } else {
+    facts["num_train_epochs"] = fmt::format("{}", config.num_train_epochs);
+  }
+  facts["learning_rate"] = fmt::format("{}", config.learning_rate);
+  facts["lr_scheduler_type"] = config.lr_scheduler_type;
+  facts["warmup_steps"] = fmt::format("{}", config.warmup_steps);
+  facts["min_lr_ratio"] = fmt::format("{}", config.min_lr_ratio);
+  facts["weight_decay"] = fmt::format("{}", config.weight_decay);
+  facts["adam_beta1"] = fmt::format("{}", config.adam_beta1);
+  facts["adam_beta2"] = fmt::format("{}", config.adam_beta2);
+  facts["adam_epsilon"] = fmt::format("{}", config.adam_epsilon);
+  facts["max_grad_norm"] = fmt::format("{}", config.max_grad_norm);
+  return facts;
+}
+
+}  // namespace quire

@@ -1,0 +1,44 @@
+#include "engine/training/optimizer.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace quire {
+
+AdamwOptimizer::AdamwOptimizer(Device& device, const Gpt2Config& config,
+                               const Parameters& parameters, const Parameters& gradients,
+                               const AdamwOptions& options)
+    : device_(&device), options_(options), m_(device, config), v_(device, config) {
+  for (std::size_t i = 0; i < parameters.tensors().size(); ++i) {
+    const View m = m_.tensors()[i];
+    const View v = v_.tensors()[i];
+    device.fill_zero(m.bytes(), m.size_bytes());
+    device.fill_zero(v.bytes(), v.size_bytes());
+    gradients_.push_back(gradients.tensors()[i]);
+    tensors_.push_back(
+        {.param = parameters.tensors()[i],
+         .grad = gradients.tensors()[i],
+         .m = m,
+         .v = v,
+         .weight_decay = parameters.names()[i].decays ? options.weight_decay : 0.0f});
+  }
+}
+
+double AdamwOptimizer::gradient_norm() const {
+  return std::sqrt(device_->squared_norm(gradients_));
+}
+
+void AdamwOptimizer::step(float learning_rate, double gradient_norm) {
+  const double scale = options_.max_grad_norm > 0
+                           ? std::min(1.0, options_.max_grad_norm / (gradient_norm + 1e-6))
+                           : 1.0;
+  device_->adamw({.tensors = tensors_,
+                  .lr = learning_rate,
+                  .beta1 = options_.beta1,
+                  .beta2 = options_.beta2,
+                  .eps = options_.epsilon,
+                  .step = ++updates_,
+                  .grad_scale = static_cast<float>(scale)});
+}
+
+}  // namespace quire

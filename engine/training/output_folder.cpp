@@ -1,0 +1,68 @@
+#include "engine/training/output_folder.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "engine/training/checkpoint.h"
+#include "engine/training/run_log.h"
+
+namespace quire {
+
+namespace fs = std::filesystem;
+
+OutputFolder::OutputFolder(const TrainingConfig& config) : path_(config.output_dir) {
+  std::error_code error;
+  fs::create_directories(path_, error);
+  if (!fs::is_directory(path_)) {
+    throw Error(Fault::usage, "cannot create the output folder " + path_.string(),
+                {error.message()});
+  }
+  descriptor_ = ::open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (descriptor_ < 0) {
+    throw Error(Fault::usage, "cannot open the output folder " + path_.string(),
+                {std::strerror(errno)});
+  }
+  // File systems without locks (some network mounts) answer with an error other than "held".
+  if (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+    ::close(descriptor_);
+    throw Error(Fault::usage, "another run is writing into " + path_.string(), {},
+                "another --output-dir, or wait for that run to end");
+  }
+  try {
+    check_unused(config);
+  } catch (...) {
+    ::close(descriptor_);
+    throw;
+  }
+}
+
+void OutputFolder::check_unused(const TrainingConfig& config) {
+  const fs::path& path = config.output_dir;
+  if (!config.resume_from_checkpoint.empty() || config.overwrite_output_dir) return;
+  if (!fs::exists(path) || (fs::is_directory(path) && fs::is_empty(path))) return;
+  if (!fs::is_directory(path)) {
+    throw Error(Fault::usage, "the output folder " + path.string() + " is a file", {},
+                "another --output-dir");
+  }
+  throw Error(Fault::usage, "the output folder " + path.string() + " is not empty", {},
+              checkpoint_steps(path).empty()
+                  ? "another --output-dir, or --overwrite-output-dir"
+                  : "--resume-from-checkpoint latest to go on, or --overwrite-output-dir");
+}
+
+OutputFolder::~OutputFolder() {
+  ::close(descriptor_);
+}
+
+void OutputFolder::clear_earlier_run() {
+  for (const std::int64_t step : checkpoint_steps(path_)) {
+    fs::remove_all(path_ / checkpoint_name(step));
+  }
+  fs::remove(path_ / RunLog::kFileName);
+}
+
+}  // namespace quire

@@ -1,0 +1,33 @@
+// The folder a run writes into: refused when it holds something else, locked while the run lives.
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+#include "engine/training/training_config.h"
+
+namespace quire {
+
+/// Holds OUTPUT_DIR for one run. The lock is the kernel's (flock on the folder itself), so it
+/// leaves no file behind and ends with the process, however that ends.
+class OutputFolder {
+ public:
+  /// Creates the folder and locks it. Throws Error(usage) when another run holds it, or when it is
+  /// not empty and the run neither resumes nor overwrites.
+  explicit OutputFolder(const TrainingConfig& config);
+  OutputFolder(const OutputFolder&) = delete;
+  OutputFolder& operator=(const OutputFolder&) = delete;
+  ~OutputFolder();
+
+  const std::filesystem::path& path() const { return path_; }
+  /// The second of these refusals alone, before anything costly is done. Creates nothing.
+  static void check_unused(const TrainingConfig& config);
+  /// Removes checkpoints and log of an earlier run: what overwriting means.
+  void clear_earlier_run();
+
+ private:
+  std::filesystem::path path_;
+  int descriptor_ = -1;
+};
+
+}  // namespace quire

@@ -1,0 +1,422 @@
+#include "engine/training/trainer.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <optional>
+
+#include "engine/formats/hub_folder.h"
+#include "engine/training/checkpoint.h"
+#include "engine/training/fingerprint.h"
+#include "engine/training/optimizer.h"
+#include "engine/training/output_folder.h"
+#include "engine/training/run_log.h"
+#include "kernels/random.h"
+
+namespace quire {
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+
+constexpr int kMaxSkippedInARow = 3;
+constexpr std::uint64_t kDropoutStream = 0x64726F70;  // "drop", apart from the shuffle's streams
+
+TrainingConfig with_block_size(TrainingConfig config, const Gpt2Config& model) {
+  if (config.block_size == 0) config.block_size = model.n_positions;
+  if (config.block_size > model.n_positions) {
+    throw Error(
+        Fault::usage,
+        fmt::format("--block-size {} is longer than the model's context", config.block_size),
+        {fmt::format("the model has {} positions", model.n_positions)},
+        fmt::format("--block-size {}", model.n_positions));
+  }
+  return config;
+}
+
+void check_records(const char* what, const TokenRecords& records, int vocab_size) {
+  const std::size_t count = records.ids.size();
+  if (records.offsets.empty() || records.offsets.back() != static_cast<std::int64_t>(count) ||
+      (!records.labels.empty() && records.labels.size() != count)) {
+    throw Error(Fault::internal, fmt::format("{} records: ids, labels and offsets disagree", what));
+  }
+  const auto check = [&](const std::vector<std::int32_t>& ids, bool label) {
+    for (std::size_t i = 0; i < ids.size(); ++i) {
+      const std::int32_t id = ids[i];
+      if ((id >= 0 && id < vocab_size) || (label && id == kIgnoredTarget)) continue;
+      const auto next = std::upper_bound(records.offsets.begin(), records.offsets.end(),
+                                         static_cast<std::int64_t>(i));
+      throw Error(
+          Fault::bad_data,
+          fmt::format("{} {} {} is outside the vocabulary", what, label ? "label" : "id", id),
+          {fmt::format("record {}, place {}; the model has ids 0 to {}",
+                       next - records.offsets.begin() - 1, i, vocab_size - 1)},
+          "a tokenizer that belongs to the model");
+    }
+  };
+  check(records.ids, false);
+  check(records.labels, true);
+}
+
+/// Seconds of steps and the tokens in them; what happens between steps is not counted.
+struct Pace {
+  double seconds = 0, flops = 0;
+  std::int64_t tokens = 0;
+  double tokens_per_second() const { return static_cast<double>(tokens) / seconds; }
+};
+
+class Run {
+ public:
+  Run(Device& device, const Gpt2Config& model, const Parameters& parameters,
+      const TokenRecords& records, const TokenRecords& validation, const TrainingConfig& config,
+      const TrainingCallbacks& callbacks)
+      : device_(device),
+        model_(model),
+        parameters_(parameters),
+        config_(with_block_size(config, model)),
+        callbacks_(callbacks),
+        rows_(records, config_.packing, config_.block_size),
+        eval_rows_(validation, config_.packing, config_.block_size),
+        total_steps_(total_steps(config_, rows_.size())),
+        schedule_(schedule_of(config_, total_steps_)) {
+    check_records("training", records, model.vocab_size);
+    check_records("validation", validation, model.vocab_size);
+    if (rows_.size() == 0) {
+      throw Error(Fault::bad_data, "there is nothing to train on",
+                  {fmt::format("{} records with {} tokens give no row with a target",
+                               records.size(), records.ids.size())});
+    }
+    state_.data.seed = config_.data_seed.value_or(config_.seed);
+    state_.fixed = fixed_facts(model, config_, records, validation);
+    state_.options = option_facts(config_);
+  }
+
+  TrainingResult run();
+
+ private:
+  void restore(const fs::path& checkpoint);
+  void check_early_stopping() const;
+  /// Evaluation and checkpoint where the current step asks for them. False: to be stopped.
+  bool settle();
+  void step();
+  void skip(double loss, double norm);
+  void report(double loss, double norm, double learning_rate);
+  bool evaluate();
+  void save();
+  void finish(TrainingResult& result);
+
+  bool stop_requested() const { return callbacks_.stop_requested && callbacks_.stop_requested(); }
+  void note(const std::string& line) const {
+    if (callbacks_.on_note) callbacks_.on_note(line);
+  }
+  bool has_validation() const { return eval_rows_.size() > 0; }
+  bool stopped_early() const {
+    return config_.early_stopping_patience > 0 &&
+           state_.evals_since_best >= config_.early_stopping_patience;
+  }
+  bool finished() const { return state_.step >= total_steps_ || stopped_early(); }
+  bool eval_due() const {
+    if (!has_validation() || state_.eval_step == state_.step) return false;
+    if (state_.step == 0 || state_.step >= total_steps_) return true;
+    return config_.eval_steps > 0 ? state_.step % config_.eval_steps == 0
+                                  : batches_->at_epoch_end();
+  }
+  bool save_due() const {
+    if (state_.step == 0 || saved_step_ == state_.step || state_.skipped_in_a_row > 0) return false;
+    if (config_.load_best_model_at_end && state_.best_step == state_.step) return true;
+    return config_.save_steps > 0 && (state_.step % config_.save_steps == 0 || finished());
+  }
+
+  Device& device_;
+  const Gpt2Config& model_;
+  const Parameters& parameters_;
+  const TrainingConfig config_;
+  const TrainingCallbacks& callbacks_;
+  const Rows rows_, eval_rows_;
+  const std::int64_t total_steps_;
+  const Schedule schedule_;
+
+  TrainerState state_;
+  std::int64_t saved_step_ = -1;
+  fs::path last_checkpoint_;
+  Pace since_log_;
+  double recent_step_seconds_ = 0;  // moving average, for the time left
+  Pace recent_;                     // of the last step
+
+  std::optional<OutputFolder> folder_;
+  std::optional<RunLog> log_;
+  std::optional<Gpt2Training> network_;
+  std::optional<AdamwOptimizer> optimizer_;
+  std::optional<Batches> batches_;
+};
+
+TrainingResult Run::run() {
+  if (config_.load_best_model_at_end || config_.early_stopping_patience > 0) check_early_stopping();
+  folder_.emplace(config_);
+  fs::path checkpoint;
+  if (!config_.resume_from_checkpoint.empty()) {
+    checkpoint = find_checkpoint(folder_->path(), config_.resume_from_checkpoint);
+    restore(checkpoint);
+  } else if (config_.overwrite_output_dir) {
+    folder_->clear_earlier_run();
+  }
+  remove_leftovers(folder_->path());
+
+  network_.emplace(device_, model_, parameters_,
+                   TrainingOptions{.batch = config_.per_device_train_batch_size,
+                                   .length = std::max(rows_.longest(), eval_rows_.longest())});
+  optimizer_.emplace(device_, model_, parameters_, network_->gradients(),
+                     AdamwOptions{.beta1 = config_.adam_beta1,
+                                  .beta2 = config_.adam_beta2,
+                                  .epsilon = config_.adam_epsilon,
+                                  .weight_decay = config_.weight_decay,
+                                  .max_grad_norm = config_.max_grad_norm});
+  if (!checkpoint.empty()) {
+    load_weights(device_, checkpoint, parameters_);
+    load_moments(device_, checkpoint, *optimizer_);
+    optimizer_->set_updates(state_.updates);
+  }
+  batches_.emplace(rows_, config_.per_device_train_batch_size, state_.data);
+  if (config_.write_log) log_.emplace(folder_->path(), state_.step);
+  if (rows_.left_out() > 0) {
+    note(fmt::format("{} rows without a target are left out", rows_.left_out()));
+  }
+
+  TrainingResult result;
+  bool stopped = !settle();
+  while (!stopped && !finished()) {
+    step();
+    stopped = !settle();
+  }
+  if (stopped) {
+    if (saved_step_ != state_.step && state_.step > 0) save();
+    result.interrupted = true;
+  } else {
+    finish(result);
+  }
+  result.steps = state_.step;
+  result.tokens = state_.tokens;
+  result.final_loss = state_.loss;
+  result.first_eval_loss = state_.first_eval_loss;
+  result.final_eval_loss = config_.load_best_model_at_end && !stopped && state_.best_step > 0
+                               ? state_.best_eval_loss
+                               : state_.eval_loss;
+  result.last_checkpoint = last_checkpoint_;
+  return result;
+}
+
+void Run::check_early_stopping() const {
+  if (has_validation()) return;
+  throw Error(Fault::usage,
+              config_.load_best_model_at_end
+                  ? "--load-best-model-at-end needs validation data to know the best by"
+                  : "--early-stopping-patience needs validation data to watch",
+              {}, "--validation-split 0.05");
+}
+
+void Run::restore(const fs::path& checkpoint) {
+  TrainerState saved = read_trainer_state(checkpoint);
+  const std::vector<std::string> refused = differences(saved.fixed, state_.fixed);
+  if (!refused.empty()) {
+    throw Error(
+        Fault::usage, checkpoint.string() + " was made by another run", refused,
+        "the options of that run, or another --output-dir with --model " + checkpoint.string());
+  }
+  for (const std::string& line : differences(saved.options, state_.options)) note(line);
+  saved.options = state_.options;
+  state_ = std::move(saved);
+  last_checkpoint_ = checkpoint;
+  if (fs::equivalent(checkpoint.parent_path().empty() ? "." : checkpoint.parent_path(),
+                     folder_->path())) {
+    saved_step_ = state_.step;
+  }
+  note(fmt::format("going on from {} at step {} of {}", checkpoint.string(), state_.step,
+                   total_steps_));
+}
+
+bool Run::settle() {
+  if (eval_due() && !evaluate()) return false;
+  if (save_due()) {
+    save();
+    rotate_checkpoints(folder_->path(), config_.save_total_limit,
+                       config_.load_best_model_at_end ? state_.best_step : -1);
+  }
+  return finished() || !stop_requested();
+}
+
+void Run::step() {
+  const Clock::time_point start = Clock::now();
+  const std::vector<Batch> window = batches_->next_window(config_.gradient_accumulation_steps);
+  std::int64_t targets = 0;
+  for (const Batch& batch : window) targets += batch.valid_targets;
+
+  network_->zero_gradients();
+  double loss_sum = 0;
+  recent_ = {};
+  for (std::size_t i = 0; i < window.size(); ++i) {
+    const std::uint64_t dropout_seed =
+        mix(mix(mix(config_.seed, kDropoutStream), static_cast<std::uint64_t>(state_.step)), i);
+    loss_sum += network_->forward_backward(window[i].view(), 1.0f / static_cast<float>(targets),
+                                           dropout_seed);
+    recent_.tokens += window[i].tokens;
+    recent_.flops += training_flops(model_, window[i].tokens, window[i].length);
+  }
+  const double loss = loss_sum / static_cast<double>(targets);
+  const double norm = optimizer_->gradient_norm();
+  const double learning_rate = config_.learning_rate * schedule_.factor(state_.step);
+
+  ++state_.step;
+  state_.data = batches_->position();
+  state_.epoch = batches_->epoch();
+  state_.tokens += recent_.tokens;
+  state_.loss = loss;
+  if (!std::isfinite(loss) || !std::isfinite(norm)) {
+    skip(loss, norm);
+  } else {
+    optimizer_->step(static_cast<float>(learning_rate), norm);
+    state_.updates = optimizer_->updates();
+    state_.skipped_in_a_row = 0;
+    state_.loss_sum += loss;
+    ++state_.loss_steps;
+  }
+  device_.synchronize();
+  recent_.seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  report(loss, norm, learning_rate);
+}
+
+void Run::skip(double loss, double norm) {
+  note(fmt::format("step {} is skipped: its loss is {}, its gradient norm {}", state_.step, loss,
+                   norm));
+  if (++state_.skipped_in_a_row < kMaxSkippedInARow) return;
+  const std::vector<std::int64_t> good = checkpoint_steps(folder_->path());
+  throw Error(
+      Fault::diverged,
+      fmt::format("training diverged: {} steps in a row were not finite", kMaxSkippedInARow),
+      {fmt::format("step {}: loss {}, gradient norm {}", state_.step, loss, norm),
+       good.empty() ? "no checkpoint was saved before"
+                    : "the last good checkpoint is " +
+                          (folder_->path() / checkpoint_name(good.back())).string()},
+      good.empty() ? "a lower --learning-rate or a longer --warmup-steps"
+                   : "--resume-from-checkpoint latest with a lower --learning-rate");
+}
+
+void Run::report(double loss, double norm, double learning_rate) {
+  since_log_.seconds += recent_.seconds;
+  since_log_.tokens += recent_.tokens;
+  recent_step_seconds_ = recent_step_seconds_ == 0
+                             ? recent_.seconds
+                             : 0.9 * recent_step_seconds_ + 0.1 * recent_.seconds;
+  TrainingProgress progress{
+      .step = state_.step,
+      .total_steps = total_steps_,
+      .epoch = state_.epoch,
+      .loss = loss,
+      .grad_norm = norm,
+      .learning_rate = learning_rate,
+      .tokens = state_.tokens,
+      .tokens_per_second = recent_.tokens_per_second(),
+      .flops_per_second = recent_.flops / recent_.seconds,
+      .seconds_left = recent_step_seconds_ * static_cast<double>(total_steps_ - state_.step),
+      .eval_loss = state_.eval_loss};
+  if (callbacks_.on_step) callbacks_.on_step(progress);
+  if (state_.step % config_.logging_steps != 0 && state_.step != total_steps_) return;
+  progress.loss = state_.loss_steps > 0 ? state_.loss_sum / static_cast<double>(state_.loss_steps)
+                                        : TrainerState::kNone;
+  progress.tokens_per_second = since_log_.tokens_per_second();
+  if (log_) log_->train(progress);
+  if (callbacks_.on_log) callbacks_.on_log(progress);
+  state_.loss_sum = 0;
+  state_.loss_steps = 0;
+  since_log_ = {};
+}
+
+bool Run::evaluate() {
+  double sum = 0;
+  std::vector<std::int64_t> which;
+  for (std::int64_t first = 0; first < eval_rows_.size();
+       first += config_.per_device_train_batch_size) {
+    if (stop_requested()) return false;
+    const std::int64_t end =
+        std::min<std::int64_t>(eval_rows_.size(), first + config_.per_device_train_batch_size);
+    which.clear();
+    for (std::int64_t row = first; row < end; ++row) which.push_back(row);
+    sum += network_->forward(eval_rows_.gather(which).view());
+  }
+  const double loss = sum / static_cast<double>(eval_rows_.targets());
+  state_.eval_loss = loss;
+  state_.eval_step = state_.step;
+  if (state_.step == 0) {
+    state_.first_eval_loss = loss;
+  } else if (std::isnan(state_.best_eval_loss) || loss < state_.best_eval_loss) {
+    state_.best_eval_loss = loss;
+    state_.best_step = state_.step;
+    state_.evals_since_best = 0;
+  } else {
+    ++state_.evals_since_best;
+  }
+  if (log_) log_->eval(state_.step, loss);
+  if (callbacks_.on_eval) callbacks_.on_eval(state_.step, loss);
+  return true;
+}
+
+void Run::save() {
+  last_checkpoint_ = save_checkpoint(device_, folder_->path(),
+                                     {.config = model_,
+                                      .parameters = parameters_,
+                                      .optimizer = *optimizer_,
+                                      .state = state_,
+                                      .write_companions = callbacks_.write_companions});
+  saved_step_ = state_.step;
+  if (callbacks_.on_save) callbacks_.on_save(last_checkpoint_);
+}
+
+void Run::finish(TrainingResult& result) {
+  if (stopped_early()) {
+    note(fmt::format(
+        "stopped at step {}: no better validation loss than {:.4f} (step {}) in {} evaluations",
+        state_.step, state_.best_eval_loss, state_.best_step, state_.evals_since_best));
+  }
+  if (config_.load_best_model_at_end && state_.best_step > 0 && state_.best_step != state_.step) {
+    load_weights(device_, folder_->path() / checkpoint_name(state_.best_step), parameters_);
+    note(fmt::format("the model of step {} is kept: validation loss {:.4f}", state_.best_step,
+                     state_.best_eval_loss));
+  }
+  if (callbacks_.write_companions) callbacks_.write_companions(folder_->path());
+  save_model(device_, folder_->path(), model_, parameters_, config_.save_dtype);
+  if (callbacks_.on_save) callbacks_.on_save(folder_->path());
+  result.interrupted = false;
+}
+
+}  // namespace
+
+TrainingResult train(Device& device, const Gpt2Config& model, const Parameters& parameters,
+                     const TokenRecords& records, const TokenRecords& validation,
+                     const TrainingConfig& config, const TrainingCallbacks& callbacks) {
+  config.check();
+  model.check();
+  return Run(device, model, parameters, records, validation, config, callbacks).run();
+}
+
+std::vector<MemoryItem> training_memory_plan(const Gpt2Config& model,
+                                             const TrainingConfig& config) {
+  const TrainingConfig resolved = with_block_size(config, model);
+  std::vector<MemoryItem> plan = Gpt2Training::memory_plan(
+      model, {.batch = resolved.per_device_train_batch_size, .length = resolved.block_size});
+  const std::size_t bytes = static_cast<std::size_t>(model.parameter_count()) * sizeof(float);
+  plan.push_back({"parameters", bytes});
+  plan.push_back({"AdamW moments", 2 * bytes});
+  std::stable_sort(plan.begin(), plan.end(),
+                   [](const MemoryItem& a, const MemoryItem& b) { return a.bytes > b.bytes; });
+  return plan;
+}
+
+double training_flops(const Gpt2Config& model, std::int64_t tokens, int length) {
+  const double C = model.n_embd;
+  double multiplied = static_cast<double>(model.parameter_count()) - C * model.n_positions;
+  if (!model.tie_word_embeddings) multiplied -= C * model.vocab_size;  // looked up, not multiplied
+  return static_cast<double>(tokens) * (6.0 * multiplied + 6.0 * model.n_layer * C * length);
+}
+
+}  // namespace quire

@@ -1,0 +1,71 @@
+#include "engine/training/training_config.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+
+namespace quire {
+namespace {
+
+void require(bool holds, const char* option, const std::string& value, const char* allowed) {
+  if (holds) return;
+  throw Error(Fault::usage, fmt::format("{} is {}", option, value),
+              {fmt::format("it must be {}", allowed)});
+}
+
+}  // namespace
+
+void TrainingConfig::check() const {
+  const auto at_least = [](const char* option, auto value, auto least) {
+    require(value >= least, option, fmt::format("{}", value),
+            fmt::format("at least {}", least).c_str());
+  };
+  require(!output_dir.empty(), "--output-dir", "empty", "a folder");
+  require(block_size == 0 || block_size >= 2, "--block-size", fmt::format("{}", block_size),
+          "at least 2, or 0 for the model's context");
+  require(max_steps > 0 || (std::isfinite(num_train_epochs) && num_train_epochs > 0),
+          "--num-train-epochs", fmt::format("{}", num_train_epochs), "above 0");
+  at_least("--per-device-train-batch-size", per_device_train_batch_size, 1);
+  at_least("--gradient-accumulation-steps", gradient_accumulation_steps, 1);
+  require(std::isfinite(learning_rate) && learning_rate >= 0, "--learning-rate",
+          fmt::format("{}", learning_rate), "0 or more");
+  Schedule::shape_from_name(lr_scheduler_type);
+  require(std::isfinite(warmup_steps) && warmup_steps >= 0, "--warmup-steps",
+          fmt::format("{}", warmup_steps), "0 or more");
+  require(min_lr_ratio >= 0 && min_lr_ratio <= 1, "--min-lr-ratio", fmt::format("{}", min_lr_ratio),
+          "from 0 to 1");
+  require(std::isfinite(weight_decay) && weight_decay >= 0, "--weight-decay",
+          fmt::format("{}", weight_decay), "0 or more");
+  require(adam_beta1 >= 0 && adam_beta1 < 1, "--adam-beta1", fmt::format("{}", adam_beta1),
+          "at least 0 and below 1");
+  require(adam_beta2 >= 0 && adam_beta2 < 1, "--adam-beta2", fmt::format("{}", adam_beta2),
+          "at least 0 and below 1");
+  require(std::isfinite(adam_epsilon) && adam_epsilon > 0, "--adam-epsilon",
+          fmt::format("{}", adam_epsilon), "above 0");
+  require(std::isfinite(max_grad_norm) && max_grad_norm >= 0, "--max-grad-norm",
+          fmt::format("{}", max_grad_norm), "above 0, or 0 for no clipping");
+  at_least("--logging-steps", logging_steps, 1);
+  at_least("--eval-steps", eval_steps, 0);
+  at_least("--save-steps", save_steps, 0);
+  at_least("--save-total-limit", save_total_limit, 0);
+  at_least("--early-stopping-patience", early_stopping_patience, 0);
+}
+
+std::int64_t total_steps(const TrainingConfig& config, std::int64_t rows) {
+  if (config.max_steps > 0) return config.max_steps;
+  const std::int64_t batch = config.per_device_train_batch_size;
+  const std::int64_t accumulation = config.gradient_accumulation_steps;
+  const std::int64_t batches = (rows + batch - 1) / batch;
+  const std::int64_t updates = (batches + accumulation - 1) / accumulation;
+  return static_cast<std::int64_t>(
+      std::ceil(config.num_train_epochs * static_cast<double>(updates)));
+}
+
+Schedule schedule_of(const TrainingConfig& config, std::int64_t total_steps) {
+  return {.shape = Schedule::shape_from_name(config.lr_scheduler_type),
+          .total_steps = total_steps,
+          .warmup_steps = Schedule::warmup_count(config.warmup_steps, total_steps),
+          .min_ratio = config.min_lr_ratio};
+}
+
+}  // namespace quire

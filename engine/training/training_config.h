@@ -1,0 +1,53 @@
+// What a training run is told: the options of `quire train` that shape it.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "engine/training/batches.h"
+#include "engine/training/schedule.h"
+
+namespace quire {
+
+/// Names and defaults are transformers' TrainingArguments, where it has them.
+struct TrainingConfig {
+  std::filesystem::path output_dir;
+  int block_size = 0;  ///< tokens a row; 0 = n_positions
+  Packing packing = Packing::stream;
+  double num_train_epochs = 3.0;
+  std::int64_t max_steps = -1;  ///< overrides epochs when positive
+  int per_device_train_batch_size = 8;
+  int gradient_accumulation_steps = 1;
+  float learning_rate = 5e-5f;
+  std::string lr_scheduler_type = "linear";  ///< a name that Schedule::shape_from_name knows
+  double warmup_steps = 0;                   ///< below 1: a share of all steps, rounded up
+  float min_lr_ratio = 0.0f;
+  float weight_decay = 0.0f;
+  float adam_beta1 = 0.9f, adam_beta2 = 0.999f, adam_epsilon = 1e-8f;
+  float max_grad_norm = 1.0f;  ///< 0 = no clipping
+  std::int64_t logging_steps = 10;
+  std::int64_t eval_steps = 0;    ///< 0 = at the end of every epoch
+  std::int64_t save_steps = 500;  ///< 0 = no checkpoints but the best and an interrupted one
+  int save_total_limit = 2;       ///< 0 = keep all
+  DType save_dtype = DType::f32;  ///< of the final model; checkpoints are f32
+  bool write_log = true;          ///< OUTPUT_DIR/log.jsonl
+  std::uint64_t seed = 42;        ///< of dropout, and of the shuffle without data_seed
+  std::optional<std::uint64_t> data_seed;  ///< of the shuffle
+  std::string resume_from_checkpoint;      ///< "", "latest" or a folder
+  bool overwrite_output_dir = false;
+  bool load_best_model_at_end = false;
+  int early_stopping_patience = 0;  ///< evaluations without a better loss before the end; 0 = never
+
+  void check() const;  ///< throws Error(usage) naming option and value
+};
+
+/// Steps of a whole run over `rows` rows: max_steps, or ceil(epochs · updates an epoch), where an
+/// epoch has ceil(batches/accumulation) updates.
+std::int64_t total_steps(const TrainingConfig& config, std::int64_t rows);
+
+/// The schedule of a run of that many steps.
+Schedule schedule_of(const TrainingConfig& config, std::int64_t total_steps);
+
+}  // namespace quire

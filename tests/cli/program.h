@@ -1,0 +1,84 @@
+// Runs the built program as a user would: with arguments, an environment, standard input, and a
+// terminal or pipes; and sends it signals.
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <filesystem>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace quire::test {
+
+/// How a run ended and what it printed.
+struct ProgramResult {
+  int exit_code = -1;    ///< -1 when a signal ended it
+  int signal = 0;        ///< the signal that ended it, or 0
+  std::string out, err;  ///< on a terminal both are in `out`
+};
+
+enum class Streams {
+  pipes,     ///< stdout and stderr apart, neither a terminal
+  terminal,  ///< a pseudo-terminal of 80 columns for stdin, stdout and stderr
+};
+
+struct ProgramOptions {
+  std::string input;  ///< standard input, closed after it; empty: end of file at once
+  /// Added to the environment of the test; an empty value removes the variable.
+  std::vector<std::pair<std::string, std::string>> environment;
+  std::filesystem::path folder;  ///< to run in; empty: the test's own
+  Streams streams = Streams::pipes;
+  std::filesystem::path output_file;  ///< stdout goes here instead ("/dev/full")
+  std::chrono::seconds limit{100};    ///< after it the program is killed and the test fails
+};
+
+/// A program that runs. Killed by the destructor when it still does.
+class Program {
+ public:
+  explicit Program(const std::vector<std::string>& arguments, const ProgramOptions& options = {});
+  ~Program();
+  Program(const Program&) = delete;
+  Program& operator=(const Program&) = delete;
+
+  /// Reads until `text` stands in what was printed (stdout or stderr). False: it ended without.
+  bool wait_for(const std::string& text);
+  void send(int signal);
+  /// Closes our end of its stdout, as `| head -1` does when it has its line.
+  void close_output();
+  /// Reads the rest and waits for the end.
+  ProgramResult wait();
+
+ private:
+  bool read_some();
+
+  ProgramResult result_;
+  std::chrono::steady_clock::time_point deadline_;
+  pid_t process_ = -1;
+  int in_ = -1, out_ = -1, err_ = -1;
+  std::string input_;
+};
+
+/// Starts it and waits for its end.
+ProgramResult run_quire(const std::vector<std::string>& arguments,
+                        const ProgramOptions& options = {});
+
+/// A new empty folder, removed with everything in it at the end.
+class ScratchFolder {
+ public:
+  ScratchFolder();
+  ~ScratchFolder();
+  ScratchFolder(const ScratchFolder&) = delete;
+  ScratchFolder& operator=(const ScratchFolder&) = delete;
+
+  const std::filesystem::path& path() const { return path_; }
+  std::string operator/(const std::string& name) const { return (path_ / name).string(); }
+  /// Writes a file (and the folders above it) and returns its path.
+  std::string write(const std::string& name, const std::string& text) const;
+
+ private:
+  std::filesystem::path path_;
+};
+
+}  // namespace quire::test

@@ -1,0 +1,104 @@
+#include "engine/generation/config.h"
+
+#include <unistd.h>
+
+#include <cmath>
+#include <filesystem>
+
+#include "base/file.h"
+#include "tests/support/catch.h"
+
+using namespace quire;
+namespace fs = std::filesystem;
+
+namespace {
+
+/// The message of the Error that check() throws, "" for none.
+std::string trouble(void (*change)(GenerationConfig&)) {
+  GenerationConfig config;
+  change(config);
+  try {
+    config.check();
+  } catch (const Error& error) {
+    CHECK(error.fault() == Fault::usage);
+    return error.what();
+  }
+  return "";
+}
+
+struct Folder {
+  fs::path path =
+      fs::temp_directory_path() / ("quire-generation-test-" + std::to_string(::getpid()));
+  Folder() { fs::create_directories(path); }
+  ~Folder() { fs::remove_all(path); }
+};
+
+}  // namespace
+
+TEST_CASE("options out of range are named with their value") {
+  CHECK(trouble([](GenerationConfig&) {}) == "");
+  CHECK(trouble([](GenerationConfig& c) { c.temperature = 0; }) == "temperature is 0");
+  CHECK(trouble([](GenerationConfig& c) { c.temperature = NAN; }) == "temperature is nan");
+  CHECK(trouble([](GenerationConfig& c) { c.top_k = -1; }) == "top_k is -1");
+  CHECK(trouble([](GenerationConfig& c) { c.top_p = 1.5f; }) == "top_p is 1.5");
+  CHECK(trouble([](GenerationConfig& c) { c.top_p = 0; }) == "top_p is 0");
+  CHECK(trouble([](GenerationConfig& c) { c.min_p = -0.5f; }) == "min_p is -0.5");
+  CHECK(trouble([](GenerationConfig& c) { c.repetition_penalty = 0; }) ==
+        "repetition_penalty is 0");
+  CHECK(trouble([](GenerationConfig& c) { c.max_new_tokens = 0; }) == "max_new_tokens is 0");
+  CHECK(trouble([](GenerationConfig& c) { c.max_new_tokens = -2; }) == "max_new_tokens is -2");
+  CHECK(trouble([](GenerationConfig& c) { c.min_new_tokens = 21; }) == "min_new_tokens is 21");
+  CHECK(trouble([](GenerationConfig& c) { c.bad_words_ids = {{}}; }) == "bad_words_ids is [[]]");
+}
+
+TEST_CASE("options come from JSON in snake case") {
+  GenerationConfig config;
+  const auto unknown = apply_options(
+      R"({"top_k": 7, "do_sample": true, "temperature": null, "eos_token_id": 5, "min_p": 0.25,
+          "sequence_bias": [[[1, 2], -1.5]], "exponential_decay_length_penalty": [3, 1.25],
+          "use_cache": true, "max_length": 30})",
+      config);
+  CHECK(unknown == std::vector<std::string>{"use_cache"});
+  CHECK(config.top_k == 7);
+  CHECK(config.do_sample);
+  CHECK(config.temperature == 1.0f);
+  CHECK(config.eos_token_ids == std::vector<std::int32_t>{5});
+  CHECK(config.min_p == 0.25f);
+  CHECK(config.sequence_bias[0].second == -1.5f);
+  CHECK(config.exponential_decay_length_penalty->first == 3);
+  CHECK(config.max_new_tokens == 0);  // max_length takes its place
+  CHECK(config.max_length == 30);
+
+  apply_options(R"({"max_length": 40, "max_new_tokens": 4, "eos_token_id": [1, 2]})", config);
+  CHECK(config.max_new_tokens == 4);
+  CHECK(config.eos_token_ids == std::vector<std::int32_t>{1, 2});
+
+  for (const char* wrong : {R"({"top_k": "many"})", R"({"top_k": 1.5})", R"({"top_p": true})",
+                            R"({"eos_token_id": "x"})", R"({"sequence_bias": 3})"}) {
+    CHECK_THROWS_AS(apply_options(wrong, config), Error);
+  }
+}
+
+TEST_CASE("a model folder brings its own defaults") {
+  const Folder folder;
+  Gpt2Config model;
+  model.eos_token_id = 11;
+  CHECK(read_generation_config(folder.path, model).eos_token_ids == std::vector<std::int32_t>{11});
+
+  const fs::path path = folder.path / "generation_config.json";
+  write_file(path, R"({"eos_token_id": [3, 4], "max_length": 20, "transformers_version": "4.1"})");
+  GenerationConfig config = read_generation_config(folder.path, model);
+  CHECK(config.eos_token_ids == std::vector<std::int32_t>{3, 4});
+  CHECK(config.max_new_tokens == 20);
+
+  for (const char* damaged : {"{", R"({"temperature": -1})", R"({"top_k": []})"}) {
+    write_file(path, damaged);
+    try {
+      read_generation_config(folder.path, model);
+      FAIL("no exception for " << damaged);
+    } catch (const Error& error) {
+      CHECK(error.fault() == Fault::bad_data);
+      CHECK(std::string(error.what()).find("generation_config.json") != std::string::npos);
+    }
+  }
+}

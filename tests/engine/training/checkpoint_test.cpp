@@ -1,0 +1,322 @@
+#include "engine/training/checkpoint.h"
+
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <functional>
+#include <limits>
+#include <memory>
+#include <thread>
+
+#include "engine/formats/safetensors.h"
+#include "tests/engine/training/tiny_run.h"
+#include "tests/support/catch.h"
+
+using namespace quire;
+using namespace quire::test;
+namespace fs = std::filesystem;
+
+namespace {
+
+Error error_of(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    return error;
+  }
+  FAIL("no exception");
+  throw std::logic_error("not reached");
+}
+
+/// Runs `action` in a forked child that never returns into the tests, and returns its wait status.
+int in_child(const std::function<int()>& action) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    int code = 99;
+    try {
+      code = action();
+    } catch (...) {}
+    ::_exit(code);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  return status;
+}
+
+TrainingConfig resumed(TrainingConfig config) {
+  config.resume_from_checkpoint = "latest";
+  return config;
+}
+
+}  // namespace
+
+TEST_CASE("three steps, a stop, and three more write the bytes of six steps") {
+  const ScratchFolder scratch;
+  const std::unique_ptr<Device> device = open_reference_device();
+  const TrainingConfig straight = tiny_config(scratch.path / "straight");
+  TrainingConfig split = tiny_config(scratch.path / "split");
+  train_tiny(*device, straight);
+
+  // Stops at 3 (a checkpoint anyway), at 4 (none otherwise) and at once after resuming.
+  for (const std::int64_t stop : {3, 4}) {
+    fs::remove_all(split.output_dir);
+    split.resume_from_checkpoint = "";
+    const TrainingResult first = train_tiny(*device, split, stop_after(stop));
+    CHECK(first.interrupted);
+    CHECK(first.steps == stop);
+    CHECK(first.last_checkpoint.filename() == checkpoint_name(stop));
+    CHECK_FALSE(fs::exists(split.output_dir / "model.safetensors"));
+
+    const TrainingResult none = train_tiny(*device, resumed(split), stop_after(0));
+    CHECK(none.interrupted);
+    CHECK(none.steps == stop);
+
+    const TrainingResult second = train_tiny(*device, resumed(split));
+    CHECK_FALSE(second.interrupted);
+    CHECK(second.steps == 6);
+    if (stop == 4) fs::remove_all(split.output_dir / checkpoint_name(4));
+    std::string difference;
+    same_files(files_of(straight.output_dir), files_of(split.output_dir), difference);
+    INFO("stopped at " << stop << ": " << difference);
+    CHECK(difference.empty());
+  }
+}
+
+TEST_CASE("a stop during an evaluation is made up for on resuming") {
+  const ScratchFolder scratch;
+  const std::unique_ptr<Device> device = open_reference_device();
+  const TrainingConfig straight = tiny_config(scratch.path / "straight");
+  const TrainingConfig split = tiny_config(scratch.path / "split");
+  train_tiny(*device, straight);
+  // Evaluations have two micro-batches: the request comes between those of step 2.
+  int asked = 0;
+  std::int64_t step = 0;
+  TrainingCallbacks callbacks;
+  callbacks.on_step = [&](const TrainingProgress& progress) { step = progress.step; };
+  callbacks.stop_requested = [&] { return step == 2 && ++asked >= 2; };
+  CHECK(train_tiny(*device, split, callbacks).steps == 2);
+  train_tiny(*device, resumed(split));
+  fs::remove_all(split.output_dir / checkpoint_name(2));
+  std::string difference;
+  same_files(files_of(straight.output_dir), files_of(split.output_dir), difference);
+  INFO(difference);
+  CHECK(difference.empty());
+}
+
+TEST_CASE("a run killed at any moment goes on from its last complete checkpoint") {
+  const ScratchFolder scratch;
+  const TrainingConfig straight = tiny_config(scratch.path / "straight");
+  std::map<std::string, std::string> expected;
+  {
+    const std::unique_ptr<Device> device = open_reference_device();
+    TrainingConfig config = straight;
+    config.save_steps = 1;
+    config.max_steps = 12;
+    train_tiny(*device, config);
+    expected = files_of(config.output_dir);
+  }
+  int killed = 0;
+  for (int trial = 0; trial < 12; ++trial) {
+    TrainingConfig config = tiny_config(scratch.path / ("killed-" + std::to_string(trial)));
+    config.save_steps = 1;
+    config.max_steps = 12;
+    // A child that saves after every step is killed after a time of its own: saves take most of the
+    // run, so most kills fall into one.
+    const pid_t child = ::fork();
+    if (child == 0) {
+      try {
+        train_tiny(*open_reference_device(), config);
+      } catch (...) {
+        ::_exit(99);
+      }
+      ::_exit(0);
+    }
+    std::this_thread::sleep_for(
+        std::chrono::microseconds(2'000 + random_bits({static_cast<std::uint64_t>(::getpid()), 5},
+                                                      static_cast<std::uint64_t>(trial)) %
+                                              60'000));
+    ::kill(child, SIGKILL);
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    killed += WIFSIGNALED(status) ? 1 : 0;
+
+    const bool started = !checkpoint_steps(config.output_dir).empty();
+    config.overwrite_output_dir = !started;
+    const std::unique_ptr<Device> device = open_reference_device();
+    train_tiny(*device, started ? resumed(config) : config);
+    std::string difference;
+    same_files(expected, files_of(config.output_dir), difference);
+    INFO("trial " << trial << ": " << difference);
+    CHECK(difference.empty());
+  }
+  CHECK(killed > 0);
+}
+
+TEST_CASE("what killed saves leave behind is not taken for a checkpoint, and goes") {
+  const ScratchFolder scratch;
+  const std::unique_ptr<Device> device = open_reference_device();
+  TrainingConfig config = tiny_config(scratch.path / "out");
+  train_tiny(*device, config, stop_after(3));
+  fs::copy(config.output_dir / "checkpoint-3", config.output_dir / ".saving-checkpoint-9",
+           fs::copy_options::recursive);
+  fs::copy(config.output_dir / "checkpoint-3", config.output_dir / ".removing-checkpoint-1",
+           fs::copy_options::recursive);
+  fs::create_directories(config.output_dir / "checkpoint-8");       // empty: not ours
+  fs::create_directories(config.output_dir / ".saving-something");  // not ours either
+  CHECK(find_checkpoint(config.output_dir, "latest").filename() == "checkpoint-3");
+  CHECK(train_tiny(*device, resumed(config)).steps == 6);
+  CHECK_FALSE(fs::exists(config.output_dir / ".saving-checkpoint-9"));
+  CHECK_FALSE(fs::exists(config.output_dir / ".removing-checkpoint-1"));
+  CHECK(fs::exists(config.output_dir / ".saving-something"));
+}
+
+TEST_CASE("resuming with other data, model, batch or seed is refused with what differs") {
+  const ScratchFolder scratch;
+  const std::unique_ptr<Device> device = open_reference_device();
+  TrainingConfig config = tiny_config(scratch.path / "out");
+  train_tiny(*device, config, stop_after(3));
+  config = resumed(config);
+  const auto refusal = [&](const TrainingConfig& changed, const Gpt2Config& model,
+                           const TokenRecords& records) {
+    const Parameters parameters = initialize_parameters(*device, model, 11);
+    const Error error =
+        error_of([&] { train(*device, model, parameters, records, tiny_records(5, 2), changed); });
+    CHECK(error.fault() == Fault::usage);
+    std::string text;
+    for (const std::string& line : error.details()) text += line + "\n";
+    return text;
+  };
+  const Gpt2Config model = tiny_model(0.1f);
+  const TokenRecords records = tiny_records(20, 1);
+
+  TrainingConfig changed = config;
+  changed.per_device_train_batch_size = 6;
+  changed.gradient_accumulation_steps = 1;
+  CHECK(refusal(changed, model, records) ==
+        "gradient_accumulation_steps: the checkpoint has 2, now 1\n"
+        "per_device_train_batch_size: the checkpoint has 3, now 6\n");
+  changed = config;
+  changed.seed = 43;
+  changed.data_seed = 42;
+  CHECK(refusal(changed, model, records) == "seed: the checkpoint has 42, now 43\n");
+  TokenRecords other = records;
+  other.ids[5] = (other.ids[5] + 1) % 16;
+  CHECK(refusal(config, model, other).find("training data: the checkpoint has") == 0);
+  Gpt2Config deeper = model;
+  deeper.n_layer = 3;
+  CHECK(refusal(config, deeper, records) == "model n_layer: the checkpoint has 2, now 3\n");
+
+  // The schedule and the length of the run may change; that is said.
+  changed = config;
+  changed.learning_rate = 1e-3f;
+  changed.max_steps = 4;
+  std::vector<std::string> notes;
+  TrainingCallbacks callbacks;
+  callbacks.on_note = [&](const std::string& line) { notes.push_back(line); };
+  CHECK(train_tiny(*device, changed, callbacks).steps == 4);
+  REQUIRE(notes.size() == 3);
+  CHECK(notes[0] == "learning_rate: the checkpoint has 0.01, now 0.001");
+  CHECK(notes[1] == "max_steps: the checkpoint has 6, now 4");
+}
+
+TEST_CASE("a folder in use, a used folder and a missing checkpoint are refused") {
+  const ScratchFolder scratch;
+  const std::unique_ptr<Device> device = open_reference_device();
+  TrainingConfig config = tiny_config(scratch.path / "out");
+  config.max_steps = 1;
+  CHECK(error_of([&] { train_tiny(*device, resumed(config)); }).message().find("no checkpoint") !=
+        std::string::npos);
+
+  // A second run into the folder while the first one lives.
+  std::string second;
+  TrainingCallbacks callbacks;
+  callbacks.on_step = [&](const TrainingProgress&) {
+    second = error_of([&] { train_tiny(*device, resumed(config)); }).message();
+  };
+  train_tiny(*device, config, callbacks);
+  CHECK(second.find("another run is writing into") != std::string::npos);
+
+  const Error used = error_of([&] { train_tiny(*device, config); });
+  CHECK(used.fault() == Fault::usage);
+  CHECK(used.message().find("is not empty") != std::string::npos);
+  CHECK(used.next().find("--resume-from-checkpoint latest") == 0);
+  const std::map<std::string, std::string> before = files_of(config.output_dir);
+  config.overwrite_output_dir = true;
+  train_tiny(*device, config);
+  std::string difference;
+  CHECK(same_files(before, files_of(config.output_dir), difference));
+
+  write_file(config.output_dir / "checkpoint-1" / "trainer_state.json", "{\"version\": 1}");
+  CHECK(error_of([&] { train_tiny(*device, resumed(config)); }).message().find("is damaged") !=
+        std::string::npos);
+  config.resume_from_checkpoint = (scratch.path / "nowhere").string();
+  CHECK(error_of([&] { train_tiny(*device, config); }).message().find("is not a checkpoint") !=
+        std::string::npos);
+}
+
+TEST_CASE("a full disk while saving is no space, and the old checkpoint survives") {
+  const ScratchFolder scratch;
+  const TrainingConfig config = tiny_config(scratch.path / "out");
+  train_tiny(*open_reference_device(), config, stop_after(3));
+  const std::map<std::string, std::string> before = files_of(config.output_dir / "checkpoint-3");
+
+  // Moments of 4,000 parameters take 33 KB, the log's and the state's lines far less.
+  const int status = in_child([&] {
+    ::signal(SIGXFSZ, SIG_IGN);
+    const rlimit limit{20'000, 20'000};
+    ::setrlimit(RLIMIT_FSIZE, &limit);
+    try {
+      train_tiny(*open_reference_device(), resumed(config));
+    } catch (const Error& error) {
+      const bool names_it =
+          error.message().find("checkpoint-3") != std::string::npos &&
+          error.next().find("--resume-from-checkpoint latest") != std::string::npos;
+      return error.fault() == Fault::no_space && names_it ? 4 : 1;
+    }
+    return 0;
+  });
+  REQUIRE(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 4);
+  CHECK(files_of(config.output_dir / "checkpoint-3") == before);
+  CHECK(checkpoint_steps(config.output_dir) == std::vector<std::int64_t>{3});
+  for (const auto& entry : fs::directory_iterator(config.output_dir)) {
+    CHECK(entry.path().filename().string().front() != '.');  // no half of a save is left
+  }
+  CHECK(train_tiny(*open_reference_device(), resumed(config)).steps == 6);
+}
+
+TEST_CASE("rotation keeps the newest checkpoints and the best one") {
+  const ScratchFolder scratch;
+  for (const int step : {2, 4, 6, 8, 10}) {
+    const fs::path folder = scratch.path / checkpoint_name(step);
+    fs::create_directories(folder);
+    for (const char* file : {"trainer_state.json", "model.safetensors", "optimizer.safetensors"}) {
+      write_file(folder / file, "x");
+    }
+  }
+  rotate_checkpoints(scratch.path, 0, -1);
+  CHECK(checkpoint_steps(scratch.path).size() == 5);
+  rotate_checkpoints(scratch.path, 3, 4);
+  CHECK(checkpoint_steps(scratch.path) == std::vector<std::int64_t>{4, 8, 10});
+  rotate_checkpoints(scratch.path, 1, 4);
+  CHECK(checkpoint_steps(scratch.path) == std::vector<std::int64_t>{4, 10});
+}
+
+TEST_CASE("a checkpoint of another shape is refused before anything is overwritten") {
+  const ScratchFolder scratch;
+  const std::unique_ptr<Device> device = open_reference_device();
+  const TrainingConfig config = tiny_config(scratch.path / "out");
+  train_tiny(*device, config, stop_after(3));
+  Gpt2Config wider = tiny_model(0.1f);
+  wider.n_positions = 13;
+  const Parameters parameters = initialize_parameters(*device, wider, 11);
+  const Error error =
+      error_of([&] { load_weights(*device, config.output_dir / "checkpoint-3", parameters); });
+  CHECK(error.fault() == Fault::bad_data);
+  CHECK(error.message().find("[12, 12]") != std::string::npos);
+  CHECK(error.message().find("[13, 12]") != std::string::npos);
+}

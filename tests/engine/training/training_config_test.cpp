@@ -1,0 +1,48 @@
+#include "engine/training/training_config.h"
+
+#include <cmath>
+#include <functional>
+#include <utility>
+
+#include "tests/support/catch.h"
+
+using namespace quire;
+
+TEST_CASE("each training option that makes no sense is refused by name") {
+  const std::pair<const char*, std::function<void(TrainingConfig&)>> cases[] = {
+      {"--output-dir", [](TrainingConfig& c) { c.output_dir = ""; }},
+      {"--block-size", [](TrainingConfig& c) { c.block_size = 1; }},
+      {"--num-train-epochs", [](TrainingConfig& c) { c.num_train_epochs = 0; }},
+      {"--per-device-train-batch-size",
+       [](TrainingConfig& c) { c.per_device_train_batch_size = 0; }},
+      {"--gradient-accumulation-steps",
+       [](TrainingConfig& c) { c.gradient_accumulation_steps = 0; }},
+      {"--learning-rate", [](TrainingConfig& c) { c.learning_rate = NAN; }},
+      {"--lr-scheduler-type", [](TrainingConfig& c) { c.lr_scheduler_type = "step"; }},
+      {"--warmup-steps", [](TrainingConfig& c) { c.warmup_steps = -1; }},
+      {"--min-lr-ratio", [](TrainingConfig& c) { c.min_lr_ratio = 1.5; }},
+      {"--weight-decay", [](TrainingConfig& c) { c.weight_decay = -1; }},
+      {"--adam-beta1", [](TrainingConfig& c) { c.adam_beta1 = 1; }},
+      {"--adam-beta2", [](TrainingConfig& c) { c.adam_beta2 = -0.1f; }},
+      {"--adam-epsilon", [](TrainingConfig& c) { c.adam_epsilon = 0; }},
+      {"--max-grad-norm", [](TrainingConfig& c) { c.max_grad_norm = -1; }},
+      {"--logging-steps", [](TrainingConfig& c) { c.logging_steps = 0; }},
+      {"--eval-steps", [](TrainingConfig& c) { c.eval_steps = -1; }},
+      {"--save-steps", [](TrainingConfig& c) { c.save_steps = -1; }},
+      {"--save-total-limit", [](TrainingConfig& c) { c.save_total_limit = -1; }},
+      {"--early-stopping-patience", [](TrainingConfig& c) { c.early_stopping_patience = -1; }},
+  };
+  CHECK_NOTHROW(TrainingConfig{.output_dir = "out"}.check());
+  for (const auto& [option, breaks] : cases) {
+    INFO(option);
+    TrainingConfig config{.output_dir = "out"};
+    breaks(config);
+    try {
+      config.check();
+      FAIL_CHECK("no exception");
+    } catch (const Error& error) {
+      CHECK(error.fault() == Fault::usage);
+      CHECK(error.message().find(option) != std::string::npos);
+    }
+  }
+}

@@ -1,0 +1,45 @@
+// Added tokens: strings that are one token wherever they stand in a text, outside the merges. The
+// special ones ("<|endoftext|>") can also be taken as plain text.
+#pragma once
+
+#include <bitset>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace quire {
+
+struct AddedToken {
+  std::string content;
+  std::int32_t id = -1;
+  bool special = true;
+  bool strip_left = false;   ///< takes the spaces before it along
+  bool strip_right = false;  ///< takes the spaces after it along
+};
+
+/// Finds added tokens in text: the leftmost first, and the longest of those that begin there.
+class AddedTokenFinder {
+ public:
+  AddedTokenFinder() = default;
+  explicit AddedTokenFinder(std::vector<AddedToken> tokens);
+
+  struct Match {
+    std::size_t begin = std::string_view::npos;  ///< npos: no match
+    std::size_t end = 0;
+    std::int32_t id = -1;
+  };
+  /// The first match at or after `from`. Spaces taken along reach back to `from` at most.
+  Match find(std::string_view text, std::size_t from) const;
+
+  bool empty() const { return tokens_.empty(); }
+  std::size_t longest() const { return tokens_.empty() ? 0 : longest_; }
+
+ private:
+  std::vector<AddedToken> tokens_;  // longest first
+  std::bitset<256> first_bytes_;
+  int only_first_byte_ = -1;  // that byte, if all begin alike
+  std::size_t longest_ = 0;
+};
+
+}  // namespace quire

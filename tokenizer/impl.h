@@ -1,0 +1,108 @@
+// What a Tokenizer holds. Built once by build_tokenizer(), then read by any number of threads; the
+// only thing that changes is a pool of working memories, one for each encode() under way.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "tokenizer/added_tokens.h"
+#include "tokenizer/bpe.h"
+#include "tokenizer/tokenizer.h"
+
+namespace quire {
+
+/// Many short strings, one after another in one allocation.
+class StringList {
+ public:
+  void reserve(std::size_t strings, std::size_t characters) {
+    ends_.reserve(strings);
+    characters_.reserve(characters);
+  }
+  void push_back(std::string_view text) {
+    characters_.append(text);
+    ends_.push_back(static_cast<std::uint32_t>(characters_.size()));
+  }
+  std::size_t size() const { return ends_.size(); }
+  std::string_view operator[](std::size_t i) const {
+    const std::size_t begin = i == 0 ? 0 : ends_[i - 1];
+    return std::string_view(characters_).substr(begin, ends_[i] - begin);
+  }
+
+ private:
+  std::string characters_;
+  std::vector<std::uint32_t> ends_;
+};
+
+/// The names that a tokenizer's tokens have in its configuration: role ("eos_token") and content.
+using TokenRoles = std::vector<std::pair<std::string, std::string>>;
+
+/// The parts of a tokenizer as its files give them, before anything is checked.
+struct TokenizerParts {
+  StringList tokens;              ///< in the printable alphabet
+  std::vector<std::int64_t> ids;  ///< of tokens[i]
+  StringList merges;              ///< left, right, left, right, …
+  std::vector<AddedToken> added;
+  TokenRoles roles;
+  bool whole_pieces_first = false;  ///< "ignore_merges": a piece that is a token stays whole
+  std::string tokens_source = "the vocabulary";  ///< for messages: the file that gave the tokens
+  std::string merges_source = "the merges";
+  std::vector<std::uint32_t> merge_lines;  ///< line of each merge in merges_source, or empty
+};
+
+/// Token names to ids, by open addressing over the names themselves.
+class TokenIndex {
+ public:
+  void reserve(std::size_t tokens);
+  /// Returns the id that has this name already, or -1 after adding.
+  std::int32_t add(const StringList& names, std::size_t id);
+  std::int32_t find(const StringList& names, std::string_view name) const;
+
+ private:
+  std::vector<std::int32_t> slots_ = {-1};
+};
+
+class Workspace;
+
+struct Tokenizer::Impl {
+  Impl();
+  ~Impl();
+
+  int size() const { return static_cast<int>(names.size()); }
+
+  StringList names;  // by id: as in vocabulary files
+  StringList bytes;  // by id: what they stand for
+  TokenIndex index;  // id of a name
+  std::vector<bool> special;
+  std::array<std::uint32_t, 256> byte_ids{};
+  MergeTable merges;
+  std::vector<AddedToken> added;  // by id
+  AddedTokenFinder find_added;    // all of them
+  AddedTokenFinder find_plain;    // those that are not special: plain text has them too
+  TokenRoles roles;
+  bool whole_pieces_first = false;
+
+  std::unique_ptr<Workspace> take_workspace() const;
+  void give_back(std::unique_ptr<Workspace> workspace) const;
+
+ private:
+  mutable std::mutex pool_mutex_;
+  mutable std::vector<std::unique_ptr<Workspace>> pool_;
+};
+
+/// Checks the parts against one another and builds the tables. Throws Error(bad_data).
+std::shared_ptr<const Tokenizer::Impl> build_tokenizer(TokenizerParts parts);
+
+/// Reads the parts from a folder or a tokenizer.json. Throws Error(bad_data).
+TokenizerParts read_tokenizer_files(const std::filesystem::path& path);
+void write_tokenizer_files(const Tokenizer::Impl& tokenizer, const std::filesystem::path& folder,
+                           int model_max_length);
+
+}  // namespace quire

@@ -1,0 +1,192 @@
+#include "tokenizer/piece_counts.h"
+
+#include <algorithm>
+#include <cstring>
+#include <functional>
+#include <thread>
+
+#include "tokenizer/added_tokens.h"
+#include "tokenizer/splitter.h"
+#include "tokenizer/unicode.h"
+#include "tokenizer/utf8.h"
+
+namespace quire {
+
+void PieceCounts::add(std::string_view piece, std::uint64_t count) {
+  const auto hash = static_cast<std::uint32_t>(std::hash<std::string_view>()(piece));
+  const std::size_t mask = entries_.size() - 1;
+  std::size_t i = hash & mask;
+  for (; entries_[i].bytes != nullptr; i = (i + 1) & mask) {
+    if (entries_[i].hash == hash && entries_[i].piece() == piece) {
+      entries_[i].count += count;
+      return;
+    }
+  }
+  entries_[i] = {store(piece), static_cast<std::uint32_t>(piece.size()), hash, count};
+  if (++used_ * 2 > entries_.size()) grow();
+}
+
+void PieceCounts::add(const PieceCounts& other) {
+  other.for_each([&](const Entry& entry) { add(entry.piece(), entry.count); });
+}
+
+void PieceCounts::grow() {
+  std::vector<Entry> old(entries_.size() * 2);
+  old.swap(entries_);
+  const std::size_t mask = entries_.size() - 1;
+  for (const Entry& entry : old) {
+    if (entry.bytes == nullptr) continue;
+    std::size_t i = entry.hash & mask;
+    while (entries_[i].bytes != nullptr) i = (i + 1) & mask;
+    entries_[i] = entry;
+  }
+}
+
+const char* PieceCounts::store(std::string_view piece) {
+  constexpr std::size_t block = 1 << 16;
+  if (piece.size() > block_left_) {
+    block_left_ = std::max(block, piece.size());
+    blocks_.push_back(std::make_unique_for_overwrite<char[]>(block_left_));
+    block_at_ = blocks_.back().get();
+  }
+  std::memcpy(block_at_, piece.data(), piece.size());
+  const char* stored = block_at_;
+  block_at_ += piece.size();
+  block_left_ -= piece.size();
+  return stored;
+}
+
+namespace {
+
+using unicode::CharClass;
+
+/// Whether a piece ends between these neighbours whatever stands around them. Runs of letters and
+/// numbers end where the class changes, and anything ends before a space; but "'s" and " a" join
+/// classes, so a change after other characters or spaces says nothing.
+bool always_ends_between(CharClass before, CharClass after) {
+  if (before == CharClass::letter || before == CharClass::number) return before != after;
+  return before == CharClass::other && after == CharClass::space;
+}
+
+/// The last place in (first, limit] where valid text can be cut without changing its split, or 0.
+std::size_t last_cut(std::string_view text, std::size_t first, std::size_t limit) {
+  const auto begin_of_character = [&](std::size_t at) {
+    while (at > 0 && (static_cast<unsigned char>(text[at]) & 0xC0) == 0x80) --at;
+    return at;
+  };
+  const auto class_at = [&](std::size_t at) {
+    return unicode::class_of(utf8::character(text.data() + at).code);
+  };
+  if (limit >= text.size()) limit = text.size() - 1;
+  std::size_t at = begin_of_character(limit);
+  CharClass after = class_at(at);
+  while (at > first) {
+    const std::size_t previous = begin_of_character(at - 1);
+    const CharClass before = class_at(previous);
+    if (always_ends_between(before, after)) return at;
+    at = previous;
+    after = before;
+  }
+  return 0;
+}
+
+constexpr std::size_t part_bytes = std::size_t{1} << 20;  // a thread's share of a chunk
+
+}  // namespace
+
+struct PieceCounter::Impl {
+  AddedTokenFinder specials;
+  std::vector<PieceCounts> counts;  // one a thread
+  std::string raw;                  // an unfinished character of the last chunk
+  std::string text;                 // valid UTF-8, not counted yet
+  std::size_t without_cut = 0;      // text that is known to have no place to cut
+
+  /// Counts the text; its end is an end of pieces.
+  void count(std::string_view whole) {
+    std::size_t from = 0;
+    while (from < whole.size()) {
+      const AddedTokenFinder::Match match = specials.find(whole, from);
+      const std::size_t end = match.id < 0 ? whole.size() : match.begin;
+      count_segment(whole.substr(from, end - from));
+      from = match.id < 0 ? end : match.end;
+    }
+  }
+
+  void count_segment(std::string_view segment) {
+    const auto count_into = [](PieceCounts& into, std::string_view part) {
+      for_each_piece(part, [&](const char* piece, std::size_t length) {
+        into.add({piece, length}, 1);
+      });
+    };
+    // Parts go to threads in turn; sums do not depend on which thread took what.
+    while (counts.size() > 1 && segment.size() > part_bytes) {
+      std::vector<std::thread> threads;
+      for (PieceCounts& into : counts) {
+        const std::size_t cut = segment.size() > part_bytes ? last_cut(segment, 0, part_bytes) : 0;
+        const std::string_view part = segment.substr(0, cut == 0 ? segment.size() : cut);
+        segment.remove_prefix(part.size());
+        threads.emplace_back(count_into, std::ref(into), part);
+        if (segment.empty()) break;
+      }
+      for (std::thread& thread : threads) thread.join();
+    }
+    count_into(counts.front(), segment);
+  }
+};
+
+PieceCounter::PieceCounter(std::vector<std::string> special_tokens, int threads)
+    : impl_(std::make_unique<Impl>()) {
+  std::vector<AddedToken> tokens;
+  for (std::string& content : special_tokens) {
+    tokens.push_back({.content = std::move(content), .id = static_cast<int>(tokens.size())});
+  }
+  impl_->specials = AddedTokenFinder(std::move(tokens));
+  impl_->counts.resize(static_cast<std::size_t>(std::max(1, threads)));
+}
+
+PieceCounter::~PieceCounter() = default;
+
+void PieceCounter::add_chunk(std::string_view bytes) {
+  std::string& text = impl_->text;
+  if (impl_->raw.empty()) {
+    const std::size_t finished = utf8::finished_prefix(bytes);
+    utf8::append_replacing_invalid(bytes.substr(0, finished), text);
+    impl_->raw = bytes.substr(finished);
+  } else {
+    impl_->raw.append(bytes);
+    const std::size_t finished = utf8::finished_prefix(impl_->raw);
+    utf8::append_replacing_invalid(std::string_view(impl_->raw).substr(0, finished), text);
+    impl_->raw.erase(0, finished);
+  }
+  // A special token may begin in the last bytes, or contain the cut: such cuts are not taken.
+  const std::size_t reserve = impl_->specials.longest();
+  if (text.size() <= reserve) return;
+  const std::size_t limit = text.size() - reserve;
+  std::size_t cut = last_cut(text, impl_->without_cut, limit);
+  for (AddedTokenFinder::Match match = impl_->specials.find(text, 0);
+       match.id >= 0 && match.begin < cut; match = impl_->specials.find(text, match.end)) {
+    if (match.end > cut) cut = match.begin;
+  }
+  impl_->without_cut = cut == 0 ? limit : 0;
+  if (cut == 0) return;
+  impl_->count(std::string_view(text).substr(0, cut));
+  text.erase(0, cut);
+}
+
+void PieceCounter::end_text() {
+  utf8::append_replacing_invalid(impl_->raw, impl_->text);
+  impl_->raw.clear();
+  impl_->count(impl_->text);
+  impl_->text.clear();
+  impl_->without_cut = 0;
+}
+
+PieceCounts PieceCounter::take() {
+  end_text();
+  PieceCounts all = std::move(impl_->counts.front());
+  for (std::size_t i = 1; i < impl_->counts.size(); ++i) all.add(impl_->counts[i]);
+  for (PieceCounts& counts : impl_->counts) counts = PieceCounts();
+  return all;
+}
+
+}  // namespace quire

@@ -1,0 +1,74 @@
+#include "tokenizer/splitter.h"
+
+#include "tokenizer/unicode.h"
+#include "tokenizer/utf8.h"
+
+namespace quire {
+namespace {
+
+using unicode::CharClass;
+
+struct Classed {
+  CharClass kind;
+  int length;
+};
+
+Classed classed(const char* at) {
+  const auto byte = static_cast<unsigned char>(*at);
+  if (byte < 0x80) return {static_cast<CharClass>(splitter::class_of_byte[byte]), 1};
+  const utf8::Character character = utf8::character(at);
+  return {unicode::class_of(character.code), character.length};
+}
+
+// 's 't 'm 'd 're 've 'll: the pattern has no other case of letters.
+int contraction(const char* at, const char* end) {
+  if (end - at < 2) return 0;
+  switch (at[1]) {
+    case 's':
+    case 't':
+    case 'm':
+    case 'd':
+      return 2;
+    case 'r':
+    case 'v':
+      return end - at > 2 && at[2] == 'e' ? 3 : 0;
+    case 'l':
+      return end - at > 2 && at[2] == 'l' ? 3 : 0;
+    default:
+      return 0;
+  }
+}
+
+}  // namespace
+
+const char* piece_end(const char* at, const char* end) {
+  if (*at == '\'') {
+    const int length = contraction(at, end);
+    if (length > 0) return at + length;
+  }
+  Classed first = classed(at);
+  if (*at == ' ' && at + 1 != end) {
+    const Classed second = classed(at + 1);
+    if (second.kind != CharClass::space) {
+      ++at;
+      first = second;
+    }
+  }
+  const char* last = at;  // the last character of the run
+  at += first.length;
+  bool single = true;
+  while (at != end) {
+    const Classed next = classed(at);
+    if (next.kind != first.kind) {
+      // \s+(?!\S): something follows the spaces, so the last of them is left to it, unless it is
+      // the only one.
+      return first.kind == CharClass::space && !single ? last : at;
+    }
+    last = at;
+    at += next.length;
+    single = false;
+  }
+  return end;
+}
+
+}  // namespace quire

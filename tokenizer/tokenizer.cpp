@@ -1,0 +1,268 @@
+#include "tokenizer/tokenizer.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "base/error.h"
+#include "tokenizer/byte_alphabet.h"
+#include "tokenizer/impl.h"
+#include "tokenizer/splitter.h"
+#include "tokenizer/utf8.h"
+#include "tokenizer/workspace.h"
+
+namespace quire {
+
+static_assert(std::endian::native == std::endian::little,
+              "pieces are compared as little-endian words");
+
+const std::array<PieceKey, 16> PieceKey::masks = [] {
+  std::array<PieceKey, 16> table{};
+  for (std::size_t length = 0; length < 16; ++length) {
+    unsigned char bytes[16] = {};
+    std::fill_n(bytes, length, static_cast<unsigned char>(0xFF));
+    std::memcpy(&table[length], bytes, 16);
+  }
+  return table;
+}();
+
+Tokenizer::Impl::Impl() = default;
+Tokenizer::Impl::~Impl() = default;
+
+std::unique_ptr<Workspace> Tokenizer::Impl::take_workspace() const {
+  {
+    const std::lock_guard lock(pool_mutex_);
+    if (!pool_.empty()) {
+      std::unique_ptr<Workspace> workspace = std::move(pool_.back());
+      pool_.pop_back();
+      return workspace;
+    }
+  }
+  return std::make_unique<Workspace>();
+}
+
+void Tokenizer::Impl::give_back(std::unique_ptr<Workspace> workspace) const {
+  const std::lock_guard lock(pool_mutex_);
+  pool_.push_back(std::move(workspace));
+}
+
+namespace {
+
+/// A workspace of the tokenizer's pool for the time of one encode().
+class Lease {
+ public:
+  explicit Lease(const Tokenizer::Impl& tokenizer)
+      : tokenizer_(tokenizer), workspace_(tokenizer.take_workspace()) {}
+  Lease(const Lease&) = delete;
+  Lease& operator=(const Lease&) = delete;
+  ~Lease() { tokenizer_.give_back(std::move(workspace_)); }
+  Workspace& operator*() { return *workspace_; }
+
+ private:
+  const Tokenizer::Impl& tokenizer_;
+  std::unique_ptr<Workspace> workspace_;
+};
+
+/// Encodes one text. `text` is valid UTF-8; `segment`s of it hold no added tokens.
+class Encoder {
+ public:
+  Encoder(const Tokenizer::Impl& tokenizer, Workspace& workspace, std::string_view text,
+          std::vector<TokenId>& output)
+      : tokenizer_(tokenizer),
+        workspace_(workspace),
+        readable_end_(text.data() + text.size()),
+        output_(output) {}
+
+  void encode_segment(std::string_view segment) {
+    TokenId* const begin = workspace_.tokens.data();
+    TokenId* const full = begin + workspace_.tokens.size() - PieceKey::max_length - 1;
+    TokenId* to = begin;
+    for_each_piece(segment, [&](const char* piece, std::size_t length) {
+      if (length <= PieceKey::max_length) {
+        const PieceKey key = readable_end_ - piece >= 16 ? PieceKey::from_readable16(piece, length)
+                                                         : PieceKey::from(piece, length);
+        PieceCache::Entry& entry = workspace_.cache.slot(key);
+        if (entry.key == key) {
+          std::memcpy(to, entry.ids, sizeof entry.ids);
+          to += entry.count;
+        } else {
+          to = encode_short_piece(key, {piece, length}, entry, to);
+        }
+        if (to < full) return;
+      }
+      output_.insert(output_.end(), begin, to);
+      to = begin;
+      if (length > PieceKey::max_length) encode_long_piece({piece, length});
+    });
+    output_.insert(output_.end(), begin, to);
+  }
+
+ private:
+  TokenId* encode_short_piece(const PieceKey& key, std::string_view piece, PieceCache::Entry& entry,
+                              TokenId* to) {
+    std::uint32_t ids[PieceKey::max_length];
+    const std::size_t count = encode_piece(piece, ids);
+    std::copy_n(ids, count, to);
+    if (count <= PieceCache::max_ids) {
+      entry.key = key;
+      std::copy_n(ids, count, entry.ids);
+      entry.count = static_cast<std::uint32_t>(count);
+    }
+    return to + count;
+  }
+
+  void encode_long_piece(std::string_view piece) {
+    std::vector<std::uint32_t>& ids = workspace_.long_piece;
+    ids.resize(piece.size());
+    const std::size_t count = encode_piece(piece, ids.data());
+    output_.insert(output_.end(), ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(count));
+    constexpr std::size_t keep = 1 << 16;  // a giant piece's memory is not kept for the next call
+    if (ids.capacity() > keep) std::vector<std::uint32_t>().swap(ids);
+  }
+
+  std::size_t encode_piece(std::string_view piece, std::uint32_t* ids) {
+    if (tokenizer_.whole_pieces_first) {
+      const std::int32_t whole = tokenizer_.index.find(tokenizer_.names, printable(piece));
+      if (whole >= 0) {
+        ids[0] = static_cast<std::uint32_t>(whole);
+        return 1;
+      }
+    }
+    for (std::size_t i = 0; i < piece.size(); ++i) {
+      ids[i] = tokenizer_.byte_ids[static_cast<unsigned char>(piece[i])];
+    }
+    return workspace_.bpe.merge(tokenizer_.merges, {ids, piece.size()});
+  }
+
+  const Tokenizer::Impl& tokenizer_;
+  Workspace& workspace_;
+  const char* readable_end_;
+  std::vector<TokenId>& output_;
+};
+
+void check_id(const Tokenizer::Impl& tokenizer, TokenId id) {
+  if (id >= 0 && id < tokenizer.size()) return;
+  throw Error(Fault::bad_data, "token id " + std::to_string(id) + " is not in the vocabulary",
+              {"its ids run from 0 to " + std::to_string(tokenizer.size() - 1)},
+              "use the tokenizer of the model that made these ids");
+}
+
+}  // namespace
+
+Tokenizer Tokenizer::load(const std::filesystem::path& folder) {
+  return Tokenizer(build_tokenizer(read_tokenizer_files(folder)));
+}
+
+Tokenizer Tokenizer::from_vocabulary(const Vocabulary& vocabulary) {
+  TokenizerParts parts;
+  for (std::size_t i = 0; i < vocabulary.tokens.size(); ++i) {
+    parts.tokens.push_back(vocabulary.tokens[i]);
+    parts.ids.push_back(static_cast<std::int64_t>(i));
+  }
+  for (const auto& [left, right] : vocabulary.merges) {
+    parts.merges.push_back(left);
+    parts.merges.push_back(right);
+  }
+  for (const std::string& special : vocabulary.special_tokens) {
+    const auto found = std::find(vocabulary.tokens.begin(), vocabulary.tokens.end(), special);
+    if (found == vocabulary.tokens.end()) {
+      throw Error(Fault::bad_data, "special token '" + special + "' is not in the vocabulary");
+    }
+    parts.added.push_back(
+        {.content = special, .id = static_cast<TokenId>(found - vocabulary.tokens.begin())});
+  }
+  return Tokenizer(build_tokenizer(std::move(parts)));
+}
+
+std::vector<TokenId> Tokenizer::encode(std::string_view text, SpecialTokens special) const {
+  std::vector<TokenId> ids;
+  encode(text, special, ids);
+  return ids;
+}
+
+void Tokenizer::encode(std::string_view text, SpecialTokens special,
+                       std::vector<TokenId>& append_to) const {
+  std::string repaired;
+  const std::size_t valid = utf8::valid_prefix(text);
+  if (valid < text.size()) {
+    repaired.reserve(text.size() + text.size() / 8);
+    repaired.append(text.substr(0, valid));
+    utf8::append_replacing_invalid(text.substr(valid), repaired);
+    text = repaired;
+  }
+
+  Lease workspace(*impl_);
+  Encoder encoder(*impl_, *workspace, text, append_to);
+  const AddedTokenFinder& finder =
+      special == SpecialTokens::parse ? impl_->find_added : impl_->find_plain;
+  std::size_t from = 0;
+  while (from < text.size()) {
+    const AddedTokenFinder::Match match = finder.find(text, from);
+    if (match.id < 0) break;
+    encoder.encode_segment(text.substr(from, match.begin - from));
+    append_to.push_back(match.id);
+    from = match.end;
+  }
+  encoder.encode_segment(text.substr(from));
+}
+
+std::string Tokenizer::decode(std::span<const TokenId> ids, bool skip_special_tokens) const {
+  std::string bytes;
+  for (const TokenId id : ids) {
+    check_id(*impl_, id);
+    if (skip_special_tokens && impl_->special[static_cast<std::size_t>(id)]) continue;
+    bytes.append(impl_->bytes[static_cast<std::size_t>(id)]);
+  }
+  const std::size_t valid = utf8::valid_prefix(bytes);
+  if (valid == bytes.size()) return bytes;
+  std::string text = bytes.substr(0, valid);
+  utf8::append_replacing_invalid(std::string_view(bytes).substr(valid), text);
+  return text;
+}
+
+std::string_view Tokenizer::token_bytes(TokenId id) const {
+  check_id(*impl_, id);
+  return impl_->bytes[static_cast<std::size_t>(id)];
+}
+
+int Tokenizer::vocab_size() const {
+  return impl_->size();
+}
+
+std::optional<TokenId> Tokenizer::token_to_id(std::string_view token) const {
+  const TokenId id = impl_->index.find(impl_->names, token);
+  if (id < 0) return std::nullopt;
+  return id;
+}
+
+bool Tokenizer::is_special(TokenId id) const {
+  check_id(*impl_, id);
+  return impl_->special[static_cast<std::size_t>(id)];
+}
+
+std::optional<TokenId> Tokenizer::end_of_text() const {
+  return token_to_id("<|endoftext|>");
+}
+
+void Tokenizer::save(const std::filesystem::path& folder, int model_max_length) const {
+  write_tokenizer_files(*impl_, folder, model_max_length);
+}
+
+std::string StreamDecoder::push(TokenId id) {
+  if (!skip_special_tokens_ || !tokenizer_.is_special(id)) {
+    pending_.append(tokenizer_.token_bytes(id));
+  }
+  std::string text;
+  const std::size_t finished = utf8::finished_prefix(pending_);
+  utf8::append_replacing_invalid(std::string_view(pending_).substr(0, finished), text);
+  pending_.erase(0, finished);
+  return text;
+}
+
+std::string StreamDecoder::finish() {
+  std::string text;
+  utf8::append_replacing_invalid(pending_, text);
+  pending_.clear();
+  return text;
+}
+
+}  // namespace quire

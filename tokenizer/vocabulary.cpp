@@ -1,0 +1,192 @@
+// From the parts that files give to the tables that encoding reads. Everything that can disagree is
+// checked here: ids without holes, every byte has a token, every merge joins two tokens to a third.
+#include <algorithm>
+#include <bit>
+#include <functional>
+
+#include "base/error.h"
+#include "tokenizer/byte_alphabet.h"
+#include "tokenizer/impl.h"
+
+namespace quire {
+namespace {
+
+constexpr const char* get_files_again =
+    "take the tokenizer's files again from where the model came";
+
+std::string in_quotes(std::string_view text) {
+  return std::string("'").append(text).append("'");
+}
+
+/// tokens[i] for i = id, where the ids are 0 … n-1 in any order.
+std::vector<std::string_view> names_by_id(const TokenizerParts& parts) {
+  const std::size_t count = parts.tokens.size();
+  std::vector<std::string_view> names(count + parts.added.size());
+  std::vector<bool> taken(names.size());
+  std::size_t used = 0;
+  std::int64_t largest = -1;
+  const auto take = [&](std::string_view name, std::int64_t id) {
+    if (id < 0 || id >= static_cast<std::int64_t>(MergeTable::max_tokens)) {
+      throw Error(
+          Fault::bad_data,
+          parts.tokens_source + ": token " + in_quotes(name) + " has id " + std::to_string(id),
+          {"ids run from 0 to at most " + std::to_string(MergeTable::max_tokens - 1)},
+          get_files_again);
+    }
+    largest = std::max(largest, id);
+    const auto i = static_cast<std::size_t>(id);
+    if (i >= names.size()) return;  // leaves a hole, which is found below
+    if (taken[i] && names[i] != name) {
+      throw Error(Fault::bad_data,
+                  parts.tokens_source + ": id " + std::to_string(id) + " is given twice",
+                  {"to " + in_quotes(names[i]) + " and to " + in_quotes(name)}, get_files_again);
+    }
+    used += !taken[i];
+    taken[i] = true;
+    names[i] = name;
+  };
+  for (std::size_t i = 0; i < count; ++i) take(parts.tokens[i], parts.ids[i]);
+  for (const AddedToken& token : parts.added) take(token.content, token.id);
+
+  if (largest + 1 != static_cast<std::int64_t>(used)) {
+    std::size_t hole = 0;
+    while (hole < taken.size() && taken[hole]) ++hole;
+    throw Error(Fault::bad_data, parts.tokens_source + ": no token has id " + std::to_string(hole),
+                {"it gives " + std::to_string(used) + " ids up to " + std::to_string(largest) +
+                 "; they must have no holes"},
+                get_files_again);
+  }
+  names.resize(used);
+  return names;
+}
+
+}  // namespace
+
+void TokenIndex::reserve(std::size_t tokens) {
+  slots_.assign(std::bit_ceil(std::max<std::size_t>(1, 2 * tokens)), -1);
+}
+
+std::int32_t TokenIndex::add(const StringList& names, std::size_t id) {
+  const std::size_t mask = slots_.size() - 1;
+  std::size_t i = std::hash<std::string_view>()(names[id]) & mask;
+  for (; slots_[i] >= 0; i = (i + 1) & mask) {
+    if (names[static_cast<std::size_t>(slots_[i])] == names[id]) return slots_[i];
+  }
+  slots_[i] = static_cast<std::int32_t>(id);
+  return -1;
+}
+
+std::int32_t TokenIndex::find(const StringList& names, std::string_view name) const {
+  const std::size_t mask = slots_.size() - 1;
+  std::size_t i = std::hash<std::string_view>()(name) & mask;
+  while (slots_[i] >= 0 && names[static_cast<std::size_t>(slots_[i])] != name) i = (i + 1) & mask;
+  return slots_[i];
+}
+
+namespace {
+
+void index_tokens(const TokenizerParts& parts, Tokenizer::Impl& impl) {
+  const std::vector<std::string_view> names = names_by_id(parts);
+  impl.special.resize(names.size());
+  std::vector<bool> is_added(names.size());
+  for (const AddedToken& token : parts.added) {
+    if (token.content.empty()) {
+      throw Error(Fault::bad_data, parts.tokens_source + ": an added token is empty",
+                  {"its id is " + std::to_string(token.id)}, get_files_again);
+    }
+    is_added[static_cast<std::size_t>(token.id)] = true;
+    impl.special[static_cast<std::size_t>(token.id)] = token.special;
+  }
+  std::size_t characters = 0;
+  for (const std::string_view name : names) characters += name.size();
+  impl.names.reserve(names.size(), characters);
+  impl.bytes.reserve(names.size(), characters);
+  impl.index.reserve(names.size());
+  std::string bytes;
+  for (std::size_t id = 0; id < names.size(); ++id) {
+    impl.names.push_back(names[id]);
+    bytes.clear();
+    if (is_added[id] || !append_bytes_of_printable(names[id], bytes)) bytes = names[id];
+    impl.bytes.push_back(bytes);
+    const std::int32_t other = impl.index.add(impl.names, id);
+    if (other >= 0) {
+      throw Error(Fault::bad_data,
+                  parts.tokens_source + ": token " + in_quotes(names[id]) + " is there twice",
+                  {"with id " + std::to_string(other) + " and with id " + std::to_string(id)},
+                  get_files_again);
+    }
+  }
+  for (int byte = 0; byte < 256; ++byte) {
+    const char character = static_cast<char>(byte);
+    const std::string name = printable({&character, 1});
+    const std::int32_t id = impl.index.find(impl.names, name);
+    if (id < 0) {
+      throw Error(Fault::bad_data,
+                  parts.tokens_source + ": no token for byte " + std::to_string(byte) +
+                      ", written " + in_quotes(name),
+                  {"a byte-level vocabulary has a token for each of the 256 bytes"},
+                  "use the vocabulary of a GPT-2 model, or: quire tokenizer train");
+    }
+    impl.byte_ids[static_cast<std::size_t>(byte)] = static_cast<std::uint32_t>(id);
+  }
+}
+
+void add_merges(const TokenizerParts& parts, Tokenizer::Impl& impl) {
+  const std::size_t count = parts.merges.size() / 2;
+  if (count >= MergeTable::max_merges) {
+    throw Error(Fault::bad_data,
+                parts.merges_source + ": " + std::to_string(count) + " merges are too many",
+                {"at most " + std::to_string(MergeTable::max_merges - 1) + " can be used"});
+  }
+  impl.merges.reserve(count);
+  std::size_t result = 255;
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::string_view left = parts.merges[2 * i];
+    const std::string_view right = parts.merges[2 * i + 1];
+    const std::string_view joined(left.data(),
+                                  left.size() + right.size());  // they lie side by side
+    const auto fail = [&](const std::string& why) {
+      const std::string where = parts.merge_lines.empty()
+                                    ? ": merge " + std::to_string(i + 1)
+                                    : ":" + std::to_string(parts.merge_lines[i]) + ": merge";
+      throw Error(Fault::bad_data,
+                  parts.merges_source + where + " of " + in_quotes(left) + " and " +
+                      in_quotes(right) + " does not fit the vocabulary",
+                  {why, "the vocabulary is " + parts.tokens_source + ", " +
+                            std::to_string(impl.size()) + " tokens"},
+                  "make sure that both files come from the same model");
+    };
+    const auto find = [&](std::string_view name) {
+      const std::int32_t id = impl.index.find(impl.names, name);
+      if (id < 0) fail("it has no token " + in_quotes(name));
+      return static_cast<std::uint32_t>(id);
+    };
+    // Most vocabularies number the results in order: then the next id needs no look-up.
+    ++result;
+    if (result >= impl.names.size() || impl.names[result] != joined) result = find(joined);
+    if (!impl.merges.add({find(left), find(right), static_cast<std::uint32_t>(result)})) {
+      fail("the same merge stands further up");
+    }
+  }
+}
+
+}  // namespace
+
+std::shared_ptr<const Tokenizer::Impl> build_tokenizer(TokenizerParts parts) {
+  const auto impl = std::make_shared<Tokenizer::Impl>();
+  index_tokens(parts, *impl);
+  add_merges(parts, *impl);
+  impl->added = std::move(parts.added);
+  std::sort(impl->added.begin(), impl->added.end(),
+            [](const AddedToken& a, const AddedToken& b) { return a.id < b.id; });
+  std::vector<AddedToken> plain;
+  std::copy_if(impl->added.begin(), impl->added.end(), std::back_inserter(plain),
+               [](const AddedToken& token) { return !token.special; });
+  impl->find_added = AddedTokenFinder(impl->added);
+  impl->find_plain = AddedTokenFinder(std::move(plain));
+  impl->roles = std::move(parts.roles);
+  impl->whole_pieces_first = parts.whole_pieces_first;
+  return impl;
+}
+
+}  // namespace quire
