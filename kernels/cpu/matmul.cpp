@@ -25,13 +25,15 @@ constexpr std::int64_t round_up(std::int64_t value, std::int64_t step) {
 // What is done to finished elements of C while they are in cache.
 struct Epilogue {
   Activation activation = Activation::none;
-  float* out =
-      nullptr;  // rows c_stride apart like C; C itself where the pre-activation is not kept
+  // Rows c_stride apart like C; C itself where the pre-activation is not kept; null: nothing to do.
+  float* out = nullptr;
 };
 
 void finish(const Product& p, const Epilogue& epilogue, std::int64_t first_row, std::int64_t rows,
             std::int64_t first_column, std::int64_t columns) {
-  if (epilogue.activation == Activation::none) return;
+  if (epilogue.out == nullptr) return;
+  // Without an activation a pre-activation that is kept is still copied.
+  if (epilogue.activation == Activation::none && epilogue.out == p.c) return;
   for (std::int64_t i = first_row; i < first_row + rows; ++i) {
     const std::int64_t at = i * p.c_stride + first_column;
     activation_row(epilogue.activation, p.c + at, epilogue.out + at, columns);
