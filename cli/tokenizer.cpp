@@ -16,7 +16,7 @@
 #include "cli/command.h"
 #include "cli/flags.h"
 #include "cli/model_path.h"
-#include "cli/nearest.h"
+#include "cli/subcommands.h"
 #include "cli/terminal.h"
 #include "tokenizer/tokenizer.h"
 
@@ -281,27 +281,7 @@ const Command kActions[] = {
 };
 
 int run(const std::vector<std::string>& arguments) {
-  const std::string wanted = arguments.empty() ? "" : arguments.front();
-  std::string list = "Byte-level BPE.\n\nUsage:\n";
-  std::vector<std::string> names;
-  for (const Command& action : kActions) {
-    if (action.name == wanted) return action.run({arguments.begin() + 1, arguments.end()});
-    list += fmt::format("  quire tokenizer {:8}{}\n", action.name, action.summary);
-    names.emplace_back(action.name);
-  }
-  if (wanted == "--help" || wanted == "-h") {
-    print(list + "\nquire tokenizer train --help, and so on, tells more.\n");
-    return 0;
-  }
-  if (wanted.empty()) {
-    throw Error(Fault::usage, "quire tokenizer wants train, encode or decode", {},
-                "quire tokenizer --help");
-  }
-  const std::string near = nearest(wanted, names);
-  std::vector<std::string> details = {"there are train, encode and decode"};
-  if (!near.empty()) details = {"did you mean quire tokenizer " + near + "?"};
-  throw Error(Fault::usage, "quire tokenizer cannot '" + wanted + "'", std::move(details),
-              "quire tokenizer --help");
+  return run_action("tokenizer", "Byte-level BPE.", kActions, arguments);
 }
 
 }  // namespace

@@ -28,7 +28,7 @@ double activate(Activation activation, double x) {
     case Activation::gelu:
       return 0.5 * x * std::erfc(-x / std::numbers::sqrt2);
     case Activation::relu:
-      return x > 0.0 ? x : 0.0;
+      return x < 0.0 ? 0.0 : x;  // NaN stays NaN
     case Activation::silu:
       return x * sigmoid(x);
     case Activation::tanh:

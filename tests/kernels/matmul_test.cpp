@@ -248,9 +248,8 @@ TEST_CASE("a row of a product does not depend on other rows, on blocking or on t
       for (const auto& [K, N] : {std::pair<std::int64_t, std::int64_t>{65, 63},
                                  {129, 4},
                                  {513, 130},
-                                 {300, 257},
                                  {1025, 31},
-                                 {96, 1003}}) {
+                                 {96, 257}}) {
         constexpr std::int64_t kRows = 70;
         const std::vector<float> x = normal(kRows * K, 11), weight = normal(K * N, 12);
         const std::vector<float> d_out = normal(kRows * N, 13);
@@ -270,7 +269,7 @@ TEST_CASE("a row of a product does not depend on other rows, on blocking or on t
           compare_bits(what(device.name + " d_x", kRows),
                        run_backward_input(device, c, d_out, weight), want_d_x);
         }
-        for (const std::int64_t M : {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 16, 17, 33, 64, 65}) {
+        for (const std::int64_t M : {1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 16, 17, 33, 65}) {
           const std::int64_t first = (M * 7) % (kRows - M + 1);
           c.M = M;
           c.shift = M % 2;

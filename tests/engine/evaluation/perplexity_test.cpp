@@ -117,8 +117,9 @@ TEST_CASE("perplexity agrees with the fixtures") {
       load_model(*device, root / "models/tiny-char", WeightStorage::as_stored);
   const Tokenizer tokenizer = Tokenizer::load(root / "models/tiny-char");
   Gpt2 gpt2(*device, model.config, model.parameters);
+  const nlohmann::json fixture = nlohmann::json::parse(read_file(path));
   int rows = 0;
-  for (const auto& row : nlohmann::json::parse(read_file(path))["rows"]) {
+  for (const auto& row : fixture["rows"]) {
     std::string text;
     if (row["file"] == "ppl_text.txt") {
       text = read_file(root / "metrics/ppl_text.txt");

@@ -1,0 +1,204 @@
+#include "bench/model_bench.h"
+
+#include <fmt/format.h>
+#include <sys/resource.h>
+
+#include <cstring>
+#include <memory>
+#include <numeric>
+
+#include "engine/model/gpt2.h"
+#include "engine/model/kv_cache.h"
+#include "engine/training/optimizer.h"
+#include "engine/training/trainer.h"
+
+namespace quire {
+namespace {
+
+std::vector<std::int32_t> random_ids(const Gpt2Config& config, std::int64_t count) {
+  std::vector<std::int32_t> ids(static_cast<std::size_t>(count));
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    ids[i] = static_cast<std::int32_t>(random_bits({7, 7}, i) %
+                                       static_cast<std::uint32_t>(config.vocab_size));
+  }
+  return ids;
+}
+
+// Parameters whose matrices are stored as `dtype`, vectors f32: what a loaded file of that type
+// gives.
+Parameters stored_as(Device& device, const Gpt2Config& config, Parameters source, DType dtype) {
+  if (dtype == DType::f32) return source;
+  auto buffers = std::make_shared<std::vector<Buffer>>();
+  std::vector<View> views;
+  for (std::size_t i = 0; i < source.tensors().size(); ++i) {
+    const View from = source.tensors()[i];
+    const std::size_t count = static_cast<std::size_t>(from.count());
+    std::vector<float> values(count);
+    device.copy_to_host(values.data(), from.bytes(), count * sizeof(float));
+    if (!source.names()[i].is_matrix) {
+      Buffer& buffer = buffers->emplace_back(device, count * sizeof(float));
+      device.copy_to_device(buffer.data(), values.data(), count * sizeof(float));
+      views.emplace_back(buffer.data(), DType::f32, from.shape());
+      continue;
+    }
+    std::vector<std::uint16_t> bits(count);
+    for (std::size_t j = 0; j < count; ++j) {
+      bits[j] = dtype == DType::bf16 ? to_bfloat16(values[j]).bits : to_half(values[j]).bits;
+    }
+    Buffer& buffer = buffers->emplace_back(device, count * sizeof(std::uint16_t));
+    device.copy_to_device(buffer.data(), bits.data(), count * sizeof(std::uint16_t));
+    views.emplace_back(buffer.data(), dtype, from.shape());
+  }
+  return Parameters(config, std::move(views), std::move(buffers));
+}
+
+// Weights that every token reads: all but the tables' rows of other tokens and positions. A tied
+// head reads wte as a whole.
+double decode_weight_bytes(const Gpt2Config& config, const Parameters& parameters) {
+  double bytes = 0;
+  for (const View& tensor : parameters.tensors()) bytes += static_cast<double>(tensor.size_bytes());
+  bytes -= static_cast<double>(parameters.wpe().size_bytes());
+  if (!config.tie_word_embeddings) bytes -= static_cast<double>(parameters.wte().size_bytes());
+  return bytes;
+}
+
+// 2 flops for each weight that a token is multiplied with, and the attention over `context` slots.
+double decode_flops(const Gpt2Config& config, double context) {
+  const double tables = static_cast<double>(config.vocab_size + config.n_positions) * config.n_embd;
+  const double head = static_cast<double>(config.vocab_size) * config.n_embd;
+  double weights = static_cast<double>(config.parameter_count()) - tables;
+  if (config.tie_word_embeddings) weights += head;
+  return 2 * weights + 4.0 * config.n_layer * config.n_embd * context;
+}
+
+}  // namespace
+
+double peak_memory_bytes() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<double>(usage.ru_maxrss) * 1024.0;
+}
+
+BenchReport run_train_bench(Device& device, const Ceilings& ceilings,
+                            const TrainBenchOptions& options, const BenchNote& note) {
+  Gpt2Config config = options.config;
+  BenchReport report;
+  note(fmt::format("making a random {} of {:.1f}M parameters", options.model,
+                   static_cast<double>(config.parameter_count()) * 1e-6));
+  const Parameters parameters = initialize_parameters(device, config, /*seed=*/1);
+  for (const TrainBenchCase& c : options.cases) {
+    note(fmt::format("training step, {} rows of {} tokens", c.batch, c.length));
+    Gpt2Training training(device, config, parameters,
+                          {.batch = c.batch, .length = c.length, .dropout = false});
+    AdamwOptimizer optimizer(device, config, parameters, training.gradients(), {});
+    const std::int64_t tokens = std::int64_t{c.batch} * c.length;
+    const std::vector<std::int32_t> ids = random_ids(config, tokens + 1);
+    TokenBatch batch{.batch = c.batch, .length = c.length};
+    batch.ids = std::span(ids).first(static_cast<std::size_t>(tokens));
+    batch.targets = std::span(ids).last(static_cast<std::size_t>(tokens));
+
+    BenchEntry entry;
+    entry.name = fmt::format("train/{}/batch:{}/length:{}", options.model, c.batch, c.length);
+    entry.items = static_cast<double>(tokens);
+    entry.flops = training_flops(config, tokens, c.length);
+    // Per parameter: AdamW 28, the gradient zeroed 4, added to 8, its norm 4, the weight read in
+    // the forward and in the backward pass 8.
+    entry.bytes = 52.0 * static_cast<double>(config.parameter_count());
+    entry.bandwidth_ceiling = ceilings.read_bytes_per_second;
+    entry.flops_ceiling = ceilings.fma_flops_per_second;
+    double loss = 0;
+    time_runs(
+        entry,
+        [&] {
+          training.zero_gradients();
+          loss = training.forward_backward(batch, 1.0f / static_cast<float>(tokens),
+                                           /*dropout_seed=*/0);
+          optimizer.step(1e-4f, optimizer.gradient_norm());
+          device.synchronize();
+        },
+        options.seconds, /*least_samples=*/5);
+    entry.counters["loss"] = loss / static_cast<double>(tokens);
+    entry.counters["peak_memory_bytes"] = peak_memory_bytes();
+    entry.counters["percent_of_gemm"] =
+        100.0 * entry.flops_per_second() / ceilings.gemm_flops_per_second;
+    report.entries.push_back(entry);
+  }
+  return report;
+}
+
+BenchReport run_generate_bench(Device& device, const Ceilings& ceilings,
+                               const GenerateBenchOptions& options, const BenchNote& note) {
+  const Gpt2Config& config = options.config;
+  BenchReport report;
+  note(fmt::format("making a random {} of {:.1f}M parameters", options.model,
+                   static_cast<double>(config.parameter_count()) * 1e-6));
+  const Parameters parameters =
+      stored_as(device, config, initialize_parameters(device, config, /*seed=*/1), options.dtype);
+  const std::string tail = fmt::format("{}/{}", options.model, name_of(options.dtype));
+  const double cache_bytes_a_slot = 2.0 * config.n_layer * config.n_embd * sizeof(float);
+
+  for (const int rows : options.batches) {
+    note(fmt::format("decoding {} tokens, {} row{}", options.tokens, rows, rows == 1 ? "" : "s"));
+    Gpt2Decoder decoder(device, config, parameters, rows, options.prompt + options.tokens,
+                        options.prompt);
+    const std::vector<std::int32_t> prompt =
+        random_ids(config, std::int64_t{rows} * options.prompt);
+    std::vector<std::int32_t> next(static_cast<std::size_t>(rows));
+    const Buffer tokens(device, next.size() * sizeof(std::int32_t));
+    const View token_view(tokens.data(), DType::i32, {rows});
+
+    BenchEntry entry;
+    entry.name = fmt::format("decode/{}/batch:{}", tail, rows);
+    entry.items = rows;
+    const double context = options.prompt + 0.5 * options.tokens;
+    entry.flops = rows * decode_flops(config, context);
+    entry.bytes = decode_weight_bytes(config, parameters) + rows * cache_bytes_a_slot * context;
+    entry.bandwidth_ceiling = ceilings.read_bytes_per_second;
+    entry.flops_ceiling = ceilings.fma_flops_per_second;
+    std::vector<double> seconds;
+    const double start = clock_seconds();
+    while (clock_seconds() - start < options.seconds || seconds.size() < 10) {
+      decoder.reset({});
+      View logits = decoder.forward(rows, prompt);
+      for (int i = 0; i < options.tokens; ++i) {
+        const double begin = clock_seconds();
+        device.argmax_tokens({.tokens = token_view, .logits = logits});
+        device.copy_to_host(next.data(), tokens.data(), tokens.size());
+        logits = decoder.forward(rows, next);
+        device.synchronize();
+        seconds.push_back(clock_seconds() - begin);
+      }
+    }
+    summarize(entry, std::move(seconds));
+    entry.counters["peak_memory_bytes"] = peak_memory_bytes();
+    report.entries.push_back(entry);
+  }
+
+  const auto prefill = [&](const char* kind, int length) {
+    note(fmt::format("prompt of {} tokens", length));
+    Gpt2Decoder decoder(device, config, parameters, 1, length, length);
+    const std::vector<std::int32_t> prompt = random_ids(config, length);
+    BenchEntry entry;
+    entry.name = fmt::format("{}/{}/length:{}", kind, tail, length);
+    entry.items = length;
+    const double head = 2.0 * config.vocab_size * config.n_embd;  // the last position's alone
+    entry.flops = length * (decode_flops(config, 0.5 * length) - head) + head;
+    entry.bytes = decode_weight_bytes(config, parameters);
+    entry.bandwidth_ceiling = ceilings.read_bytes_per_second;
+    entry.flops_ceiling = ceilings.fma_flops_per_second;
+    time_runs(
+        entry,
+        [&] {
+          decoder.reset({});
+          decoder.forward(1, prompt);
+          device.synchronize();
+        },
+        options.seconds);
+    report.entries.push_back(entry);
+  };
+  prefill("prefill", std::min(options.prefill, config.n_positions));
+  prefill("first_token", options.prompt);
+  return report;
+}
+
+}  // namespace quire

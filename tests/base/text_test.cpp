@@ -1,0 +1,44 @@
+#include "base/text.h"
+
+#include "tests/support/catch.h"
+
+TEST_CASE("UTF-8 is told from what is none, and the rest replaced part by part") {
+  const std::string bad = "\xEF\xBF\xBD";
+  struct Case {
+    std::string bytes, replaced;
+  };
+  // Invalid parts as the Unicode Standard's table 3-8 groups them.
+  for (const Case& c :
+       {Case{"\x80", bad}, Case{"\xC0\x80", bad + bad}, Case{"\xC1\xBF", bad + bad},
+        Case{"\xE0\x9F\xBF", bad + bad + bad}, Case{"\xED\xA0\x80", bad + bad + bad},
+        Case{"\xF4\x90\x80\x80", bad + bad + bad + bad},
+        Case{"\xF5"
+             "a",
+             bad + "a"},
+        Case{"\xE1\x80", bad},
+        Case{"\xE1\x80\xE2\xF0\x91\x92\xF1\xBF"
+             "A",
+             bad + bad + bad + bad + "A"},
+        Case{"\xF0\x9F\x98", bad},
+        Case{"a\xFF"
+             "b",
+             "a" + bad + "b"}}) {
+    CHECK_FALSE(quire::is_utf8(c.bytes));
+    CHECK(quire::replace_invalid_utf8(c.bytes) == c.replaced);
+  }
+  for (const std::string text :
+       {"", "plain", "\xC2\x80 \xDF\xBF", "\xE0\xA0\x80\xED\x9F\xBF\xEE\x80\x80\xEF\xBF\xBF",
+        "\xF0\x90\x80\x80\xF4\x8F\xBF\xBF"}) {
+    CHECK(quire::is_utf8(text));
+    CHECK(quire::replace_invalid_utf8(text) == text);
+  }
+  CHECK(quire::is_utf8(std::string_view("\0", 1)));
+}
+
+TEST_CASE("numbers get commas") {
+  CHECK(quire::with_commas(0) == "0");
+  CHECK(quire::with_commas(999) == "999");
+  CHECK(quire::with_commas(4590) == "4,590");
+  CHECK(quire::with_commas(1234567) == "1,234,567");
+  CHECK(quire::with_commas(18446744073709551615u) == "18,446,744,073,709,551,615");
+}

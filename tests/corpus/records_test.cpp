@@ -1,0 +1,218 @@
+#include "corpus/records.h"
+
+#include "tests/support/catch.h"
+#include "tests/support/fixtures.h"
+#include "tests/support/scratch.h"
+
+namespace fs = std::filesystem;
+using quire::CorpusOptions;
+using quire::Fault;
+using quire::Record;
+using quire::test::ScratchFolder;
+
+namespace {
+
+using Texts = std::vector<std::string>;
+
+Texts texts_of(const CorpusOptions& options) {
+  Texts texts;
+  for (const Record& record : quire::read_records(options)) texts.push_back(record.text);
+  return texts;
+}
+
+Texts texts_of(const fs::path& path) {
+  return texts_of(CorpusOptions{.paths = {path.string()}});
+}
+
+std::string complaint(const ScratchFolder& folder, const CorpusOptions& options,
+                      Fault fault = Fault::bad_data) {
+  return folder.message_of(fault, [&] { quire::read_records(options); });
+}
+
+std::string complaint(const ScratchFolder& folder, const fs::path& path) {
+  return complaint(folder, CorpusOptions{.paths = {path.string()}});
+}
+
+}  // namespace
+
+TEST_CASE("a text file is one record, without byte-order mark and carriage returns") {
+  const ScratchFolder folder;
+  CHECK(texts_of(folder.write("a.txt", "\xEF\xBB\xBFone\r\ntwo\r\n\r\nthree\r\n")) ==
+        Texts{"one\ntwo\n\nthree\n"});
+  CHECK(texts_of(folder.write("b.TXT", "a\rb\r\r\nc\r")) == Texts{"a\rb\r\nc\r"});
+  const std::string odd("nul \0 and \xFF byte", 18);
+  CHECK(texts_of(folder.write("c.txt", odd)) == Texts{odd});
+}
+
+TEST_CASE("line by line, every line that is not blank is a record") {
+  const ScratchFolder folder;
+  const auto path = folder.write("a.txt", "one\r\n\n  \t\n two \nthree");
+  CHECK(texts_of({.paths = {path.string()}, .line_by_line = true}) ==
+        Texts{"one", " two ", "three"});
+}
+
+TEST_CASE("folders are read in the order of their paths, patterns too") {
+  const ScratchFolder folder;
+  folder.write("b.txt", "b");
+  folder.write("a/2.txt", "a2");
+  folder.write("a/10.txt", "a10");
+  folder.write("a/deep/x.txt", "deep");
+  folder.write("a/notes.md", "no");
+  folder.write(".hidden/y.txt", "no");
+  folder.write("z.csv", "text\nfrom a table\n");
+  CHECK(texts_of(folder.path()) == Texts{"a10", "a2", "deep", "b"});
+  CHECK(texts_of(folder / "a/*.txt") == Texts{"a10", "a2"});
+  CHECK(texts_of(folder / "[az]*") == Texts{"a10", "a2", "deep", "from a table"});
+  CHECK(texts_of({.paths = {(folder / "b.txt").string(), (folder / "a").string()}}) ==
+        Texts{"b", "a10", "a2", "deep"});
+  folder.write("what?.txt", "named");  // a file whose name is a pattern
+  CHECK(texts_of(folder / "what?.txt") == Texts{"named"});
+}
+
+TEST_CASE("what is not there, or not read, is said with what to do") {
+  const ScratchFolder folder;
+  folder.write("quotes.csv", "text\nx\n");
+  folder.write("tables/a.csv", "text\nx\n");
+  folder.write("tables/b.csv", "text\nx\n");
+  fs::create_directories(folder / "empty");
+  CHECK(complaint(folder, folder / "quote.csv") ==
+        "error: there is no file or folder DIR/quote.csv\n  did you mean DIR/quotes.csv?");
+  CHECK(complaint(folder, folder / "no/such.txt") ==
+        "error: there is no file or folder DIR/no/such.txt\n  there is no folder DIR/no either");
+  CHECK(complaint(folder, folder / "*.txt") == "error: no file matches 'DIR/*.txt'");
+  CHECK(complaint(folder, folder / "tables") ==
+        "error: the folder DIR/tables holds no .txt\n  it holds 2 × .csv\n"
+        "  try: name the files themselves, or a pattern: 'DIR/tables/*.csv'");
+  CHECK(complaint(folder, folder / "empty") ==
+        "error: the folder DIR/empty holds no .txt\n  it is empty");
+  CHECK(complaint(folder, folder.write("a.docx", "")) ==
+        "error: DIR/a.docx is of a kind that is not read: .docx\n"
+        "  read are .txt, .csv, .tsv, .jsonl and folders of .txt");
+  CHECK(complaint(folder, folder.write("README", "")).find("DIR/README has no extension") !=
+        std::string::npos);
+  CHECK(complaint(folder, folder.write("a.parquet", "")) ==
+        "error: DIR/a.parquet is of a kind that is not read: .parquet\n"
+        "  read are .txt, .csv, .tsv, .jsonl and folders of .txt\n"
+        "  try: python -c \"import pandas; "
+        "pandas.read_parquet('DIR/a.parquet').to_json('DIR/a.jsonl', "
+        "orient='records', lines=True, force_ascii=False)\"");
+  CHECK(complaint(folder, folder.write("a.txt.gz", "")).find("gunzip --keep") != std::string::npos);
+  CHECK(complaint(folder, CorpusOptions{}, Fault::usage).find("no data is named") !=
+        std::string::npos);
+  // A file of a wrong kind is found before the others are read.
+  folder.write("bad.csv", "a\n\"");
+  CHECK(complaint(folder, CorpusOptions{.paths = {(folder / "bad.csv").string(),
+                                                  (folder / "a.docx").string()}})
+            .find("a.docx") != std::string::npos);
+}
+
+TEST_CASE("data without any text is an error") {
+  const ScratchFolder folder;
+  CHECK(complaint(folder, folder.write("a.txt", "")) ==
+        "error: DIR/a.txt holds no text\n  there is nothing to learn from");
+  CHECK(complaint(folder, folder.write("bom.txt", "\xEF\xBB\xBF")).find("holds no text") !=
+        std::string::npos);
+  CHECK(complaint(folder, folder.write("a.csv", "text\n\"\"\n")).find("holds no text") !=
+        std::string::npos);
+  CHECK(complaint(folder, folder.write("a.jsonl", "\n\n")).find("holds no text") !=
+        std::string::npos);
+  CHECK(complaint(folder, CorpusOptions{.paths = {(folder / "a.txt").string(),
+                                                  (folder / "a.csv").string()}}) ==
+        "error: the 2 data files hold no text\n  there is nothing to learn from");
+}
+
+TEST_CASE("a table gives one column or a template of several") {
+  const ScratchFolder folder;
+  const auto path = folder.write("x.csv", "text,name\nhello,Ann\n,Bob\n\"a\r\nb\",\n");
+  CHECK(texts_of(path) == Texts{"hello", "a\nb"});
+  CHECK(texts_of({.paths = {path.string()}, .text_column = "name"}) == Texts{"Ann", "Bob"});
+  CHECK(texts_of({.paths = {path.string()}, .template_text = "{name}: {text}\\n{{{name}}}"}) ==
+        Texts{"Ann: hello\n{Ann}", "Bob: \n{Bob}", ": a\nb\n{}"});
+  CHECK(texts_of(folder.write("one.csv", "whatever\nx\n")) == Texts{"x"});
+  CHECK(complaint(folder,
+                  CorpusOptions{.paths = {path.string()}, .template_text = "{nam} => {text}"}) ==
+        "error: DIR/x.csv has no column 'nam'\n  columns: text, name (3 rows, UTF-8, LF)\n"
+        "  try: quire train --model DIR --data DIR/x.csv --text-column 'name'");
+}
+
+TEST_CASE("templates that make no sense are refused") {
+  const ScratchFolder folder;
+  const std::string path = folder.write("x.csv", "a,b\n1,2\n").string();
+  const auto message = [&](const std::string& text) {
+    return complaint(folder, CorpusOptions{.paths = {path}, .template_text = text}, Fault::usage);
+  };
+  CHECK(message("plain") ==
+        "error: the template \"plain\" names no column\n"
+        "  columns are named in braces; {{ and }} stand for braces\n"
+        "  try: --template \"{keywords} => {quote}\"");
+  CHECK(message("{a").find("opens a brace that is never closed") != std::string::npos);
+  CHECK(message("a}").find("closes a brace that was never opened") != std::string::npos);
+  CHECK(message("{}").find("has empty braces") != std::string::npos);
+  CHECK(message("{{a}}").find("names no column") != std::string::npos);
+  CHECK(complaint(folder,
+                  CorpusOptions{.paths = {path}, .text_column = "a", .template_text = "{a}"},
+                  Fault::usage)
+            .find("exclude each other") != std::string::npos);
+}
+
+TEST_CASE("JSON lines bring text, named fields or ids") {
+  const ScratchFolder folder;
+  const auto path = folder.write("x.jsonl",
+                                 "\xEF\xBB\xBF{\"text\": \"a\\r\\u00e9\"}\r\n\n"
+                                 "{\"input_ids\": [1, 2, 3], \"labels\": [-100, 2, 3]}\n"
+                                 "{\"input_ids\": []}\n{\"text\": \"\"}\n"
+                                 "{\"input_ids\": [4]}\n{\"text\": \"bad \xFF byte\"}");
+  const std::vector<Record> records = quire::read_records({.paths = {path.string()}});
+  REQUIRE(records.size() == 4);
+  CHECK(records[0].text == "a\ré");
+  CHECK(records[1].text.empty());
+  CHECK(records[1].input_ids == std::vector<std::int32_t>{1, 2, 3});
+  CHECK(records[1].labels == std::vector<std::int32_t>{-100, 2, 3});
+  CHECK(records[2].labels.empty());
+  CHECK(records[3].text == "bad \xEF\xBF\xBD byte");
+
+  const std::string named =
+      folder.write("n.jsonl", R"({"quote": "q", "keywords": ["a", "b"], "n": 1.5, "none": null})")
+          .string();
+  CHECK(texts_of({.paths = {named}, .text_column = "quote"}) == Texts{"q"});
+  CHECK(texts_of({.paths = {named}, .template_text = "{keywords} => {quote} {n}{none}"}) ==
+        Texts{"a, b => q 1.5"});
+}
+
+TEST_CASE("lines of JSON that make no sense are refused with their number") {
+  const ScratchFolder folder;
+  const auto message = [&](const std::string& line) {
+    const std::string text =
+        complaint(folder, folder.write("x.jsonl", "{\"text\": \"fine\"}\n" + line + "\n"));
+    const std::string start = "error: DIR/x.jsonl line 2: ";
+    REQUIRE(text.substr(0, start.size()) == start);
+    return text.substr(start.size());
+  };
+  CHECK(message("{\"text\": ").find("it is not valid JSON") == 0);
+  CHECK(message("[1]") == "it holds a JSON array, not an object");
+  CHECK(message("{\"txt\": \"a\"}") ==
+        "there is no field 'text'\n  fields: txt\n"
+        "  try: quire train --model DIR --data DIR/x.jsonl --text-column 'txt'");
+  CHECK(message("{}") == "there is no field 'text'\n  the object is empty");
+  CHECK(message("{\"text\": {\"a\": 1}}") == "'text' is {\"a\":1}, not a text");
+  CHECK(message("{\"input_ids\": 7}") == "input_ids is 7, not a list");
+  CHECK(message("{\"input_ids\": [1, -100]}") == "input_ids[1] is -100, not a token's id");
+  CHECK(message("{\"input_ids\": [1.5]}") == "input_ids[0] is 1.5, not a token's id");
+  CHECK(message("{\"input_ids\": [4294967296]}") == "input_ids[0] is 4294967296, not a token's id");
+  CHECK(message("{\"input_ids\": [18446744073709551615]}").find("not a token's id") !=
+        std::string::npos);
+  CHECK(message("{\"input_ids\": [1, 2], \"labels\": [1, -1]}") ==
+        "labels[1] is -1, neither a token's id nor -100");
+  CHECK(message("{\"input_ids\": [1, 2], \"labels\": [1]}") ==
+        "there are 1 labels for 2 input_ids\n"
+        "  labels are aligned with the ids; -100 stands where nothing is to be learnt");
+}
+
+TEST_CASE("real data sets are read whole") {
+  QUIRE_FIXTURE(data, "data");
+  CHECK(quire::read_records({.paths = {(data / "lambada_test.jsonl").string()}}).size() == 5153);
+  CHECK(quire::read_records({.paths = {(data / "novels").string()}}).size() == 6);
+  CHECK(
+      quire::read_records({.paths = {(data / "anime-quotes.csv").string()}, .text_column = "Quote"})
+          .size() == 4171);
+}

@@ -1,0 +1,179 @@
+#include <algorithm>
+#include <random>
+#include <set>
+
+#include "corpus/records.h"
+#include "tests/support/catch.h"
+#include "tests/support/fixtures.h"
+#include "tests/support/scratch.h"
+
+using quire::Fault;
+using quire::Record;
+using quire::TokenizedCorpus;
+using quire::Tokenizer;
+using quire::test::ScratchFolder;
+
+namespace {
+
+// Bytes, some merges over letters, spaces and line ends, and <|endoftext|>.
+Tokenizer small_tokenizer() {
+  const ScratchFolder folder;
+  const std::vector<std::filesystem::path> files = {
+      folder.write("a.txt", "the cat and the dog\n\nthe end \n the end\n   the cat\n")};
+  return quire::train_bpe(files, {.vocab_size = 290, .min_frequency = 1});
+}
+
+Record text(std::string value) {
+  return {.text = std::move(value), .input_ids = {}, .labels = {}};
+}
+
+// A corpus of records with so many tokens each; token i of the whole is i.
+TokenizedCorpus counted(const std::vector<int>& lengths) {
+  TokenizedCorpus corpus;
+  for (const int length : lengths) {
+    for (int i = 0; i < length; ++i)
+      corpus.ids.push_back(static_cast<std::int32_t>(corpus.ids.size()));
+    corpus.offsets.push_back(static_cast<std::int64_t>(corpus.ids.size()));
+  }
+  return corpus;
+}
+
+std::vector<std::int32_t> record(const TokenizedCorpus& corpus, std::int64_t index) {
+  return {corpus.ids.begin() + corpus.offsets[static_cast<std::size_t>(index)],
+          corpus.ids.begin() + corpus.offsets[static_cast<std::size_t>(index) + 1]};
+}
+
+}  // namespace
+
+TEST_CASE("records of text end with end-of-text, records of ids stay as they are") {
+  const Tokenizer tokenizer = small_tokenizer();
+  const std::int32_t end = tokenizer.end_of_text().value();
+  const std::vector<Record> records = {text("the cat"),
+                                       {.text = "", .input_ids = {5, 6}, .labels = {-100, 6}},
+                                       text("dog<|endoftext|>"),
+                                       {.text = "", .input_ids = {7}, .labels = {}}};
+  const TokenizedCorpus corpus = quire::tokenize(records, tokenizer, 1);
+  REQUIRE(corpus.size() == 4);
+  std::vector<std::int32_t> first = tokenizer.encode("the cat");
+  first.push_back(end);
+  CHECK(record(corpus, 0) == first);
+  CHECK(record(corpus, 1) == std::vector<std::int32_t>{5, 6});
+  CHECK(record(corpus, 2) == tokenizer.encode("dog<|endoftext|>"));  // already ended
+  CHECK(record(corpus, 3) == std::vector<std::int32_t>{7});
+  REQUIRE(corpus.labels.size() == corpus.ids.size());
+  for (std::size_t i = 0; i < corpus.ids.size(); ++i) {
+    const bool ignored = i == static_cast<std::size_t>(corpus.offsets[1]);
+    CHECK(corpus.labels[i] == (ignored ? -100 : corpus.ids[i]));
+  }
+  CHECK(quire::tokenize({text("a")}, tokenizer, 1).labels.empty());
+}
+
+TEST_CASE("ids that the tokenizer does not have are refused") {
+  const ScratchFolder folder;
+  const Tokenizer tokenizer = small_tokenizer();
+  const std::string size = std::to_string(tokenizer.vocab_size());
+  const std::vector<Record> records = {
+      text("a"), {.text = "", .input_ids = {1, tokenizer.vocab_size()}, .labels = {}}};
+  CHECK(folder.message_of(Fault::bad_data, [&] { quire::tokenize(records, tokenizer, 1); }) ==
+        "error: record 2 has the token id " + size + "\n  the tokenizer has " + size +
+            " ids, from 0\n"
+            "  try: encode the data with this model's tokenizer");
+}
+
+TEST_CASE("threads and cuts in large texts do not change the ids") {
+  const Tokenizer tokenizer = small_tokenizer();
+  std::mt19937 random(1);
+  const std::vector<std::string> words = {
+      "the",           " cat", " dog", "\n", "\n\n", " ",    "  ", " \n",           "\n ",
+      "end",           "\t",   "é",    "'s", "12",   "\r\n", "…",  "<|endoftext|>", "\xC2\xA0",
+      "\xE3\x80\x80\n"};
+  std::vector<Record> records;
+  for (const std::size_t size : {3'000'000u, 10u, 0u, 700'000u, 5u, 300'000u}) {
+    std::string document;
+    while (document.size() < size) document += words[random() % words.size()];
+    records.push_back(text(document));
+    if (size == 5) records.push_back({.text = "", .input_ids = {1, 2, 3}, .labels = {}});
+  }
+  records.push_back(text(std::string(1'500'000, 'x')));  // nowhere to cut
+  records.push_back(text(std::string(1'500'000, '\n')));
+  for (int i = 0; i < 20'000; ++i) records.push_back(text("the cat " + std::to_string(i)));
+
+  const TokenizedCorpus one = quire::tokenize(records, tokenizer, 1);
+  const TokenizedCorpus many = quire::tokenize(records, tokenizer, 5);
+  CHECK(one.ids == many.ids);
+  CHECK(one.offsets == many.offsets);
+  REQUIRE(one.size() == static_cast<std::int64_t>(records.size()));
+  for (std::size_t r = 0; r < records.size(); ++r) {
+    std::vector<std::int32_t> whole = records[r].input_ids;
+    if (whole.empty()) {
+      whole = tokenizer.encode(records[r].text);
+      if (whole.empty() || whole.back() != tokenizer.end_of_text())
+        whole.push_back(*tokenizer.end_of_text());
+    }
+    if (record(one, static_cast<std::int64_t>(r)) != whole) FAIL("record " << r << " differs");
+  }
+}
+
+TEST_CASE("a split takes whole records, keeps their order, and is the same for the same seed") {
+  std::vector<int> lengths(100);
+  for (int i = 0; i < 100; ++i) lengths[static_cast<std::size_t>(i)] = 1 + i % 7;
+  const TokenizedCorpus corpus = counted(lengths);
+  TokenizedCorpus train, validation, train2, validation2;
+  quire::split(corpus, 0.1, 42, train, validation);
+  CHECK(validation.size() == 10);
+  CHECK(train.size() == 90);
+  CHECK(std::is_sorted(train.ids.begin(), train.ids.end()));
+  CHECK(std::is_sorted(validation.ids.begin(), validation.ids.end()));
+  std::set<std::int32_t> all(train.ids.begin(), train.ids.end());
+  all.insert(validation.ids.begin(), validation.ids.end());
+  CHECK(all.size() == corpus.ids.size());
+  std::set<std::vector<std::int32_t>> whole;
+  for (std::int64_t r = 0; r < corpus.size(); ++r) whole.insert(record(corpus, r));
+  for (std::int64_t r = 0; r < train.size(); ++r) CHECK(whole.contains(record(train, r)));
+
+  quire::split(corpus, 0.1, 42, train2, validation2);
+  CHECK(validation2.ids == validation.ids);
+  quire::split(corpus, 0.1, 43, train2, validation2);
+  CHECK(validation2.ids != validation.ids);
+  // Fixed for all time: a resumed run on another machine must hold out the same records.
+  std::vector<std::int32_t> firsts;
+  for (std::int64_t r = 0; r < validation.size(); ++r) firsts.push_back(record(validation, r)[0]);
+  CHECK(firsts == std::vector<std::int32_t>{6, 21, 56, 59, 66, 127, 197, 225, 309, 392});
+}
+
+TEST_CASE("where the share is no whole record, the end of the tokens is held out") {
+  TokenizedCorpus train, validation;
+  TokenizedCorpus book = counted({1000});
+  book.labels = book.ids;
+  book.labels[10] = -100;
+  quire::split(book, 0.05, 1, train, validation);
+  CHECK(train.offsets == std::vector<std::int64_t>{0, 950});
+  CHECK(validation.offsets == std::vector<std::int64_t>{0, 50});
+  CHECK(validation.ids[0] == 950);
+  CHECK(train.labels[10] == -100);
+  CHECK(validation.labels[0] == 950);
+
+  quire::split(counted({600, 300, 100}), 0.15, 1, train, validation);
+  CHECK(train.offsets == std::vector<std::int64_t>{0, 600, 850});
+  CHECK(validation.offsets == std::vector<std::int64_t>{0, 50, 150});
+  quire::split(counted({600, 300, 100}), 0.1, 1, train, validation);
+  CHECK(train.offsets == std::vector<std::int64_t>{0, 600, 900});
+  CHECK(validation.offsets == std::vector<std::int64_t>{0, 100});
+  quire::split(counted({1}), 0.9, 1, train, validation);
+  CHECK(train.size() + validation.size() == 1);
+}
+
+TEST_CASE(
+    "no share holds nothing out, an impossible one is refused, and the source may be a target") {
+  TokenizedCorpus train, validation;
+  TokenizedCorpus corpus = counted({3, 4});
+  quire::split(corpus, 0.0, 1, train, validation);
+  CHECK(train.ids == corpus.ids);
+  CHECK(validation.size() == 0);
+  for (const double share : {-0.1, 1.0, 2.0, std::nan("")}) {
+    CHECK_THROWS_AS(quire::split(corpus, share, 1, train, validation), quire::Error);
+  }
+  quire::split(corpus, 0.5, 1, corpus, validation);
+  CHECK(corpus.size() == 1);
+  CHECK(validation.size() == 1);
+}

@@ -1,0 +1,26 @@
+// Properties that hold for every input, as libFuzzer calls them: each returns 0, throws nothing,
+// and aborts when a property does not hold.
+//
+// Under Clang, `cmake -DQUIRE_FUZZ=ON` builds a fuzzer for each (fuzz_safetensors, fuzz_csv).
+// Everywhere, fuzz_test.cpp drives them with seeded mutations of valid files.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+
+/// Opening a file of these bytes throws Error(bad_data), or every tensor lies inside the file, has
+/// the bytes that its shape takes, and together they cover the data.
+int fuzz_safetensors(const std::uint8_t* data, std::size_t size);
+/// Reading these bytes as a table throws Error(bad_data), or all rows have as many fields as the
+/// header, and written again with quotes they read back the same.
+int fuzz_csv(const std::uint8_t* data, std::size_t size);
+
+#define QUIRE_FUZZ_REQUIRE(condition)                                                \
+  do {                                                                               \
+    if (!(condition)) {                                                              \
+      std::fprintf(stderr, "%s:%d: not true: %s\n", __FILE__, __LINE__, #condition); \
+      std::abort();                                                                  \
+    }                                                                                \
+  } while (false)
