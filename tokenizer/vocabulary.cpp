@@ -161,10 +161,12 @@ void add_merges(const TokenizerParts& parts, Tokenizer::Impl& impl) {
       if (id < 0) fail("it has no token " + in_quotes(name));
       return static_cast<std::uint32_t>(id);
     };
+    const std::uint32_t left_id = find(left);
+    const std::uint32_t right_id = find(right);
     // Most vocabularies number the results in order: then the next id needs no look-up.
     ++result;
     if (result >= impl.names.size() || impl.names[result] != joined) result = find(joined);
-    if (!impl.merges.add({find(left), find(right), static_cast<std::uint32_t>(result)})) {
+    if (!impl.merges.add({left_id, right_id, static_cast<std::uint32_t>(result)})) {
       fail("the same merge stands further up");
     }
   }
