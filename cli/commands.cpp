@@ -4,17 +4,9 @@
 namespace quire {
 
 std::span<const Command> commands() {
-  // A command is in the table when its file is in the tree.
   static const Command kCommands[] = {
-#if __has_include("cli/demo.cpp")
-    kDemoCommand,
-#endif
-    kDoctorCommand,
-    kTrainCommand,
-    kGenerateCommand,
-    kEvalCommand,
-    kTokenizerCommand,
-    kBenchCommand,
+      kDemoCommand, kDoctorCommand,    kTrainCommand, kGenerateCommand,
+      kEvalCommand, kTokenizerCommand, kBenchCommand,
   };
   return kCommands;
 }

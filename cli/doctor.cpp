@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "bench/ceilings.h"
 #include "cli/command.h"
 #include "cli/device_flags.h"
 #include "cli/machine.h"
@@ -59,8 +60,10 @@ int run(const std::vector<std::string>& arguments) {
   const Machine machine = inspect_machine();
   const int threads = device_flags.threads > 0 ? device_flags.threads : machine.cores;
   const std::unique_ptr<Device> device = device_flags.open();
-  const double bandwidth = measure_read_bandwidth(threads);
-  const double flops = measure_matmul(*device);
+  const Ceilings ceilings = measure_ceilings(
+      *device, {.threads = threads, .seconds = 0.3, .bytes = std::size_t{1} << 27});
+  const double bandwidth = ceilings.read_bytes_per_second;
+  const double flops = ceilings.gemm_flops_per_second;
   std::vector<ModelFit> models;
   for (const char* name : {"tiny", "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"}) {
     models.push_back(fit_of(name, bandwidth, flops));
@@ -88,6 +91,7 @@ int run(const std::vector<std::string>& arguments) {
                                            {"memory_total", machine.memory_total},
                                            {"memory_available", machine.memory_available},
                                            {"read_bytes_per_second", bandwidth},
+                                           {"fma_flops_per_second", ceilings.fma_flops_per_second},
                                            {"matmul_flops_per_second", flops},
                                            {"cuda", cuda},
                                            {"models", fit_list}};
@@ -103,7 +107,8 @@ int run(const std::vector<std::string>& arguments) {
                     human_bytes(static_cast<double>(machine.memory_total)),
                     human_bytes(static_cast<double>(machine.memory_available))));
   print(fmt::format("  reading     {}/s\n", human_bytes(bandwidth)));
-  print(fmt::format("  products    {:.0f} GFLOP/s\n", flops / 1e9));
+  print(fmt::format("  arithmetic  {:.0f} GFLOP/s in matrix products, {:.0f} in registers\n",
+                    flops / 1e9, ceilings.fma_flops_per_second / 1e9));
   print(fmt::format("  CUDA        {}\n\n", cuda));
 
   std::vector<std::vector<std::string>> table = {

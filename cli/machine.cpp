@@ -75,34 +75,6 @@ Machine inspect_machine() {
   return machine;
 }
 
-double measure_read_bandwidth(int threads) {
-  constexpr std::size_t kWords = (std::size_t{64} << 20) / sizeof(std::uint64_t);
-  std::vector<std::vector<std::uint64_t>> blocks(static_cast<std::size_t>(threads));
-  std::vector<std::uint64_t> sinks(blocks.size());
-  const auto on_all = [&](auto work) {
-    std::vector<std::thread> running;
-    for (std::size_t i = 0; i < blocks.size(); ++i) running.emplace_back(work, i);
-    for (std::thread& thread : running) thread.join();
-  };
-  on_all([&](std::size_t i) { blocks[i].assign(kWords, i); });  // each thread touches its own pages
-  double best = 0;
-  for (int pass = 0; pass < 5; ++pass) {
-    const Clock::time_point start = Clock::now();
-    on_all([&](std::size_t i) {
-      std::uint64_t sum = 0;  // integers: the compiler may reorder them into vectors
-      for (const std::uint64_t word : blocks[i]) sum += word;
-      sinks[i] = sum;
-    });
-    const double bytes = static_cast<double>(blocks.size() * kWords * sizeof(std::uint64_t));
-    best = std::max(best, bytes / seconds_since(start));
-  }
-  // The sums are looked at, so that the compiler cannot leave the reading out.
-  for (std::size_t i = 0; i < sinks.size(); ++i) {
-    if (sinks[i] != i * kWords) return 0;
-  }
-  return best;
-}
-
 double measure_matmul(Device& device) {
   constexpr std::int64_t kM = 256, kK = 768, kN = 3072;
   std::vector<float> values(static_cast<std::size_t>(kK * kN));

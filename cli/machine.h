@@ -18,9 +18,6 @@ struct Machine {
 
 Machine inspect_machine();
 
-/// Bytes a second of `threads` threads that read memory: the best of a few passes over 64 MB each.
-double measure_read_bandwidth(int threads);
-
 /// Floating-point operations a second of the device's own matrix product at GPT-2's shapes
 /// ([256, 768]·[768, 3072]): the best of a few.
 double measure_matmul(Device& device);

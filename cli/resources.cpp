@@ -1,6 +1,7 @@
 #include "cli/resources.h"
 
 #include <cstdlib>
+#include <sstream>
 
 namespace quire {
 
@@ -29,6 +30,26 @@ fs::path find_resource(const std::string& name) {
     if (fs::exists(folder / name, trouble)) return folder / name;
   }
   return {};
+}
+
+std::string shown_path(const fs::path& path) {
+  std::error_code trouble;
+  const fs::path relative = fs::absolute(path).lexically_relative(fs::current_path(trouble));
+  const bool below = !relative.empty() && *relative.begin() != "..";
+  return (below ? relative : path).string();
+}
+
+std::string program_as_typed() {
+  std::error_code trouble;
+  const fs::path program = fs::read_symlink("/proc/self/exe", trouble);
+  if (trouble) return "quire";
+  const char* variable = std::getenv("PATH");
+  std::istringstream folders(variable != nullptr ? variable : "");
+  for (std::string folder; std::getline(folders, folder, ':');) {
+    if (fs::equivalent(fs::path(folder) / "quire", program, trouble)) return "quire";
+  }
+  const std::string shown = shown_path(program);
+  return shown.find('/') == std::string::npos ? "./" + shown : shown;
 }
 
 }  // namespace quire

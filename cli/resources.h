@@ -15,4 +15,10 @@ std::vector<std::filesystem::path> resource_folders();
 /// none.
 std::filesystem::path find_resource(const std::string& name);
 
+/// A path as a person would type it here: relative when it lies below the current folder.
+std::string shown_path(const std::filesystem::path& path);
+
+/// What runs this program in a shell here: "quire" when the PATH finds it, else its path.
+std::string program_as_typed();
+
 }  // namespace quire
