@@ -9,6 +9,7 @@ std::span<const Command> commands() {
       kDoctorCommand,   //
       kTrainCommand,    //
       kGenerateCommand, //
+      kEvalCommand,     //
       kTokenizerCommand,
   };
   return kCommands;
