@@ -57,9 +57,9 @@ TokenizedCorpus tokenize(const std::vector<Record>& records, const Tokenizer& to
                          int threads);
 
 /// Splits by record: a seeded shuffle chooses round(records · share) of them, both sides keep the
-/// order. Where that is no whole record (a single book, say), the last share of the tokens is cut
-/// off instead. Equal seeds give equal splits everywhere. Throws Error(usage) unless 0 <= share
-/// < 1.
+/// order. Where that is no whole record (a few books, say), the last share of each record's tokens
+/// is cut off instead. Equal seeds give equal splits everywhere. Throws Error(usage) unless
+/// 0 <= share < 1.
 void split(const TokenizedCorpus& corpus, double validation_share, std::uint64_t seed,
            TokenizedCorpus& train, TokenizedCorpus& validation);
 

@@ -148,12 +148,11 @@ void split(const TokenizedCorpus& corpus, double validation_share, std::uint64_t
       append(corpus, corpus.offsets[r], corpus.offsets[r + 1], held[r] ? held_out : kept);
     }
   } else {
-    const std::int64_t tokens = corpus.offsets.back();
-    const std::int64_t cut_at =
-        tokens - std::llround(static_cast<double>(tokens) * validation_share);
+    // Too few records to hold one out: each gives up its end.
     for (std::size_t r = 0; r < static_cast<std::size_t>(records); ++r) {
       const std::int64_t first = corpus.offsets[r], last = corpus.offsets[r + 1];
-      const std::int64_t middle = std::clamp(cut_at, first, last);
+      const std::int64_t middle =
+          last - std::llround(static_cast<double>(last - first) * validation_share);
       if (first < middle) append(corpus, first, middle, kept);
       if (middle < last) append(corpus, middle, last, held_out);
     }
