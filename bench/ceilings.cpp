@@ -16,29 +16,29 @@ Ceilings measure_ceilings(Device& device, const CeilingOptions& options) {
         cpu::measure_read_bandwidth(pool, options.bytes, options.seconds);
     ceilings.fma_flops_per_second = cpu::measure_fma_peak(pool, options.seconds);
   }
-  constexpr std::int64_t n = 1024;
-  const std::vector<float> noise = [] {
-    std::vector<float> values(n * n);
-    for (std::size_t i = 0; i < values.size(); ++i) values[i] = random_uniform({1, 2}, i) - 0.5f;
-    return values;
-  }();
-  const std::size_t bytes = noise.size() * sizeof(float);
-  const Buffer x(device, bytes), weight(device, bytes), out(device, bytes);
-  device.copy_to_device(x.data(), noise.data(), bytes);
-  device.copy_to_device(weight.data(), noise.data(), bytes);
+  ceilings.gemm_flops_per_second = measure_matmul(device, options.seconds);
+  return ceilings;
+}
+
+double measure_matmul(Device& device, double seconds) {
+  constexpr std::int64_t M = 256, K = 768, N = 3072;
+  std::vector<float> noise(K * N);
+  for (std::size_t i = 0; i < noise.size(); ++i) noise[i] = random_uniform({1, 2}, i) - 0.5f;
+  const Buffer x(device, M * K * sizeof(float)), weight(device, K * N * sizeof(float)),
+      out(device, M * N * sizeof(float));
+  device.copy_to_device(x.data(), noise.data(), x.size());
+  device.copy_to_device(weight.data(), noise.data(), weight.size());
   BenchEntry entry;
-  entry.flops = 2.0 * n * n * n;
   time_runs(
       entry,
       [&] {
-        device.matmul_forward({.out = View(out.data(), DType::f32, {n, n}),
-                               .x = ConstView(x.data(), DType::f32, {n, n}),
-                               .weight = ConstView(weight.data(), DType::f32, {n, n})});
+        device.matmul_forward({.out = View(out.data(), DType::f32, {M, N}),
+                               .x = ConstView(x.data(), DType::f32, {M, K}),
+                               .weight = ConstView(weight.data(), DType::f32, {K, N})});
         device.synchronize();
       },
-      options.seconds, 3);
-  ceilings.gemm_flops_per_second = entry.flops / entry.fastest_seconds;
-  return ceilings;
+      seconds, /*least_samples=*/3);
+  return 2.0 * M * K * N / entry.fastest_seconds;
 }
 
 }  // namespace quire

@@ -8,7 +8,7 @@ namespace quire {
 struct Ceilings {
   double read_bytes_per_second = 0;  // memory, all threads
   double fma_flops_per_second = 0;   // multiply-adds in registers, all threads
-  double gemm_flops_per_second = 0;  // the device's own product of 1024 × 1024 × 1024
+  double gemm_flops_per_second = 0;  // measure_matmul()
 };
 
 struct CeilingOptions {
@@ -18,5 +18,9 @@ struct CeilingOptions {
 };
 
 Ceilings measure_ceilings(Device& device, const CeilingOptions& options);
+
+/// Flops a second of the device's own product at a shape of GPT-2's, [256, 768]·[768, 3072]: the
+/// best of those that fit into `seconds`, and of three at least.
+double measure_matmul(Device& device, double seconds = 0.4);
 
 }  // namespace quire

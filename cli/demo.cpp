@@ -7,9 +7,9 @@
 #include <cmath>
 
 #include "base/file.h"
+#include "bench/ceilings.h"
 #include "cli/command.h"
 #include "cli/device_flags.h"
-#include "cli/machine.h"
 #include "cli/model_path.h"
 #include "cli/resources.h"
 #include "cli/signals.h"

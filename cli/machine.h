@@ -1,10 +1,8 @@
-// What this machine has, and how fast it is.
+// What this machine has.
 #pragma once
 
 #include <cstdint>
 #include <string>
-
-#include "kernels/ops.h"
 
 namespace quire {
 
@@ -17,9 +15,5 @@ struct Machine {
 };
 
 Machine inspect_machine();
-
-/// Floating-point operations a second of the device's own matrix product at GPT-2's shapes
-/// ([256, 768]·[768, 3072]): the best of a few.
-double measure_matmul(Device& device);
 
 }  // namespace quire

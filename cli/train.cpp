@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "base/file.h"
+#include "bench/ceilings.h"
 #include "cli/command.h"
 #include "cli/machine.h"
 #include "cli/model_path.h"
