@@ -13,10 +13,10 @@ bool is_space_at(const char* at) {
   return unicode::class_of(utf8::character(at).code) == unicode::CharClass::space;
 }
 
-std::size_t begin_of_spaces_before(std::string_view text, std::size_t from, std::size_t at) {
-  while (at > from) {
+std::size_t begin_of_spaces_before(std::string_view text, std::size_t taken, std::size_t at) {
+  while (at > taken) {
     std::size_t previous = at - 1;
-    while (previous > from && (static_cast<unsigned char>(text[previous]) & 0xC0) == 0x80) {
+    while (previous > taken && (static_cast<unsigned char>(text[previous]) & 0xC0) == 0x80) {
       --previous;
     }
     if (!is_space_at(text.data() + previous)) break;
@@ -48,7 +48,8 @@ AddedTokenFinder::AddedTokenFinder(std::vector<AddedToken> tokens) : tokens_(std
   }
 }
 
-AddedTokenFinder::Match AddedTokenFinder::find(std::string_view text, std::size_t from) const {
+AddedTokenFinder::Match AddedTokenFinder::find(std::string_view text, std::size_t from,
+                                               std::size_t taken) const {
   if (tokens_.empty()) return {};
   std::size_t at = from;
   while (at < text.size()) {
@@ -62,9 +63,10 @@ AddedTokenFinder::Match AddedTokenFinder::find(std::string_view text, std::size_
     }
     for (const AddedToken& token : tokens_) {
       if (text.compare(at, token.content.size(), token.content) != 0) continue;
-      Match match{at, at + token.content.size(), token.id};
-      if (token.strip_left) match.begin = begin_of_spaces_before(text, from, match.begin);
-      if (token.strip_right) match.end = end_of_spaces_from(text, match.end);
+      const std::size_t end = at + token.content.size();
+      Match match{.begin = at, .end = end, .resume = end, .id = token.id};
+      if (token.strip_left) match.begin = begin_of_spaces_before(text, taken, at);
+      if (token.strip_right) match.end = end_of_spaces_from(text, end);
       return match;
     }
     ++at;

@@ -27,10 +27,12 @@ class AddedTokenFinder {
   struct Match {
     std::size_t begin = std::string_view::npos;  ///< npos: no match
     std::size_t end = 0;
+    std::size_t resume = 0;  ///< where to look for the next: spaces taken along may begin one
     std::int32_t id = -1;
   };
-  /// The first match at or after `from`. Spaces taken along reach back to `from` at most.
-  Match find(std::string_view text, std::size_t from) const;
+  /// The first match that begins at or after `from`. Spaces taken along reach back to `taken` at
+  /// most, the end of the match before.
+  Match find(std::string_view text, std::size_t from, std::size_t taken) const;
 
   bool empty() const { return tokens_.empty(); }
   std::size_t longest() const { return tokens_.empty() ? 0 : longest_; }

@@ -105,7 +105,7 @@ struct PieceCounter::Impl {
   void count(std::string_view whole) {
     std::size_t from = 0;
     while (from < whole.size()) {
-      const AddedTokenFinder::Match match = specials.find(whole, from);
+      const AddedTokenFinder::Match match = specials.find(whole, from, from);
       const std::size_t end = match.id < 0 ? whole.size() : match.begin;
       count_segment(whole.substr(from, end - from));
       from = match.id < 0 ? end : match.end;
@@ -163,8 +163,9 @@ void PieceCounter::add_chunk(std::string_view bytes) {
   if (text.size() <= reserve) return;
   const std::size_t limit = text.size() - reserve;
   std::size_t cut = last_cut(text, impl_->without_cut, limit);
-  for (AddedTokenFinder::Match match = impl_->specials.find(text, 0);
-       match.id >= 0 && match.begin < cut; match = impl_->specials.find(text, match.end)) {
+  for (AddedTokenFinder::Match match = impl_->specials.find(text, 0, 0);
+       match.id >= 0 && match.begin < cut;
+       match = impl_->specials.find(text, match.end, match.end)) {
     if (match.end > cut) cut = match.begin;
   }
   impl_->without_cut = cut == 0 ? limit : 0;

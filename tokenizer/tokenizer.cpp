@@ -223,15 +223,15 @@ void Tokenizer::encode(std::string_view text, SpecialTokens special,
   Encoder encoder(*impl_, *workspace, text, append_to);
   const AddedTokenFinder& finder =
       special == SpecialTokens::parse ? impl_->find_added : impl_->find_plain;
-  std::size_t from = 0;
-  while (from < text.size()) {
-    const AddedTokenFinder::Match match = finder.find(text, from);
-    if (match.id < 0) break;
-    encoder.encode_segment(text.substr(from, match.begin - from));
+  std::size_t taken = 0;
+  AddedTokenFinder::Match match = finder.find(text, 0, 0);
+  while (match.id >= 0) {
+    if (match.begin > taken) encoder.encode_segment(text.substr(taken, match.begin - taken));
     append_to.push_back(match.id);
-    from = match.end;
+    taken = match.end;
+    match = finder.find(text, match.resume, taken);
   }
-  encoder.encode_segment(text.substr(from));
+  encoder.encode_segment(text.substr(taken));
 }
 
 std::string Tokenizer::decode(std::span<const TokenId> ids, bool skip_special_tokens) const {

@@ -130,6 +130,7 @@ TEST_CASE("added tokens keep their ids, flags and roles through load and save") 
     CHECK(tokenizer.vocab_size() == 330);
     using Ids = std::vector<TokenId>;
     CHECK(tokenizer.encode("<pad> <mask> \n<pad>") == Ids{327, 328, 327});
+    CHECK(tokenizer.encode(" <mask> <mask> ") == Ids{328, 328});
     CHECK(tokenizer.encode("caf\xC3\xA9", SpecialTokens::plain) == Ids{329});
     CHECK(tokenizer.encode("<pad>", SpecialTokens::plain).size() > 1);
     CHECK(tokenizer.token_bytes(329) == "caf\xC3\xA9");
