@@ -73,6 +73,7 @@ const char* const kReport =
 
 int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);  // print() reports a closed pipe instead
+  std::signal(SIGXFSZ, SIG_IGN);  // so does a write beyond the limit on file sizes
   try {
     return run({argv + 1, argv + argc});
   } catch (const OutputClosed&) {

@@ -1,6 +1,7 @@
 // quire train: a fresh GPT-2, or one to go on from, and text in; a model folder out.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <nlohmann/json.hpp>
@@ -102,6 +103,16 @@ std::string saved_options(const Flags& flags, const TrainingConfig& training) {
   return options.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
+/// What the run will hold in memory: rows as long as the longest one there is, which may be far
+/// shorter than the context.
+TrainingConfig as_planned(TrainingConfig config, const Gpt2Config& model, const TrainData& data) {
+  if (config.block_size == 0) config.block_size = model.n_positions;
+  const int longest = std::max(Rows(data.train, config.packing, config.block_size).longest(),
+                               Rows(data.validation, config.packing, config.block_size).longest());
+  if (longest > 0) config.block_size = std::min(config.block_size, longest);
+  return config;
+}
+
 void describe(const Start& start, const TrainOptions& options, const TrainData& data,
               const Device& device) {
   const Gpt2Config& c = start.config;
@@ -186,11 +197,12 @@ int run(const std::vector<std::string>& arguments) {
   const TrainData data = load_train_data(options, start.tokenizer);
   const std::unique_ptr<Device> device = options.device.open();
   const std::int64_t available = inspect_machine().memory_available;
-  check_memory(start.config, options.training, available);
+  const TrainingConfig planned = as_planned(options.training, start.config, data);
+  check_memory(start.config, planned, available);
   const Parameters parameters = make_parameters(*device, start, options);
   if (!options.json) {
     describe(start, options, data, *device);
-    note(format_memory_plan(training_memory_plan(start.config, options.training), available));
+    note(format_memory_plan(training_memory_plan(start.config, planned), available));
   }
 
   TrainProgress progress(measure_matmul(*device), options.json);

@@ -396,7 +396,13 @@ TrainingResult train(Device& device, const Gpt2Config& model, const Parameters& 
                      const TrainingConfig& config, const TrainingCallbacks& callbacks) {
   config.check();
   model.check();
-  return Run(device, model, parameters, records, validation, config, callbacks).run();
+  try {
+    return Run(device, model, parameters, records, validation, config, callbacks).run();
+  } catch (const fs::filesystem_error& error) {
+    const bool full = error.code() == std::errc::no_space_on_device;
+    throw Error(full ? Fault::no_space : Fault::bad_data,
+                "cannot work in " + config.output_dir.string(), {error.what()});
+  }
 }
 
 std::vector<MemoryItem> training_memory_plan(const Gpt2Config& model,

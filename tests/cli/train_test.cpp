@@ -1,0 +1,288 @@
+// quire train, run as a user would.
+#include <sys/resource.h>
+
+#include <csignal>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "cli/train_memory.h"
+#include "tests/cli/program.h"
+#include "tests/support/catch.h"
+#include "tokenizer/tokenizer.h"
+
+using namespace quire;
+using namespace quire::test;
+namespace fs = std::filesystem;
+
+namespace {
+
+/// A folder with a tokenizer of 300 ids, some text, and a config of a model of 20,000 parameters.
+struct Workplace {
+  ScratchFolder folder;
+  std::string text, config, tokenizer;
+
+  Workplace() {
+    std::string lines;
+    for (int i = 0; i < 300; ++i) {
+      lines += "The fox number " + std::to_string(i * 37 % 101) + " jumps over " +
+               (i % 3 == 0 ? "the lazy dog.\n" : "a quick brown hen, and sleeps.\n");
+    }
+    text = folder.write("text.txt", lines);
+    config = folder.write("config.json",
+                          R"({"n_layer": 2, "n_head": 2, "n_embd": 24, "n_positions": 32})");
+    tokenizer = folder / "tokenizer";
+    const fs::path file = text;
+    train_bpe({&file, 1}, {.vocab_size = 300}).save(tokenizer, 32);
+  }
+
+  std::vector<std::string> command(const std::string& output,
+                                   std::vector<std::string> more = {}) const {
+    std::vector<std::string> arguments = {"train",
+                                          "--config",
+                                          config,
+                                          "--tokenizer",
+                                          tokenizer,
+                                          "--data",
+                                          text,
+                                          "--output-dir",
+                                          folder / output,
+                                          "--line-by-line",
+                                          "--batch-size",
+                                          "4",
+                                          "--gradient-accumulation-steps",
+                                          "2",
+                                          "--lr",
+                                          "1e-2",
+                                          "--logging-steps",
+                                          "5",
+                                          "--threads",
+                                          "2"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return arguments;
+  }
+};
+
+std::string file(const std::string& folder, const std::string& name) {
+  return read_file(fs::path(folder) / name);
+}
+
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+}  // namespace
+
+TEST_CASE("a fresh model is trained, and its options saved make it again") {
+  const Workplace work;
+  const ProgramResult run =
+      run_quire(work.command("out", {"--max-steps", "20", "--eval_steps", "10", "--save-steps",
+                                     "10", "--warmup-ratio", "0.2", "--data_seed", "7"}));
+  INFO(run.err);
+  REQUIRE(run.exit_code == 0);
+  CHECK(run.out.empty());  // everything for people is on stderr
+  CHECK(contains(run.err, "memory"));
+  CHECK(contains(run.err, "step 20/20"));
+  CHECK(contains(run.err, "% of peak"));
+  CHECK(contains(run.err, "try: quire generate --model"));
+  const std::string out = work.folder / "out";
+  for (const char* name :
+       {"config.json", "generation_config.json", "model.safetensors", "vocab.json", "merges.txt",
+        "tokenizer.json", "quire_config.json", "log.jsonl", "checkpoint-10/optimizer.safetensors",
+        "checkpoint-20/trainer_state.json", "checkpoint-20/tokenizer.json"}) {
+    INFO(name);
+    CHECK(fs::exists(fs::path(out) / name));
+  }
+  const nlohmann::json config = nlohmann::json::parse(file(out, "config.json"));
+  CHECK(config["vocab_size"] == 300);
+  CHECK(config["eos_token_id"] == 299);
+
+  const ProgramResult again = run_quire({"train", "--config-file", out + "/quire_config.json",
+                                         "--output-dir", work.folder / "again", "--quiet"});
+  INFO(again.err);
+  CHECK(again.exit_code == 0);
+  CHECK(file(out, "model.safetensors") == file(work.folder / "again", "model.safetensors"));
+  CHECK(file(out, "quire_config.json") == file(work.folder / "again", "quire_config.json"));
+}
+
+TEST_CASE("Ctrl-C saves and exits with 130, and the resumed run ends in the same bytes") {
+  const Workplace work;
+  const std::vector<std::string> options = {"--max-steps", "60", "--save-steps", "20"};
+  REQUIRE(run_quire(work.command("straight", options)).exit_code == 0);
+  Program program(work.command("cut", options));
+  REQUIRE(program.wait_for("step 10/60"));
+  program.send(SIGINT);
+  const ProgramResult cut = program.wait();
+  INFO(cut.err);
+  CHECK(cut.exit_code == 130);
+  CHECK(contains(cut.err, "--resume-from-checkpoint latest"));
+  CHECK_FALSE(fs::exists(work.folder / "cut/model.safetensors"));
+
+  std::vector<std::string> resume = options;
+  resume.insert(resume.end(), {"--resume-from-checkpoint", "latest", "--threads", "1"});
+  const ProgramResult resumed = run_quire(work.command("cut", resume));
+  INFO(resumed.err);
+  CHECK(resumed.exit_code == 0);
+  for (const char* name : {"model.safetensors", "checkpoint-60/optimizer.safetensors",
+                           "checkpoint-60/trainer_state.json", "quire_config.json"}) {
+    INFO(name);
+    CHECK(file(work.folder / "straight", name) == file(work.folder / "cut", name));
+  }
+
+  // The checkpoint brings model and tokenizer: neither has to be named. Another batch is refused.
+  const ProgramResult bare =
+      run_quire({"train", "--data", work.text, "--line-by-line", "--output-dir",
+                 work.folder / "cut", "--resume-from-checkpoint", "latest", "--batch-size", "8"});
+  CHECK(bare.exit_code == 2);
+  CHECK(contains(bare.err, "per_device_train_batch_size: the checkpoint has 4, now 8"));
+}
+
+TEST_CASE("with --json every line of stdout is an event") {
+  const Workplace work;
+  const ProgramResult run =
+      run_quire(work.command("out", {"--max-steps", "10", "--json", "--dtype", "bfloat16"}));
+  INFO(run.err);
+  REQUIRE(run.exit_code == 0);
+  std::istringstream lines(run.out);
+  std::vector<std::string> events;
+  for (std::string line; std::getline(lines, line);) {
+    events.push_back(nlohmann::json::parse(line).at("event"));
+  }
+  CHECK(events == std::vector<std::string>{"eval", "log", "log", "eval", "save", "save", "done"});
+  CHECK(contains(file(work.folder / "out", "config.json"), "bfloat16"));
+}
+
+TEST_CASE("a model goes on with its own tokenizer, on records with ids and labels too") {
+  const Workplace work;
+  REQUIRE(run_quire(work.command("first", {"--max-steps", "5"})).exit_code == 0);
+  const std::string ids =
+      work.folder.write("ids.jsonl",
+                        "{\"input_ids\": [1, 2, 3, 4], \"labels\": [-100, -100, 3, 4]}\n"
+                        "{\"text\": \"The fox jumps.\"}\n{\"input_ids\": [5, 6, 7]}\n");
+  const ProgramResult second = run_quire({"train", "--model", work.folder / "first", "--data", ids,
+                                          "--packing", "none", "--validation-split", "0",
+                                          "--output-dir", work.folder / "second", "--epochs", "2"});
+  INFO(second.err);
+  CHECK(second.exit_code == 0);
+  CHECK(fs::exists(work.folder / "second/tokenizer.json"));
+
+  // Without tokenizer files ids are enough, and text is refused.
+  for (const char* name : {"vocab.json", "merges.txt", "tokenizer.json"}) {
+    fs::remove(work.folder / "first/" + name);
+  }
+  const std::string only_ids = work.folder.write("only.jsonl", "{\"input_ids\": [1, 2, 3, 4]}\n");
+  const ProgramResult third = run_quire({"train", "--model", work.folder / "first", "--data",
+                                         only_ids, "--validation-split", "0", "--output-dir",
+                                         work.folder / "third", "--epochs", "2"});
+  INFO(third.err);
+  CHECK(third.exit_code == 0);
+  const ProgramResult text = run_quire({"train", "--model", work.folder / "first", "--data",
+                                        work.text, "--output-dir", work.folder / "fourth"});
+  CHECK(text.exit_code == 2);
+  CHECK(contains(text.err, "--tokenizer DIR"));
+}
+
+TEST_CASE("what cannot be trained is refused with exit code, cause and next step") {
+  const Workplace work;
+  const auto fails = [&](const std::vector<std::string>& arguments, int code,
+                         const std::string& cause) {
+    const ProgramResult run = run_quire(arguments);
+    INFO(run.err);
+    CHECK(run.exit_code == code);
+    CHECK(contains(run.err, cause));
+    CHECK(contains(run.err, "error: "));
+    CHECK_FALSE(fs::exists(work.folder / "out/model.safetensors"));
+  };
+  const std::string out = work.folder / "out";
+  fails({"train"}, 2, "--data is missing");
+  fails({"train", "--data", work.text}, 2, "--output-dir is missing");
+  fails({"train", "--data", work.text, "--output-dir", out}, 2, "neither --model nor --config");
+  fails(work.command("out", {"--model", work.folder / "none"}), 2, "exclude each other");
+  fails(work.command("out", {"--max-stepz", "3"}), 2, "did you mean --max-steps");
+  fails(work.command("out", {"--block-size", "33"}), 2, "32 positions");
+  fails(work.command("out", {"--learning-rate", "-1"}), 2, "learning-rate");
+  fails(work.command("out", {"--resume-from-checkpoint", "latest"}), 3, "there is no checkpoint");
+  fails({"train", "--config", "gpt3", "--data", work.text, "--output-dir", out}, 2,
+        "presets: tiny");
+  fails({"train", "--config", work.config, "--data", work.text, "--output-dir", out}, 2,
+        "--tokenizer DIR");
+  fails({"train", "--config", work.config, "--tokenizer", work.tokenizer, "--data",
+         work.folder / "none.txt", "--output-dir", out},
+        3, "none.txt");
+  const std::string empty = work.folder.write("empty.txt", "");
+  fails({"train", "--config", work.config, "--tokenizer", work.tokenizer, "--data", empty,
+         "--output-dir", out},
+        3, "empty.txt");
+  const std::string csv = work.folder.write("quotes.csv", "name,quote\nA,Hello there\n");
+  fails({"train", "--config", work.config, "--tokenizer", work.tokenizer, "--data", csv,
+         "--text-column", "text", "--output-dir", out},
+        3, "columns: name, quote");
+  fails({"train", "--config", "gpt2-xl", "--tokenizer", work.tokenizer, "--data", work.text,
+         "--batch-size", "1024", "--output-dir", out},
+        4, "training needs");
+  fails(work.command("out", {"--lr", "1e30", "--max-grad-norm", "0", "--max-steps", "9"}), 6,
+        "diverged");
+
+  work.folder.write("used/notes.txt", "mine");
+  fails(work.command("used"), 2, "is not empty");
+  CHECK(file(work.folder / "used", "notes.txt") == "mine");
+}
+
+TEST_CASE("a disk that is full while saving ends with 4, and the run goes on later") {
+  const Workplace work;
+  const std::vector<std::string> options = {"--max-steps", "8", "--save-steps", "4"};
+  REQUIRE(run_quire(work.command("straight", options)).exit_code == 0);
+  // The limit on file sizes stands for the disk: the moments of 20,000 parameters do not fit in it.
+  rlimit before{};
+  REQUIRE(::getrlimit(RLIMIT_FSIZE, &before) == 0);
+  const rlimit small{100'000, before.rlim_max};
+  REQUIRE(::setrlimit(RLIMIT_FSIZE, &small) == 0);
+  const ProgramResult full = run_quire(work.command("out", options));
+  ::setrlimit(RLIMIT_FSIZE, &before);
+  INFO(full.err);
+  CHECK(full.exit_code == 4);
+  CHECK(contains(full.err, "cannot save checkpoint-4"));
+
+  const ProgramResult again = run_quire(
+      work.command("out", {"--max-steps", "8", "--save-steps", "4", "--overwrite-output-dir"}));
+  CHECK(again.exit_code == 0);
+  CHECK(file(work.folder / "out", "model.safetensors") ==
+        file(work.folder / "straight", "model.safetensors"));
+}
+
+TEST_CASE("a plan that does not fit comes with the options that do") {
+  Gpt2Config model = Gpt2Config::preset("gpt2").value();
+  TrainingConfig config{
+      .output_dir = "out", .per_device_train_batch_size = 12, .gradient_accumulation_steps = 2};
+  const auto bytes_with = [&](int batch, int block) {
+    TrainingConfig other = config;
+    other.per_device_train_batch_size = batch;
+    other.block_size = block;
+    std::int64_t sum = 0;
+    for (const MemoryItem& item : training_memory_plan(model, other)) {
+      sum += static_cast<std::int64_t>(item.bytes);
+    }
+    return sum;
+  };
+  const auto next_step = [&](std::int64_t available) {
+    try {
+      check_memory(model, config, available);
+    } catch (const Error& error) {
+      CHECK(error.fault() == Fault::no_space);
+      return error.next();
+    }
+    return std::string("fits");
+  };
+  CHECK(next_step(bytes_with(12, 1024)) == "fits");
+  // 24 rows a step: 8 × 3 is the next smaller way, 11, 10 and 9 do not divide them.
+  CHECK(contains(next_step(bytes_with(12, 1024) - 1),
+                 "--per-device-train-batch-size 8 "
+                 "--gradient-accumulation-steps 3 "));
+  CHECK(contains(next_step(bytes_with(3, 1024)),
+                 "--per-device-train-batch-size 3 "
+                 "--gradient-accumulation-steps 8 "));
+  CHECK(contains(next_step(bytes_with(1, 1024) - 1), "--block-size 512"));
+  CHECK(contains(next_step(1'000'000), "a smaller model"));
+}
