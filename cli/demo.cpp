@@ -236,8 +236,10 @@ int run(const std::vector<std::string>& arguments) {
   const TrainingResult result = fine_tune(work, options, to_records(std::move(train_part)),
                                           to_records(std::move(held_out_part)));
   if (result.interrupted) {
-    note(fmt::format("interrupted after step {}; saved {}", result.steps,
-                     shown_path(result.last_checkpoint)));
+    note(result.last_checkpoint.empty()
+             ? "interrupted before the first step"
+             : fmt::format("interrupted after step {}; saved {}", result.steps,
+                           shown_path(result.last_checkpoint)));
     return interrupt_exit_code();
   }
   print(fmt::format("  perplexity on held-out quotes: {:.1f} before, {:.1f} now\n",
