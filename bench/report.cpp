@@ -21,6 +21,11 @@ std::string iso_time() {
   return text;
 }
 
+std::string rate(double bytes_per_second) {
+  return bytes_per_second >= 1e9 ? fmt::format("{:.2f} GB", bytes_per_second * 1e-9)
+                                 : fmt::format("{:.1f} MB", bytes_per_second * 1e-6);
+}
+
 std::string percent(double value, double ceiling) {
   return ceiling > 0 ? fmt::format("{:.0f} %", 100.0 * value / ceiling) : "";
 }
@@ -80,7 +85,7 @@ std::string BenchReport::to_table() const {
     std::vector<std::string> cells;
   };
   std::vector<Column> columns = {{"benchmark", {}}, {"median ms", {}}, {"spread", {}},
-                                 {"items/s", {}},   {"GB/s", {}},      {"of read", {}},
+                                 {"items/s", {}},   {"bytes/s", {}},      {"of read", {}},
                                  {"GFLOP/s", {}},   {"of peak", {}}};
   for (const BenchEntry& e : entries) {
     const std::string cells[] = {
@@ -88,7 +93,7 @@ std::string BenchReport::to_table() const {
         fmt::format("{:.3f}", e.median_seconds * 1e3),
         fmt::format("{:.0f} %", 100.0 * (e.slowest_seconds - e.fastest_seconds) / e.median_seconds),
         e.items > 0 ? fmt::format("{:.1f}", e.items_per_second()) : "",
-        e.bytes > 0 ? fmt::format("{:.2f}", e.bytes_per_second() * 1e-9) : "",
+        e.bytes > 0 ? rate(e.bytes_per_second()) : "",
         e.bytes > 0 ? percent(e.bytes_per_second(), e.bandwidth_ceiling) : "",
         e.flops > 0 ? fmt::format("{:.1f}", e.flops_per_second() * 1e-9) : "",
         e.flops > 0 ? percent(e.flops_per_second(), e.flops_ceiling) : ""};

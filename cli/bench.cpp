@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "bench/model_bench.h"
+#include "bench/tokenizer_bench.h"
 #include "cli/command.h"
 #include "cli/device_flags.h"
 #include "cli/subcommands.h"
@@ -147,9 +148,32 @@ int run_generate(const std::vector<std::string>& arguments) {
   return 0;
 }
 
+int run_tokenizer(const std::vector<std::string>& arguments) {
+  Flags flags(
+      "bench tokenizer", "[OPTION...]",
+      "Times encoding, decoding, loading and training of a vocabulary, on one thread but for "
+      "the training.");
+  TokenizerBenchOptions options;
+  Output output;
+  flags.group("Text");
+  flags.add("tokenizer", options.tokenizer, "DIR",
+            "the vocabulary; without it one is trained first");
+  flags.add("prose", options.prose, "FILE", "English text; without it made from a seed");
+  flags.add("mix", options.mix, "FILE",
+            "code, numbers, many scripts, emoji; without it made from a seed");
+  flags.add("vocab-size", options.vocab_size, "N", "tokens of the vocabulary that is trained",
+            at_least(257));
+  flags.add("seconds", options.seconds, "S", "time at least this long for each entry", above(0));
+  output.add_to(flags);
+  if (!flags.parse(arguments)) return 0;
+  output.write(run_tokenizer_bench(options, say));
+  return 0;
+}
+
 const Command kActions[] = {
     {"train", "training steps of a whole model", run_train},
     {"generate", "decoding, prompts, time to the first token", run_generate},
+    {"tokenizer", "encoding, decoding, loading, training", run_tokenizer},
 };
 
 int run(const std::vector<std::string>& arguments) {
@@ -159,6 +183,6 @@ int run(const std::vector<std::string>& arguments) {
 
 }  // namespace
 
-const Command kBenchCommand = {"bench", "train, generate: speed beside measured ceilings", run};
+const Command kBenchCommand = {"bench", "train, generate, tokenizer: speed beside ceilings", run};
 
 }  // namespace quire

@@ -88,9 +88,12 @@ Parameters make_parameters(Device& device, Start& start, const TrainOptions& opt
 }
 
 /// The options that describe the model's making, fit for --config-file: those of the place it was
-/// made in are left out, so that a resumed run saves the same file.
-std::string saved_options(const Flags& flags) {
+/// made in are left out, so that a resumed run saves the same file. Two words for one thing (a
+/// warm-up's share, a seed that follows another) are saved as what they came to.
+std::string saved_options(const Flags& flags, const TrainingConfig& training) {
   Json options = Json::parse(flags.resolved_json());
+  options["data_seed"] = training.data_seed.value_or(training.seed);
+  options.erase("warmup_ratio");
   for (const char* name : {"output_dir", "resume_from_checkpoint", "overwrite_output_dir", "json",
                            "quiet", "device", "threads"}) {
     options.erase(name);
@@ -194,7 +197,7 @@ int run(const std::vector<std::string>& arguments) {
   callbacks.stop_requested = [] { return interrupted(); };
   callbacks.write_companions = [&](const fs::path& folder) {
     if (start.tokenizer) start.tokenizer->save(folder, start.config.n_positions);
-    write_file(folder / "quire_config.json", saved_options(flags));
+    write_file(folder / "quire_config.json", saved_options(flags, options.training));
   };
   const auto begin = std::chrono::steady_clock::now();
   const TrainingResult result = train(*device, start.config, parameters, data.train,

@@ -50,9 +50,15 @@ std::string options_that_fit(const Gpt2Config& model, const TrainingConfig& conf
 
 std::string format_memory_plan(const std::vector<MemoryItem>& plan, std::int64_t available) {
   std::vector<std::vector<std::string>> table = {{"memory", "bytes"}};
+  std::int64_t rest = 0;  // parts below a fiftieth of the whole say nothing one by one
   for (const MemoryItem& item : plan) {
-    table.push_back({item.name, human_bytes(static_cast<double>(item.bytes))});
+    if (static_cast<std::int64_t>(item.bytes) < bytes_of(plan) / 50) {
+      rest += static_cast<std::int64_t>(item.bytes);
+    } else {
+      table.push_back({item.name, human_bytes(static_cast<double>(item.bytes))});
+    }
   }
+  if (rest > 0) table.push_back({"all else", human_bytes(static_cast<double>(rest))});
   table.push_back({"in all", human_bytes(static_cast<double>(bytes_of(plan)))});
   table.push_back({"available", human_bytes(static_cast<double>(available))});
   return format_table(table);

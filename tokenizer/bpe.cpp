@@ -37,14 +37,13 @@ constexpr std::size_t short_piece = 128;
 
 }  // namespace
 
-std::size_t BpeEncoder::merge(const MergeTable& table, std::span<std::uint32_t> ids) {
+std::size_t BpeEncoder::merge(const MergeTable& table, std::span<std::int32_t> ids) {
   if (ids.size() < 2) return ids.size();
   if (ids.size() <= short_piece) return merge_short(table, ids.data(), ids.size());
   return merge_long(table, ids);
 }
 
-std::size_t BpeEncoder::merge_short(const MergeTable& table, std::uint32_t* ids,
-                                    std::size_t count) {
+std::size_t BpeEncoder::merge_short(const MergeTable& table, std::int32_t* ids, std::size_t count) {
   std::array<std::uint32_t, short_piece> ranks;  // ranks[i] is that of the pair (i, i + 1)
   for (std::size_t i = 0; i + 1 < count; ++i) ranks[i] = table.rank(ids[i], ids[i + 1]);
   while (count > 1) {
@@ -66,7 +65,7 @@ std::size_t BpeEncoder::merge_short(const MergeTable& table, std::uint32_t* ids,
   return count;
 }
 
-std::size_t BpeEncoder::merge_long(const MergeTable& table, std::span<std::uint32_t> ids) {
+std::size_t BpeEncoder::merge_long(const MergeTable& table, std::span<std::int32_t> ids) {
   if (ids.size() >= MergeTable::none) {
     throw Error(Fault::bad_data, "a run of letters of 4 GiB cannot be encoded",
                 {"it holds " + std::to_string(ids.size()) + " bytes without a boundary"});

@@ -18,7 +18,7 @@ class MergeTable {
   static constexpr std::uint32_t max_merges = (1u << 22) - 1;
 
   struct Merge {
-    std::uint32_t left, right, result;
+    std::int32_t left, right, result;
   };
 
   /// Makes room for that many merges; to be called once, before the first add().
@@ -26,21 +26,21 @@ class MergeTable {
   /// Adds the next merge. False when the pair is there already.
   bool add(const Merge& merge);
 
-  std::uint32_t rank(std::uint32_t left, std::uint32_t right) const {
+  std::uint32_t rank(std::int32_t left, std::int32_t right) const {
     const std::uint64_t key = key_of(left, right);
     for (std::size_t i = slot_of(key);; i = (i + 1) & mask_) {
       if (slots_[i] >> 22 == key) return static_cast<std::uint32_t>(slots_[i] & max_merges);
       if (slots_[i] == free_slot) return none;
     }
   }
-  std::uint32_t result(std::uint32_t rank) const { return merges_[rank].result; }
+  std::int32_t result(std::uint32_t rank) const { return merges_[rank].result; }
   const std::vector<Merge>& merges() const { return merges_; }
 
  private:
   static constexpr std::uint64_t free_slot = ~std::uint64_t{0};  // rank max_merges: never given out
 
-  static std::uint64_t key_of(std::uint32_t left, std::uint32_t right) {
-    return std::uint64_t{left} << 21 | right;
+  static std::uint64_t key_of(std::int32_t left, std::int32_t right) {
+    return static_cast<std::uint64_t>(left) << 21 | static_cast<std::uint64_t>(right);
   }
   std::size_t slot_of(std::uint64_t key) const {
     return static_cast<std::size_t>(key * 0x9E3779B97F4A7C15u >> shift_);
@@ -59,11 +59,11 @@ class MergeTable {
 class BpeEncoder {
  public:
   /// Replaces ids[0..n) by the merged tokens and returns their number.
-  std::size_t merge(const MergeTable& table, std::span<std::uint32_t> ids);
+  std::size_t merge(const MergeTable& table, std::span<std::int32_t> ids);
 
  private:
-  std::size_t merge_short(const MergeTable& table, std::uint32_t* ids, std::size_t count);
-  std::size_t merge_long(const MergeTable& table, std::span<std::uint32_t> ids);
+  std::size_t merge_short(const MergeTable& table, std::int32_t* ids, std::size_t count);
+  std::size_t merge_long(const MergeTable& table, std::span<std::int32_t> ids);
 
   std::vector<std::uint32_t> next_, previous_, ranks_;
   std::vector<std::uint64_t> heap_;  // rank << 32 | position

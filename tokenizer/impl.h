@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <bitset>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
@@ -31,7 +32,8 @@ class StringList {
     ends_.push_back(static_cast<std::uint32_t>(characters_.size()));
   }
   std::size_t size() const { return ends_.size(); }
-  std::string_view operator[](std::size_t i) const {
+  std::string_view operator[](std::int64_t index) const {
+    const auto i = static_cast<std::size_t>(index);
     const std::size_t begin = i == 0 ? 0 : ends_[i - 1];
     return std::string_view(characters_).substr(begin, ends_[i] - begin);
   }
@@ -62,11 +64,28 @@ class TokenIndex {
  public:
   void reserve(std::size_t tokens);
   /// Returns the id that has this name already, or -1 after adding.
-  std::int32_t add(const StringList& names, std::size_t id);
+  std::int32_t add(const StringList& names, std::int32_t id);
   std::int32_t find(const StringList& names, std::string_view name) const;
 
  private:
   std::vector<std::int32_t> slots_ = {-1};
+};
+
+/// The pairs of bytes at which merges join: the last of the left token, the first of the right. No
+/// merge reaches across two neighbours that are not such a pair, so a piece can be encoded in parts
+/// cut there. Most Chinese characters, for instance, stand alone in GPT-2's merges: then a run of
+/// them, which never comes again, is encoded as characters, which do.
+class JunctionSet {
+ public:
+  void insert(char left, char right) { pairs_[index(left, right)] = true; }
+  bool contains(char left, char right) const { return pairs_[index(left, right)]; }
+
+ private:
+  static std::size_t index(char left, char right) {
+    return static_cast<std::size_t>(static_cast<unsigned char>(left)) << 8 |
+           static_cast<unsigned char>(right);
+  }
+  std::bitset<65536> pairs_;
 };
 
 class Workspace;
@@ -81,8 +100,9 @@ struct Tokenizer::Impl {
   StringList bytes;  // by id: what they stand for
   TokenIndex index;  // id of a name
   std::vector<bool> special;
-  std::array<std::uint32_t, 256> byte_ids{};
+  std::array<std::int32_t, 256> byte_ids{};
   MergeTable merges;
+  JunctionSet junctions;          // of the merges
   std::vector<AddedToken> added;  // by id
   AddedTokenFinder find_added;    // all of them
   AddedTokenFinder find_plain;    // those that are not special: plain text has them too

@@ -78,14 +78,13 @@ class Encoder {
     TokenId* to = begin;
     for_each_piece(segment, [&](const char* piece, std::size_t length) {
       if (length <= PieceKey::max_length) {
-        const PieceKey key = readable_end_ - piece >= 16 ? PieceKey::from_readable16(piece, length)
-                                                         : PieceKey::from(piece, length);
+        const PieceKey key = key_of(piece, length);
         PieceCache::Entry& entry = workspace_.cache.slot(key);
         if (entry.key == key) {
           std::memcpy(to, entry.ids, sizeof entry.ids);
           to += entry.count;
         } else {
-          to = encode_short_piece(key, {piece, length}, entry, to);
+          to += encode_new(key, {piece, length}, entry, to);
         }
         if (to < full) return;
       }
@@ -97,40 +96,70 @@ class Encoder {
   }
 
  private:
-  TokenId* encode_short_piece(const PieceKey& key, std::string_view piece, PieceCache::Entry& entry,
-                              TokenId* to) {
-    std::uint32_t ids[PieceKey::max_length];
+  PieceKey key_of(const char* piece, std::size_t length) const {
+    return readable_end_ - piece >= 16 ? PieceKey::from_readable16(piece, length)
+                                       : PieceKey::from(piece, length);
+  }
+
+  static void remember(PieceCache::Entry& entry, const PieceKey& key, const TokenId* ids,
+                       std::size_t count) {
+    if (count > PieceCache::max_ids) return;
+    entry.key = key;
+    std::copy_n(ids, count, entry.ids);
+    entry.count = static_cast<std::uint32_t>(count);
+  }
+
+  std::size_t encode_new(const PieceKey& key, std::string_view piece, PieceCache::Entry& entry,
+                         TokenId* ids) {
     const std::size_t count = encode_piece(piece, ids);
-    std::copy_n(ids, count, to);
-    if (count <= PieceCache::max_ids) {
-      entry.key = key;
-      std::copy_n(ids, count, entry.ids);
-      entry.count = static_cast<std::uint32_t>(count);
-    }
-    return to + count;
+    remember(entry, key, ids, count);
+    return count;
   }
 
   void encode_long_piece(std::string_view piece) {
-    std::vector<std::uint32_t>& ids = workspace_.long_piece;
+    std::vector<TokenId>& ids = workspace_.long_piece;
     ids.resize(piece.size());
     const std::size_t count = encode_piece(piece, ids.data());
     output_.insert(output_.end(), ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(count));
     constexpr std::size_t keep = 1 << 16;  // a giant piece's memory is not kept for the next call
-    if (ids.capacity() > keep) std::vector<std::uint32_t>().swap(ids);
+    if (ids.capacity() > keep) std::vector<TokenId>().swap(ids);
   }
 
-  std::size_t encode_piece(std::string_view piece, std::uint32_t* ids) {
+  /// Writes at most one id a byte and returns their number.
+  std::size_t encode_piece(std::string_view piece, TokenId* ids) {
     if (tokenizer_.whole_pieces_first) {
-      const std::int32_t whole = tokenizer_.index.find(tokenizer_.names, printable(piece));
-      if (whole >= 0) {
-        ids[0] = static_cast<std::uint32_t>(whole);
-        return 1;
-      }
+      ids[0] = tokenizer_.index.find(tokenizer_.names, printable(piece));
+      if (ids[0] >= 0) return 1;
     }
-    for (std::size_t i = 0; i < piece.size(); ++i) {
-      ids[i] = tokenizer_.byte_ids[static_cast<unsigned char>(piece[i])];
+    std::size_t count = 0;
+    std::size_t begin = 0;
+    for (std::size_t end = 1; end < piece.size(); ++end) {
+      if (tokenizer_.junctions.contains(piece[end - 1], piece[end])) continue;
+      count += encode_part(piece.substr(begin, end - begin), ids + count);
+      begin = end;
     }
-    return workspace_.bpe.merge(tokenizer_.merges, {ids, piece.size()});
+    // What is left of a piece that has no cut was looked up already.
+    return begin == 0 ? merge(piece, ids) : count + encode_part(piece.substr(begin), ids + count);
+  }
+
+  std::size_t encode_part(std::string_view part, TokenId* ids) {
+    if (part.size() > PieceKey::max_length) return merge(part, ids);
+    const PieceKey key = key_of(part.data(), part.size());
+    PieceCache::Entry& entry = workspace_.cache.slot(key);
+    if (entry.key == key) {
+      std::copy_n(entry.ids, entry.count, ids);
+      return entry.count;
+    }
+    const std::size_t count = merge(part, ids);
+    remember(entry, key, ids, count);
+    return count;
+  }
+
+  std::size_t merge(std::string_view part, TokenId* ids) {
+    for (std::size_t i = 0; i < part.size(); ++i) {
+      ids[i] = tokenizer_.byte_ids[static_cast<unsigned char>(part[i])];
+    }
+    return workspace_.bpe.merge(tokenizer_.merges, {ids, part.size()});
   }
 
   const Tokenizer::Impl& tokenizer_;
@@ -210,7 +239,7 @@ std::string Tokenizer::decode(std::span<const TokenId> ids, bool skip_special_to
   for (const TokenId id : ids) {
     check_id(*impl_, id);
     if (skip_special_tokens && impl_->special[static_cast<std::size_t>(id)]) continue;
-    bytes.append(impl_->bytes[static_cast<std::size_t>(id)]);
+    bytes.append(impl_->bytes[id]);
   }
   const std::size_t valid = utf8::valid_prefix(bytes);
   if (valid == bytes.size()) return bytes;
@@ -221,7 +250,7 @@ std::string Tokenizer::decode(std::span<const TokenId> ids, bool skip_special_to
 
 std::string_view Tokenizer::token_bytes(TokenId id) const {
   check_id(*impl_, id);
-  return impl_->bytes[static_cast<std::size_t>(id)];
+  return impl_->bytes[id];
 }
 
 int Tokenizer::vocab_size() const {

@@ -66,20 +66,20 @@ void TokenIndex::reserve(std::size_t tokens) {
   slots_.assign(std::bit_ceil(std::max<std::size_t>(1, 2 * tokens)), -1);
 }
 
-std::int32_t TokenIndex::add(const StringList& names, std::size_t id) {
+std::int32_t TokenIndex::add(const StringList& names, std::int32_t id) {
   const std::size_t mask = slots_.size() - 1;
   std::size_t i = std::hash<std::string_view>()(names[id]) & mask;
   for (; slots_[i] >= 0; i = (i + 1) & mask) {
-    if (names[static_cast<std::size_t>(slots_[i])] == names[id]) return slots_[i];
+    if (names[slots_[i]] == names[id]) return slots_[i];
   }
-  slots_[i] = static_cast<std::int32_t>(id);
+  slots_[i] = id;
   return -1;
 }
 
 std::int32_t TokenIndex::find(const StringList& names, std::string_view name) const {
   const std::size_t mask = slots_.size() - 1;
   std::size_t i = std::hash<std::string_view>()(name) & mask;
-  while (slots_[i] >= 0 && names[static_cast<std::size_t>(slots_[i])] != name) i = (i + 1) & mask;
+  while (slots_[i] >= 0 && names[slots_[i]] != name) i = (i + 1) & mask;
   return slots_[i];
 }
 
@@ -127,7 +127,7 @@ void index_tokens(const TokenizerParts& parts, Tokenizer::Impl& impl) {
                   {"a byte-level vocabulary has a token for each of the 256 bytes"},
                   "use the vocabulary of a GPT-2 model, or: quire tokenizer train");
     }
-    impl.byte_ids[static_cast<std::size_t>(byte)] = static_cast<std::uint32_t>(id);
+    impl.byte_ids[static_cast<std::size_t>(byte)] = id;
   }
 }
 
@@ -139,7 +139,7 @@ void add_merges(const TokenizerParts& parts, Tokenizer::Impl& impl) {
                 {"at most " + std::to_string(MergeTable::max_merges - 1) + " can be used"});
   }
   impl.merges.reserve(count);
-  std::size_t result = 255;
+  std::int32_t result = 255;
   for (std::size_t i = 0; i < count; ++i) {
     const std::string_view left = parts.merges[2 * i];
     const std::string_view right = parts.merges[2 * i + 1];
@@ -159,14 +159,18 @@ void add_merges(const TokenizerParts& parts, Tokenizer::Impl& impl) {
     const auto find = [&](std::string_view name) {
       const std::int32_t id = impl.index.find(impl.names, name);
       if (id < 0) fail("it has no token " + in_quotes(name));
-      return static_cast<std::uint32_t>(id);
+      return id;
     };
+    if (left.empty() || right.empty()) fail("one of them is empty");
+    const std::int32_t left_id = find(left);
+    const std::int32_t right_id = find(right);
     // Most vocabularies number the results in order: then the next id needs no look-up.
     ++result;
-    if (result >= impl.names.size() || impl.names[result] != joined) result = find(joined);
-    if (!impl.merges.add({find(left), find(right), static_cast<std::uint32_t>(result)})) {
+    if (result >= impl.size() || impl.names[result] != joined) result = find(joined);
+    if (!impl.merges.add({left_id, right_id, result})) {
       fail("the same merge stands further up");
     }
+    impl.junctions.insert(impl.bytes[left_id].back(), impl.bytes[right_id].front());
   }
 }
 

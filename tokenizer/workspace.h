@@ -69,7 +69,7 @@ class Workspace {
  public:
   PieceCache cache;
   BpeEncoder bpe;
-  std::vector<std::uint32_t> long_piece;
+  std::vector<std::int32_t> long_piece;
   std::array<std::int32_t, 4096> tokens;  // gathered here, then appended at once
 };
 

@@ -147,12 +147,18 @@ void keep_top_p(float* row, Candidates c, double top_p, std::int64_t least) {
 
 void keep_min_p(float* row, Candidates c, double min_p, std::int64_t least) {
   if (c.count <= least) return;
-  std::nth_element(c.indices, c.indices + least, c.indices + c.count, Better{row});
   double largest = kDropped;
   for (std::int64_t i = 0; i < c.count; ++i) largest = std::max(largest, double{row[c.indices[i]]});
-  for (std::int64_t i = least; i < c.count; ++i) {
+  // The best has probability 1 here and stays by itself.
+  if (least > 1) {
+    std::nth_element(c.indices, c.indices + least, c.indices + c.count, Better{row});
+  }
+  // Only next to the limit does it take an exponential to decide.
+  const double limit = largest + std::log(min_p);
+  for (std::int64_t i = least > 1 ? least : 0; i < c.count; ++i) {
     float& score = row[c.indices[i]];
-    if (std::exp(score - largest) < min_p) score = kDropped;
+    const bool near = std::abs(score - limit) < 1e-6 * (1.0 + std::abs(limit));
+    if (near ? std::exp(score - largest) < min_p : score < limit) score = kDropped;
   }
 }
 

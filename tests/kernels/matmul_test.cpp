@@ -286,6 +286,42 @@ TEST_CASE("a row of a product does not depend on other rows, on blocking or on t
   }
 }
 
+TEST_CASE(
+    "each element of a product is one chain of additions over k, fused where the machine can") {
+  for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
+    for (const WeightLayout layout : kLayouts) {
+      for (const auto& [M, K, N] : {cases::Matmul{1, 63, 65},
+                                    {3, 300, 20},
+                                    {8, 9, 7},
+                                    {9, 513, 49},
+                                    {33, 1025, 17},
+                                    {300, 8200, 3}}) {
+        const std::vector<float> x = normal(M * K, 20);
+        const std::vector<float> weight = rounded_to(normal(K * N, 21), dtype);
+        std::vector<float> fused(static_cast<std::size_t>(M * N)), separate(fused);
+        for (std::int64_t m = 0; m < M; ++m) {
+          for (std::int64_t n = 0; n < N; ++n) {
+            float &f = fused[m * N + n], &s = separate[m * N + n];
+            for (std::int64_t k = 0; k < K; ++k) {
+              f = std::fma(x[m * K + k], weight[k * N + n], f);
+              const volatile float product = x[m * K + k] * weight[k * N + n];
+              s = s + product;
+            }
+          }
+        }
+        const TestDevice& device = cpu_with_threads()[static_cast<std::size_t>(M) % 3];
+        const std::vector<float> got =
+            run_forward(device,
+                        {.M = M, .K = K, .N = N, .layout = layout, .dtype = dtype, .bias = false},
+                        x, weight)
+                .out;
+        compare_bits(join(device.name, name_of(dtype), name_of(layout), "M", M, "K", K, "N", N),
+                     got, got[0] == separate[0] && got[0] != fused[0] ? separate : fused);
+      }
+    }
+  }
+}
+
 TEST_CASE("weight gradients do not depend on the number of threads") {
   for (const WeightLayout layout : kLayouts) {
     for (const auto [M, K, N] : {cases::Matmul{257, 33, 65}, {66, 513, 20}, {40, 130, 1003}}) {

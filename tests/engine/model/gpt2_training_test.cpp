@@ -337,6 +337,21 @@ TEST_CASE("training keeps to its memory plan") {
   CHECK(total > Parameters::bytes(config) + 12 * 10 * 768 * 1024 * sizeof(float));
 }
 
+TEST_CASE("scoring grows to the largest batch it meets") {
+  const Gpt2Config config = odd_config();
+  for (const std::string& name : kDevices) {
+    INFO(name);
+    const auto device = open_test_device(name);
+    const Parameters parameters = initialize_parameters(*device, config, 1);
+    Gpt2 used(*device, config, parameters);
+    for (const int rows : {1, 4, 2, 40}) {
+      const RandomBatch batch(rows, 24, config.vocab_size);
+      Gpt2 fresh(*device, config, parameters);
+      CHECK(used.token_losses(batch.view()) == fresh.token_losses(batch.view()));
+    }
+  }
+}
+
 TEST_CASE("batches up to the planned size fit, in any shape") {
   const Gpt2Config config = odd_config();
   const auto device = open_test_device(kDevices.back());

@@ -66,8 +66,8 @@ TEST_CASE("the cached decoder has the logits of the full forward pass, however i
       const auto first = logits.begin() + t * config.vocab_size;
       return std::vector<float>(first, first + config.vocab_size);
     };
-    for (const std::vector<int>& pieces :
-         std::vector<std::vector<int>>{{20}, {1, 19}, {7, 1, 1, 5, 6}, std::vector<int>(20, 1)}) {
+    for (const std::vector<int>& pieces : std::vector<std::vector<int>>{
+             {20}, {1, 19}, {2, 18}, {7, 1, 1, 5, 6}, std::vector<int>(20, 1)}) {
       Gpt2Decoder decoder(*device, config, parameters, 2, T, T);
       int fed = 0;
       for (const int piece : pieces) {

@@ -86,7 +86,7 @@ void check_gradients(ModelCase& c) {
   const double with_gradients = training.forward_backward(batch.view(), scale, 0);
   CHECK(training.forward(batch.view()) == with_gradients);
   for (const NamedParameter& named : training.gradients().names()) {
-    const auto& tolerance = c.tolerance["grads"][named.name];
+    const nlohmann::json tolerance = c.tolerance["grads"][named.name];
     check_close(named.name, to_host(*c.device, training.gradients().find(named.name)),
                 read_tensor<float>(file, named.name), bound_of(tolerance[0], tolerance[1]));
   }
@@ -139,7 +139,7 @@ double parameter_bound(const nlohmann::json& tolerances, double largest) {
 
 void check_parameters(ModelCase& c, const Safetensors& file, int step) {
   const std::string prefix = "step" + std::to_string(step);
-  const nlohmann::json& tolerances = c.tolerance["params"][std::to_string(step)];
+  const nlohmann::json tolerances = c.tolerance["params"][std::to_string(step)];
   const std::size_t C = static_cast<std::size_t>(c.model.config.n_embd);
   for (const NamedParameter& named : c.model.parameters.names()) {
     const std::vector<float> full = to_host(*c.device, c.model.parameters.find(named.name));

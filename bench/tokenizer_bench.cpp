@@ -1,0 +1,318 @@
+#include "bench/tokenizer_bench.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <random>
+#include <string_view>
+#include <vector>
+
+#include "base/file.h"
+#include "tokenizer/tokenizer.h"
+
+namespace quire {
+namespace {
+
+using Random = std::mt19937_64;
+
+std::size_t below(Random& random, std::size_t end) {
+  return random() % end;
+}
+
+template <std::size_t N>
+std::string_view one_of(Random& random, const std::string_view (&list)[N]) {
+  return list[below(random, N)];
+}
+
+/// Small numbers are likelier, about as words are in a language.
+std::size_t mostly_small(Random& random, std::size_t end) {
+  return below(random, 1 + below(random, 1 + below(random, end)));
+}
+
+constexpr std::string_view common_words[] = {
+    "the",  "of",    "and",   "to",    "a",     "in",     "that",  "it",      "was",   "he",
+    "for",  "on",    "with",  "his",   "as",    "I",      "be",    "at",      "by",    "had",
+    "not",  "are",   "but",   "from",  "or",    "have",   "an",    "they",    "which", "one",
+    "you",  "were",  "her",   "all",   "she",   "there",  "would", "their",   "we",    "him",
+    "been", "has",   "when",  "who",   "will",  "more",   "no",    "if",      "out",   "so",
+    "said", "what",  "up",    "its",   "about", "into",   "than",  "them",    "can",   "only",
+    "time", "some",  "could", "these", "two",   "may",    "then",  "do",      "first", "any",
+    "my",   "now",   "such",  "like",  "our",   "over",   "man",   "me",      "even",  "most",
+    "made", "after", "also",  "did",   "many",  "before", "must",  "through", "years", "where"};
+constexpr std::string_view stems[] = {
+    "walk",   "light",  "water",   "night",  "garden",  "stone",  "river",  "king",
+    "letter", "moon",   "call",    "open",   "turn",    "sing",   "wonder", "travel",
+    "paint",  "answer", "whisper", "shadow", "mount",   "storm",  "bridge", "cloud",
+    "wander", "master", "friend",  "silver", "winter",  "forest", "hand",   "heart",
+    "house",  "child",  "morning", "voice",  "silence", "silk",   "candle", "harbour"};
+constexpr std::string_view endings[] = {"",   "s",    "ed",   "ing",  "er",   "ly",  "ful",
+                                        "en", "less", "ness", "ship", "like", "ward"};
+constexpr std::string_view contractions[] = {"'s", "'ll", "n't", "'re", "'d", "'ve", "'m"};
+
+std::string word(Random& random) {
+  if (below(random, 10) < 7) {
+    return std::string(common_words[mostly_small(random, std::size(common_words))]);
+  }
+  std::string made(one_of(random, stems));
+  if (below(random, 8) == 0) made += one_of(random, stems);
+  made += endings[mostly_small(random, std::size(endings))];
+  return made;
+}
+
+std::string sentence(Random& random) {
+  std::string text = word(random);
+  if (text[0] >= 'a') text[0] = static_cast<char>(text[0] - 'a' + 'A');
+  for (std::size_t words = 3 + below(random, 16); words > 0; --words) {
+    if (below(random, 9) == 0) text += ',';
+    text += ' ';
+    text += word(random);
+    if (below(random, 25) == 0) text += one_of(random, contractions);
+  }
+  text += "....?!;"[below(random, 7)];
+  return text;
+}
+
+void append_utf8(char32_t code, std::string& to) {
+  const auto put = [&](char32_t byte) { to.push_back(static_cast<char>(byte)); };
+  if (code < 0x800) {
+    put(0xC0 | code >> 6);
+  } else if (code < 0x10000) {
+    put(0xE0 | code >> 12);
+    put(0x80 | (code >> 6 & 0x3F));
+  } else {
+    put(0xF0 | code >> 18);
+    put(0x80 | (code >> 12 & 0x3F));
+    put(0x80 | (code >> 6 & 0x3F));
+  }
+  put(0x80 | (code & 0x3F));
+}
+
+/// A run of characters of one script, those at its start likelier.
+void append_script(Random& random, char32_t first, char32_t last, std::size_t count,
+                   std::string& to) {
+  for (; count > 0; --count) {
+    append_utf8(first + static_cast<char32_t>(mostly_small(random, last - first + 1)), to);
+  }
+}
+
+void append_code(Random& random, std::string& to) {
+  constexpr std::string_view lines[] = {"for (int i = 0; i < ",
+                                        "if (value != nullptr && value->size() > ",
+                                        "return self.weights[layer] * ",
+                                        "const auto& entry = table[hash & mask] + ",
+                                        "def forward(self, x, mask=None):  # ",
+                                        "std::vector<float> buffer(width * height + ",
+                                        "\"name\": \"item_\", \"id\": ",
+                                        "SELECT id, name FROM users WHERE age >= "};
+  constexpr std::string_view ends[] = {";\n", ") {\n", "):\n", ",\n", "];\n", "});\n\n"};
+  to.append(4 * below(random, 5), ' ');
+  to += one_of(random, lines);
+  to += std::to_string(below(random, 1000));
+  to += one_of(random, ends);
+}
+
+void append_numbers(Random& random, std::string& to) {
+  to += std::to_string(below(random, 3000)) + "-" + std::to_string(below(random, 13)) + " ";
+  to += std::to_string(static_cast<double>(below(random, 1'000'000)) / 1000.0) + " ";
+  to += "0x" + std::to_string(below(random, 1'000'000)) + ", " + std::to_string(random()) + "\n";
+}
+
+void append_accents(Random& random, std::string& to) {
+  constexpr std::string_view words[] = {"déjà ",    "café, ", "naïve ",    "Straße ", "größer ",
+                                        "señor ",   "l’été ", "übermut ",  "façade ", "ångström ",
+                                        "čeština ", "żółć ",  "İstanbul ", "œuvre. ", "Øresund "};
+  for (std::size_t count = 4 + below(random, 8); count > 0; --count) to += one_of(random, words);
+}
+
+void append_emoji(Random& random, std::string& to) {
+  append_script(random, 0x1F600, 0x1F64F, 1 + below(random, 3), to);
+  if (below(random, 3) == 0) to += "\U0001F468\u200D\U0001F469\u200D\U0001F467";
+  to += below(random, 2) == 0 ? "\u2764\uFE0F " : " ";
+}
+
+/// A folder for one tokenizer, gone with the object.
+struct TemporaryFolder {
+  std::filesystem::path path = std::filesystem::temp_directory_path() /
+                               ("quire-bench-tokenizer-" + std::to_string(::getpid()));
+  TemporaryFolder() { std::filesystem::create_directories(path); }
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+  ~TemporaryFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path, ignored);
+  }
+};
+
+class TokenizerBench {
+ public:
+  TokenizerBench(const TokenizerBenchOptions& options,
+                 const std::function<void(const std::string&)>& note)
+      : options_(options), note_(note) {}
+
+  BenchReport run() {
+    const std::string prose = text_of(options_.prose, synthetic_prose);
+    const std::string mix = text_of(options_.mix, synthetic_mix);
+    const std::filesystem::path training_file = temporary_.path / "prose.txt";
+    write_file(training_file, prose);
+
+    train(training_file, prose.size());
+    load();
+    encode("prose", prose);
+    encode("mix", mix);
+    encode_one_letter();
+    decode("prose", prose);
+    decode("mix", mix);
+    return std::move(report_);
+  }
+
+ private:
+  std::string text_of(const std::filesystem::path& path,
+                      std::string (*make)(std::size_t, std::uint64_t)) {
+    return path.empty() ? make(options_.bytes, 1) : read_file(path);
+  }
+
+  BenchEntry entry(const std::string& name, double bytes) {
+    note_(name);
+    BenchEntry entry;
+    entry.name = name;
+    entry.bytes = bytes;
+    return entry;
+  }
+
+  void train(const std::filesystem::path& file, std::size_t bytes) {
+    BenchEntry timed =
+        entry("train/vocab:" + std::to_string(options_.vocab_size), static_cast<double>(bytes));
+    BpeTrainingOptions options;
+    options.vocab_size = options_.vocab_size;
+    time_runs(
+        timed, [&] { train_bpe(std::vector{file}, options); }, options_.seconds);
+    report_.entries.push_back(timed);
+    folder_ = options_.tokenizer;
+    if (folder_.empty()) {
+      folder_ = temporary_.path;
+      train_bpe(std::vector{file}, options).save(folder_);
+    }
+  }
+
+  void load() {
+    const auto size_of = [&](const char* name) {
+      std::error_code missing;
+      const auto size = std::filesystem::file_size(folder_ / name, missing);
+      return missing ? 0.0 : static_cast<double>(size);
+    };
+    const double whole = size_of("tokenizer.json");  // read alone where it is there
+    const double bytes = whole > 0 ? whole : size_of("vocab.json") + size_of("merges.txt");
+    BenchEntry timed = entry("load", bytes);
+    time_runs(
+        timed, [&] { Tokenizer::load(folder_); }, options_.seconds);
+    timed.items = Tokenizer::load(folder_).vocab_size();
+    report_.entries.push_back(timed);
+  }
+
+  void encode(const std::string& name, const std::string& text) {
+    const Tokenizer tokenizer = Tokenizer::load(folder_);
+    std::vector<TokenId> ids;
+    BenchEntry warm = entry("encode/" + name, static_cast<double>(text.size()));
+    const auto once = [&](const Tokenizer& with) {
+      ids.clear();
+      with.encode(text, SpecialTokens::plain, ids);
+    };
+    time_runs(
+        warm, [&] { once(tokenizer); }, options_.seconds);
+    warm.items = static_cast<double>(ids.size());
+    report_.entries.push_back(warm);
+
+    BenchEntry cold = entry("encode/" + name + "/cold", static_cast<double>(text.size()));
+    std::vector<double> seconds;
+    while (seconds.size() < 10) {
+      const Tokenizer fresh = Tokenizer::load(folder_);
+      const double begin = clock_seconds();
+      once(fresh);
+      seconds.push_back(clock_seconds() - begin);
+    }
+    summarize(cold, std::move(seconds));
+    cold.items = static_cast<double>(ids.size());
+    report_.entries.push_back(cold);
+  }
+
+  void encode_one_letter() {
+    const Tokenizer tokenizer = Tokenizer::load(folder_);
+    const std::string text(options_.bytes, 'a');
+    BenchEntry timed = entry("encode/one_letter", static_cast<double>(text.size()));
+    time_runs(
+        timed, [&] { tokenizer.encode(text); }, options_.seconds, 3);
+    timed.items = static_cast<double>(tokenizer.encode(text).size());
+    report_.entries.push_back(timed);
+  }
+
+  void decode(const std::string& name, const std::string& text) {
+    const Tokenizer tokenizer = Tokenizer::load(folder_);
+    const std::vector<TokenId> ids = tokenizer.encode(text, SpecialTokens::plain);
+    BenchEntry timed = entry("decode/" + name, static_cast<double>(text.size()));
+    time_runs(
+        timed, [&] { tokenizer.decode(ids); }, options_.seconds);
+    timed.items = static_cast<double>(ids.size());
+    report_.entries.push_back(timed);
+  }
+
+  const TokenizerBenchOptions& options_;
+  const std::function<void(const std::string&)>& note_;
+  TemporaryFolder temporary_;
+  std::filesystem::path folder_;
+  BenchReport report_;
+};
+
+}  // namespace
+
+std::string synthetic_prose(std::size_t bytes, std::uint64_t seed) {
+  Random random(seed);
+  std::string text;
+  while (text.size() < bytes) {
+    text += sentence(random);
+    text += below(random, 5) == 0 ? "\n\n" : " ";
+  }
+  return text;
+}
+
+std::string synthetic_mix(std::size_t bytes, std::uint64_t seed) {
+  Random random(seed);
+  std::string text;
+  while (text.size() < bytes) {
+    switch (below(random, 9)) {
+      case 0:
+      case 1:
+      case 2:
+        append_code(random, text);
+        break;
+      case 3:
+        append_numbers(random, text);
+        break;
+      case 4:
+        append_accents(random, text);
+        break;
+      case 5:
+        append_emoji(random, text);
+        break;
+      case 6:
+        append_script(random, 0x4E00, 0x9FA5, 5 + below(random, 25), text);
+        text += "\u3002";
+        break;
+      case 7:
+        append_script(random, 0x3041, 0x30F6, 3 + below(random, 10), text);
+        append_script(random, 0xAC00, 0xD7A3, 2 + below(random, 6), text);
+        text += ' ';
+        break;
+      default:
+        append_script(random, 0x0430, 0x044F, 3 + below(random, 8), text);
+        text += ' ' + sentence(random) + '\n';
+    }
+  }
+  return text;
+}
+
+BenchReport run_tokenizer_bench(const TokenizerBenchOptions& options,
+                                const std::function<void(const std::string&)>& note) {
+  return TokenizerBench(options, note).run();
+}
+
+}  // namespace quire

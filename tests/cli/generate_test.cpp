@@ -1,0 +1,319 @@
+// quire generate as a user runs it.
+#include <algorithm>
+#include <csignal>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "cli/generate_stop.h"
+#include "tests/cli/letter_model.h"
+#include "tests/support/catch.h"
+
+using namespace quire;
+using namespace quire::test;
+using Json = nlohmann::json;
+
+namespace {
+
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+std::vector<Json> json_lines(const std::string& text) {
+  std::vector<Json> lines;
+  std::istringstream stream(text);
+  for (std::string line; std::getline(stream, line);) lines.push_back(Json::parse(line));
+  return lines;
+}
+
+/// Runs `quire generate --model M …` and expects it to succeed.
+struct Model {
+  ScratchFolder scratch;
+  std::string folder = make_letter_model(scratch);
+
+  ProgramResult run(std::vector<std::string> arguments, const ProgramOptions& options = {}) const {
+    arguments.insert(arguments.begin(), {"generate", "--model", folder});
+    return run_quire(arguments, options);
+  }
+  std::string text(std::vector<std::string> arguments, const ProgramOptions& options = {}) const {
+    const ProgramResult result = run(std::move(arguments), options);
+    INFO(result.err);
+    CHECK(result.exit_code == 0);
+    return result.out;
+  }
+  std::vector<Json> json(std::vector<std::string> arguments,
+                         const ProgramOptions& options = {}) const {
+    arguments.emplace_back("--json");
+    return json_lines(text(std::move(arguments), options));
+  }
+};
+
+void check_refused(const ProgramResult& result, int exit_code, const std::string& message) {
+  INFO(result.err);
+  CHECK(result.exit_code == exit_code);
+  CHECK(result.out.empty());
+  CHECK(contains(result.err, "error: "));
+  CHECK(contains(result.err, message));
+}
+
+}  // namespace
+
+TEST_CASE("generate writes the prompt and its continuation, from wherever the prompt comes") {
+  const Model model;
+  // tests/data/tied/generation.jsonl, greedy-0: [1, 5, 9] goes on with 1 22 22 22 …
+  CHECK(model.text({"--prompt", "bfj", "-n", "4"}) == "bfjbwww\n");
+  CHECK(model.text({"bfj", "--max_new_tokens", "4"}) == "bfjbwww\n");
+  CHECK(model.text({"--prompt-ids", "1 5,9", "-n", "4"}) == "bfjbwww\n");
+  CHECK(model.text({"-n", "4"}, {.input = "bfj\n"}) == "bfjbwww\n");
+  CHECK(model.text({"-n", "4", "--prompt-file",
+                    model.scratch.write("p.txt",
+                                        "\xEF\xBB\xBF"
+                                        "bfj\r\n")}) == "bfjbwww\n");
+  CHECK(model.text({"-p", "bfj", "-n", "4", "--no-display-prompt"}) == "bwww\n");
+  CHECK(model.text({"-p", "bfj", "--max-length", "7"}) == "bfjbwww\n");
+  CHECK(model.text({"-p", "bfj", "-n", "4", "--stream"}) == "bfjbwww\n");
+}
+
+TEST_CASE("several prompts are separated, each as it is alone") {
+  const Model model;
+  const std::string lines = model.scratch.write("prompts.txt", "bfj\nh\n\ndecibe\n");
+  const std::string together = model.text({"--prompt-file", lines, "--line-by-line", "-n", "5"});
+  std::string alone;
+  for (const char* prompt : {"bfj", "h", "", "decibe"}) {
+    alone += (alone.empty() ? "" : "---\n") + model.text({"-p", prompt, "-n", "5"});
+  }
+  CHECK(together == alone);
+  CHECK(model.text({"--prompt-file", lines, "--line-by-line", "-n", "5", "--stream"}) == alone);
+  CHECK(model.text({"--line-by-line", "-n", "5", "--batch-size", "2"},
+                   {.input = "bfj\nh\n\ndecibe"}) == alone);
+}
+
+TEST_CASE("sampled texts do not depend on their neighbours, and repeat with the seed") {
+  const Model model;
+  const std::vector<std::string> sampling = {"--do-sample", "--temperature", "2", "-n", "9"};
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.end(), sampling.begin(), sampling.end());
+    return model.json(more);
+  };
+  const std::vector<Json> both = with({"-p", "bfj", "-p", "hello"});
+  REQUIRE(both.size() == 2);
+  Json alone = with({"-p", "hello"})[0];
+  CHECK(alone["output_ids"] == both[1]["output_ids"]);
+  CHECK(alone["logprobs"] == both[1]["logprobs"]);
+  CHECK(with({"-p", "hello"})[0] == alone);
+  CHECK(with({"-p", "hello", "--threads", "1"})[0] == alone);
+  CHECK(with({"-p", "hello", "--seed", "43"})[0]["output_ids"] != alone["output_ids"]);
+
+  const std::vector<Json> three = with({"-p", "hello", "--num-return-sequences", "3"});
+  REQUIRE(three.size() == 3);
+  CHECK(three[0] == alone);
+  CHECK(three[1]["output_ids"] != three[0]["output_ids"]);
+  CHECK(three[2]["output_ids"] != three[1]["output_ids"]);
+  CHECK(three[2]["index"] == 0);
+}
+
+TEST_CASE("a JSON line has the ids, the text, the reason and the scores") {
+  const Model model;
+  const std::vector<Json> lines =
+      model.json({"-p", "bfj", "-p", "h", "-n", "4", "--eos-token-id", "22", "--logprobs", "2"});
+  REQUIRE(lines.size() == 2);
+  CHECK(lines[0]["index"] == 0);
+  CHECK(lines[0]["prompt_ids"] == Json({1, 5, 9}));
+  CHECK(lines[0]["output_ids"] == Json({1, 22}));
+  CHECK(lines[0]["text"] == "bw");
+  CHECK(lines[0]["finish_reason"] == "eos");
+  CHECK(lines[1]["index"] == 1);
+  CHECK(lines[1]["finish_reason"] == "length");
+  CHECK(lines[1]["output_ids"].size() == 4);
+  double score = 0;
+  for (const Json& logprob : lines[1]["logprobs"]) score += logprob.get<double>();
+  CHECK(lines[1]["score"].get<double>() == Approx(score).epsilon(1e-6));
+  REQUIRE(lines[1]["top_logprobs"].size() == 4);
+  CHECK(lines[1]["top_logprobs"][0][0]["id"] == lines[1]["output_ids"][0]);
+  CHECK(lines[1]["top_logprobs"][0][0]["logprob"] == lines[1]["logprobs"][0]);
+  CHECK(lines[1]["top_logprobs"][0].size() == 2);
+}
+
+TEST_CASE("requests are answered in their order, whatever batches they fall into") {
+  const Model model;
+  const std::string path = model.scratch.write(
+      "requests.jsonl",
+      R"({"prompt": "hello there", "max_new_tokens": 3})"
+      "\n"
+      R"({"prompt_ids": [1, 5, 9], "do_sample": true, "top_k": 5, "num_return_sequences": 2, "seed": 7})"
+      "\r\n\n"
+      R"({"prompt": "bfj", "stop": ["ww"], "max_new_tokens": 12})"
+      "\n"
+      R"({"prompt": "h", "max_new_tokens": 3, "temperature": null})");
+  const std::vector<Json> lines = model.json({"--requests", path, "-n", "6"});
+  REQUIRE(lines.size() == 5);
+  const std::vector<int> indices = {0, 1, 1, 2, 3};
+  for (std::size_t i = 0; i < lines.size(); ++i) CHECK(lines[i]["index"] == indices[i]);
+  CHECK(lines[0]["output_ids"] == model.json({"-p", "hello there", "-n", "3"})[0]["output_ids"]);
+  CHECK(lines[1]["output_ids"].size() == 6);
+  CHECK(lines[1]["output_ids"] != lines[2]["output_ids"]);
+  CHECK(lines[3]["text"] == "bww");
+  CHECK(lines[3]["finish_reason"] == "stop");
+  CHECK(lines[4]["output_ids"] == model.json({"-p", "h", "-n", "3"})[0]["output_ids"]);
+  CHECK(model.json({"--requests", path, "-n", "6", "--batch-size", "1"}) == lines);
+}
+
+TEST_CASE("mistakes in requests are named with file and line") {
+  const Model model;
+  const auto refused = [&](const std::string& line) {
+    return model.run(
+        {"--requests", model.scratch.write("r.jsonl", "{\"prompt\": \"a\"}\n" + line)});
+  };
+  check_refused(refused(R"({"prompt": "a", "temprature": 2})"), 2, "r.jsonl:2: there is no option");
+  check_refused(refused(R"({"prompt": "a", "temprature": 2})"), 2, "did you mean temperature?");
+  check_refused(refused(R"({"prompt": "a", "top_k": "x"})"), 2, "r.jsonl:2: top_k cannot be \"x\"");
+  check_refused(refused(R"({"prompt": "a", "top_p": 2})"), 2, "r.jsonl:2: top_p is 2");
+  check_refused(refused(R"({"prompt": 5})"), 3, "r.jsonl:2");
+  check_refused(refused(R"({"prompt": "a", "prompt_ids": [1]})"), 3, "either prompt or prompt_ids");
+  check_refused(refused("{}"), 3, "either prompt or prompt_ids");
+  check_refused(refused("{\"prompt\": \"a\""), 3, "r.jsonl:2 is not a JSON object");
+  check_refused(refused(R"({"prompt_ids": [40]})"), 2, "ids 0 to 39");
+  check_refused(model.run({"--requests", model.scratch.write("empty.jsonl", "\n")}), 3,
+                "no request");
+  check_refused(model.run({"--requests", "nowhere.jsonl"}), 3, "nowhere.jsonl");
+}
+
+TEST_CASE("a prompt that does not fit is refused with both lengths") {
+  const Model model;
+  check_refused(model.run({"-p", "abcdefghijklmnopq"}), 2,
+                "the prompt has 17 tokens, the model's context holds 16");
+  CHECK(model.text({"-p", "abcdefghijklmnop"}).size() > 16);  // exactly full
+  check_refused(model.run({"-p", "abcd", "--max-length", "4"}), 2, "max_length is 4");
+  const Json filled = model.json({"-p", "abcd", "-n", "-1"})[0];
+  CHECK(filled["output_ids"].size() == 12);
+  CHECK(filled["finish_reason"] == "length");
+}
+
+TEST_CASE("an empty prompt begins with the beginning-of-text token") {
+  const Model model;
+  CHECK(model.json({"-p", "", "-n", "2"})[0]["prompt_ids"] == Json({39}));
+  CHECK(model.json({"-n", "2"})[0]["prompt_ids"] == Json({39}));  // empty standard input
+}
+
+TEST_CASE("options that make no sense are refused, ones without effect are warned of") {
+  const Model model;
+  check_refused(model.run({"-p", "a", "--top-p", "0"}), 2, "--top-p is 0");
+  check_refused(model.run({"-p", "a", "--num-return-sequences", "2"}), 2, "greedy");
+  check_refused(model.run({"-p", "a", "--logprobs", "2"}), 2, "--json");
+  check_refused(model.run({"-p", "a", "--stream", "--json"}), 2, "--json");
+  check_refused(model.run({"-p", "a", "--prompt-ids", "1 x"}), 2, "'x'");
+  check_refused(model.run({"-p", "a", "--stop", ""}), 2, "stop string is empty");
+  check_refused(model.run({"-p", "a", "--requests", "x.jsonl"}), 2, "--requests");
+  check_refused(model.run({"-p", "a", "--tempreature", "1"}), 2, "did you mean --temperature?");
+  check_refused(model.run({"-p", "a", "--max-new-tokens", "0"}), 2, "max_new_tokens is 0");
+
+  ProgramResult result = model.run({"-p", "a", "--top-k", "3", "-n", "2"});
+  CHECK(result.exit_code == 0);
+  CHECK(contains(result.err, "warning: --top-k has no effect without --do-sample"));
+  result = model.run({"-p", "a", "--do-sample", "--temp", "0", "-n", "2", "--quiet"});
+  CHECK(result.err.empty());
+  CHECK(result.out == model.text({"-p", "a", "-n", "2"}));
+}
+
+TEST_CASE("penalties, bans and minimum lengths reach the model from the command line") {
+  const Model model;
+  // tests/data/tied/generation.jsonl, penalty-0.
+  CHECK(model.json({"-p", "bfj", "-n", "13", "--repeat-penalty", "1.4"})[0]["output_ids"] ==
+        Json({31, 22, 22, 22, 22, 0, 28, 20, 37, 17, 24, 3, 22}));
+  const Json ngram = model.json({"-p", "bfj", "-n", "10", "--no-repeat-ngram-size", "1"})[0];
+  std::vector<int> ids = ngram["output_ids"];
+  std::sort(ids.begin(), ids.end());
+  CHECK(std::adjacent_find(ids.begin(), ids.end()) == ids.end());
+  CHECK(!contains(model.text({"-p", "bfj", "-n", "10", "--bad-words", "w"}), "w"));
+  CHECK(!contains(model.text({"-p", "bfj", "-n", "10", "--suppress-tokens", "22"}), "w"));
+  const auto reason = [&](std::vector<std::string> more) {
+    more.insert(more.end(), {"-p", "bfj", "-n", "6", "--eos-token-id", "22"});
+    const Json line = model.json(more)[0];
+    return line["finish_reason"].get<std::string>() + " " +
+           std::to_string(line["output_ids"].size());
+  };
+  CHECK(reason({}) == "eos 2");
+  CHECK(reason({"--ignore-eos"}) == "length 6");
+  CHECK(reason({"--min-new-tokens", "6"}) == "length 6");
+  CHECK(reason({"--min-length", "9"}) == "length 6");
+}
+
+TEST_CASE("the defaults of generation_config.json lie under the options") {
+  const Model model;
+  write_file(model.folder + "/generation_config.json",
+             R"({"max_new_tokens": 3, "repetition_penalty": 1.4, "eos_token_id": [39, 28]})");
+  CHECK(model.json({"-p", "bfj"})[0]["output_ids"] == Json({31, 22, 22}));
+  CHECK(model.json({"-p", "bfj", "-n", "13"})[0]["output_ids"] ==
+        Json({31, 22, 22, 22, 22, 0, 28}));
+  CHECK(model.json({"-p", "bfj", "--repetition-penalty", "1"})[0]["output_ids"] ==
+        Json({1, 22, 22}));
+  write_file(model.folder + "/generation_config.json", "{");
+  check_refused(model.run({"-p", "a"}), 3, "generation_config.json");
+}
+
+TEST_CASE("a model without a tokenizer takes and gives ids") {
+  const Model model;
+  const std::string bare = test_data("tied").string();
+  const ProgramResult result =
+      run_quire({"generate", "--model", bare, "--prompt-ids", "1 5 9", "-n", "3"});
+  CHECK(result.exit_code == 0);
+  CHECK(result.out == "1 5 9 1 22 22\n");
+  check_refused(run_quire({"generate", "--model", bare, "-p", "a"}), 3, "no tokenizer");
+  CHECK(
+      run_quire({"generate", "--model", bare, "--tokenizer", model.folder, "-p", "bfj", "-n", "4"})
+          .out == "bfjbwww\n");
+}
+
+TEST_CASE("on a terminal one text is streamed, and characters arrive whole") {
+  const Model model;
+  // Both halves of "é", which the prompt's last token leaves open.
+  const ProgramResult result =
+      model.run({"--prompt-ids", "1 35 36 1 35", "-n", "2", "-q"}, {.streams = Streams::terminal});
+  CHECK(result.exit_code == 0);
+  CHECK(contains(result.out, "bé"));
+  CHECK(result.out == [&] {
+    std::string text = model.text({"--prompt-ids", "1 35 36 1 35", "-n", "2", "-q"});
+    text.replace(text.size() - 1, 1, "\r\n");  // as a terminal shows it
+    return text;
+  }());
+}
+
+TEST_CASE("Ctrl-C ends with the text so far and exit code 130") {
+  QUIRE_FIXTURE(path, "models/tiny-char");
+  const ScratchFolder scratch;
+  std::string requests;
+  for (int i = 0; i < 5000; ++i) requests += "{\"prompt\": \"A" + std::to_string(i) + "\"}\n";
+  Program program({"generate", "--model", path.string(), "--requests",
+                   scratch.write("many.jsonl", requests), "-n", "30", "--batch-size", "2",
+                   "--json"});
+  REQUIRE(program.wait_for("\"index\":0"));
+  program.send(SIGINT);
+  const ProgramResult result = program.wait();
+  CHECK(result.exit_code == 130);
+  const std::vector<Json> lines = json_lines(result.out);  // every line is whole
+  CHECK(lines.size() < 5000);
+  for (std::size_t i = 0; i < lines.size(); ++i) CHECK(lines[i]["index"] == i);
+}
+
+TEST_CASE("a stop string is found wherever tokens cut it") {
+  const Tokenizer tokenizer = letter_tokenizer();
+  const auto stops_at = [&](std::vector<std::string> stops, const std::string& prompt,
+                            const std::string& text) {
+    StopWatch watch(tokenizer, std::move(stops), tokenizer.encode(prompt));
+    int place = 0;
+    for (const TokenId id : tokenizer.encode(text)) {
+      ++place;
+      if (watch.push(id)) return place;
+    }
+    return 0;
+  };
+  CHECK(stops_at({"abc"}, "x", "xxabcx") == 5);
+  CHECK(stops_at({"ab", "xa"}, "y", "xab") == 2);
+  CHECK(stops_at({"t"}, "x", "atha") == 2);  // inside the token "th"
+  CHECK(stops_at({"ath"}, "x", "atha") == 2);
+  CHECK(stops_at({"atx"}, "x", "atha") == 0);
+  CHECK(stops_at({"abc"}, "xab", "cx") == 1);    // begins in the prompt
+  CHECK(stops_at({"abc"}, "abc", "xabx") == 0);  // lies in the prompt
+  CHECK(stops_at({"a"}, "xa", "bbb") == 0);
+  CHECK(stops_at({"é"}, "x", "aéa") == 3);
+  CHECK(stops_at({"aaaaaaaaaa", "ba"}, "x", "aaaba") == 5);
+}
