@@ -85,7 +85,7 @@ std::string BenchReport::to_table() const {
     std::vector<std::string> cells;
   };
   std::vector<Column> columns = {{"benchmark", {}}, {"median ms", {}}, {"spread", {}},
-                                 {"items/s", {}},   {"bytes/s", {}},      {"of read", {}},
+                                 {"items/s", {}},   {"bytes/s", {}},   {"of read", {}},
                                  {"GFLOP/s", {}},   {"of peak", {}}};
   for (const BenchEntry& e : entries) {
     const std::string cells[] = {

@@ -8,8 +8,8 @@
 #include <optional>
 
 #include "base/error.h"
+#include "base/nearest.h"
 #include "cli/config_file.h"
-#include "cli/nearest.h"
 #include "cli/terminal.h"
 
 namespace quire {

@@ -2,7 +2,7 @@
 #include "cli/flags.h"
 
 #include "base/error.h"
-#include "cli/nearest.h"
+#include "base/nearest.h"
 #include "tests/cli/program.h"
 #include "tests/support/catch.h"
 
