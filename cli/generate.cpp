@@ -314,9 +314,13 @@ class TextWriter {
   std::size_t written_ = 0;
 };
 
-std::string speed(std::int64_t tokens, double seconds) {
-  return fmt::format("{} tokens in {:.2f} s ({:.0f} tokens/s)", with_commas(tokens), seconds,
-                     seconds > 0 ? static_cast<double>(tokens) / seconds : 0.0);
+/// "64 new tokens (120/s)"; the rate leaves out what took no time.
+std::string speed(std::int64_t tokens, const char* what, std::int64_t timed_tokens,
+                  double seconds) {
+  const std::string count =
+      fmt::format("{} {} token{}", with_commas(tokens), what, tokens == 1 ? "" : "s");
+  if (timed_tokens == 0 || seconds <= 0) return count;
+  return fmt::format("{} ({:.3g}/s)", count, static_cast<double>(timed_tokens) / seconds);
 }
 
 int run(const std::vector<std::string>& arguments) {
@@ -382,9 +386,10 @@ int run(const std::vector<std::string>& arguments) {
   const RunTimes times = run_requests(*device, model.config, model.parameters, tokenizer, requests,
                                       streams ? 1 : options.batch_size, callbacks);
   progress.clear();
-  note(fmt::format("prompt {}, new text {}, first token {:.2f} s after the start",
-                   speed(times.prompt_tokens, times.prompt_seconds),
-                   speed(times.decode_tokens, times.decode_seconds), first_token_after));
+  note(fmt::format("{}, {}, first token after {:.2f} s",
+                   speed(times.prompt_tokens, "prompt", times.prompt_tokens, times.prompt_seconds),
+                   speed(times.new_tokens, "new", times.decode_tokens, times.decode_seconds),
+                   first_token_after));
   return interrupted() ? interrupt_exit_code() : 0;
 }
 

@@ -26,7 +26,8 @@ bool ends_with(std::span<const std::int32_t> ids, std::span<const std::int32_t> 
 }
 
 /// Adds the bias to a sequence's last token where the tokens before it stand at the end of the row.
-/// As in transformers, a sequence longer than the row is skipped, even if all but its last token fit.
+/// As in transformers, a sequence longer than the row is skipped, even if all but its last token
+/// fit.
 class SequenceBias : public Processor {
  public:
   explicit SequenceBias(std::vector<std::pair<Tokens, float>> biases)
