@@ -35,19 +35,15 @@ needs=(
   'header catch2/catch.hpp catch2/catch_all.hpp|catch2|catch-devel|catch2|catch2'
 )
 
-as_root() {
-  if [ "$(id -u)" = 0 ]; then
-    "$@"
-  elif tool sudo; then
-    sudo "$@"
-  else
-    fail 4 "installing packages needs root, and there is no sudo here" "try: as root, $*"
-  fi
-}
-
 apt_install() {
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq update &&
-    as_root env DEBIAN_FRONTEND=noninteractive \
+  local as_root=()
+  if [ "$(id -u)" != 0 ]; then
+    tool sudo || fail 4 "installing packages needs root, and there is no sudo here" \
+      "try: as root, apt-get update && apt-get install $*"
+    as_root=(sudo)
+  fi
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq update &&
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
       apt-get -qq -y --no-install-recommends install "$@" >/dev/null ||
     fail 4 "apt-get could not install $*" "try: apt-get update && apt-get install $*"
 }
