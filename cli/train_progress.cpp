@@ -18,13 +18,13 @@ void print_event(const Json& event) {
 
 std::string TrainProgress::text(const TrainingProgress& progress) const {
   std::string line =
-      fmt::format("step {}/{} · loss {:.4f}", progress.step, progress.total_steps, progress.loss);
-  if (!std::isnan(progress.eval_loss)) line += fmt::format(" · val {:.4f}", progress.eval_loss);
-  line += fmt::format(" · lr {:.2e} · {} tok/s · {:.0f}% of peak", progress.learning_rate,
+      fmt::format("step {}/{} loss {:.3f}", progress.step, progress.total_steps, progress.loss);
+  if (!std::isnan(progress.eval_loss)) line += fmt::format(" val {:.3f}", progress.eval_loss);
+  line += fmt::format(" lr {:.1e} {} tok/s {:.0f}% peak", progress.learning_rate,
                       with_commas(std::llround(progress.tokens_per_second)),
                       100 * progress.flops_per_second / ceiling_);
   if (progress.step < progress.total_steps) {
-    line += fmt::format(" · {} left", human_duration(progress.seconds_left));
+    line += fmt::format(" {} left", human_duration(progress.seconds_left));
   }
   return line;
 }
@@ -33,6 +33,7 @@ TrainingCallbacks TrainProgress::callbacks() {
   TrainingCallbacks callbacks;
   if (json_) {
     callbacks.on_log = [this](const TrainingProgress& p) {
+      observe(p);
       print_event({{"event", "log"},
                    {"step", p.step},
                    {"total_steps", p.total_steps},
@@ -61,10 +62,14 @@ TrainingCallbacks TrainProgress::callbacks() {
   }
   if (stderr_is_terminal()) {
     callbacks.on_step = [this](const TrainingProgress& p) {
+      observe(p);
       if (line_.due() || p.step == p.total_steps) line_.show(text(p));
     };
   } else {
-    callbacks.on_log = [this](const TrainingProgress& p) { line_.print(text(p)); };
+    callbacks.on_log = [this](const TrainingProgress& p) {
+      observe(p);
+      line_.print(text(p));
+    };
   }
   callbacks.on_eval = [this](std::int64_t step, double loss) {
     line_.print(fmt::format("step {}: validation loss {:.4f}, perplexity {:.2f}", step, loss,

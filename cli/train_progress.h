@@ -2,6 +2,7 @@
 // events.
 #pragma once
 
+#include <algorithm>
 #include <string>
 
 #include "cli/terminal.h"
@@ -21,11 +22,17 @@ class TrainProgress {
   /// Ends the moving line.
   void finish() { line_.clear(); }
 
-  /// "step 120/500 · loss 3.214 · val 3.402 · lr 4.2e-05 · 12,345 tok/s · 61% of peak · 2m 05s
-  /// left"
+  /// "step 120/500 loss 3.214 val 3.402 lr 4.2e-05 12,345 tok/s 61% peak 2m 05s left": within 80
+  /// columns, so that a terminal shows the end too.
   std::string text(const TrainingProgress& progress) const;
 
  private:
+  /// A ceiling that was measured while the machine did something else is too low: what the run
+  /// itself reached corrects it.
+  void observe(const TrainingProgress& progress) {
+    ceiling_ = std::max(ceiling_, progress.flops_per_second);
+  }
+
   double ceiling_;
   bool json_;
   ProgressLine line_;

@@ -8,7 +8,9 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "cli/terminal.h"
 #include "cli/train_memory.h"
+#include "cli/train_progress.h"
 #include "tests/cli/program.h"
 #include "tests/support/catch.h"
 #include "tokenizer/tokenizer.h"
@@ -85,7 +87,7 @@ TEST_CASE("a fresh model is trained, and its options saved make it again") {
   CHECK(run.out.empty());  // everything for people is on stderr
   CHECK(contains(run.err, "memory"));
   CHECK(contains(run.err, "step 20/20"));
-  CHECK(contains(run.err, "% of peak"));
+  CHECK(contains(run.err, "% peak"));
   CHECK(contains(run.err, "try: quire generate --model"));
   const std::string out = work.folder / "out";
   for (const char* name :
@@ -285,4 +287,18 @@ TEST_CASE("a plan that does not fit comes with the options that do") {
                  "--gradient-accumulation-steps 8 "));
   CHECK(contains(next_step(bytes_with(1, 1024) - 1), "--block-size 512"));
   CHECK(contains(next_step(1'000'000), "a smaller model"));
+}
+
+TEST_CASE("the progress line fits a terminal, its end included") {
+  TrainProgress progress(/*ceiling=*/2e11, /*json=*/false);
+  const std::string line = progress.text({.step = 120,
+                                          .total_steps = 500,
+                                          .loss = 3.2141,
+                                          .learning_rate = 4.2e-5,
+                                          .tokens_per_second = 12345,
+                                          .flops_per_second = 1.22e11,
+                                          .seconds_left = 125,
+                                          .eval_loss = 3.4019});
+  CHECK(line == "step 120/500 loss 3.214 val 3.402 lr 4.2e-05 12,345 tok/s 61% peak 2m 05s left");
+  CHECK(display_width(line) < 80);
 }
