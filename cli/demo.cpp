@@ -128,7 +128,7 @@ TrainingConfig training_config(const DemoOptions& options, const Gpt2Config& mod
   config.packing = Packing::none;  // a quote a row: the model learns where quotes end
   config.num_train_epochs = 4;
   config.per_device_train_batch_size = 16;
-  config.learning_rate = 5e-4f;
+  config.learning_rate = 2e-4f;
   config.lr_scheduler_type = "cosine";
   config.warmup_steps = 0.1;
   config.save_steps = 0;
