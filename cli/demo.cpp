@@ -126,9 +126,9 @@ TrainingConfig training_config(const DemoOptions& options, const Gpt2Config& mod
   config.output_dir = options.output_dir;
   config.overwrite_output_dir = true;
   config.packing = Packing::none;  // a quote a row: the model learns where quotes end
-  config.num_train_epochs = 4;
+  config.num_train_epochs = 3;
   config.per_device_train_batch_size = 16;
-  config.learning_rate = 2e-4f;
+  config.learning_rate = 3e-4f;  // 5e-4 ends 0.1 above its best held-out loss
   config.lr_scheduler_type = "cosine";
   config.warmup_steps = 0.1;
   config.save_steps = 0;

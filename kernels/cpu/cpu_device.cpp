@@ -30,9 +30,9 @@ constexpr Level kLevels[] = {
     {HWY_NEON, "neon", "NEON"},      {HWY_EMU128 | HWY_SCALAR, "scalar", "no vectors"},
 };
 
-const Level& best_level() {
-  // Targets are bits, the best is the lowest.
-  const std::int64_t targets = hwy::SupportedTargets() & HWY_TARGETS;
+/// Targets are bits, the best is the lowest.
+const Level& best_level(std::int64_t supported) {
+  const std::int64_t targets = supported & HWY_TARGETS;
   const std::int64_t best = targets & -targets;
   for (const Level& level : kLevels) {
     if ((level.target & best) != 0) return level;
@@ -71,8 +71,11 @@ std::string choose_level() {
     }
   }
   hwy::DisableTargets(disabled);
-  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-  return best_level().title;
+  const std::int64_t supported = hwy::SupportedTargets();
+  // The last call into Highway: in release 1.0.3 SupportedTargets() also chooses, and chooses among
+  // the disabled targets too.
+  hwy::GetChosenTarget().Update(supported);
+  return best_level(supported).title;
 }
 
 }  // namespace

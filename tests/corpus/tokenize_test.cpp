@@ -141,7 +141,7 @@ TEST_CASE("a split takes whole records, keeps their order, and is the same for t
   CHECK(firsts == std::vector<std::int32_t>{6, 21, 56, 59, 66, 127, 197, 225, 309, 392});
 }
 
-TEST_CASE("where the share is no whole record, the end of the tokens is held out") {
+TEST_CASE("where the share is no whole record, the end of each record is held out") {
   TokenizedCorpus train, validation;
   TokenizedCorpus book = counted({1000});
   book.labels = book.ids;
@@ -154,11 +154,10 @@ TEST_CASE("where the share is no whole record, the end of the tokens is held out
   CHECK(validation.labels[0] == 950);
 
   quire::split(counted({600, 300, 100}), 0.15, 1, train, validation);
-  CHECK(train.offsets == std::vector<std::int64_t>{0, 600, 850});
-  CHECK(validation.offsets == std::vector<std::int64_t>{0, 50, 150});
-  quire::split(counted({600, 300, 100}), 0.1, 1, train, validation);
-  CHECK(train.offsets == std::vector<std::int64_t>{0, 600, 900});
-  CHECK(validation.offsets == std::vector<std::int64_t>{0, 100});
+  CHECK(train.offsets == std::vector<std::int64_t>{0, 510, 765, 850});
+  CHECK(validation.offsets == std::vector<std::int64_t>{0, 90, 135, 150});
+  CHECK(validation.ids[0] == 510);
+  CHECK(validation.ids[90] == 600 + 255);
   quire::split(counted({1}), 0.9, 1, train, validation);
   CHECK(train.size() + validation.size() == 1);
 }

@@ -40,7 +40,7 @@ TEST_CASE("random_block gives the known answers of Philox4x32-10") {
         Block{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1});
 }
 
-TEST_CASE("numbers of a stream are those of its blocks, and uniforms lie in [0, 1)") {
+TEST_CASE("numbers of a stream are those of its blocks, and uniforms lie between 0 and 1") {
   constexpr RandomKey key{42, 7};
   for (std::uint64_t i = 0; i < 1000; ++i) {
     CHECK(random_bits(key, i) == random_block(key, i / 4)[i % 4]);

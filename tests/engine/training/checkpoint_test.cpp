@@ -86,6 +86,20 @@ TEST_CASE("three steps, a stop, and three more write the bytes of six steps") {
   }
 }
 
+TEST_CASE("going on from an older checkpoint writes log and later checkpoints anew") {
+  const ScratchFolder scratch;
+  const std::unique_ptr<Device> device = open_reference_device();
+  TrainingConfig config = tiny_config(scratch.path / "out");
+  train_tiny(*device, config);
+  const std::map<std::string, std::string> expected = files_of(config.output_dir);
+  config.resume_from_checkpoint = (config.output_dir / "checkpoint-3").string();
+  CHECK(train_tiny(*device, config).steps == 6);
+  std::string difference;
+  same_files(expected, files_of(config.output_dir), difference);
+  INFO(difference);
+  CHECK(difference.empty());
+}
+
 TEST_CASE("a stop during an evaluation is made up for on resuming") {
   const ScratchFolder scratch;
   const std::unique_ptr<Device> device = open_reference_device();
