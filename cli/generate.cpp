@@ -320,7 +320,9 @@ std::string speed(std::int64_t tokens, const char* what, std::int64_t timed_toke
   const std::string count =
       fmt::format("{} {} token{}", with_commas(tokens), what, tokens == 1 ? "" : "s");
   if (timed_tokens == 0 || seconds <= 0) return count;
-  return fmt::format("{} ({:.3g}/s)", count, static_cast<double>(timed_tokens) / seconds);
+  const double rate = static_cast<double>(timed_tokens) / seconds;
+  return count + (rate < 10 ? fmt::format(" ({:.1f}/s)", rate)
+                            : fmt::format(" ({}/s)", with_commas(std::llround(rate))));
 }
 
 int run(const std::vector<std::string>& arguments) {
