@@ -137,6 +137,7 @@ struct PieceCounter::Impl {
 PieceCounter::PieceCounter(std::vector<std::string> special_tokens, int threads)
     : impl_(std::make_unique<Impl>()) {
   std::vector<AddedToken> tokens;
+  tokens.reserve(special_tokens.size());
   for (std::string& content : special_tokens) {
     tokens.push_back({.content = std::move(content), .id = static_cast<int>(tokens.size())});
   }

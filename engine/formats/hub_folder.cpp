@@ -32,8 +32,8 @@ std::vector<std::string> extent_fields(const std::string& name) {
 }
 
 std::vector<std::int64_t> extents(const Shape& shape) {
-  std::vector<std::int64_t> result;
-  for (int i = 0; i < shape.rank(); ++i) result.push_back(shape[i]);
+  std::vector<std::int64_t> result(static_cast<std::size_t>(shape.rank()));
+  for (int i = 0; i < shape.rank(); ++i) result[static_cast<std::size_t>(i)] = shape[i];
   return result;
 }
 
