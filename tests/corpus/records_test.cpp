@@ -40,7 +40,7 @@ TEST_CASE("a text file is one record, without byte-order mark and carriage retur
   CHECK(texts_of(folder.write("a.txt", "\xEF\xBB\xBFone\r\ntwo\r\n\r\nthree\r\n")) ==
         Texts{"one\ntwo\n\nthree\n"});
   CHECK(texts_of(folder.write("b.TXT", "a\rb\r\r\nc\r")) == Texts{"a\rb\r\nc\r"});
-  const std::string odd("nul \0 and \xFF byte", 18);
+  const std::string odd = std::string("nul \0", 5) + " and \xFF byte";
   CHECK(texts_of(folder.write("c.txt", odd)) == Texts{odd});
 }
 
