@@ -47,14 +47,13 @@ struct ModelChoice {
   }
 };
 
-Ceilings announce_ceilings(Device& device, int threads, BenchReport& report) {
+Ceilings announce_ceilings(Device& device, int threads) {
   note("measuring the ceilings");
   const Ceilings ceilings = measure_ceilings(device, {.threads = threads});
   note(fmt::format(
       "  reading memory {:.1f} GB/s, multiply-adds {:.0f} GFLOP/s, matrix product {:.0f} GFLOP/s",
       ceilings.read_bytes_per_second * 1e-9, ceilings.fma_flops_per_second * 1e-9,
       ceilings.gemm_flops_per_second * 1e-9));
-  report.context["device"] = device.description();
   return ceilings;
 }
 
@@ -97,10 +96,9 @@ int run_train(const std::vector<std::string>& arguments) {
     }
   }
   const std::unique_ptr<Device> device = device_flags.open();
-  BenchReport ceilings_report;
-  const Ceilings ceilings = announce_ceilings(*device, device_flags.threads, ceilings_report);
+  const Ceilings ceilings = announce_ceilings(*device, device_flags.threads);
   BenchReport report = run_train_bench(*device, ceilings, options, say);
-  report.context.insert(ceilings_report.context.begin(), ceilings_report.context.end());
+  report.context["device"] = device->description();
   output.write(report);
   return 0;
 }
@@ -140,10 +138,9 @@ int run_generate(const std::vector<std::string>& arguments) {
                 flags.help_command());
   }
   const std::unique_ptr<Device> device = device_flags.open();
-  BenchReport ceilings_report;
-  const Ceilings ceilings = announce_ceilings(*device, device_flags.threads, ceilings_report);
+  const Ceilings ceilings = announce_ceilings(*device, device_flags.threads);
   BenchReport report = run_generate_bench(*device, ceilings, options, say);
-  report.context.insert(ceilings_report.context.begin(), ceilings_report.context.end());
+  report.context["device"] = device->description();
   output.write(report);
   return 0;
 }
