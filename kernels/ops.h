@@ -107,7 +107,7 @@ enum class Activation : std::uint8_t {
 enum class WeightLayout : std::uint8_t { in_out /* [K, N] */, out_in /* [N, K] */ };
 
 /// pre = x·weight + bias;  out = activation(pre). 2·M·N·K flops.
-/// Each element is one chain of fused multiply-adds over k = 0, 1, …, K-1, whatever M is.
+/// An element's bits do not depend on M: every device has one order of summation of its own.
 struct MatmulForward {
   View out;             // [M, N]
   View pre_activation;  // [M, N], or empty: pre, which the activation's backward wants

@@ -1,4 +1,4 @@
-// The two products that matmul.cpp is made of, over strided operands.
+// The packed product of many rows, over strided operands; stream.h has the one of few rows.
 #pragma once
 
 #include <cstddef>
@@ -28,12 +28,10 @@ struct Product {
   enum class Output : std::uint8_t { overwrite, accumulate } output = Output::overwrite;
 };
 
-/// At most this many rows go through stream_product.
-inline constexpr std::int64_t kFewRows = 8;
-
-/// Columns [first, first + count) of the product with m <= kFewRows. b is read once, where it lies.
-/// `scratch` has room for m·k floats.
-void stream_product(const Product& product, std::int64_t first, std::int64_t count, float* scratch);
+/// Every sum over k is taken in parts of this many: a part is one chain of fused multiply-adds from
+/// zero, parts are added in order of k. As all products keep to it, an element of c has the same
+/// bits whatever the number of rows or threads; and parts can be computed side by side.
+inline constexpr std::int64_t kSumDepth = 128;
 
 /// The widths that the packed form is built from, of the SIMD level in use.
 struct GemmShape {
@@ -43,7 +41,7 @@ struct GemmShape {
 GemmShape gemm_shape();
 
 /// Depth (of k) of one packed block.
-inline constexpr std::int64_t kBlockDepth = 256;
+inline constexpr std::int64_t kBlockDepth = kSumDepth;
 
 /// Packs rows [first, first + count) of a into panels of panel_rows: block by block of kBlockDepth,
 /// panel by panel, [depth][panel_rows]. `packed` holds packed_rows rows in all (whole panels), and

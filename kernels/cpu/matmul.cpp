@@ -4,7 +4,7 @@
 //   backward, input   d_x[M,K]      = d_out[M,N]· wᵀ[N,K]
 //   backward, weight  d_w[K,N]     += xᵀ[K,M]   · d_out[M,N]
 //
-// Few rows stream the weight where it lies. Otherwise rows of A are packed once, by all threads, a
+// Few rows stream the weight where it lies, from end to end. Otherwise rows of A are packed once, by all threads, a
 // group of rows at a time, and tiles of rows × columns are the tasks; each packs its own panels of
 // B.
 #include "kernels/cpu/matmul.h"
@@ -14,6 +14,7 @@
 #include "kernels/check.h"
 #include "kernels/cpu/activation.h"
 #include "kernels/cpu/gemm.h"
+#include "kernels/cpu/stream.h"
 
 namespace quire::cpu {
 namespace {
@@ -41,14 +42,46 @@ void finish(const Product& p, const Epilogue& epilogue, std::int64_t first_row, 
 }
 
 void few_rows(const Product& p, const Epilogue& epilogue, ThreadPool& pool) {
-  // Four tasks a thread even out the threads' speeds; 64 columns keep every read a few cache lines
-  // long.
+  const bool by_rows = p.b.column_stride == 1;
+  const std::int64_t parts = std::max<std::int64_t>((p.k + kSumDepth - 1) / kSumDepth, 1);
+  float* x = pool.shared_scratch<float>(p.m * p.k + (by_rows ? parts * p.m * p.n : 0));
+  float* sums = x + p.m * p.k;
+  const float* a = static_cast<const float*>(p.a.data);
+  for (std::int64_t i = 0; i < p.m; ++i) {
+    for (std::int64_t k = 0; k < p.k; ++k) {
+      x[i * p.k + k] = a[i * p.a.row_stride + k * p.a.column_stride];
+    }
+  }
+  // Four tasks a thread even out the threads' speeds.
   const std::int64_t tasks = 4 * pool.threads();
-  const std::int64_t part = std::max<std::int64_t>(round_up((p.n + tasks - 1) / tasks, 64), 64);
-  pool.run((p.n + part - 1) / part, [&](std::int64_t task) {
-    const std::int64_t first = task * part;
-    const std::int64_t count = std::min(part, p.n - first);
-    stream_product(p, first, count, pool.scratch<float>(p.m * p.k));
+  const auto width = [&](std::int64_t wanted, std::int64_t least) {
+    return std::max(round_up((p.n + wanted - 1) / wanted, 64), least);
+  };
+  if (!by_rows) {
+    const std::int64_t part = width(tasks, 64);
+    pool.run((p.n + part - 1) / part, [&](std::int64_t task) {
+      const std::int64_t first = task * part;
+      const std::int64_t count = std::min(part, p.n - first);
+      stream_columns(p, x, first, count);
+      finish(p, epilogue, 0, p.m, first, count);
+    });
+    return;
+  }
+  // Whole rows of b, unless there are too many threads for that.
+  const std::int64_t across = std::max<std::int64_t>(1, 2 * pool.threads() / parts);
+  const std::int64_t columns = across == 1 ? p.n : width(across, 256);
+  const std::int64_t ranges = (p.n + columns - 1) / columns;
+  pool.run(parts * ranges, [&](std::int64_t task) {
+    const std::int64_t k = task / ranges * kSumDepth;
+    const std::int64_t first = task % ranges * columns;
+    stream_rows(p, x, k, std::min(kSumDepth, p.k - k), first, std::min(columns, p.n - first),
+                sums + k / kSumDepth * p.m * p.n);
+  });
+  const std::int64_t share = width(pool.threads(), 128);
+  pool.run((p.n + share - 1) / share, [&](std::int64_t task) {
+    const std::int64_t first = task * share;
+    const std::int64_t count = std::min(share, p.n - first);
+    add_parts(p, sums, parts, first, count);
     finish(p, epilogue, 0, p.m, first, count);
   });
 }

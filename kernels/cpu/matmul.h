@@ -4,8 +4,8 @@
 // about 8 rows the weight's bytes decide, and the product runs at the speed of memory; above, the
 // flops do.
 //
-// Every element is one chain of fused multiply-adds over k = 0, 1, …, K-1 in both, so its bits
-// depend neither on M nor on how the work is split over threads.
+// Both sum over k in the same parts (kSumDepth in gemm.h), so an element's bits depend neither on M
+// nor on how the work is split over threads.
 #pragma once
 
 #include "kernels/cpu/parallel.h"

@@ -79,6 +79,31 @@ HWY_INLINE Vec load(const Half* from, std::int64_t count = kLanes) {
                        load_half_width(reinterpret_cast<const hwy::float16_t*>(from), count));
 }
 
+/// A whole vector of any width, from any of the float types; and one element.
+template <class D>
+HWY_INLINE hn::Vec<D> load_as(D d, const float* from) {
+  return hn::LoadU(d, from);
+}
+template <class D>
+HWY_INLINE hn::Vec<D> load_as(D d, const BFloat16* from) {
+  const hn::Rebind<hwy::bfloat16_t, D> narrow;
+  return hn::PromoteTo(d, hn::LoadU(narrow, reinterpret_cast<const hwy::bfloat16_t*>(from)));
+}
+template <class D>
+HWY_INLINE hn::Vec<D> load_as(D d, const Half* from) {
+  const hn::Rebind<hwy::float16_t, D> narrow;
+  return hn::PromoteTo(d, hn::LoadU(narrow, reinterpret_cast<const hwy::float16_t*>(from)));
+}
+HWY_INLINE float as_float(float x) {
+  return x;
+}
+HWY_INLINE float as_float(BFloat16 x) {
+  return to_float(x);
+}
+HWY_INLINE float as_float(Half x) {
+  return to_float(x);
+}
+
 HWY_INLINE void store(Vec v, float* to, std::int64_t count = kLanes) {
   if (HWY_LIKELY(count >= kLanes)) {
     hn::StoreU(v, F32(), to);

@@ -287,7 +287,9 @@ TEST_CASE("a row of a product does not depend on other rows, on blocking or on t
 }
 
 TEST_CASE(
-    "each element of a product is one chain of additions over k, fused where the machine can") {
+    "each element of a product is a sum of chains of 128 additions over k, fused where the machine "
+    "can") {
+  constexpr std::int64_t kPart = 128;
   for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
     for (const WeightLayout layout : kLayouts) {
       for (const auto& [M, K, N] : {cases::Matmul{1, 63, 65},
@@ -302,10 +304,15 @@ TEST_CASE(
         for (std::int64_t m = 0; m < M; ++m) {
           for (std::int64_t n = 0; n < N; ++n) {
             float &f = fused[m * N + n], &s = separate[m * N + n];
-            for (std::int64_t k = 0; k < K; ++k) {
-              f = std::fma(x[m * K + k], weight[k * N + n], f);
-              const volatile float product = x[m * K + k] * weight[k * N + n];
-              s = s + product;
+            for (std::int64_t first = 0; first < K; first += kPart) {
+              float fused_part = 0.0f, separate_part = 0.0f;
+              for (std::int64_t k = first; k < std::min(first + kPart, K); ++k) {
+                fused_part = std::fma(x[m * K + k], weight[k * N + n], fused_part);
+                const volatile float product = x[m * K + k] * weight[k * N + n];
+                separate_part = separate_part + product;
+              }
+              f += fused_part;
+              s += separate_part;
             }
           }
         }
