@@ -117,13 +117,12 @@ enum class Into { overwrite, add };
 // added: see kSumDepth.
 template <int kRows>
 HWY_INLINE void RegisterTile(const float* HWY_RESTRICT a, int64_t a_step,
-                             const float* HWY_RESTRICT b, int64_t b_step, int64_t depth,
-                             Into into, float* HWY_RESTRICT c, int64_t c_stride) {
+                             const float* HWY_RESTRICT b, int64_t b_step, int64_t depth, Into into,
+                             float* HWY_RESTRICT c, int64_t c_stride) {
   const F d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   // Named registers: an array of vectors is spilled by GCC 12.
-#define QUIRE_ROW(r) \
-  V c##r##0 = hn::Zero(d), c##r##1 = hn::Zero(d), c##r##2 = hn::Zero(d);
+#define QUIRE_ROW(r) V c##r##0 = hn::Zero(d), c##r##1 = hn::Zero(d), c##r##2 = hn::Zero(d);
   QUIRE_ROW(0)
   QUIRE_ROW(1)
   QUIRE_ROW(2)
@@ -154,16 +153,16 @@ HWY_INLINE void RegisterTile(const float* HWY_RESTRICT a, int64_t a_step,
     QUIRE_ROW(7)
 #undef QUIRE_ROW
   }
-#define QUIRE_ROW(r)                                                         \
-  if constexpr (r < kRows) {                                                 \
-    if (into == Into::add) {                                                 \
+#define QUIRE_ROW(r)                                                          \
+  if constexpr (r < kRows) {                                                  \
+    if (into == Into::add) {                                                  \
       c##r##0 = hn::Add(hn::LoadU(d, c + r * c_stride), c##r##0);             \
       c##r##1 = hn::Add(hn::LoadU(d, c + r * c_stride + lanes), c##r##1);     \
       c##r##2 = hn::Add(hn::LoadU(d, c + r * c_stride + 2 * lanes), c##r##2); \
-    }                                                                        \
-    hn::StoreU(c##r##0, d, c + r * c_stride);             \
-    hn::StoreU(c##r##1, d, c + r * c_stride + lanes);     \
-    hn::StoreU(c##r##2, d, c + r * c_stride + 2 * lanes); \
+    }                                                                         \
+    hn::StoreU(c##r##0, d, c + r * c_stride);                                 \
+    hn::StoreU(c##r##1, d, c + r * c_stride + lanes);                         \
+    hn::StoreU(c##r##2, d, c + r * c_stride + 2 * lanes);                     \
   }
   QUIRE_ROW(0)
   QUIRE_ROW(1)

@@ -4,9 +4,9 @@
 //   backward, input   d_x[M,K]      = d_out[M,N]· wᵀ[N,K]
 //   backward, weight  d_w[K,N]     += xᵀ[K,M]   · d_out[M,N]
 //
-// Few rows stream the weight where it lies, from end to end. Otherwise rows of A are packed once, by all threads, a
-// group of rows at a time, and tiles of rows × columns are the tasks; each packs its own panels of
-// B.
+// Few rows stream the weight where it lies, from end to end. Otherwise rows of A are packed once,
+// by all threads, a group of rows at a time, and tiles of rows × columns are the tasks; each packs
+// its own panels of B.
 #include "kernels/cpu/matmul.h"
 
 #include <algorithm>
