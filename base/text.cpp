@@ -48,14 +48,12 @@ std::string replace_invalid_utf8(std::string_view text) {
   return replaced;
 }
 
-std::string with_commas(std::uint64_t number) {
-  const std::string digits = std::to_string(number);
-  std::string text;
-  for (std::size_t i = 0; i < digits.size(); ++i) {
-    if (i > 0 && (digits.size() - i) % 3 == 0) text += ',';
-    text += digits[i];
+std::string group_digits(std::string digits) {
+  const std::ptrdiff_t first = digits.front() == '-' ? 1 : 0;
+  for (auto at = static_cast<std::ptrdiff_t>(digits.size()) - 3; at > first; at -= 3) {
+    digits.insert(static_cast<std::size_t>(at), ",");
   }
-  return text;
+  return digits;
 }
 
 }  // namespace quire

@@ -1,7 +1,7 @@
 // Small questions about text.
 #pragma once
 
-#include <cstdint>
+#include <concepts>
 #include <string>
 #include <string_view>
 
@@ -15,7 +15,17 @@ bool is_utf8(std::string_view text);
 /// it.
 std::string replace_invalid_utf8(std::string_view text);
 
+/// A number's digits, "-4590", as "-4,590".
+std::string group_digits(std::string digits);
 /// 4590 as "4,590".
-std::string with_commas(std::uint64_t number);
+template <std::integral T>
+std::string with_commas(T number) {
+  return group_digits(std::to_string(number));
+}
+/// "1 record", "4,590 records".
+template <std::integral T>
+std::string counted(T number, std::string_view noun) {
+  return with_commas(number) + " " + std::string(noun) + (number == 1 ? "" : "s");
+}
 
 }  // namespace quire

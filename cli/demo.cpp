@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "base/file.h"
+#include "base/text.h"
 #include "bench/ceilings.h"
 #include "cli/command.h"
 #include "cli/device_flags.h"
@@ -144,7 +145,7 @@ TrainingConfig training_config(const DemoOptions& options, const Gpt2Config& mod
     config.max_steps = std::clamp<std::int64_t>(std::llround(kTrainingSeconds / step), 8, all);
   }
   config.logging_steps = std::max<std::int64_t>(config.max_steps / 8, 1);
-  config.eval_steps = std::max<std::int64_t>(config.max_steps / 4, 1);
+  config.eval_steps = (config.max_steps + 3) / 4;  // rounded up: none just before the last
   return config;
 }
 
@@ -178,6 +179,9 @@ TrainingResult fine_tune(Work& work, const DemoOptions& options, const TokenReco
   if (stderr_is_terminal()) {
     callbacks.on_step = [&](const TrainingProgress& p) {
       if (line.due()) line.show(text(p));
+    };
+    callbacks.on_eval_batch = [&](std::int64_t rows_done, std::int64_t rows) {
+      if (line.due()) line.show(fmt::format("  evaluating: quote {} of {}", rows_done, rows));
     };
   } else {
     callbacks.on_log = [&](const TrainingProgress& p) { note(text(p)); };

@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "base/file.h"
+#include "base/text.h"
 #include "cli/command.h"
 #include "cli/device_flags.h"
 #include "cli/flags.h"

@@ -13,6 +13,7 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "base/text.h"
 
 namespace quire {
 namespace {
@@ -193,15 +194,6 @@ std::string compact_number(float value) {
 }
 std::string compact_number(double value) {
   return shortest(value);
-}
-
-std::string with_commas(std::int64_t value) {
-  std::string digits = std::to_string(value);
-  const std::ptrdiff_t first = value < 0 ? 1 : 0;
-  for (auto at = static_cast<std::ptrdiff_t>(digits.size()) - 3; at > first; at -= 3) {
-    digits.insert(static_cast<std::size_t>(at), ",");
-  }
-  return digits;
 }
 
 std::string human_bytes(double bytes) {

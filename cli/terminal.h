@@ -69,10 +69,9 @@ std::string cut_to_width(std::string_view utf8, int columns);
 /// The shortest text that reads back as the same number: "0.1", "5e-05", "1e-05", "20".
 std::string compact_number(float value);
 std::string compact_number(double value);
-std::string with_commas(std::int64_t value);  ///< "1,234,567"
-std::string human_bytes(double bytes);        ///< "12.3 MB", powers of 1000
-std::string human_duration(double seconds);   ///< "8.3s", "2m 05s", "1h 02m"
-std::string human_count(double value);        ///< "124M", "1.56B", "4,096"
+std::string human_bytes(double bytes);       ///< "12.3 MB", powers of 1000
+std::string human_duration(double seconds);  ///< "8.3s", "2m 05s", "1h 02m"
+std::string human_count(double value);       ///< "124M", "1.56B", "4,096"
 
 /// A table with aligned columns. The first row is the heading; columns whose cells are numbers are
 /// aligned on the right. Each line begins with two spaces.

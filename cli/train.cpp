@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "base/file.h"
+#include "base/text.h"
 #include "bench/ceilings.h"
 #include "cli/command.h"
 #include "cli/machine.h"
@@ -127,11 +128,10 @@ void describe(const Start& start, const TrainOptions& options, const TrainData& 
       options.model.empty() ? "fresh" : start.weights.string(), c.n_layer, c.n_embd, c.n_head,
       c.n_positions, with_commas(c.vocab_size),
       human_count(static_cast<double>(c.parameter_count()))));
-  note(fmt::format("  data        {} records, {} tokens; held out {} records, {} tokens",
-                   with_commas(data.train.size()),
-                   with_commas(static_cast<std::int64_t>(data.train.ids.size())),
-                   with_commas(data.validation.size()),
-                   with_commas(static_cast<std::int64_t>(data.validation.ids.size()))));
+  note(fmt::format("  data        {}, {}; held out {}, {}", counted(data.train.size(), "record"),
+                   counted(data.train.ids.size(), "token"),
+                   counted(data.validation.size(), "record"),
+                   counted(data.validation.ids.size(), "token")));
   note(fmt::format(
       "  steps       {} of {} × {} rows of up to {} tokens, {:.4g} epochs", with_commas(steps),
       t.gradient_accumulation_steps, t.per_device_train_batch_size, rows.longest(),
@@ -161,9 +161,12 @@ void report_end(const TrainingResult& result, const TrainOptions& options, doubl
     return;
   }
   if (result.interrupted) {
-    note(fmt::format(
-        "interrupted after step {}\n  try: the same command with --resume-from-checkpoint latest",
-        result.steps));
+    note(result.steps == 0
+             ? "interrupted before the first step: there was nothing to save\n"
+               "  try: the same command again"
+             : fmt::format("interrupted after step {}\n"
+                           "  try: the same command with --resume-from-checkpoint latest",
+                           with_commas(result.steps)));
     return;
   }
   std::string line =

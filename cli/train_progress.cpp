@@ -5,6 +5,8 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "base/text.h"
+
 namespace quire {
 namespace {
 
@@ -64,6 +66,9 @@ TrainingCallbacks TrainProgress::callbacks() {
     callbacks.on_step = [this](const TrainingProgress& p) {
       observe(p);
       if (line_.due() || p.step == p.total_steps) line_.show(text(p));
+    };
+    callbacks.on_eval_batch = [this](std::int64_t rows_done, std::int64_t rows) {
+      if (line_.due()) line_.show(fmt::format("evaluating: row {} of {}", rows_done, rows));
     };
   } else {
     callbacks.on_log = [this](const TrainingProgress& p) {

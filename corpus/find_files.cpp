@@ -81,11 +81,13 @@ std::vector<std::string> matches_of(const std::string& pattern) {
   }
   std::sort(names.begin(), names.end());
   const std::string close = nearest(path.filename().string(), names);
-  throw Error(Fault::bad_data, "there is no file or folder " + path.string(),
-              failed ? std::vector<std::string>{"there is no folder " + folder.string() + " either"}
-              : close.empty() ? std::vector<std::string>{}
-                              : std::vector<std::string>{
-                                    "did you mean " + (path.parent_path() / close).string() + "?"});
+  const std::string what = "there is no file or folder " + path.string();
+  if (failed) {
+    throw Error(Fault::bad_data, what, {"there is no folder " + folder.string() + " either"});
+  }
+  if (close.empty()) throw Error(Fault::bad_data, what, {}, "ls " + folder.string());
+  throw Error(Fault::bad_data, what,
+              {"did you mean " + (path.parent_path() / close).string() + "?"});
 }
 
 }  // namespace

@@ -100,12 +100,10 @@ TokenizedCorpus tokenize(const std::vector<Record>& records, const Tokenizer& to
     if (!record.input_ids.empty()) {
       for (const std::int32_t id : record.input_ids) {
         if (id < tokenizer.vocab_size()) continue;
-        throw Error(
-            Fault::bad_data,
-            "record " + with_commas(r + 1) + " has the token id " + std::to_string(id),
-            {"the tokenizer has " +
-             with_commas(static_cast<std::uint64_t>(tokenizer.vocab_size())) + " ids, from 0"},
-            "encode the data with this model's tokenizer");
+        throw Error(Fault::bad_data,
+                    "record " + with_commas(r + 1) + " has the token id " + std::to_string(id),
+                    {"the tokenizer has " + with_commas(tokenizer.vocab_size()) + " ids, from 0"},
+                    "encode the data with this model's tokenizer");
       }
       corpus.ids.insert(corpus.ids.end(), record.input_ids.begin(), record.input_ids.end());
     } else if (end_of_text && (corpus.ids.size() == first || corpus.ids.back() != *end_of_text)) {

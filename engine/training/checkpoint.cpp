@@ -219,7 +219,7 @@ fs::path find_checkpoint(const fs::path& output_dir, const std::string& latest_o
     if (!steps.empty()) return output_dir / checkpoint_name(steps.back());
     throw Error(Fault::bad_data, "there is no checkpoint in " + output_dir.string(),
                 {"a run saves one every --save-steps steps, and when it is interrupted"},
-                "the same command without --resume-from-checkpoint");
+                "the same command with --overwrite-output-dir instead of --resume-from-checkpoint");
   }
   const fs::path folder = latest_or_folder;
   if (is_complete(folder)) return folder;

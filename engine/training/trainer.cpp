@@ -191,7 +191,13 @@ TrainingResult Run::run() {
     stopped = !settle();
   }
   if (stopped) {
-    if (saved_step_ != state_.step && state_.step > 0) save();
+    if (state_.step == 0) {
+      // Leaves the folder as it was found, so that the same command can be given again.
+      log_.reset();
+      fs::remove(folder_->path() / RunLog::kFileName);
+    } else if (saved_step_ != state_.step) {
+      save();
+    }
     result.interrupted = true;
   } else {
     finish(result);
@@ -342,6 +348,7 @@ bool Run::evaluate() {
         std::min<std::int64_t>(eval_rows_.size(), first + config_.per_device_train_batch_size);
     which.clear();
     for (std::int64_t row = first; row < end; ++row) which.push_back(row);
+    if (callbacks_.on_eval_batch) callbacks_.on_eval_batch(first, eval_rows_.size());
     sum += network_->forward(eval_rows_.gather(which).view());
   }
   const double loss = sum / static_cast<double>(eval_rows_.targets());

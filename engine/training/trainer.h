@@ -36,6 +36,8 @@ struct TrainingProgress {
 struct TrainingCallbacks {
   std::function<void(const TrainingProgress&)> on_step;  ///< after every step
   std::function<void(const TrainingProgress&)> on_log;   ///< every logging_steps, and at the end
+  /// While the validation rows are computed: how many of them are done.
+  std::function<void(std::int64_t rows_done, std::int64_t rows)> on_eval_batch;
   std::function<void(std::int64_t step, double eval_loss)> on_eval;
   std::function<void(const std::filesystem::path&)> on_save;  ///< after a checkpoint or the model
   std::function<void(const std::string&)> on_note;            ///< a line for people

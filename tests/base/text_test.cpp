@@ -40,5 +40,10 @@ TEST_CASE("numbers get commas") {
   CHECK(quire::with_commas(999) == "999");
   CHECK(quire::with_commas(4590) == "4,590");
   CHECK(quire::with_commas(1234567) == "1,234,567");
+  CHECK(quire::with_commas(-1234567) == "-1,234,567");
+  CHECK(quire::with_commas(-123) == "-123");
   CHECK(quire::with_commas(18446744073709551615u) == "18,446,744,073,709,551,615");
+  CHECK(quire::counted(0, "record") == "0 records");
+  CHECK(quire::counted(1, "record") == "1 record");
+  CHECK(quire::counted(std::size_t{4590}, "record") == "4,590 records");
 }

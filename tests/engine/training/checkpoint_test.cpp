@@ -86,6 +86,17 @@ TEST_CASE("three steps, a stop, and three more write the bytes of six steps") {
   }
 }
 
+TEST_CASE("a stop before the first step leaves the folder to the same command") {
+  const ScratchFolder scratch;
+  const std::unique_ptr<Device> device = open_reference_device();
+  const TrainingConfig config = tiny_config(scratch.path / "out");
+  const TrainingResult none = train_tiny(*device, config, stop_after(0));
+  CHECK(none.interrupted);
+  CHECK(none.steps == 0);
+  CHECK(files_of(config.output_dir).empty());
+  CHECK(train_tiny(*device, config).steps == 6);
+}
+
 TEST_CASE("going on from an older checkpoint writes log and later checkpoints anew") {
   const ScratchFolder scratch;
   const std::unique_ptr<Device> device = open_reference_device();
