@@ -157,22 +157,4 @@ ProgramResult run_quire(const std::vector<std::string>& arguments, const Program
   return Program(arguments, options).wait();
 }
 
-ScratchFolder::ScratchFolder() {
-  std::string name = (std::filesystem::temp_directory_path() / "quire-test-XXXXXX").string();
-  check(::mkdtemp(name.data()) != nullptr, "mkdtemp failed");
-  path_ = name;
-}
-
-ScratchFolder::~ScratchFolder() {
-  std::error_code trouble;
-  std::filesystem::remove_all(path_, trouble);
-}
-
-std::string ScratchFolder::write(const std::string& name, const std::string& text) const {
-  const std::filesystem::path file = path_ / name;
-  std::filesystem::create_directories(file.parent_path());
-  std::ofstream(file, std::ios::binary) << text;
-  return file.string();
-}
-
 }  // namespace quire::test

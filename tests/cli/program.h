@@ -10,6 +10,8 @@
 #include <utility>
 #include <vector>
 
+#include "tests/support/scratch.h"
+
 namespace quire::test {
 
 /// How a run ended and what it printed.
@@ -63,22 +65,5 @@ class Program {
 /// Starts it and waits for its end.
 ProgramResult run_quire(const std::vector<std::string>& arguments,
                         const ProgramOptions& options = {});
-
-/// A new empty folder, removed with everything in it at the end.
-class ScratchFolder {
- public:
-  ScratchFolder();
-  ~ScratchFolder();
-  ScratchFolder(const ScratchFolder&) = delete;
-  ScratchFolder& operator=(const ScratchFolder&) = delete;
-
-  const std::filesystem::path& path() const { return path_; }
-  std::string operator/(const std::string& name) const { return (path_ / name).string(); }
-  /// Writes a file (and the folders above it) and returns its path.
-  std::string write(const std::string& name, const std::string& text) const;
-
- private:
-  std::filesystem::path path_;
-};
 
 }  // namespace quire::test

@@ -172,7 +172,7 @@ TEST_CASE("a model goes on with its own tokenizer, on records with ids and label
 
   // Without tokenizer files ids are enough, and text is refused.
   for (const char* name : {"vocab.json", "merges.txt", "tokenizer.json"}) {
-    fs::remove(work.folder / "first/" + name);
+    fs::remove(work.folder / "first" / name);
   }
   const std::string only_ids = work.folder.write("only.jsonl", "{\"input_ids\": [1, 2, 3, 4]}\n");
   const ProgramResult third = run_quire({"train", "--model", work.folder / "first", "--data",

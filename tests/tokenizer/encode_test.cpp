@@ -72,8 +72,8 @@ TEST_CASE("the reference cases encode to the same ids and decode to the same tex
 TEST_CASE("fast encoding equals encoding on the blackboard") {
   const ScratchFolder folder;
   const Tokenizer tokenizer = small_tokenizer();
-  tokenizer.save(folder.path);
-  const Merges merges = read_saved_merges(folder.path);
+  tokenizer.save(folder.path());
+  const Merges merges = read_saved_merges(folder.path());
   REQUIRE(merges.size() == 70);
   Random random(2);
   for (int round = 0; round < 500; ++round) {

@@ -12,13 +12,13 @@ namespace {
 
 /// A folder with the small tokenizer's files, to be damaged.
 struct Files : ScratchFolder {
-  Files() { small_tokenizer().save(path); }
-  json read(const char* name) const { return json::parse(read_file(path / name)); }
+  Files() { small_tokenizer().save(path()); }
+  json read(const char* name) const { return json::parse(read_file(*this / name)); }
   std::string load_error() const {
-    return error_of([&] { Tokenizer::load(path); });
+    return error_of([&] { Tokenizer::load(path()); });
   }
   /// Leaves vocab.json + merges.txt alone in the folder.
-  void without_tokenizer_json() const { fs::remove(path / "tokenizer.json"); }
+  void without_tokenizer_json() const { fs::remove(*this / "tokenizer.json"); }
 };
 
 void check_same(const Tokenizer& a, const Tokenizer& b) {
@@ -39,23 +39,23 @@ void check_same(const Tokenizer& a, const Tokenizer& b) {
 TEST_CASE("a saved tokenizer loads from each form of its files") {
   const Tokenizer original = small_tokenizer();
   const ScratchFolder folder;
-  original.save(folder.path);
-  check_same(original, Tokenizer::load(folder.path));
-  check_same(original, Tokenizer::load(folder.path / "tokenizer.json"));
-  CHECK(Tokenizer::exists(folder.path));
-  CHECK(Tokenizer::exists(folder.path / "tokenizer.json"));
+  original.save(folder.path());
+  check_same(original, Tokenizer::load(folder.path()));
+  check_same(original, Tokenizer::load(folder / "tokenizer.json"));
+  CHECK(Tokenizer::exists(folder.path()));
+  CHECK(Tokenizer::exists(folder / "tokenizer.json"));
 
-  fs::remove(folder.path / "tokenizer.json");
-  check_same(original, Tokenizer::load(folder.path));
-  fs::remove(folder.path / "tokenizer_config.json");
-  fs::remove(folder.path / "special_tokens_map.json");
-  check_same(original, Tokenizer::load(folder.path));
+  fs::remove(folder / "tokenizer.json");
+  check_same(original, Tokenizer::load(folder.path()));
+  fs::remove(folder / "tokenizer_config.json");
+  fs::remove(folder / "special_tokens_map.json");
+  check_same(original, Tokenizer::load(folder.path()));
 
-  fs::rename(folder.path / "vocab.json", folder.path / "encoder.json");
-  fs::rename(folder.path / "merges.txt", folder.path / "vocab.bpe");
-  check_same(original, Tokenizer::load(folder.path));
-  fs::remove(folder.path / "encoder.json");
-  CHECK_FALSE(Tokenizer::exists(folder.path));
+  fs::rename(folder / "vocab.json", folder / "encoder.json");
+  fs::rename(folder / "merges.txt", folder / "vocab.bpe");
+  check_same(original, Tokenizer::load(folder.path()));
+  fs::remove(folder / "encoder.json");
+  CHECK_FALSE(Tokenizer::exists(folder.path()));
 }
 
 TEST_CASE("GPT-2's vocabulary comes back unchanged from a save") {
@@ -65,16 +65,16 @@ TEST_CASE("GPT-2's vocabulary comes back unchanged from a save") {
   CHECK(tokenizer.vocab_size() == 50257);
   CHECK(tokenizer.end_of_text() == 50256);
   CHECK(tokenizer.encode("Hello world") == std::vector<TokenId>{15496, 995});
-  tokenizer.save(folder.path);
-  CHECK(read_file(folder.path / "merges.txt") == read_file(vocabulary / "merges.txt"));
+  tokenizer.save(folder.path());
+  CHECK(read_file(folder / "merges.txt") == read_file(vocabulary / "merges.txt"));
   const auto parsed = [](const fs::path& path) { return json::parse(std::ifstream(path)); };
-  CHECK(parsed(folder.path / "vocab.json") == parsed(vocabulary / "vocab.json"));
-  const json ours = parsed(folder.path / "tokenizer.json");
+  CHECK(parsed(folder / "vocab.json") == parsed(vocabulary / "vocab.json"));
+  const json ours = parsed(folder / "tokenizer.json");
   const json theirs = parsed(vocabulary / "tokenizer.json");
   CHECK(ours["model"]["vocab"] == theirs["model"]["vocab"]);
   CHECK(ours["model"]["merges"] == theirs["model"]["merges"]);
   CHECK(ours["added_tokens"] == theirs["added_tokens"]);
-  check_same(tokenizer, Tokenizer::load(folder.path));
+  check_same(tokenizer, Tokenizer::load(folder.path()));
 }
 
 TEST_CASE("OpenAI's names of the files are read") {
@@ -87,13 +87,13 @@ TEST_CASE("Windows line ends and a byte-order mark do no harm") {
   const Files files;
   files.without_tokenizer_json();
   std::string merges = "\xEF\xBB\xBF";
-  for (const char c : read_file(files.path / "merges.txt")) {
+  for (const char c : read_file(files / "merges.txt")) {
     if (c == '\n') merges += '\r';
     merges += c;
   }
-  files.file("merges.txt", merges);
-  files.file("vocab.json", "\xEF\xBB\xBF" + read_file(files.path / "vocab.json"));
-  check_same(small_tokenizer(), Tokenizer::load(files.path));
+  files.write("merges.txt", merges);
+  files.write("vocab.json", "\xEF\xBB\xBF" + read_file(files / "vocab.json"));
+  check_same(small_tokenizer(), Tokenizer::load(files.path()));
 }
 
 TEST_CASE("merges written as single strings are read") {
@@ -102,8 +102,8 @@ TEST_CASE("merges written as single strings are read") {
   for (json& merge : tree["model"]["merges"]) {
     merge = merge[0].get<std::string>() + " " + merge[1].get<std::string>();
   }
-  files.file("tokenizer.json", tree.dump());
-  check_same(small_tokenizer(), Tokenizer::load(files.path));
+  files.write("tokenizer.json", tree.dump());
+  check_same(small_tokenizer(), Tokenizer::load(files.path()));
 }
 
 TEST_CASE("added tokens keep their ids, flags and roles through load and save") {
@@ -113,20 +113,20 @@ TEST_CASE("added tokens keep their ids, flags and roles through load and save") 
   tree["added_tokens"].push_back(
       {{"id", 328}, {"content", "<mask>"}, {"special", true}, {"lstrip", true}, {"rstrip", true}});
   tree["added_tokens"].push_back({{"id", 329}, {"content", "caf\xC3\xA9"}, {"special", false}});
-  files.file("tokenizer.json", tree.dump());
+  files.write("tokenizer.json", tree.dump());
   json configuration = files.read("tokenizer_config.json");
   configuration["pad_token"] = {{"content", "<pad>"}};
-  files.file("tokenizer_config.json", configuration.dump());
+  files.write("tokenizer_config.json", configuration.dump());
 
   const ScratchFolder again;
-  Tokenizer::load(files.path).save(again.path, 256);
-  const json saved = json::parse(read_file(again.path / "tokenizer_config.json"));
+  Tokenizer::load(files.path()).save(again.path(), 256);
+  const json saved = json::parse(read_file(again / "tokenizer_config.json"));
   CHECK(saved["pad_token"] == "<pad>");
   CHECK(saved["eos_token"] == "<|endoftext|>");
   CHECK(saved["model_max_length"] == 256);
   for (const bool whole_file : {true, false}) {
-    if (!whole_file) fs::remove(again.path / "tokenizer.json");
-    const Tokenizer tokenizer = Tokenizer::load(again.path);
+    if (!whole_file) fs::remove(again / "tokenizer.json");
+    const Tokenizer tokenizer = Tokenizer::load(again.path());
     CHECK(tokenizer.vocab_size() == 330);
     using Ids = std::vector<TokenId>;
     CHECK(tokenizer.encode("<pad> <mask> \n<pad>") == Ids{327, 328, 327});
@@ -142,12 +142,12 @@ TEST_CASE("added tokens keep their ids, flags and roles through load and save") 
 TEST_CASE("added_tokens.json and special_tokens_map.json of older folders are read") {
   const Files files;
   files.without_tokenizer_json();
-  fs::remove(files.path / "tokenizer_config.json");
-  files.file("added_tokens.json", R"({"[PAD]": 328, "[SEP]": 327})");
-  files.file("special_tokens_map.json",
-             R"({"pad_token": "[PAD]", "unk_token": "[UNKNOWN TO ALL]",
+  fs::remove(files / "tokenizer_config.json");
+  files.write("added_tokens.json", R"({"[PAD]": 328, "[SEP]": 327})");
+  files.write("special_tokens_map.json",
+              R"({"pad_token": "[PAD]", "unk_token": "[UNKNOWN TO ALL]",
                  "additional_special_tokens": [{"content": "[SEP]"}]})");
-  const Tokenizer tokenizer = Tokenizer::load(files.path);
+  const Tokenizer tokenizer = Tokenizer::load(files.path());
   CHECK(tokenizer.encode("[SEP][PAD]") == std::vector<TokenId>{327, 328});
   CHECK(tokenizer.is_special(327));
   CHECK(tokenizer.is_special(328));
@@ -156,12 +156,12 @@ TEST_CASE("added_tokens.json and special_tokens_map.json of older folders are re
 
 TEST_CASE("missing files are named") {
   const ScratchFolder empty;
-  CHECK(contains(error_of([&] { Tokenizer::load(empty.path); }),
-                 "no tokenizer in " + empty.path.string()));
-  CHECK(contains(error_of([&] { Tokenizer::load(empty.path / "none"); }), "does not exist"));
+  CHECK(contains(error_of([&] { Tokenizer::load(empty.path()); }),
+                 "no tokenizer in " + empty.path().string()));
+  CHECK(contains(error_of([&] { Tokenizer::load(empty / "none"); }), "does not exist"));
   const Files files;
   files.without_tokenizer_json();
-  fs::remove(files.path / "merges.txt");
+  fs::remove(files / "merges.txt");
   CHECK(contains(files.load_error(), "merges.txt: no such file"));
 }
 
@@ -170,7 +170,7 @@ TEST_CASE("a vocabulary that is not one is refused with its reason") {
   files.without_tokenizer_json();
   json vocabulary = files.read("vocab.json");
   const auto refused = [&](const std::string& content, const std::string& reason) {
-    files.file("vocab.json", content);
+    files.write("vocab.json", content);
     INFO(files.load_error());
     CHECK(contains(files.load_error(), "vocab.json"));
     CHECK(contains(files.load_error(), reason));
@@ -199,7 +199,7 @@ TEST_CASE("merges that do not fit the vocabulary are refused with their line") {
   const Files files;
   files.without_tokenizer_json();
   const auto refused = [&](const std::string& lines, const std::string& reason) {
-    files.file("merges.txt", "#version: 0.2\n" + lines);
+    files.write("merges.txt", "#version: 0.2\n" + lines);
     INFO(files.load_error());
     CHECK(contains(files.load_error(), reason));
     CHECK(contains(files.load_error(), "try: "));
@@ -222,7 +222,7 @@ TEST_CASE("a tokenizer.json of another kind is refused") {
   const auto refused = [&](const char* pointer, const json& value, const std::string& reason) {
     json changed = whole;
     changed[json::json_pointer(pointer)] = value;
-    files.file("tokenizer.json", changed.dump());
+    files.write("tokenizer.json", changed.dump());
     INFO(files.load_error());
     CHECK(contains(files.load_error(), reason));
     CHECK(contains(files.load_error(), "tokenizer.json"));
@@ -248,7 +248,7 @@ TEST_CASE("a tokenizer.json of another kind is refused") {
   refused("/added_tokens/0/id", 400, "no token has id");
   refused("/added_tokens/0/content", "", "");
   refused("/added_tokens/0/single_word", true, "single_word");
-  files.file("tokenizer.json", "[1, 2]");
+  files.write("tokenizer.json", "[1, 2]");
   CHECK(contains(files.load_error(), "not a JSON object"));
 }
 

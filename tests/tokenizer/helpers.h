@@ -1,8 +1,6 @@
-// What the tokenizer's tests share: a scratch folder, a small vocabulary made on the spot, random
+// What the tokenizer's tests share: a small vocabulary made on the spot, random
 // text full of edge cases, and byte pair encoding as one would write it on a blackboard.
 #pragma once
-
-#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -16,29 +14,11 @@
 #include "base/file.h"
 #include "tests/support/catch.h"
 #include "tests/support/fixtures.h"
+#include "tests/support/scratch.h"
 #include "tokenizer/byte_alphabet.h"
 #include "tokenizer/tokenizer.h"
 
 namespace quire::test {
-
-/// A folder that goes with the object.
-struct ScratchFolder {
-  std::filesystem::path path;
-  ScratchFolder() {
-    static int count = 0;
-    path = std::filesystem::temp_directory_path() /
-           ("quire-tokenizer-test-" + std::to_string(::getpid()) + "-" + std::to_string(count++));
-    std::filesystem::create_directories(path);
-  }
-  ScratchFolder(const ScratchFolder&) = delete;
-  ScratchFolder& operator=(const ScratchFolder&) = delete;
-  ~ScratchFolder() { std::filesystem::remove_all(path); }
-
-  std::filesystem::path file(const std::string& name, std::string_view content) const {
-    write_file(path / name, content);
-    return path / name;
-  }
-};
 
 using Random = std::mt19937_64;
 
@@ -153,7 +133,7 @@ inline Tokenizer small_tokenizer() {
     const std::size_t a = below(random, words.size());
     text += words[std::min(a, below(random, words.size()))];
   }
-  const std::vector<std::filesystem::path> files = {folder.file("text.txt", text)};
+  const std::vector<std::filesystem::path> files = {folder.write("text.txt", text)};
   BpeTrainingOptions options;
   options.vocab_size = 256 + 70 + 1;
   return train_bpe(files, options);

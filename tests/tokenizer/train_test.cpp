@@ -86,8 +86,8 @@ Merges blackboard_training(const Counts& pieces, std::size_t merges_wanted, std:
 
 Merges trained(std::span<const fs::path> files, const BpeTrainingOptions& options) {
   const ScratchFolder folder;
-  train_bpe(files, options).save(folder.path);
-  return read_saved_merges(folder.path);
+  train_bpe(files, options).save(folder.path());
+  return read_saved_merges(folder.path());
 }
 
 }  // namespace
@@ -144,7 +144,7 @@ TEST_CASE("training learns what counting all pairs again each time would learn")
       text += ' ';
       for (std::size_t j = 0; j < length; ++j) text += "aabcd"[below(random, 5)];
     }
-    const std::vector<fs::path> files = {folder.file("text", text)};
+    const std::vector<fs::path> files = {folder.write("text", text)};
     BpeTrainingOptions options;
     options.vocab_size = 257 + 80;
     options.min_frequency = 1 + static_cast<int>(below(random, 3));
@@ -161,14 +161,15 @@ TEST_CASE("training gives the Hugging Face trainer's merges") {
   // tiny-char's vocabulary was trained on the first 90 % of the plays.
   const ScratchFolder folder;
   const std::string whole = read_file(text);
-  const std::vector<fs::path> files = {folder.file("text", whole.substr(0, whole.size() * 9 / 10))};
+  const std::vector<fs::path> files = {
+      folder.write("text", whole.substr(0, whole.size() * 9 / 10))};
   BpeTrainingOptions options;
   options.vocab_size = 1000;
   const Tokenizer ours = train_bpe(files, options);
   CHECK(ours.vocab_size() == 1000);
   CHECK(ours.end_of_text() == 999);
-  ours.save(folder.path);
-  CHECK(read_file(folder.path / "merges.txt") == read_file(model / "merges.txt"));
+  ours.save(folder.path());
+  CHECK(read_file(folder / "merges.txt") == read_file(model / "merges.txt"));
   const Tokenizer theirs = Tokenizer::load(model);
   for (TokenId id = 0; id < 1000; ++id) REQUIRE(ours.token_bytes(id) == theirs.token_bytes(id));
 }
@@ -176,9 +177,9 @@ TEST_CASE("training gives the Hugging Face trainer's merges") {
 TEST_CASE("several files, threads and special tokens") {
   const ScratchFolder folder;
   const std::vector<fs::path> files = {
-      folder.file("a.txt", "low low low lower lowest<|endoftext|>newer"),
-      folder.file("b.txt", "newer newer wider<|sep|>wider <|endoftext|><|endoftext|>"),
-      folder.file("empty.txt", "")};
+      folder.write("a.txt", "low low low lower lowest<|endoftext|>newer"),
+      folder.write("b.txt", "newer newer wider<|sep|>wider <|endoftext|><|endoftext|>"),
+      folder.write("empty.txt", "")};
   BpeTrainingOptions options;
   options.vocab_size = 300;
   options.special_tokens = {"<|sep|>", "<|endoftext|>"};
@@ -199,9 +200,9 @@ TEST_CASE("several files, threads and special tokens") {
 
 TEST_CASE("training that cannot succeed is refused") {
   const ScratchFolder folder;
-  const std::vector<fs::path> none = {folder.path / "none.txt"};
-  const std::vector<fs::path> empty = {folder.file("empty.txt", "")};
-  const std::vector<fs::path> a_folder = {folder.path};
+  const std::vector<fs::path> none = {folder / "none.txt"};
+  const std::vector<fs::path> empty = {folder.write("empty.txt", "")};
+  const std::vector<fs::path> a_folder = {folder.path()};
   CHECK(contains(error_of([&] { train_bpe(none, {}); }), "none.txt"));
   CHECK(contains(error_of([&] { train_bpe(empty, {}); }), "nothing to train"));
   CHECK(contains(error_of([&] { train_bpe(a_folder, {}); }), "cannot read"));

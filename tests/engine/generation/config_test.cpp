@@ -1,12 +1,11 @@
 #include "engine/generation/config.h"
 
-#include <unistd.h>
-
 #include <cmath>
 #include <filesystem>
 
 #include "base/file.h"
 #include "tests/support/catch.h"
+#include "tests/support/scratch.h"
 
 using namespace quire;
 namespace fs = std::filesystem;
@@ -25,13 +24,6 @@ std::string trouble(void (*change)(GenerationConfig&)) {
   }
   return "";
 }
-
-struct Folder {
-  fs::path path =
-      fs::temp_directory_path() / ("quire-generation-test-" + std::to_string(::getpid()));
-  Folder() { fs::create_directories(path); }
-  ~Folder() { fs::remove_all(path); }
-};
 
 }  // namespace
 
@@ -80,21 +72,22 @@ TEST_CASE("options come from JSON in snake case") {
 }
 
 TEST_CASE("a model folder brings its own defaults") {
-  const Folder folder;
+  const quire::test::ScratchFolder folder;
   Gpt2Config model;
   model.eos_token_id = 11;
-  CHECK(read_generation_config(folder.path, model).eos_token_ids == std::vector<std::int32_t>{11});
+  CHECK(read_generation_config(folder.path(), model).eos_token_ids ==
+        std::vector<std::int32_t>{11});
 
-  const fs::path path = folder.path / "generation_config.json";
+  const fs::path path = folder / "generation_config.json";
   write_file(path, R"({"eos_token_id": [3, 4], "max_length": 20, "transformers_version": "4.1"})");
-  GenerationConfig config = read_generation_config(folder.path, model);
+  GenerationConfig config = read_generation_config(folder.path(), model);
   CHECK(config.eos_token_ids == std::vector<std::int32_t>{3, 4});
   CHECK(config.max_new_tokens == 20);
 
   for (const char* damaged : {"{", R"({"temperature": -1})", R"({"top_k": []})"}) {
     write_file(path, damaged);
     try {
-      read_generation_config(folder.path, model);
+      read_generation_config(folder.path(), model);
       FAIL("no exception for " << damaged);
     } catch (const Error& error) {
       CHECK(error.fault() == Fault::bad_data);

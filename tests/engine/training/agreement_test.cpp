@@ -36,7 +36,7 @@ void check_run(ModelCase c, int rows) {
   const std::size_t steps = run["loss_before_step"].size();
   Gpt2Config config = c.model.config;
   config.resid_pdrop = config.embd_pdrop = config.attn_pdrop = 0;
-  const TrainingConfig training = {.output_dir = scratch.path / "out",
+  const TrainingConfig training = {.output_dir = scratch / "out",
                                    .packing = Packing::none,
                                    .max_steps = static_cast<std::int64_t>(steps),
                                    .per_device_train_batch_size = rows,
@@ -103,7 +103,7 @@ TEST_CASE("a run writes the same bytes on any number of threads") {
   std::map<std::string, std::string> expected;
   for (const int threads : {1, 2, 3}) {
     const std::unique_ptr<Device> device = open_device("cpu", {.threads = threads});
-    TrainingConfig config = tiny_config(scratch.path / std::to_string(threads));
+    TrainingConfig config = tiny_config(scratch / std::to_string(threads));
     config.packing = Packing::stream;
     const Parameters parameters = initialize_parameters(*device, model, 11);
     train(*device, model, parameters, records, tiny_records(5, 2), config);

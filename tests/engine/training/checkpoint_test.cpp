@@ -57,8 +57,8 @@ TrainingConfig resumed(TrainingConfig config) {
 TEST_CASE("three steps, a stop, and three more write the bytes of six steps") {
   const ScratchFolder scratch;
   const std::unique_ptr<Device> device = open_reference_device();
-  const TrainingConfig straight = tiny_config(scratch.path / "straight");
-  TrainingConfig split = tiny_config(scratch.path / "split");
+  const TrainingConfig straight = tiny_config(scratch / "straight");
+  TrainingConfig split = tiny_config(scratch / "split");
   train_tiny(*device, straight);
 
   // Stops at 3 (a checkpoint anyway), at 4 (none otherwise) and at once after resuming.
@@ -89,7 +89,7 @@ TEST_CASE("three steps, a stop, and three more write the bytes of six steps") {
 TEST_CASE("a stop before the first step leaves the folder to the same command") {
   const ScratchFolder scratch;
   const std::unique_ptr<Device> device = open_reference_device();
-  const TrainingConfig config = tiny_config(scratch.path / "out");
+  const TrainingConfig config = tiny_config(scratch / "out");
   const TrainingResult none = train_tiny(*device, config, stop_after(0));
   CHECK(none.interrupted);
   CHECK(none.steps == 0);
@@ -100,7 +100,7 @@ TEST_CASE("a stop before the first step leaves the folder to the same command") 
 TEST_CASE("going on from an older checkpoint writes log and later checkpoints anew") {
   const ScratchFolder scratch;
   const std::unique_ptr<Device> device = open_reference_device();
-  TrainingConfig config = tiny_config(scratch.path / "out");
+  TrainingConfig config = tiny_config(scratch / "out");
   train_tiny(*device, config);
   const std::map<std::string, std::string> expected = files_of(config.output_dir);
   config.resume_from_checkpoint = (config.output_dir / "checkpoint-3").string();
@@ -114,8 +114,8 @@ TEST_CASE("going on from an older checkpoint writes log and later checkpoints an
 TEST_CASE("a stop during an evaluation is made up for on resuming") {
   const ScratchFolder scratch;
   const std::unique_ptr<Device> device = open_reference_device();
-  const TrainingConfig straight = tiny_config(scratch.path / "straight");
-  const TrainingConfig split = tiny_config(scratch.path / "split");
+  const TrainingConfig straight = tiny_config(scratch / "straight");
+  const TrainingConfig split = tiny_config(scratch / "split");
   train_tiny(*device, straight);
   // Evaluations have two micro-batches: the request comes between those of step 2.
   int asked = 0;
@@ -134,7 +134,7 @@ TEST_CASE("a stop during an evaluation is made up for on resuming") {
 
 TEST_CASE("a run killed at any moment goes on from its last complete checkpoint") {
   const ScratchFolder scratch;
-  const TrainingConfig straight = tiny_config(scratch.path / "straight");
+  const TrainingConfig straight = tiny_config(scratch / "straight");
   std::map<std::string, std::string> expected;
   {
     const std::unique_ptr<Device> device = open_reference_device();
@@ -146,7 +146,7 @@ TEST_CASE("a run killed at any moment goes on from its last complete checkpoint"
   }
   int killed = 0;
   for (int trial = 0; trial < 12; ++trial) {
-    TrainingConfig config = tiny_config(scratch.path / ("killed-" + std::to_string(trial)));
+    TrainingConfig config = tiny_config(scratch / ("killed-" + std::to_string(trial)));
     config.save_steps = 1;
     config.max_steps = 12;
     // A child that saves after every step is killed after a time of its own: saves take most of the
@@ -184,7 +184,7 @@ TEST_CASE("a run killed at any moment goes on from its last complete checkpoint"
 TEST_CASE("what killed saves leave behind is not taken for a checkpoint, and goes") {
   const ScratchFolder scratch;
   const std::unique_ptr<Device> device = open_reference_device();
-  TrainingConfig config = tiny_config(scratch.path / "out");
+  TrainingConfig config = tiny_config(scratch / "out");
   train_tiny(*device, config, stop_after(3));
   fs::copy(config.output_dir / "checkpoint-3", config.output_dir / ".saving-checkpoint-9",
            fs::copy_options::recursive);
@@ -202,7 +202,7 @@ TEST_CASE("what killed saves leave behind is not taken for a checkpoint, and goe
 TEST_CASE("resuming with other data, model, batch or seed is refused with what differs") {
   const ScratchFolder scratch;
   const std::unique_ptr<Device> device = open_reference_device();
-  TrainingConfig config = tiny_config(scratch.path / "out");
+  TrainingConfig config = tiny_config(scratch / "out");
   train_tiny(*device, config, stop_after(3));
   config = resumed(config);
   const auto refusal = [&](const TrainingConfig& changed, const Gpt2Config& model,
@@ -251,7 +251,7 @@ TEST_CASE("resuming with other data, model, batch or seed is refused with what d
 TEST_CASE("a folder in use, a used folder and a missing checkpoint are refused") {
   const ScratchFolder scratch;
   const std::unique_ptr<Device> device = open_reference_device();
-  TrainingConfig config = tiny_config(scratch.path / "out");
+  TrainingConfig config = tiny_config(scratch / "out");
   config.max_steps = 1;
   CHECK(error_of([&] { train_tiny(*device, resumed(config)); }).message().find("no checkpoint") !=
         std::string::npos);
@@ -278,14 +278,14 @@ TEST_CASE("a folder in use, a used folder and a missing checkpoint are refused")
   write_file(config.output_dir / "checkpoint-1" / "trainer_state.json", "{\"version\": 1}");
   CHECK(error_of([&] { train_tiny(*device, resumed(config)); }).message().find("is damaged") !=
         std::string::npos);
-  config.resume_from_checkpoint = (scratch.path / "nowhere").string();
+  config.resume_from_checkpoint = (scratch / "nowhere").string();
   CHECK(error_of([&] { train_tiny(*device, config); }).message().find("is not a checkpoint") !=
         std::string::npos);
 }
 
 TEST_CASE("a full disk while saving is no space, and the old checkpoint survives") {
   const ScratchFolder scratch;
-  const TrainingConfig config = tiny_config(scratch.path / "out");
+  const TrainingConfig config = tiny_config(scratch / "out");
   train_tiny(*open_reference_device(), config, stop_after(3));
   const std::map<std::string, std::string> before = files_of(config.output_dir / "checkpoint-3");
 
@@ -317,24 +317,24 @@ TEST_CASE("a full disk while saving is no space, and the old checkpoint survives
 TEST_CASE("rotation keeps the newest checkpoints and the best one") {
   const ScratchFolder scratch;
   for (const int step : {2, 4, 6, 8, 10}) {
-    const fs::path folder = scratch.path / checkpoint_name(step);
+    const fs::path folder = scratch / checkpoint_name(step);
     fs::create_directories(folder);
     for (const char* file : {"trainer_state.json", "model.safetensors", "optimizer.safetensors"}) {
       write_file(folder / file, "x");
     }
   }
-  rotate_checkpoints(scratch.path, 0, -1);
-  CHECK(checkpoint_steps(scratch.path).size() == 5);
-  rotate_checkpoints(scratch.path, 3, 4);
-  CHECK(checkpoint_steps(scratch.path) == std::vector<std::int64_t>{4, 8, 10});
-  rotate_checkpoints(scratch.path, 1, 4);
-  CHECK(checkpoint_steps(scratch.path) == std::vector<std::int64_t>{4, 10});
+  rotate_checkpoints(scratch.path(), 0, -1);
+  CHECK(checkpoint_steps(scratch.path()).size() == 5);
+  rotate_checkpoints(scratch.path(), 3, 4);
+  CHECK(checkpoint_steps(scratch.path()) == std::vector<std::int64_t>{4, 8, 10});
+  rotate_checkpoints(scratch.path(), 1, 4);
+  CHECK(checkpoint_steps(scratch.path()) == std::vector<std::int64_t>{4, 10});
 }
 
 TEST_CASE("a checkpoint of another shape is refused before anything is overwritten") {
   const ScratchFolder scratch;
   const std::unique_ptr<Device> device = open_reference_device();
-  const TrainingConfig config = tiny_config(scratch.path / "out");
+  const TrainingConfig config = tiny_config(scratch / "out");
   train_tiny(*device, config, stop_after(3));
   Gpt2Config wider = tiny_model(0.1f);
   wider.n_positions = 13;

@@ -1,8 +1,6 @@
 // A model of a few thousand parameters and runs that take milliseconds, for the tests of training.
 #pragma once
 
-#include <unistd.h>
-
 #include <filesystem>
 #include <map>
 #include <memory>
@@ -12,21 +10,9 @@
 #include "engine/training/trainer.h"
 #include "kernels/random.h"
 #include "kernels/reference/reference_device.h"
+#include "tests/support/scratch.h"
 
 namespace quire::test {
-
-/// An empty folder of its own, removed at the end.
-struct ScratchFolder {
-  std::filesystem::path path;
-  ScratchFolder() {
-    static int count = 0;
-    path = std::filesystem::temp_directory_path() /
-           ("quire-training-" + std::to_string(::getpid()) + "-" + std::to_string(count++));
-    std::filesystem::remove_all(path);
-    std::filesystem::create_directories(path);
-  }
-  ~ScratchFolder() { std::filesystem::remove_all(path); }
-};
 
 inline Gpt2Config tiny_model(float dropout) {
   Gpt2Config model;

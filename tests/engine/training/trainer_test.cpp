@@ -42,7 +42,7 @@ Error error_of(const std::function<void()>& action) {
 TEST_CASE("training learns, logs, evaluates and leaves a model folder that loads") {
   const ScratchFolder scratch;
   const std::unique_ptr<Device> device = open_reference_device();
-  TrainingConfig config = tiny_config(scratch.path / "out");
+  TrainingConfig config = tiny_config(scratch / "out");
   config.max_steps = 60;
   config.eval_steps = 20;
   config.save_steps = 25;
@@ -96,7 +96,7 @@ TEST_CASE("four micro-batches of one row give the update of one batch of four") 
   std::vector<Parameters> results;
   std::vector<double> losses;
   for (const int rows : {4, 1, 2}) {
-    TrainingConfig config = tiny_config(scratch.path / std::to_string(rows));
+    TrainingConfig config = tiny_config(scratch / std::to_string(rows));
     config.max_steps = 4;
     config.warmup_steps = 0;
     config.per_device_train_batch_size = rows;
@@ -125,7 +125,7 @@ TEST_CASE("the best model is kept, and training ends when it gets no better") {
   const ScratchFolder scratch;
   const std::unique_ptr<Device> device = open_reference_device();
   const Gpt2Config model = tiny_model(0);
-  TrainingConfig config = tiny_config(scratch.path / "out");
+  TrainingConfig config = tiny_config(scratch / "out");
   config.max_steps = 400;
   config.eval_steps = 5;
   config.save_steps = 50;
@@ -184,7 +184,7 @@ TEST_CASE("steps that are not finite are skipped and named; three in a row end t
     }
     return records;
   };
-  TrainingConfig config = tiny_config(scratch.path / "out");
+  TrainingConfig config = tiny_config(scratch / "out");
   config.per_device_train_batch_size = 1;
   config.gradient_accumulation_steps = 1;
   config.save_steps = 1;
@@ -237,7 +237,7 @@ TEST_CASE("data that cannot be trained on is refused with what is wrong") {
     const Error error = error_of([&] { train(*device, model, parameters, records, {}, config); });
     return std::to_string(static_cast<int>(error.fault())) + " " + error.message();
   };
-  const TrainingConfig config = tiny_config(scratch.path / "out");
+  const TrainingConfig config = tiny_config(scratch / "out");
   CHECK(message({}, config).find("3 error: there is nothing to train on") == 0);
   CHECK(message({.ids = {3}, .labels = {}, .offsets = {0, 1}}, config).find("nothing to train") !=
         std::string::npos);
