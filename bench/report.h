@@ -2,6 +2,7 @@
 // its compare.py reads it.
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <string>
 #include <vector>
