@@ -5,16 +5,30 @@
 
 namespace quire {
 
+/// A CPU's are measured with all threads. What can be measured on a CPU alone, reading and
+/// multiply-adds in registers, is elsewhere what copying and the product reach.
 struct Ceilings {
-  double read_bytes_per_second = 0;  // memory, all threads
-  double fma_flops_per_second = 0;   // multiply-adds in registers, all threads
-  double gemm_flops_per_second = 0;  // measure_matmul()
+  double copy_bytes_per_second = 0;  // Device::copy(): read and written
+  double read_bytes_per_second = 0;
+  double fma_flops_per_second = 0;
+  double gemm_flops_per_second = 0;  // CPU: measure_matmul(); else measure_large_matmul()
+
+  /// For kernels that read and write.
+  double memory() const {
+    return copy_bytes_per_second > read_bytes_per_second ? copy_bytes_per_second
+                                                         : read_bytes_per_second;
+  }
+  double compute() const {
+    return fma_flops_per_second > gemm_flops_per_second ? fma_flops_per_second
+                                                        : gemm_flops_per_second;
+  }
 };
 
 struct CeilingOptions {
   int threads = 0;              // as the device was opened with
-  double seconds = 0.5;         // for each of the three
+  double seconds = 0.5;         // for each of the four
   std::size_t bytes = 1 << 28;  // read once a pass: 256 MiB is beyond any cache
+  DType dtype = DType::f32;     // of the large product
 };
 
 Ceilings measure_ceilings(Device& device, const CeilingOptions& options);
@@ -22,5 +36,9 @@ Ceilings measure_ceilings(Device& device, const CeilingOptions& options);
 /// Flops a second of the device's own product at a shape of GPT-2's, [256, 768]·[768, 3072]: the
 /// best of those that fit into `seconds`, and of three at least.
 double measure_matmul(Device& device, double seconds = 0.4);
+
+/// Of squares in `dtype`, 256 wide and then twice as wide until one takes 10 ms or is 8192 wide:
+/// the best rate of them all.
+double measure_large_matmul(Device& device, DType dtype, double seconds);
 
 }  // namespace quire

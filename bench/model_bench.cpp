@@ -89,8 +89,12 @@ BenchReport run_train_bench(Device& device, const Ceilings& ceilings,
   for (const TrainBenchCase& c : options.cases) {
     note(fmt::format("training step, {} rows of {} tokens", c.batch, c.length));
     Gpt2Training training(device, config, parameters,
-                          {.batch = c.batch, .length = c.length, .dropout = false});
-    AdamwOptimizer optimizer(device, config, parameters, training.gradients(), {});
+                          {.batch = c.batch,
+                           .length = c.length,
+                           .dropout = false,
+                           .activations = options.bf16 ? DType::bf16 : DType::f32});
+    AdamwOptimizer optimizer(device, config, parameters, training.gradients(), training.copies(),
+                             {});
     const std::int64_t tokens = std::int64_t{c.batch} * c.length;
     const std::vector<std::int32_t> ids = random_ids(config, tokens + 1);
     TokenBatch batch{.batch = c.batch, .length = c.length};

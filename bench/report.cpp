@@ -26,6 +26,16 @@ std::string rate(double bytes_per_second) {
                                  : fmt::format("{:.1f} MB", bytes_per_second * 1e-6);
 }
 
+std::string flop_rate(double flops_per_second) {
+  return flops_per_second >= 1e12 ? fmt::format("{:.2f} TFLOP", flops_per_second * 1e-12)
+                                  : fmt::format("{:.1f} GFLOP", flops_per_second * 1e-9);
+}
+
+// Kernels take microseconds, training steps seconds.
+std::string milliseconds(double seconds) {
+  return fmt::format("{:.{}f}", seconds * 1e3, seconds < 1e-3 ? 5 : 3);
+}
+
 std::string percent(double value, double ceiling) {
   return ceiling > 0 ? fmt::format("{:.0f} %", 100.0 * value / ceiling) : "";
 }
@@ -42,6 +52,40 @@ void summarize(BenchEntry& entry, std::vector<double> seconds) {
   entry.median_seconds = seconds[seconds.size() / 2];
   entry.fastest_seconds = seconds.front();
   entry.slowest_seconds = seconds.back();
+}
+
+void time_batches(BenchEntry& entry, Device& device, const BatchedCalls& calls,
+                  double least_seconds) {
+  constexpr double kSample = 1e-3;
+  const auto sample = [&](std::int64_t count) {
+    if (calls.before) calls.before();
+    device.synchronize();
+    const double begin = clock_seconds();
+    for (std::int64_t call = 0; call < count; ++call) calls.run(call);
+    device.synchronize();
+    return clock_seconds() - begin;
+  };
+  sample(1);
+  std::int64_t count = 1;
+  double took = sample(count);
+  while (took < kSample && count < calls.most) {
+    // A little more than asked for, and not all at once: the first calls may be slow ones.
+    const double wanted = 1.2 * kSample / std::max(took, 1e-7) * static_cast<double>(count);
+    count = std::min({calls.most, 16 * count, static_cast<std::int64_t>(wanted) + 1});
+    took = sample(count);
+  }
+  std::vector<double> seconds;
+  const double start = clock_seconds();
+  for (;;) {
+    const double passed = clock_seconds() - start;
+    const std::size_t samples = seconds.size();
+    if (samples >= 10 && passed >= least_seconds) break;
+    if (samples >= 3 && passed >= 10 * least_seconds) break;
+    seconds.push_back(sample(count) / static_cast<double>(count));
+  }
+  summarize(entry, std::move(seconds));
+  entry.iterations *= count;
+  entry.counters["calls_per_sample"] = static_cast<double>(count);
 }
 
 std::string BenchReport::to_json() const {
@@ -85,18 +129,20 @@ std::string BenchReport::to_table() const {
     std::vector<std::string> cells;
   };
   std::vector<Column> columns = {{"benchmark", {}}, {"median ms", {}}, {"spread", {}},
-                                 {"items/s", {}},   {"bytes/s", {}},   {"of read", {}},
-                                 {"GFLOP/s", {}},   {"of peak", {}}};
+                                 {"items/s", {}},   {"bytes/s", {}},   {"of memory", {}},
+                                 {"flops/s", {}},   {"of peak", {}},   {"of ceiling", {}}};
   for (const BenchEntry& e : entries) {
+    const auto ceiling = e.counters.find("percent_of_ceiling");
     const std::string cells[] = {
         e.name,
-        fmt::format("{:.3f}", e.median_seconds * 1e3),
+        milliseconds(e.median_seconds),
         fmt::format("{:.0f} %", 100.0 * (e.slowest_seconds - e.fastest_seconds) / e.median_seconds),
         e.items > 0 ? fmt::format("{:.1f}", e.items_per_second()) : "",
         e.bytes > 0 ? rate(e.bytes_per_second()) : "",
         e.bytes > 0 ? percent(e.bytes_per_second(), e.bandwidth_ceiling) : "",
-        e.flops > 0 ? fmt::format("{:.1f}", e.flops_per_second() * 1e-9) : "",
-        e.flops > 0 ? percent(e.flops_per_second(), e.flops_ceiling) : ""};
+        e.flops > 0 ? flop_rate(e.flops_per_second()) : "",
+        e.flops > 0 ? percent(e.flops_per_second(), e.flops_ceiling) : "",
+        ceiling == e.counters.end() ? "" : fmt::format("{:.0f} %", ceiling->second)};
     for (std::size_t i = 0; i < columns.size(); ++i) columns[i].cells.push_back(cells[i]);
   }
   std::erase_if(columns, [](const Column& column) {

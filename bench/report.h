@@ -3,9 +3,12 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
+
+#include "kernels/ops.h"
 
 namespace quire {
 
@@ -37,6 +40,21 @@ struct BenchReport {
 /// warm-up call, and fills in iterations and times.
 template <class Run>
 void time_runs(BenchEntry& entry, Run&& run, double least_seconds = 0.5, int least_samples = 10);
+
+/// Calls on a device whose work is queued.
+struct BatchedCalls {
+  std::function<void(std::int64_t call)> run;  // counted from 0 in each sample
+  std::function<void()> before = {};           // before each sample, not timed
+  std::int64_t most = std::int64_t{1} << 20;   // calls a sample
+};
+
+/// A sample is as many calls between two synchronizations as take a millisecond: what waiting costs
+/// is spread over them, and times are of one call. At least ten samples and `least_seconds`; three
+/// samples where ten would take more than ten times that. Before them calls go unrecorded until
+/// their number is found, one at least. Fills in iterations, times and the counter
+/// calls_per_sample.
+void time_batches(BenchEntry& entry, Device& device, const BatchedCalls& calls,
+                  double least_seconds = 0.5);
 
 /// The times of several runs as median, fastest and slowest.
 void summarize(BenchEntry& entry, std::vector<double> seconds);

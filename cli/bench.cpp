@@ -1,14 +1,18 @@
-// quire bench: how fast this machine trains, writes and tokenizes, beside the ceilings measured in
-// the same run.
+// quire bench: how fast this machine trains, writes, tokenizes and runs each kernel, beside the
+// ceilings measured in the same run.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <optional>
 
 #include "base/file.h"
+#include "bench/kernel_bench.h"
 #include "bench/model_bench.h"
+#include "bench/roofline.h"
 #include "bench/tokenizer_bench.h"
 #include "cli/command.h"
 #include "cli/device_flags.h"
+#include "cli/machine.h"
 #include "cli/subcommands.h"
 #include "cli/terminal.h"
 #include "engine/formats/hub_folder.h"
@@ -47,14 +51,27 @@ struct ModelChoice {
   }
 };
 
-Ceilings announce_ceilings(Device& device, int threads) {
+Ceilings announce_ceilings(Device& device, int threads, DType dtype = DType::f32,
+                           double seconds = 0.5) {
   note("measuring the ceilings");
-  const Ceilings ceilings = measure_ceilings(device, {.threads = threads});
-  note(fmt::format(
-      "  reading memory {:.1f} GB/s, multiply-adds {:.0f} GFLOP/s, matrix product {:.0f} GFLOP/s",
-      ceilings.read_bytes_per_second * 1e-9, ceilings.fma_flops_per_second * 1e-9,
-      ceilings.gemm_flops_per_second * 1e-9));
+  const Ceilings ceilings =
+      measure_ceilings(device, {.threads = threads, .seconds = seconds, .dtype = dtype});
+  if (device.shares_host_memory()) {
+    note(fmt::format(
+        "  reading memory {:.1f} GB/s, copying {:.1f} GB/s, multiply-adds {:.0f} GFLOP/s, matrix "
+        "product {:.0f} GFLOP/s",
+        ceilings.read_bytes_per_second * 1e-9, ceilings.copy_bytes_per_second * 1e-9,
+        ceilings.fma_flops_per_second * 1e-9, ceilings.gemm_flops_per_second * 1e-9));
+  } else {
+    note(fmt::format("  copying {:.1f} GB/s, matrix product in {} {:.1f} GFLOP/s",
+                     ceilings.copy_bytes_per_second * 1e-9, name_of(dtype),
+                     ceilings.gemm_flops_per_second * 1e-9));
+  }
   return ceilings;
+}
+
+DType dtype_from_name(const std::string& name) {
+  return name == "bfloat16" ? DType::bf16 : name == "float16" ? DType::f16 : DType::f32;
 }
 
 void say(const std::string& line) {
@@ -76,6 +93,7 @@ int run_train(const std::vector<std::string>& arguments) {
             "rows a step; without it 4 rows of 64 and 4 of 256 are timed", at_least(1));
   flags.add("block-size", only.length, "T", "tokens a row", at_least(1));
   flags.add("seconds", options.seconds, "S", "time at least this long for each case", above(0));
+  flags.add("bf16", options.bf16, "bfloat16 activations and products; needs CUDA");
   flags.group("Machine");
   device_flags.add_to(flags);
   output.add_to(flags);
@@ -96,7 +114,8 @@ int run_train(const std::vector<std::string>& arguments) {
     }
   }
   const std::unique_ptr<Device> device = device_flags.open();
-  const Ceilings ceilings = announce_ceilings(*device, device_flags.threads);
+  const Ceilings ceilings =
+      announce_ceilings(*device, device_flags.threads, options.bf16 ? DType::bf16 : DType::f32);
   BenchReport report = run_train_bench(*device, ceilings, options, say);
   report.context["device"] = device->description();
   output.write(report);
@@ -128,7 +147,7 @@ int run_generate(const std::vector<std::string>& arguments) {
 
   options.model = model.name;
   options.config = model.read();
-  options.dtype = dtype == "bfloat16" ? DType::bf16 : dtype == "float16" ? DType::f16 : DType::f32;
+  options.dtype = dtype_from_name(dtype);
   if (batch > 0) options.batches = {batch};
   if (options.prompt + options.tokens > options.config.n_positions) {
     throw Error(Fault::usage,
@@ -138,9 +157,107 @@ int run_generate(const std::vector<std::string>& arguments) {
                 flags.help_command());
   }
   const std::unique_ptr<Device> device = device_flags.open();
-  const Ceilings ceilings = announce_ceilings(*device, device_flags.threads);
+  const Ceilings ceilings =
+      announce_ceilings(*device, device_flags.threads, device->activation_type(options.dtype));
   BenchReport report = run_generate_bench(*device, ceilings, options, say);
   report.context["device"] = device->description();
+  output.write(report);
+  return 0;
+}
+
+// The type of activations: what was asked for, or the fastest the device computes in.
+DType kernel_type(const Device& device, const std::string& wanted) {
+  if (wanted == "auto") return device.activation_type(DType::bf16);
+  const DType dtype = dtype_from_name(wanted);
+  const DType kept = device.activation_type(dtype);
+  if (kept == dtype) return dtype;
+  throw Error(Fault::usage,
+              fmt::format("the device computes in {}, not in {}", name_of(kept), wanted),
+              {device.description()}, fmt::format("--dtype {}", name_of(kept)));
+}
+
+// "a,b" and "a b" alike.
+std::vector<std::string> split_at_commas(const std::vector<std::string>& lists) {
+  std::vector<std::string> items;
+  for (const std::string& list : lists) {
+    for (std::size_t begin = 0; begin <= list.size();) {
+      const std::size_t end = std::min(list.find(',', begin), list.size());
+      if (end > begin) items.push_back(list.substr(begin, end - begin));
+      begin = end + 1;
+    }
+  }
+  return items;
+}
+
+int run_kernels(const std::vector<std::string>& arguments) {
+  Flags flags("bench kernels", "[OPTION...]",
+              "Times each op at the shapes of a GPT-2, with tensors out of memory (cold) and out "
+              "of a cache (warm): bytes, flops, percent of ceilings.");
+  ModelChoice model;
+  KernelBenchOptions options;
+  KernelShapes& shapes = options.shapes;
+  int batch = 0, length = 0, head_rows = 0;
+  std::string dtype = "auto";
+  std::filesystem::path picture;
+  DeviceFlags device_flags;
+  Output output;
+  model.add_to(flags);
+  flags.add_choice("dtype", dtype, {"auto", "float32", "bfloat16", "float16"},
+                   "of activations and weights; auto is bfloat16 where the device computes in it");
+  flags.group("Work");
+  flags.add("ops", options.ops, "NAMES",
+            "only kernels that begin so: layernorm matmul_forward/head; without it all",
+            ListStyle::several);
+  flags.add("batch-size", batch, "B", "rows; without it 64 on a GPU, 4 on a CPU", at_least(1));
+  flags.add("block-size", length, "T", "tokens a row; without it 1024 on a GPU, 256 on a CPU",
+            at_least(1));
+  flags.add("head-rows", head_rows, "R",
+            "rows of logits at once; without it 8192 on a GPU, 256 on a CPU", at_least(1));
+  flags.add("seconds", options.seconds, "S", "time at least this long for each entry", above(0));
+  flags.group("Machine");
+  device_flags.add_to(flags);
+  output.add_to(flags);
+  flags.add("svg", picture, "FILE", "draws a roofline there");
+  flags.example("quire bench kernels --ops layernorm,attention --svg roofline.svg");
+  if (!flags.parse(arguments)) return 0;
+
+  shapes.config = model.read();
+  options.ops = split_at_commas(options.ops);
+  check_kernel_names(shapes, options.ops);
+  if (length > shapes.config.n_positions) {
+    throw Error(Fault::usage, fmt::format("--block-size {} is beyond the model's context", length),
+                {fmt::format("{} has {} positions", model.name, shapes.config.n_positions)},
+                flags.help_command());
+  }
+  const std::unique_ptr<Device> device = device_flags.open();
+  shapes.dtype = kernel_type(*device, dtype);
+  if (device->shares_host_memory()) {
+    // Half of it: the other half is for whoever else works here.
+    options.memory_bytes = 0.5 * static_cast<double>(inspect_machine().memory_available);
+  }
+  const Ceilings ceilings = announce_ceilings(*device, device_flags.threads, shapes.dtype,
+                                              std::min(options.seconds, 0.5));
+  choose_size(shapes, *device, ceilings);
+  if (batch > 0) shapes.batch = batch;
+  if (length > 0) shapes.length = length;
+  if (head_rows > 0) shapes.head_rows = head_rows;
+  BenchReport report = run_kernel_bench(*device, ceilings, options, say);
+  report.context["device"] = device->description();
+  report.context["model"] = model.name;
+  report.context["dtype"] = name_of(shapes.dtype);
+  report.context["batch"] = std::to_string(shapes.batch);
+  report.context["length"] = std::to_string(shapes.length);
+  report.context["head_rows"] = std::to_string(shapes.head_rows);
+  report.context["copy_bytes_per_second"] = fmt::format("{:.4g}", ceilings.copy_bytes_per_second);
+  report.context["read_bytes_per_second"] = fmt::format("{:.4g}", ceilings.read_bytes_per_second);
+  report.context["fma_flops_per_second"] = fmt::format("{:.4g}", ceilings.fma_flops_per_second);
+  report.context["gemm_flops_per_second"] = fmt::format("{:.4g}", ceilings.gemm_flops_per_second);
+  if (!picture.empty()) {
+    const std::string title = fmt::format(
+        "{}, {}: {} rows of {} tokens in {} (discs: cold, rings: warm)", device->description(),
+        model.name, shapes.batch, shapes.length, name_of(shapes.dtype));
+    write_file(picture, roofline_svg(roofline_of(report, title)));
+  }
   output.write(report);
   return 0;
 }
@@ -171,6 +288,7 @@ const Command kActions[] = {
     {"train", "training steps of a whole model", run_train},
     {"generate", "decoding, prompts, time to the first token", run_generate},
     {"tokenizer", "encoding, decoding, loading, training", run_tokenizer},
+    {"kernels", "each op at a model's shapes, cold and warm", run_kernels},
 };
 
 int run(const std::vector<std::string>& arguments) {
@@ -180,6 +298,7 @@ int run(const std::vector<std::string>& arguments) {
 
 }  // namespace
 
-const Command kBenchCommand = {"bench", "train, generate, tokenizer: speed beside ceilings", run};
+const Command kBenchCommand = {"bench",
+                               "train, generate, tokenizer, kernels: speed beside ceilings", run};
 
 }  // namespace quire

@@ -10,6 +10,7 @@
 #include "cli/terminal.h"
 #include "engine/model/kv_cache.h"
 #include "engine/training/trainer.h"
+#include "kernels/open_device.h"
 
 namespace quire {
 namespace {
@@ -68,9 +69,9 @@ int run(const std::vector<std::string>& arguments) {
   for (const char* name : {"tiny", "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"}) {
     models.push_back(fit_of(name, bandwidth, flops));
   }
-  const std::string cuda = machine.nvidia_driver.empty()
-                               ? "not used: no NVIDIA driver is loaded"
-                               : "not used: this build has CPU kernels only";
+  const std::string reason =
+      machine.nvidia_driver.empty() ? "no NVIDIA driver is loaded" : why_no_cuda();
+  const std::string cuda = reason.empty() ? "can be used" : "not used: " + reason;
 
   if (as_json) {
     nlohmann::ordered_json fit_list = nlohmann::ordered_json::array();

@@ -61,6 +61,8 @@ void TrainOptions::add_to(Flags& flags) {
   flags.add("adam-epsilon", training.adam_epsilon, "X", "added to the root", above(0));
   flags.add("max-grad-norm", training.max_grad_norm, "X", "clips the gradient; 0 does not",
             at_least(0));
+  flags.add("bf16", training.bf16,
+            "bfloat16 activations and products, float32 parameters; needs CUDA");
 
   flags.group("Watching and saving");
   flags.add("logging-steps", training.logging_steps, "N", "a line of the log every N steps",

@@ -8,6 +8,9 @@ set_target_properties(quire_package PROPERTIES EXPORT_NAME quire)
 target_link_libraries(quire_package INTERFACE quire_engine quire_corpus quire_device)
 
 set(QUIRE_INSTALLED base tokenizer kernels cpu device engine corpus)
+if(QUIRE_WITH_CUDA)
+  list(APPEND QUIRE_INSTALLED cuda)
+endif()
 list(TRANSFORM QUIRE_INSTALLED PREPEND quire_)
 foreach(target ${QUIRE_INSTALLED})
   target_include_directories(${target} INTERFACE $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}/quire>)
@@ -25,7 +28,7 @@ install(FILES ${CMAKE_BINARY_DIR}/package/quireConfig.cmake
   DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/quire)
 # The backends' own headers stay inside: a device is opened by name.
 install(DIRECTORY base tokenizer kernels engine corpus DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/quire
-  FILES_MATCHING PATTERN "*.h" PATTERN "reference" EXCLUDE PATTERN "cpu" EXCLUDE)
+  FILES_MATCHING PATTERN "*.h" PATTERN "reference" EXCLUDE PATTERN "cpu" EXCLUDE PATTERN "cuda" EXCLUDE)
 
 install(TARGETS quire RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 foreach(folder models samples)

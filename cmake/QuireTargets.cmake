@@ -5,30 +5,34 @@
 # if its target is linked, so a wrong include fails the build.
 
 add_library(quire_warnings INTERFACE)
-target_compile_options(quire_warnings INTERFACE -Wall -Wextra -Wshadow -Wno-missing-field-initializers)
+target_compile_options(quire_warnings INTERFACE
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wshadow;-Wno-missing-field-initializers>)
 if(CMAKE_CXX_COMPILER_ID STREQUAL GNU AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
   # GCC 12 sees overlapping copies in std::string's own operator+ (its bug 105651).
-  target_compile_options(quire_warnings INTERFACE -Wno-restrict)
+  target_compile_options(quire_warnings INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wno-restrict>)
 endif()
 if(QUIRE_WERROR)
-  target_compile_options(quire_warnings INTERFACE -Werror)
+  target_compile_options(quire_warnings INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Werror>)
 endif()
 if(QUIRE_SANITIZE)
   add_compile_options(-fsanitize=${QUIRE_SANITIZE} -fno-omit-frame-pointer -g1)
   add_link_options(-fsanitize=${QUIRE_SANITIZE})
 endif()
 
-# quire_library(NAME ROOT folder [FLAT] [ONLY files…] [EXCLUDE files…] [LINKS names…] [PRIVATE targets…])
+# quire_library(NAME ROOT folder [FLAT] [SUFFIX cu] [ONLY files…] [EXCLUDE files…] [LINKS names…] [PRIVATE targets…])
 #   FLAT     the folder's own files, not those of its subfolders
 #   LINKS    folders whose headers may be included, and which users of this target see too
 #   PRIVATE  libraries that only this folder's sources use
 function(quire_library NAME)
-  cmake_parse_arguments(A "FLAT" "ROOT" "ONLY;EXCLUDE;LINKS;PRIVATE" ${ARGN})
+  cmake_parse_arguments(A "FLAT" "ROOT;SUFFIX" "ONLY;EXCLUDE;LINKS;PRIVATE" ${ARGN})
+  if(NOT A_SUFFIX)
+    set(A_SUFFIX cpp)
+  endif()
   set(glob_mode GLOB_RECURSE)
   if(A_FLAT)
     set(glob_mode GLOB)
   endif()
-  file(${glob_mode} sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${A_ROOT}/*.cpp)
+  file(${glob_mode} sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${A_ROOT}/*.${A_SUFFIX})
   if(A_ONLY)
     list(TRANSFORM A_ONLY PREPEND ${CMAKE_SOURCE_DIR}/${A_ROOT}/ OUTPUT_VARIABLE sources)
   endif()

@@ -5,13 +5,17 @@
 namespace quire {
 namespace {
 
-enum class Types : std::uint8_t { f32, any_float, i32 };
+/// What a view may hold. All `activation`s of an op hold one type, any float; a backend that does
+/// not compute in it says so when it asks for the data.
+enum class Types : std::uint8_t { f32, any_float, activation, activation_or_f32, i32 };
 
 const char* name_of(Types types) {
   switch (types) {
     case Types::f32:
       return "float32";
     case Types::any_float:
+    case Types::activation:
+    case Types::activation_or_f32:
       return "float32, float16 or bfloat16";
     case Types::i32:
       return "int32";
@@ -24,6 +28,8 @@ bool fits(DType dtype, Types types) {
     case Types::f32:
       return dtype == DType::f32;
     case Types::any_float:
+    case Types::activation:
+    case Types::activation_or_f32:
       return dtype != DType::i32;
     case Types::i32:
       return dtype == DType::i32;
@@ -55,8 +61,9 @@ class Views {
     add(name, view, dimensions, types, true, same_as);
     return *this;
   }
-  Views& writes_if_given(const char* name, const View& view, const char* dimensions) {
-    if (view) add(name, view, dimensions, Types::f32, true, nullptr);
+  Views& writes_if_given(const char* name, const View& view, const char* dimensions,
+                         Types types = Types::f32) {
+    if (view) add(name, view, dimensions, types, true, nullptr);
     return *this;
   }
   Views& gives(char letter, std::int64_t value) {
@@ -108,6 +115,16 @@ class Views {
     if (!view) fail(std::string(name) + " is not given");
     if (!fits(view.dtype(), types)) {
       fail(std::string(name) + " is " + quire::name_of(view.dtype()) + ", wants " + name_of(types));
+    }
+    if (types == Types::activation ||
+        (types == Types::activation_or_f32 && view.dtype() != DType::f32)) {
+      if (first_activation_ == nullptr) {
+        first_activation_ = name;
+        activation_ = view.dtype();
+      } else if (view.dtype() != activation_) {
+        fail(std::string(name) + " is " + quire::name_of(view.dtype()) + ", " + first_activation_ +
+             " is " + quire::name_of(activation_));
+      }
     }
     match(name, view.shape(), dimensions);
     separate({name, static_cast<const std::byte*>(view.bytes()),
@@ -169,6 +186,8 @@ class Views {
   std::array<std::int64_t, 128> extents_{};  // by letter; 0: not known yet
   std::array<Range, 10> ranges_;             // no op has more views
   int ranges_count_ = 0;
+  const char* first_activation_ = nullptr;
+  DType activation_ = DType::f32;
 };
 
 /// Weights: [K, N] or [N, K].
@@ -242,24 +261,24 @@ void check(const EmbeddingForward& p) {
       .reads("positions", p.positions, "B T", Types::i32)
       .reads("wte", p.wte, "V C", Types::any_float)
       .reads("wpe", p.wpe, "P C", Types::any_float)
-      .writes("out", p.out, "B T C");
+      .writes("out", p.out, "B T C", Types::activation);
 }
 
 void check(const EmbeddingBackward& p) {
   Views("embedding_backward")
       .reads("ids", p.ids, "B T", Types::i32)
       .reads("positions", p.positions, "B T", Types::i32)
-      .reads("d_out", p.d_out, "B T C")
+      .reads("d_out", p.d_out, "B T C", Types::activation)
       .writes("d_wte", p.d_wte.view, "V C")
       .writes("d_wpe", p.d_wpe.view, "P C");
 }
 
 void check(const LayernormForward& p) {
   Views views("layernorm");
-  views.reads("x", p.x, "*N C")
+  views.reads("x", p.x, "*N C", Types::activation)
       .reads("weight", p.weight, "C")
       .reads("bias", p.bias, "C")
-      .writes("out", p.out, "*N C")
+      .writes("out", p.out, "*N C", Types::activation)
       .writes_if_given("mean", p.mean, "*N")
       .writes_if_given("rstd", p.rstd, "*N");
   check_eps(views, p.eps);
@@ -267,12 +286,12 @@ void check(const LayernormForward& p) {
 
 void check(const ResidualLayernormForward& p) {
   Views views("residual_layernorm");
-  views.reads("x", p.x, "*N C")
-      .reads("branch", p.branch, "*N C")
+  views.reads("x", p.x, "*N C", Types::activation)
+      .reads("branch", p.branch, "*N C", Types::activation)
       .reads("weight", p.weight, "C")
       .reads("bias", p.bias, "C")
-      .writes("sum", p.sum, "*N C", Types::f32, "x")
-      .writes("out", p.out, "*N C")
+      .writes("sum", p.sum, "*N C", Types::activation, "x")
+      .writes("out", p.out, "*N C", Types::activation)
       .writes_if_given("mean", p.mean, "*N")
       .writes_if_given("rstd", p.rstd, "*N");
   check_eps(views, p.eps);
@@ -280,12 +299,12 @@ void check(const ResidualLayernormForward& p) {
 
 void check(const LayernormBackward& p) {
   Views views("layernorm_backward");
-  views.reads("x", p.x, "*N C")
-      .reads("d_out", p.d_out, "*N C")
+  views.reads("x", p.x, "*N C", Types::activation)
+      .reads("d_out", p.d_out, "*N C", Types::activation)
       .reads("weight", p.weight, "C")
       .reads("mean", p.mean, "*N")
       .reads("rstd", p.rstd, "*N")
-      .writes("d_x", p.d_x.view, "*N C");
+      .writes("d_x", p.d_x.view, "*N C", Types::activation);
   if (p.d_weight.view || p.d_bias.view) {
     views.writes("d_weight", p.d_weight.view, "C").writes("d_bias", p.d_bias.view, "C");
   }
@@ -293,42 +312,45 @@ void check(const LayernormBackward& p) {
 
 void check(const MatmulForward& p) {
   Views("matmul")
-      .reads("x", p.x, "M K")
+      .reads("x", p.x, "M K", Types::activation)
       .reads("weight", p.weight, dimensions_of(p.layout), Types::any_float)
-      .reads_if_given("bias", p.bias, "N")
-      .writes("out", p.out, "M N")
-      .writes_if_given("pre_activation", p.pre_activation, "M N");
+      .reads_if_given("bias", p.bias, "N", Types::any_float)
+      .writes("out", p.out, "M N", Types::activation_or_f32)
+      .writes_if_given("pre_activation", p.pre_activation, "M N", Types::activation);
 }
 
 void check(const MatmulBackwardInput& p) {
   Views("matmul_backward_input")
-      .reads("d_out", p.d_out, "M N")
+      .reads("d_out", p.d_out, "M N", Types::activation)
       .reads("weight", p.weight, dimensions_of(p.layout), Types::any_float)
-      .writes("d_x", p.d_x, "M K");
+      .writes("d_x", p.d_x, "M K", Types::activation);
 }
 
 void check(const MatmulBackwardWeight& p) {
   Views("matmul_backward_weight")
-      .reads("d_out", p.d_out, "M N")
-      .reads("x", p.x, "M K")
+      .reads("d_out", p.d_out, "M N", Types::activation)
+      .reads("x", p.x, "M K", Types::activation)
       .writes("d_weight", p.d_weight.view, dimensions_of(p.layout))
       .writes_if_given("d_bias", p.d_bias.view, "N");
 }
 
 void check(const ActivationForward& p) {
-  Views("activation").reads("x", p.x, "*").writes("out", p.out, "*", Types::f32, "x");
+  Views("activation")
+      .reads("x", p.x, "*", Types::activation)
+      .writes("out", p.out, "*", Types::activation, "x");
 }
 
 void check(const ActivationBackward& p) {
   Views("activation_backward")
-      .reads("x", p.x, "*")
-      .reads("d_out", p.d_out, "*")
-      .writes("d_x", p.d_x, "*", Types::f32, "d_out");
+      .reads("x", p.x, "*", Types::activation)
+      .reads("d_out", p.d_out, "*", Types::activation)
+      .writes("d_x", p.d_x, "*", Types::activation, "d_out");
 }
 
 void check(const AttentionForward& p) {
   Views views("attention");
-  views.writes("out", p.out, "B T C").reads("qkv", p.qkv, "B T 3C");
+  views.writes("out", p.out, "B T C", Types::activation)
+      .reads("qkv", p.qkv, "B T 3C", Types::activation);
   check_heads(views, p.heads, p.scale);
   views.reads_if_given("first_key", p.first_key, "B T", Types::i32)
       .writes_if_given("lse", p.lse, "B H T");
@@ -337,22 +359,25 @@ void check(const AttentionForward& p) {
 
 void check(const AttentionBackward& p) {
   Views views("attention_backward");
-  views.reads("out", p.out, "B T C").reads("d_out", p.d_out, "B T C").reads("qkv", p.qkv, "B T 3C");
+  views.reads("out", p.out, "B T C", Types::activation)
+      .reads("d_out", p.d_out, "B T C", Types::activation)
+      .reads("qkv", p.qkv, "B T 3C", Types::activation);
   check_heads(views, p.heads, p.scale);
   views.reads("lse", p.lse, "B H T")
       .reads_if_given("first_key", p.first_key, "B T", Types::i32)
-      .writes("d_qkv", p.d_qkv, "B T 3C");
+      .writes("d_qkv", p.d_qkv, "B T 3C", Types::activation);
   check_dropout(views, "dropout", p.dropout);
 }
 
 void check(const AttentionCached& p) {
   Views views("attention_cached");
-  views.writes("out", p.out, "B T C").reads("qkv", p.qkv, "B T 3C");
+  views.writes("out", p.out, "B T C", Types::activation)
+      .reads("qkv", p.qkv, "B T 3C", Types::activation);
   check_heads(views, p.heads, p.scale);
   views.reads("past", p.past, "B", Types::i32)
       .reads_if_given("first_key", p.first_key, "B", Types::i32)
-      .writes("k_cache", p.k_cache, "B H S D")
-      .writes("v_cache", p.v_cache, "B H S D");
+      .writes("k_cache", p.k_cache, "B H S D", Types::activation)
+      .writes("v_cache", p.v_cache, "B H S D", Types::activation);
   if (views['T'] > views['S']) {
     views.fail("T is " + std::to_string(views['T']) + ", the cache has " +
                std::to_string(views['S']) + " slots");
@@ -361,20 +386,20 @@ void check(const AttentionCached& p) {
 
 void check(const Dropout& p) {
   Views views("dropout");
-  views.reads("x", p.x, "*").writes("out", p.out, "*", Types::f32, "x");
+  views.reads("x", p.x, "*", Types::activation).writes("out", p.out, "*", Types::activation, "x");
   check_dropout(views, "p", p.p);
 }
 
 void check(const CrossEntropyForward& p) {
   Views("cross_entropy")
-      .reads("logits", p.logits, "N V")
+      .reads("logits", p.logits, "N V", Types::activation)
       .reads("targets", p.targets, "N", Types::i32)
       .writes("losses", p.losses, "N");
 }
 
 void check(const CrossEntropyBackward& p) {
   Views views("cross_entropy_backward");
-  views.writes("logits_to_grads", p.logits_to_grads, "N V")
+  views.writes("logits_to_grads", p.logits_to_grads, "N V", Types::activation)
       .reads("targets", p.targets, "N", Types::i32)
       .writes("losses", p.losses, "N")
       .requires_that(std::isfinite(p.scale), "scale", p.scale, "a finite number");
@@ -388,11 +413,17 @@ void check(const AdamwStep& p) {
       .requires_that(p.eps >= 0.0f, "eps", p.eps, "eps >= 0");
   for (std::size_t i = 0; i < p.tensors.size(); ++i) {
     const AdamwTensor& tensor = p.tensors[i];
-    Views("adamw", static_cast<std::int64_t>(i))
-        .writes("param", tensor.param, "*")
+    const bool rounded = p.stochastic_rounding && tensor.param.dtype() == DType::bf16;
+    Views views("adamw", static_cast<std::int64_t>(i));
+    views.writes("param", tensor.param, "*", rounded ? Types::any_float : Types::f32)
         .reads("grad", tensor.grad, "*")
         .writes("m", tensor.m, "*")
-        .writes("v", tensor.v, "*");
+        .writes("v", tensor.v, "*")
+        .writes_if_given("copy", tensor.copy, "*", Types::any_float);
+    if (tensor.copy && size_of(tensor.copy.dtype()) != 2) {
+      views.fail("copy is float32, wants float16 or bfloat16");
+    }
+    if (tensor.copy && rounded) views.fail("copy is given, wants a param in float32");
   }
 }
 

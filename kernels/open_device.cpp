@@ -1,13 +1,70 @@
 #include "kernels/open_device.h"
 
+#include <array>
+#include <charconv>
+
+#include "base/nearest.h"
 #include "kernels/cpu/cpu_device.h"
+#ifdef QUIRE_WITH_CUDA
+#include "kernels/cuda/cuda_device.h"
+#endif
 
 namespace quire {
+namespace {
+
+/// The N of "cuda:N", 0 of "cuda", -1 of anything else.
+int cuda_index(std::string_view name) {
+  if (name == "cuda") return 0;
+  if (!name.starts_with("cuda:")) return -1;
+  int index = -1;
+  const auto [end, error] = std::from_chars(name.data() + 5, name.data() + name.size(), index);
+  return error == std::errc() && end == name.data() + name.size() ? index : -1;
+}
+
+std::string why_not(int index) {
+#ifdef QUIRE_WITH_CUDA
+  return cuda::why_unusable(index);
+#else
+  (void)index;
+  return "this build has CPU kernels only";
+#endif
+}
+
+std::unique_ptr<Device> open_cuda(int index) {
+  const std::string reason = why_not(index);
+  if (!reason.empty()) {
+    throw Error(Fault::device, "CUDA cannot be used: " + reason, {}, "--device cpu");
+  }
+#ifdef QUIRE_WITH_CUDA
+  return open_cuda_device(index);
+#else
+  return nullptr;
+#endif
+}
+
+}  // namespace
+
+std::string why_no_cuda() {
+  return why_not(0);
+}
+
+bool built_with_cuda() {
+#ifdef QUIRE_WITH_CUDA
+  return true;
+#else
+  return false;
+#endif
+}
 
 std::unique_ptr<Device> open_device(std::string_view name, const DeviceOptions& options) {
+  if (name == "auto" && why_no_cuda().empty()) return open_cuda(0);
   if (name == "auto" || name == "cpu") return open_cpu_device(options.threads);
+  if (const int index = cuda_index(name); index >= 0) return open_cuda(index);
+  const std::array<std::string, 3> names = {"auto", "cpu", "cuda"};
+  const std::string near = nearest(name, names);
   throw Error(Fault::usage, "there is no device '" + std::string(name) + "'",
-              {"devices: auto, cpu"}, "quire doctor");
+              {"devices: auto, cpu, cuda, or cuda:1 for the second card"},
+              near.empty() ? "quire doctor" : "--device " + near);
 }
 
 }  // namespace quire

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 #include <string_view>
 
 #include "kernels/ops.h"
@@ -12,8 +13,15 @@ struct DeviceOptions {
   int threads = 0;  ///< CPU threads, 0 = one per core this process may use
 };
 
-/// `name` is "auto" or "cpu". Throws Error(device) for a device that is not there and Error(usage)
-/// for a name that is none.
+/// `name` is "cpu", "cuda", "cuda:1" (the second card), or "auto": the first card where there is
+/// one that can be used, else the CPU. Throws Error(device) for a device that is not there, saying
+/// why, and Error(usage) for a name that is none.
 std::unique_ptr<Device> open_device(std::string_view name, const DeviceOptions& options = {});
+
+/// Why CUDA is not used here, as the end of a sentence ("no NVIDIA driver is loaded"); empty where
+/// it can be.
+std::string why_no_cuda();
+/// Whether this build has kernels for CUDA.
+bool built_with_cuda();
 
 }  // namespace quire

@@ -21,6 +21,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -109,13 +110,21 @@ enum class WeightLayout : std::uint8_t { in_out /* [K, N] */, out_in /* [N, K] *
 /// pre = x·weight + bias;  out = activation(pre). 2·M·N·K flops.
 /// An element's bits do not depend on M: every device has one order of summation of its own.
 struct MatmulForward {
-  View out;             // [M, N]
+  View out;             // [M, N] x's type, or float: logits under 16-bit activations
   View pre_activation;  // [M, N], or empty: pre, which the activation's backward wants
   ConstView x;          // [M, K]
   ConstView weight;     // [K, N] or [N, K], any float type
   ConstView bias;       // [N], or empty
   WeightLayout layout = WeightLayout::in_out;
   Activation activation = Activation::none;
+};
+
+/// Residual addition, layernorm and the product that reads its output, one after the other. For the
+/// few rows of decoding a device may do them in one go: it is then faster where `sum` is not `x`,
+/// and what layernorm.out holds afterwards is not said.
+struct LayernormMatmul {
+  ResidualLayernormForward layernorm;
+  MatmulForward matmul;  // its x is layernorm.out
 };
 
 /// d_x = d_out·weightᵀ (overwrites). weight as in the forward op.
@@ -187,7 +196,7 @@ struct AttentionBackward {
 
 /// Attention of T new positions that follow past[b] cached ones. Writes the new keys and values
 /// into slots past[b] … past[b]+T-1 of the caches; query t sees slots first_key[b] … past[b]+t.
-/// With past = 0 the result is that of AttentionForward, bit for bit.
+/// In float32 the result is that of AttentionForward over the whole row, bit for bit.
 struct AttentionCached {
   View out;             // [B, T, C]
   View k_cache;         // [B, H, S, D]
@@ -235,18 +244,19 @@ struct CrossEntropyBackward {
 
 /// One tensor of an AdamW step.
 struct AdamwTensor {
-  View param;      // any shape
+  View param;      // any shape; f32, or bf16 where stochastic_rounding is given
   ConstView grad;  // same count
   View m;          // same count, f32
   View v;          // same count, f32
   float weight_decay = 0.0f;
+  View copy;  // same count, f16 or bf16, or empty: a param in f32 to nearest, for the products
 };
 
 /// Loshchilov and Hutter, "Decoupled Weight Decay Regularization" (2019), in torch's order:
 ///   g = grad·grad_scale;  p *= 1 - lr·weight_decay;  m += (g - m)·(1 - beta1);
 ///   v = beta2·v + (1 - beta2)·g²;
 ///   p -= lr/(1 - beta1^step) · m/(sqrt(v)/sqrt(1 - beta2^step) + eps)
-/// 28 bytes of traffic a parameter in float.
+/// 28 bytes of traffic a parameter in float; 30 with a copy, 24 in bf16 without a master.
 struct AdamwStep {
   std::span<const AdamwTensor> tensors;
   float lr = 5e-5f;
@@ -255,6 +265,11 @@ struct AdamwStep {
   float eps = 1e-8f;
   std::int64_t step = 1;    // counted from 1
   float grad_scale = 1.0f;  // clipping: min(1, max_norm/(norm + 1e-6))
+  /// For params in bf16, which have no master in float: to nearest, every step below half an ulp
+  /// (1/512 of the param) would be lost. Up with the probability of what rounding down loses:
+  /// round_stochastically() with number i of this stream for element i of all tensors one after the
+  /// other. Wants another stream in every step.
+  std::optional<RandomKey> stochastic_rounding = std::nullopt;
 };
 
 // ---------------------------------------------------------------- sampling
@@ -327,6 +342,11 @@ class Device {
   virtual std::string description() const = 0;
   /// True when the device reads host memory: weights can stay in the mapped file.
   virtual bool shares_host_memory() const = 0;
+  /// The type in which it keeps activations beside weights of that type.
+  virtual DType activation_type(DType weights) const {
+    (void)weights;
+    return DType::f32;
+  }
 
   /// Memory, uninitialised, aligned to 64 bytes. Throws Error(no_space) when there is none.
   virtual void* allocate(std::size_t bytes) = 0;
@@ -343,6 +363,10 @@ class Device {
   virtual void residual_layernorm_forward(const ResidualLayernormForward&) = 0;
   virtual void layernorm_backward(const LayernormBackward&) = 0;
   virtual void matmul_forward(const MatmulForward&) = 0;
+  virtual void layernorm_matmul(const LayernormMatmul& p) {
+    residual_layernorm_forward(p.layernorm);
+    matmul_forward(p.matmul);
+  }
   virtual void matmul_backward_input(const MatmulBackwardInput&) = 0;
   virtual void matmul_backward_weight(const MatmulBackwardWeight&) = 0;
   virtual void activation_forward(const ActivationForward&) = 0;

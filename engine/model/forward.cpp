@@ -4,6 +4,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "engine/formats/elements.h"
 
 namespace quire {
 namespace {
@@ -35,11 +36,17 @@ void upload(Device& device, View to, std::span<const std::int32_t> from) {
   device.copy_to_device(to.bytes(), from.data(), to.size_bytes());
 }
 
+/// Elements of any float type on the host.
+std::vector<float> download(Device& device, const View& view) {
+  std::vector<std::byte> bytes(view.size_bytes());
+  device.copy_to_host(bytes.data(), view.bytes(), bytes.size());
+  std::vector<float> values(static_cast<std::size_t>(view.count()));
+  read_elements(bytes.data(), view.dtype(), values);
+  return values;
+}
+
 void keep_hidden(const Pass& pass, View state, HiddenStates* hidden) {
-  if (hidden == nullptr) return;
-  std::vector<float> values(static_cast<std::size_t>(state.count()));
-  pass.device.copy_to_host(values.data(), state.bytes(), state.size_bytes());
-  hidden->states.push_back(std::move(values));
+  if (hidden != nullptr) hidden->states.push_back(download(pass.device, state));
 }
 
 /// branch = dropout(branch), where it drops.
@@ -50,7 +57,7 @@ void drop(Device& device, View x, const DropoutSites::Site& site) {
 }  // namespace
 
 Activations take_activations(Arena& arena, const Gpt2Config& config, int batch, int length,
-                             Keep keep) {
+                             Keep keep, DType dtype) {
   const std::int64_t B = batch, T = length, N = B * T, C = config.n_embd, I = config.inner();
   const std::int64_t H = config.n_head, V = config.vocab_size;
   const bool backward = keep == Keep::for_backward;
@@ -71,30 +78,31 @@ Activations take_activations(Arena& arena, const Gpt2Config& config, int batch, 
       continue;
     }
     LayerActivations layer;
-    layer.x = arena.take("residual stream", {N, C});
+    layer.x = arena.take("residual stream", {N, C}, dtype);
     layer.ln_1_mean = statistics();
     layer.ln_1_rstd = statistics();
-    layer.qkv = arena.take("queries, keys, values", {N, 3 * C});
+    layer.qkv = arena.take("queries, keys, values", {N, 3 * C}, dtype);
     layer.lse = backward ? arena.take("attention log-sum-exp", {B, H, T}) : View();
-    layer.att = arena.take("attention outputs", {N, C});
-    layer.x_mid = backward ? arena.take("residual stream", {N, C}) : layer.x;
+    layer.att = arena.take("attention outputs", {N, C}, dtype);
+    layer.x_mid = backward ? arena.take("residual stream", {N, C}, dtype) : layer.x;
     layer.ln_2_mean = statistics();
     layer.ln_2_rstd = statistics();
-    layer.fc = backward ? arena.take("MLP pre-activations", {N, I}) : View();
+    layer.fc = backward ? arena.take("MLP pre-activations", {N, I}, dtype) : View();
     a.layers.push_back(layer);
   }
-  a.x_final = backward ? arena.take("residual stream", {N, C}) : a.layers.front().x;
+  a.x_final = backward ? arena.take("residual stream", {N, C}, dtype) : a.layers.front().x;
   a.ln_f_mean = statistics();
   a.ln_f_rstd = statistics();
-  a.ln = arena.take("layernorm output", {N, C});
-  a.branch = arena.take("branch output", {N, C});
-  a.act = arena.take("MLP activation", {N, I});
-  a.logits = arena.take("logits of a chunk", {std::min(N, kHeadRows), V});
+  a.ln = arena.take("layernorm output", {N, C}, dtype);
+  a.branch = arena.take("branch output", {N, C}, dtype);
+  a.act = arena.take("MLP activation", {N, I}, dtype);
+  a.logits =
+      arena.take("logits of a chunk", {std::min(N, kHeadRows), V}, backward ? dtype : DType::f32);
   a.losses = arena.take("losses", {N});
   if (backward) {
-    a.d_x = arena.take("gradient of the residual stream", {N, C});
-    a.d_branch = arena.take("gradient of a branch", {N, C});
-    a.d_wide = arena.take("gradient inside a branch", {N, std::max(I, 3 * C)});
+    a.d_x = arena.take("gradient of the residual stream", {N, C}, dtype);
+    a.d_branch = arena.take("gradient of a branch", {N, C}, dtype);
+    a.d_wide = arena.take("gradient inside a branch", {N, std::max(I, 3 * C)}, dtype);
   }
   return a;
 }

@@ -57,9 +57,11 @@ enum class Keep {
   for_backward,  ///< each layer has its own
 };
 
-/// Lays out a pass in `arena`, which may be one that only counts. Sizes grow with B·T alone.
+/// Lays out a pass in `arena`, which may be one that only counts. Sizes grow with B·T alone. What
+/// has C, I or V columns is of `dtype`, logits that no gradient is taken of excepted; what has
+/// none is float.
 Activations take_activations(Arena& arena, const Gpt2Config& config, int batch, int length,
-                             Keep keep);
+                             Keep keep, DType dtype);
 
 /// The four places of dropout and their streams. Default: none drops.
 class DropoutSites {

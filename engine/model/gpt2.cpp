@@ -22,14 +22,15 @@ struct Gpt2::Impl {
   /// Lays out the batch, in a larger arena where the one at hand is too small, and uploads it.
   Pass begin(const TokenBatch& batch) {
     check_batch(config, batch);
+    const DType dtype = device.activation_type(parameters.wte().dtype());
     Arena count;
-    take_activations(count, config, batch.batch, batch.length, Keep::nothing);
+    take_activations(count, config, batch.batch, batch.length, Keep::nothing, dtype);
     if (count.taken() > arena.capacity()) {
       arena = Arena();  // the old memory goes before the new comes
       arena = Arena(device, count.taken());
     }
     arena.restart();
-    a = take_activations(arena, config, batch.batch, batch.length, Keep::nothing);
+    a = take_activations(arena, config, batch.batch, batch.length, Keep::nothing, dtype);
     upload(device, batch, a);
     return {.device = device, .config = config, .parameters = parameters, .a = a, .dropout = {}};
   }

@@ -55,9 +55,13 @@ struct TrainingOptions {
   int batch = 1;        // B, the largest micro-batch
   int length = 1024;    // T, the longest row
   bool dropout = true;  // use the config's probabilities
+  /// bf16: activations and a copy of the matrices are bfloat16, as on devices that multiply in it;
+  /// parameters, their gradients and the moments stay float.
+  DType activations = DType::f32;
 };
 
 /// Forward and backward with gradients. All memory is allocated in the constructor.
+/// Throws Error(device) where the device does not compute in options.activations.
 class Gpt2Training {
  public:
   Gpt2Training(Device& device, const Gpt2Config& config, const Parameters& parameters,
@@ -78,6 +82,12 @@ class Gpt2Training {
 
   void zero_gradients();
   const Parameters& gradients() const;
+
+  /// The 16-bit copies of the matrices that the passes read, which an optimizer's step writes
+  /// beside the parameters; null where the passes read the parameters themselves.
+  const Parameters* copies() const;
+  /// Makes the copies anew: to be called when the parameters have changed otherwise.
+  void parameters_changed();
 
  private:
   struct Impl;

@@ -3,8 +3,11 @@
 // One buffer, d_x, holds the gradient of the residual stream. A branch reads it (the addition hands
 // its gradient to both sides unchanged) and the layernorm at the branch's entry adds to it.
 #include <numeric>
+#include <optional>
+#include <string>
 
 #include "base/error.h"
+#include "engine/formats/elements.h"
 #include "engine/model/forward.h"
 #include "engine/model/gpt2.h"
 
@@ -179,7 +182,8 @@ void require_float32(const Parameters& parameters) {
 
 std::size_t activation_bytes(const Gpt2Config& config, const TrainingOptions& options) {
   Arena count;
-  take_activations(count, config, options.batch, options.length, Keep::for_backward);
+  take_activations(count, config, options.batch, options.length, Keep::for_backward,
+                   options.activations);
   return count.taken();
 }
 
@@ -195,6 +199,7 @@ struct Gpt2Training::Impl {
   const Parameters& parameters;
   TrainingOptions options;
   Parameters gradients;
+  std::optional<Parameters> copies;
   Arena arena;
   Activations a;
 
@@ -202,10 +207,14 @@ struct Gpt2Training::Impl {
     check_batch(config, batch);
     if (batch.targets.empty()) throw Error(Fault::internal, "training: the batch has no targets");
     arena.restart();
-    a = take_activations(arena, config, batch.batch, batch.length, Keep::for_backward);
+    a = take_activations(arena, config, batch.batch, batch.length, Keep::for_backward,
+                         options.activations);
     upload(device, batch, a);
-    return {
-        .device = device, .config = config, .parameters = parameters, .a = a, .dropout = dropout};
+    return {.device = device,
+            .config = config,
+            .parameters = copies ? *copies : parameters,
+            .a = a,
+            .dropout = dropout};
   }
 };
 
@@ -213,14 +222,23 @@ Gpt2Training::Gpt2Training(Device& device, const Gpt2Config& config, const Param
                            const TrainingOptions& options) {
   config.check();
   require_float32(parameters);
+  if (device.activation_type(options.activations) != options.activations) {
+    throw Error(Fault::device,
+                std::string("this device does not compute in ") + name_of(options.activations),
+                {device.description()}, "float32, without --bf16");
+  }
   impl_.reset(new Impl{device,
                        config,
                        parameters,
                        options,
                        Parameters(device, config),
+                       {},
                        Arena(device, activation_bytes(config, options)),
                        {}});
   zero_gradients();
+  if (options.activations == DType::f32) return;
+  impl_->copies = Parameters::with_matrices(device, config, parameters, options.activations);
+  parameters_changed();
 }
 Gpt2Training::Gpt2Training(Gpt2Training&&) noexcept = default;
 Gpt2Training::~Gpt2Training() = default;
@@ -228,8 +246,13 @@ Gpt2Training::~Gpt2Training() = default;
 std::vector<MemoryItem> Gpt2Training::memory_plan(const Gpt2Config& config,
                                                   const TrainingOptions& options) {
   Arena count;
-  take_activations(count, config, options.batch, options.length, Keep::for_backward);
+  take_activations(count, config, options.batch, options.length, Keep::for_backward,
+                   options.activations);
   std::vector<MemoryItem> items = count.plan();
+  if (options.activations != DType::f32) {
+    items.push_back({"16-bit copy of the matrices",
+                     Parameters::bytes_of_matrices(config, options.activations)});
+  }
   items.push_back({"gradients", Parameters::bytes(config)});
   sort_by_size(items);
   return items;
@@ -260,6 +283,25 @@ double Gpt2Training::forward(const TokenBatch& batch) {
 
 void Gpt2Training::zero_gradients() {
   impl_->gradients.fill_zero(impl_->device);
+}
+
+const Parameters* Gpt2Training::copies() const {
+  return impl_->copies ? &*impl_->copies : nullptr;
+}
+
+void Gpt2Training::parameters_changed() {
+  if (!impl_->copies) return;
+  Device& device = impl_->device;
+  for (std::size_t i = 0; i < impl_->parameters.tensors().size(); ++i) {
+    const View from = impl_->parameters.tensors()[i], to = impl_->copies->tensors()[i];
+    if (to.dtype() == from.dtype()) continue;
+    std::vector<float> values(static_cast<std::size_t>(from.count()));
+    device.copy_to_host(values.data(), from.bytes(), from.size_bytes());
+    std::vector<std::byte> rounded(to.size_bytes());
+    write_elements(values, to.dtype(), rounded.data());
+    device.copy_to_device(to.bytes(), rounded.data(), rounded.size());
+    device.synchronize();  // `rounded` goes out of scope
+  }
 }
 
 const Parameters& Gpt2Training::gradients() const {

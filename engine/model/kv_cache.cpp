@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 
 #include "base/error.h"
 #include "engine/model/arena.h"
@@ -13,12 +14,13 @@ struct LayerCache {
   View keys, values;  // [B, H, S, D]
 };
 
-std::vector<LayerCache> take_caches(Arena& arena, const Gpt2Config& config, int batch, int slots) {
+std::vector<LayerCache> take_caches(Arena& arena, const Gpt2Config& config, int batch, int slots,
+                                    DType dtype) {
   const Shape shape = {batch, config.n_head, slots, config.head_size()};
   std::vector<LayerCache> caches(static_cast<std::size_t>(config.n_layer));
   for (LayerCache& cache : caches) {
-    cache.keys = arena.take("cached keys", shape);
-    cache.values = arena.take("cached values", shape);
+    cache.keys = arena.take("cached keys", shape, dtype);
+    cache.values = arena.take("cached values", shape, dtype);
   }
   return caches;
 }
@@ -28,6 +30,7 @@ struct Workspace {
   View ids, positions;   // [B, T] i32
   View past, first_key;  // [B] i32
   View x;                // [N, C] the residual stream
+  View x_next;           // [N, C] the residual stream after the next addition
   View ln;               // [N, C] output of the latest layernorm
   View qkv;              // [N, 3C]
   View att;              // [N, C]
@@ -36,32 +39,34 @@ struct Workspace {
   View logits;           // [B, V]
 };
 
-Workspace take_workspace(Arena& arena, const Gpt2Config& config, int batch, int length) {
+Workspace take_workspace(Arena& arena, const Gpt2Config& config, int batch, int length,
+                         DType dtype) {
   const std::int64_t B = batch, T = length, N = B * T, C = config.n_embd;
   Workspace w;
   w.ids = arena.take("token ids", {B, T}, DType::i32);
   w.positions = arena.take("positions", {B, T}, DType::i32);
   w.past = arena.take("row lengths", {B}, DType::i32);
   w.first_key = arena.take("attention masks", {B}, DType::i32);
-  w.x = arena.take("residual stream", {N, C});
-  w.ln = arena.take("layernorm output", {N, C});
-  w.qkv = arena.take("queries, keys, values", {N, 3 * C});
-  w.att = arena.take("attention outputs", {N, C});
-  w.branch = arena.take("branch output", {N, C});
-  w.act = arena.take("MLP activation", {N, config.inner()});
+  w.x = arena.take("residual stream", {N, C}, dtype);
+  w.x_next = arena.take("residual stream", {N, C}, dtype);
+  w.ln = arena.take("layernorm output", {N, C}, dtype);
+  w.qkv = arena.take("queries, keys, values", {N, 3 * C}, dtype);
+  w.att = arena.take("attention outputs", {N, C}, dtype);
+  w.branch = arena.take("branch output", {N, C}, dtype);
+  w.act = arena.take("MLP activation", {N, config.inner()}, dtype);
   w.logits = arena.take("logits", {B, config.vocab_size});
   return w;
 }
 
-std::size_t cache_bytes(const Gpt2Config& config, int batch, int slots) {
+std::size_t cache_bytes(const Gpt2Config& config, int batch, int slots, DType dtype) {
   Arena count;
-  take_caches(count, config, batch, slots);
+  take_caches(count, config, batch, slots, dtype);
   return count.taken();
 }
 
-std::size_t workspace_bytes(const Gpt2Config& config, int batch, int max_new) {
+std::size_t workspace_bytes(const Gpt2Config& config, int batch, int max_new, DType dtype) {
   Arena count;
-  take_workspace(count, config, batch, max_new);
+  take_workspace(count, config, batch, max_new, dtype);
   return count.taken();
 }
 
@@ -86,6 +91,7 @@ struct Gpt2Decoder::Impl {
   Gpt2Config config;
   const Parameters& parameters;
   int batch, slots, max_new;
+  DType dtype;  // of activations and caches
   Arena cache_memory;
   Arena workspace_memory;
   std::vector<LayerCache> caches;
@@ -105,18 +111,20 @@ Gpt2Decoder::Gpt2Decoder(Device& device, const Gpt2Config& config, const Paramet
                                      std::to_string(slots) + " slots, " + std::to_string(max_new) +
                                      " new tokens a call");
   }
+  const DType dtype = device.activation_type(parameters.wte().dtype());
   impl_.reset(new Impl{device,
                        config,
                        parameters,
                        batch,
                        slots,
                        max_new,
-                       Arena(device, cache_bytes(config, batch, slots)),
-                       Arena(device, workspace_bytes(config, batch, max_new)),
+                       dtype,
+                       Arena(device, cache_bytes(config, batch, slots, dtype)),
+                       Arena(device, workspace_bytes(config, batch, max_new, dtype)),
                        {},
                        {},
                        0});
-  impl_->caches = take_caches(impl_->cache_memory, config, batch, slots);
+  impl_->caches = take_caches(impl_->cache_memory, config, batch, slots, dtype);
   reset({});
 }
 Gpt2Decoder::Gpt2Decoder(Gpt2Decoder&&) noexcept = default;
@@ -136,8 +144,10 @@ int Gpt2Decoder::length() const {
   return impl_->length;
 }
 
-std::size_t Gpt2Decoder::bytes(const Gpt2Config& config, int batch, int slots, int max_new) {
-  return cache_bytes(config, batch, slots) + workspace_bytes(config, batch, max_new);
+std::size_t Gpt2Decoder::bytes(const Gpt2Config& config, int batch, int slots, int max_new,
+                               DType activations) {
+  return cache_bytes(config, batch, slots, activations) +
+         workspace_bytes(config, batch, max_new, activations);
 }
 
 View Gpt2Decoder::forward(int batch, std::span<const std::int32_t> ids) {
@@ -185,7 +195,7 @@ Workspace Gpt2Decoder::Impl::upload_batch(int rows, int tokens, std::span<const 
     }
   }
   workspace_memory.restart();
-  const Workspace w = take_workspace(workspace_memory, config, rows, tokens);
+  const Workspace w = take_workspace(workspace_memory, config, rows, tokens, dtype);
   upload(device, w.ids, host_ids);
   upload(device, w.positions, positions);
   upload(device, w.past, std::vector<std::int32_t>(static_cast<std::size_t>(rows), length));
@@ -199,7 +209,7 @@ View Gpt2Decoder::Impl::forward(int rows, int tokens, Workspace w) {
   const std::int64_t B = rows, T = tokens, C = config.n_embd;
   const float eps = config.layer_norm_epsilon;
 
-  // 1. x = wte[ids] + wpe[positions];  ln_1
+  // 1. x = wte[ids] + wpe[positions];  q, k, v = ln_1·c_attn of the first block
   device.embedding_forward({.out = w.x.reshaped({B, T, C}),
                             .ids = w.ids,
                             .positions = w.positions,
@@ -210,16 +220,28 @@ View Gpt2Decoder::Impl::forward(int rows, int tokens, Workspace w) {
                             .weight = p.layer(0).ln_1_weight,
                             .bias = p.layer(0).ln_1_bias,
                             .eps = eps});
+  const auto to_qkv = [&](const LayerParameters& layer) -> MatmulForward {
+    return {.out = w.qkv,  // [N, 3C]
+            .x = w.ln,     // [N, C]
+            .weight = layer.c_attn_weight,
+            .bias = layer.c_attn_bias};
+  };
+  const auto add_branch = [&](View ln_weight, View ln_bias) -> ResidualLayernormForward {
+    return {.sum = w.x_next,
+            .out = w.ln,
+            .x = w.x,
+            .branch = w.branch,
+            .weight = ln_weight,
+            .bias = ln_bias,
+            .eps = eps};
+  };
+  device.matmul_forward(to_qkv(p.layer(0)));
   for (int l = 0; l < config.n_layer; ++l) {
     const LayerParameters& layer = p.layer(l);
     const LayerCache& cache = caches[static_cast<std::size_t>(l)];
     const bool last = l + 1 == config.n_layer;
 
-    // 2. q, k, v = ln_1·c_attn;  attention over cached and new positions
-    device.matmul_forward({.out = w.qkv,  // [N, 3C]
-                           .x = w.ln,     // [N, C]
-                           .weight = layer.c_attn_weight,
-                           .bias = layer.c_attn_bias});
+    // 2. Attention over cached and new positions
     device.attention_cached({.out = w.att.reshaped({B, T, C}),
                              .k_cache = cache.keys.rows(0, B),
                              .v_cache = cache.values.rows(0, B),
@@ -233,40 +255,36 @@ View Gpt2Decoder::Impl::forward(int rows, int tokens, Workspace w) {
       // meet: the rest of the last block and the head see one position a row.
       w.x = keep_last(device, w.x, B, T);      // [B, C]
       w.att = keep_last(device, w.att, B, T);  // [B, C]
+      w.x_next = w.x_next.rows(0, B);
       w.ln = w.ln.rows(0, B);
       w.branch = w.branch.rows(0, B);
       w.act = w.act.rows(0, B);
     }
-    // 3. x = x + att·c_proj;  ln_2
+    // 3. x = x + att·c_proj;  act = activation(ln_2·c_fc)
     device.matmul_forward({.out = w.branch,
                            .x = w.att,
                            .weight = layer.attn_proj_weight,
                            .bias = layer.attn_proj_bias});
-    device.residual_layernorm_forward({.sum = w.x,
-                                       .out = w.ln,
-                                       .x = w.x,
-                                       .branch = w.branch,
-                                       .weight = layer.ln_2_weight,
-                                       .bias = layer.ln_2_bias,
-                                       .eps = eps});
-    // 4. x = x + activation(ln_2·c_fc)·c_proj;  ln_1 of the next block, or ln_f
-    device.matmul_forward({.out = w.act,  // [N, I]
-                           .x = w.ln,
-                           .weight = layer.c_fc_weight,
-                           .bias = layer.c_fc_bias,
-                           .activation = config.activation_function});
+    device.layernorm_matmul({.layernorm = add_branch(layer.ln_2_weight, layer.ln_2_bias),
+                             .matmul = {.out = w.act,  // [N, I]
+                                        .x = w.ln,
+                                        .weight = layer.c_fc_weight,
+                                        .bias = layer.c_fc_bias,
+                                        .activation = config.activation_function}});
+    std::swap(w.x, w.x_next);
+    // 4. x = x + act·c_proj;  q, k, v of the next block, or ln_f
     device.matmul_forward({.out = w.branch,
                            .x = w.act,
                            .weight = layer.mlp_proj_weight,
                            .bias = layer.mlp_proj_bias});
-    device.residual_layernorm_forward(
-        {.sum = w.x,
-         .out = w.ln,
-         .x = w.x,
-         .branch = w.branch,
-         .weight = last ? p.ln_f_weight() : p.layer(l + 1).ln_1_weight,
-         .bias = last ? p.ln_f_bias() : p.layer(l + 1).ln_1_bias,
-         .eps = eps});
+    if (last) {
+      device.residual_layernorm_forward(add_branch(p.ln_f_weight(), p.ln_f_bias()));
+    } else {
+      const LayerParameters& next = p.layer(l + 1);
+      device.layernorm_matmul(
+          {.layernorm = add_branch(next.ln_1_weight, next.ln_1_bias), .matmul = to_qkv(next)});
+    }
+    std::swap(w.x, w.x_next);
   }
   // 5. logits = ln_f·headᵀ
   device.matmul_forward({.out = w.logits,  // [B, V]

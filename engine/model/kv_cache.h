@@ -30,7 +30,9 @@ class Gpt2Decoder {
   View forward(int batch, std::span<const std::int32_t> ids);
 
   int length() const;  ///< slots used, padding included
-  static std::size_t bytes(const Gpt2Config& config, int batch, int slots, int max_new);
+  /// What it allocates, on a device with activations of that type.
+  static std::size_t bytes(const Gpt2Config& config, int batch, int slots, int max_new,
+                           DType activations = DType::f32);
 
  private:
   struct Impl;

@@ -11,8 +11,8 @@ namespace {
 
 constexpr std::int64_t kAlignment = 64;  // bytes
 
-std::int64_t padded_bytes(const Shape& shape) {
-  const std::int64_t bytes = shape.count() * static_cast<std::int64_t>(size_of(DType::f32));
+std::int64_t padded_bytes(const Shape& shape, DType dtype = DType::f32) {
+  const std::int64_t bytes = shape.count() * static_cast<std::int64_t>(size_of(dtype));
   return (bytes + kAlignment - 1) / kAlignment * kAlignment;
 }
 
@@ -109,6 +109,31 @@ Parameters::Parameters(const Gpt2Config& config, std::vector<View> views,
     }
   }
   wire(config);
+}
+
+std::size_t Parameters::bytes_of_matrices(const Gpt2Config& config, DType dtype) {
+  std::int64_t bytes = 0;
+  for (const NamedParameter& parameter : parameter_list(config)) {
+    if (parameter.is_matrix) bytes += padded_bytes(parameter.shape, dtype);
+  }
+  return static_cast<std::size_t>(bytes);
+}
+
+Parameters Parameters::with_matrices(Device& device, const Gpt2Config& config,
+                                     const Parameters& masters, DType dtype) {
+  auto memory = std::make_shared<Buffer>(device, bytes_of_matrices(config, dtype));
+  std::byte* next = static_cast<std::byte*>(memory->data());
+  std::vector<View> views;
+  for (std::size_t i = 0; i < masters.names().size(); ++i) {
+    const NamedParameter& parameter = masters.names()[i];
+    if (!parameter.is_matrix) {
+      views.push_back(masters.tensors()[i]);
+      continue;
+    }
+    views.emplace_back(next, dtype, parameter.shape);
+    next += padded_bytes(parameter.shape, dtype);
+  }
+  return Parameters(config, std::move(views), std::move(memory));
 }
 
 void Parameters::wire(const Gpt2Config& config) {

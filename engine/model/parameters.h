@@ -62,6 +62,12 @@ class Parameters {
   /// What the allocating constructor allocates.
   static std::size_t bytes(const Gpt2Config& config);
 
+  /// The same parameters with matrices of type `dtype` in memory of their own, not yet filled; all
+  /// else is shared with `masters`, which must outlive it.
+  static Parameters with_matrices(Device& device, const Gpt2Config& config,
+                                  const Parameters& masters, DType dtype);
+  static std::size_t bytes_of_matrices(const Gpt2Config& config, DType dtype);
+
  private:
   void wire(const Gpt2Config& config);
 

@@ -36,6 +36,7 @@ Fingerprint fixed_facts(const Gpt2Config& model, const TrainingConfig& config,
   facts["gradient_accumulation_steps"] = std::to_string(config.gradient_accumulation_steps);
   facts["seed"] = std::to_string(config.seed);
   facts["data_seed"] = std::to_string(config.data_seed.value_or(config.seed));
+  if (config.bf16) facts["bf16"] = "true";
   const nlohmann::json fields = nlohmann::json::parse(config_to_json(model, DType::f32));
   for (const auto& [name, value] : fields.items()) facts["model " + name] = value.dump();
   return facts;

@@ -7,7 +7,7 @@ namespace quire {
 
 AdamwOptimizer::AdamwOptimizer(Device& device, const Gpt2Config& config,
                                const Parameters& parameters, const Parameters& gradients,
-                               const AdamwOptions& options)
+                               const Parameters* copies, const AdamwOptions& options)
     : device_(&device), options_(options), m_(device, config), v_(device, config) {
   for (std::size_t i = 0; i < parameters.tensors().size(); ++i) {
     const View m = m_.tensors()[i];
@@ -15,12 +15,13 @@ AdamwOptimizer::AdamwOptimizer(Device& device, const Gpt2Config& config,
     device.fill_zero(m.bytes(), m.size_bytes());
     device.fill_zero(v.bytes(), v.size_bytes());
     gradients_.push_back(gradients.tensors()[i]);
-    tensors_.push_back(
-        {.param = parameters.tensors()[i],
-         .grad = gradients.tensors()[i],
-         .m = m,
-         .v = v,
-         .weight_decay = parameters.names()[i].decays ? options.weight_decay : 0.0f});
+    const bool copied = copies != nullptr && copies->tensors()[i].dtype() != DType::f32;
+    tensors_.push_back({.param = parameters.tensors()[i],
+                        .grad = gradients.tensors()[i],
+                        .m = m,
+                        .v = v,
+                        .weight_decay = parameters.names()[i].decays ? options.weight_decay : 0.0f,
+                        .copy = copied ? copies->tensors()[i] : View()});
   }
 }
 

@@ -17,8 +17,10 @@ struct AdamwOptions {
 /// Owns the two moments. Refers to device, parameters and gradients, which must outlive it.
 class AdamwOptimizer {
  public:
+  /// `copies`, where given, are 16-bit copies of some parameters: Gpt2Training::copies().
   AdamwOptimizer(Device& device, const Gpt2Config& config, const Parameters& parameters,
-                 const Parameters& gradients, const AdamwOptions& options);
+                 const Parameters& gradients, const Parameters* copies,
+                 const AdamwOptions& options);
 
   /// Euclidean norm of all gradients together.
   double gradient_norm() const;

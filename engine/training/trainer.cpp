@@ -166,8 +166,9 @@ TrainingResult Run::run() {
 
   network_.emplace(device_, model_, parameters_,
                    TrainingOptions{.batch = config_.per_device_train_batch_size,
-                                   .length = std::max(rows_.longest(), eval_rows_.longest())});
-  optimizer_.emplace(device_, model_, parameters_, network_->gradients(),
+                                   .length = std::max(rows_.longest(), eval_rows_.longest()),
+                                   .activations = config_.activations()});
+  optimizer_.emplace(device_, model_, parameters_, network_->gradients(), network_->copies(),
                      AdamwOptions{.beta1 = config_.adam_beta1,
                                   .beta2 = config_.adam_beta2,
                                   .epsilon = config_.adam_epsilon,
@@ -175,6 +176,7 @@ TrainingResult Run::run() {
                                   .max_grad_norm = config_.max_grad_norm});
   if (!checkpoint.empty()) {
     load_weights(device_, checkpoint, parameters_);
+    network_->parameters_changed();
     load_moments(device_, checkpoint, *optimizer_);
     optimizer_->set_updates(state_.updates);
   }
@@ -415,8 +417,10 @@ TrainingResult train(Device& device, const Gpt2Config& model, const Parameters& 
 std::vector<MemoryItem> training_memory_plan(const Gpt2Config& model,
                                              const TrainingConfig& config) {
   const TrainingConfig resolved = with_block_size(config, model);
-  std::vector<MemoryItem> plan = Gpt2Training::memory_plan(
-      model, {.batch = resolved.per_device_train_batch_size, .length = resolved.block_size});
+  std::vector<MemoryItem> plan =
+      Gpt2Training::memory_plan(model, {.batch = resolved.per_device_train_batch_size,
+                                        .length = resolved.block_size,
+                                        .activations = resolved.activations()});
   const std::size_t bytes = static_cast<std::size_t>(model.parameter_count()) * sizeof(float);
   plan.push_back({"parameters", bytes});
   plan.push_back({"AdamW moments", 2 * bytes});

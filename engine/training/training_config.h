@@ -31,6 +31,7 @@ struct TrainingConfig {
   std::int64_t eval_steps = 0;    ///< 0 = at the end of every epoch
   std::int64_t save_steps = 500;  ///< 0 = no checkpoints but the best and an interrupted one
   int save_total_limit = 2;       ///< 0 = keep all
+  bool bf16 = false;              ///< bfloat16 activations and products beside float parameters
   DType save_dtype = DType::f32;  ///< of the final model; checkpoints are f32
   bool write_log = true;          ///< OUTPUT_DIR/log.jsonl
   std::uint64_t seed = 42;        ///< of dropout, and of the shuffle without data_seed
@@ -40,6 +41,7 @@ struct TrainingConfig {
   bool load_best_model_at_end = false;
   int early_stopping_patience = 0;  ///< evaluations without a better loss before the end; 0 = never
 
+  DType activations() const { return bf16 ? DType::bf16 : DType::f32; }
   void check() const;  ///< throws Error(usage) naming option and value
 };
 

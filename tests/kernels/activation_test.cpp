@@ -7,6 +7,7 @@
 #include "tests/support/data.h"
 #include "tests/support/devices.h"
 #include "tests/support/guarded.h"
+#include "tests/support/half_types.h"
 
 using namespace quire;
 using namespace quire::test;
@@ -28,25 +29,29 @@ std::vector<float> inputs(std::int64_t count, std::uint64_t seed) {
 
 TEST_CASE("activation_forward agrees with its formula, in place too") {
   for (const TestDevice& device : devices_under_test()) {
-    for (const Activation activation : kActivations) {
-      for (const std::int64_t count : cases::kCounts) {
-        const std::vector<float> x = inputs(count, 5);
-        Doubles want(x.size());
-        for (std::size_t i = 0; i < x.size(); ++i) {
-          want[i] = reference::activate(activation, x[i]);
+    for (const DType dtype : device.types) {
+      for (const Activation activation : kActivations) {
+        for (const std::int64_t count : cases::kCounts) {
+          const std::vector<float> x = rounded_to(dtype, inputs(count, 5));
+          Doubles want(x.size());
+          for (std::size_t i = 0; i < x.size(); ++i) {
+            want[i] = reference::activate(activation, x[i]);
+          }
+          const auto bound = [&](std::size_t i) {
+            return stored(dtype, want[i], activation_bound(activation, x[i]) + 0x1p-126);
+          };
+          Stage stage(
+              device.device,
+              join("activation", name_of(activation), device.name, quire::name_of(dtype), count),
+              count % 2);
+          Guarded& out = stage.output({count}, dtype);
+          device.device.activation_forward(
+              {.out = out, .x = stage.input(x, {count}, dtype), .activation = activation});
+          compare(stage.what(), out.floats(), want, bound);
+          Guarded& both = stage.in_out(x, {count}, dtype);
+          device.device.activation_forward({.out = both, .x = both, .activation = activation});
+          compare_bits(stage.what() + " in place", both.floats(), out.floats());
         }
-        const auto bound = [&](std::size_t i) {
-          return activation_bound(activation, x[i]) + 0x1p-126;
-        };
-        Stage stage(device.device, join("activation", name_of(activation), device.name, count),
-                    count % 2);
-        Guarded& out = stage.output({count});
-        device.device.activation_forward(
-            {.out = out, .x = stage.input(x, {count}), .activation = activation});
-        compare(stage.what(), out.floats(), want, bound);
-        Guarded& both = stage.in_out(x, {count});
-        device.device.activation_forward({.out = both, .x = both, .activation = activation});
-        compare_bits(stage.what() + " in place", both.floats(), out.floats());
       }
     }
   }
@@ -54,29 +59,36 @@ TEST_CASE("activation_forward agrees with its formula, in place too") {
 
 TEST_CASE("activation_backward agrees with its formula, in place too") {
   for (const TestDevice& device : devices_under_test()) {
-    for (const Activation activation : kActivations) {
-      for (const std::int64_t count : cases::kCounts) {
-        const std::vector<float> x = inputs(count, 6), d_out = normal(count, 7);
-        Doubles want(x.size());
-        for (std::size_t i = 0; i < x.size(); ++i) {
-          want[i] = d_out[i] * reference::activation_slope(activation, x[i]);
+    for (const DType dtype : device.types) {
+      for (const Activation activation : kActivations) {
+        for (const std::int64_t count : cases::kCounts) {
+          const std::vector<float> x = rounded_to(dtype, inputs(count, 6));
+          const std::vector<float> d_out = rounded_to(dtype, normal(count, 7));
+          Doubles want(x.size());
+          for (std::size_t i = 0; i < x.size(); ++i) {
+            want[i] = d_out[i] * reference::activation_slope(activation, x[i]);
+          }
+          const auto bound = [&](std::size_t i) {
+            return stored(dtype, want[i],
+                          std::abs(d_out[i]) * activation_slope_bound(activation, x[i]) +
+                              kEps * std::abs(want[i]) + 0x1p-126);
+          };
+          Stage stage(device.device,
+                      join("activation_backward", name_of(activation), device.name,
+                           quire::name_of(dtype), count),
+                      count % 2);
+          Guarded& d_x = stage.output({count}, dtype);
+          Guarded& pre = stage.input(x, {count}, dtype);
+          device.device.activation_backward({.d_x = d_x,
+                                             .d_out = stage.input(d_out, {count}, dtype),
+                                             .x = pre,
+                                             .activation = activation});
+          compare(stage.what(), d_x.floats(), want, bound);
+          Guarded& both = stage.in_out(d_out, {count}, dtype);
+          device.device.activation_backward(
+              {.d_x = both, .d_out = both, .x = pre, .activation = activation});
+          compare_bits(stage.what() + " in place", both.floats(), d_x.floats());
         }
-        const auto bound = [&](std::size_t i) {
-          return std::abs(d_out[i]) * activation_slope_bound(activation, x[i]) +
-                 kEps * std::abs(want[i]) + 0x1p-126;
-        };
-        Stage stage(device.device,
-                    join("activation_backward", name_of(activation), device.name, count),
-                    count % 2);
-        Guarded& d_x = stage.output({count});
-        Guarded& pre = stage.input(x, {count});
-        device.device.activation_backward(
-            {.d_x = d_x, .d_out = stage.input(d_out, {count}), .x = pre, .activation = activation});
-        compare(stage.what(), d_x.floats(), want, bound);
-        Guarded& both = stage.in_out(d_out, {count});
-        device.device.activation_backward(
-            {.d_x = both, .d_out = both, .x = pre, .activation = activation});
-        compare_bits(stage.what() + " in place", both.floats(), d_x.floats());
       }
     }
   }

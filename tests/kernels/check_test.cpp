@@ -175,8 +175,15 @@ TEST_CASE("types that an op does not take are named") {
   p.weight = m({63, 5}, DType::i32);
   CHECK(message(p) == "matmul: weight is int32, wants float32, float16 or bfloat16");
   p = product(m);
+  p.x = m({2, 63}, DType::i32);
+  CHECK(message(p) == "matmul: x is int32, wants float32, float16 or bfloat16");
   p.x = m({2, 63}, DType::f16);
-  CHECK(message(p) == "matmul: x is float16, wants float32");
+  CHECK_NOTHROW(check(p));  // its output may stay float
+  p.out = m({2, 5}, DType::bf16);
+  CHECK(message(p) == "matmul: out is bfloat16, x is float16");
+  LayernormBackward l = layernorm(m);
+  l.d_out = m({2, 7}, DType::bf16);
+  CHECK(message(l).find("d_out is bfloat16, x is float32") != std::string::npos);
   CHECK(message(ArgmaxTokens{.tokens = m({2}), .logits = m({2, 7})}) ==
         "argmax_tokens: tokens is float32, wants int32");
 }

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "kernels/reference/formulas.h"
 #include "tests/support/cases.h"
@@ -8,6 +9,7 @@
 #include "tests/support/data.h"
 #include "tests/support/devices.h"
 #include "tests/support/guarded.h"
+#include "tests/support/half_types.h"
 
 using namespace quire;
 using namespace quire::test;
@@ -31,23 +33,24 @@ struct Result {
 
 std::vector<float> run_forward(const TestDevice& device, const std::vector<float>& logits,
                                const std::vector<std::int32_t>& targets, std::int64_t V,
-                               std::int64_t shift = 0) {
+                               std::int64_t shift = 0, DType dtype = DType::f32) {
   const auto N = static_cast<std::int64_t>(targets.size());
-  Stage stage(device.device, join("cross_entropy", device.name, N, V), shift);
+  Stage stage(device.device, join("cross_entropy", device.name, name_of(dtype), N, V), shift);
   Guarded& losses = stage.output({N});
   device.device.cross_entropy_forward({.losses = losses,
-                                       .logits = stage.input(logits, {N, V}),
+                                       .logits = stage.input(logits, {N, V}, dtype),
                                        .targets = stage.input(targets, {N})});
   return losses.floats();
 }
 
 Result run_backward(const TestDevice& device, const std::vector<float>& logits,
                     const std::vector<std::int32_t>& targets, std::int64_t V, float scale,
-                    std::int64_t shift = 0) {
+                    std::int64_t shift = 0, DType dtype = DType::f32) {
   const auto N = static_cast<std::int64_t>(targets.size());
-  Stage stage(device.device, join("cross_entropy_backward", device.name, N, V), shift);
+  Stage stage(device.device, join("cross_entropy_backward", device.name, name_of(dtype), N, V),
+              shift);
   Guarded& losses = stage.output({N});
-  Guarded& both = stage.in_out(logits, {N, V});
+  Guarded& both = stage.in_out(logits, {N, V}, dtype);
   device.device.cross_entropy_backward({.losses = losses,
                                         .logits_to_grads = both,
                                         .targets = stage.input(targets, {N}),
@@ -55,10 +58,12 @@ Result run_backward(const TestDevice& device, const std::vector<float>& logits,
   return {losses.floats(), both.floats()};
 }
 
-void compare_with_formula(const TestDevice& device, const std::vector<float>& logits,
+/// Logits of 16-bit types are rounded first; such gradients are then rounded once, when stored.
+void compare_with_formula(const TestDevice& device, const std::vector<float>& unrounded,
                           const std::vector<std::int32_t>& targets, std::int64_t V,
-                          std::int64_t shift) {
+                          std::int64_t shift, DType dtype) {
   constexpr float kScale = 0.37f;
+  const std::vector<float> logits = rounded_to(dtype, unrounded);
   const auto N = static_cast<std::int64_t>(targets.size());
   const Doubles want = reference::cross_entropy(widened(logits), targets);
   const Doubles want_gradients =
@@ -80,11 +85,12 @@ void compare_with_formula(const TestDevice& device, const std::vector<float>& lo
       of_gradient[n * V + v] = kScale * (p * (of_lse + 4.0 * kEps * std::abs(row[v])) +
                                          4.0 * kEps * p + (v == targets[n] ? 4.0 * kEps : 0.0)) +
                                0x1p-126;
+      of_gradient[n * V + v] = stored(dtype, want_gradients[n * V + v], of_gradient[n * V + v]);
     }
   }
-  const std::string what = join("cross_entropy", device.name, "N", N, "V", V);
-  compare(what, run_forward(device, logits, targets, V, shift), want, of_loss);
-  const Result got = run_backward(device, logits, targets, V, kScale, shift);
+  const std::string what = join("cross_entropy", device.name, name_of(dtype), "N", N, "V", V);
+  compare(what, run_forward(device, logits, targets, V, shift, dtype), want, of_loss);
+  const Result got = run_backward(device, logits, targets, V, kScale, shift, dtype);
   compare(what + " losses", got.losses, want, of_loss);
   compare(what + " gradients", got.gradients, want_gradients, of_gradient);
 }
@@ -93,25 +99,60 @@ void compare_with_formula(const TestDevice& device, const std::vector<float>& lo
 
 TEST_CASE("cross_entropy agrees with its formula, forward and backward") {
   for (const TestDevice& device : devices_under_test()) {
-    std::int64_t shift = 0;
-    for (const auto [N, V] : cases::kCrossEntropy) {
-      for (const double deviation : {1.0, 12.0}) {
-        compare_with_formula(device, normal(N * V, 42, 0.0, deviation), some_targets(N, V), V,
-                             shift ^= 1);
+    for (const DType dtype : device.types) {
+      std::int64_t shift = 0;
+      for (const auto [N, V] : cases::kCrossEntropy) {
+        for (const double deviation : {1.0, 12.0}) {
+          compare_with_formula(device, normal(N * V, 42, 0.0, deviation), some_targets(N, V), V,
+                               shift ^= 1, dtype);
+        }
       }
+    }
+  }
+}
+
+TEST_CASE("cross_entropy agrees with its formula on rows longer than a GPU's shared memory") {
+  for (const TestDevice& device : devices_under_test()) {
+    for (const DType dtype : device.types) {
+      const std::int64_t V = dtype == DType::f32 ? 60'001 : 120'003;
+      compare_with_formula(device, normal(2 * V, 48), {static_cast<std::int32_t>(V - 1), 9}, V, 1,
+                           dtype);
     }
   }
 }
 
 TEST_CASE("cross_entropy neither overflows nor underflows on large logits") {
   for (const TestDevice& device : devices_under_test()) {
-    std::vector<float> logits = normal(4 * 33, 43);
-    for (std::size_t i = 0; i < 33; ++i) {
-      logits[i] += 2000.0f;
-      logits[33 + i] -= 2000.0f;
-      logits[66 + i] *= 3000.0f;  // all but one probability is zero
+    for (const DType dtype : device.types) {
+      std::vector<float> logits = normal(4 * 33, 43);
+      for (std::size_t i = 0; i < 33; ++i) {
+        logits[i] += 2000.0f;
+        logits[33 + i] -= 2000.0f;
+        logits[66 + i] *= 3000.0f;  // all but one probability is zero
+      }
+      compare_with_formula(device, logits, {5, 32, 7, 0}, 33, 0, dtype);
     }
-    compare_with_formula(device, logits, {5, 32, 7, 0}, 33, 0);
+  }
+}
+
+TEST_CASE("cross_entropy takes logits of minus infinity, such as a mask leaves") {
+  constexpr std::int64_t V = 1003;
+  std::vector<float> logits = normal(2 * V, 49);
+  for (std::int64_t v = 0; v < V; ++v) {
+    if (v % 7 != 3) logits[v] = -std::numeric_limits<float>::infinity();
+  }
+  for (const TestDevice& device : devices_under_test()) {
+    for (const DType dtype : device.types) {
+      const std::vector<float> rounded = rounded_to(dtype, logits);
+      const Doubles want = reference::cross_entropy(widened(rounded), {{10, 4}});
+      const Doubles bound(2, (V + 8.0) * kEps);
+      compare(join("masked", device.name, name_of(dtype)),
+              run_forward(device, rounded, {10, 4}, V, 0, dtype), want, bound);
+      const Result got = run_backward(device, rounded, {10, 4}, V, 1.0f, 0, dtype);
+      compare(join("masked", device.name, name_of(dtype)), got.losses, want, bound);
+      CHECK(got.gradients[0] == 0.0f);
+      CHECK(got.gradients[17] > 0.0f);
+    }
   }
 }
 
@@ -130,6 +171,7 @@ TEST_CASE("ignored targets have no loss and no gradient, exactly") {
 
 TEST_CASE("cross_entropy names a target outside the vocabulary") {
   for (const TestDevice& device : devices_under_test()) {
+    if (!device.device.shares_host_memory()) continue;  // check.h: the host reads no targets there
     const std::vector<float> logits = normal(2 * 17, 45);
     const std::string wants = ", wants 0 to 16, or -100 to ignore it";
     CHECK(error_of([&] {
@@ -138,6 +180,45 @@ TEST_CASE("cross_entropy names a target outside the vocabulary") {
     CHECK(error_of([&] {
             run_backward(device, logits, {-1, 0}, 17, 1.0f);
           }) == "cross_entropy: targets[0] is -1" + wants);
+  }
+}
+
+TEST_CASE("a target outside the vocabulary makes its row NaN where the host cannot see it") {
+  for (const TestDevice& device : devices_under_test()) {
+    if (device.device.shares_host_memory()) continue;
+    const std::vector<float> logits = normal(3 * 17, 45);
+    const std::vector<std::int32_t> targets = {17, 3, -1};
+    const Result got = run_backward(device, logits, targets, 17, 1.0f);
+    for (const std::vector<float>& losses :
+         {got.losses, run_forward(device, logits, targets, 17)}) {
+      CHECK(std::isnan(losses[0]));
+      CHECK(losses[1] > 0.0f);
+      CHECK(std::isnan(losses[2]));
+    }
+    CHECK(std::isnan(got.gradients[16]));
+    CHECK_FALSE(std::isnan(got.gradients[17]));
+    CHECK(std::isnan(got.gradients[34]));
+  }
+}
+
+TEST_CASE("a row of cross_entropy has the same bits wherever it lies") {
+  constexpr std::int64_t kV = 1003;  // rows start at any place in 16 bytes
+  for (const std::uint64_t seed : {50, 51, 52, 53}) {
+    const std::vector<float> row = normal(kV, seed, 0.0, 0.5);  // flat: all terms count
+    std::vector<float> logits;
+    for (int n = 0; n < 9; ++n) logits.insert(logits.end(), row.begin(), row.end());
+    for (const TestDevice& device : devices_under_test()) {
+      for (const DType dtype : device.types) {
+        const std::vector<std::int32_t> targets(9, 77);
+        const Result got = run_backward(device, logits, targets, kV, 0.5f, 1, dtype);
+        const std::vector<float> losses = run_forward(device, logits, targets, kV, 1, dtype);
+        for (std::int64_t n = 1; n < 9; ++n) {
+          const std::string what = join("row", n, device.name, name_of(dtype));
+          compare_bits(what, slice(got.gradients, n * kV, kV), slice(got.gradients, 0, kV));
+          compare_bits(what, {got.losses[n], losses[n]}, {got.losses[0], losses[0]});
+        }
+      }
+    }
   }
 }
 

@@ -8,6 +8,7 @@
 #include "tests/support/data.h"
 #include "tests/support/devices.h"
 #include "tests/support/guarded.h"
+#include "tests/support/half_types.h"
 
 using namespace quire;
 using namespace quire::test;
@@ -17,13 +18,13 @@ namespace {
 using Block = std::array<std::uint32_t, 4>;
 
 std::vector<float> run(const TestDevice& device, const std::vector<float>& x, float p,
-                       RandomKey key) {
-  Stage stage(device.device, join("dropout", device.name, x.size(), p),
+                       RandomKey key, DType dtype = DType::f32) {
+  Stage stage(device.device, join("dropout", device.name, name_of(dtype), x.size(), p),
               static_cast<std::int64_t>(x.size() % 2));
   const auto count = static_cast<std::int64_t>(x.size());
-  Guarded& out = stage.output({count});
-  device.device.dropout({.out = out, .x = stage.input(x, {count}), .p = p, .key = key});
-  Guarded& both = stage.in_out(x, {count});
+  Guarded& out = stage.output({count}, dtype);
+  device.device.dropout({.out = out, .x = stage.input(x, {count}, dtype), .p = p, .key = key});
+  Guarded& both = stage.in_out(x, {count}, dtype);
   device.device.dropout({.out = both, .x = both, .p = p, .key = key});
   compare_bits(stage.what() + " in place", both.floats(), out.floats());
   return out.floats();
@@ -53,17 +54,22 @@ TEST_CASE("numbers of a stream are those of its blocks, and uniforms lie between
 
 TEST_CASE("dropout drops what the stream says, on every device alike") {
   for (const TestDevice& device : devices_under_test()) {
-    for (const std::int64_t count : cases::kCounts) {
-      for (const float p : {0.0f, 0.1f, 0.5f, 0.9f}) {
-        const RandomKey key{1234567890123, static_cast<std::uint64_t>(count)};
-        const std::vector<float> x = normal(count, 3);
-        Doubles want = widened(x);
-        for (std::size_t i = 0; i < want.size(); ++i) {
-          want[i] *= random_bits(key, i) >= dropout_threshold(p) ? 1.0 / (1.0 - p) : 0.0;
+    for (const DType dtype : device.types) {
+      for (const std::int64_t count : cases::kCounts) {
+        for (const float p : {0.0f, 0.1f, 0.5f, 0.9f}) {
+          const RandomKey key{1234567890123, static_cast<std::uint64_t>(count)};
+          const std::vector<float> x = rounded_to(dtype, normal(count, 3));
+          Doubles want = widened(x);
+          for (std::size_t i = 0; i < want.size(); ++i) {
+            want[i] *= random_bits(key, i) >= dropout_threshold(p) ? 1.0 / (1.0 - p) : 0.0;
+          }
+          // 1 - p, its inverse and the product each round once; a dropped element is exactly zero.
+          compare(join("dropout", device.name, name_of(dtype), count, p),
+                  run(device, x, p, key, dtype), want, [&](std::size_t i) {
+                    if (p == 0.0f || want[i] == 0.0) return 0.0;
+                    return stored(dtype, want[i], 2.0 * kEps * std::abs(want[i]));
+                  });
         }
-        // 1 - p, its inverse and the product each round once; a dropped element is exactly zero.
-        compare(join("dropout", device.name, count, p), run(device, x, p, key), want,
-                [&](std::size_t i) { return p == 0.0f ? 0.0 : 2.0 * kEps * std::abs(want[i]); });
       }
     }
   }

@@ -7,6 +7,7 @@
 #include "tests/support/data.h"
 #include "tests/support/devices.h"
 #include "tests/support/guarded.h"
+#include "tests/support/half_types.h"
 
 using namespace quire;
 using namespace quire::test;
@@ -69,15 +70,15 @@ struct Forward {
 };
 
 Forward run_forward(const TestDevice& device, const std::vector<float>& x, std::int64_t N,
-                    std::int64_t C, std::int64_t shift = 0) {
+                    std::int64_t C, std::int64_t shift = 0, DType dtype = DType::f32) {
   Stage stage(device.device, join("layernorm", device.name, N, C), shift);
-  Guarded& out = stage.output({N, C});
+  Guarded& out = stage.output({N, C}, dtype);
   Guarded& mean = stage.output({N});
   Guarded& rstd = stage.output({N});
   device.device.layernorm_forward({.out = out,
                                    .mean = mean,
                                    .rstd = rstd,
-                                   .x = stage.input(x, {N, C}),
+                                   .x = stage.input(x, {N, C}, dtype),
                                    .weight = stage.input(normal(C, 21, 1.0, 0.5), {C}),
                                    .bias = stage.input(normal(C, 22), {C}),
                                    .eps = kLayernormEps});
@@ -91,16 +92,16 @@ struct Backward {
 Backward run_backward(const TestDevice& device, const std::vector<float>& x,
                       const std::vector<float>& d_out, const Forward& forward,
                       const std::vector<float>& old_d_x, std::int64_t N, std::int64_t C,
-                      std::int64_t shift = 0) {
+                      std::int64_t shift = 0, DType dtype = DType::f32) {
   Stage stage(device.device, join("layernorm_backward", device.name, N, C), shift);
-  Guarded& d_x = stage.in_out(old_d_x, {N, C});
+  Guarded& d_x = stage.in_out(old_d_x, {N, C}, dtype);
   Guarded& d_weight = stage.in_out(normal(C, 31), {C});
   Guarded& d_bias = stage.in_out(normal(C, 32), {C});
   device.device.layernorm_backward({.d_x = Accumulate(d_x),
                                     .d_weight = Accumulate(d_weight),
                                     .d_bias = Accumulate(d_bias),
-                                    .d_out = stage.input(d_out, {N, C}),
-                                    .x = stage.input(x, {N, C}),
+                                    .d_out = stage.input(d_out, {N, C}, dtype),
+                                    .x = stage.input(x, {N, C}, dtype),
                                     .weight = stage.input(normal(C, 21, 1.0, 0.5), {C}),
                                     .mean = stage.input(forward.mean, {N}),
                                     .rstd = stage.input(forward.rstd, {N})});
@@ -109,20 +110,25 @@ Backward run_backward(const TestDevice& device, const std::vector<float>& x,
 
 }  // namespace
 
-TEST_CASE("layernorm_forward agrees with its formula on every device") {
+TEST_CASE("layernorm_forward agrees with its formula on every device, in every type") {
   for (const TestDevice& device : devices_under_test()) {
-    for (const auto [N, C] : cases::kLayernorm) {
-      const std::vector<float> x = rows(N, C, 7);
-      const Doubles weight = widened(normal(C, 21, 1.0, 0.5)), bias = widened(normal(C, 22));
-      const reference::Layernorm want =
-          reference::layernorm(widened(x), weight, bias, kLayernormEps);
-      const Bounds bounds = bounds_of(widened(x), weight, bias, want);
-      for (const std::int64_t shift : {0, 1}) {
-        const Forward got = run_forward(device, x, N, C, shift);
-        const std::string what = join("layernorm", device.name, "N", N, "C", C);
-        compare(what + " out", got.out, want.out, bounds.out);
-        compare(what + " mean", got.mean, want.mean, bounds.mean);
-        compare(what + " rstd", got.rstd, want.rstd, bounds.rstd);
+    for (const DType dtype : device.types) {
+      for (const auto [N, C] : cases::kLayernorm) {
+        const std::vector<float> x = rounded_to(dtype, rows(N, C, 7));
+        const Doubles weight = widened(normal(C, 21, 1.0, 0.5)), bias = widened(normal(C, 22));
+        const reference::Layernorm want =
+            reference::layernorm(widened(x), weight, bias, kLayernormEps);
+        Bounds bounds = bounds_of(widened(x), weight, bias, want);
+        for (std::size_t i = 0; i < bounds.out.size(); ++i) {
+          bounds.out[i] = stored(dtype, want.out[i], bounds.out[i]);
+        }
+        for (const std::int64_t shift : {0, 1}) {
+          const Forward got = run_forward(device, x, N, C, shift, dtype);
+          const std::string what = join("layernorm", device.name, name_of(dtype), "N", N, "C", C);
+          compare(what + " out", got.out, want.out, bounds.out);
+          compare(what + " mean", got.mean, want.mean, bounds.mean);
+          compare(what + " rstd", got.rstd, want.rstd, bounds.rstd);
+        }
       }
     }
   }
@@ -161,6 +167,34 @@ TEST_CASE("residual_layernorm_forward is an addition and a layernorm, to the bit
   }
 }
 
+TEST_CASE("residual_layernorm_forward in 16 bits normalises the sum that it stores") {
+  for (const TestDevice& device : devices_under_test()) {
+    for (const DType dtype : device.types) {
+      for (const auto [N, C] : {cases::Rows{2, 33}, {3, 257}, {2, 768}, {1, 2048}}) {
+        const std::vector<float> x = rounded_to(dtype, rows(N, C, 8));
+        const std::vector<float> branch = rounded_to(dtype, normal(N * C, 9));
+        std::vector<float> want_sum = x;
+        for (std::size_t i = 0; i < x.size(); ++i) want_sum[i] += branch[i];
+        want_sum = rounded_to(dtype, want_sum);
+        const Forward want = run_forward(device, want_sum, N, C, 0, dtype);
+        Stage stage(device.device, join("residual_layernorm", device.name, name_of(dtype), N, C));
+        Guarded& sum = stage.in_out(x, {N, C}, dtype);
+        Guarded& out = stage.output({N, C}, dtype);
+        device.device.residual_layernorm_forward(
+            {.sum = sum,
+             .out = out,
+             .x = sum,
+             .branch = stage.input(branch, {N, C}, dtype),
+             .weight = stage.input(normal(C, 21, 1.0, 0.5), {C}),
+             .bias = stage.input(normal(C, 22), {C}),
+             .eps = kLayernormEps});
+        compare_bits(stage.what() + " sum", sum.floats(), want_sum);
+        compare_bits(stage.what() + " out", out.floats(), want.out);
+      }
+    }
+  }
+}
+
 TEST_CASE("layernorm takes rows under several leading dimensions, and works without statistics") {
   constexpr std::int64_t B = 2, T = 3, C = 17;
   const std::vector<float> x = rows(B * T, C, 10);
@@ -186,50 +220,57 @@ TEST_CASE("layernorm takes rows under several leading dimensions, and works with
   }
 }
 
-TEST_CASE("layernorm_backward agrees with its formula on every device") {
+TEST_CASE("layernorm_backward agrees with its formula on every device, in every type") {
   for (const TestDevice& device : devices_under_test()) {
-    for (const auto [N, C] : cases::kLayernorm) {
-      const double count = static_cast<double>(C), height = static_cast<double>(N);
-      const std::vector<float> x = rows(N, C, 11), d_out = normal(N * C, 12),
-                               old = normal(N * C, 13);
-      const Forward forward = run_forward(device, x, N, C);  // the device's own statistics
-      const Doubles weight = widened(normal(C, 21, 1.0, 0.5));
-      reference::LayernormGradients want = reference::layernorm_gradients(
-          widened(d_out), widened(x), weight, widened(forward.mean), widened(forward.rstd));
-      Doubles of_d_x(x.size()), of_weight(C), of_bias(C);
-      for (std::int64_t n = 0; n < N; ++n) {
-        double size_g = 0.0, size_gn = 0.0;
-        const auto g = [&](std::int64_t c) { return std::abs(d_out[n * C + c] * weight[c]); };
-        const auto normalised = [&](std::int64_t c) {
-          return std::abs((static_cast<double>(x[n * C + c]) - forward.mean[n]) * forward.rstd[n]);
-        };
-        for (std::int64_t c = 0; c < C; ++c) {
-          size_g += g(c) / count;
-          size_gn += g(c) * normalised(c) / count;
-          of_weight[c] += (height + 5.0) * kEps * std::abs(d_out[n * C + c]) * normalised(c);
-          of_bias[c] += (height + 2.0) * kEps * std::abs(d_out[n * C + c]);
+    for (const DType dtype : device.types) {
+      for (const auto [N, C] : cases::kLayernorm) {
+        const double count = static_cast<double>(C), height = static_cast<double>(N);
+        const std::vector<float> x = rounded_to(dtype, rows(N, C, 11));
+        const std::vector<float> d_out = rounded_to(dtype, normal(N * C, 12));
+        const std::vector<float> old = rounded_to(dtype, normal(N * C, 13));
+        const Forward forward =
+            run_forward(device, x, N, C, 0, dtype);  // the device's own statistics
+        const Doubles weight = widened(normal(C, 21, 1.0, 0.5));
+        reference::LayernormGradients want = reference::layernorm_gradients(
+            widened(d_out), widened(x), weight, widened(forward.mean), widened(forward.rstd));
+        Doubles of_d_x(x.size()), of_weight(C), of_bias(C);
+        for (std::int64_t n = 0; n < N; ++n) {
+          double size_g = 0.0, size_gn = 0.0;
+          const auto g = [&](std::int64_t c) { return std::abs(d_out[n * C + c] * weight[c]); };
+          const auto normalised = [&](std::int64_t c) {
+            return std::abs((static_cast<double>(x[n * C + c]) - forward.mean[n]) *
+                            forward.rstd[n]);
+          };
+          for (std::int64_t c = 0; c < C; ++c) {
+            size_g += g(c) / count;
+            size_gn += g(c) * normalised(c) / count;
+            of_weight[c] += (height + 5.0) * kEps * std::abs(d_out[n * C + c]) * normalised(c);
+            of_bias[c] += (height + 2.0) * kEps * std::abs(d_out[n * C + c]);
+          }
+          for (std::int64_t c = 0; c < C; ++c) {
+            const std::int64_t i = n * C + c;
+            of_d_x[i] =
+                (count + 8.0) * kEps * forward.rstd[n] * (g(c) + size_g + normalised(c) * size_gn) +
+                2.0 * kEps * std::abs(old[i]);
+            want.d_x[i] += old[i];
+            of_d_x[i] = stored(dtype, want.d_x[i], of_d_x[i]);
+          }
         }
+        const std::vector<float> old_weight = normal(C, 31), old_bias = normal(C, 32);
         for (std::int64_t c = 0; c < C; ++c) {
-          const std::int64_t i = n * C + c;
-          of_d_x[i] =
-              (count + 8.0) * kEps * forward.rstd[n] * (g(c) + size_g + normalised(c) * size_gn) +
-              2.0 * kEps * std::abs(old[i]);
-          want.d_x[i] += old[i];
+          want.d_weight[c] += old_weight[c];
+          want.d_bias[c] += old_bias[c];
+          of_weight[c] += (height + 2.0) * kEps * std::abs(old_weight[c]);
+          of_bias[c] += (height + 2.0) * kEps * std::abs(old_bias[c]);
         }
-      }
-      const std::vector<float> old_weight = normal(C, 31), old_bias = normal(C, 32);
-      for (std::int64_t c = 0; c < C; ++c) {
-        want.d_weight[c] += old_weight[c];
-        want.d_bias[c] += old_bias[c];
-        of_weight[c] += (height + 2.0) * kEps * std::abs(old_weight[c]);
-        of_bias[c] += (height + 2.0) * kEps * std::abs(old_bias[c]);
-      }
-      for (const std::int64_t shift : {0, 1}) {
-        const Backward got = run_backward(device, x, d_out, forward, old, N, C, shift);
-        const std::string what = join("layernorm_backward", device.name, "N", N, "C", C);
-        compare(what + " d_x", got.d_x, want.d_x, of_d_x);
-        compare(what + " d_weight", got.d_weight, want.d_weight, of_weight);
-        compare(what + " d_bias", got.d_bias, want.d_bias, of_bias);
+        for (const std::int64_t shift : {0, 1}) {
+          const Backward got = run_backward(device, x, d_out, forward, old, N, C, shift, dtype);
+          const std::string what =
+              join("layernorm_backward", device.name, name_of(dtype), "N", N, "C", C);
+          compare(what + " d_x", got.d_x, want.d_x, of_d_x);
+          compare(what + " d_weight", got.d_weight, want.d_weight, of_weight);
+          compare(what + " d_bias", got.d_bias, want.d_bias, of_bias);
+        }
       }
     }
   }

@@ -7,6 +7,7 @@
 #include "tests/support/data.h"
 #include "tests/support/devices.h"
 #include "tests/support/guarded.h"
+#include "tests/support/half_types.h"
 
 using namespace quire;
 using namespace quire::test;
@@ -40,14 +41,6 @@ Guarded& put_weight(Stage& stage, const std::vector<float>& weight, std::int64_t
   return stage.input(flipped(weight, K, N), {N, K}, dtype);
 }
 
-std::vector<float> rounded_to(std::vector<float> values, DType dtype) {
-  for (float& value : values) {
-    if (dtype == DType::f16) value = to_float(to_half(value));
-    if (dtype == DType::bf16) value = to_float(to_bfloat16(value));
-  }
-  return values;
-}
-
 struct Forward {
   std::vector<float> out, pre;
 };
@@ -59,16 +52,17 @@ struct ForwardCase {
   Activation activation = Activation::none;
   bool bias = true;
   std::int64_t shift = 0;
+  DType activations = DType::f32;
 };
 
 Forward run_forward(const TestDevice& device, const ForwardCase& c, const std::vector<float>& x,
                     const std::vector<float>& weight) {
   Stage stage(device.device, join("matmul", device.name, c.M, c.K, c.N), c.shift);
-  Guarded& out = stage.output({c.M, c.N});
-  Guarded& pre = stage.output({c.M, c.N});
+  Guarded& out = stage.output({c.M, c.N}, c.activations);
+  Guarded& pre = stage.output({c.M, c.N}, c.activations);
   MatmulForward op{.out = out,
                    .pre_activation = pre,
-                   .x = stage.input(x, {c.M, c.K}),
+                   .x = stage.input(x, {c.M, c.K}, c.activations),
                    .weight = put_weight(stage, weight, c.K, c.N, c.layout, c.dtype),
                    .layout = c.layout,
                    .activation = c.activation};
@@ -81,10 +75,10 @@ std::vector<float> run_backward_input(const TestDevice& device, const ForwardCas
                                       const std::vector<float>& d_out,
                                       const std::vector<float>& weight) {
   Stage stage(device.device, join("matmul_backward_input", device.name, c.M, c.K, c.N), c.shift);
-  Guarded& d_x = stage.output({c.M, c.K});
+  Guarded& d_x = stage.output({c.M, c.K}, c.activations);
   device.device.matmul_backward_input(
       {.d_x = d_x,
-       .d_out = stage.input(d_out, {c.M, c.N}),
+       .d_out = stage.input(d_out, {c.M, c.N}, c.activations),
        .weight = put_weight(stage, weight, c.K, c.N, c.layout, c.dtype),
        .layout = c.layout});
   return d_x.floats();
@@ -104,8 +98,8 @@ WeightGradients run_backward_weight(const TestDevice& device, const ForwardCase&
   Guarded& d_bias = stage.in_out(normal(c.N, 33), {c.N});
   device.device.matmul_backward_weight({.d_weight = Accumulate(d_weight),
                                         .d_bias = c.bias ? Accumulate(d_bias) : Accumulate(),
-                                        .d_out = stage.input(d_out, {c.M, c.N}),
-                                        .x = stage.input(x, {c.M, c.K}),
+                                        .d_out = stage.input(d_out, {c.M, c.N}, c.activations),
+                                        .x = stage.input(x, {c.M, c.K}, c.activations),
                                         .layout = c.layout});
   return {in_out ? d_weight.floats() : flipped(d_weight.floats(), c.N, c.K), d_bias.floats()};
 }
@@ -117,7 +111,7 @@ TEST_CASE("matmul_forward agrees with its formula for every weight type, layout 
     int turn = 0;
     for (const auto [M, K, N] : cases::kMatmul) {
       const std::vector<float> x = normal(M * K, 1);
-      const std::vector<float> weight = rounded_to(normal(K * N, 2), dtype);
+      const std::vector<float> weight = rounded_to(dtype, normal(K * N, 2));
       const Doubles product = reference::matmul(widened(x), widened(weight), M, K, N);
       const Doubles size = reference::matmul(sizes(widened(x)), sizes(widened(weight)), M, K, N);
       const std::vector<float> bias = normal(N, 23);
@@ -179,7 +173,7 @@ TEST_CASE("matmul_backward_input agrees with its formula") {
     std::int64_t shift = 0;
     for (const auto [M, K, N] : cases::kMatmul) {
       const std::vector<float> d_out = normal(M * N, 5);
-      const std::vector<float> weight = rounded_to(normal(K * N, 6), dtype);
+      const std::vector<float> weight = rounded_to(dtype, normal(K * N, 6));
       const Doubles transposed = reference::transposed(widened(weight), K, N);
       const Doubles want = reference::matmul(widened(d_out), transposed, M, N, K);
       const Doubles size = reference::matmul(sizes(widened(d_out)), sizes(transposed), M, N, K);
@@ -299,7 +293,7 @@ TEST_CASE(
                                     {33, 1025, 17},
                                     {300, 8200, 3}}) {
         const std::vector<float> x = normal(M * K, 20);
-        const std::vector<float> weight = rounded_to(normal(K * N, 21), dtype);
+        const std::vector<float> weight = rounded_to(dtype, normal(K * N, 21));
         std::vector<float> fused(static_cast<std::size_t>(M * N)), separate(fused);
         for (std::int64_t m = 0; m < M; ++m) {
           for (std::int64_t n = 0; n < N; ++n) {
@@ -361,4 +355,161 @@ TEST_CASE("finite differences agree with the gradients of a product") {
   compare_gradient("matmul d_weight", d_weight, weight, [&](const Doubles& at) {
     return weighted(reference::matmul(x, at, M, K, N), d_out);
   });
+}
+
+TEST_CASE("products in 16 bits agree with their formulas") {
+  for (const TestDevice& device : devices_under_test()) {
+    for (const DType dtype : device.types) {
+      if (dtype == DType::f32) continue;
+      std::int64_t turn = 0;
+      for (const auto [M, K, N] : {cases::Matmul{1, 1, 1},
+                                   {1, 64, 1025},
+                                   {1, 300, 72},
+                                   {3, 64, 96},
+                                   {4, 1025, 8},
+                                   {8, 40, 256},
+                                   {9, 33, 31},
+                                   {33, 48, 257}}) {
+        const std::vector<float> x = rounded_to(dtype, normal(M * K, 41));
+        const std::vector<float> d_out = rounded_to(dtype, normal(M * N, 42));
+        const std::vector<float> weight = rounded_to(dtype, normal(K * N, 43));
+        const std::vector<float> old = normal(K * N, 44), bias = normal(N, 23);
+        for (const WeightLayout layout : kLayouts) {
+          const ForwardCase c{.M = M,
+                              .K = K,
+                              .N = N,
+                              .layout = layout,
+                              .dtype = dtype,
+                              .activation = kActivations[++turn % 6],
+                              .shift = turn % 2,
+                              .activations = dtype};
+          const std::string what = join("16-bit matmul", device.name, name_of(dtype),
+                                        name_of(layout), name_of(c.activation), M, K, N);
+          const Doubles product = reference::matmul(widened(x), widened(weight), M, K, N);
+          const Doubles size =
+              reference::matmul(sizes(widened(x)), sizes(widened(weight)), M, K, N);
+          const Forward got = run_forward(device, c, x, weight);
+          Doubles pre = product, pre_bound(pre.size()), out(pre.size()), out_bound(pre.size());
+          for (std::size_t i = 0; i < pre.size(); ++i) {
+            const double b = bias[i % bias.size()];
+            pre[i] += b;
+            // The bias may be read in the activations' type.
+            const double of_sum = (static_cast<double>(K) + 2.0) * kEps * (size[i] + std::abs(b)) +
+                                  half_ulp(dtype, std::abs(b));
+            pre_bound[i] = stored(dtype, pre[i], of_sum);
+            out[i] = reference::activate(c.activation, pre[i]);
+            // The activation may be taken of the pre-activation as it is stored.
+            out_bound[i] = stored(
+                dtype, out[i], kSteepest * pre_bound[i] + activation_bound(c.activation, pre[i]));
+          }
+          compare(what + " pre", got.pre, pre, pre_bound);
+          compare(what + " out", got.out, out, out_bound);
+
+          const Doubles transposed = reference::transposed(widened(weight), K, N);
+          const Doubles d_x = reference::matmul(widened(d_out), transposed, M, N, K);
+          const Doubles d_x_size =
+              reference::matmul(sizes(widened(d_out)), sizes(transposed), M, N, K);
+          compare(
+              what + " d_x", run_backward_input(device, c, d_out, weight), d_x, [&](std::size_t i) {
+                return stored(dtype, d_x[i], (static_cast<double>(N) + 1.0) * kEps * d_x_size[i]);
+              });
+
+          const Doubles x_transposed = reference::transposed(widened(x), M, K);
+          Doubles d_weight = reference::matmul(x_transposed, widened(d_out), K, M, N);
+          const Doubles d_weight_size =
+              reference::matmul(sizes(x_transposed), sizes(widened(d_out)), K, M, N);
+          for (std::size_t i = 0; i < d_weight.size(); ++i) d_weight[i] += old[i];
+          const WeightGradients gradients = run_backward_weight(device, c, d_out, x, old);
+          compare(what + " d_weight", gradients.d_weight, d_weight, [&](std::size_t i) {
+            return (static_cast<double>(M) + 2.0) * kEps * (d_weight_size[i] + std::abs(old[i]));
+          });
+          Doubles d_bias = widened(normal(N, 33)), d_bias_size = sizes(d_bias);
+          for (std::size_t i = 0; i < d_out.size(); ++i) {
+            d_bias[i % d_bias.size()] += d_out[i];
+            d_bias_size[i % d_bias.size()] += std::abs(d_out[i]);
+          }
+          compare(what + " d_bias", gradients.d_bias, d_bias, [&](std::size_t i) {
+            return (static_cast<double>(M) + 2.0) * kEps * d_bias_size[i];
+          });
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("layernorm_matmul does what residual_layernorm_forward and matmul_forward do") {
+  for (const TestDevice& device : devices_under_test()) {
+    for (const DType dtype : device.types) {
+      for (const auto [M, K, N] : {cases::Matmul{1, 64, 96},
+                                   {1, 1032, 40},
+                                   {3, 40, 256},
+                                   {8, 1200, 8},
+                                   {5, 33, 31},
+                                   {33, 48, 64}}) {
+        const std::vector<float> x = rounded_to(dtype, normal(M * K, 51));
+        const std::vector<float> branch = rounded_to(dtype, normal(M * K, 52));
+        const std::vector<float> weight = rounded_to(dtype, normal(K * N, 53));
+        const std::vector<float> ln_weight = normal(K, 54, 1.0, 0.5), ln_bias = normal(K, 55);
+        const std::vector<float> bias = normal(N, 56);
+        for (const WeightLayout layout : kLayouts) {
+          Stage stage(device.device, join("layernorm_matmul", device.name, name_of(dtype),
+                                          name_of(layout), M, K, N));
+          Guarded& sum = stage.output({M, K}, dtype);
+          Guarded& out = stage.output({M, N}, dtype);
+          const Buffer workspace(device.device, static_cast<std::size_t>(M * K) * size_of(dtype));
+          const View ln(workspace.data(), dtype, {M, K});
+          device.device.layernorm_matmul(
+              {.layernorm = {.sum = sum,
+                             .out = ln,
+                             .x = stage.input(x, {M, K}, dtype),
+                             .branch = stage.input(branch, {M, K}, dtype),
+                             .weight = stage.input(ln_weight, {K}),
+                             .bias = stage.input(ln_bias, {K}),
+                             .eps = 1e-5f},
+               .matmul = {.out = out,
+                          .x = ln,
+                          .weight = put_weight(stage, weight, K, N, layout, dtype),
+                          .bias = stage.input(bias, {N}),
+                          .layout = layout,
+                          .activation = Activation::gelu_new}});
+          std::vector<float> want_sum = x;
+          for (std::size_t i = 0; i < x.size(); ++i) want_sum[i] += branch[i];
+          want_sum = rounded_to(dtype, want_sum);
+          compare_bits(stage.what() + " sum", sum.floats(), want_sum);
+
+          // A normalised element is off by the roundings of the mean, of x - mean, of rstd and of
+          // what follows, and by its storing; x here is about as large as its deviation.
+          const Doubles normalised =
+              reference::layernorm(widened(want_sum), widened(ln_weight), widened(ln_bias), 1e-5)
+                  .out;
+          Doubles want = reference::matmul(normalised, widened(weight), M, K, N),
+                  bound(want.size());
+          for (std::int64_t m = 0; m < M; ++m) {
+            for (std::int64_t n = 0; n < N; ++n) {
+              double size = 0.0, off = 0.0;
+              for (std::int64_t k = 0; k < K; ++k) {
+                const double value = std::abs(normalised[m * K + k]),
+                             w = std::abs(weight[k * N + n]);
+                const double before = value + std::abs(ln_bias[k]) + std::abs(ln_weight[k]);
+                const double of_norm = (2.0 * static_cast<double>(K) + 8.0) * kEps * before;
+                size += value * w;
+                off += stored(dtype, value, of_norm) * w;
+              }
+              const std::int64_t i = m * N + n;
+              want[i] += bias[n];
+              const double of_pre =
+                  off + (static_cast<double>(K) + 2.0) * kEps * (size + std::abs(bias[n])) +
+                  half_ulp(dtype, std::abs(bias[n]));
+              const double pre = stored(dtype, want[i], of_pre);
+              const double value = reference::activate(Activation::gelu_new, want[i]);
+              bound[i] = stored(dtype, value,
+                                kSteepest * pre + activation_bound(Activation::gelu_new, want[i]));
+              want[i] = value;
+            }
+          }
+          compare(stage.what() + " out", out.floats(), want, bound);
+        }
+      }
+    }
+  }
 }

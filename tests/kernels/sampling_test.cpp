@@ -190,9 +190,107 @@ TEST_CASE("repetition_penalty touches each distinct token once, and no padding")
                  {1.0f, -4.0f, 1.5f, 4.0f, -10.0f, 6.0f, 3.5f, -16.0f});
     compare_bits("repetition_penalty of all padding " + device.name,
                  penalise(device, logits, 2, {1, 1, 2, 1, 3, 0, 0, 2}, {4, 4}, 2.0f), logits);
+    if (!device.device.shares_host_memory()) {  // check.h: the host reads no ids there
+      compare_bits("impossible tokens " + device.name,
+                   penalise(device, logits, 2, {-1, 4, 100, 7}, {0, 0}, 2.0f), logits);
+      continue;
+    }
     CHECK(error_of([&] {
             penalise(device, logits, 2, {1, 4, 0, 0}, {0, 0}, 2.0f);
           }) == "repetition_penalty: history[1] is 4, wants 0 to 3");
+  }
+}
+
+TEST_CASE("repetition_penalty finds tokens anywhere in a large vocabulary") {
+  constexpr std::int64_t kV = 600'000;
+  const std::vector<float> logits = normal(kV, 78);
+  const std::vector<std::int32_t> history = {0, 599'999, 262'143, 262'144, 5, 599'999, 524'288, 0};
+  std::vector<float> want = logits;
+  for (const std::int32_t token : {0, 5, 262'143, 262'144, 524'288, 599'999}) {
+    want[token] = want[token] < 0.0f ? want[token] * 1.5f : want[token] / 1.5f;
+  }
+  for (const TestDevice& device : devices_under_test()) {
+    compare_bits("repetition_penalty " + device.name,
+                 penalise(device, logits, 1, history, {}, 1.5f), want);
+  }
+}
+
+TEST_CASE("draw_tokens draws alike on every device from rows longer than a GPU's shared memory") {
+  constexpr std::int64_t kV = 60'001;
+  std::vector<float> logits = normal(kV, 79, 0.0, 3.0);
+  for (std::int64_t v = 0; v < kV; v += 3) logits[v] = -kInfinity;
+  logits[1000] = std::numeric_limits<float>::quiet_NaN();  // no candidate
+  std::vector<float> finite = logits;
+  finite[1000] = -kInfinity;
+  for (const float u : {0.0f, 0.1f, 0.5f, 0.93f, 0x1.fffffep-1f}) {
+    const std::vector<std::int32_t> want = draw(devices_under_test().front(), finite, {u});
+    for (const TestDevice& device : devices_under_test()) {
+      compare_ints(join("draw_tokens", device.name, u), draw(device, finite, {u}), want);
+      if (device.name == "reference") continue;  // which has no use for NaN
+      compare_ints(join("draw_tokens beside NaN", device.name, u), draw(device, logits, {u}), want);
+    }
+  }
+}
+
+namespace {
+
+struct Crowd {
+  const char* name;
+  std::vector<float> logits;
+};
+
+/// Rows whose scores do not spread as a model's do.
+std::vector<Crowd> crowds() {
+  std::vector<Crowd> rows;
+  rows.push_back({"all equal", std::vector<float>(1003, 0.5f)});
+  std::vector<float> close;  // neighbouring floats in a mixed order
+  for (std::int32_t i = 0; i < 3001; ++i) {
+    close.push_back(1.0f + static_cast<float>(i * 1000 % 3001) * 0x1p-23f);
+  }
+  rows.push_back({"neighbours", close});
+  std::vector<float> outliers = normal(2049, 80, 0.0, 3.0);
+  outliers[7] = -1e30f;
+  outliers[2000] = -3e38f;
+  rows.push_back({"outliers", outliers});
+  std::vector<float> filtered = normal(2050, 81, 0.0, 3.0);
+  for (std::size_t v = 0; v < filtered.size(); v += 2) filtered[v] = -kInfinity;
+  rows.push_back({"half filtered", filtered});
+  std::vector<float> zeros = normal(1025, 82, 0.0, 1e-3);
+  for (std::size_t v = 0; v < zeros.size(); v += 2) zeros[v] = v % 4 == 0 ? 0.0f : -0.0f;
+  rows.push_back({"zeros of both signs", zeros});
+  std::vector<float> tied = normal(1500, 83, 0.0, 2.0);
+  for (float& score : tied) score = std::round(score * 4.0f) / 4.0f;
+  rows.push_back({"a few values", tied});
+  rows.push_back({"one", {3.0f}});
+  rows.push_back({"nothing left", std::vector<float>(40, -kInfinity)});
+  rows.push_back({"longer than shared memory", normal(60'001, 84, 0.0, 2.0)});
+  return rows;
+}
+
+}  // namespace
+
+TEST_CASE("warp_logits keeps the same tokens on every device, however scores crowd") {
+  const TestDevice& reference = devices_under_test().front();
+  const WarpLogits chains[] = {{.top_k = 77},
+                               {.top_k = 1},
+                               {.top_p = 0.3f},
+                               {.top_p = 0.01f, .min_tokens_to_keep = 5},
+                               {.top_p = 0.97f},
+                               {.min_p = 0.6f},
+                               {.min_p = 0.999f, .min_tokens_to_keep = 7},
+                               {.temperature = 100.0f, .top_p = 0.4f},
+                               {.temperature = 0.01f, .top_p = 0.9f, .min_p = 0.1f},
+                               {.top_k = 300, .top_p = 0.7f, .min_p = 0.3f}};
+  for (const Crowd& row : crowds()) {
+    int number = 0;
+    for (const WarpLogits& chain : chains) {
+      const std::vector<float> want = warp(reference, row.logits, 1, chain);
+      for (const TestDevice& device : all_devices()) {
+        compare_bits(join("warp_logits", device.name, row.name, "chain", number),
+                     warp(device, row.logits, 1, chain), want);
+      }
+      ++number;
+    }
   }
 }
 

@@ -19,6 +19,15 @@ inline const char* name_of(Mask mask) {
   return mask == Mask::none ? "no mask" : mask == Mask::packed ? "packed" : "left padding";
 }
 
+/// Each value as `dtype` holds it.
+inline std::vector<float> rounded_to(DType dtype, std::vector<float> values) {
+  for (float& value : values) {
+    if (dtype == DType::bf16) value = to_float(to_bfloat16(value));
+    if (dtype == DType::f16) value = to_float(to_half(value));
+  }
+  return values;
+}
+
 struct AttentionInput {
   std::int64_t B, T, H, D;
   std::vector<float> qkv;               // [B, T, 3C]
@@ -26,6 +35,7 @@ struct AttentionInput {
   double scale;                         // a float's value
   float dropout;
   RandomKey key{77, 78};
+  DType dtype = DType::f32;  // of all activations
 
   std::int64_t C() const { return H * D; }
   reference::AttentionShape shape() const { return {B, T, H, D, scale, dropout, key, first_key}; }
@@ -38,15 +48,17 @@ struct AttentionInput {
 };
 
 inline AttentionInput attention_input(std::int64_t B, std::int64_t T, std::int64_t H,
-                                      std::int64_t D, Mask mask, float dropout) {
+                                      std::int64_t D, Mask mask, float dropout,
+                                      DType dtype = DType::f32) {
   AttentionInput in{.B = B,
                     .T = T,
                     .H = H,
                     .D = D,
-                    .qkv = normal(B * T * 3 * H * D, 61),
+                    .qkv = rounded_to(dtype, normal(B * T * 3 * H * D, 61)),
                     .first_key = {},
                     .scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(D))),
-                    .dropout = dropout};
+                    .dropout = dropout,
+                    .dtype = dtype};
   for (std::int64_t b = 0; b < B && mask != Mask::none; ++b) {
     std::int64_t start = 0;
     for (std::int64_t t = 0; t < T; ++t) {
@@ -65,11 +77,11 @@ struct AttentionResult {
 inline AttentionResult run_attention(const TestDevice& device, const AttentionInput& in,
                                      std::int64_t shift = 0) {
   Stage stage(device.device, "attention " + device.name, shift);
-  Guarded& out = stage.output({in.B, in.T, in.C()});
+  Guarded& out = stage.output({in.B, in.T, in.C()}, in.dtype);
   Guarded& lse = stage.output({in.B, in.H, in.T});
   AttentionForward op{.out = out,
                       .lse = lse,
-                      .qkv = stage.input(in.qkv, {in.B, in.T, 3 * in.C()}),
+                      .qkv = stage.input(in.qkv, {in.B, in.T, 3 * in.C()}, in.dtype),
                       .heads = static_cast<int>(in.H),
                       .scale = static_cast<float>(in.scale),
                       .dropout = in.dropout,
@@ -84,12 +96,12 @@ inline std::vector<float> run_attention_backward(const TestDevice& device, const
                                                  const std::vector<float>& d_out,
                                                  std::int64_t shift = 0) {
   Stage stage(device.device, "attention_backward " + device.name, shift);
-  Guarded& d_qkv = stage.output({in.B, in.T, 3 * in.C()});
+  Guarded& d_qkv = stage.output({in.B, in.T, 3 * in.C()}, in.dtype);
   AttentionBackward op{.d_qkv = d_qkv,
-                       .d_out = stage.input(d_out, {in.B, in.T, in.C()}),
-                       .out = stage.input(forward.out, {in.B, in.T, in.C()}),
+                       .d_out = stage.input(d_out, {in.B, in.T, in.C()}, in.dtype),
+                       .out = stage.input(forward.out, {in.B, in.T, in.C()}, in.dtype),
                        .lse = stage.input(forward.lse, {in.B, in.H, in.T}),
-                       .qkv = stage.input(in.qkv, {in.B, in.T, 3 * in.C()}),
+                       .qkv = stage.input(in.qkv, {in.B, in.T, 3 * in.C()}, in.dtype),
                        .heads = static_cast<int>(in.H),
                        .scale = static_cast<float>(in.scale),
                        .dropout = in.dropout,

@@ -95,6 +95,15 @@ inline constexpr Attention kAttention[] = {
     {1, 70, 1, 128}, {1, 129, 2, 20}, {1, 257, 1, 64},
 };
 
+/// Around the edges of tiles of 16, 32, 64 and 128 queries and keys, in heads of whole vectors.
+inline constexpr Attention kAttentionTiles[] = {
+    {1, 1, 2, 64},   {2, 16, 1, 8},   {1, 17, 2, 16},  {2, 31, 1, 24},  {1, 63, 2, 64},
+    {1, 64, 1, 40},  {1, 65, 1, 64},  {2, 66, 1, 64},  {1, 96, 1, 64},  {1, 127, 1, 32},
+    {1, 128, 1, 64}, {1, 129, 1, 8},  {1, 130, 1, 64}, {1, 70, 1, 80},  {1, 65, 2, 96},
+    {1, 97, 1, 128}, {1, 34, 1, 128}, {1, 193, 1, 64}, {1, 257, 1, 64}, {1, 140, 1, 128},
+    {1, 131, 1, 64}, {1, 33, 1, 64},
+};
+
 /// Counts of elements, for ops that know no rows.
 inline constexpr std::int64_t kCounts[] = {1,  2,  3,  4,  5,  7,   8,   9,   15,   16,   17,
                                            31, 32, 33, 63, 65, 127, 257, 999, 1025, 70001};

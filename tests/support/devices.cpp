@@ -1,14 +1,36 @@
 #include "tests/support/devices.h"
 
+#include <cstdlib>
+
+#include "kernels/cuda/cuda_device.h"
 #include "kernels/open_device.h"
 #include "kernels/reference/reference_device.h"
 
 namespace quire::test {
 
+namespace {
+
+/// ThreadSanitizer would take minutes for all of it: it has tests/cuda_on_host/races_test.cpp. The
+/// levels of QUIRE_SIMD are the CPU's alone.
+bool tests_cuda() {
+#ifdef __SANITIZE_THREAD__
+  return false;
+#else
+  return std::getenv("QUIRE_SIMD") == nullptr;
+#endif
+}
+
+}  // namespace
+
 const std::vector<TestDevice>& devices_under_test() {
   static const std::unique_ptr<Device> reference = open_reference_device();
   static const std::unique_ptr<Device> cpu = open_device("cpu");
-  static const std::vector<TestDevice> devices = {{"reference", *reference}, {"cpu", *cpu}};
+  static const std::unique_ptr<Device> cuda = tests_cuda() ? open_cuda_device(0) : nullptr;
+  static const std::vector<TestDevice> devices = [] {
+    std::vector<TestDevice> all = {{"reference", *reference}, {"cpu", *cpu}};
+    if (cuda) all.push_back({kCudaDevice, *cuda, {DType::f32, DType::bf16, DType::f16}});
+    return all;
+  }();
   return devices;
 }
 

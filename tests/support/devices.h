@@ -8,9 +8,18 @@
 
 namespace quire::test {
 
+/// Where the CUDA kernels run: on a GPU, or on the CPU by tests/cuda_on_host.
+#ifdef QUIRE_TEST_ON_GPU
+inline constexpr const char* kCudaDevice = "cuda";
+#else
+inline constexpr const char* kCudaDevice = "cuda-on-host";
+#endif
+
 struct TestDevice {
   std::string name;
   Device& device;  // opened once, lives as long as the program
+  /// The types it computes in: what its activations may be.
+  std::vector<DType> types = {DType::f32};
 };
 
 /// Every backend, by name, at its own default settings.

@@ -10,9 +10,10 @@
 
 namespace quire::test {
 
-/// tests/data/NAME. Always there.
+/// tests/data/NAME, in $QUIRE_TEST_DATA where the tests run on another machine. Always there.
 inline std::filesystem::path test_data(const std::string& name) {
-  return std::filesystem::path(QUIRE_TEST_DATA) / name;
+  const char* variable = std::getenv("QUIRE_TEST_DATA");
+  return std::filesystem::path(variable != nullptr ? variable : QUIRE_DEFAULT_TEST_DATA) / name;
 }
 
 /// $QUIRE_FIXTURES, or the folder set at configure time.

@@ -137,8 +137,8 @@ Guarded& Stage::output(Shape shape, DType dtype) {
   return add(Guarded::Role::output, dtype, shape, {});
 }
 
-Guarded& Stage::in_out(const std::vector<float>& values, Shape shape) {
-  return add(Guarded::Role::output, DType::f32, shape, bytes_of(values));
+Guarded& Stage::in_out(const std::vector<float>& values, Shape shape, DType dtype) {
+  return add(Guarded::Role::output, dtype, shape, rounded(values, dtype));
 }
 
 }  // namespace quire::test

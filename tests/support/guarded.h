@@ -68,7 +68,7 @@ class Stage {
   Guarded& input(const std::vector<std::int32_t>& values, Shape shape);
   Guarded& output(Shape shape, DType dtype = DType::f32);
   /// Starts with values that the op may change: an accumulator, or an op in place.
-  Guarded& in_out(const std::vector<float>& values, Shape shape);
+  Guarded& in_out(const std::vector<float>& values, Shape shape, DType dtype = DType::f32);
 
   const std::string& what() const { return what_; }
 

@@ -16,19 +16,23 @@
 #include "engine/formats/hub_folder.h"
 #include "engine/formats/safetensors.h"
 #include "engine/model/gpt2.h"
+#include "kernels/cuda/cuda_device.h"
 #include "kernels/open_device.h"
 #include "kernels/reference/reference_device.h"
 #include "tests/support/catch.h"
+#include "tests/support/devices.h"
 #include "tests/support/fixtures.h"
 
 namespace quire::test {
 
 inline constexpr double kEps = std::numeric_limits<float>::epsilon();
 
-inline const std::vector<std::string> kDevices = {"reference", "cpu"};
+inline const std::vector<std::string> kDevices = {"reference", "cpu", kCudaDevice};
 
 inline std::unique_ptr<Device> open_test_device(const std::string& name, int threads = 0) {
-  return name == "reference" ? open_reference_device() : open_device(name, {.threads = threads});
+  if (name == "reference") return open_reference_device();
+  if (name == kCudaDevice) return open_cuda_device(0);
+  return open_device(name, {.threads = threads});
 }
 
 inline std::vector<float> to_host(Device& device, const ConstView& view) {

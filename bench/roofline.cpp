@@ -1,0 +1,272 @@
+#include "bench/roofline.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <map>
+#include <numbers>
+
+namespace quire {
+namespace {
+
+constexpr double kLeft = 92, kTop = 56, kPlotWidth = 700, kRight = kLeft + kPlotWidth;
+constexpr double kListLeft = kRight + 28, kListWidth = 440, kListLine = 16;
+constexpr double kRadius = 4, kDigitWidth = 6.2, kDigitHeight = 10;
+
+std::string escaped(const std::string& text) {
+  std::string result;
+  for (const char c : text) {
+    switch (c) {
+      case '&':
+        result += "&amp;";
+        break;
+      case '<':
+        result += "&lt;";
+        break;
+      case '>':
+        result += "&gt;";
+        break;
+      case '"':
+        result += "&quot;";
+        break;
+      default:
+        result += c;
+    }
+  }
+  return result;
+}
+
+/// "1 k", "250 G", "0.1"
+std::string short_number(double value) {
+  constexpr std::array units = {"", "k", "M", "G", "T", "P"};
+  std::size_t unit = 0;
+  while (value >= 999.5 && unit + 1 < units.size()) {
+    value /= 1000;
+    ++unit;
+  }
+  return fmt::format("{:.3g}{}{}", value, unit == 0 ? "" : " ", units[unit]);
+}
+
+struct Box {
+  double left, top, right, bottom;
+  bool meets(const Box& b) const {
+    return left < b.right && b.left < right && top < b.bottom && b.top < bottom;
+  }
+};
+
+/// Decades that hold all values, as powers of ten.
+struct Axis {
+  int low = 0, high = 1;
+
+  explicit Axis(const std::vector<double>& values) {
+    const auto [least, most] = std::minmax_element(values.begin(), values.end());
+    low = static_cast<int>(std::floor(std::log10(*least)));
+    high = std::max(low + 1, static_cast<int>(std::ceil(std::log10(*most))));
+  }
+  /// 0 at the low end, 1 at the high one.
+  double at(double value) const { return (std::log10(value) - low) / (high - low); }
+};
+
+class Picture {
+ public:
+  explicit Picture(const Roofline& roofline) : roofline_(roofline) {
+    for (const RooflinePoint& point : roofline.points) {
+      if (point.intensity > 0 && point.flops_per_second > 0) points_.push_back(point);
+    }
+    std::vector<double> xs = {ridge()}, ys = {roofline.flops_per_second};
+    for (const RooflinePoint& point : points_) {
+      xs.push_back(point.intensity);
+      ys.push_back(point.flops_per_second);
+      // The slanted line above the point belongs into the picture.
+      ys.push_back(
+          std::min(point.intensity * roofline.bytes_per_second, roofline.flops_per_second));
+    }
+    x_ = Axis(xs);
+    y_ = Axis(ys);
+  }
+
+  std::string draw() {
+    const double list = kListLine * (static_cast<double>(points_.size()) + 1);
+    height_ = std::clamp(list, 560.0, 900.0);
+    const double height = std::max(bottom() + 64, kTop + list + 24), width = kListLeft + kListWidth;
+    svg_ = fmt::format(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0:.0f}\" height=\"{1:.0f}\" "
+        "viewBox=\"0 0 {0:.0f} {1:.0f}\" font-family=\"sans-serif\" font-size=\"12\">\n"
+        "<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n",
+        width, height);
+    text(kLeft, 28, "font-size=\"16\"", roofline_.title);
+    grid();
+    ceilings();
+    for (const RooflinePoint& point : points_) {
+      occupied_.push_back(
+          {x(point) - kRadius, y(point) - kRadius, x(point) + kRadius, y(point) + kRadius});
+    }
+    for (std::size_t i = 0; i < points_.size(); ++i) place(i);
+    return svg_ + "</svg>\n";
+  }
+
+ private:
+  double bottom() const { return kTop + height_; }
+  double ridge() const { return roofline_.flops_per_second / roofline_.bytes_per_second; }
+  double x(double intensity) const { return kLeft + kPlotWidth * x_.at(intensity); }
+  double y(double flops) const { return bottom() - height_ * y_.at(flops); }
+  double x(const RooflinePoint& point) const { return x(point.intensity); }
+  double y(const RooflinePoint& point) const { return y(point.flops_per_second); }
+
+  void text(double left, double base, const std::string& attributes, const std::string& content) {
+    svg_ += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" {}>{}</text>\n", left, base, attributes,
+                        escaped(content));
+  }
+  void line(double x1, double y1, double x2, double y2, const std::string& attributes) {
+    svg_ += fmt::format("<line x1=\"{:.2f}\" y1=\"{:.2f}\" x2=\"{:.2f}\" y2=\"{:.2f}\" {}/>\n", x1,
+                        y1, x2, y2, attributes);
+  }
+
+  void grid() {
+    for (int power = x_.low; power <= x_.high; ++power) {
+      const double at = x(std::pow(10.0, power));
+      line(at, kTop, at, bottom(), "stroke=\"#dddddd\"");
+      text(at, bottom() + 18, "text-anchor=\"middle\"", short_number(std::pow(10.0, power)));
+    }
+    for (int power = y_.low; power <= y_.high; ++power) {
+      const double at = y(std::pow(10.0, power));
+      line(kLeft, at, kRight, at, "stroke=\"#dddddd\"");
+      text(kLeft - 8, at + 4, "text-anchor=\"end\"", short_number(std::pow(10.0, power)));
+    }
+    text((kLeft + kRight) / 2, bottom() + 42, "text-anchor=\"middle\"", "flops per byte");
+    const double middle = (kTop + bottom()) / 2;
+    text(24, middle,
+         fmt::format("text-anchor=\"middle\" transform=\"rotate(-90 24 {:.1f})\"", middle),
+         "flops per second");
+  }
+
+  void ceilings() {
+    const double memory = roofline_.bytes_per_second, compute = roofline_.flops_per_second;
+    // From where the slanted line enters the picture, at its left or its lower edge.
+    const double from = std::max(std::pow(10.0, x_.low), std::pow(10.0, y_.low) / memory);
+    line(x(from), y(from * memory), x(ridge()), y(compute),
+         "class=\"memory\" stroke=\"black\" stroke-width=\"1.5\"");
+    line(x(ridge()), y(compute), kRight, y(compute),
+         "class=\"compute\" stroke=\"black\" stroke-width=\"1.5\"");
+    // The names stand above the lines, each at the end away from the ridge.
+    const std::string level = fmt::format("arithmetic {}FLOP/s", short_number(compute));
+    const double width = kDigitWidth * static_cast<double>(level.size());
+    const double base = y(compute) - 7;
+    text(kRight - 4, base, "text-anchor=\"end\"", level);
+    occupied_.push_back({kRight - 4 - width, base - 12, kRight - 4, base + 3});
+
+    const double slope = (height_ / (y_.high - y_.low)) / (kPlotWidth / (x_.high - x_.low));
+    const double angle = std::atan(slope);
+    const std::string slanted = fmt::format("memory {}B/s", short_number(memory));
+    const double at_x = x(from) + 20 * std::cos(angle) - 8 * std::sin(angle);
+    const double at_y = y(from * memory) - 20 * std::sin(angle) - 8 * std::cos(angle);
+    text(at_x, at_y,
+         fmt::format("transform=\"rotate({:.2f} {:.1f} {:.1f})\"", -angle * 180 / std::numbers::pi,
+                     at_x, at_y),
+         slanted);
+    for (double along = 0; along < kDigitWidth * static_cast<double>(slanted.size()); along += 6) {
+      const double cx = at_x + along * std::cos(angle), cy = at_y - along * std::sin(angle);
+      occupied_.push_back({cx - 7, cy - 11, cx + 7, cy + 5});
+    }
+  }
+
+  std::string colour_of(const std::string& name) {
+    const std::string family = name.substr(0, name.find_first_of("_/"));
+    const auto known = families_.try_emplace(family, families_.size()).first;
+    // The golden angle apart: neighbours differ, however many there are.
+    return fmt::format("hsl({:.0f},70%,38%)",
+                       std::fmod(210 + 137.508 * static_cast<double>(known->second), 360));
+  }
+
+  /// The point, its number where there is room for it, and its line in the list.
+  void place(std::size_t index) {
+    const RooflinePoint& point = points_[index];
+    const std::string number = std::to_string(index + 1);
+    const std::string colour = colour_of(point.name);
+    const double cx = x(point), cy = y(point);
+    const Box box = free_box(cx, cy, kDigitWidth * static_cast<double>(number.size()));
+    const double middle_x = (box.left + box.right) / 2, middle_y = (box.top + box.bottom) / 2;
+    if (std::hypot(middle_x - cx, middle_y - cy) > 20) {
+      const double towards_x = std::clamp(cx, box.left, box.right);
+      const double towards_y = std::clamp(cy, box.top, box.bottom);
+      line(cx, cy, towards_x, towards_y, fmt::format("stroke=\"{}\" stroke-width=\"0.5\"", colour));
+    }
+    const std::string note = fmt::format("{} {}", point.name, point.note);
+    svg_ += fmt::format(
+        "<circle class=\"point\" cx=\"{:.2f}\" cy=\"{:.2f}\" r=\"{}\" fill=\"{}\" "
+        "stroke=\"{}\" stroke-width=\"1.5\"><title>{}</title></circle>\n",
+        cx, cy, kRadius - 0.75, point.hollow ? "white" : colour, colour, escaped(note));
+    text(box.left, box.bottom - 1,
+         fmt::format("class=\"number\" font-size=\"10\" fill=\"{}\"", colour), number);
+
+    const double base = kTop + kListLine * static_cast<double>(index + 1);
+    text(kListLeft + 22, base, fmt::format("text-anchor=\"end\" fill=\"{}\"", colour), number);
+    text(kListLeft + 30, base, "class=\"name\"", point.name);
+    text(kListLeft + kListWidth - 16, base, "text-anchor=\"end\"", point.note);
+  }
+
+  /// A box for a number near (cx, cy) that meets nothing drawn so far; beside the point where there
+  /// is none.
+  Box free_box(double cx, double cy, double width) {
+    const auto box_at = [&](double middle_x, double middle_y) {
+      return Box{middle_x - width / 2, middle_y - kDigitHeight / 2, middle_x + width / 2,
+                 middle_y + kDigitHeight / 2};
+    };
+    Box found = box_at(cx + kRadius + width / 2 + 2, cy);
+    bool free = false;
+    for (double distance = 11; distance < 160 && !free; distance += 3) {
+      for (int step = 0; step < 24 && !free; ++step) {
+        const double angle = step * std::numbers::pi / 12;
+        const Box box =
+            box_at(cx + (distance + width / 4) * std::cos(angle), cy - distance * std::sin(angle));
+        const bool inside =
+            box.left > kLeft && box.right < kRight && box.top > kTop - 14 && box.bottom < bottom();
+        free = inside && std::none_of(occupied_.begin(), occupied_.end(),
+                                      [&](const Box& other) { return box.meets(other); });
+        if (free) found = box;
+      }
+    }
+    occupied_.push_back(found);
+    return found;
+  }
+
+  const Roofline& roofline_;
+  std::vector<RooflinePoint> points_;
+  Axis x_{{1, 10}}, y_{{1, 10}};
+  std::vector<Box> occupied_;
+  std::map<std::string, std::size_t> families_;
+  std::string svg_;
+  double height_ = 560;  // of the plot
+};
+
+}  // namespace
+
+std::string roofline_svg(const Roofline& roofline) {
+  return Picture(roofline).draw();
+}
+
+Roofline roofline_of(const BenchReport& report, const std::string& title) {
+  Roofline roofline{.title = title};
+  for (const BenchEntry& entry : report.entries) {
+    if (entry.bytes <= 0 || entry.flops <= 0) continue;
+    roofline.bytes_per_second = std::max(roofline.bytes_per_second, entry.bandwidth_ceiling);
+    roofline.flops_per_second = std::max(roofline.flops_per_second, entry.flops_ceiling);
+    const auto percent = entry.counters.find("percent_of_ceiling");
+    const std::string of =
+        percent == entry.counters.end() ? "" : fmt::format(", {:.0f} %", percent->second);
+    const bool by_memory =
+        entry.bytes * entry.flops_ceiling > entry.flops * entry.bandwidth_ceiling;
+    const std::string rate = by_memory ? short_number(entry.bytes_per_second()) + "B/s"
+                                       : short_number(entry.flops_per_second()) + "FLOP/s";
+    roofline.points.push_back({.name = entry.name,
+                               .intensity = entry.flops / entry.bytes,
+                               .flops_per_second = entry.flops_per_second(),
+                               .note = rate + of,
+                               .hollow = entry.name.ends_with("/warm")});
+  }
+  return roofline;
+}
+
+}  // namespace quire

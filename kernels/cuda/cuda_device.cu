@@ -1,0 +1,130 @@
+// The device itself: memory, the stream, scratch.
+#include "kernels/cuda/cuda_device.h"
+
+#include <algorithm>
+
+#include "kernels/cuda/device.h"
+#include "kernels/cuda/gemm_library.h"
+
+namespace quire::cuda {
+
+namespace {
+
+constexpr int kOldestMajor = 8;  // sm_80: bfloat16, asynchronous copies
+
+std::string version_text(int version) {
+  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
+
+}  // namespace
+
+std::string why_unusable(int index) {
+  int driver = 0, runtime = 0, count = 0;
+  if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) {
+    cudaGetLastError();
+    return "no NVIDIA driver is loaded";
+  }
+  cudaRuntimeGetVersion(&runtime);
+  if (driver / 1000 < runtime / 1000) {
+    return "the driver is for CUDA " + version_text(driver) + ", this build needs " +
+           version_text(runtime);
+  }
+  const cudaError_t error = cudaGetDeviceCount(&count);
+  if (error != cudaSuccess) {
+    cudaGetLastError();
+    return std::string("CUDA says: ") + cudaGetErrorString(error);
+  }
+  if (index >= count) {
+    return count == 0 ? "there is no card"
+                      : "there is no card " + std::to_string(index) + ", the last one is " +
+                            std::to_string(count - 1);
+  }
+  cudaDeviceProp properties{};
+  if (cudaGetDeviceProperties(&properties, index) != cudaSuccess) {
+    cudaGetLastError();
+    return "the card does not answer";
+  }
+  if (properties.major < kOldestMajor) {
+    return std::string("the card, ") + properties.name + ", has compute capability " +
+           std::to_string(properties.major) + "." + std::to_string(properties.minor) +
+           ", and the kernels need 8.0";
+  }
+  return "";
+}
+
+CudaDevice::CudaDevice(int index) {
+  QUIRE_CUDA(cudaSetDevice(index), "opening the device");
+  QUIRE_CUDA(cudaGetDeviceProperties(&properties_, index), "opening the device");
+  QUIRE_CUDA(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "opening the device");
+  gemm_ = open_gemm_library();
+}
+
+CudaDevice::~CudaDevice() {
+  gemm_.reset();
+  cudaFree(scratch_);
+  cudaStreamDestroy(stream_);
+}
+
+std::string CudaDevice::description() const {
+  return std::string("CUDA, ") + properties_.name;
+}
+
+void* CudaDevice::allocate(std::size_t bytes) {
+  void* data = nullptr;
+  QUIRE_CUDA(cudaMalloc(&data, std::max<std::size_t>(bytes, 1)),
+             (std::to_string(bytes) + " bytes of device memory").c_str());
+  return data;
+}
+
+void CudaDevice::release(void* data) noexcept {
+  cudaFree(data);
+}
+
+void CudaDevice::copy_to_device(void* to, const void* from_host, std::size_t bytes) {
+  QUIRE_CUDA(cudaMemcpyAsync(to, from_host, bytes, cudaMemcpyHostToDevice, stream_), "copying");
+}
+
+void CudaDevice::copy_to_host(void* to_host, const void* from, std::size_t bytes) {
+  QUIRE_CUDA(cudaMemcpyAsync(to_host, from, bytes, cudaMemcpyDeviceToHost, stream_), "copying");
+  synchronize();
+}
+
+void CudaDevice::copy(void* to, const void* from, std::size_t bytes) {
+  QUIRE_CUDA(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream_), "copying");
+}
+
+void CudaDevice::fill_zero(void* data, std::size_t bytes) {
+  QUIRE_CUDA(cudaMemsetAsync(data, 0, bytes, stream_), "clearing");
+}
+
+void CudaDevice::synchronize() {
+  QUIRE_CUDA(cudaStreamSynchronize(stream_), "waiting for the device");
+}
+
+void* CudaDevice::scratch(std::size_t bytes) {
+  if (bytes > scratch_bytes_) {
+    QUIRE_CUDA(cudaFree(scratch_), "scratch");  // waits for the kernels that use it
+    scratch_ = nullptr;
+    scratch_bytes_ = 0;
+    scratch_ = allocate(bytes);
+    scratch_bytes_ = bytes;
+  }
+  return scratch_;
+}
+
+unsigned CudaDevice::persistent_blocks(std::int64_t rows_of_blocks, int times) const {
+  return static_cast<unsigned>(std::min<std::int64_t>(
+      rows_of_blocks, std::int64_t{properties_.multiProcessorCount} * times));
+}
+
+}  // namespace quire::cuda
+
+namespace quire {
+
+std::unique_ptr<Device> open_cuda_device(int index) {
+  const std::string reason = cuda::why_unusable(index);
+  if (!reason.empty()) throw Error(Fault::device, "CUDA cannot be used: " + reason);
+  return std::make_unique<cuda::CudaDevice>(index);
+}
+
+}  // namespace quire

@@ -1,0 +1,20 @@
+// The CUDA backend.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "kernels/ops.h"
+
+namespace quire {
+namespace cuda {
+
+/// Why card `index` cannot be used, as the end of a sentence; empty where it can.
+std::string why_unusable(int index);
+
+}  // namespace cuda
+
+/// Card `index`. Throws Error(device) saying why where it cannot be used.
+std::unique_ptr<Device> open_cuda_device(int index);
+
+}  // namespace quire

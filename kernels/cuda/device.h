@@ -1,0 +1,81 @@
+// The class behind open_cuda_device(). Each op is in the .cu file of its name: kernels above, the
+// method that launches them below.
+//
+// All work goes to one stream, in the order of the calls; scratch is one block that grows. Streams
+// and handles belong to the object, so several devices do not meet.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <string>
+
+#include "kernels/cuda/error.h"
+#include "kernels/cuda/tensor_table.h"
+#include "kernels/ops.h"
+
+namespace quire::cuda {
+
+class GemmLibrary;
+
+class CudaDevice final : public Device {
+ public:
+  explicit CudaDevice(int index);
+  ~CudaDevice() override;
+  CudaDevice(const CudaDevice&) = delete;
+  CudaDevice& operator=(const CudaDevice&) = delete;
+
+  std::string description() const override;
+  bool shares_host_memory() const override { return false; }
+  DType activation_type(DType weights) const override { return weights; }
+
+  void* allocate(std::size_t bytes) override;
+  void release(void* data) noexcept override;
+  void copy_to_device(void* to, const void* from_host, std::size_t bytes) override;
+  void copy_to_host(void* to_host, const void* from, std::size_t bytes) override;
+  void copy(void* to, const void* from, std::size_t bytes) override;
+  void fill_zero(void* data, std::size_t bytes) override;
+  void synchronize() override;
+
+  void embedding_forward(const EmbeddingForward&) override;
+  void embedding_backward(const EmbeddingBackward&) override;
+  void layernorm_forward(const LayernormForward&) override;
+  void residual_layernorm_forward(const ResidualLayernormForward&) override;
+  void layernorm_backward(const LayernormBackward&) override;
+  void matmul_forward(const MatmulForward&) override;
+  void layernorm_matmul(const LayernormMatmul&) override;
+  void matmul_backward_input(const MatmulBackwardInput&) override;
+  void matmul_backward_weight(const MatmulBackwardWeight&) override;
+  void activation_forward(const ActivationForward&) override;
+  void activation_backward(const ActivationBackward&) override;
+  void attention_forward(const AttentionForward&) override;
+  void attention_backward(const AttentionBackward&) override;
+  void attention_cached(const AttentionCached&) override;
+  void dropout(const Dropout&) override;
+  void cross_entropy_forward(const CrossEntropyForward&) override;
+  void cross_entropy_backward(const CrossEntropyBackward&) override;
+  void adamw(const AdamwStep&) override;
+  double squared_norm(std::span<const ConstView> tensors) override;
+  void repetition_penalty(const RepetitionPenalty&) override;
+  void warp_logits(const WarpLogits&) override;
+  void draw_tokens(const DrawTokens&) override;
+  void argmax_tokens(const ArgmaxTokens&) override;
+
+ private:
+  /// Device memory of at least `bytes` for the kernels of one op; the next op may overwrite it.
+  void* scratch(std::size_t bytes);
+  template <class T>
+  T* scratch(std::int64_t count) {
+    return static_cast<T*>(scratch(static_cast<std::size_t>(count) * sizeof(T)));
+  }
+  /// Blocks that fill the card `times` over, for kernels that stay and take one row after another.
+  unsigned persistent_blocks(std::int64_t rows_of_blocks, int times) const;
+
+  cudaDeviceProp properties_{};
+  cudaStream_t stream_ = nullptr;
+  void* scratch_ = nullptr;
+  std::size_t scratch_bytes_ = 0;
+  std::unique_ptr<GemmLibrary> gemm_;
+  TensorTable adamw_tensors_, norm_tensors_;  // of the last call
+};
+
+}  // namespace quire::cuda

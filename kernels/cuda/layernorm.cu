@@ -1,0 +1,413 @@
+// Layer normalisation, the residual addition fused in front of it, and its gradients.
+//
+// A warp takes a row and keeps it in registers, so a row is read once: forward moves 2·N·C elements
+// (4·N·C with the residual), backward 4·N·C. Rows longer than the registers take are read again
+// from the cache. Sums over a row run in one order whatever the number of rows. The gradients of
+// weight and bias are summed in two stages without atomics: each block over its own rows, then one
+// kernel over the blocks.
+#include <algorithm>
+
+#include "kernels/check.h"
+#include "kernels/cuda/device.h"
+#include "kernels/cuda/reduce.cuh"
+#include "kernels/cuda/vec.cuh"
+
+namespace quire::cuda {
+namespace {
+
+constexpr int kWarpsPerBlock = 8;
+constexpr int kThreads = kWarpsPerBlock * kWarp;
+/// Elements a lane takes at a time: 16 bytes of a 16-bit type, twice 16 of float.
+constexpr int kGroup = 8;
+constexpr int kWarpStride = kWarp * kGroup;
+
+/// The part of a row that a lane holds: groups l, l + 32, … of the row's groups of 8.
+template <int kGroups>
+struct RowPart {
+  float x[kGroups][kGroup];
+
+  template <class T>
+  __device__ __forceinline__ void load(const T* row, int lane, int C) {
+#pragma unroll
+    for (int g = 0; g < kGroups; ++g) {
+      load_row<true>(row, (g * kWarp + lane) * kGroup, C, x[g]);
+    }
+  }
+  template <class T>
+  __device__ __forceinline__ void store(T* row, int lane, int C) const {
+#pragma unroll
+    for (int g = 0; g < kGroups; ++g) {
+      store_row<true>(row, (g * kWarp + lane) * kGroup, C, x[g]);
+    }
+  }
+};
+
+struct ForwardRows {
+  void* sum;  // null: no residual
+  void* out;
+  float* mean;  // null: not wanted
+  float* rstd;
+  const void* x;
+  const void* branch;
+  const float* weight;
+  const float* bias;
+  std::int64_t N;
+  int C;
+  float eps;
+};
+
+/// Whole rows of up to kGroups·256 elements, in registers.
+template <class T, int kGroups, bool kResidual>
+__global__ void __launch_bounds__(kThreads) layernorm_rows(ForwardRows p) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const std::int64_t n = std::int64_t{blockIdx.x} * kWarpsPerBlock + threadIdx.x / kWarp;
+  if (n >= p.N) return;
+  RowPart<kGroups> row;
+  row.load(static_cast<const T*>(p.x) + n * p.C, lane, p.C);
+  if constexpr (kResidual) {
+    RowPart<kGroups> branch;
+    branch.load(static_cast<const T*>(p.branch) + n * p.C, lane, p.C);
+#pragma unroll
+    for (int g = 0; g < kGroups; ++g) {
+#pragma unroll
+      for (int j = 0; j < kGroup; ++j) {
+        // The sum is normalised as it is stored: the backward op reads it from there.
+        row.x[g][j] = widen(narrow<T>(row.x[g][j] + branch.x[g][j]));
+      }
+    }
+    row.store(static_cast<T*>(p.sum) + n * p.C, lane, p.C);
+  }
+  float total = 0.0f;
+#pragma unroll
+  for (int g = 0; g < kGroups; ++g) {
+#pragma unroll
+    for (int j = 0; j < kGroup; ++j) total += row.x[g][j];
+  }
+  const float mean = warp_sum(total) / static_cast<float>(p.C);
+  float squares = 0.0f;
+#pragma unroll
+  for (int g = 0; g < kGroups; ++g) {
+#pragma unroll
+    for (int j = 0; j < kGroup; ++j) {
+      const bool inside = (g * kWarp + lane) * kGroup + j < p.C;
+      row.x[g][j] -= mean;
+      if (inside) squares += row.x[g][j] * row.x[g][j];
+    }
+  }
+  const float rstd = rsqrtf(warp_sum(squares) / static_cast<float>(p.C) + p.eps);
+#pragma unroll
+  for (int g = 0; g < kGroups; ++g) {
+    const int i = (g * kWarp + lane) * kGroup;
+    float weight[kGroup], bias[kGroup];
+    load_row<true>(p.weight, i, p.C, weight);
+    load_row<true>(p.bias, i, p.C, bias);
+#pragma unroll
+    for (int j = 0; j < kGroup; ++j) row.x[g][j] = row.x[g][j] * rstd * weight[j] + bias[j];
+  }
+  row.store(static_cast<T*>(p.out) + n * p.C, lane, p.C);
+  if (lane == 0 && p.mean != nullptr) p.mean[n] = mean;
+  if (lane == 0 && p.rstd != nullptr) p.rstd[n] = rstd;
+}
+
+/// All other rows: the same sums in the same order, the row read again for each.
+template <class T, bool kWhole, bool kResidual>
+__global__ void __launch_bounds__(kThreads) layernorm_any_rows(ForwardRows p) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const std::int64_t n = std::int64_t{blockIdx.x} * kWarpsPerBlock + threadIdx.x / kWarp;
+  if (n >= p.N) return;
+  const T* x = static_cast<const T*>(p.x) + n * p.C;
+  float total = 0.0f;
+  for (int i = lane * kGroup; i < p.C; i += kWarpStride) {
+    float part[kGroup];
+    load_row<kWhole>(x, i, p.C, part);
+    if constexpr (kResidual) {
+      float branch[kGroup];
+      load_row<kWhole>(static_cast<const T*>(p.branch) + n * p.C, i, p.C, branch);
+#pragma unroll
+      for (int j = 0; j < kGroup; ++j) part[j] = widen(narrow<T>(part[j] + branch[j]));
+      store_row<kWhole>(static_cast<T*>(p.sum) + n * p.C, i, p.C, part);
+    }
+#pragma unroll
+    for (int j = 0; j < kGroup; ++j) total += part[j];
+  }
+  if constexpr (kResidual) x = static_cast<const T*>(p.sum) + n * p.C;  // each lane reads its own
+  const float mean = warp_sum(total) / static_cast<float>(p.C);
+  float squares = 0.0f;
+  for (int i = lane * kGroup; i < p.C; i += kWarpStride) {
+    float part[kGroup];
+    load_row<kWhole>(x, i, p.C, part, mean);
+#pragma unroll
+    for (int j = 0; j < kGroup; ++j) squares += (part[j] - mean) * (part[j] - mean);
+  }
+  const float rstd = rsqrtf(warp_sum(squares) / static_cast<float>(p.C) + p.eps);
+  for (int i = lane * kGroup; i < p.C; i += kWarpStride) {
+    float part[kGroup], weight[kGroup], bias[kGroup];
+    load_row<kWhole>(x, i, p.C, part);
+    load_row<kWhole>(p.weight, i, p.C, weight);
+    load_row<kWhole>(p.bias, i, p.C, bias);
+#pragma unroll
+    for (int j = 0; j < kGroup; ++j) part[j] = (part[j] - mean) * rstd * weight[j] + bias[j];
+    store_row<kWhole>(static_cast<T*>(p.out) + n * p.C, i, p.C, part);
+  }
+  if (lane == 0 && p.mean != nullptr) p.mean[n] = mean;
+  if (lane == 0 && p.rstd != nullptr) p.rstd[n] = rstd;
+}
+
+struct BackwardRows {
+  void* d_x;
+  float* partial;  // [blocks, 2, C]: weight's and bias's; null where they are frozen
+  const void* d_out;
+  const void* x;
+  const float* weight;
+  const float* mean;
+  const float* rstd;
+  std::int64_t N;
+  int C;
+};
+
+/// One pass: each warp takes rows in turn, adds to d_x, and sums its part of the parameters'
+/// gradients in registers; at the end the block's warps are added up, in order.
+template <class T, int kGroups>
+__global__ void __launch_bounds__(kThreads) layernorm_backward_rows(BackwardRows p) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const int warp = static_cast<int>(threadIdx.x) / kWarp;
+  float d_weight[kGroups][kGroup] = {}, d_bias[kGroups][kGroup] = {};
+  const std::int64_t step = std::int64_t{gridDim.x} * kWarpsPerBlock;
+  for (std::int64_t n = std::int64_t{blockIdx.x} * kWarpsPerBlock + warp; n < p.N; n += step) {
+    RowPart<kGroups> d_out, normalised;
+    d_out.load(static_cast<const T*>(p.d_out) + n * p.C, lane, p.C);
+    normalised.load(static_cast<const T*>(p.x) + n * p.C, lane, p.C);
+    const float mean = p.mean[n], rstd = p.rstd[n];
+    float sum_g = 0.0f, sum_gn = 0.0f;
+#pragma unroll
+    for (int g = 0; g < kGroups; ++g) {
+      float weight[kGroup];
+      load_row<true>(p.weight, (g * kWarp + lane) * kGroup, p.C, weight);
+#pragma unroll
+      for (int j = 0; j < kGroup; ++j) {
+        const float norm = (normalised.x[g][j] - mean) * rstd;
+        d_weight[g][j] += d_out.x[g][j] * norm;
+        d_bias[g][j] += d_out.x[g][j];
+        const float gradient = d_out.x[g][j] * weight[j];
+        normalised.x[g][j] = norm;
+        d_out.x[g][j] = gradient;
+        sum_g += gradient;
+        sum_gn += gradient * norm;
+      }
+    }
+    const float mean_g = warp_sum(sum_g) / static_cast<float>(p.C);
+    const float mean_gn = warp_sum(sum_gn) / static_cast<float>(p.C);
+    T* d_x = static_cast<T*>(p.d_x) + n * p.C;
+#pragma unroll
+    for (int g = 0; g < kGroups; ++g) {
+      float sum[kGroup];
+      load_row<true>(d_x, (g * kWarp + lane) * kGroup, p.C, sum);
+#pragma unroll
+      for (int j = 0; j < kGroup; ++j) {
+        sum[j] += rstd * (d_out.x[g][j] - mean_g - normalised.x[g][j] * mean_gn);
+      }
+      store_row<true>(d_x, (g * kWarp + lane) * kGroup, p.C, sum);
+    }
+  }
+  if (p.partial == nullptr) return;
+
+  QUIRE_SHARED(float, of_warps, kWarpsPerBlock* kWarpStride);
+  float* partial = p.partial + std::int64_t{blockIdx.x} * 2 * p.C;
+#pragma unroll
+  for (int part = 0; part < 2; ++part) {
+#pragma unroll
+    for (int g = 0; g < kGroups; ++g) {
+      __syncthreads();
+#pragma unroll
+      for (int j = 0; j < kGroup; ++j) {
+        // Lane by lane in the inner place, so that neighbours write to different banks.
+        of_warps[warp * kWarpStride + j * kWarp + lane] = part == 0 ? d_weight[g][j] : d_bias[g][j];
+      }
+      __syncthreads();
+      const int i = static_cast<int>(threadIdx.x);  // kThreads == kWarpStride: an element each
+      float sum = 0.0f;
+#pragma unroll
+      for (int w = 0; w < kWarpsPerBlock; ++w) sum += of_warps[w * kWarpStride + i];
+      const int c = (g * kWarp + i % kWarp) * kGroup + i / kWarp;
+      if (c < p.C) partial[part * p.C + c] = sum;
+    }
+  }
+}
+static_assert(kThreads == kWarpStride);
+
+/// All other rows: d_x with the row read twice, and the parameters' gradients below.
+template <class T, bool kWhole>
+__global__ void __launch_bounds__(kThreads) layernorm_backward_any_rows(BackwardRows p) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const std::int64_t n = std::int64_t{blockIdx.x} * kWarpsPerBlock + threadIdx.x / kWarp;
+  if (n >= p.N) return;
+  const T* x = static_cast<const T*>(p.x) + n * p.C;
+  const T* d_out = static_cast<const T*>(p.d_out) + n * p.C;
+  const float mean = p.mean[n], rstd = p.rstd[n];
+  float sum_g = 0.0f, sum_gn = 0.0f;
+  for (int i = lane * kGroup; i < p.C; i += kWarpStride) {
+    float value[kGroup], gradient[kGroup], weight[kGroup];
+    load_row<kWhole>(x, i, p.C, value, mean);
+    load_row<kWhole>(d_out, i, p.C, gradient);
+    load_row<kWhole>(p.weight, i, p.C, weight);
+#pragma unroll
+    for (int j = 0; j < kGroup; ++j) {
+      sum_g += gradient[j] * weight[j];
+      sum_gn += gradient[j] * weight[j] * ((value[j] - mean) * rstd);
+    }
+  }
+  const float mean_g = warp_sum(sum_g) / static_cast<float>(p.C);
+  const float mean_gn = warp_sum(sum_gn) / static_cast<float>(p.C);
+  for (int i = lane * kGroup; i < p.C; i += kWarpStride) {
+    float value[kGroup], gradient[kGroup], weight[kGroup], d_x[kGroup];
+    load_row<kWhole>(x, i, p.C, value);
+    load_row<kWhole>(d_out, i, p.C, gradient);
+    load_row<kWhole>(p.weight, i, p.C, weight);
+    load_row<kWhole>(static_cast<const T*>(p.d_x) + n * p.C, i, p.C, d_x);
+#pragma unroll
+    for (int j = 0; j < kGroup; ++j) {
+      d_x[j] += rstd * (gradient[j] * weight[j] - mean_g - (value[j] - mean) * rstd * mean_gn);
+    }
+    store_row<kWhole>(static_cast<T*>(p.d_x) + n * p.C, i, p.C, d_x);
+  }
+}
+
+/// A column each thread: neighbours read neighbours.
+template <class T>
+__global__ void layernorm_parameters_of_any_rows(BackwardRows p) {
+  const int c = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
+  if (c >= p.C) return;
+  float d_weight = 0.0f, d_bias = 0.0f;
+  for (std::int64_t n = blockIdx.y; n < p.N; n += gridDim.y) {
+    const float d_out = widen(static_cast<const T*>(p.d_out)[n * p.C + c]);
+    const float x = widen(static_cast<const T*>(p.x)[n * p.C + c]);
+    d_weight += d_out * ((x - p.mean[n]) * p.rstd[n]);
+    d_bias += d_out;
+  }
+  p.partial[(std::int64_t{blockIdx.y} * 2 + 0) * p.C + c] = d_weight;
+  p.partial[(std::int64_t{blockIdx.y} * 2 + 1) * p.C + c] = d_bias;
+}
+
+/// Adds up what the blocks have summed, in their order.
+__global__ void layernorm_add_partials(float* d_weight, float* d_bias, const float* partial,
+                                       int blocks, int C) {
+  const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
+  if (i >= 2 * C) return;
+  float sum = 0.0f;
+  for (int b = 0; b < blocks; ++b) sum += partial[std::int64_t{b} * 2 * C + i];
+  float* target = i < C ? d_weight + i : d_bias + (i - C);
+  *target += sum;
+}
+
+unsigned blocks_for(std::int64_t count, std::int64_t per_block) {
+  return static_cast<unsigned>((count + per_block - 1) / per_block);
+}
+
+/// Calls work with the number of groups of 256 elements that a row of C takes, as a constant; 0 for
+/// rows that do not go into registers. Of GPT-2's sizes 768 takes 3, 1024 and 1280 take 5, 1600
+/// takes 7.
+template <class Work>
+void with_groups(bool whole, std::int64_t C, const Work& work) {
+  if (!whole || C > 7 * kWarpStride) return work(std::integral_constant<int, 0>{});
+  if (C <= 1 * kWarpStride) return work(std::integral_constant<int, 1>{});
+  if (C <= 3 * kWarpStride) return work(std::integral_constant<int, 3>{});
+  if (C <= 5 * kWarpStride) return work(std::integral_constant<int, 5>{});
+  work(std::integral_constant<int, 7>{});
+}
+
+void launch_forward(const ForwardRows& rows, DType dtype, bool whole, cudaStream_t stream) {
+  const unsigned blocks = blocks_for(rows.N, kWarpsPerBlock);
+  dispatch(dtype, [&](auto zero) {
+    using T = decltype(zero);
+    choose(rows.sum != nullptr, [&](auto residual) {
+      with_groups(whole, rows.C, [&](auto groups) {
+        if constexpr (groups() > 0) {
+          QUIRE_LAUNCH((layernorm_rows<T, groups(), residual()>), blocks, kThreads, 0, stream,
+                       rows);
+        } else {
+          choose(whole, [&](auto w) {
+            QUIRE_LAUNCH((layernorm_any_rows<T, w(), residual()>), blocks, kThreads, 0, stream,
+                         rows);
+          });
+        }
+      });
+    });
+  });
+}
+
+}  // namespace
+
+void CudaDevice::layernorm_forward(const LayernormForward& p) {
+  check(p);
+  const std::int64_t C = p.weight.count();
+  launch_forward({.sum = nullptr,
+                  .out = p.out.bytes(),
+                  .mean = p.mean ? p.mean.data<float>() : nullptr,
+                  .rstd = p.rstd ? p.rstd.data<float>() : nullptr,
+                  .x = p.x.bytes(),
+                  .branch = nullptr,
+                  .weight = p.weight.data<float>(),
+                  .bias = p.bias.data<float>(),
+                  .N = p.x.count() / C,
+                  .C = static_cast<int>(C),
+                  .eps = p.eps},
+                 p.x.dtype(), whole_rows(C, kGroup, p.out, p.x, p.weight, p.bias), stream_);
+}
+
+void CudaDevice::residual_layernorm_forward(const ResidualLayernormForward& p) {
+  check(p);
+  const std::int64_t C = p.weight.count();
+  launch_forward({.sum = p.sum.bytes(),
+                  .out = p.out.bytes(),
+                  .mean = p.mean ? p.mean.data<float>() : nullptr,
+                  .rstd = p.rstd ? p.rstd.data<float>() : nullptr,
+                  .x = p.x.bytes(),
+                  .branch = p.branch.bytes(),
+                  .weight = p.weight.data<float>(),
+                  .bias = p.bias.data<float>(),
+                  .N = p.x.count() / C,
+                  .C = static_cast<int>(C),
+                  .eps = p.eps},
+                 p.x.dtype(), whole_rows(C, kGroup, p.sum, p.out, p.x, p.branch, p.weight, p.bias),
+                 stream_);
+}
+
+void CudaDevice::layernorm_backward(const LayernormBackward& p) {
+  check(p);
+  const std::int64_t C = p.weight.count(), N = p.x.count() / C;
+  const bool frozen = !p.d_weight.view;
+  BackwardRows rows{.d_x = p.d_x.view.bytes(),
+                    .partial = nullptr,
+                    .d_out = p.d_out.bytes(),
+                    .x = p.x.bytes(),
+                    .weight = p.weight.data<float>(),
+                    .mean = p.mean.data<float>(),
+                    .rstd = p.rstd.data<float>(),
+                    .N = N,
+                    .C = static_cast<int>(C)};
+  const unsigned blocks = persistent_blocks((N + kWarpsPerBlock - 1) / kWarpsPerBlock, 2);
+  if (!frozen) rows.partial = scratch<float>(std::int64_t{blocks} * 2 * C);
+  const bool whole = whole_rows(C, kGroup, p.d_x.view, p.d_out, p.x, p.weight);
+  dispatch(p.x.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    with_groups(whole, C, [&](auto groups) {
+      if constexpr (groups() > 0) {
+        QUIRE_LAUNCH((layernorm_backward_rows<T, groups()>), blocks, kThreads, 0, stream_, rows);
+        return;
+      }
+      choose(whole, [&](auto w) {
+        QUIRE_LAUNCH((layernorm_backward_any_rows<T, w()>), blocks_for(N, kWarpsPerBlock), kThreads,
+                     0, stream_, rows);
+      });
+      if (frozen) return;
+      QUIRE_LAUNCH(layernorm_parameters_of_any_rows<T>, dim3(blocks_for(C, kThreads), blocks),
+                   kThreads, 0, stream_, rows);
+    });
+  });
+  if (frozen) return;
+  QUIRE_LAUNCH(layernorm_add_partials, blocks_for(2 * C, kThreads), kThreads, 0, stream_,
+               p.d_weight.view.data<float>(), p.d_bias.view.data<float>(), rows.partial,
+               static_cast<int>(blocks), static_cast<int>(C));
+}
+
+}  // namespace quire::cuda

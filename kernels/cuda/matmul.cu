@@ -1,0 +1,201 @@
+// Products with weights, by the library; activations it has no epilogue for are kernels after it.
+//
+// The library multiplies matrices of one type. A weight of another one (16-bit weights under float
+// activations) is converted into scratch first: 6 bytes moved an element, where decoding at batch 1
+// reads 2. Models whose activations have the weights' type do not pay it.
+#include <algorithm>
+
+#include "kernels/check.h"
+#include "kernels/cuda/device.h"
+#include "kernels/cuda/gemm_library.h"
+#include "kernels/cuda/matvec.h"
+#include "kernels/cuda/reduce.cuh"
+#include "kernels/cuda/vec.cuh"
+
+namespace quire::cuda {
+namespace {
+
+constexpr int kColumns = 32, kRows = 8;  // of a block's threads
+
+/// Column sums of d_out [M, N]: a block takes 32 columns and every gridDim.y-th group of 8 rows, so
+/// that a warp reads 32 neighbours.
+template <class T>
+__global__ void bias_gradient_partials(float* partial, const T* d_out, std::int64_t M,
+                                       std::int64_t N) {
+  QUIRE_SHARED(float, of_rows, kRows* kColumns);
+  const std::int64_t n = std::int64_t{blockIdx.x} * kColumns + threadIdx.x;
+  float sum = 0.0f;
+  if (n < N) {
+    for (std::int64_t m = std::int64_t{blockIdx.y} * kRows + threadIdx.y; m < M;
+         m += std::int64_t{gridDim.y} * kRows) {
+      sum += widen(d_out[m * N + n]);
+    }
+  }
+  of_rows[threadIdx.y * kColumns + threadIdx.x] = sum;
+  __syncthreads();
+  if (threadIdx.y != 0 || n >= N) return;
+  float total = 0.0f;
+  for (int row = 0; row < kRows; ++row) total += of_rows[row * kColumns + threadIdx.x];
+  partial[std::int64_t{blockIdx.y} * N + n] = total;
+}
+
+__global__ void bias_gradient_add(float* d_bias, const float* partial, int parts, std::int64_t N) {
+  const std::int64_t n = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (n >= N) return;
+  float sum = 0.0f;
+  for (int part = 0; part < parts; ++part) sum += partial[part * N + n];
+  d_bias[n] += sum;
+}
+
+/// Elements in another type; a thread takes 16 bytes of the narrower one.
+template <class To, class From, bool kWhole>
+__global__ void convert_elements(To* to, const From* from, std::int64_t count) {
+  constexpr int kPart = std::max(kStep<To>, kStep<From>);
+  const std::int64_t first = (std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * kPart;
+  const int left = static_cast<int>(min(count - first, std::int64_t{kPart}));
+  if (left <= 0) return;
+  float part[kPart];
+  load_row<kWhole>(from + first, 0, left, part);
+  store_row<kWhole>(to + first, 0, left, part);
+}
+
+void convert(const View& to, const ConstView& from, cudaStream_t stream) {
+  const bool whole = whole_rows(to.count(), 8, to, from);
+  const auto blocks = static_cast<unsigned>((to.count() + 8 * 256 - 1) / (8 * 256));
+  dispatch(to.dtype(), [&](auto to_zero) {
+    dispatch(from.dtype(), [&](auto from_zero) {
+      using To = decltype(to_zero);
+      using From = decltype(from_zero);
+      choose(whole, [&](auto w) {
+        constexpr int kPart = std::max(kStep<To>, kStep<From>);
+        QUIRE_LAUNCH((convert_elements<To, From, w()>), blocks * (8 / kPart), 256, 0, stream,
+                     to.data<To>(), from.data<From>(), to.count());
+      });
+    });
+  });
+}
+
+Gemm::Operand operand_of(const ConstView& matrix, bool transposed) {
+  return {.data = matrix.bytes(),
+          .dtype = matrix.dtype(),
+          .stride = matrix.shape()[matrix.shape().rank() - 1],
+          .transposed = transposed};
+}
+
+/// What of the parameters is not in the type of the activations, in that type, in scratch.
+class Converted {
+ public:
+  explicit Converted(DType dtype) : dtype_(dtype) {}
+  std::size_t bytes_for(const ConstView& view) const {
+    if (!view || view.dtype() == dtype_) return 0;
+    return (static_cast<std::size_t>(view.count()) * size_of(dtype_) + 255) / 256 * 256;
+  }
+  ConstView operator()(const ConstView& view, std::byte* scratch, cudaStream_t stream) const {
+    if (!view || view.dtype() == dtype_) return view;
+    const View copy(scratch, dtype_, view.shape());
+    convert(copy, view, stream);
+    return copy;
+  }
+
+ private:
+  DType dtype_;
+};
+
+struct Extents {
+  std::int64_t K, N;
+  Extents(const Shape& weight, WeightLayout layout)
+      : K(weight[layout == WeightLayout::in_out ? 0 : 1]),
+        N(weight[layout == WeightLayout::in_out ? 1 : 0]) {}
+};
+
+}  // namespace
+
+void CudaDevice::matmul_forward(const MatmulForward& p) {
+  check(p);
+  const auto [K, N] = Extents(p.weight.shape(), p.layout);
+  if (takes_matvec(p)) {
+    launch_matvec(p, stream_);
+    return;
+  }
+  const Converted converted(p.x.dtype()), of_out(p.out.dtype());
+  const std::size_t of_weight = converted.bytes_for(p.weight);
+  const std::size_t bytes = of_weight + of_out.bytes_for(p.bias);
+  auto* const space = bytes > 0 ? static_cast<std::byte*>(scratch(bytes)) : nullptr;
+  const ConstView weight = converted(p.weight, space, stream_);
+  const ConstView bias = of_out(p.bias, space + of_weight, stream_);
+
+  const bool fused = p.activation == Activation::gelu_new && p.out.dtype() == p.x.dtype() &&
+                     whole_rows(N, 8, p.out, p.pre_activation);
+  const View pre = p.pre_activation ? p.pre_activation : p.out;
+  gemm_->run({.M = p.x.count() / K,
+              .N = N,
+              .K = K,
+              .a = operand_of(p.x, false),
+              .b = operand_of(weight, p.layout == WeightLayout::out_in),
+              .out = fused ? p.out.bytes() : pre.bytes(),
+              .out_dtype = p.out.dtype(),
+              .bias = bias.bytes(),
+              .gelu_new = fused,
+              .pre_activation = fused ? p.pre_activation.bytes() : nullptr},
+             stream_);
+  if (!fused && (p.activation != Activation::none || p.pre_activation)) {
+    activation_forward({.out = p.out, .x = pre, .activation = p.activation});
+  }
+}
+
+void CudaDevice::layernorm_matmul(const LayernormMatmul& p) {
+  const ResidualLayernormForward& l = p.layernorm;
+  const bool fused = takes_matvec(p.matmul) && l.sum.bytes() != l.x.bytes() && !l.mean && !l.rstd &&
+                     whole_rows(l.weight.count(), 8, l.sum, l.x, l.branch, l.weight, l.bias);
+  if (!fused) return Device::layernorm_matmul(p);
+  check(l);
+  check(p.matmul);
+  launch_layernorm_matvec(p, stream_);
+}
+
+void CudaDevice::matmul_backward_input(const MatmulBackwardInput& p) {
+  check(p);
+  const auto [K, N] = Extents(p.weight.shape(), p.layout);
+  const Converted converted(p.d_out.dtype());
+  const std::size_t bytes = converted.bytes_for(p.weight);
+  auto* const space = bytes > 0 ? static_cast<std::byte*>(scratch(bytes)) : nullptr;
+  gemm_->run(
+      {.M = p.d_x.count() / K,
+       .N = K,
+       .K = N,
+       .a = operand_of(p.d_out, false),
+       .b = operand_of(converted(p.weight, space, stream_), p.layout == WeightLayout::in_out),
+       .out = p.d_x.bytes(),
+       .out_dtype = p.d_x.dtype()},
+      stream_);
+}
+
+void CudaDevice::matmul_backward_weight(const MatmulBackwardWeight& p) {
+  check(p);
+  const bool in_out = p.layout == WeightLayout::in_out;
+  const auto [K, N] = Extents(p.d_weight.view.shape(), p.layout);
+  const std::int64_t M = p.x.count() / K;
+  // d_weight [K, N] = xᵀ·d_out, or its transpose [N, K] = d_outᵀ·x.
+  gemm_->run({.M = in_out ? K : N,
+              .N = in_out ? N : K,
+              .K = M,
+              .a = operand_of(in_out ? p.x : p.d_out, true),
+              .b = operand_of(in_out ? p.d_out : p.x, false),
+              .out = p.d_weight.view.bytes(),
+              .out_dtype = p.d_weight.view.dtype(),
+              .accumulate = true},
+             stream_);
+  if (!p.d_bias.view) return;
+  const auto columns = static_cast<unsigned>((N + kColumns - 1) / kColumns);
+  const unsigned parts = persistent_blocks((M + kRows - 1) / kRows, 1);
+  auto* partial = scratch<float>(std::int64_t{parts} * N);
+  dispatch(p.d_out.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    QUIRE_LAUNCH(bias_gradient_partials<T>, dim3(columns, parts), dim3(kColumns, kRows), 0, stream_,
+                 partial, p.d_out.data<T>(), M, N);
+  });
+  QUIRE_LAUNCH(bias_gradient_add, static_cast<unsigned>((N + 255) / 256), 256, 0, stream_,
+               p.d_bias.view.data<float>(), partial, static_cast<int>(parts), N);
+}
+
+}  // namespace quire::cuda

@@ -1,0 +1,124 @@
+// quire bench kernels: its entries, its JSON and its picture.
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "base/file.h"
+#include "tests/cli/program.h"
+#include "tests/support/catch.h"
+#include "tests/support/scratch.h"
+#include "tests/support/xml.h"
+
+using quire::test::ProgramResult;
+using quire::test::run_quire;
+using quire::test::ScratchFolder;
+
+namespace {
+
+// A model of one layer and 100 tokens, small enough that every op is over at once.
+ProgramResult bench_kernels(const ScratchFolder& folder, std::vector<std::string> more) {
+  const std::filesystem::path config = folder.write(
+      "config.json",
+      R"({"model_type": "gpt2", "vocab_size": 100, "n_positions": 16, "n_embd": 8, "n_layer": 1,
+          "n_head": 2, "bos_token_id": 0, "eos_token_id": 0})");
+  std::vector<std::string> arguments = {"bench",        "kernels", "--config",  config.string(),
+                                        "--device",     "cpu",     "--threads", "1",
+                                        "--batch-size", "2",       "--seconds", "0.001"};
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  return run_quire(arguments);
+}
+
+}  // namespace
+
+TEST_CASE("bench kernels times what was asked for, cold and warm, as JSON and as a picture") {
+  const ScratchFolder folder;
+  const auto picture = folder / "roofline.svg", file = folder / "out.json";
+  const ProgramResult result =
+      bench_kernels(folder, {"--ops", "layernorm_f,layernorm_b", "argmax", "--svg",
+                             picture.string(), "--output", file.string(), "--json"});
+  CAPTURE(result.err);
+  REQUIRE(result.exit_code == 0);
+  CHECK(result.out == quire::read_file(file));
+
+  const nlohmann::json report = nlohmann::json::parse(result.out);
+  CHECK(report["context"]["batch"] == "2");
+  CHECK(report["context"]["length"] == "16");
+  CHECK(report["context"]["dtype"] == "float32");
+  std::vector<std::string> names;
+  for (const nlohmann::json& entry : report["benchmarks"]) {
+    CAPTURE(entry.dump());
+    names.push_back(entry["name"]);
+    CHECK(entry["run_name"] == entry["name"]);
+    CHECK(entry["run_type"] == "iteration");
+    CHECK(entry["time_unit"] == "ns");
+    CHECK(entry["iterations"].get<double>() >= 3 * entry["calls_per_sample"].get<double>());
+    const double median = entry["real_time"];
+    CHECK(median > 0);
+    CHECK(entry["fastest"].get<double>() <= median);
+    CHECK(entry["slowest"].get<double>() >= median);
+    const double memory = entry["percent_of_bandwidth"], compute = entry["percent_of_flops"];
+    CHECK(entry["percent_of_ceiling"].get<double>() ==
+          Approx(std::max(memory, compute)).epsilon(1e-6));
+    CHECK(entry.contains("percent_of_gemm") == (compute > memory));
+    CHECK(entry["bytes_per_second"].get<double>() ==
+          Approx(entry["bytes"].get<double>() / median * 1e9).epsilon(1e-6));
+  }
+  CHECK(names == std::vector<std::string>{"layernorm_forward/warm", "layernorm_forward/cold",
+                                          "layernorm_backward/warm", "layernorm_backward/cold",
+                                          "argmax_tokens/warm", "argmax_tokens/cold"});
+  // x and out of [32, 8] floats, mean and rstd of 32 rows.
+  CHECK(report["benchmarks"][0]["bytes"] == 2 * 4 * 32 * 8 + 8 * 32);
+
+  const std::string svg = quire::read_file(picture);
+  CHECK(quire::test::xml_fault(svg) == "");
+  for (const std::string& name : names) CHECK(svg.find(">" + name + "<") != std::string::npos);
+}
+
+TEST_CASE("bench kernels runs every op of a model and checks what it computes") {
+  const ScratchFolder folder;
+  const ProgramResult result = bench_kernels(folder, {});
+  CAPTURE(result.err);
+  REQUIRE(result.exit_code == 0);
+  for (const char* name :
+       {"embedding_forward/cold", "embedding_backward/warm", "residual_layernorm_forward/cold",
+        "layernorm_matmul/qkv/warm", "matmul_forward/head/cold", "matmul_backward_weight/fc/warm",
+        "matmul_backward_input/proj/cold", "activation_backward/cold", "dropout/warm",
+        "attention_forward/cold", "attention_backward/cold", "attention_cached/length:16/warm",
+        "cross_entropy_backward/cold", "adamw/warm", "squared_norm/warm", "repetition_penalty/warm",
+        "warp_logits/top_p/cold", "draw_tokens/cold"}) {
+    CAPTURE(name);
+    CHECK(result.out.find(std::string("\n") + name + " ") != std::string::npos);
+  }
+  CHECK(result.out.find("of memory") != std::string::npos);
+  CHECK(result.out.find("of ceiling") != std::string::npos);
+}
+
+TEST_CASE("bench kernels refuses what it does not know, with what was meant") {
+  const ScratchFolder folder;
+  const ProgramResult unknown = bench_kernels(folder, {"--ops", "argmax", "layernorm_forwrad"});
+  CHECK(unknown.exit_code == 2);
+  CHECK(unknown.err ==
+        "error: no kernel begins with 'layernorm_forwrad'\n"
+        "  did you mean layernorm_forward?\n"
+        "  try: quire bench kernels --ops layernorm_forward\n");
+  CHECK(unknown.out.empty());
+
+  const ProgramResult beginning = bench_kernels(folder, {"--ops", "layernrm"});
+  CHECK(beginning.exit_code == 2);
+  CHECK(beginning.err.find("did you mean layernorm?") != std::string::npos);
+
+  const ProgramResult strange = bench_kernels(folder, {"--ops", "zzz"});
+  CHECK(strange.exit_code == 2);
+  CHECK(strange.err.find("kernels: embedding_forward, ") != std::string::npos);
+
+  const ProgramResult longer = bench_kernels(folder, {"--block-size", "17"});
+  CHECK(longer.exit_code == 2);
+  CHECK(longer.err.find("--block-size 17 is beyond the model's context") != std::string::npos);
+}
+
+TEST_CASE("bench kernels says which type a device computes in") {
+  const ScratchFolder folder;
+  const ProgramResult result = bench_kernels(folder, {"--dtype", "bfloat16"});
+  CHECK(result.exit_code == 2);
+  CHECK(result.err.find("error: the device computes in float32, not in bfloat16\n  CPU") == 0);
+  CHECK(result.err.find("try: --dtype float32\n") != std::string::npos);
+}

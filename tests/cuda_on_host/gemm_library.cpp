@@ -1,0 +1,100 @@
+// The twin of kernels/cuda/cublaslt.cu: the same products, with the same epilogues, as plain loops.
+#include "kernels/cuda/gemm_library.h"
+
+#include <cmath>
+#include <vector>
+
+#include "tests/cuda_on_host/block.h"
+
+namespace quire::cuda {
+namespace {
+
+float read(const void* data, DType dtype, std::int64_t i) {
+  switch (dtype) {
+    case DType::f32:
+      return static_cast<const float*>(data)[i];
+    case DType::f16:
+      return to_float(static_cast<const Half*>(data)[i]);
+    case DType::bf16:
+      return to_float(static_cast<const BFloat16*>(data)[i]);
+    case DType::i32:
+      break;
+  }
+  throw_dtype(DType::f32, dtype);
+}
+
+void write(void* data, DType dtype, std::int64_t i, float value) {
+  switch (dtype) {
+    case DType::f32:
+      static_cast<float*>(data)[i] = value;
+      return;
+    case DType::f16:
+      static_cast<Half*>(data)[i] = to_half(value);
+      return;
+    case DType::bf16:
+      static_cast<BFloat16*>(data)[i] = to_bfloat16(value);
+      return;
+    case DType::i32:
+      break;
+  }
+  throw_dtype(DType::f32, dtype);
+}
+
+/// Row-major [rows, columns] in float.
+std::vector<float> unpacked(const Gemm::Operand& operand, std::int64_t rows, std::int64_t columns) {
+  std::vector<float> values(static_cast<std::size_t>(rows * columns));
+  for (std::int64_t r = 0; r < rows; ++r) {
+    for (std::int64_t c = 0; c < columns; ++c) {
+      values[r * columns + c] =
+          read(operand.data, operand.dtype,
+               operand.transposed ? c * operand.stride + r : r * operand.stride + c);
+    }
+  }
+  return values;
+}
+
+float gelu_new(float x) {
+  return 0.5f * x * (1.0f + std::tanh(0.7978845608028654f * (x + 0.044715f * x * x * x)));
+}
+
+void multiply(const Gemm& g) {
+  const std::vector<float> a = unpacked(g.a, g.M, g.K), b = unpacked(g.b, g.K, g.N);
+  std::vector<float> row(static_cast<std::size_t>(g.N));
+  for (std::int64_t m = 0; m < g.M; ++m) {
+    row.assign(row.size(), 0.0f);
+    for (std::int64_t k = 0; k < g.K; ++k) {
+      const float factor = a[m * g.K + k];
+      for (std::int64_t n = 0; n < g.N; ++n) row[n] += factor * b[k * g.N + n];
+    }
+    for (std::int64_t n = 0; n < g.N; ++n) {
+      const std::int64_t at = m * g.N + n;
+      float value = row[n];
+      if (g.accumulate) value += read(g.out, g.out_dtype, at);
+      if (g.bias != nullptr) value += read(g.bias, g.out_dtype, n);
+      if (g.pre_activation != nullptr) write(g.pre_activation, g.out_dtype, at, value);
+      write(g.out, g.out_dtype, at, g.gelu_new ? gelu_new(value) : value);
+    }
+  }
+}
+
+class PlainGemmLibrary final : public GemmLibrary {
+ public:
+  void run(const Gemm& g, cudaStream_t stream) override {
+    // What cuBLASLt would refuse.
+    const bool aligned = reinterpret_cast<std::uintptr_t>(g.pre_activation) % 16 == 0;
+    if (g.a.dtype != g.b.dtype || (g.out_dtype != g.a.dtype && g.out_dtype != DType::f32) ||
+        (g.accumulate && (g.bias != nullptr || g.gelu_new)) ||
+        (g.pre_activation != nullptr && (!g.gelu_new || g.N % 8 != 0 || !aligned))) {
+      throw Error(Fault::device, "cuBLASLt has no algorithm for it");
+    }
+    cuda_on_host::enqueue(stream, [g] { multiply(g); });
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<GemmLibrary> open_gemm_library() {
+  return std::make_unique<PlainGemmLibrary>();
+}
+
+}  // namespace quire::cuda

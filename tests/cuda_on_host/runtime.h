@@ -1,0 +1,91 @@
+// The part of CUDA's runtime API that the project calls, on the CPU, under CUDA's own names.
+//
+// Device memory is host memory between margins that are checked when it is freed. Work on a stream
+// is queued and runs when the host waits for it, not before: a result that is read without waiting
+// is not there, and a buffer that is released too early is found by AddressSanitizer. An exception
+// of a kernel (Fault) comes out of the call that waits.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+
+enum cudaError_t : int {
+  cudaSuccess = 0,
+  cudaErrorInvalidValue = 1,
+  cudaErrorMemoryAllocation = 2,
+  cudaErrorInsufficientDriver = 35,
+  cudaErrorNoDevice = 100,
+  cudaErrorStreamCaptureUnsupported = 900,
+};
+const char* cudaGetErrorName(cudaError_t error);
+const char* cudaGetErrorString(cudaError_t error);
+/// The last error of any call, and forgets it.
+cudaError_t cudaGetLastError();
+
+namespace quire::cuda_on_host {
+struct Stream;
+struct Graph;
+}  // namespace quire::cuda_on_host
+using cudaStream_t = quire::cuda_on_host::Stream*;
+using cudaGraph_t = quire::cuda_on_host::Graph*;
+using cudaGraphExec_t = quire::cuda_on_host::Graph*;
+
+inline constexpr unsigned cudaStreamNonBlocking = 1;
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags);
+cudaError_t cudaStreamDestroy(cudaStream_t stream);
+cudaError_t cudaStreamSynchronize(cudaStream_t stream);
+
+cudaError_t cudaMalloc(void** data, std::size_t bytes);
+cudaError_t cudaFree(void* data);
+cudaError_t cudaMallocHost(void** data, std::size_t bytes);
+cudaError_t cudaFreeHost(void* data);
+cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total);
+enum cudaMemcpyKind { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice };
+/// Host memory counts as pageable: what comes from it is read before the call returns.
+cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind,
+                            cudaStream_t stream);
+cudaError_t cudaMemsetAsync(void* data, int value, std::size_t bytes, cudaStream_t stream);
+
+enum cudaStreamCaptureMode { cudaStreamCaptureModeGlobal, cudaStreamCaptureModeThreadLocal };
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph);
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph,
+                                 unsigned long long flags = 0);
+cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream);
+cudaError_t cudaGraphDestroy(cudaGraph_t graph);
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable);
+
+struct cudaDeviceProp {
+  char name[256];
+  std::size_t totalGlobalMem;
+  std::size_t sharedMemPerBlockOptin;
+  int major, minor;
+  int multiProcessorCount;
+};
+cudaError_t cudaGetDeviceCount(int* count);
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device);
+cudaError_t cudaSetDevice(int device);
+cudaError_t cudaDriverGetVersion(int* version);
+cudaError_t cudaRuntimeGetVersion(int* version);
+
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
+template <class... P>
+cudaError_t cudaFuncSetAttribute(void (*)(P...), cudaFuncAttribute, int) {
+  return cudaSuccess;
+}
+
+namespace quire::cuda_on_host {
+
+/// Runs `work` when the stream comes to it, or each time its graph is launched.
+void enqueue(cudaStream_t stream, std::function<void()> work);
+
+/// What this machine pretends to be.
+struct Machine {
+  std::size_t memory = std::size_t{8} << 30;
+  int devices = 1;
+  int compute_major = 9, compute_minor = 0;
+  int driver_version = 13000, runtime_version = 13000;
+};
+Machine& machine();
+
+}  // namespace quire::cuda_on_host
