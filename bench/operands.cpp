@@ -6,7 +6,7 @@
 #include <limits>
 
 #include "base/error.h"
-#include "engine/formats/elements.h"
+#include "engine/model/elements.h"
 
 namespace quire {
 namespace {

@@ -31,14 +31,10 @@ std::string why_not(int index) {
 }
 
 std::unique_ptr<Device> open_cuda(int index) {
-  const std::string reason = why_not(index);
-  if (!reason.empty()) {
-    throw Error(Fault::device, "CUDA cannot be used: " + reason, {}, "--device cpu");
-  }
 #ifdef QUIRE_WITH_CUDA
   return open_cuda_device(index);
 #else
-  return nullptr;
+  throw Error(Fault::device, "CUDA cannot be used: " + why_not(index), {}, "--device cpu");
 #endif
 }
 

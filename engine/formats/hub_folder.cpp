@@ -8,9 +8,9 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/parallel.h"
-#include "engine/formats/elements.h"
 #include "engine/formats/safetensors.h"
 #include "engine/formats/weight_files.h"
+#include "engine/model/elements.h"
 
 namespace quire {
 namespace {

@@ -8,7 +8,7 @@
 #include <string_view>
 
 #include "base/error.h"
-#include "engine/formats/elements.h"
+#include "engine/model/elements.h"
 
 namespace quire {
 namespace {

@@ -4,7 +4,7 @@
 #include <string>
 
 #include "base/error.h"
-#include "engine/formats/elements.h"
+#include "engine/model/elements.h"
 
 namespace quire {
 namespace {

@@ -7,7 +7,7 @@
 #include <string>
 
 #include "base/error.h"
-#include "engine/formats/elements.h"
+#include "engine/model/elements.h"
 #include "engine/model/forward.h"
 #include "engine/model/gpt2.h"
 

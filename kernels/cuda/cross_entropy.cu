@@ -164,18 +164,6 @@ __device__ __forceinline__ int phase_of(const T* row) {
   return static_cast<int>(reinterpret_cast<std::uintptr_t>(row) % 16 / sizeof(T));
 }
 
-/// Fills an ignored or impossible row.
-template <class T>
-__device__ __forceinline__ void fill_row(T* row, int V, float value) {
-  Pack<T> filled;
-#pragma unroll
-  for (int j = 0; j < kStep<T>; ++j) filled.element[j] = narrow<T>(value);
-  each_pack<1, T>(
-      phase_of(row), V, [&](int) { return std::bit_cast<uint4>(filled); },
-      [&](int v, uint4 words) { store_words(row + v, words); },
-      [&](int v) { row[v] = narrow<T>(value); });
-}
-
 struct BackwardRows {
   float* losses;
   void* logits_to_grads;
@@ -183,6 +171,24 @@ struct BackwardRows {
   int V;
   float scale;
 };
+
+/// Writes loss and gradients of a row whose target is ignored (0) or impossible (NaN).
+template <class T>
+__device__ __forceinline__ bool filled_unless_plain(const BackwardRows& p, std::int32_t target,
+                                                    T* row) {
+  const RowKind kind = kind_of(target, p.V);
+  if (kind == RowKind::plain) return false;
+  const float value = kind == RowKind::ignored ? 0.0f : NAN;
+  if (threadIdx.x == 0) p.losses[blockIdx.x] = value;
+  Pack<T> filled;
+#pragma unroll
+  for (int j = 0; j < kStep<T>; ++j) filled.element[j] = narrow<T>(value);
+  each_pack<1, T>(
+      phase_of(row), p.V, [&](int) { return std::bit_cast<uint4>(filled); },
+      [&](int v, uint4 words) { store_words(row + v, words); },
+      [&](int v) { row[v] = narrow<T>(value); });
+  return true;
+}
 
 /// The gradient of one element.
 struct Gradient {
@@ -194,18 +200,29 @@ struct Gradient {
   }
 };
 
+/// Turns `logits`, the row itself or its copy at the same phase, into the row's gradients.
+template <int kInFlight, class T>
+__device__ __forceinline__ void write_gradients(T* row, const T* logits, int V,
+                                                const Gradient& gradient) {
+  each_pack<kInFlight, T>(
+      phase_of(row), V, [&](int v) { return load_words(logits + v); },
+      [&](int v, uint4 words) {
+        auto pack = std::bit_cast<Pack<T>>(words);
+#pragma unroll
+        for (int j = 0; j < kStep<T>; ++j) {
+          pack.element[j] = narrow<T>(gradient(v + j, widen(pack.element[j])));
+        }
+        store_words(row + v, std::bit_cast<uint4>(pack));
+      },
+      [&](int v) { row[v] = narrow<T>(gradient(v, widen(logits[v]))); });
+}
+
 template <class T>
 __global__ void __launch_bounds__(kMostThreads, 2) cross_entropy_rows_in_shared(BackwardRows p) {
   const std::int64_t n = blockIdx.x;
   const std::int32_t target = p.targets[n];
-  const RowKind kind = kind_of(target, p.V);
   T* row = static_cast<T*>(p.logits_to_grads) + n * p.V;
-  if (kind != RowKind::plain) {
-    const float value = kind == RowKind::ignored ? 0.0f : NAN;
-    if (threadIdx.x == 0) p.losses[n] = value;
-    fill_row(row, p.V, value);
-    return;
-  }
+  if (filled_unless_plain(p, target, row)) return;
   const int phase = phase_of(row);
   T* held = reinterpret_cast<T*>(QUIRE_DYNAMIC_SHARED) + phase;  // aligned as the row is
   float largest = -INFINITY;
@@ -230,46 +247,20 @@ __global__ void __launch_bounds__(kMostThreads, 2) cross_entropy_rows_in_shared(
   sum = block_sum(sum);
   if (threadIdx.x == 0) p.losses[n] = loss_of({largest, sum}, widen(held[target]));
   const Gradient gradient{largest, 1.0f / sum, p.scale, target};
-  each_pack<1, T>(
-      phase, p.V, [&](int v) { return load_words(held + v); },
-      [&](int v, uint4 words) {
-        auto pack = std::bit_cast<Pack<T>>(words);
-#pragma unroll
-        for (int j = 0; j < kStep<T>; ++j) {
-          pack.element[j] = narrow<T>(gradient(v + j, widen(pack.element[j])));
-        }
-        store_words(row + v, std::bit_cast<uint4>(pack));
-      },
-      [&](int v) { row[v] = narrow<T>(gradient(v, widen(held[v]))); });
+  write_gradients<1, T>(row, held, p.V, gradient);
 }
 
 template <class T>
 __global__ void __launch_bounds__(kMostThreads) cross_entropy_long_rows(BackwardRows p) {
   const std::int64_t n = blockIdx.x;
   const std::int32_t target = p.targets[n];
-  const RowKind kind = kind_of(target, p.V);
   T* row = static_cast<T*>(p.logits_to_grads) + n * p.V;
-  if (kind != RowKind::plain) {
-    const float value = kind == RowKind::ignored ? 0.0f : NAN;
-    if (threadIdx.x == 0) p.losses[n] = value;
-    fill_row(row, p.V, value);
-    return;
-  }
+  if (filled_unless_plain(p, target, row)) return;
   const float target_logit = widen(row[target]);
   const Softmax softmax = softmax_of_row(row, p.V);  // its barriers end the reading of the row
   if (threadIdx.x == 0) p.losses[n] = loss_of(softmax, target_logit);
   const Gradient gradient{softmax.largest, 1.0f / softmax.sum, p.scale, target};
-  each_pack<2, T>(
-      phase_of(row), p.V, [&](int v) { return load_words(row + v); },
-      [&](int v, uint4 words) {
-        auto pack = std::bit_cast<Pack<T>>(words);
-#pragma unroll
-        for (int j = 0; j < kStep<T>; ++j) {
-          pack.element[j] = narrow<T>(gradient(v + j, widen(pack.element[j])));
-        }
-        store_words(row + v, std::bit_cast<uint4>(pack));
-      },
-      [&](int v) { row[v] = narrow<T>(gradient(v, widen(row[v]))); });
+  write_gradients<2, T>(row, row, p.V, gradient);
 }
 
 /// By the vocabulary alone: the order of the sums hangs on it.

@@ -123,7 +123,9 @@ namespace quire {
 
 std::unique_ptr<Device> open_cuda_device(int index) {
   const std::string reason = cuda::why_unusable(index);
-  if (!reason.empty()) throw Error(Fault::device, "CUDA cannot be used: " + reason);
+  if (!reason.empty()) {
+    throw Error(Fault::device, "CUDA cannot be used: " + reason, {}, "--device cpu");
+  }
   return std::make_unique<cuda::CudaDevice>(index);
 }
 

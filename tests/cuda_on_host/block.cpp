@@ -159,7 +159,10 @@ class Scheduler {
   FiberState scheduler_sanitizers_;
   std::string fault_;
   std::uint64_t random_ = 0x9E3779B97F4A7C15u;
-  char begin_ = 0, end_ = 0, block_barrier_ = 0;  // addresses for TSan to synchronise by
+  // Addresses for TSan to synchronise by. Those of a block, its warps' too, are new memory for each
+  // block: at an old one a block would find what the last one released, and no race between blocks.
+  char begin_ = 0, end_ = 0;
+  std::unique_ptr<char> block_barrier_;
 };
 
 Scheduler& scheduler() {
@@ -179,27 +182,24 @@ bool same(Site a, Site b) {
 }
 
 void Scheduler::start_fiber(Thread& thread) {
-  thread.fiber =
-      context::fiber(std::allocator_arg, StackAllocator{&thread.sanitizers},
-                     [this, &thread](context::fiber&& back) {
-                       scheduler_ = std::move(back);
-                       entered_fiber(scheduler_sanitizers_);
-                       for (;;) {  // a block each time round
-                         acquire(&begin_);
-                         acquire(&thread);  // the stack's last user was another thread to TSan
-                         try {
-                           (*body_)();
-                           const Unwatched here;
-                           ended(thread);
-                         } catch (const Cancelled&) {
-                           thread.state = State::ended;
-                         }
-                         release(&end_);
-                         release(&thread);
-                         switch_to_scheduler(thread);
-                       }
-                       return std::move(scheduler_);
-                     });
+  thread.fiber = context::fiber(std::allocator_arg, StackAllocator{&thread.sanitizers},
+                                [this, &thread](context::fiber&& back) {
+                                  scheduler_ = std::move(back);
+                                  entered_fiber(scheduler_sanitizers_);
+                                  for (;;) {  // a block each time round
+                                    acquire(&begin_);
+                                    try {
+                                      (*body_)();
+                                      const Unwatched here;
+                                      ended(thread);
+                                    } catch (const Cancelled&) {
+                                      thread.state = State::ended;
+                                    }
+                                    release(&end_);
+                                    switch_to_scheduler(thread);
+                                  }
+                                  return std::move(scheduler_);
+                                });
 }
 
 void Scheduler::resume(Thread& thread) {
@@ -245,6 +245,7 @@ void Scheduler::run(const char* name, Index3 grid, Index3 block, std::size_t sha
     threads_.push_back(std::make_unique<Thread>());
     threads_[i]->index = i;
     start_fiber(*threads_[i]);
+    pass_on_stack(threads_[i]->sanitizers);
   }
   for (unsigned i = 0; i < count_; ++i) {
     ThreadView& view = threads_[i]->view;
@@ -269,7 +270,8 @@ void Scheduler::run_block(Index3 index) {
   const Unwatched here;
   block_index_ = index;
   shared_.emplace_back(nullptr, shared_bytes_);
-  warps_.assign((count_ + kLanes - 1) / kLanes, {});
+  warps_ = std::vector<Warp>((count_ + kLanes - 1) / kLanes);
+  block_barrier_ = std::make_unique<char>();
   ready_.clear();
   alive_ = count_;
   at_barrier_ = 0;
@@ -349,7 +351,7 @@ void Scheduler::wait(State state, const char* what, Site site) {
 }
 
 void Scheduler::barrier(Site site) {
-  release(&block_barrier_);
+  release(block_barrier_.get());
   wait(State::at_barrier, "__syncthreads", site);
   ++at_barrier_;
   {
@@ -357,7 +359,7 @@ void Scheduler::barrier(Site site) {
     open_barrier_if_complete();
   }
   suspend();
-  acquire(&block_barrier_);
+  acquire(block_barrier_.get());
 }
 
 void Scheduler::open_barrier_if_complete() {

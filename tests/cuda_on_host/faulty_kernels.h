@@ -21,6 +21,7 @@ enum class Planted {
   shuffle_without_own_lane,
   async_copy_without_wait,
   async_copy_without_barrier,  ///< waits for its own copies, not for the others'
+  race_between_blocks,         ///< two blocks write the same elements
 };
 
 inline constexpr int kFaultyThreads = 64;
@@ -60,7 +61,8 @@ __global__ void add_neighbours(float* out, const float* in) {
   for (int distance = 16; distance > 0; distance /= 2) {
     sum += __shfl_xor_sync(mask, sum, distance);
   }
-  const unsigned to = kFault == Planted::write_beyond_global_memory ? t + 1 : t;
+  unsigned to = kFault == Planted::write_beyond_global_memory ? t + 1 : t;
+  if (kFault == Planted::race_between_blocks) to = (t + blockIdx.x) % kFaultyThreads;
   out[to] = tile[t] + tile[(t + 33) % kFaultyThreads] + sum;
 }
 
@@ -98,8 +100,8 @@ std::vector<float> run_add_neighbours(std::uint64_t seed = 1) {
     }
   } cleanup{stream, in, out};
   cudaMemcpyAsync(in, values.data(), bytes, cudaMemcpyHostToDevice, stream);
-  QUIRE_LAUNCH(add_neighbours<kFault>, 1, kFaultyThreads, 0, stream, static_cast<float*>(out),
-               static_cast<const float*>(in));
+  QUIRE_LAUNCH(add_neighbours<kFault>, kFault == Planted::race_between_blocks ? 2 : 1,
+               kFaultyThreads, 0, stream, static_cast<float*>(out), static_cast<const float*>(in));
   cudaMemcpyAsync(result.data(), out, bytes, cudaMemcpyDeviceToHost, stream);
   cudaStreamSynchronize(stream);
   return result;

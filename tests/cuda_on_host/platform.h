@@ -26,14 +26,8 @@ using dim3 = quire::cuda_on_host::Index3;
 struct alignas(16) uint4 {
   unsigned x, y, z, w;
 };
-struct alignas(8) uint2 {
-  unsigned x, y;
-};
 struct alignas(16) float4 {
   float x, y, z, w;
-};
-struct alignas(8) float2 {
-  float x, y;
 };
 
 #define threadIdx (::quire::cuda_on_host::current_thread->thread_index)
@@ -49,15 +43,11 @@ struct alignas(8) float2 {
 #define __shfl_up_sync(mask, value, ...)                                                          \
   ::quire::cuda_on_host::shuffle_any(QUIRE_SITE, ::quire::cuda_on_host::Shuffle::up, mask, value, \
                                      __VA_ARGS__)
-#define __shfl_down_sync(mask, value, ...)                                                   \
-  ::quire::cuda_on_host::shuffle_any(QUIRE_SITE, ::quire::cuda_on_host::Shuffle::down, mask, \
-                                     value, __VA_ARGS__)
 #define __shfl_xor_sync(mask, value, ...)                                                      \
   ::quire::cuda_on_host::shuffle_any(QUIRE_SITE, ::quire::cuda_on_host::Shuffle::exclusive_or, \
                                      mask, value, __VA_ARGS__)
 #define __ballot_sync(mask, predicate) ::quire::cuda_on_host::ballot(QUIRE_SITE, mask, predicate)
 #define __any_sync(mask, predicate) (__ballot_sync(mask, predicate) != 0)
-#define __all_sync(mask, predicate) (__ballot_sync(mask, !(predicate)) == 0)
 
 namespace quire::cuda_on_host {
 
@@ -88,13 +78,6 @@ template <class T>
 T atomicAdd(T* address, std::type_identity_t<T> value) {
   return std::atomic_ref<T>(*address).fetch_add(value, std::memory_order_relaxed);
 }
-template <class T>
-T atomicMax(T* address, std::type_identity_t<T> value) {
-  std::atomic_ref<T> target(*address);
-  T old = target.load(std::memory_order_relaxed);
-  while (old < value && !target.compare_exchange_weak(old, value, std::memory_order_relaxed)) {}
-  return old;
-}
 
 template <class T>
 T atomicOr(T* address, std::type_identity_t<T> value) {
@@ -109,27 +92,9 @@ inline float rsqrtf(float x) {
 inline float __expf(float x) {
   return std::exp(x);
 }
-inline float __logf(float x) {
-  return std::log(x);
-}
 inline float __fdividef(float a, float b) {
   return a / b;
 }
 inline int __popc(unsigned bits) {
   return std::popcount(bits);
-}
-inline unsigned __umulhi(unsigned a, unsigned b) {
-  return static_cast<unsigned>(std::uint64_t{a} * b >> 32);
-}
-template <class T>
-T __ldg(const T* address) {
-  return *address;
-}
-template <class T>
-T __ldcs(const T* address) {  // read once: do not keep it in the cache
-  return *address;
-}
-template <class T>
-void __stcs(T* address, std::type_identity_t<T> value) {
-  *address = value;
 }

@@ -176,14 +176,6 @@ cudaError_t cudaFree(void* data) {
   return cudaSuccess;
 }
 
-cudaError_t cudaMallocHost(void** data, std::size_t bytes) {
-  *data = std::malloc(bytes);
-  return *data != nullptr ? cudaSuccess : fail(cudaErrorMemoryAllocation);
-}
-cudaError_t cudaFreeHost(void* data) {
-  std::free(data);
-  return cudaSuccess;
-}
 cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
   *total = machine().memory;
   *free = machine().memory - memory().used;

@@ -11,6 +11,8 @@
 #ifdef QUIRE_FIBERS_TSAN
 #include <sanitizer/tsan_interface.h>
 extern "C" {
+void AnnotateBenignRaceSized(const char* file, int line, const volatile void* data,
+                             std::size_t bytes, const char* what);
 void AnnotateIgnoreWritesBegin(const char* file, int line);
 void AnnotateIgnoreWritesEnd(const char* file, int line);
 }
@@ -89,6 +91,13 @@ inline void release([[maybe_unused]] void* address) {
 inline void acquire([[maybe_unused]] void* address) {
 #ifdef QUIRE_FIBERS_TSAN
   __tsan_acquire(address);
+#endif
+}
+
+/// A stack is used by one block's thread after the other's, which TSan would take for races.
+inline void pass_on_stack([[maybe_unused]] const FiberState& self) {
+#ifdef QUIRE_FIBERS_TSAN
+  AnnotateBenignRaceSized(__FILE__, __LINE__, self.bottom, self.size, "a fiber's stack");
 #endif
 }
 

@@ -1,7 +1,5 @@
 #include "tests/cuda_on_host/warp.h"
 
-#include <bit>
-
 #include "kernels/tensor.h"
 
 namespace quire::cuda_on_host {
@@ -28,9 +26,6 @@ void combine_shuffle(void* const operands[32]) {
         break;
       case Shuffle::up:
         source = lane - self->argument;
-        break;
-      case Shuffle::down:
-        source = lane + self->argument;
         break;
       case Shuffle::exclusive_or:
         source = lane ^ self->argument;
@@ -94,34 +89,22 @@ float half_of(std::uint32_t pair, int which, MmaType type) {
   return type == MmaType::f16 ? to_float(Half{bits}) : to_float(BFloat16{bits});
 }
 
-/// tf32 keeps 10 bits of the mantissa; what lies below is not read.
-float tf32_of(std::uint32_t bits) {
-  return std::bit_cast<float>(bits & 0xffffe000u);
-}
-
 void combine_mma(void* const operands[32]) {
   const auto of = [&](int lane) { return static_cast<const MmaOperand*>(operands[lane]); };
   for (int lane = 0; lane < kLanes; ++lane) {
     if (of(lane) == nullptr) return;  // the block's report names the lane that is missing
   }
   const MmaType type = of(0)->type;
-  const int depth = type == MmaType::tf32 ? 8 : 16;
-  float a[16][16], b[16][8];
+  constexpr int kDepth = 16;
+  float a[16][kDepth], b[kDepth][8];
   for (int lane = 0; lane < kLanes; ++lane) {
     const int group = lane / 4, place = lane % 4;
-    if (type == MmaType::tf32) {
-      for (int i = 0; i < 4; ++i) {
-        a[group + i % 2 * 8][place + i / 2 * 4] = tf32_of(of(lane)->a[i]);
-      }
-      for (int i = 0; i < 2; ++i) b[place + 4 * i][group] = tf32_of(of(lane)->b[i]);
-    } else {
-      for (int i = 0; i < 8; ++i) {
-        a[group + i / 2 % 2 * 8][2 * place + i % 2 + i / 4 * 8] =
-            half_of(of(lane)->a[i / 2], i % 2, type);
-      }
-      for (int i = 0; i < 4; ++i) {
-        b[2 * place + i % 2 + i / 2 * 8][group] = half_of(of(lane)->b[i / 2], i % 2, type);
-      }
+    for (int i = 0; i < 8; ++i) {
+      a[group + i / 2 % 2 * 8][2 * place + i % 2 + i / 4 * 8] =
+          half_of(of(lane)->a[i / 2], i % 2, type);
+    }
+    for (int i = 0; i < 4; ++i) {
+      b[2 * place + i % 2 + i / 2 * 8][group] = half_of(of(lane)->b[i / 2], i % 2, type);
     }
   }
   float sums[kLanes][4];
@@ -129,7 +112,7 @@ void combine_mma(void* const operands[32]) {
     for (int i = 0; i < 4; ++i) {
       const int row = lane / 4 + i / 2 * 8, column = lane % 4 * 2 + i % 2;
       float sum = 0.0f;
-      for (int k = 0; k < depth; ++k) sum += a[row][k] * b[k][column];
+      for (int k = 0; k < kDepth; ++k) sum += a[row][k] * b[k][column];
       sums[lane][i] = sum + of(lane)->c[i];
     }
   }

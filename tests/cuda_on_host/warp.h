@@ -11,7 +11,7 @@ namespace quire::cuda_on_host {
 
 void sync_warp(Site site, unsigned mask = 0xffffffffu);
 
-enum class Shuffle : std::uint8_t { index, up, down, exclusive_or };
+enum class Shuffle : std::uint8_t { index, up, exclusive_or };
 /// A lane whose source is outside its segment of `width` lanes keeps its own value; one whose
 /// source has ended gets all ones, NaN as a float.
 std::uint64_t shuffle(Site site, Shuffle kind, unsigned mask, std::uint64_t value, int argument,
@@ -25,8 +25,8 @@ unsigned ballot(Site site, unsigned mask, bool predicate);
 void gather_matrices(Site site, const std::uint32_t row[4], std::uint32_t matrices[4],
                      bool transposed);
 
-enum class MmaType : std::uint8_t { f16, bf16, tf32 };
-/// mma.sync.m16n8k16 (k8 for tf32) .row.col, float accumulators: d = a·b + c.
+enum class MmaType : std::uint8_t { f16, bf16 };
+/// mma.sync.m16n8k16 .row.col, float accumulators: d = a·b + c.
 void mma(Site site, MmaType type, float d[4], const std::uint32_t a[4], const std::uint32_t b[2],
          const float c[4]);
 

@@ -6,8 +6,8 @@
 #include <map>
 #include <set>
 
-#include "engine/formats/elements.h"
 #include "engine/formats/safetensors.h"
+#include "engine/model/elements.h"
 #include "kernels/reference/reference_device.h"
 #include "tests/support/catch.h"
 #include "tests/support/fixtures.h"

@@ -6,6 +6,7 @@
 #include "engine/formats/hub_folder.h"
 #include "engine/generation/generator.h"
 #include "tests/engine/generation/tiny_model.h"
+#include "tests/support/devices.h"
 #include "tests/support/fixtures.h"
 
 using namespace quire;
@@ -54,12 +55,11 @@ int run_cases(Device& device, const std::filesystem::path& folder,
 }  // namespace
 
 TEST_CASE("greedy generation agrees with transformers on the project's own models") {
-  const auto cpu = open_device("cpu");
-  const auto reference = open_reference_device();
-  for (Device* device : {cpu.get(), reference.get()}) {
+  for (const test::TestDevice& tested : test::devices_under_test()) {
+    INFO(tested.name);
     for (const char* name : {"tied", "untied"}) {
       const std::filesystem::path folder = test::test_data(name);
-      CHECK(run_cases(*device, folder, folder / "generation.jsonl", 1) == 12);
+      CHECK(run_cases(tested.device, folder, folder / "generation.jsonl", 1) == 12);
     }
   }
 }

@@ -1,4 +1,4 @@
-#include "engine/formats/elements.h"
+#include "engine/model/elements.h"
 
 #include <bit>
 #include <cmath>
