@@ -20,6 +20,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -334,6 +335,14 @@ class Buffer {
   std::size_t size_ = 0;
 };
 
+/// A sequence of ops that its device repeats at less cost than their calls. Must not outlive the
+/// device, nor the memory that the ops work on.
+class Recording {
+ public:
+  virtual ~Recording() = default;
+  virtual void replay() = 0;
+};
+
 class Device {
  public:
   virtual ~Device() = default;
@@ -351,11 +360,19 @@ class Device {
   /// Memory, uninitialised, aligned to 64 bytes. Throws Error(no_space) when there is none.
   virtual void* allocate(std::size_t bytes) = 0;
   virtual void release(void* data) noexcept = 0;
+  /// from_host may change as soon as the call is back.
   virtual void copy_to_device(void* to, const void* from_host, std::size_t bytes) = 0;
   virtual void copy_to_host(void* to_host, const void* from, std::size_t bytes) = 0;
   virtual void copy(void* to, const void* from, std::size_t bytes) = 0;
   virtual void fill_zero(void* data, std::size_t bytes) = 0;
   virtual void synchronize() = 0;
+
+  /// Does `work`, which calls ops and copies within the device, the same ones on the same memory
+  /// each time, and nothing else. Returns what repeats them; null where calling them costs no more.
+  virtual std::unique_ptr<Recording> record(const std::function<void()>& work) {
+    work();
+    return nullptr;
+  }
 
   virtual void embedding_forward(const EmbeddingForward&) = 0;
   virtual void embedding_backward(const EmbeddingBackward&) = 0;

@@ -1,6 +1,7 @@
 #include "engine/generation/sampler.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <numeric>
 
@@ -42,8 +43,7 @@ Sampler::Sampler(Device& device, const GenerationConfig& config, int max_batch, 
       after_penalty_(processors_after_penalty(config)) {
   const auto rows = static_cast<std::size_t>(max_batch);
   const auto logits_bytes = rows * static_cast<std::size_t>(vocab_size) * sizeof(float);
-  tokens_ = Buffer(device, rows * sizeof(std::int32_t));
-  losses_ = Buffer(device, rows * sizeof(float));
+  results_ = Buffer(device, rows * (sizeof(std::int32_t) + sizeof(float)));
   model_logits_ = Buffer(device, logits_bytes);
   if (config.do_sample) uniforms_ = Buffer(device, rows * sizeof(float));
   if (config.repetition_penalty != 1.0f) {
@@ -60,7 +60,7 @@ std::vector<SampledToken> Sampler::next(View logits, std::span<const SamplerRow>
   if (config_.repetition_penalty != 1.0f) penalize(logits, rows);
   apply(after_penalty_, logits, rows);
 
-  const View tokens(static_cast<std::int32_t*>(tokens_.data()), {batch});
+  const View tokens(static_cast<std::int32_t*>(results_.data()), {batch});
   if (config_.do_sample) {
     device_.warp_logits({.logits = logits,
                          .temperature = config_.temperature,
@@ -78,12 +78,7 @@ std::vector<SampledToken> Sampler::next(View logits, std::span<const SamplerRow>
     device_.argmax_tokens({.tokens = tokens, .logits = logits});
   }
 
-  std::vector<std::int32_t> ids(rows.size());
-  device_.copy_to_host(ids.data(), tokens.bytes(), tokens.size_bytes());
-  std::vector<SampledToken> sampled(rows.size());
-  for (std::size_t r = 0; r < rows.size(); ++r) sampled[r].id = ids[r];
-  read_logprobs(tokens, sampled);
-  return sampled;
+  return read_results(tokens);
 }
 
 void Sampler::apply(const Processors& processors, View logits, std::span<const SamplerRow> rows) {
@@ -131,15 +126,21 @@ void Sampler::penalize(View logits, std::span<const SamplerRow> rows) {
        .penalty = config_.repetition_penalty});
 }
 
-void Sampler::read_logprobs(View tokens, std::vector<SampledToken>& sampled) {
-  const auto batch = std::ssize(sampled);
+std::vector<SampledToken> Sampler::read_results(View tokens) {
+  const std::int64_t batch = tokens.count();
   const ConstView logits(static_cast<const float*>(model_logits_.data()), {batch, vocab_size_});
-  const View losses(static_cast<float*>(losses_.data()), {batch});
+  const View losses(reinterpret_cast<float*>(tokens.data<std::int32_t>() + batch), {batch});
   device_.cross_entropy_forward({.losses = losses, .logits = logits, .targets = tokens});
-  std::vector<float> loss(sampled.size());
-  device_.copy_to_host(loss.data(), losses.bytes(), losses.size_bytes());
-  for (std::size_t r = 0; r < sampled.size(); ++r) sampled[r].logprob = -loss[r];
-  if (config_.top_logprobs == 0) return;
+
+  // Tokens and losses lie side by side: one copy, the only one of a step.
+  std::vector<std::int32_t> results(static_cast<std::size_t>(2 * batch));
+  device_.copy_to_host(results.data(), tokens.bytes(), results.size() * sizeof(std::int32_t));
+  std::vector<SampledToken> sampled(static_cast<std::size_t>(batch));
+  for (std::size_t r = 0; r < sampled.size(); ++r) {
+    sampled[r].id = results[r];
+    sampled[r].logprob = -std::bit_cast<float>(results[sampled.size() + r]);
+  }
+  if (config_.top_logprobs == 0) return sampled;
 
   std::vector<float> row(static_cast<std::size_t>(vocab_size_));
   for (std::size_t r = 0; r < sampled.size(); ++r) {
@@ -147,6 +148,7 @@ void Sampler::read_logprobs(View tokens, std::vector<SampledToken>& sampled) {
                          row.size() * sizeof(float));
     sampled[r].top = best_logprobs(row, config_.top_logprobs);
   }
+  return sampled;
 }
 
 }  // namespace quire

@@ -38,18 +38,17 @@ class Sampler {
  private:
   void apply(const Processors& processors, View logits, std::span<const SamplerRow> rows);
   void penalize(View logits, std::span<const SamplerRow> rows);
-  void read_logprobs(View tokens, std::vector<SampledToken>& sampled);
+  std::vector<SampledToken> read_results(View tokens);
 
   Device& device_;
   GenerationConfig config_;
   int vocab_size_;
   Processors before_penalty_, after_penalty_;
-  Buffer tokens_;                   // [B] i32
-  Buffer uniforms_;                 // [B] f32
-  Buffer losses_;                   // [B] f32: minus the log probability of each chosen token
-  Buffer model_logits_;             // [B, V] f32, as they came
-  Buffer history_, first_;          // [B, longest row] i32 and [B] i32, for the repetition penalty
-  std::vector<float> host_logits_;  // [B, V] where the device's memory is not the host's
+  Buffer results_;          // [B] i32 the chosen tokens; [B] f32 minus the log probability of each
+  Buffer uniforms_;         // [B] f32
+  Buffer model_logits_;     // [B, V] f32, as they came
+  Buffer history_, first_;  // [B, longest row] i32 and [B] i32, for the repetition penalty
+  std::vector<float> host_logits_;          // [B, V] where the device's memory is not the host's
   std::vector<std::int32_t> host_history_;  // right-aligned
 };
 

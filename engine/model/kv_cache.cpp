@@ -27,6 +27,7 @@ std::vector<LayerCache> take_caches(Arena& arena, const Gpt2Config& config, int 
 
 /// What one call works with, for B rows of T new tokens, N = B·T.
 struct Workspace {
+  View inputs;  // [2·N + 2·B] i32: what the host brings, in one piece, the four that follow
   View ids, positions;   // [B, T] i32
   View past, first_key;  // [B] i32
   View x;                // [N, C] the residual stream
@@ -43,10 +44,11 @@ Workspace take_workspace(Arena& arena, const Gpt2Config& config, int batch, int 
                          DType dtype) {
   const std::int64_t B = batch, T = length, N = B * T, C = config.n_embd;
   Workspace w;
-  w.ids = arena.take("token ids", {B, T}, DType::i32);
-  w.positions = arena.take("positions", {B, T}, DType::i32);
-  w.past = arena.take("row lengths", {B}, DType::i32);
-  w.first_key = arena.take("attention masks", {B}, DType::i32);
+  w.inputs = arena.take("token ids, positions, row lengths, masks", {2 * N + 2 * B}, DType::i32);
+  w.ids = w.inputs.rows(0, N).reshaped({B, T});
+  w.positions = w.inputs.rows(N, N).reshaped({B, T});
+  w.past = w.inputs.rows(2 * N, B);
+  w.first_key = w.inputs.rows(2 * N + B, B);
   w.x = arena.take("residual stream", {N, C}, dtype);
   w.x_next = arena.take("residual stream", {N, C}, dtype);
   w.ln = arena.take("layernorm output", {N, C}, dtype);
@@ -68,10 +70,6 @@ std::size_t workspace_bytes(const Gpt2Config& config, int batch, int max_new, DT
   Arena count;
   take_workspace(count, config, batch, max_new, dtype);
   return count.taken();
-}
-
-void upload(Device& device, View to, const std::vector<std::int32_t>& from) {
-  device.copy_to_device(to.bytes(), from.data(), to.size_bytes());
 }
 
 /// Moves the last of every `length` rows to the front: [B·T, C] becomes [B, C], in place.
@@ -97,10 +95,13 @@ struct Gpt2Decoder::Impl {
   std::vector<LayerCache> caches;
   std::vector<std::int32_t> padding;  // [B]
   int length = 0;                     // slots used
+  std::unique_ptr<Recording> step;    // one more token for each of `step_rows` rows, or null
+  int step_rows = 0;
 
   void check(int rows, std::size_t ids) const;
   Workspace upload_batch(int rows, int tokens, std::span<const std::int32_t> ids);
-  View forward(int rows, int tokens, Workspace w);
+  void decode(int rows, const Workspace& w);
+  void forward(int rows, int tokens, Workspace w);
 };
 
 Gpt2Decoder::Gpt2Decoder(Device& device, const Gpt2Config& config, const Parameters& parameters,
@@ -123,6 +124,8 @@ Gpt2Decoder::Gpt2Decoder(Device& device, const Gpt2Config& config, const Paramet
                        Arena(device, workspace_bytes(config, batch, max_new, dtype)),
                        {},
                        {},
+                       0,
+                       nullptr,
                        0});
   impl_->caches = take_caches(impl_->cache_memory, config, batch, slots, dtype);
   reset({});
@@ -154,9 +157,13 @@ View Gpt2Decoder::forward(int batch, std::span<const std::int32_t> ids) {
   impl_->check(batch, ids.size());
   const int tokens = static_cast<int>(ids.size()) / batch;
   const Workspace w = impl_->upload_batch(batch, tokens, ids);
-  const View logits = impl_->forward(batch, tokens, w);
+  if (tokens == 1) {
+    impl_->decode(batch, w);
+  } else {
+    impl_->forward(batch, tokens, w);
+  }
   impl_->length += tokens;
-  return logits;
+  return w.logits;
 }
 
 void Gpt2Decoder::Impl::check(int rows, std::size_t ids) const {
@@ -179,8 +186,7 @@ void Gpt2Decoder::Impl::check(int rows, std::size_t ids) const {
 }
 
 Workspace Gpt2Decoder::Impl::upload_batch(int rows, int tokens, std::span<const std::int32_t> ids) {
-  std::vector<std::int32_t> host_ids(ids.begin(), ids.end());
-  std::vector<std::int32_t> positions(ids.size());
+  std::vector<std::int32_t> inputs(ids.begin(), ids.end());
   for (int b = 0; b < rows; ++b) {
     for (int t = 0; t < tokens; ++t) {
       const std::size_t i = static_cast<std::size_t>(b) * static_cast<std::size_t>(tokens) +
@@ -191,20 +197,29 @@ Workspace Gpt2Decoder::Impl::upload_batch(int rows, int tokens, std::span<const 
                         std::to_string(config.vocab_size),
                     {"at row " + std::to_string(b) + ", column " + std::to_string(t)});
       }
-      positions[i] = std::max(0, length + t - padding[static_cast<std::size_t>(b)]);
+      inputs.push_back(std::max(0, length + t - padding[static_cast<std::size_t>(b)]));
     }
   }
   workspace_memory.restart();
   const Workspace w = take_workspace(workspace_memory, config, rows, tokens, dtype);
-  upload(device, w.ids, host_ids);
-  upload(device, w.positions, positions);
-  upload(device, w.past, std::vector<std::int32_t>(static_cast<std::size_t>(rows), length));
-  upload(device, w.first_key, padding);
-  device.synchronize();  // the vectors go out of scope
+  inputs.insert(inputs.end(), static_cast<std::size_t>(rows), length);
+  inputs.insert(inputs.end(), padding.begin(), padding.begin() + rows);
+  device.copy_to_device(w.inputs.bytes(), inputs.data(), w.inputs.size_bytes());
   return w;
 }
 
-View Gpt2Decoder::Impl::forward(int rows, int tokens, Workspace w) {
+/// All that changes from step to step lies in w.inputs, and the workspace of as many rows is always
+/// the same memory: a recorded step fits every later one.
+void Gpt2Decoder::Impl::decode(int rows, const Workspace& w) {
+  if (step && step_rows == rows) {
+    step->replay();
+    return;
+  }
+  step = device.record([&] { forward(rows, 1, w); });
+  step_rows = rows;
+}
+
+void Gpt2Decoder::Impl::forward(int rows, int tokens, Workspace w) {
   const Parameters& p = parameters;
   const std::int64_t B = rows, T = tokens, C = config.n_embd;
   const float eps = config.layer_norm_epsilon;
@@ -291,7 +306,6 @@ View Gpt2Decoder::Impl::forward(int rows, int tokens, Workspace w) {
                          .x = w.ln,        // [B, C]
                          .weight = p.head(),
                          .layout = WeightLayout::out_in});
-  return w.logits;
 }
 
 }  // namespace quire

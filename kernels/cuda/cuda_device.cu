@@ -61,7 +61,6 @@ CudaDevice::CudaDevice(int index) {
 
 CudaDevice::~CudaDevice() {
   gemm_.reset();
-  cudaFree(scratch_);
   cudaStreamDestroy(stream_);
 }
 
@@ -101,15 +100,22 @@ void CudaDevice::synchronize() {
   QUIRE_CUDA(cudaStreamSynchronize(stream_), "waiting for the device");
 }
 
+bool CudaDevice::grow(Block& block, std::size_t bytes) {
+  if (bytes <= block.bytes) return false;
+  block = {};  // cudaFree waits for the kernels that use it
+  block = {{allocate(bytes), cudaFree}, bytes};
+  return true;
+}
+
 void* CudaDevice::scratch(std::size_t bytes) {
-  if (bytes > scratch_bytes_) {
-    QUIRE_CUDA(cudaFree(scratch_), "scratch");  // waits for the kernels that use it
-    scratch_ = nullptr;
-    scratch_bytes_ = 0;
-    scratch_ = allocate(bytes);
-    scratch_bytes_ = bytes;
-  }
-  return scratch_;
+  grow(scratch_, bytes);
+  return scratch_.data.get();
+}
+
+unsigned* CudaDevice::arrivals(std::size_t count) {
+  const std::size_t bytes = count * sizeof(unsigned);
+  if (grow(arrivals_, bytes)) fill_zero(arrivals_.data.get(), bytes);
+  return static_cast<unsigned*>(arrivals_.data.get());
 }
 
 unsigned CudaDevice::persistent_blocks(std::int64_t rows_of_blocks, int times) const {

@@ -2,7 +2,8 @@
 // method that launches them below.
 //
 // All work goes to one stream, in the order of the calls; scratch is one block that grows. Streams
-// and handles belong to the object, so several devices do not meet.
+// and handles belong to the object, so several devices do not meet. A recording is a CUDA graph of
+// what went to the stream (recording.cu).
 #pragma once
 
 #include <cstddef>
@@ -35,6 +36,7 @@ class CudaDevice final : public Device {
   void copy(void* to, const void* from, std::size_t bytes) override;
   void fill_zero(void* data, std::size_t bytes) override;
   void synchronize() override;
+  std::unique_ptr<Recording> record(const std::function<void()>& work) override;
 
   void embedding_forward(const EmbeddingForward&) override;
   void embedding_backward(const EmbeddingBackward&) override;
@@ -61,19 +63,28 @@ class CudaDevice final : public Device {
   void argmax_tokens(const ArgmaxTokens&) override;
 
  private:
+  /// Device memory that only grows. Whoever recorded work on a block keeps it beside the new one.
+  struct Block {
+    std::shared_ptr<void> data;
+    std::size_t bytes = 0;
+  };
+  /// True when it had to be replaced by a larger one.
+  bool grow(Block& block, std::size_t bytes);
+
   /// Device memory of at least `bytes` for the kernels of one op; the next op may overwrite it.
   void* scratch(std::size_t bytes);
   template <class T>
   T* scratch(std::int64_t count) {
     return static_cast<T*>(scratch(static_cast<std::size_t>(count) * sizeof(T)));
   }
+  /// Counters that every kernel finds at zero and leaves at zero.
+  unsigned* arrivals(std::size_t count);
   /// Blocks that fill the card `times` over, for kernels that stay and take one row after another.
   unsigned persistent_blocks(std::int64_t rows_of_blocks, int times) const;
 
   cudaDeviceProp properties_{};
   cudaStream_t stream_ = nullptr;
-  void* scratch_ = nullptr;
-  std::size_t scratch_bytes_ = 0;
+  Block scratch_, arrivals_;
   std::unique_ptr<GemmLibrary> gemm_;
   TensorTable adamw_tensors_, norm_tensors_;  // of the last call
 };

@@ -36,6 +36,7 @@ struct alignas(16) float4 {
 #define gridDim (::quire::cuda_on_host::current_thread->grid_extents)
 
 #define __syncthreads() ::quire::cuda_on_host::sync_threads(QUIRE_SITE)
+#define __threadfence() ::quire::cuda_on_host::thread_fence()
 #define __syncwarp(...) ::quire::cuda_on_host::sync_warp(QUIRE_SITE __VA_OPT__(, ) __VA_ARGS__)
 #define __shfl_sync(mask, value, ...)                                                         \
   ::quire::cuda_on_host::shuffle_any(QUIRE_SITE, ::quire::cuda_on_host::Shuffle::index, mask, \

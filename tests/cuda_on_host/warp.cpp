@@ -1,6 +1,7 @@
 #include "tests/cuda_on_host/warp.h"
 
 #include "kernels/tensor.h"
+#include "tests/cuda_on_host/sanitizers.h"
 
 namespace quire::cuda_on_host {
 namespace {
@@ -122,6 +123,12 @@ void combine_mma(void* const operands[32]) {
 }
 
 }  // namespace
+
+void thread_fence() {
+  static char fence = 0;
+  acquire(&fence);
+  release(&fence);
+}
 
 void sync_warp(Site site, unsigned mask) {
   char nothing = 0;

@@ -11,6 +11,9 @@ namespace quire::cuda_on_host {
 
 void sync_warp(Site site, unsigned mask = 0xffffffffu);
 
+/// What others wrote before theirs is seen after it, and what came before it by theirs.
+void thread_fence();
+
 enum class Shuffle : std::uint8_t { index, up, exclusive_or };
 /// A lane whose source is outside its segment of `width` lanes keeps its own value; one whose
 /// source has ended gets all ones, NaN as a float.
