@@ -37,6 +37,7 @@ struct GenerateOptions {
   RequestOptions request;
   std::string eos_token_id;
   bool ignore_eos = false;
+  std::string early_stopping = "false";
   std::vector<std::string> bad_words;
   std::string suppress_tokens;
 
@@ -91,6 +92,16 @@ void add_flags(Flags& flags, GenerateOptions& o) {
             at_least(1));
   flags.add("seed", g.seed, "N", "the same seed gives the same text");
 
+  flags.group("Beam search");
+  flags.add("num-beams", g.num_beams, "N", "search for the likeliest text with N at a time",
+            at_least(1));
+  flags.add("length-penalty", g.length_penalty, "X",
+            "above 0 favours longer texts, below 0 shorter ones");
+  flags.add_choice(
+      "early-stopping", o.early_stopping, {"true", "false", "never"},
+      "true: end when N texts are finished; false: when none that grows can beat them; "
+      "never: the same, supposing full length");
+
   flags.group("Scores");
   flags.add("repetition-penalty,repeat-penalty", g.repetition_penalty, "X",
             "above 1 discourages what is already there", above(0));
@@ -129,14 +140,16 @@ void settle(const Flags& flags, const std::optional<Tokenizer>& tokenizer, const
   if (flags.given("temperature") && g.temperature == 0) {
     g.do_sample = false;
     g.temperature = 1;
-  } else if (!g.do_sample && o.requests.empty()) {
+  } else if (o.requests.empty()) {
     std::vector<std::string> given;
-    for (const char* name : {"temperature", "top_k", "top_p", "min_p"}) {
+    for (const char* name :
+         {"temperature", "top_k", "top_p", "min_p", "length_penalty", "early_stopping"}) {
       if (flags.given(name)) given.emplace_back(name);
     }
-    for (std::string name : sampling_options(given)) {
+    for (auto [name, wanted] : options_without_effect(given, g)) {
       std::replace(name.begin(), name.end(), '_', '-');
-      warn(fmt::format("--{} has no effect without --do-sample", name));
+      std::replace(wanted.begin(), wanted.end(), '_', '-');
+      warn(fmt::format("--{} has no effect without --{}", name, wanted));
     }
   }
   if (!o.eos_token_id.empty()) g.eos_token_ids = parse_ids("--eos-token-id", o.eos_token_id);
@@ -161,6 +174,14 @@ void settle(const Flags& flags, const std::optional<Tokenizer>& tokenizer, const
   }
   if (flags.given("logprobs") && !o.json) {
     throw Error(Fault::usage, "--logprobs needs --json", {"plain text has no place for them"});
+  }
+  if (flags.given("early-stopping")) {
+    const std::string value = o.early_stopping == "never" ? "\"never\"" : o.early_stopping;
+    apply_options(fmt::format(R"({{"early_stopping": {}}})", value), g);
+  }
+  if (o.stream && g.num_beams > 1) {
+    throw Error(Fault::usage, "--stream and --num-beams do not go together",
+                {"which text is the likeliest is known at its end"});
   }
   if (o.stream && o.json) {
     throw Error(Fault::usage, "--stream and --json do not go together",
@@ -243,13 +264,14 @@ std::string to_json(const GeneratedText& text, const GenerateRequest& request,
   line["text"] =
       tokenizer ? nlohmann::ordered_json(to_text(tokenizer, generated.output_ids)) : nullptr;
   line["finish_reason"] = name_of(generated.finish_reason);
-  double score = 0;
+  double sum = 0;
   line["logprobs"] = nlohmann::ordered_json::array();
   for (const float logprob : generated.logprobs) {
-    score += logprob;
+    sum += logprob;
     line["logprobs"].push_back(shortest(logprob));
   }
-  line["score"] = score;
+  const bool searched = request.options.generation.num_beams > 1;
+  line["score"] = searched ? shortest(generated.score) : sum;
   for (const auto& step : generated.top_logprobs) {
     auto best = nlohmann::ordered_json::array();
     for (const auto& [id, logprob] : step) {
@@ -359,8 +381,9 @@ int run(const std::vector<std::string>& arguments) {
   for (const GenerateRequest& request : requests) {
     texts += static_cast<std::size_t>(request.options.num_return_sequences);
   }
-  const bool streams = options.stream || (texts == 1 && !flags.given("stream") && !options.json &&
-                                          stdout_is_terminal());
+  const bool searches = requests[0].options.generation.num_beams > 1;
+  const bool streams = options.stream || (texts == 1 && !searches && !flags.given("stream") &&
+                                          !options.json && stdout_is_terminal());
 
   // 3. The model, and the texts.
   const std::unique_ptr<Device> device = options.device.open();
@@ -389,10 +412,10 @@ int run(const std::vector<std::string>& arguments) {
   const RunTimes times = run_requests(*device, model.config, model.parameters, tokenizer, requests,
                                       streams ? 1 : options.batch_size, callbacks);
   progress.clear();
-  note(fmt::format("{}, {}, first token after {:.2f} s",
-                   speed(times.prompt_tokens, "prompt", times.prompt_tokens, times.prompt_seconds),
-                   speed(times.new_tokens, "new", times.decode_tokens, times.decode_seconds),
-                   first_token_after));
+  note(fmt::format(
+      "{}, {}{}", speed(times.prompt_tokens, "prompt", times.prompt_tokens, times.prompt_seconds),
+      speed(times.new_tokens, "new", times.decode_tokens, times.decode_seconds),
+      first_token_after > 0 ? fmt::format(", first token after {:.2f} s", first_token_after) : ""));
   return interrupted() ? interrupt_exit_code() : 0;
 }
 

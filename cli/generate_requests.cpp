@@ -19,6 +19,7 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr const char* kSamplingOptions[] = {"temperature", "top_k", "top_p", "min_p"};
+constexpr const char* kBeamOptions[] = {"length_penalty", "early_stopping"};
 constexpr const char* kRequestFields[] = {"prompt", "prompt_ids", "stop", "num_return_sequences"};
 
 [[noreturn]] void refuse_option(const std::string& where, const std::string& option) {
@@ -33,11 +34,18 @@ constexpr const char* kRequestFields[] = {"prompt", "prompt_ids", "stop", "num_r
 
 }  // namespace
 
-std::vector<std::string> sampling_options(const std::vector<std::string>& names) {
-  std::vector<std::string> found;
-  for (const char* option : kSamplingOptions) {
-    if (std::find(names.begin(), names.end(), option) != names.end()) found.emplace_back(option);
-  }
+std::vector<std::pair<std::string, std::string>> options_without_effect(
+    const std::vector<std::string>& names, const GenerationConfig& generation) {
+  std::vector<std::pair<std::string, std::string>> found;
+  const auto look_for = [&](std::span<const char* const> options, const char* wanted) {
+    for (const char* option : options) {
+      if (std::find(names.begin(), names.end(), option) != names.end()) {
+        found.emplace_back(option, wanted);
+      }
+    }
+  };
+  if (!generation.do_sample) look_for(kSamplingOptions, "do_sample");
+  if (generation.num_beams == 1) look_for(kBeamOptions, "num_beams");
   return found;
 }
 
@@ -102,11 +110,19 @@ GenerateRequest RequestReader::checked(GenerateRequest request) const {
                   fmt::format("num_return_sequences is {}", options.num_return_sequences),
                   {"allowed: 1 or more"});
     }
-    if (options.num_return_sequences > 1 && !options.generation.do_sample) {
+    const int beams = options.generation.num_beams;
+    if (beams > 1 && options.num_return_sequences > beams) {
+      throw Error(Fault::usage,
+                  fmt::format("num_return_sequences is {}, num_beams {}",
+                              options.num_return_sequences, beams),
+                  {"a search has no more texts than beams"},
+                  fmt::format("num_beams {}", options.num_return_sequences));
+    }
+    if (options.num_return_sequences > 1 && !options.generation.do_sample && beams == 1) {
       throw Error(Fault::usage,
                   fmt::format("num_return_sequences is {} in greedy decoding",
                               options.num_return_sequences),
-                  {"all of them would be the same"}, "do_sample");
+                  {"all of them would be the same"}, "do_sample, or num_beams");
     }
     if (!options.stop.empty() && !tokenizer_) {
       throw Error(Fault::usage, "a stop string needs a tokenizer", {}, "--tokenizer DIR");
@@ -183,9 +199,8 @@ GenerateRequest RequestReader::from_json(std::string name, const std::string& li
                  "prompt is a text, prompt_ids a list of whole numbers, stop a text "
                  "or a list of texts"});
   }
-  const std::vector<std::string> sampling = sampling_options(names);
-  if (!sampling.empty() && !options.generation.do_sample) {
-    warn(fmt::format("{}: {} has no effect without do_sample", request.name, sampling.front()));
+  for (const auto& [option, wanted] : options_without_effect(names, options.generation)) {
+    warn(fmt::format("{}: {} has no effect without {}", request.name, option, wanted));
   }
   return checked(std::move(request));
 }

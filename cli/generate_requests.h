@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "engine/generation/generator.h"
@@ -54,8 +55,10 @@ class RequestReader {
   std::optional<Tokenizer> tokenizer_;
 };
 
-/// The options among `names` that only sampling reads.
-std::vector<std::string> sampling_options(const std::vector<std::string>& names);
+/// The options among `names` that nothing reads with these settings, each with the option that
+/// would change that.
+std::vector<std::pair<std::string, std::string>> options_without_effect(
+    const std::vector<std::string>& names, const GenerationConfig& generation);
 
 /// All of standard input.
 std::string read_standard_input();

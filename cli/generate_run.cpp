@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "cli/generate_stop.h"
+#include "engine/generation/beam_search.h"
 #include "kernels/random.h"
 
 namespace quire {
@@ -18,9 +19,10 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
+/// One text, or all texts of a beam search.
 struct RowToRun {
   std::size_t request = 0;
-  int sequence = 0;
+  int sequence = 0;  ///< number of its (first) text among those of the request
   std::uint64_t stream = 0;
 };
 
@@ -43,7 +45,8 @@ std::vector<RowToRun> rows_of(const std::vector<GenerateRequest>& requests) {
     if (count == counts.end()) {
       count = counts.insert(counts.end(), {request.options.generation, 0});
     }
-    for (int s = 0; s < request.options.num_return_sequences; ++s) {
+    const bool one_search = request.options.generation.num_beams > 1;
+    for (int s = 0; s < (one_search ? 1 : request.options.num_return_sequences); ++s) {
       rows.push_back({r, s, name_stream(request.prompt_ids, count->second++)});
     }
   }
@@ -62,14 +65,16 @@ class Runner {
         requests_(requests),
         callbacks_(callbacks) {}
 
-  /// Rows of one GenerationConfig.
-  std::vector<GeneratedSequence> run_batch(const std::vector<RowToRun>& rows);
+  /// Rows of one GenerationConfig. The texts of each.
+  std::vector<std::vector<GeneratedSequence>> run_batch(const std::vector<RowToRun>& rows);
 
   bool stopped() const { return callbacks_.stop_requested && callbacks_.stop_requested(); }
   const GenerateRequest& request_of(const RowToRun& row) const { return requests_[row.request]; }
   RunTimes times;
 
  private:
+  std::vector<GeneratedSequence> run_search(const RowToRun& row);
+
   Device& device_;
   const Gpt2Config& config_;
   const Parameters& parameters_;
@@ -78,7 +83,48 @@ class Runner {
   const RunCallbacks& callbacks_;
 };
 
-std::vector<GeneratedSequence> Runner::run_batch(const std::vector<RowToRun>& rows) {
+std::vector<GeneratedSequence> Runner::run_search(const RowToRun& row) {
+  const GenerateRequest& request = request_of(row);
+  const RequestOptions& options = request.options;
+  times.prompt_tokens += std::ssize(request.prompt_ids);
+  const Clock::time_point start = Clock::now();
+  double prompt_seconds = -1;
+  int steps = 0;
+  BeamCallbacks callbacks;
+  callbacks.on_step = [&](int new_tokens) {
+    if (prompt_seconds < 0) prompt_seconds = seconds_since(start);
+    steps = new_tokens;
+    return stopped();
+  };
+  if (!options.stop.empty()) {
+    callbacks.stops = [&](std::span<const std::int32_t> output_ids) {
+      StopWatch watch(*tokenizer_, options.stop, request.prompt_ids);
+      bool found = false;
+      for (const std::int32_t id : output_ids) found = watch.push(id);
+      return found;
+    };
+  }
+  std::vector<GeneratedSequence> texts =
+      beam_search(device_, config_, parameters_, request.prompt_ids, options.generation,
+                  options.num_return_sequences, {options.generation.seed, row.stream}, callbacks);
+  const double seconds = seconds_since(start);
+  if (prompt_seconds < 0) prompt_seconds = seconds;  // over with the first step
+  times.prompt_seconds += prompt_seconds;
+  times.decode_seconds += seconds - prompt_seconds;
+  times.decode_tokens += std::max(steps - 1, 0);  // of a text, whatever the number of beams
+  for (const GeneratedSequence& text : texts) times.new_tokens += std::ssize(text.output_ids);
+  return texts;
+}
+
+std::vector<std::vector<GeneratedSequence>> Runner::run_batch(const std::vector<RowToRun>& rows) {
+  if (request_of(rows[0]).options.generation.num_beams > 1) {
+    std::vector<std::vector<GeneratedSequence>> texts;
+    for (const RowToRun& row : rows) {
+      if (stopped()) break;
+      texts.push_back(run_search(row));
+    }
+    return texts;
+  }
   std::vector<std::vector<std::int32_t>> prompts;
   std::vector<std::uint64_t> streams;
   std::vector<std::optional<StopWatch>> watches;
@@ -106,11 +152,13 @@ std::vector<GeneratedSequence> Runner::run_batch(const std::vector<RowToRun>& ro
                streams, on_token);
   times.prompt_seconds += prompt_seconds;
   times.decode_seconds += seconds_since(start) - prompt_seconds;
-  for (const GeneratedSequence& sequence : generated) {
+  std::vector<std::vector<GeneratedSequence>> texts;
+  for (GeneratedSequence& sequence : generated) {
     times.new_tokens += std::ssize(sequence.output_ids);
     times.decode_tokens += std::ssize(sequence.output_ids) - 1;
+    texts.push_back({std::move(sequence)});
   }
-  return generated;
+  return texts;
 }
 
 }  // namespace
@@ -137,7 +185,7 @@ RunTimes run_requests(Device& device, const Gpt2Config& config, const Parameters
       if (group == groups.end()) group = groups.emplace(groups.end());
       group->push_back(r);
     }
-    std::vector<std::optional<GeneratedSequence>> results(end - begin);
+    std::vector<std::vector<GeneratedSequence>> results(end - begin);
     for (std::vector<std::size_t>& group : groups) {
       std::stable_sort(group.begin(), group.end(), [&](std::size_t a, std::size_t b) {
         return runner.request_of(rows[a]).prompt_ids.size() <
@@ -147,17 +195,19 @@ RunTimes run_requests(Device& device, const Gpt2Config& config, const Parameters
         const std::size_t count = std::min(batch, group.size() - first);
         std::vector<RowToRun> together;
         for (std::size_t i = 0; i < count; ++i) together.push_back(rows[group[first + i]]);
-        std::vector<GeneratedSequence> generated = runner.run_batch(together);
-        for (std::size_t i = 0; i < count; ++i) {
-          results[group[first + i] - begin] = std::move(generated[i]);
+        auto texts = runner.run_batch(together);
+        for (std::size_t i = 0; i < texts.size(); ++i) {
+          results[group[first + i] - begin] = std::move(texts[i]);
         }
         done += count;
         if (callbacks.on_progress) callbacks.on_progress(done, rows.size());
       }
     }
     for (std::size_t r = begin; r < end; ++r) {
-      if (!results[r - begin]) continue;  // Ctrl-C came first
-      callbacks.on_text({rows[r].request, rows[r].sequence, std::move(*results[r - begin])});
+      int sequence = rows[r].sequence;
+      for (GeneratedSequence& text : results[r - begin]) {  // none where Ctrl-C came first
+        callbacks.on_text({rows[r].request, sequence++, std::move(text)});
+      }
     }
   }
   return runner.times;

@@ -33,6 +33,8 @@ struct RunTimes {
   std::int64_t decode_tokens = 0;  ///< new tokens but the first of each row
 };
 
+/// A beam search is a batch of its own, its beams the rows; it tells no tokens before its end.
+///
 /// A row draws from a stream that is named by its prompt and by how many rows before it asked for
 /// the same with the same options. So a prompt's text does not depend on its neighbours, and the
 /// same prompt twice gives two texts.

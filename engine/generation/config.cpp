@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "base/file.h"
@@ -49,6 +50,16 @@ void set_option(const Json& value, float& into) {
   value.get_to(into);
 }
 
+/// transformers' field is true, false or "never".
+void set_option(const Json& value, GenerationConfig::EarlyStopping& into) {
+  using EarlyStopping = GenerationConfig::EarlyStopping;
+  if (value == "never") {
+    into = EarlyStopping::never;
+  } else {
+    into = value.get<bool>() ? EarlyStopping::yes : EarlyStopping::no;
+  }
+}
+
 template <class T>
 void set_option(const Json& value, T& into) {
   value.get_to(into);
@@ -76,6 +87,9 @@ void each_option(GenerationConfig& c, Visitor visit) {
   visit("top_p", c.top_p);
   visit("min_p", c.min_p);
   visit("seed", c.seed);
+  visit("num_beams", c.num_beams);
+  visit("length_penalty", c.length_penalty);
+  visit("early_stopping", c.early_stopping);
   visit("logprobs", c.top_logprobs);
 }
 
@@ -101,6 +115,8 @@ void GenerationConfig::check() const {
   require(top_k >= 0, "top_k", top_k, "1 or more; 0 turns it off");
   require(top_p > 0 && top_p <= 1, "top_p", top_p, "above 0, at most 1; 1 turns it off");
   require(min_p >= 0 && min_p <= 1, "min_p", min_p, "0 to 1; 0 turns it off");
+  require(num_beams >= 1, "num_beams", num_beams, "1 or more; 1 is no beam search");
+  require(std::isfinite(length_penalty), "length_penalty", length_penalty, "a number");
   require(top_logprobs >= 0, "top_logprobs", top_logprobs, "0 or more");
   for (const Tokens& word : bad_words_ids) {
     if (word.empty()) refuse("bad_words_ids", "[[]]", "lists of at least one id");

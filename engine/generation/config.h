@@ -46,6 +46,16 @@ struct GenerationConfig {
   float min_p = 0.0f;
   std::uint64_t seed = 42;
 
+  // Beam search: beam_search.h.
+  enum class EarlyStopping : std::uint8_t {
+    no,     ///< end when no beam of its present length can beat the worst finished text
+    yes,    ///< end when num_beams texts are finished
+    never,  ///< as `no`, for beams that grow to the full length
+  };
+  int num_beams = 1;
+  float length_penalty = 1.0f;  ///< above 0 favours longer texts: score / new tokens^length_penalty
+  EarlyStopping early_stopping = EarlyStopping::no;
+
   int top_logprobs = 0;  ///< report the log probabilities of this many best tokens of each step
 
   bool operator==(const GenerationConfig&) const = default;

@@ -11,18 +11,6 @@ namespace quire {
 
 namespace {
 
-/// Most tokens a row can have, prompt included.
-int length_limit(const Gpt2Config& config, const GenerationConfig& generation, int prompt_length) {
-  int limit = config.n_positions;
-  if (generation.max_new_tokens > 0) {
-    limit =
-        std::min(limit, prompt_length + std::min(generation.max_new_tokens, config.n_positions));
-  } else if (generation.max_new_tokens == 0) {
-    limit = std::min(limit, generation.max_length);
-  }
-  return std::max(limit, prompt_length + 1);
-}
-
 struct Sequence {
   std::size_t caller_row = 0;
   std::vector<std::int32_t> ids;  // prompt and output
@@ -47,6 +35,17 @@ const char* name_of(FinishReason reason) {
       return "stop";
   }
   return "";
+}
+
+int length_limit(const Gpt2Config& config, const GenerationConfig& generation, int prompt_length) {
+  int limit = config.n_positions;
+  if (generation.max_new_tokens > 0) {
+    limit =
+        std::min(limit, prompt_length + std::min(generation.max_new_tokens, config.n_positions));
+  } else if (generation.max_new_tokens == 0) {
+    limit = std::min(limit, generation.max_length);
+  }
+  return std::max(limit, prompt_length + 1);
 }
 
 void check_prompt(const Gpt2Config& config, const GenerationConfig& generation,

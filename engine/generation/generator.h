@@ -21,6 +21,7 @@ struct GeneratedSequence {
   std::vector<float> logprobs;  ///< of each new token before processors and warpers, natural log
   /// With GenerationConfig::top_logprobs: for each new token the best ids and their logprobs.
   std::vector<std::vector<std::pair<std::int32_t, float>>> top_logprobs;
+  float score = 0.0f;  ///< of beam search alone: what its texts are ordered by
 };
 
 /// Called for each new token of each row in the order drawn; returns true to end that row (a stop
@@ -43,6 +44,9 @@ std::vector<GeneratedSequence> generate(Device& device, const Gpt2Config& config
                                         const GenerationConfig& generation,
                                         const std::vector<std::uint64_t>& stream_ids,
                                         const TokenCallback& on_token = {});
+
+/// Most tokens a text can have, prompt included.
+int length_limit(const Gpt2Config& config, const GenerationConfig& generation, int prompt_length);
 
 /// The checks of generate() on one prompt, for callers that want them before work begins. `name`
 /// stands for the prompt in the error: "the prompt", "prompt 3".

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
+#include <set>
 #include <utility>
 
 namespace quire {
@@ -132,6 +134,21 @@ class Suppress : public Processor {
   When when_;
 };
 
+/// kernels/ops.h's RepetitionPenalty, for one row.
+class Repetition : public Processor {
+ public:
+  explicit Repetition(float penalty) : penalty_(penalty) {}
+  void apply(const Row& row, std::span<float> scores) const override {
+    for (const std::int32_t id : std::set<std::int32_t>(row.ids.begin(), row.ids.end())) {
+      float& score = scores[static_cast<std::size_t>(id)];
+      score = score < 0 ? score * penalty_ : score / penalty_;
+    }
+  }
+
+ private:
+  float penalty_;
+};
+
 template <class T, class... Arguments>
 void add(Processors& list, Arguments&&... arguments) {
   list.push_back(std::make_unique<T>(std::forward<Arguments>(arguments)...));
@@ -175,6 +192,13 @@ Processors processors_after_penalty(const GenerationConfig& config) {
   if (!config.begin_suppress_tokens.empty()) {
     add<Suppress>(list, config.begin_suppress_tokens, Suppress::When::first_new_token);
   }
+  return list;
+}
+
+Processors processors_on_host(const GenerationConfig& config) {
+  Processors list = processors_before_penalty(config);
+  if (config.repetition_penalty != 1.0f) add<Repetition>(list, config.repetition_penalty);
+  std::ranges::move(processors_after_penalty(config), std::back_inserter(list));
   return list;
 }
 

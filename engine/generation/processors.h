@@ -1,8 +1,8 @@
 // Processors: what changes the scores of the next token before it is chosen, greedy or sampled.
 //
 // Each works on one row at a time in host memory and keeps no state: what it needs to know of a row
-// is all in Row. The repetition penalty alone is an op of the device (kernels/ops.h), because it is
-// the one that is on in everyday use; sampler.cpp runs it between the two lists below.
+// is all in Row. The repetition penalty is also an op of the device (kernels/ops.h), because it is
+// the one that is on in everyday use; sampler.cpp runs it between the first two lists below.
 #pragma once
 
 #include <cstdint>
@@ -38,5 +38,8 @@ Processors processors_before_penalty(const GenerationConfig& config);
 /// Those after it: no_repeat_ngram, bad_words, min_length, min_new_tokens, forced_eos,
 /// exponential_decay_length_penalty, suppress_tokens, begin_suppress_tokens.
 Processors processors_after_penalty(const GenerationConfig& config);
+
+/// All of them, the repetition penalty in its place: for scores that are on the host anyway.
+Processors processors_on_host(const GenerationConfig& config);
 
 }  // namespace quire

@@ -7,9 +7,6 @@
 
 namespace quire {
 
-namespace {
-
-/// The k largest with their log probabilities, the lower id first on a tie.
 std::vector<std::pair<std::int32_t, float>> best_logprobs(std::span<const float> logits, int k) {
   std::vector<std::int32_t> order(logits.size());
   std::iota(order.begin(), order.end(), 0);
@@ -31,8 +28,6 @@ std::vector<std::pair<std::int32_t, float>> best_logprobs(std::span<const float>
   }
   return best;
 }
-
-}  // namespace
 
 Sampler::Sampler(Device& device, const GenerationConfig& config, int max_batch, int max_length,
                  int vocab_size)

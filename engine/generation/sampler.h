@@ -26,6 +26,9 @@ struct SampledToken {
   std::vector<std::pair<std::int32_t, float>> top;  ///< config.top_logprobs best, best first
 };
 
+/// The k most probable tokens with their log probabilities, the lower id first on a tie.
+std::vector<std::pair<std::int32_t, float>> best_logprobs(std::span<const float> logits, int k);
+
 class Sampler {
  public:
   /// `max_batch` rows of at most `max_length` tokens.

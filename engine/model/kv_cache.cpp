@@ -82,6 +82,37 @@ View keep_last(Device& device, View x, std::int64_t batch, std::int64_t length) 
   return x.rows(0, batch);
 }
 
+struct RowMove {
+  int to, from;
+};
+
+/// Copies, one after the other, that bring row sources[r] to row r; row `spare` is free for use.
+std::vector<RowMove> moves_of(std::span<const int> sources, int spare) {
+  std::vector<RowMove> waiting, moves;
+  for (std::size_t r = 0; r < sources.size(); ++r) {
+    if (sources[r] != static_cast<int>(r)) waiting.push_back({static_cast<int>(r), sources[r]});
+  }
+  while (!waiting.empty()) {
+    const auto is_free = [&](const RowMove& move) {  // nobody waits for what it overwrites
+      return std::none_of(waiting.begin(), waiting.end(),
+                          [&](const RowMove& other) { return other.from == move.to; });
+    };
+    const auto next = std::find_if(waiting.begin(), waiting.end(), is_free);
+    if (next != waiting.end()) {
+      moves.push_back(*next);
+      waiting.erase(next);
+      continue;
+    }
+    // All that are left go round in circles: one row steps aside.
+    const int aside = waiting[0].to;
+    moves.push_back({spare, aside});
+    for (RowMove& move : waiting) {
+      if (move.from == aside) move.from = spare;
+    }
+  }
+  return moves;
+}
+
 }  // namespace
 
 struct Gpt2Decoder::Impl {
@@ -95,6 +126,7 @@ struct Gpt2Decoder::Impl {
   std::vector<LayerCache> caches;
   std::vector<std::int32_t> padding;  // [B]
   int length = 0;                     // slots used
+  Buffer spare_row;                   // for rows that swap places, once there are any
   std::unique_ptr<Recording> step;    // one more token for each of `step_rows` rows, or null
   int step_rows = 0;
 
@@ -125,6 +157,7 @@ Gpt2Decoder::Gpt2Decoder(Device& device, const Gpt2Config& config, const Paramet
                        {},
                        {},
                        0,
+                       {},
                        nullptr,
                        0});
   impl_->caches = take_caches(impl_->cache_memory, config, batch, slots, dtype);
@@ -164,6 +197,31 @@ View Gpt2Decoder::forward(int batch, std::span<const std::int32_t> ids) {
   }
   impl_->length += tokens;
   return w.logits;
+}
+
+void Gpt2Decoder::select_rows(std::span<const int> sources) {
+  Impl& d = *impl_;
+  if (sources.size() > static_cast<std::size_t>(d.batch) ||
+      std::any_of(sources.begin(), sources.end(), [&](int r) { return r < 0 || r >= d.batch; })) {
+    throw Error(Fault::internal, "decoder: selection of " + std::to_string(sources.size()) +
+                                     " rows, room for " + std::to_string(d.batch));
+  }
+  const std::vector<RowMove> moves = moves_of(sources, d.batch);
+  if (moves.empty()) return;
+  const std::vector<std::int32_t> old_padding = d.padding;
+  for (std::size_t r = 0; r < sources.size(); ++r) {
+    d.padding[r] = old_padding[static_cast<std::size_t>(sources[r])];
+  }
+  const std::size_t row_bytes = d.caches[0].keys.rows(0, 1).size_bytes();
+  if (d.spare_row.size() == 0) d.spare_row = Buffer(d.device, row_bytes);
+  for (const LayerCache& cache : d.caches) {
+    for (const View& rows : {cache.keys, cache.values}) {
+      const auto row = [&](int r) {
+        return r == d.batch ? d.spare_row.data() : static_cast<void*>(rows.rows(r, 1).bytes());
+      };
+      for (const RowMove& move : moves) d.device.copy(row(move.to), row(move.from), row_bytes);
+    }
+  }
 }
 
 void Gpt2Decoder::Impl::check(int rows, std::size_t ids) const {

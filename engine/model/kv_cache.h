@@ -29,6 +29,10 @@ class Gpt2Decoder {
   /// call. Positions count from the first id that is not padding.
   View forward(int batch, std::span<const std::int32_t> ids);
 
+  /// Row r goes on from what row sources[r] holds, for every r below sources.size(). Several rows
+  /// may go on from the same one.
+  void select_rows(std::span<const int> sources);
+
   int length() const;  ///< slots used, padding included
   /// What it allocates, on a device with activations of that type.
   static std::size_t bytes(const Gpt2Config& config, int batch, int slots, int max_new,

@@ -1,5 +1,6 @@
 // quire generate as a user runs it.
 #include <algorithm>
+#include <cmath>
 #include <csignal>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -155,6 +156,61 @@ TEST_CASE("requests are answered in their order, whatever batches they fall into
   CHECK(lines[3]["finish_reason"] == "stop");
   CHECK(lines[4]["output_ids"] == model.json({"-p", "h", "-n", "3"})[0]["output_ids"]);
   CHECK(model.json({"--requests", path, "-n", "6", "--batch-size", "1"}) == lines);
+}
+
+TEST_CASE("beam search writes its best texts, best first, with their scores") {
+  const Model model;
+  // tests/data/tied/generation.jsonl, beam3-True-1.0-0
+  const std::vector<std::string> search = {
+      "--prompt-ids", "1 5 9",          "--num-beams", "3",  "--early-stopping",
+      "true",         "--eos-token-id", "22",          "-n", "8"};
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.end(), search.begin(), search.end());
+    return more;
+  };
+  const std::vector<Json> texts = model.json(with({"--num-return-sequences", "3"}));
+  REQUIRE(texts.size() == 3);
+  const std::vector<std::vector<int>> ids = {{1, 22}, {31, 22}, {22}};
+  const std::vector<double> scores = {-2.0019858, -2.1162496, -2.5221858};
+  for (std::size_t i = 0; i < texts.size(); ++i) {
+    CHECK(texts[i]["output_ids"] == ids[i]);
+    CHECK(std::abs(texts[i]["score"].get<double>() - scores[i]) < 1e-5);
+    CHECK(texts[i]["finish_reason"] == "eos");
+  }
+  CHECK(model.text(with({})) == "bfjbw\n");
+
+  // Beside other requests, and beside itself
+  const std::string path = model.scratch.write(
+      "requests.jsonl",
+      R"({"prompt": "h", "max_new_tokens": 3})"
+      "\n"
+      R"({"prompt_ids": [1, 5, 9], "num_beams": 3, "early_stopping": true, "eos_token_id": 22, "num_return_sequences": 2})"
+      "\n"
+      R"({"prompt_ids": [1, 5, 9], "num_beams": 3, "early_stopping": "never", "length_penalty": 2})");
+  const std::vector<Json> lines = model.json({"--requests", path, "-n", "8"});
+  REQUIRE(lines.size() == 4);
+  CHECK(lines[1]["output_ids"] == ids[0]);
+  CHECK(lines[2]["output_ids"] == ids[1]);
+  CHECK(lines[3]["output_ids"].size() == 8);
+
+  const Json stopped = model.json({"-p", "bfj", "--num-beams", "2", "-n", "8", "--stop", "ww"})[0];
+  CHECK((stopped["finish_reason"] == "length") == !contains(stopped["text"], "ww"));
+}
+
+TEST_CASE("beam search says what does not go with it") {
+  const Model model;
+  const auto run = [&](std::vector<std::string> more) {
+    more.insert(more.end(), {"-p", "bfj", "-n", "3"});
+    return model.run(more);
+  };
+  check_refused(run({"--num-beams", "2", "--num-return-sequences", "3"}), 2,
+                "num_return_sequences is 3, num_beams 2");
+  check_refused(run({"--num-beams", "2", "--stream"}), 2, "--stream and --num-beams");
+  check_refused(run({"--num-beams", "0"}), 2, "--num-beams");
+  check_refused(run({"--num-beams", "2", "--early-stopping", "nver"}), 2, "never");
+  const ProgramResult warned = run({"--length-penalty", "2"});
+  CHECK(warned.exit_code == 0);
+  CHECK(contains(warned.err, "--length-penalty has no effect without --num-beams"));
 }
 
 TEST_CASE("mistakes in requests are named with file and line") {

@@ -13,7 +13,8 @@ model.safetensors), and beside the weights what transformers computes with them:
                         the flattened tensor's elements 0, s, 2s, ... with s = max(1, size // 32) | 1
   padding.safetensors   sequences of several lengths, padded left and right: ids, mask, positions,
                         logits (zeros at padding)
-  generation.jsonl      greedy generations: prompt_ids, kwargs, output_ids, min_gap
+  generation.jsonl      greedy generations: prompt_ids, kwargs, output_ids, min_gap; and beam searches, with
+                        sequences_scores for min_gap, where float32 and float64 find the same texts
   tolerance.json        how far the same program in float32 lies from float64
 
 Everything is computed in float64 and stored as float32. The models differ in what GPT-2's config
@@ -147,6 +148,34 @@ def generations(model, vocab, eos):
     return "\n".join(lines) + "\n"
 
 
+def beam_searches(double, single, vocab, eos):
+    prompts = [[1, 5, 9], [7], [3, 3, 2, 8, 1, 4]]
+    cases = []
+    for i, prompt in enumerate(prompts):
+        for beams in (2, 3):
+            for early_stopping in (True, False, "never"):
+                for length_penalty in (-1.0, 1.0, 2.0):
+                    cases.append((f"beam{beams}-{early_stopping}-{length_penalty}-{i}", [prompt],
+                                  dict(num_beams=beams, early_stopping=early_stopping, num_return_sequences=beams,
+                                       length_penalty=length_penalty, max_new_tokens=8, eos_token_id=eos)))
+    cases += [("beam-batch", prompts, dict(num_beams=3, max_new_tokens=8, eos_token_id=eos)),
+              ("beam-ngram", prompts, dict(num_beams=3, max_new_tokens=8, no_repeat_ngram_size=2)),
+              ("beam-penalty", prompts, dict(num_beams=3, max_new_tokens=8, repetition_penalty=1.4)),
+              ("beam-two-eos", prompts, dict(num_beams=3, max_new_tokens=8, eos_token_id=[eos, 1]))]
+    lines = []
+    for name, rows, kwargs in cases:
+        width, pad_id = max(map(len, rows)), vocab - 1
+        ids = torch.tensor([[pad_id] * (width - len(r)) + r for r in rows])
+        mask = torch.tensor([[0] * (width - len(r)) + [1] * len(r) for r in rows])
+        kwargs = dict(do_sample=False, pad_token_id=pad_id, **kwargs)
+        out, out32 = (m.generate(ids, attention_mask=mask, return_dict_in_generate=True, output_scores=True, **kwargs)
+                      for m in (double, single))
+        if out.sequences.tolist() == out32.sequences.tolist():
+            lines.append(json.dumps(dict(name=name, prompt_ids=rows, kwargs=kwargs, output_ids=out.sequences.tolist(),
+                                         sequences_scores=out.sequences_scores.tolist())))
+    return "\n".join(lines) + "\n"
+
+
 def distance(a, b):
     return (a.double() - b.double()).abs().max().item()
 
@@ -181,7 +210,8 @@ def make(name, options, root):
     store("steps.safetensors", {f"step{s}.sample.{n}": p for (s, n), p in params.items()})
     sequences = [torch.randint(0, vocab, (n,)).tolist() for n in (4, 7, 1)]
     store("padding.safetensors", {**pad(double, sequences, "left"), **pad(double, sequences, "right")})
-    (folder / "generation.jsonl").write_text(generations(double, vocab, EOS[name]))
+    (folder / "generation.jsonl").write_text(generations(double, vocab, EOS[name]) +
+                                             beam_searches(double, single, vocab, EOS[name]))
     (folder / "train.json").write_text(json.dumps(dict(
         lr=ADAMW["lr"], betas=ADAMW["betas"], eps=ADAMW["eps"], weight_decay=WEIGHT_DECAY, clip_norm=CLIP_NORM,
         loss_before_step=losses, grad_norm_before_clip=norms, loss_after_all_steps=final), indent=1) + "\n")

@@ -128,6 +128,44 @@ TEST_CASE("a batch row equals the same prompt alone, bit for bit") {
   }
 }
 
+TEST_CASE("a row that goes on from another row's is that row's twin, bit for bit") {
+  const Gpt2Config config = odd_config();
+  const std::vector<Ids> prompts = {random_ids(5, 61, 1), random_ids(3, 61, 2),
+                                    random_ids(4, 61, 3), random_ids(5, 61, 4)};
+  const Ids next = {7, 8, 9, 10};
+  for (const std::string& name : kDevices) {
+    const auto device = open_test_device(name);
+    const Parameters parameters = initialize_parameters(*device, config, 5);
+    // Circles of two, three and four rows, a row taken twice, one for all, and nothing to do
+    for (const std::vector<int>& sources : std::vector<std::vector<int>>{{1, 0, 2, 3},
+                                                                         {2, 0, 1, 3},
+                                                                         {3, 2, 0, 1},
+                                                                         {1, 0, 0, 1},
+                                                                         {2, 2, 2, 2},
+                                                                         {0, 1, 2, 3},
+                                                                         {3, 3}}) {
+      Gpt2Decoder decoder(*device, config, parameters, 4, 6, 5);
+      Ids ids, padding;
+      for (const Ids& prompt : prompts) {
+        padding.push_back(5 - static_cast<int>(prompt.size()));
+        ids.insert(ids.end(), static_cast<std::size_t>(padding.back()), 0);
+        ids.insert(ids.end(), prompt.begin(), prompt.end());
+      }
+      decoder.reset(padding);
+      decoder.forward(4, ids);
+      decoder.select_rows(sources);
+      const View logits =
+          decoder.forward(static_cast<int>(sources.size()), std::span(next).first(sources.size()));
+      for (std::size_t r = 0; r < sources.size(); ++r) {
+        INFO(name << " row " << r << " from " << sources[r]);
+        const auto alone = decode_alone(*device, config, parameters,
+                                        prompts[static_cast<std::size_t>(sources[r])], {next[r]});
+        CHECK(row_of(*device, logits, static_cast<int>(r)) == alone.back());
+      }
+    }
+  }
+}
+
 TEST_CASE("the decoder writes what transformers writes") {
   for (const std::string& name : kDevices) {
     for (const std::string& model : kSmallModels) {

@@ -1,0 +1,337 @@
+#include "engine/generation/beam_search.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "engine/generation/processors.h"
+#include "engine/generation/sampler.h"
+#include "engine/model/kv_cache.h"
+
+namespace quire {
+
+namespace {
+
+/// Stands for "not there": what transformers fills the scores of empty places with.
+constexpr float kNothing = -1e9f;
+
+/// A text that grows, or a finished one.
+struct Beam {
+  GeneratedSequence text;
+  float score = 0;  // running: the sum; finished: divided by the length
+};
+
+/// Beam number `beam` and one token more.
+struct Candidate {
+  std::size_t beam = 0;
+  std::int32_t token = 0;
+  float score = 0;  // the beam's with the token's log probability
+  float rank = 0;   // what candidates are chosen by: the score, or its draw
+};
+
+/// The best k of what it is shown, best first. Of equal ones the earlier is the better.
+class BestCandidates {
+ public:
+  explicit BestCandidates(std::size_t k) : k_(k) {}
+  void show(const Candidate& c) {
+    if (best_.size() == k_) {
+      if (!(c.rank > best_.back().rank)) return;
+      best_.pop_back();
+    }
+    const auto place =
+        std::upper_bound(best_.begin(), best_.end(), c,
+                         [](const Candidate& a, const Candidate& b) { return a.rank > b.rank; });
+    best_.insert(place, c);
+  }
+  std::vector<Candidate> take() { return std::move(best_); }
+
+ private:
+  std::size_t k_;
+  std::vector<Candidate> best_;
+};
+
+/// The log probabilities of every token after each beam, on the host.
+class BeamScores {
+ public:
+  BeamScores(Device& device, const GenerationConfig& generation, std::size_t beams, int vocab_size)
+      : device_(device),
+        generation_(generation),
+        vocab_size_(static_cast<std::size_t>(vocab_size)),
+        processors_(processors_on_host(generation)),
+        model_(beams * vocab_size_),
+        losses_(device, beams * sizeof(float)),
+        targets_(device, beams * sizeof(std::int32_t)) {
+    device_.fill_zero(targets_.data(), targets_.size());
+  }
+
+  /// logits [B, V] in device memory, which are overwritten when sampling; a row for each of `rows`.
+  void update(View logits, std::span<const Row> rows);
+
+  std::span<const float> processed(std::size_t row) const { return row_of(processed_, row); }
+  /// What the model itself says, before processors and warpers.
+  std::span<const float> of_model(std::size_t row) const { return row_of(model_, row); }
+
+ private:
+  std::span<const float> row_of(const std::vector<float>& rows, std::size_t row) const {
+    return {rows.data() + row * vocab_size_, vocab_size_};
+  }
+
+  Device& device_;
+  const GenerationConfig& generation_;
+  std::size_t vocab_size_;
+  Processors processors_;
+  std::vector<float> model_, processed_;  // [B, V]
+  Buffer losses_;                         // [B] f32
+  Buffer targets_;                        // [B] i32, token 0
+};
+
+void BeamScores::update(View logits, std::span<const Row> rows) {
+  // 1. log p = logit - log(sum(exp)), where the sum comes from the loss of token 0.
+  const std::int64_t B = logits.shape()[0];
+  const View losses(static_cast<float*>(losses_.data()), {B});
+  device_.cross_entropy_forward(
+      {.losses = losses,
+       .logits = logits,
+       .targets = ConstView(static_cast<const std::int32_t*>(targets_.data()), {B})});
+  std::vector<float> loss(static_cast<std::size_t>(B));
+  device_.copy_to_host(loss.data(), losses.bytes(), losses.size_bytes());
+  device_.copy_to_host(model_.data(), logits.bytes(), logits.size_bytes());
+  for (std::size_t r = 0; r < loss.size(); ++r) {
+    float* const row = model_.data() + r * vocab_size_;
+    const float log_sum = loss[r] + row[0];
+    for (std::size_t v = 0; v < vocab_size_; ++v) row[v] -= log_sum;
+  }
+
+  // 2. Processors, then warpers: these are ops of the device.
+  processed_.assign(model_.begin(), model_.begin() + logits.count());
+  for (std::size_t r = 0; r < rows.size(); ++r) {
+    for (const auto& processor : processors_) {
+      processor->apply(rows[r], {processed_.data() + r * vocab_size_, vocab_size_});
+    }
+  }
+  if (!generation_.do_sample) return;
+  device_.copy_to_device(logits.bytes(), processed_.data(), logits.size_bytes());
+  device_.warp_logits(
+      {.logits = logits,
+       .temperature = generation_.temperature,
+       .top_k = generation_.top_k,
+       .top_p = generation_.top_p,
+       .min_p = generation_.min_p,
+       .min_tokens_to_keep = 1 + static_cast<int>(generation_.eos_token_ids.size())});
+  device_.copy_to_host(processed_.data(), logits.bytes(), logits.size_bytes());
+}
+
+class Search {
+ public:
+  Search(Device& device, const Gpt2Config& config, const Parameters& parameters,
+         const std::vector<std::int32_t>& prompt, const GenerationConfig& generation, RandomKey key,
+         const BeamCallbacks& callbacks)
+      : generation_(generation),
+        callbacks_(callbacks),
+        key_(key),
+        prompt_(prompt),
+        limit_(length_limit(config, generation, static_cast<int>(prompt.size()))),
+        most_new_(limit_ - static_cast<int>(prompt.size())),
+        width_(static_cast<std::size_t>(generation.num_beams)),
+        decoder_(device, config, parameters, generation.num_beams, limit_ - 1,
+                 static_cast<int>(prompt.size())),
+        scores_(device, generation_, width_, config.vocab_size),
+        vocab_size_(static_cast<std::size_t>(config.vocab_size)) {}
+
+  std::vector<GeneratedSequence> run(int count);
+
+ private:
+  View forward();
+  std::vector<Candidate> candidates(std::size_t rows);
+  /// Runs the model and scores_; returns for how many rows.
+  std::size_t score_next_tokens();
+  Beam grown(const Candidate& c, std::size_t row) const;
+  /// Makes candidates finished texts or the next beams; returns the row that each of these grew
+  /// from, nothing where all have ended.
+  std::vector<int> advance(const std::vector<Candidate>& best, std::size_t rows);
+  bool ends(GeneratedSequence& text) const;
+  void finish(Beam beam);
+  bool is_over() const;
+  float per_length(float score, int new_tokens) const {
+    return score / static_cast<float>(std::pow(static_cast<double>(new_tokens),
+                                               static_cast<double>(generation_.length_penalty)));
+  }
+  bool is_full() const { return finished_.size() == width_; }
+
+  const GenerationConfig& generation_;
+  const BeamCallbacks& callbacks_;
+  RandomKey key_;
+  const std::vector<std::int32_t>& prompt_;
+  int limit_;  // tokens of a text, prompt included
+  int most_new_;
+  std::size_t width_;  // num_beams
+  Gpt2Decoder decoder_;
+  BeamScores scores_;
+  std::size_t vocab_size_;
+  int new_tokens_ = 0;
+  std::vector<Beam> beams_;
+  std::vector<Beam> finished_;  // best first
+};
+
+/// The logits after every beam; of the prompt alone there is one row for all.
+View Search::forward() {
+  if (new_tokens_ == 0) return decoder_.forward(1, prompt_);
+  std::vector<std::int32_t> ids;
+  for (const Beam& beam : beams_) ids.push_back(beam.text.output_ids.back());
+  return decoder_.forward(static_cast<int>(width_), ids);
+}
+
+std::vector<Candidate> Search::candidates(std::size_t rows) {
+  const std::size_t k = std::max<std::size_t>(2, 1 + generation_.eos_token_ids.size()) * width_;
+  BestCandidates best(k);
+  for (std::size_t b = 0; b < width_; ++b) {
+    const std::span<const float> row = scores_.processed(rows == 1 ? 0 : b);
+    for (std::size_t v = 0; v < vocab_size_; ++v) {
+      Candidate c{b, static_cast<std::int32_t>(v), beams_[b].score + row[v], 0};
+      c.rank = c.score;
+      if (generation_.do_sample && std::isfinite(c.score)) {
+        // The k largest of score + Gumbel noise are k draws without replacement, in their order.
+        const std::uint64_t draw =
+            (static_cast<std::uint64_t>(new_tokens_) * width_ + b) * vocab_size_ + v;
+        const float uniform = random_uniform(key_, draw) + 0x1p-25f;  // never 0
+        c.rank -= std::log(-std::log(uniform));
+      }
+      best.show(c);
+    }
+  }
+  return best.take();
+}
+
+bool Search::ends(GeneratedSequence& text) const {
+  const auto& eos = generation_.eos_token_ids;
+  if (std::find(eos.begin(), eos.end(), text.output_ids.back()) != eos.end()) {
+    text.finish_reason = FinishReason::eos;
+  } else if (callbacks_.stops && callbacks_.stops(text.output_ids)) {
+    text.finish_reason = FinishReason::stop;
+  } else {
+    text.finish_reason = FinishReason::length;
+    return std::ssize(text.output_ids) == most_new_;
+  }
+  return true;
+}
+
+void Search::finish(Beam beam) {
+  beam.score = per_length(beam.score, new_tokens_);
+  const auto place =
+      std::upper_bound(finished_.begin(), finished_.end(), beam,
+                       [](const Beam& a, const Beam& b) { return a.score > b.score; });
+  finished_.insert(place, std::move(beam));
+  if (finished_.size() > width_) finished_.pop_back();
+}
+
+bool Search::is_over() const {
+  using EarlyStopping = GenerationConfig::EarlyStopping;
+  if (!is_full()) return false;
+  if (generation_.early_stopping == EarlyStopping::yes) return true;
+  const bool may_grow =
+      generation_.early_stopping == EarlyStopping::never && generation_.length_penalty > 0;
+  return per_length(beams_[0].score, may_grow ? most_new_ : new_tokens_) <= finished_.back().score;
+}
+
+std::size_t Search::score_next_tokens() {
+  const View logits = forward();  // [1, V] of the prompt, [num_beams, V] later
+  const auto count = static_cast<std::size_t>(logits.shape()[0]);
+  std::vector<std::vector<std::int32_t>> ids(count, prompt_);
+  std::vector<Row> rows;
+  for (std::size_t r = 0; r < count; ++r) {
+    const auto& output = beams_[r].text.output_ids;
+    ids[r].insert(ids[r].end(), output.begin(), output.end());
+    rows.push_back({ids[r], static_cast<int>(prompt_.size()), limit_});
+  }
+  scores_.update(logits, rows);
+  return count;
+}
+
+Beam Search::grown(const Candidate& c, std::size_t row) const {
+  Beam beam{beams_[c.beam].text, c.score};
+  const std::span<const float> of_model = scores_.of_model(row);
+  beam.text.output_ids.push_back(c.token);
+  beam.text.logprobs.push_back(of_model[static_cast<std::size_t>(c.token)]);
+  if (generation_.top_logprobs > 0) {
+    beam.text.top_logprobs.push_back(best_logprobs(of_model, generation_.top_logprobs));
+  }
+  return beam;
+}
+
+std::vector<int> Search::advance(const std::vector<Candidate>& best, std::size_t rows) {
+  std::vector<std::pair<Beam, int>> going_on;  // with the row that it grew from
+  for (std::size_t i = 0; i < best.size(); ++i) {
+    const std::size_t row = rows == 1 ? 0 : best[i].beam;
+    Beam beam = grown(best[i], row);
+    if (!ends(beam.text)) {
+      going_on.emplace_back(std::move(beam), static_cast<int>(row));
+    } else if (i < width_) {
+      finish(std::move(beam));
+    }
+  }
+  if (going_on.empty()) return {};
+  // Draws come in the order drawn; beams go on in the order of their scores.
+  std::stable_sort(going_on.begin(), going_on.end(),
+                   [](const auto& a, const auto& b) { return a.first.score > b.first.score; });
+  beams_.clear();
+  std::vector<int> sources;
+  for (std::size_t b = 0; b < width_; ++b) {
+    // Only where nearly every token ends a text can there be too few: a beam that is not there.
+    const auto& [beam, source] = going_on[std::min(b, going_on.size() - 1)];
+    beams_.push_back(beam);
+    if (b >= going_on.size()) beams_.back().score = kNothing;
+    sources.push_back(source);
+  }
+  return sources;
+}
+
+std::vector<GeneratedSequence> Search::run(int count) {
+  // All beams start from the prompt; but for one they count as not there.
+  beams_.resize(width_);
+  for (std::size_t b = 1; b < width_; ++b) beams_[b].score = kNothing;
+  for (;;) {
+    const std::size_t rows = score_next_tokens();
+    const std::vector<Candidate> best = candidates(rows);
+    ++new_tokens_;
+    const std::vector<int> sources = advance(best, rows);
+    if (sources.empty() || is_over()) break;
+    if (callbacks_.on_step && callbacks_.on_step(new_tokens_)) {
+      for (Beam& beam : beams_) {
+        beam.text.finish_reason = FinishReason::stop;
+        if (!is_full()) finish(std::move(beam));
+      }
+      break;
+    }
+    decoder_.select_rows(sources);
+  }
+  std::vector<GeneratedSequence> texts;
+  for (Beam& beam : finished_) {
+    if (std::ssize(texts) == count) break;
+    beam.text.score = beam.score;
+    texts.push_back(std::move(beam.text));
+  }
+  return texts;
+}
+
+}  // namespace
+
+std::vector<GeneratedSequence> beam_search(Device& device, const Gpt2Config& config,
+                                           const Parameters& parameters,
+                                           const std::vector<std::int32_t>& prompt,
+                                           const GenerationConfig& generation, int count,
+                                           RandomKey key, const BeamCallbacks& callbacks) {
+  generation.check();
+  check_prompt(config, generation, prompt, "the prompt");
+  if (count < 1 || count > generation.num_beams) {
+    throw Error(
+        Fault::usage,
+        fmt::format("num_return_sequences is {}, num_beams {}", count, generation.num_beams),
+        {"a search has no more texts than beams"}, fmt::format("num_beams {}", count));
+  }
+  return Search(device, config, parameters, prompt, generation, key, callbacks).run(count);
+}
+
+}  // namespace quire
