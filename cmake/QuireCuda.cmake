@@ -39,11 +39,12 @@ if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # Debian 12's CMake does not know 
 endif()
 message(STATUS "CUDA kernels: ${CMAKE_CUDA_COMPILER} for ${CMAKE_CUDA_ARCHITECTURES}")
 
-# The runtime is linked in, so a machine needs the driver and libcublasLt.so, half a gigabyte that is
-# looked for beside the program too: a copy there is all that has to be carried along.
+# The runtime is linked in, so a machine needs the driver and libcublasLt.so, half a gigabyte that cublaslt.cu
+# loads when a card is there to use it. dlopen looks where the caller's RUNPATH says, and the caller, being a static
+# library, is the program: so beside the program too, and a copy there is all that has to be carried along.
 set(CMAKE_INSTALL_RPATH $ORIGIN ${CUDAToolkit_LIBRARY_DIR})
 set(CMAKE_BUILD_WITH_INSTALL_RPATH ON)  # else CMake pads the build's with empty entries, which mean any folder
-quire_library(cuda ROOT kernels/cuda SUFFIX cu LINKS kernels PRIVATE CUDA::cublasLt CUDA::cudart_static)
+quire_library(cuda ROOT kernels/cuda SUFFIX cu LINKS kernels PRIVATE CUDA::cudart_static ${CMAKE_DL_LIBS})
 target_compile_options(quire_cuda PRIVATE --expt-relaxed-constexpr
   -Xcompiler=-Wall,-Wextra,-Wno-missing-field-initializers)
 if(QUIRE_WERROR)

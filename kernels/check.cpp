@@ -320,10 +320,13 @@ void check(const MatmulForward& p) {
 }
 
 void check(const MatmulBackwardInput& p) {
-  Views("matmul_backward_input")
-      .reads("d_out", p.d_out, "M N", Types::activation)
+  Views views("matmul_backward_input");
+  views.reads("d_out", p.d_out, "M N", Types::activation)
       .reads("weight", p.weight, dimensions_of(p.layout), Types::any_float)
       .writes("d_x", p.d_x, "M K", Types::activation);
+  if (p.pre_activation || p.activation != Activation::none) {
+    views.reads("pre_activation", p.pre_activation, "M K", Types::activation);
+  }
 }
 
 void check(const MatmulBackwardWeight& p) {

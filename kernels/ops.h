@@ -128,12 +128,16 @@ struct LayernormMatmul {
   MatmulForward matmul;  // its x is layernorm.out
 };
 
-/// d_x = d_out·weightᵀ (overwrites). weight as in the forward op.
+/// d_x = d_out·weightᵀ (overwrites), and where the product's x is activation(pre_activation), the
+/// gradient of that: d_x = (d_out·weightᵀ)·activation'(pre_activation). weight as in the forward
+/// op.
 struct MatmulBackwardInput {
-  View d_x;          // [M, K]
-  ConstView d_out;   // [M, N]
-  ConstView weight;  // [K, N] or [N, K]
+  View d_x;                  // [M, K]
+  ConstView d_out;           // [M, N]
+  ConstView weight;          // [K, N] or [N, K]
+  ConstView pre_activation;  // [M, K], or empty where activation is none
   WeightLayout layout = WeightLayout::in_out;
+  Activation activation = Activation::none;
 };
 
 /// d_weight += xᵀ·d_out (or its transpose, in the weight's layout);  d_bias += sum_M(d_out).

@@ -84,7 +84,7 @@ trap '[ $dry = yes ] || rm -rf "$work"' EXIT
 bin=$work/gpu/bin
 export QUIRE_FIXTURES=$work/gpu/fixtures QUIRE_TEST_DATA=$PWD/tests/data
 
-# cuBLASLt: the toolkit's, or the one that torch brings.
+# cuBLASLt, which quire loads by name: the toolkit's, or the one that torch brings.
 if [ $dry = no ]; then
   folders=(/usr/local/cuda/lib64 /usr/local/cuda/targets/x86_64-linux/lib)
   while read -r folder; do folders+=("$folder"); done < <(python3 - <<'PYTHON' 2>/dev/null
@@ -107,6 +107,10 @@ PYTHON
   nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.sm,clocks.mem,power.limit --format=csv,noheader \
     | tee "$work/gpu.txt"
   "$bin/quire" doctor 2>&1 | tee "$work/doctor.log"
+  if why=$(grep 'CUDA .*not used' "$work/doctor.log"); then
+    echo "error: quire cannot use the GPU: ${why##*not used: }" >&2
+    exit 1
+  fi
 fi
 
 failed=0

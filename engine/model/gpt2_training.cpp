@@ -72,7 +72,7 @@ void backward_mlp(const Pass& pass, const Parameters& grads, int l) {
   const View d_fc = leading(a.d_wide, layer.fc.shape());  // [N, I]
   const View d_ln = a.d_branch;                           // [N, C]
 
-  // 8. act, computed again, then through c_proj
+  // 8. act, computed again, then through c_proj and, in the same op, through the activation of 7
   const View d_branch = branch_gradient(pass, pass.dropout.mlp_projection(l));  // [N, C]
   device.activation_forward({.out = a.act,                                      // [N, I]
                              .x = layer.fc,
@@ -81,10 +81,12 @@ void backward_mlp(const Pass& pass, const Parameters& grads, int l) {
                                  .d_bias = Accumulate{d.mlp_proj_bias},
                                  .d_out = d_branch,
                                  .x = a.act});
-  device.matmul_backward_input({.d_x = d_fc, .d_out = d_branch, .weight = w.mlp_proj_weight});
-  // 7. The activation, then through c_fc, with ln_2 computed again
-  device.activation_backward(
-      {.d_x = d_fc, .d_out = d_fc, .x = layer.fc, .activation = pass.config.activation_function});
+  device.matmul_backward_input({.d_x = d_fc,
+                                .d_out = d_branch,
+                                .weight = w.mlp_proj_weight,
+                                .pre_activation = layer.fc,
+                                .activation = pass.config.activation_function});
+  // 7. Through c_fc, with ln_2 computed again
   device.layernorm_forward({.out = a.ln,  // [N, C]
                             .x = layer.x_mid,
                             .weight = w.ln_2_weight,

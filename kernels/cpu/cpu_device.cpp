@@ -136,6 +136,9 @@ void CpuDevice::matmul_forward(const MatmulForward& p) {
 
 void CpuDevice::matmul_backward_input(const MatmulBackwardInput& p) {
   cpu::matmul_backward_input(p, pool_);
+  if (p.activation == Activation::none) return;
+  activation_backward(
+      {.d_x = p.d_x, .d_out = p.d_x, .x = p.pre_activation, .activation = p.activation});
 }
 
 void CpuDevice::matmul_backward_weight(const MatmulBackwardWeight& p) {

@@ -49,7 +49,7 @@ std::string why_unusable(int index) {
            std::to_string(properties.major) + "." + std::to_string(properties.minor) +
            ", and the kernels need 8.0";
   }
-  return "";
+  return why_no_gemm_library();
 }
 
 CudaDevice::CudaDevice(int index) {

@@ -1,4 +1,5 @@
-// Products with weights, by the library; activations it has no epilogue for are kernels after it.
+// Products with weights, by the library; activations and gradients of biases that it has no
+// epilogue for are kernels after it.
 //
 // The library multiplies matrices of one type. A weight of another one (16-bit weights under float
 // activations) is converted into scratch first: 6 bytes moved an element, where decoding at batch 1
@@ -15,28 +16,34 @@
 namespace quire::cuda {
 namespace {
 
-constexpr int kColumns = 32, kRows = 8;  // of a block's threads
-
-/// Column sums of d_out [M, N]: a block takes 32 columns and every gridDim.y-th group of 8 rows, so
-/// that a warp reads 32 neighbours.
+constexpr int kRows = 8;  // that a block of bias_gradient_partials takes at a time, a warp each
 template <class T>
-__global__ void bias_gradient_partials(float* partial, const T* d_out, std::int64_t M,
-                                       std::int64_t N) {
-  QUIRE_SHARED(float, of_rows, kRows* kColumns);
-  const std::int64_t n = std::int64_t{blockIdx.x} * kColumns + threadIdx.x;
-  float sum = 0.0f;
-  if (n < N) {
-    for (std::int64_t m = std::int64_t{blockIdx.y} * kRows + threadIdx.y; m < M;
-         m += std::int64_t{gridDim.y} * kRows) {
-      sum += widen(d_out[m * N + n]);
-    }
+constexpr int kColumns = kWarp* kStep<T>;  // of a block: 16 bytes a lane
+
+/// Column sums of d_out [M, N]: a block takes 512 bytes of every gridDim.y-th group of 8 rows.
+template <class T, bool kWhole>
+__global__ void __launch_bounds__(kRows* kWarp)
+    bias_gradient_partials(float* partial, const T* d_out, std::int64_t M, int N) {
+  QUIRE_SHARED(float, of_rows, kRows* kColumns<T>);
+  const int first = static_cast<int>(blockIdx.x) * kColumns<T>;
+  const int column = static_cast<int>(threadIdx.x) * kStep<T>;
+  float sums[kStep<T>] = {};
+#pragma unroll 4
+  for (std::int64_t m = std::int64_t{blockIdx.y} * kRows + threadIdx.y; m < M;
+       m += std::int64_t{gridDim.y} * kRows) {
+    float part[kStep<T>];
+    load_row<kWhole>(d_out + m * N, first + column, N, part);
+#pragma unroll
+    for (int j = 0; j < kStep<T>; ++j) sums[j] += part[j];
   }
-  of_rows[threadIdx.y * kColumns + threadIdx.x] = sum;
+  store_row<true>(of_rows + threadIdx.y * kColumns<T>, column, kColumns<T>, sums);
   __syncthreads();
-  if (threadIdx.y != 0 || n >= N) return;
+  const int own = static_cast<int>(threadIdx.y * kWarp + threadIdx.x);
+  if (own >= kColumns<T> || first + own >= N) return;
   float total = 0.0f;
-  for (int row = 0; row < kRows; ++row) total += of_rows[row * kColumns + threadIdx.x];
-  partial[std::int64_t{blockIdx.y} * N + n] = total;
+#pragma unroll
+  for (int row = 0; row < kRows; ++row) total += of_rows[row * kColumns<T> + own];
+  partial[std::int64_t{blockIdx.y} * N + first + own] = total;
 }
 
 __global__ void bias_gradient_add(float* d_bias, const float* partial, int parts, std::int64_t N) {
@@ -124,21 +131,25 @@ void CudaDevice::matmul_forward(const MatmulForward& p) {
   const ConstView weight = converted(p.weight, space, stream_);
   const ConstView bias = of_out(p.bias, space + of_weight, stream_);
 
-  const bool fused = p.activation == Activation::gelu_new && p.out.dtype() == p.x.dtype() &&
-                     whole_rows(N, 8, p.out, p.pre_activation);
   const View pre = p.pre_activation ? p.pre_activation : p.out;
-  gemm_->run({.M = p.x.count() / K,
-              .N = N,
-              .K = K,
-              .a = operand_of(p.x, false),
-              .b = operand_of(weight, p.layout == WeightLayout::out_in),
-              .out = fused ? p.out.bytes() : pre.bytes(),
-              .out_dtype = p.out.dtype(),
-              .bias = bias.bytes(),
-              .gelu_new = fused,
-              .pre_activation = fused ? p.pre_activation.bytes() : nullptr},
-             stream_);
-  if (!fused && (p.activation != Activation::none || p.pre_activation)) {
+  const Gemm product{.M = p.x.count() / K,
+                     .N = N,
+                     .K = K,
+                     .a = operand_of(p.x, false),
+                     .b = operand_of(weight, p.layout == WeightLayout::out_in),
+                     .out = pre.bytes(),
+                     .out_dtype = p.out.dtype(),
+                     .bias = bias.bytes()};
+  if (p.activation == Activation::gelu_new && p.out.dtype() == p.x.dtype() &&
+      whole_rows(N, 8, p.out, p.pre_activation)) {
+    Gemm fused = product;
+    fused.out = p.out.bytes();
+    fused.epilogue = Epilogue::gelu_new;
+    fused.pre_activation = p.pre_activation.bytes();
+    if (gemm_->run(fused, stream_)) return;
+  }
+  gemm_->run(product, stream_);
+  if (p.activation != Activation::none || p.pre_activation) {
     activation_forward({.out = p.out, .x = pre, .activation = p.activation});
   }
 }
@@ -159,15 +170,24 @@ void CudaDevice::matmul_backward_input(const MatmulBackwardInput& p) {
   const Converted converted(p.d_out.dtype());
   const std::size_t bytes = converted.bytes_for(p.weight);
   auto* const space = bytes > 0 ? static_cast<std::byte*>(scratch(bytes)) : nullptr;
-  gemm_->run(
-      {.M = p.d_x.count() / K,
-       .N = K,
-       .K = N,
-       .a = operand_of(p.d_out, false),
-       .b = operand_of(converted(p.weight, space, stream_), p.layout == WeightLayout::in_out),
-       .out = p.d_x.bytes(),
-       .out_dtype = p.d_x.dtype()},
-      stream_);
+  const Gemm product{
+      .M = p.d_x.count() / K,
+      .N = K,
+      .K = N,
+      .a = operand_of(p.d_out, false),
+      .b = operand_of(converted(p.weight, space, stream_), p.layout == WeightLayout::in_out),
+      .out = p.d_x.bytes(),
+      .out_dtype = p.d_x.dtype()};
+  if (p.activation == Activation::gelu_new && whole_rows(K, 8, p.d_x, p.pre_activation)) {
+    Gemm fused = product;
+    fused.epilogue = Epilogue::gelu_new_backward;
+    fused.pre_activation_read = p.pre_activation.bytes();
+    if (gemm_->run(fused, stream_)) return;
+  }
+  gemm_->run(product, stream_);
+  if (p.activation == Activation::none) return;
+  activation_backward(
+      {.d_x = p.d_x, .d_out = p.d_x, .x = p.pre_activation, .activation = p.activation});
 }
 
 void CudaDevice::matmul_backward_weight(const MatmulBackwardWeight& p) {
@@ -176,26 +196,41 @@ void CudaDevice::matmul_backward_weight(const MatmulBackwardWeight& p) {
   const auto [K, N] = Extents(p.d_weight.view.shape(), p.layout);
   const std::int64_t M = p.x.count() / K;
   // d_weight [K, N] = xᵀ·d_out, or its transpose [N, K] = d_outᵀ·x.
-  gemm_->run({.M = in_out ? K : N,
-              .N = in_out ? N : K,
-              .K = M,
-              .a = operand_of(in_out ? p.x : p.d_out, true),
-              .b = operand_of(in_out ? p.d_out : p.x, false),
-              .out = p.d_weight.view.bytes(),
-              .out_dtype = p.d_weight.view.dtype(),
-              .accumulate = true},
-             stream_);
-  if (!p.d_bias.view) return;
-  const auto columns = static_cast<unsigned>((N + kColumns - 1) / kColumns);
+  const Gemm product{.M = in_out ? K : N,
+                     .N = in_out ? N : K,
+                     .K = M,
+                     .a = operand_of(in_out ? p.x : p.d_out, true),
+                     .b = operand_of(in_out ? p.d_out : p.x, false),
+                     .out = p.d_weight.view.bytes(),
+                     .out_dtype = p.d_weight.view.dtype(),
+                     .accumulate = true};
+  if (!p.d_bias.view) {
+    gemm_->run(product, stream_);
+    return;
+  }
+  const auto add_to_bias = [&](const float* partial, unsigned parts) {
+    QUIRE_LAUNCH(bias_gradient_add, static_cast<unsigned>((N + 255) / 256), 256, 0, stream_,
+                 p.d_bias.view.data<float>(), partial, static_cast<int>(parts), N);
+  };
+  Gemm fused = product;
+  fused.epilogue = in_out ? Epilogue::sums_of_b : Epilogue::sums_of_a;
+  fused.sums = scratch<float>(N);
+  if (gemm_->run(fused, stream_)) {
+    add_to_bias(fused.sums, 1);
+    return;
+  }
+  gemm_->run(product, stream_);
   const unsigned parts = persistent_blocks((M + kRows - 1) / kRows, 1);
   auto* partial = scratch<float>(std::int64_t{parts} * N);
   dispatch(p.d_out.dtype(), [&](auto zero) {
     using T = decltype(zero);
-    QUIRE_LAUNCH(bias_gradient_partials<T>, dim3(columns, parts), dim3(kColumns, kRows), 0, stream_,
-                 partial, p.d_out.data<T>(), M, N);
+    const auto columns = static_cast<unsigned>((N + kColumns<T> - 1) / kColumns<T>);
+    choose(whole_rows(N, kStep<T>, p.d_out), [&](auto whole) {
+      QUIRE_LAUNCH((bias_gradient_partials<T, whole()>), dim3(columns, parts), dim3(kWarp, kRows),
+                   0, stream_, partial, p.d_out.data<T>(), M, static_cast<int>(N));
+    });
   });
-  QUIRE_LAUNCH(bias_gradient_add, static_cast<unsigned>((N + 255) / 256), 256, 0, stream_,
-               p.d_bias.view.data<float>(), partial, static_cast<int>(parts), N);
+  add_to_bias(partial, parts);
 }
 
 }  // namespace quire::cuda

@@ -60,8 +60,15 @@ void ReferenceDevice::matmul_backward_input(const MatmulBackwardInput& p) {
   check(p);
   const std::int64_t M = p.d_x.shape()[0], K = p.d_x.shape()[1], N = p.d_out.shape()[1];
   const reference::Doubles weight = reference::read_weight(p.weight, p.layout);
-  reference::write(p.d_x, reference::matmul(reference::read(p.d_out),
-                                            reference::transposed(weight, K, N), M, N, K));
+  reference::Doubles d_x =
+      reference::matmul(reference::read(p.d_out), reference::transposed(weight, K, N), M, N, K);
+  if (p.pre_activation) {
+    const reference::Doubles pre = reference::read(p.pre_activation);
+    for (std::size_t i = 0; i < d_x.size(); ++i) {
+      d_x[i] *= reference::activation_slope(p.activation, pre[i]);
+    }
+  }
+  reference::write(p.d_x, d_x);
 }
 
 void ReferenceDevice::matmul_backward_weight(const MatmulBackwardWeight& p) {

@@ -1,9 +1,10 @@
 // The twin of kernels/cuda/cublaslt.cu: the same products, with the same epilogues, as plain loops.
-#include "kernels/cuda/gemm_library.h"
+#include "tests/cuda_on_host/gemm_library.h"
 
 #include <cmath>
 #include <vector>
 
+#include "kernels/cuda/gemm_library.h"
 #include "tests/cuda_on_host/block.h"
 
 namespace quire::cuda {
@@ -57,6 +58,21 @@ float gelu_new(float x) {
   return 0.5f * x * (1.0f + std::tanh(0.7978845608028654f * (x + 0.044715f * x * x * x)));
 }
 
+float gelu_new_slope(float x) {
+  const float t = std::tanh(0.7978845608028654f * (x + 0.044715f * x * x * x));
+  const float inner = 0.7978845608028654f * (1.0f + 0.134145f * x * x);
+  return 0.5f * (1.0f + t) + 0.5f * x * (1.0f - t * t) * inner;
+}
+
+void add_up(const Gemm& g, const std::vector<float>& a, const std::vector<float>& b) {
+  const bool of_a = g.epilogue == Epilogue::sums_of_a;
+  for (std::int64_t i = 0; i < (of_a ? g.M : g.N); ++i) {
+    float sum = 0.0f;
+    for (std::int64_t k = 0; k < g.K; ++k) sum += of_a ? a[i * g.K + k] : b[k * g.N + i];
+    g.sums[i] = sum;
+  }
+}
+
 void multiply(const Gemm& g) {
   const std::vector<float> a = unpacked(g.a, g.M, g.K), b = unpacked(g.b, g.K, g.N);
   std::vector<float> row(static_cast<std::size_t>(g.N));
@@ -72,29 +88,71 @@ void multiply(const Gemm& g) {
       if (g.accumulate) value += read(g.out, g.out_dtype, at);
       if (g.bias != nullptr) value += read(g.bias, g.out_dtype, n);
       if (g.pre_activation != nullptr) write(g.pre_activation, g.out_dtype, at, value);
-      write(g.out, g.out_dtype, at, g.gelu_new ? gelu_new(value) : value);
+      if (g.epilogue == Epilogue::gelu_new) value = gelu_new(value);
+      if (g.epilogue == Epilogue::gelu_new_backward) {
+        value *= gelu_new_slope(read(g.pre_activation_read, g.out_dtype, at));
+      }
+      write(g.out, g.out_dtype, at, value);
     }
   }
+  if (g.sums != nullptr) add_up(g, a, b);
 }
+
+bool aligned(const void* data) {
+  return reinterpret_cast<std::uintptr_t>(data) % 16 == 0;
+}
+
+/// What no call may ask of cuBLASLt: a mistake of the caller, whatever epilogues there are.
+bool is_valid(const Gemm& g) {
+  if (g.a.dtype != g.b.dtype || (g.out_dtype != g.a.dtype && g.out_dtype != DType::f32)) {
+    return false;
+  }
+  if (g.epilogue != Epilogue::gelu_new && g.pre_activation != nullptr) return false;
+  if ((g.epilogue == Epilogue::gelu_new_backward) != (g.pre_activation_read != nullptr)) {
+    return false;
+  }
+  const bool sums = g.epilogue == Epilogue::sums_of_a || g.epilogue == Epilogue::sums_of_b;
+  if (sums != (g.sums != nullptr) || (sums && g.out_dtype != DType::f32)) return false;
+  if (g.bias != nullptr && (sums || g.epilogue == Epilogue::gelu_new_backward)) return false;
+  if (g.accumulate && (g.bias != nullptr || !(sums || g.epilogue == Epilogue::none))) return false;
+  const bool keeps = g.pre_activation != nullptr || g.pre_activation_read != nullptr;
+  return !keeps || (g.N % 8 == 0 && aligned(g.pre_activation) && aligned(g.pre_activation_read));
+}
+
+int without_epilogues = 0;
 
 class PlainGemmLibrary final : public GemmLibrary {
  public:
-  void run(const Gemm& g, cudaStream_t stream) override {
-    // What cuBLASLt would refuse.
-    const bool aligned = reinterpret_cast<std::uintptr_t>(g.pre_activation) % 16 == 0;
-    if (g.a.dtype != g.b.dtype || (g.out_dtype != g.a.dtype && g.out_dtype != DType::f32) ||
-        (g.accumulate && (g.bias != nullptr || g.gelu_new)) ||
-        (g.pre_activation != nullptr && (!g.gelu_new || g.N % 8 != 0 || !aligned))) {
-      throw Error(Fault::device, "cuBLASLt has no algorithm for it");
-    }
+  bool run(const Gemm& g, cudaStream_t stream) override {
+    if (!is_valid(g)) throw Error(Fault::device, "cuBLASLt has no algorithm for it");
+    if (refuses_ && g.epilogue != Epilogue::none) return false;
     cuda_on_host::enqueue(stream, [g] { multiply(g); });
+    return true;
   }
+
+ private:
+  const bool refuses_ = without_epilogues > 0;
 };
 
 }  // namespace
+
+std::string why_no_gemm_library() {
+  return cuda_on_host::machine().why_no_gemm_library;
+}
 
 std::unique_ptr<GemmLibrary> open_gemm_library() {
   return std::make_unique<PlainGemmLibrary>();
 }
 
 }  // namespace quire::cuda
+
+namespace quire::cuda_on_host {
+
+WithoutEpilogues::WithoutEpilogues() {
+  ++cuda::without_epilogues;
+}
+WithoutEpilogues::~WithoutEpilogues() {
+  --cuda::without_epilogues;
+}
+
+}  // namespace quire::cuda_on_host

@@ -83,6 +83,7 @@ struct Machine {
   int devices = 1;
   int compute_major = 9, compute_minor = 0;
   int driver_version = 13000, runtime_version = 13000;
+  const char* why_no_gemm_library = "";
 };
 Machine& machine();
 

@@ -92,6 +92,15 @@ TEST_CASE("extents that disagree are named with both values") {
   p.pre_activation = m({3, 5});
   CHECK(message(p) == "matmul: M is 2, pre_activation expects 3");
 
+  MatmulBackwardInput d{.d_x = m({2, 63}), .d_out = m({2, 5}), .weight = m({63, 5})};
+  CHECK_NOTHROW(check(d));
+  d.activation = Activation::gelu_new;
+  CHECK(message(d) == "matmul_backward_input: pre_activation is not given");
+  d.pre_activation = m({2, 5});
+  CHECK(message(d) == "matmul_backward_input: K is 63, pre_activation expects 5");
+  d.pre_activation = d.d_x;
+  CHECK(message(d) == "matmul_backward_input: pre_activation overlaps d_x");
+
   AttentionForward a = attention(m);
   a.qkv = m({2, 3, 145});
   CHECK(message(a) == "attention: 3C is 144, qkv expects 145");

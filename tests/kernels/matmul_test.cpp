@@ -73,14 +73,19 @@ Forward run_forward(const TestDevice& device, const ForwardCase& c, const std::v
 
 std::vector<float> run_backward_input(const TestDevice& device, const ForwardCase& c,
                                       const std::vector<float>& d_out,
-                                      const std::vector<float>& weight) {
+                                      const std::vector<float>& weight,
+                                      const std::vector<float>& pre_activation = {}) {
   Stage stage(device.device, join("matmul_backward_input", device.name, c.M, c.K, c.N), c.shift);
   Guarded& d_x = stage.output({c.M, c.K}, c.activations);
-  device.device.matmul_backward_input(
-      {.d_x = d_x,
-       .d_out = stage.input(d_out, {c.M, c.N}, c.activations),
-       .weight = put_weight(stage, weight, c.K, c.N, c.layout, c.dtype),
-       .layout = c.layout});
+  MatmulBackwardInput op{.d_x = d_x,
+                         .d_out = stage.input(d_out, {c.M, c.N}, c.activations),
+                         .weight = put_weight(stage, weight, c.K, c.N, c.layout, c.dtype),
+                         .layout = c.layout};
+  if (!pre_activation.empty()) {
+    op.pre_activation = stage.input(pre_activation, {c.M, c.K}, c.activations);
+    op.activation = c.activation;
+  }
+  device.device.matmul_backward_input(op);
   return d_x.floats();
 }
 
@@ -115,7 +120,7 @@ TEST_CASE("matmul_forward agrees with its formula for every weight type, layout 
       const Doubles product = reference::matmul(widened(x), widened(weight), M, K, N);
       const Doubles size = reference::matmul(sizes(widened(x)), sizes(widened(weight)), M, K, N);
       const std::vector<float> bias = normal(N, 23);
-      for (const TestDevice& device : devices_under_test()) {
+      for (const TestDevice& device : devices_for_products()) {
         for (const WeightLayout layout : kLayouts) {
           ++turn;
           const ForwardCase c{.M = M,
@@ -147,7 +152,7 @@ TEST_CASE("matmul_forward agrees with its formula for every weight type, layout 
 }
 
 TEST_CASE("matmul_forward without a place for the pre-activation gives the same bits") {
-  for (const TestDevice& device : devices_under_test()) {
+  for (const TestDevice& device : devices_for_products()) {
     for (const auto [M, K, N] : {cases::Matmul{1, 65, 33}, {7, 31, 33}, {33, 48, 257}}) {
       for (const WeightLayout layout : kLayouts) {
         const std::vector<float> x = normal(M * K, 3), weight = normal(K * N, 4);
@@ -177,7 +182,7 @@ TEST_CASE("matmul_backward_input agrees with its formula") {
       const Doubles transposed = reference::transposed(widened(weight), K, N);
       const Doubles want = reference::matmul(widened(d_out), transposed, M, N, K);
       const Doubles size = reference::matmul(sizes(widened(d_out)), sizes(transposed), M, N, K);
-      for (const TestDevice& device : devices_under_test()) {
+      for (const TestDevice& device : devices_for_products()) {
         for (const WeightLayout layout : kLayouts) {
           const ForwardCase c{
               .M = M, .K = K, .N = N, .layout = layout, .dtype = dtype, .shift = shift ^= 1};
@@ -187,6 +192,71 @@ TEST_CASE("matmul_backward_input agrees with its formula") {
                   [&](std::size_t i) { return (static_cast<double>(N) + 1.0) * kEps * size[i]; });
         }
       }
+    }
+  }
+}
+
+TEST_CASE("matmul_backward_input agrees with its formula through an activation") {
+  int turn = 0;
+  for (const auto [M, K, N] : {cases::Matmul{1, 1, 1},
+                               {3, 9, 7},
+                               {7, 31, 33},
+                               {8, 32, 32},
+                               {9, 48, 17},
+                               {33, 72, 40},
+                               {65, 17, 48},
+                               {12, 264, 96}}) {
+    for (const TestDevice& device : devices_for_products()) {
+      for (const DType dtype : device.types) {
+        const std::vector<float> d_out = rounded_to(dtype, normal(M * N, 61));
+        const std::vector<float> weight = rounded_to(dtype, normal(K * N, 62));
+        const std::vector<float> pre = rounded_to(dtype, normal(M * K, 63, 0.0, 3.0));
+        const Doubles transposed = reference::transposed(widened(weight), K, N);
+        const Doubles product = reference::matmul(widened(d_out), transposed, M, N, K);
+        const Doubles size = reference::matmul(sizes(widened(d_out)), sizes(transposed), M, N, K);
+        for (const WeightLayout layout : kLayouts) {
+          for (const Activation activation : {Activation::gelu_new, kActivations[++turn % 6]}) {
+            const ForwardCase c{.M = M,
+                                .K = K,
+                                .N = N,
+                                .layout = layout,
+                                .dtype = dtype,
+                                .activation = activation,
+                                .shift = turn / 2 % 2,
+                                .activations = dtype};
+            Doubles want(product.size()), bound(product.size());
+            for (std::size_t i = 0; i < want.size(); ++i) {
+              const double slope = reference::activation_slope(activation, pre[i]);
+              // The product may be stored before the slope is taken.
+              const double of_product =
+                  stored(dtype, product[i], (static_cast<double>(N) + 1.0) * kEps * size[i]);
+              const double of_slope = activation_slope_bound(activation, pre[i]);
+              want[i] = product[i] * slope;
+              bound[i] = stored(dtype, want[i],
+                                of_product * (std::abs(slope) + of_slope) +
+                                    std::abs(product[i]) * of_slope + kEps * std::abs(want[i]));
+            }
+            compare(join("matmul_backward_input", device.name, quire::name_of(dtype),
+                         name_of(layout), name_of(activation), "M", M, "K", K, "N", N),
+                    run_backward_input(device, c, d_out, weight, pre), want, bound);
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("the CPU's matmul_backward_input has the bits of a product and activation_backward") {
+  for (const TestDevice& device : cpu_with_threads()) {
+    for (const auto [M, K, N] : {cases::Matmul{1, 65, 33}, {7, 31, 40}, {33, 48, 257}}) {
+      const std::vector<float> d_out = normal(M * N, 64), weight = normal(K * N, 65);
+      const std::vector<float> pre = normal(M * K, 66, 0.0, 3.0);
+      const ForwardCase c{.M = M, .K = K, .N = N, .activation = Activation::gelu_new};
+      Stage stage(device.device, join("product and activation_backward", device.name, M, K, N));
+      Guarded& want = stage.in_out(run_backward_input(device, c, d_out, weight), {M, K});
+      device.device.activation_backward(
+          {.d_x = want, .d_out = want, .x = stage.input(pre, {M, K})});
+      compare_bits(stage.what(), run_backward_input(device, c, d_out, weight, pre), want.floats());
     }
   }
 }
@@ -210,7 +280,7 @@ TEST_CASE("matmul_backward_weight adds its formula to what is there") {
       size_bias[i] += std::abs(old_bias[i]);
     }
     const double count = static_cast<double>(M) + 2.0;
-    for (const TestDevice& device : devices_under_test()) {
+    for (const TestDevice& device : devices_for_products()) {
       for (const WeightLayout layout : kLayouts) {
         const ForwardCase c{.M = M, .K = K, .N = N, .layout = layout, .shift = shift ^= 1};
         const WeightGradients got = run_backward_weight(device, c, d_out, x, old);
@@ -226,7 +296,7 @@ TEST_CASE("matmul_backward_weight adds its formula to what is there") {
 }
 
 TEST_CASE("matmul_backward_weight without a bias leaves it alone") {
-  for (const TestDevice& device : devices_under_test()) {
+  for (const TestDevice& device : devices_for_products()) {
     const ForwardCase c{.M = 5, .K = 9, .N = 17, .bias = false};
     const std::vector<float> x = normal(5 * 9, 7), d_out = normal(5 * 17, 8),
                              old = normal(9 * 17, 9);
@@ -358,7 +428,7 @@ TEST_CASE("finite differences agree with the gradients of a product") {
 }
 
 TEST_CASE("products in 16 bits agree with their formulas") {
-  for (const TestDevice& device : devices_under_test()) {
+  for (const TestDevice& device : devices_for_products()) {
     for (const DType dtype : device.types) {
       if (dtype == DType::f32) continue;
       std::int64_t turn = 0;
@@ -438,7 +508,7 @@ TEST_CASE("products in 16 bits agree with their formulas") {
 }
 
 TEST_CASE("layernorm_matmul does what residual_layernorm_forward and matmul_forward do") {
-  for (const TestDevice& device : devices_under_test()) {
+  for (const TestDevice& device : devices_for_products()) {
     for (const DType dtype : device.types) {
       for (const auto [M, K, N] : {cases::Matmul{1, 64, 96},
                                    {1, 1032, 40},

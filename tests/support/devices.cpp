@@ -5,6 +5,9 @@
 #include "kernels/cuda/cuda_device.h"
 #include "kernels/open_device.h"
 #include "kernels/reference/reference_device.h"
+#ifndef QUIRE_TEST_ON_GPU
+#include "tests/cuda_on_host/gemm_library.h"
+#endif
 
 namespace quire::test {
 
@@ -20,6 +23,19 @@ bool tests_cuda() {
 #endif
 }
 
+/// Null on a GPU, where the library decides.
+std::unique_ptr<Device> open_cuda_without_epilogues() {
+#ifdef QUIRE_TEST_ON_GPU
+  return nullptr;
+#else
+  if (!tests_cuda()) return nullptr;
+  const cuda_on_host::WithoutEpilogues refused;
+  return open_cuda_device(0);
+#endif
+}
+
+const std::vector<DType> kCudaTypes = {DType::f32, DType::bf16, DType::f16};
+
 }  // namespace
 
 const std::vector<TestDevice>& devices_under_test() {
@@ -28,7 +44,17 @@ const std::vector<TestDevice>& devices_under_test() {
   static const std::unique_ptr<Device> cuda = tests_cuda() ? open_cuda_device(0) : nullptr;
   static const std::vector<TestDevice> devices = [] {
     std::vector<TestDevice> all = {{"reference", *reference}, {"cpu", *cpu}};
-    if (cuda) all.push_back({kCudaDevice, *cuda, {DType::f32, DType::bf16, DType::f16}});
+    if (cuda) all.push_back({kCudaDevice, *cuda, kCudaTypes});
+    return all;
+  }();
+  return devices;
+}
+
+const std::vector<TestDevice>& devices_for_products() {
+  static const std::unique_ptr<Device> refused = open_cuda_without_epilogues();
+  static const std::vector<TestDevice> devices = [] {
+    std::vector<TestDevice> all = devices_under_test();
+    if (refused) all.push_back({"cuda-on-host without epilogues", *refused, kCudaTypes});
     return all;
   }();
   return devices;

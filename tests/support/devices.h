@@ -25,6 +25,10 @@ struct TestDevice {
 /// Every backend, by name, at its own default settings.
 const std::vector<TestDevice>& devices_under_test();
 
+/// The same, and the CUDA kernels once more with a library that has no epilogues, where that can be
+/// had: for the ops that multiply.
+const std::vector<TestDevice>& devices_for_products();
+
 /// The CPU backend with 1, 2 and 3 threads: the same bits are expected of all.
 const std::vector<TestDevice>& cpu_with_threads();
 
