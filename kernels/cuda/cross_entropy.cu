@@ -1,11 +1,11 @@
 // The loss of each row and its gradient over the logits, a block for each row.
 //
-// Backward holds the row in shared memory, so that logits are read from memory once and written
-// once: 2·N·V elements, 13.2 GB or 3.9 ms at 3.35 TB/s for 65,536 tokens of GPT-2 in bf16. Its rows
-// of 100 KB leave room for two blocks on an SM, one of which moves data while the other computes:
-// two exponentials an element, 6,300 of the 13,800 clocks that the row's traffic takes on its SM.
-// Rows beyond shared memory are read a second time, from L2 if it still has them. Forward holds
-// nothing: it reads a row from memory once and, where backward would hold it, from L2 again.
+// Both ways hold the row in shared memory, so that logits are read from memory once, and backward
+// writes them once: N·V and 2·N·V elements, 6.6 and 13.2 GB, 2.0 and 3.9 ms at 3.35 TB/s for 65,536
+// tokens of GPT-2 in bf16. Its rows of 100 KB leave room for two blocks on an SM, one of which
+// moves data while the other computes: one and two exponentials an element, of which two take 6,300
+// of the 13,800 clocks that the row's traffic takes on its SM. Rows beyond shared memory pass
+// through it by the chunk, and backward reads them a second time, from L2 if it still has them.
 //
 // GPT-2's rows of 50,257 elements start at any address. What a thread moves is chosen by address,
 // 16 bytes at a time; what it sums is chosen by index, so that a row's sum does not depend on where
@@ -31,56 +31,6 @@ struct Softmax {
   float sum;
 };
 
-/// Of the calling thread's elements tid, tid + threads, …, in one pass: the sum follows the largest
-/// so far.
-template <class T>
-__device__ __forceinline__ Softmax softmax_of_thread(const T* row, int V) {
-  constexpr int kInFlight = 8;
-  const int threads = static_cast<int>(blockDim.x);
-  Softmax own{-INFINITY, 0.0f};
-  for (int first = static_cast<int>(threadIdx.x); first < V; first += kInFlight * threads) {
-    float x[kInFlight];
-#pragma unroll
-    for (int j = 0; j < kInFlight; ++j) {
-      x[j] = first + j * threads < V ? widen(row[first + j * threads]) : -INFINITY;
-    }
-    float largest = own.largest;
-#pragma unroll
-    for (int j = 0; j < kInFlight; ++j) largest = Largest{}(largest, x[j]);
-    // Where all is -infinity so far, differences from it would be NaN.
-    const float from = largest == -INFINITY ? 0.0f : largest;
-    own.sum *= fast_exp(own.largest - from);
-#pragma unroll
-    for (int j = 0; j < kInFlight; ++j) own.sum += fast_exp(x[j] - from);
-    own.largest = largest;
-  }
-  return own;
-}
-
-/// Of the block's row, the same in all threads.
-template <class T>
-__device__ __forceinline__ Softmax softmax_of_row(const T* row, int V) {
-  const Softmax own = softmax_of_thread(row, V);
-  const float largest = reduce_block(own.largest, -INFINITY, Largest{});
-  const float factor = own.largest == -INFINITY ? 1.0f : fast_exp(own.largest - largest);
-  return {largest, block_sum(own.sum * factor)};
-}
-
-/// The same in the order in which backward sums a row that it holds, so that a loss with and one
-/// without gradients have the same bits. The second pass reads from the caches.
-template <class T>
-__device__ __forceinline__ Softmax softmax_in_two_passes(const T* row, int V) {
-  const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
-  float largest = -INFINITY;
-#pragma unroll 8
-  for (int v = thread; v < V; v += threads) largest = Largest{}(largest, widen(row[v]));
-  largest = reduce_block(largest, -INFINITY, Largest{});
-  float sum = 0.0f;
-#pragma unroll 8
-  for (int v = thread; v < V; v += threads) sum += fast_exp(widen(row[v]) - largest);
-  return {largest, block_sum(sum)};
-}
-
 __device__ __forceinline__ float loss_of(const Softmax& row, float target_logit) {
   return logf(row.sum) + (row.largest - target_logit);
 }
@@ -90,23 +40,6 @@ enum class RowKind { ignored, impossible, plain };
 __device__ __forceinline__ RowKind kind_of(std::int32_t target, int V) {
   if (target == kIgnoredTarget) return RowKind::ignored;
   return target < 0 || target >= V ? RowKind::impossible : RowKind::plain;
-}
-
-template <class T>
-__global__ void __launch_bounds__(kMostThreads)
-    cross_entropy_forward(float* losses, const T* logits, const std::int32_t* targets, int V,
-                          bool backward_holds_it) {
-  const std::int64_t n = blockIdx.x;
-  const std::int32_t target = targets[n];
-  const RowKind kind = kind_of(target, V);
-  if (kind != RowKind::plain) {
-    if (threadIdx.x == 0) losses[n] = kind == RowKind::ignored ? 0.0f : NAN;
-    return;
-  }
-  const T* row = logits + n * V;
-  const Softmax softmax =
-      backward_holds_it ? softmax_in_two_passes(row, V) : softmax_of_row(row, V);
-  if (threadIdx.x == 0) losses[n] = loss_of(softmax, widen(row[target]));
 }
 
 /// 16 bytes as words: packs of eight 16-bit elements would be moved one by one in shared memory.
@@ -162,6 +95,96 @@ __device__ __forceinline__ void each_pack(int phase, int V, const Read& read, co
 template <class T>
 __device__ __forceinline__ int phase_of(const T* row) {
   return static_cast<int>(reinterpret_cast<std::uintptr_t>(row) % 16 / sizeof(T));
+}
+
+/// Room for the row in shared memory, as far behind a multiple of 16 bytes.
+template <class T>
+__device__ __forceinline__ T* room_for(const T* row) {
+  return reinterpret_cast<T*>(QUIRE_DYNAMIC_SHARED) + phase_of(row);
+}
+
+/// Copies a row, or a part of one, and calls see(logit) for each element that the thread moves.
+template <class T, class See>
+__device__ __forceinline__ void hold(T* held, const T* row, int V, const See& see) {
+  each_pack<2, T>(
+      phase_of(row), V, [&](int v) { return load_words(row + v); },
+      [&](int v, uint4 words) {
+        store_words(held + v, words);
+        const auto pack = std::bit_cast<Pack<T>>(words);
+#pragma unroll
+        for (int j = 0; j < kStep<T>; ++j) see(widen(pack.element[j]));
+      },
+      [&](int v) {
+        held[v] = row[v];
+        see(widen(held[v]));
+      });
+}
+
+/// Of the block's row, which is in `held` afterwards. The same in all threads.
+template <class T>
+__device__ __forceinline__ Softmax softmax_and_hold(T* held, const T* row, int V) {
+  float largest = -INFINITY;
+  hold(held, row, V, [&](float logit) { largest = Largest{}(largest, logit); });
+  largest = reduce_block(largest, -INFINITY, Largest{});  // and all of the row is there
+  float sum = 0.0f;
+#pragma unroll 8
+  for (int v = static_cast<int>(threadIdx.x); v < V; v += static_cast<int>(blockDim.x)) {
+    sum += fast_exp(widen(held[v]) - largest);
+  }
+  return {largest, block_sum(sum)};
+}
+
+constexpr int kChunk = 8;  // elements of a thread in a chunk of a long row
+
+/// Of the block's row in one pass, by chunks that are in shared memory one after the other: a
+/// thread's sum follows the largest of its own elements so far. The same in all threads.
+template <class T>
+__device__ __forceinline__ Softmax softmax_of_long_row(const T* row, int V) {
+  const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
+  T* const held = room_for(row);  // a chunk is a multiple of 16 bytes, so all of them lie alike
+  Softmax own{-INFINITY, 0.0f};
+  for (int first = 0; first < V; first += kChunk * threads) {
+    const int count = std::min(kChunk * threads, V - first);
+    __syncthreads();  // the chunk before has been read
+    hold(held, row + first, count, [](float) {});
+    __syncthreads();
+    float x[kChunk];
+#pragma unroll
+    for (int j = 0; j < kChunk; ++j) {
+      const int v = thread + j * threads;
+      x[j] = v < count ? widen(held[v]) : -INFINITY;
+    }
+    float largest = own.largest;
+#pragma unroll
+    for (int j = 0; j < kChunk; ++j) largest = Largest{}(largest, x[j]);
+    // Where all is -infinity so far, differences from it would be NaN.
+    const float from = largest == -INFINITY ? 0.0f : largest;
+    own.sum *= fast_exp(own.largest - from);
+#pragma unroll
+    for (int j = 0; j < kChunk; ++j) own.sum += fast_exp(x[j] - from);
+    own.largest = largest;
+  }
+  const float largest = reduce_block(own.largest, -INFINITY, Largest{});
+  const float factor = own.largest == -INFINITY ? 1.0f : fast_exp(own.largest - largest);
+  return {largest, block_sum(own.sum * factor)};
+}
+
+/// Losses alone. kHeld: rows that backward holds too, summed as it sums them, so that a loss with
+/// and one without gradients have the same bits.
+template <class T, bool kHeld>
+__global__ void __launch_bounds__(kMostThreads, 2)
+    cross_entropy_forward(float* losses, const T* logits, const std::int32_t* targets, int V) {
+  const std::int64_t n = blockIdx.x;
+  const std::int32_t target = targets[n];
+  const RowKind kind = kind_of(target, V);
+  if (kind != RowKind::plain) {
+    if (threadIdx.x == 0) losses[n] = kind == RowKind::ignored ? 0.0f : NAN;
+    return;
+  }
+  const T* row = logits + n * V;
+  const Softmax softmax =
+      kHeld ? softmax_and_hold(room_for(row), row, V) : softmax_of_long_row(row, V);
+  if (threadIdx.x == 0) losses[n] = loss_of(softmax, widen(row[target]));
 }
 
 struct BackwardRows {
@@ -223,30 +246,10 @@ __global__ void __launch_bounds__(kMostThreads, 2) cross_entropy_rows_in_shared(
   const std::int32_t target = p.targets[n];
   T* row = static_cast<T*>(p.logits_to_grads) + n * p.V;
   if (filled_unless_plain(p, target, row)) return;
-  const int phase = phase_of(row);
-  T* held = reinterpret_cast<T*>(QUIRE_DYNAMIC_SHARED) + phase;  // aligned as the row is
-  float largest = -INFINITY;
-  each_pack<2, T>(
-      phase, p.V, [&](int v) { return load_words(row + v); },
-      [&](int v, uint4 words) {
-        store_words(held + v, words);
-        const auto pack = std::bit_cast<Pack<T>>(words);
-#pragma unroll
-        for (int j = 0; j < kStep<T>; ++j) largest = Largest{}(largest, widen(pack.element[j]));
-      },
-      [&](int v) {
-        held[v] = row[v];
-        largest = Largest{}(largest, widen(held[v]));
-      });
-  largest = reduce_block(largest, -INFINITY, Largest{});  // and all of the row is there
-  float sum = 0.0f;
-#pragma unroll 8
-  for (int v = static_cast<int>(threadIdx.x); v < p.V; v += static_cast<int>(blockDim.x)) {
-    sum += fast_exp(widen(held[v]) - largest);
-  }
-  sum = block_sum(sum);
-  if (threadIdx.x == 0) p.losses[n] = loss_of({largest, sum}, widen(held[target]));
-  const Gradient gradient{largest, 1.0f / sum, p.scale, target};
+  T* const held = room_for(row);
+  const Softmax softmax = softmax_and_hold(held, row, p.V);
+  if (threadIdx.x == 0) p.losses[n] = loss_of(softmax, widen(held[target]));
+  const Gradient gradient{softmax.largest, 1.0f / softmax.sum, p.scale, target};
   write_gradients<1, T>(row, held, p.V, gradient);
 }
 
@@ -257,7 +260,7 @@ __global__ void __launch_bounds__(kMostThreads) cross_entropy_long_rows(Backward
   T* row = static_cast<T*>(p.logits_to_grads) + n * p.V;
   if (filled_unless_plain(p, target, row)) return;
   const float target_logit = widen(row[target]);
-  const Softmax softmax = softmax_of_row(row, p.V);  // its barriers end the reading of the row
+  const Softmax softmax = softmax_of_long_row(row, p.V);  // its barriers end the reading of the row
   if (threadIdx.x == 0) p.losses[n] = loss_of(softmax, target_logit);
   const Gradient gradient{softmax.largest, 1.0f / softmax.sum, p.scale, target};
   write_gradients<2, T>(row, row, p.V, gradient);
@@ -270,15 +273,24 @@ int threads_for(std::int64_t V) {
   return threads;
 }
 
-/// Of shared memory, for a row in its own type.
-template <class T>
-std::size_t bytes_to_hold(std::int64_t V) {
-  return static_cast<std::size_t>(V + kStep<T>) * sizeof(T);
-}
 template <class T>
 bool can_hold(std::int64_t V, const cudaDeviceProp& properties) {
   constexpr std::size_t kOfReductions = 1024;  // bytes, more than their arrays take
-  return bytes_to_hold<T>(V) + kOfReductions <= properties.sharedMemPerBlockOptin;
+  return static_cast<std::size_t>(V + kStep<T>) * sizeof(T) + kOfReductions <=
+         properties.sharedMemPerBlockOptin;
+}
+
+/// Launches a kernel of a block for each row, with shared memory for the row or for its chunks.
+template <class T, class... P, class... A>
+void launch_rows(void (*kernel)(P...), bool held, std::int64_t rows, std::int64_t V,
+                 cudaStream_t stream, const A&... arguments) {
+  const int threads = threads_for(V);
+  const std::size_t elements = held ? static_cast<std::size_t>(V) : kChunk * threads;
+  const std::size_t bytes = (elements + kStep<T>)*sizeof(T);
+  QUIRE_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                  static_cast<int>(bytes)),
+             "cross_entropy");
+  QUIRE_LAUNCH(kernel, static_cast<unsigned>(rows), threads, bytes, stream, arguments...);
 }
 
 }  // namespace
@@ -288,16 +300,17 @@ void CudaDevice::cross_entropy_forward(const CrossEntropyForward& p) {
   const std::int64_t V = p.logits.shape()[1];
   dispatch(p.logits.dtype(), [&](auto zero) {
     using T = decltype(zero);
-    QUIRE_LAUNCH(cuda::cross_entropy_forward<T>, static_cast<unsigned>(p.targets.count()),
-                 threads_for(V), 0, stream_, p.losses.data<float>(), p.logits.data<T>(),
-                 p.targets.data<std::int32_t>(), static_cast<int>(V), can_hold<T>(V, properties_));
+    choose(can_hold<T>(V, properties_), [&](auto held) {
+      launch_rows<T>(cuda::cross_entropy_forward<T, held()>, held(), p.targets.count(), V, stream_,
+                     p.losses.data<float>(), p.logits.data<T>(), p.targets.data<std::int32_t>(),
+                     static_cast<int>(V));
+    });
   });
 }
 
 void CudaDevice::cross_entropy_backward(const CrossEntropyBackward& p) {
   check(p);
   const std::int64_t V = p.logits_to_grads.shape()[1];
-  const auto blocks = static_cast<unsigned>(p.targets.count());
   const BackwardRows rows{.losses = p.losses.data<float>(),
                           .logits_to_grads = p.logits_to_grads.bytes(),
                           .targets = p.targets.data<std::int32_t>(),
@@ -305,16 +318,9 @@ void CudaDevice::cross_entropy_backward(const CrossEntropyBackward& p) {
                           .scale = p.scale};
   dispatch(p.logits_to_grads.dtype(), [&](auto zero) {
     using T = decltype(zero);
-    const std::size_t bytes = bytes_to_hold<T>(V);
-    if (!can_hold<T>(V, properties_)) {
-      QUIRE_LAUNCH(cross_entropy_long_rows<T>, blocks, threads_for(V), 0, stream_, rows);
-      return;
-    }
-    QUIRE_CUDA(
-        cudaFuncSetAttribute(cross_entropy_rows_in_shared<T>,
-                             cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
-        "cross_entropy_backward");
-    QUIRE_LAUNCH(cross_entropy_rows_in_shared<T>, blocks, threads_for(V), bytes, stream_, rows);
+    const bool held = can_hold<T>(V, properties_);
+    launch_rows<T>(held ? cross_entropy_rows_in_shared<T> : cross_entropy_long_rows<T>, held,
+                   p.targets.count(), V, stream_, rows);
   });
 }
 

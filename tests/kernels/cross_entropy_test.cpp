@@ -121,6 +121,20 @@ TEST_CASE("cross_entropy agrees with its formula on rows longer than a GPU's sha
   }
 }
 
+TEST_CASE("no element of a row longer than a GPU's shared memory is left out") {
+  for (const TestDevice& device : devices_under_test()) {
+    for (const DType dtype : device.types) {
+      const std::int64_t V = dtype == DType::f32 ? 60'001 : 120'003;
+      // Where chunks of eight elements a thread, and packs, begin and end.
+      std::vector<std::int32_t> places = {0, 7, 8, 8190, 8191, 8192, 57344};
+      places.push_back(static_cast<std::int32_t>(V - 1));
+      std::vector<float> logits(places.size() * static_cast<std::size_t>(V), -9.0f);
+      for (std::size_t n = 0; n < places.size(); ++n) logits[n * V + places[n]] = 40.0f;
+      compare_with_formula(device, logits, places, V, 1, dtype);
+    }
+  }
+}
+
 TEST_CASE("cross_entropy neither overflows nor underflows on large logits") {
   for (const TestDevice& device : devices_under_test()) {
     for (const DType dtype : device.types) {
@@ -217,6 +231,28 @@ TEST_CASE("a row of cross_entropy has the same bits wherever it lies") {
           compare_bits(what, slice(got.gradients, n * kV, kV), slice(got.gradients, 0, kV));
           compare_bits(what, {got.losses[n], losses[n]}, {got.losses[0], losses[0]});
         }
+      }
+    }
+  }
+}
+
+TEST_CASE("a row longer than a GPU's shared memory has the same bits wherever it lies") {
+  for (const TestDevice& device : devices_under_test()) {
+    for (const DType dtype : device.types) {
+      const std::int64_t V = dtype == DType::f32 ? 60'001 : 120'003;
+      const std::vector<float> row = normal(V, 55, 0.0, 0.5);
+      std::vector<float> logits;
+      for (int n = 0; n < 3; ++n) logits.insert(logits.end(), row.begin(), row.end());
+      const std::vector<std::int32_t> targets(3, 77);
+      const Result got = run_backward(device, logits, targets, V, 0.5f, 1, dtype);
+      const std::vector<float> losses = run_forward(device, logits, targets, V, 1, dtype);
+      for (std::int64_t n = 1; n < 3; ++n) {
+        const std::string what = join("row", n, device.name, name_of(dtype));
+        compare_bits(what, slice(got.gradients, n * V, V), slice(got.gradients, 0, V));
+        compare_bits(what, {got.losses[n], losses[n]}, {got.losses[0], losses[0]});
+      }
+      if (device.name == kCudaDevice) {
+        compare_bits("with and without gradients", losses, got.losses);
       }
     }
   }
