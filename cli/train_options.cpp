@@ -19,8 +19,12 @@ void TrainOptions::add_to(Flags& flags) {
   flags.add("template", corpus.template_text, "TEXT",
             "a record from several columns: \"{name} => {emoji}\"");
   flags.add("line-by-line", corpus.line_by_line, "every line of a .txt is a record");
-  flags.add_choice("packing", packing_, {"stream", "none"},
-                   "stream: one stream cut into blocks; none: one record a row");
+  flags.add_choice("packing", packing_, {"stream", "records", "none"},
+                   "stream: one stream cut into blocks; records: whole records side by side, none "
+                   "of which sees another; none: one record a row");
+  flags.add_choice(
+      "loss-on", loss_on_, {"all", "completion"},
+      "completion: learn what the template's last column holds, not what is before it");
   flags.add("block-size,max-length", training.block_size, "T",
             "tokens a row; 0 is the model's context", at_least(0));
   flags.add("validation-split", validation_split, "SHARE", "of the records, held out; 0 is none",
@@ -88,11 +92,14 @@ void TrainOptions::add_to(Flags& flags) {
 }
 
 void TrainOptions::finish(const Flags& flags) {
-  training.packing = packing_ == "stream" ? Packing::stream : Packing::none;
+  training.packing = packing_ == "stream"    ? Packing::stream
+                     : packing_ == "records" ? Packing::records
+                                             : Packing::none;
   training.save_dtype = dtype_ == "bfloat16"  ? DType::bf16
                         : dtype_ == "float16" ? DType::f16
                                               : DType::f32;
   training.write_log = report_to_ == "jsonl";
+  corpus.loss_on_completion = loss_on_ == "completion";
   if (flags.given("data-seed")) training.data_seed = data_seed_;
   if (flags.given("warmup-ratio")) {
     if (flags.given("warmup-steps")) {

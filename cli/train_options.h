@@ -28,6 +28,7 @@ struct TrainOptions {
 
  private:
   std::string packing_ = "stream";
+  std::string loss_on_ = "all";
   std::string dtype_ = "auto";
   std::string report_to_ = "jsonl";
   double warmup_ratio_ = 0;

@@ -17,21 +17,33 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::json;
 
-constexpr std::int32_t kIgnoredLabel = -100;
 constexpr const char* kDefaultColumn = "text";
 
 // What becomes a record's text: one field, or a template of several.
 struct Choice {
-  explicit Choice(const CorpusOptions& options) : column(options.text_column) {
-    if (options.template_text.empty()) return;
+  explicit Choice(const CorpusOptions& options)
+      : column(options.text_column), loss_on_completion(options.loss_on_completion) {
+    if (options.template_text.empty()) {
+      if (!loss_on_completion) return;
+      throw Error(Fault::usage, "--loss-on completion needs a template",
+                  {"what comes before its last column is the prompt"},
+                  "--template \"{prompt} {completion}\"");
+    }
     if (!column.empty()) {
       throw Error(Fault::usage, "--template and --text-column exclude each other",
                   {"a template of one column is \"{" + column + "}\""});
     }
     pattern.emplace(options.template_text);
   }
+  Record record(const std::vector<std::string_view>& values) const {
+    return {.text = pattern->fill(values),
+            .input_ids = {},
+            .labels = {},
+            .prompt_bytes = loss_on_completion ? pattern->prompt_bytes(values) : 0};
+  }
   std::string column;  // empty: not asked for
   std::optional<Template> pattern;
+  bool loss_on_completion = false;
 };
 
 void add_text(std::vector<Record>& records, std::string text) {
@@ -86,7 +98,11 @@ void read_table(const fs::path& path, const Choice& choice, std::vector<Record>&
       blank &= values[i].empty();
     }
     if (blank) continue;
-    add_text(records, choice.pattern ? choice.pattern->fill(values) : std::string(values[0]));
+    if (choice.pattern) {
+      records.push_back(choice.record(values));
+    } else {
+      add_text(records, std::string(values[0]));
+    }
   }
 }
 
@@ -189,7 +205,7 @@ void read_json_lines(const fs::path& path, const Choice& choice, std::vector<Rec
       for (const std::string& name : choice.pattern->fields()) values.push_back(line.text(name));
       const bool blank =
           std::all_of(values.begin(), values.end(), [](const auto& v) { return v.empty(); });
-      if (!blank) add_text(records, choice.pattern->fill({values.begin(), values.end()}));
+      if (!blank) records.push_back(choice.record({values.begin(), values.end()}));
     } else if (choice.column.empty() && line.has("input_ids")) {
       Record record;
       record.input_ids = line.ids("input_ids", false);

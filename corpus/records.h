@@ -25,6 +25,8 @@ struct CorpusOptions {
   std::string text_column;  ///< of a CSV, or a field of a JSONL; empty: "text", or the only column
   std::string template_text;  ///< "{keywords} => {quote}", see template.h; instead of text_column
   bool line_by_line = false;  ///< every line of a .txt that is not blank is a record
+  /// Only the tokens of the template's last field, and of what follows it, become labels.
+  bool loss_on_completion = false;
 };
 
 /// One document: text, or ids where a JSONL line brings {"input_ids", "labels"}.
@@ -32,7 +34,12 @@ struct Record {
   std::string text;
   std::vector<std::int32_t> input_ids;
   std::vector<std::int32_t> labels;  ///< aligned with input_ids; empty: same as input_ids
+  /// Bytes of text that are given rather than learned: a token that ends within them gets the label
+  /// -100, one that reaches beyond them is learned.
+  std::size_t prompt_bytes = 0;
 };
+
+inline constexpr std::int32_t kIgnoredLabel = -100;
 
 /// The files that paths, folders and patterns stand for, in order. Throws Error(bad_data) for what
 /// is not there or of a kind that is not read.

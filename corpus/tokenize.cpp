@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 #include <random>
+#include <span>
 
 #include "base/error.h"
 #include "base/parallel.h"
@@ -34,6 +35,21 @@ void cut(std::size_t record, std::string_view text, std::vector<Piece>& pieces) 
   pieces.push_back({record, text});
 }
 
+/// `labels` are the record's ids; those of tokens that end within the prompt become -100.
+void ignore_prompt(const Record& record, const Tokenizer& tokenizer,
+                   std::span<std::int32_t> labels) {
+  if (record.prompt_bytes == 0) return;
+  // In the bytes that the tokens stand for, where what is not UTF-8 has become U+FFFD.
+  const std::size_t prompt =
+      replace_invalid_utf8(std::string_view(record.text).substr(0, record.prompt_bytes)).size();
+  std::size_t end = 0;
+  for (std::int32_t& label : labels) {
+    end += tokenizer.token_bytes(label).size();
+    if (end > prompt) return;
+    label = kIgnoredLabel;
+  }
+}
+
 void append(const TokenizedCorpus& from, std::int64_t first, std::int64_t last,
             TokenizedCorpus& to) {
   to.ids.insert(to.ids.end(), from.ids.begin() + first, from.ids.begin() + last);
@@ -50,7 +66,7 @@ TokenizedCorpus tokenize(const std::vector<Record>& records, const Tokenizer& to
   std::vector<Piece> pieces;
   bool labels = false;
   for (std::size_t r = 0; r < records.size(); ++r) {
-    labels |= !records[r].labels.empty();
+    labels |= !records[r].labels.empty() || records[r].prompt_bytes > 0;
     cut(r, records[r].text, pieces);
   }
   // Neighbouring pieces go together: a quote of 100 bytes alone is too little to hand to a thread.
@@ -113,6 +129,7 @@ TokenizedCorpus tokenize(const std::vector<Record>& records, const Tokenizer& to
       const auto ids = corpus.ids.begin() + static_cast<std::ptrdiff_t>(first);
       if (record.labels.empty()) {
         corpus.labels.insert(corpus.labels.end(), ids, corpus.ids.end());
+        ignore_prompt(record, tokenizer, std::span(corpus.labels).subspan(first));
       } else {
         corpus.labels.insert(corpus.labels.end(), record.labels.begin(), record.labels.end());
       }

@@ -1,6 +1,7 @@
 #include "engine/training/batches.h"
 
 #include <algorithm>
+#include <map>
 #include <numeric>
 
 #include "kernels/random.h"
@@ -23,23 +24,43 @@ std::int64_t draw_below(RandomKey key, std::uint64_t index, std::int64_t n) {
 
 }  // namespace
 
+const char* name_of(Packing packing) {
+  switch (packing) {
+    case Packing::stream:
+      return "stream";
+    case Packing::none:
+      return "none";
+    case Packing::records:
+      return "records";
+  }
+  return "";
+}
+
 Rows::Rows(const TokenRecords& records, Packing packing, int block_size)
-    : ids_(&records.ids), labels_(records.labels.empty() ? &records.ids : &records.labels) {
+    : ids_(&records.ids),
+      labels_(records.labels.empty() ? &records.ids : &records.labels),
+      packing_(packing) {
   if (packing == Packing::stream) {
     const auto last = static_cast<std::int64_t>(records.ids.size()) - 1;  // it is a target only
     for (std::int64_t begin = 0; begin < last; begin += block_size) {
-      add(begin, std::min<std::int64_t>(block_size, last - begin));
+      add_piece(begin, std::min<std::int64_t>(block_size, last - begin));
     }
+    put_each_in_a_row();
     return;
   }
   for (std::int64_t r = 0; r < records.size(); ++r) {
     const std::int64_t begin = records.offsets[static_cast<std::size_t>(r)];
     const std::int64_t end = records.offsets[static_cast<std::size_t>(r) + 1];
-    add(begin, std::min<std::int64_t>(block_size, end - begin) - 1);
+    add_piece(begin, std::min<std::int64_t>(block_size, end - begin) - 1);
+  }
+  if (packing == Packing::records) {
+    pack(block_size);
+  } else {
+    put_each_in_a_row();
   }
 }
 
-void Rows::add(std::int64_t begin, std::int64_t length) {
+void Rows::add_piece(std::int64_t begin, std::int64_t length) {
   const std::int64_t valid =
       length <= 0 ? 0
                   : count_targets({labels_->data() + begin + 1, static_cast<std::size_t>(length)});
@@ -47,9 +68,42 @@ void Rows::add(std::int64_t begin, std::int64_t length) {
     ++left_out_;
     return;
   }
-  rows_.push_back({begin, static_cast<std::int32_t>(length)});
+  pieces_.push_back({begin, static_cast<std::int32_t>(length)});
   targets_ += valid;
-  longest_ = std::max(longest_, static_cast<int>(length));
+}
+
+void Rows::put_each_in_a_row() {
+  for (std::size_t p = 0; p < pieces_.size(); ++p) {
+    rows_.push_back({static_cast<std::int64_t>(p), 1, pieces_[p].length});
+    longest_ = std::max(longest_, static_cast<int>(pieces_[p].length));
+  }
+}
+
+void Rows::pack(int block_size) {
+  std::vector<Piece> longest_first = pieces_;
+  std::stable_sort(longest_first.begin(), longest_first.end(),
+                   [](const Piece& a, const Piece& b) { return a.length > b.length; });
+  std::vector<std::vector<Piece>> bins;
+  std::multimap<int, std::size_t> open;  // room that is left -> bin
+  for (const Piece& piece : longest_first) {
+    auto fit = open.lower_bound(piece.length);
+    if (fit == open.end()) {
+      fit = open.emplace(block_size, bins.size());
+      bins.emplace_back();
+    }
+    const auto [room, bin] = *fit;
+    open.erase(fit);
+    open.emplace(room - piece.length, bin);
+    bins[bin].push_back(piece);
+  }
+  pieces_.clear();
+  for (const std::vector<Piece>& bin : bins) {
+    Row row{std::ssize(pieces_), static_cast<std::int32_t>(bin.size()), 0};
+    for (const Piece& piece : bin) row.length += piece.length;
+    pieces_.insert(pieces_.end(), bin.begin(), bin.end());
+    rows_.push_back(row);
+    longest_ = std::max(longest_, static_cast<int>(row.length));
+  }
 }
 
 Batch Rows::gather(std::span<const std::int64_t> which) const {
@@ -59,17 +113,34 @@ Batch Rows::gather(std::span<const std::int64_t> which) const {
     batch.length =
         std::max(batch.length, static_cast<int>(rows_[static_cast<std::size_t>(r)].length));
   }
-  const std::size_t count = which.size() * static_cast<std::size_t>(batch.length);
-  batch.ids.assign(count, 0);
-  batch.targets.assign(count, kIgnoredTarget);
-  std::size_t at = 0;
-  for (const std::int64_t r : which) {
-    const Row& row = rows_[static_cast<std::size_t>(r)];
-    std::copy_n(ids_->begin() + row.begin, row.length, batch.ids.begin() + static_cast<long>(at));
-    std::copy_n(labels_->begin() + row.begin + 1, row.length,
-                batch.targets.begin() + static_cast<long>(at));
+  const auto T = static_cast<std::size_t>(batch.length);
+  batch.ids.assign(which.size() * T, 0);
+  batch.targets.assign(which.size() * T, kIgnoredTarget);
+  const bool packed = packing_ == Packing::records;
+  if (packed) {
+    batch.positions.assign(which.size() * T, 0);
+    batch.first_key.assign(which.size() * T, 0);
+  }
+  for (std::size_t b = 0; b < which.size(); ++b) {
+    const Row& row = rows_[static_cast<std::size_t>(which[b])];
+    std::size_t t = 0;
+    for (std::int32_t p = 0; p < row.pieces; ++p) {
+      const Piece& piece = pieces_[static_cast<std::size_t>(row.first_piece + p)];
+      const auto at = static_cast<std::ptrdiff_t>(b * T + t);
+      std::copy_n(ids_->begin() + piece.begin, piece.length, batch.ids.begin() + at);
+      std::copy_n(labels_->begin() + piece.begin + 1, piece.length, batch.targets.begin() + at);
+      if (packed) {
+        std::iota(batch.positions.begin() + at, batch.positions.begin() + at + piece.length, 0);
+        std::fill_n(batch.first_key.begin() + at, piece.length, static_cast<std::int32_t>(t));
+      }
+      t += static_cast<std::size_t>(piece.length);
+    }
+    if (packed) {  // padding sees itself alone
+      std::iota(batch.first_key.begin() + static_cast<std::ptrdiff_t>(b * T + t),
+                batch.first_key.begin() + static_cast<std::ptrdiff_t>((b + 1) * T),
+                static_cast<std::int32_t>(t));
+    }
     batch.tokens += row.length;
-    at += static_cast<std::size_t>(batch.length);
   }
   batch.valid_targets = count_targets(batch.targets);
   return batch;

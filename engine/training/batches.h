@@ -6,7 +6,10 @@
 //    shorter row is kept, so every token but the first is a target exactly once an epoch.
 //  - Packing::none takes each record as a row. A record longer than block_size is cut to that many
 //    ids, as a tokenizer with truncation does, so its last id has no target.
-// Rows without a single valid target teach nothing and are left out.
+//  - Packing::records cuts records in the same way and puts several into a row: best fit, the
+//    longest first. Positions begin anew with each record, and attention does not cross from one
+//    into the next, so a record's losses are those it has in a row of its own, bit for bit.
+// Records and rows without a single valid target teach nothing and are left out.
 //
 // Rows of different lengths meet in one batch by padding on the right. Padding is known by its
 // position, its targets are kIgnoredTarget whatever id stands there; causal attention does not look
@@ -30,9 +33,11 @@ struct TokenRecords {
 };
 
 enum class Packing {
-  stream,  ///< one stream cut into blocks; documents already end with the end-of-text token
-  none,    ///< one record a row, truncated to block_size, padded on the right by position
+  stream,   ///< one stream cut into blocks; documents already end with the end-of-text token
+  none,     ///< one record a row, truncated to block_size, padded on the right by position
+  records,  ///< as many whole records a row as fit, none of which sees another
 };
+const char* name_of(Packing packing);  ///< "stream", "none", "records"
 
 /// A micro-batch in host memory.
 struct Batch {
@@ -40,11 +45,18 @@ struct Batch {
   int length = 0;                     // T, of the longest row
   std::vector<std::int32_t> ids;      // [B, T]
   std::vector<std::int32_t> targets;  // [B, T]
-  std::int64_t tokens = 0;            ///< ids that are not padding
+  /// Of packed records, else empty: [B, T] the place in the record, and where in the row it began.
+  std::vector<std::int32_t> positions, first_key;
+  std::int64_t tokens = 0;  ///< ids that are not padding
   std::int64_t valid_targets = 0;
 
   TokenBatch view() const {
-    return {.batch = rows, .length = length, .ids = ids, .targets = targets};
+    return {.batch = rows,
+            .length = length,
+            .ids = ids,
+            .targets = targets,
+            .positions = positions,
+            .first_key = first_key};
   }
 };
 
@@ -62,14 +74,25 @@ class Rows {
   Batch gather(std::span<const std::int64_t> which) const;
 
  private:
-  struct Row {
+  /// Ids from `begin` on, and the labels one later.
+  struct Piece {
     std::int64_t begin;
     std::int32_t length;
   };
-  void add(std::int64_t begin, std::int64_t length);
+  /// Pieces first_piece … first_piece + pieces - 1.
+  struct Row {
+    std::int64_t first_piece;
+    std::int32_t pieces;
+    std::int32_t length;
+  };
+  void add_piece(std::int64_t begin, std::int64_t length);
+  void put_each_in_a_row();
+  void pack(int block_size);
 
   const std::vector<std::int32_t>* ids_;
   const std::vector<std::int32_t>* labels_;
+  Packing packing_;
+  std::vector<Piece> pieces_;  // of a row after those of the row before it
   std::vector<Row> rows_;
   std::int64_t targets_ = 0;
   std::int64_t left_out_ = 0;

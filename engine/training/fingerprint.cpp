@@ -31,7 +31,7 @@ Fingerprint fixed_facts(const Gpt2Config& model, const TrainingConfig& config,
   facts["training data"] = describe(records);
   facts["validation data"] = describe(validation);
   facts["block_size"] = std::to_string(config.block_size);
-  facts["packing"] = config.packing == Packing::stream ? "stream" : "none";
+  facts["packing"] = name_of(config.packing);
   facts["per_device_train_batch_size"] = std::to_string(config.per_device_train_batch_size);
   facts["gradient_accumulation_steps"] = std::to_string(config.gradient_accumulation_steps);
   facts["seed"] = std::to_string(config.seed);

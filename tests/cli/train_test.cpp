@@ -186,6 +186,31 @@ TEST_CASE("a model goes on with its own tokenizer, on records with ids and label
   CHECK(contains(text.err, "--tokenizer DIR"));
 }
 
+TEST_CASE("packed records and losses on completions are what a run is told and tells") {
+  const Workplace work;
+  const std::string table =
+      work.folder.write("t.csv", "name,face\nthe fox,:)\nthe dog,:(\nthe fox jumps,:D\n");
+  const std::vector<std::string> data = {
+      "--data",      table,     "--template",         "{name} => {face}",
+      "--packing",   "records", "--validation-split", "0",
+      "--max-steps", "3"};
+  const auto run = [&](const std::string& out, const std::string& loss_on) {
+    std::vector<std::string> arguments = {"train",       "--config",     work.config,
+                                          "--tokenizer", work.tokenizer, "--loss-on",
+                                          loss_on,       "--output-dir", work.folder / out};
+    arguments.insert(arguments.end(), data.begin(), data.end());
+    return run_quire(arguments);
+  };
+  const ProgramResult all = run("all", "all"), completion = run("completion", "completion");
+  INFO(all.err << completion.err);
+  REQUIRE(all.exit_code == 0);
+  REQUIRE(completion.exit_code == 0);
+  CHECK(file(work.folder / "all", "log.jsonl") != file(work.folder / "completion", "log.jsonl"));
+  const ProgramResult refused = run_quire(work.command("none", {"--loss-on", "completion"}));
+  CHECK(refused.exit_code == 2);
+  CHECK(contains(refused.err, "needs a template"));
+}
+
 TEST_CASE("what cannot be trained is refused with exit code, cause and next step") {
   const Workplace work;
   const auto fails = [&](const std::vector<std::string>& arguments, int code,

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "engine/training/training_config.h"
+#include "kernels/random.h"
 #include "tests/support/catch.h"
 
 using namespace quire;
@@ -76,6 +77,45 @@ TEST_CASE("an end-of-text id that also serves as padding stays a target") {
   const Batch batch = rows.gather(all(rows));
   CHECK(batch.targets == std::vector<std::int32_t>{6, 0, 0, kIgnoredTarget});
   CHECK(batch.valid_targets == 3);
+}
+
+TEST_CASE("packed records stand side by side, each with positions and a view of its own") {
+  const TokenRecords records = counting_records({3, 1, 5, 4, 2, 9});
+  const Rows rows(records, Packing::records, 6);
+  // Pieces of 2, 4, 3, 1 and, cut to a block of 6 ids, 5: 5 + 1, 4 + 2, 3
+  CHECK(rows.size() == 3);
+  CHECK(rows.left_out() == 1);
+  CHECK(rows.longest() == 6);
+  const Batch batch = rows.gather(all(rows));
+  const std::int32_t x = kIgnoredTarget;
+  using Ids = std::vector<std::int32_t>;
+  CHECK(batch.length == 6);
+  CHECK(batch.ids == Ids{15, 16, 17, 18, 19, 13, 4, 5, 6, 7, 0, 1, 9, 10, 11, 0, 0, 0});
+  CHECK(batch.targets == Ids{16, 17, 18, 19, 20, 14, 5, 6, 7, 8, 1, 2, 10, 11, 12, x, x, x});
+  CHECK(batch.positions == Ids{0, 1, 2, 3, 4, 0, 0, 1, 2, 3, 0, 1, 0, 1, 2, 0, 0, 0});
+  CHECK(batch.first_key == Ids{0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 4, 4, 0, 0, 0, 3, 4, 5});
+  CHECK(batch.tokens == 15);
+  CHECK(batch.valid_targets == 15);
+}
+
+TEST_CASE("packing loses no target and leaves little padding") {
+  std::vector<int> lengths;
+  for (std::uint64_t i = 0; i < 500; ++i) {
+    lengths.push_back(1 + static_cast<int>(random_bits({1, 2}, i) % 40));
+  }
+  const TokenRecords records = counting_records(lengths);
+  const Rows alone(records, Packing::none, 64), packed(records, Packing::records, 64);
+  CHECK(packed.targets() == alone.targets());
+  CHECK(packed.left_out() == alone.left_out());
+  const Batch batch = packed.gather(all(packed));
+  std::set<std::int32_t> targets;
+  for (std::size_t i = 0; i < batch.targets.size(); ++i) {
+    if (batch.targets[i] == kIgnoredTarget) continue;
+    CHECK(batch.targets[i] == batch.ids[i] + 1);
+    targets.insert(batch.targets[i]);
+  }
+  CHECK(std::ssize(targets) == alone.targets());
+  CHECK(static_cast<double>(batch.tokens) > 0.95 * static_cast<double>(batch.ids.size()));
 }
 
 TEST_CASE("labels are shifted, and rows without one are left out") {
