@@ -33,19 +33,50 @@ std::string_view without_byte_order_mark(std::string_view text, const std::files
   return text;
 }
 
+std::string csv_field(std::string_view text, char delimiter) {
+  const auto is_edge = [](char c) { return c == ' ' || c == '\t'; };
+  // At the start of a file these bytes would be a byte-order mark.
+  const auto is_mark = [](char c) { return c == '\xEF' || c == '\xFE' || c == '\xFF'; };
+  const bool plain =
+      text.find_first_of("\"\r\n") == std::string_view::npos &&
+      text.find(delimiter) == std::string_view::npos &&
+      (text.empty() || (!is_edge(text.front()) && !is_edge(text.back()) && !is_mark(text.front())));
+  if (plain) return std::string(text);
+  std::string field = "\"";
+  for (const char c : text) {
+    if (c == '"') field += '"';
+    field += c;
+  }
+  return field + '"';
+}
+
 CsvReader::CsvReader(const std::filesystem::path& path)
-    : file_(path),
-      text_(without_byte_order_mark(file_.text(), path)),
-      delimiter_(lower(path.extension().string()) == ".tsv" ? '\t' : ',') {
+    : path_(path),
+      file_(path),
+      text_(without_byte_order_mark(file_->text(), path)),
+      delimiter_(lower(path.extension().string()) == ".tsv" ? '\t' : ','),
+      has_byte_order_mark_(text_.size() < file_->text().size()) {
+  read_header();
+}
+
+CsvReader::CsvReader(const std::string& name, std::string text)
+    : path_(name),
+      memory_(std::move(text)),
+      text_(without_byte_order_mark(memory_, path_)),
+      has_byte_order_mark_(text_.size() < memory_.size()) {
+  read_header();
+}
+
+void CsvReader::read_header() {
   if (!read_row(columns_)) {
-    throw Error(Fault::bad_data, path.string() + " is empty",
+    throw Error(Fault::bad_data, path_.string() + " is empty",
                 {"the first row must name the columns"});
   }
 }
 
 void CsvReader::fail(std::size_t line, const std::string& why, const std::string& next) const {
-  throw Error(Fault::bad_data, file_.path().string() + " line " + std::to_string(line) + ": " + why,
-              {}, next);
+  throw Error(Fault::bad_data, path_.string() + " line " + std::to_string(line) + ": " + why, {},
+              next);
 }
 
 // at_ is behind the opening quote; ends behind the closing one.
@@ -78,6 +109,7 @@ bool CsvReader::read_row(std::vector<std::string>& fields) {
   }
   if (at_ == text_.size()) return false;
   row_line_ = line_;
+  row_begin_ = at_;
   std::size_t count = 0;
   while (true) {
     if (count == fields.size()) fields.emplace_back();
@@ -93,6 +125,7 @@ bool CsvReader::read_row(std::vector<std::string>& fields) {
         ++at_;
       field.append(text_.substr(start, at_ - start));
     }
+    row_end_ = at_;
     if (at_ == text_.size()) break;
     const char end = text_[at_++];
     if (end == delimiter_) continue;
@@ -121,17 +154,17 @@ bool CsvReader::next(std::vector<std::string>& fields) {
   return true;
 }
 
-std::size_t CsvReader::column(const std::string& name) {
+std::size_t CsvReader::column(const std::string& name, const std::string& command) {
   const auto found = std::find(columns_.begin(), columns_.end(), name);
-  if (found == columns_.end()) throw_no_column(name);
+  if (found == columns_.end()) throw_no_column(name, command);
   if (std::find(found + 1, columns_.end(), name) != columns_.end()) {
-    throw Error(Fault::bad_data, file_.path().string() + " has more than one column '" + name + "'",
+    throw Error(Fault::bad_data, path_.string() + " has more than one column '" + name + "'",
                 {"columns: " + join(columns_)});
   }
   return static_cast<std::size_t>(found - columns_.begin());
 }
 
-void CsvReader::throw_no_column(const std::string& name) {
+void CsvReader::throw_no_column(const std::string& name, const std::string& command) {
   std::size_t rows = 0;
   std::vector<std::size_t> bytes(columns_.size());
   std::vector<std::string> fields;
@@ -144,6 +177,7 @@ void CsvReader::throw_no_column(const std::string& name) {
                     (rows == 1 ? " row, " : " rows, ") +
                     (is_utf8(text_) ? "UTF-8" : "not all UTF-8") + (crlf_ ? ", CRLF)" : ", LF)"));
 
+  const bool trains = command == "quire train";
   std::string choice;
   std::vector<std::string> lowered;
   for (const std::string& column : columns_) lowered.push_back(lower(column));
@@ -158,16 +192,16 @@ void CsvReader::throw_no_column(const std::string& name) {
   } else if (!close.empty()) {
     const auto index = std::find(lowered.begin(), lowered.end(), close) - lowered.begin();
     choice = "--text-column '" + columns_[static_cast<std::size_t>(index)] + "'";
-  } else if (columns_.size() == 1 || (rows > 0 && bytes[longest] / rows >= kProse)) {
+  } else if (!trains || columns_.size() == 1 || (rows > 0 && bytes[longest] / rows >= kProse)) {
     choice = "--text-column '" + columns_[longest] + "'";
   } else {  // short labels: one tells the other
     const bool swap = bytes[0] < bytes[1];
     choice = "--template \"{" + columns_[swap ? 1 : 0] + "} => {" + columns_[swap ? 0 : 1] + "}\"";
   }
-  throw Error(Fault::bad_data, file_.path().string() + " has no column '" + name + "'", details,
-              choice.empty()
-                  ? ""
-                  : "quire train --model DIR --data " + file_.path().string() + " " + choice);
+  const std::string whole =
+      command + (trains ? " --model DIR --data " : " ") + (file_ ? path_.string() : "-") + " ";
+  throw Error(Fault::bad_data, path_.string() + " has no column '" + name + "'", details,
+              choice.empty() ? "" : whole + choice);
 }
 
 }  // namespace quire

@@ -32,6 +32,7 @@ needs=(
   'header nlohmann/json.hpp|nlohmann-json3-dev|json-devel|nlohmann-json|nlohmann-json'
   'header fmt/format.h|libfmt-dev|fmt-devel|fmt|fmt'
   'header cxxopts.hpp|libcxxopts-dev|cxxopts-devel|cxxopts|cxxopts'
+  'header unicode/uchar.h|libicu-dev|libicu-devel|icu|icu4c'
   'header boost/context/fiber.hpp|libboost-context-dev|boost-devel|boost|boost'
   'header catch2/catch.hpp catch2/catch_all.hpp|catch2|catch-devel|catch2|catch2'
 )

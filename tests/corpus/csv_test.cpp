@@ -124,6 +124,56 @@ TEST_CASE("a column that is not there: columns, rows, encoding, line ends and wh
         "error: DIR/x.csv has more than one column 'a'\n  columns: a, a, b");
 }
 
+TEST_CASE("a table in memory is read as one in a file") {
+  CsvReader csv("standard input",
+                "\xEF\xBB\xBF"
+                "a,b\n1,\"2\n");
+  CHECK(csv.columns() == std::vector<std::string>{"a", "b"});
+  std::vector<std::string> fields;
+  const ScratchFolder folder;
+  CHECK(folder.message_of(Fault::bad_data, [&] { csv.next(fields); })
+            .find("error: standard input line 2: the quote that opens here is never closed") == 0);
+  CsvReader other("standard input", "a,b\n1,2\n");
+  CHECK(folder.message_of(Fault::bad_data, [&] { other.column("c", "quire keywords"); }) ==
+        "error: standard input has no column 'c'\n  columns: a, b (1 row, UTF-8, LF)\n"
+        "  try: quire keywords - --text-column 'a'");
+}
+
+TEST_CASE("a row is had as it was written, and so is what is around it") {
+  CsvReader csv("memory",
+                "\xEF\xBB\xBF"
+                "a,\"b\"\r\n\r\n\"x\r\ny\",\"say \"\"no\"\"\"\r\n 1,2");
+  CHECK(csv.row_text() == "a,\"b\"");
+  CHECK(csv.line_end() == "\r\n");
+  CHECK(csv.has_byte_order_mark());
+  CHECK(csv.delimiter() == ',');
+  std::vector<std::string> fields;
+  REQUIRE(csv.next(fields));
+  CHECK(csv.row_text() == "\"x\r\ny\",\"say \"\"no\"\"\"");
+  REQUIRE(csv.next(fields));
+  CHECK(csv.row_text() == " 1,2");
+  CHECK(!csv.next(fields));
+
+  const ScratchFolder folder;
+  CsvReader tabs(folder.write("x.tsv", "a\tb\n"));
+  CHECK(tabs.delimiter() == '\t');
+  CHECK(tabs.line_end() == "\n");
+  CHECK(!tabs.has_byte_order_mark());
+}
+
+TEST_CASE("a field that is written is read as it was") {
+  CHECK(quire::csv_field("plain text") == "plain text");
+  CHECK(quire::csv_field("") == "");
+  CHECK(quire::csv_field("a,b") == "\"a,b\"");
+  CHECK(quire::csv_field("a,b", '\t') == "a,b");
+  CHECK(quire::csv_field("a\tb", '\t') == "\"a\tb\"");
+  CHECK(quire::csv_field("say \"no\"") == "\"say \"\"no\"\"\"");
+  CHECK(quire::csv_field("one\ntwo") == "\"one\ntwo\"");
+  CHECK(quire::csv_field(" x") == "\" x\"");
+  CHECK(quire::csv_field("x\t") == "\"x\t\"");
+  CHECK(quire::csv_field("\xEF\xBB\xBFx") == "\"\xEF\xBB\xBFx\"");
+}
+
 TEST_CASE("real tables are read whole") {
   QUIRE_FIXTURE(data, "data");
   for (const auto& [name, columns, rows] :

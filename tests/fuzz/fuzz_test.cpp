@@ -94,3 +94,42 @@ TEST_CASE("no damaged table gets past the checks, and what is read can be writte
     CHECK(fuzz_csv(bytes(changed), changed.size()) == 0);
   }
 }
+
+TEST_CASE("any text has its keywords, in order") {
+  const std::string text =
+      "77Mr. A.-B. Quill wrote \"No!\" (see Fig. 3. And [4]) to me@mail.example, "
+      "http://a.example/b?c#d; it\xE2\x80\x99s 12:30 &amp; don't 1,024.5 km\xC2\xB2 H\xE2\x82\x82O";
+  const std::vector<std::string> words = {". ",
+                                          "'",
+                                          "(",
+                                          ")",
+                                          "[",
+                                          "] ",
+                                          "@",
+                                          "://",
+                                          "&#x",
+                                          "&notit;",
+                                          "; ",
+                                          "-",
+                                          "\r\n",
+                                          " and ",
+                                          " et al. ",
+                                          "A. ",
+                                          "\xE2\x80\x99",
+                                          "\xC4\xB0",
+                                          "\xCE\xA3",
+                                          "\xFF",
+                                          "\xE2\x82\x82",
+                                          "\xC2\xB2",
+                                          std::string("\0", 1),
+                                          "\xE3\x80\x82 ",
+                                          "\xCA\xBC",
+                                          " the ",
+                                          ",,"};
+  std::mt19937 random(22);
+  for (int round = 0; round < 4000; ++round) {
+    std::string changed = text;
+    for (int i = round % 5; i >= 0; --i) changed = mutate(changed, words, random);
+    CHECK(fuzz_keywords(bytes(changed), changed.size()) == 0);
+  }
+}

@@ -1,8 +1,8 @@
 // Properties that hold for every input, as libFuzzer calls them: each returns 0, throws nothing,
 // and aborts when a property does not hold.
 //
-// Under Clang, `cmake -DQUIRE_FUZZ=ON` builds a fuzzer for each (fuzz_safetensors, fuzz_csv).
-// Everywhere, fuzz_test.cpp drives them with seeded mutations of valid files.
+// Under Clang, `cmake -DQUIRE_FUZZ=ON` builds a fuzzer for each (fuzz_safetensors, fuzz_csv,
+// fuzz_keywords). Everywhere, fuzz_test.cpp drives them with seeded mutations of valid files.
 #pragma once
 
 #include <cstddef>
@@ -14,8 +14,11 @@
 /// the bytes that its shape takes, and together they cover the data.
 int fuzz_safetensors(const std::uint8_t* data, std::size_t size);
 /// Reading these bytes as a table throws Error(bad_data), or all rows have as many fields as the
-/// header, and written again with quotes they read back the same.
+/// header, and written again, by field or as they were, they read back the same.
 int fuzz_csv(const std::uint8_t* data, std::size_t size);
+/// The first two bytes are options, the rest is a text: its sentences leave out nothing but white
+/// space, no word is empty, and its keywords are as many, as long and in the order asked for.
+int fuzz_keywords(const std::uint8_t* data, std::size_t size);
 
 #define QUIRE_FUZZ_REQUIRE(condition)                                                \
   do {                                                                               \
