@@ -73,9 +73,15 @@ std::uint16_t other_traits(char32_t code) {
 }
 
 std::u32string to_lower(std::u32string_view text) {
+  std::u32string result;
+  to_lower(text, result);
+  return result;
+}
+
+void to_lower(std::u32string_view text, std::u32string& result) {
   // Only these two have a lower case of two characters, or one that depends on their neighbours.
   constexpr std::u32string_view kSpecial = U"\u0130\u03A3";
-  std::u32string result(text);
+  result = text;
   if (text.find_first_of(kSpecial) == std::u32string_view::npos) {
     for (char32_t& c : result) {
       if (c < 128) {
@@ -84,7 +90,7 @@ std::u32string to_lower(std::u32string_view text) {
         c = static_cast<char32_t>(u_tolower(static_cast<UChar32>(c)));
       }
     }
-    return result;
+    return;
   }
   icu::UnicodeString mixed = icu::UnicodeString::fromUTF32(
       reinterpret_cast<const UChar32*>(text.data()), static_cast<std::int32_t>(text.size()));
@@ -93,7 +99,6 @@ std::u32string to_lower(std::u32string_view text) {
   UErrorCode status = U_ZERO_ERROR;
   mixed.toUTF32(reinterpret_cast<UChar32*>(result.data()), static_cast<std::int32_t>(result.size()),
                 status);
-  return result;
 }
 
 std::u32string_view trimmed(std::u32string_view text) {
@@ -104,10 +109,13 @@ std::u32string_view trimmed(std::u32string_view text) {
 
 std::u32string from_utf8(std::string_view text) {
   std::string valid;
-  utf8::append_replacing_invalid(text, valid);
+  if (utf8::valid_prefix(text) < text.size()) {
+    utf8::append_replacing_invalid(text, valid);
+    text = valid;
+  }
   std::u32string result;
-  result.reserve(valid.size());
-  for (const char* at = valid.data(); at != valid.data() + valid.size();) {
+  result.reserve(text.size());
+  for (const char* at = text.data(); at != text.data() + text.size();) {
     const auto [code, length] = utf8::character(at);
     result += code;
     at += length;

@@ -48,6 +48,8 @@ inline bool is_boundary(std::u32string_view text, std::size_t at) {
 
 /// str.lower(), without regard to a language.
 std::u32string to_lower(std::u32string_view text);
+/// The same into a string that is there.
+void to_lower(std::u32string_view text, std::u32string& result);
 /// str.strip().
 std::u32string_view trimmed(std::u32string_view text);
 

@@ -1,9 +1,13 @@
 #include "corpus/keywords.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <limits>
+#include <memory_resource>
 #include <numeric>
 #include <unordered_map>
 
@@ -15,7 +19,7 @@ namespace quire {
 namespace {
 
 using namespace characters;
-using Words = std::vector<std::u32string>;
+using View = std::u32string_view;
 
 // How a word is written where it stands.
 enum class Tag {
@@ -34,21 +38,23 @@ bool is_sign(char32_t c) {
   return c > ' ' && c < 127 && !is(c, letter | decimal);
 }
 
-Tag tag_of(const std::u32string& word, bool first) {
-  const auto count = [&](auto property) {
-    return std::count_if(word.begin(), word.end(), property);
-  };
-  // "1,024.5": digits, any commas, at most one dot.
-  const auto digits = count([](char32_t c) { return is(c, digit); });
-  const auto commas = count([](char32_t c) { return c == ','; });
-  const auto dots = count([](char32_t c) { return c == '.'; });
-  if (digits > 0 && dots <= 1 && digits + commas + dots == std::ssize(word)) return Tag::number;
-  const bool letters = count([](char32_t c) { return is(c, letter); }) > 0;
-  if (letters == (digits > 0) || count(is_sign) > 1) return Tag::odd;
-  const auto capitals = count([](char32_t c) { return is(c, capital); });
-  if (capitals > 0 && count([](char32_t c) { return is(c, small | title); }) == 0) {
-    return Tag::acronym;
+Tag tag_of(View word, bool first) {
+  std::size_t digits = 0, commas = 0, dots = 0, letters = 0, signs = 0, capitals = 0,
+              not_capitals = 0;
+  for (const char32_t c : word) {
+    const std::uint16_t bits = traits(c);
+    digits += (bits & digit) != 0;
+    letters += (bits & letter) != 0;
+    capitals += (bits & capital) != 0;
+    not_capitals += (bits & (small | title)) != 0;
+    signs += is_sign(c);
+    commas += c == ',';
+    dots += c == '.';
   }
+  // "1,024.5": digits, any commas, at most one dot.
+  if (digits > 0 && dots <= 1 && digits + commas + dots == word.size()) return Tag::number;
+  if ((letters > 0) == (digits > 0) || signs > 1) return Tag::odd;
+  if (capitals > 0 && not_capitals == 0) return Tag::acronym;
   if (word.size() > 1 && is(word[0], capital) && capitals == 1 && !first) return Tag::capitalised;
   return Tag::plain;
 }
@@ -61,22 +67,43 @@ struct Side {
 
 // A word in lower case and without the s of a plural.
 struct Term {
+  explicit Term(std::pmr::memory_resource* memory) : sentences(memory) {}
   bool stop = false;
   double count = 0, acronyms = 0, capitalised = 0;
   Side left, right;
-  std::vector<int> sentences;  // that it stands in, each once
+  std::pmr::vector<int> sentences;  // that it stands in, each once
   double score = 0;
 };
 
+// A word where it stands.
+struct Place {
+  View word;
+  View lower;
+  int lower_id;
+  int term;
+  Tag tag;
+};
+
 struct Candidate {
-  std::u32string shown, lower;
-  std::vector<int> terms;
+  std::size_t first, length;  // of the places where it stands first
   double count = 0;
   bool well_written = false;  // at least once
   double score = 0;
 };
 
-double median(const std::vector<int>& sorted) {
+// Looks texts up without copying them.
+struct Hash {
+  using is_transparent = void;
+  std::size_t operator()(View text) const { return std::hash<View>()(text); }
+};
+using Ids = std::pmr::unordered_map<std::pmr::u32string, int, Hash, std::equal_to<>>;
+
+// Two numbers as a key.
+std::uint64_t pair_of(int a, int b) {
+  return static_cast<std::uint64_t>(a) << 32 | static_cast<std::uint32_t>(b);
+}
+
+double median(const std::pmr::vector<int>& sorted) {
   const std::size_t middle = sorted.size() / 2;
   return sorted.size() % 2 == 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2.0;
 }
@@ -104,11 +131,12 @@ class Extraction {
   Extraction(const KeywordOptions& options, const StopWords& stop_words)
       : options_(options), stop_words_(stop_words) {}
 
-  void add_sentence(const Words& words) {
-    block_.clear();
+  /// `words` stay where they are.
+  void add_sentence(const std::vector<View>& words) {
+    block_ = places_.size();
     for (std::size_t i = 0; i < words.size(); ++i) {
       if (std::all_of(words[i].begin(), words[i].end(), is_sign)) {
-        block_.clear();
+        block_ = places_.size();
       } else {
         add_word(words[i], tag_of(words[i], i == 0));
       }
@@ -118,10 +146,11 @@ class Extraction {
 
   std::vector<Keyword> keywords() {
     if (!score_terms()) return {};
-    std::vector<const Candidate*> ranked;
+    std::pmr::vector<const Candidate*> ranked(&memory_);
     for (Candidate& candidate : candidates_) {
-      if (!candidate.well_written || terms_[index(candidate.terms.front())].stop ||
-          terms_[index(candidate.terms.back())].stop) {
+      const Place* first = &places_[candidate.first];
+      if (!candidate.well_written || term(first[0]).stop ||
+          term(first[candidate.length - 1]).stop) {
         continue;
       }
       candidate.score = score_of(candidate);
@@ -130,75 +159,77 @@ class Extraction {
     std::stable_sort(ranked.begin(), ranked.end(),
                      [](const Candidate* a, const Candidate* b) { return a->score < b->score; });
 
-    std::vector<const Candidate*> taken;
+    std::vector<Keyword> result;
+    std::vector<std::u32string> taken;  // in lower case
     for (const Candidate* candidate : ranked) {
       if (std::ssize(taken) == options_.top) break;
-      const bool similar = std::any_of(taken.begin(), taken.end(), [&](const Candidate* better) {
-        return phrase_similarity(candidate->lower, better->lower) > options_.dedup;
-      });
-      if (!similar) taken.push_back(candidate);
-    }
-    std::vector<Keyword> result;
-    for (const Candidate* candidate : taken) {
-      result.push_back({to_utf8(candidate->shown), candidate->score});
+      std::u32string lower = text_of(*candidate, &Place::lower);
+      const bool similar =
+          std::any_of(taken.begin(), taken.end(), [&](const std::u32string& better) {
+            return phrase_similarity(lower, better) > options_.dedup;
+          });
+      if (similar) continue;
+      taken.push_back(std::move(lower));
+      result.push_back({to_utf8(text_of(*candidate, &Place::word)), candidate->score});
     }
     return result;
   }
 
  private:
-  struct Place {
-    const std::u32string* word;
-    int lower;  // index of the word in lower case
-    int term;
-    Tag tag;
-  };
-
   static std::size_t index(int i) { return static_cast<std::size_t>(i); }
+  Term& term(const Place& place) { return terms_[index(place.term)]; }
+  const Term& term(const Place& place) const { return terms_[index(place.term)]; }
 
-  void add_word(const std::u32string& word, Tag tag) {
-    std::u32string lowered = to_lower(word);
-    const auto [known, is_new] =
-        lowered_.try_emplace(std::move(lowered), static_cast<int>(lowered_.size()));
-    if (is_new) {
-      words_.push_back(&known->first);
+  std::u32string text_of(const Candidate& candidate, View Place::*form) const {
+    std::u32string text;
+    for (std::size_t i = 0; i < candidate.length; ++i) {
+      if (i > 0) text += U' ';
+      text += places_[candidate.first + i].*form;
+    }
+    return text;
+  }
+
+  void add_word(View word, Tag tag) {
+    to_lower(word, scratch_);
+    auto known = words_.find(View(scratch_));
+    if (known == words_.end()) {
+      const int id = static_cast<int>(words_.size());
+      known = words_.emplace(scratch_, id).first;
       term_of_.push_back(term_of(known->first));
     }
-    const Place place{&word, known->second, term_of_[index(known->second)], tag};
-    Term& term = terms_[index(place.term)];
-    term.count += 1;
-    term.acronyms += tag == Tag::acronym ? 1 : 0;
-    term.capitalised += tag == Tag::capitalised ? 1 : 0;
-    if (term.sentences.empty() || term.sentences.back() != sentences_) {
-      term.sentences.push_back(sentences_);
+    const Place place{word, known->first, known->second, term_of_[index(known->second)], tag};
+    Term& its_term = term(place);
+    its_term.count += 1;
+    its_term.acronyms += tag == Tag::acronym ? 1 : 0;
+    its_term.capitalised += tag == Tag::capitalised ? 1 : 0;
+    if (its_term.sentences.empty() || its_term.sentences.back() != sentences_) {
+      its_term.sentences.push_back(sentences_);
     }
     if (in_keyword(tag)) {
-      const std::size_t before = std::min(block_.size(), index(options_.window));
-      for (std::size_t i = block_.size() - before; i < block_.size(); ++i) {
-        if (in_keyword(block_[i].tag)) add_edge(block_[i].term, place.term);
+      const std::size_t before = std::min(places_.size() - block_, index(options_.window));
+      for (std::size_t i = places_.size() - before; i < places_.size(); ++i) {
+        if (in_keyword(places_[i].tag)) add_edge(places_[i].term, place.term);
       }
     }
-    block_.push_back(place);
+    places_.push_back(place);
     add_candidates();
   }
 
-  int term_of(const std::u32string& lowered) {
-    std::u32string name = lowered;
-    if (name.size() > 3 && name.back() == 's') name.pop_back();
-    const auto [known, is_new] = term_names_.try_emplace(name, static_cast<int>(terms_.size()));
-    if (is_new) {
-      const auto signs = std::count_if(name.begin(), name.end(), is_sign);
-      terms_.emplace_back().stop = stop_words_.contains(lowered) || stop_words_.contains(name) ||
-                                   std::ssize(name) - signs < 3;
-    }
-    return known->second;
-  }
-
-  static std::uint64_t edge(int from, int to) {
-    return static_cast<std::uint64_t>(from) << 32 | static_cast<std::uint32_t>(to);
+  int term_of(View lowered) {
+    View name = lowered;
+    if (name.size() > 3 && name.back() == 's') name.remove_suffix(1);
+    const auto known = term_names_.find(name);
+    if (known != term_names_.end()) return known->second;
+    const int id = static_cast<int>(terms_.size());
+    term_names_.emplace(name, id);
+    const auto signs = std::count_if(name.begin(), name.end(), is_sign);
+    terms_.emplace_back(&memory_).stop =
+        stop_words_.contains(lowered) || stop_words_.contains(name) || std::ssize(name) - signs < 3;
+    return id;
   }
 
   void add_edge(int from, int to) {
-    double& weight = edges_[edge(from, to)];
+    double& weight = edges_[pair_of(from, to)];
     Side& right = terms_[index(from)].right;
     Side& left = terms_[index(to)].left;
     if (weight == 0) {
@@ -211,33 +242,24 @@ class Extraction {
   }
 
   double weight_of(int from, int to) const {
-    const auto found = edges_.find(edge(from, to));
+    const auto found = edges_.find(pair_of(from, to));
     return found == edges_.end() ? 0 : found->second;
   }
 
-  // The last words of the block, 1 up to as many as a keyword may have.
+  // The last words of the block, 1 up to as many as a keyword may have. A candidate is known by the
+  // one without its first word, and that word.
   void add_candidates() {
-    std::u32string key;  // the words' indexes; any order will do as long as it is always the same
+    int id = -1;
     bool well_written = true;
-    const std::size_t longest = std::min(block_.size(), index(options_.ngram));
+    const std::size_t longest = std::min(places_.size() - block_, index(options_.ngram));
     for (std::size_t length = 1; length <= longest; ++length) {
-      const std::size_t first = block_.size() - length;
-      key += static_cast<char32_t>(block_[first].lower);
-      well_written &= in_keyword(block_[first].tag);
-      const auto [known, is_new] = candidate_of_.try_emplace(key, candidates_.size());
-      if (is_new) {
-        Candidate& candidate = candidates_.emplace_back();
-        for (std::size_t i = first; i < block_.size(); ++i) {
-          if (i > first) {
-            candidate.shown += U' ';
-            candidate.lower += U' ';
-          }
-          candidate.shown += *block_[i].word;
-          candidate.lower += *words_[index(block_[i].lower)];
-          candidate.terms.push_back(block_[i].term);
-        }
-      }
-      Candidate& candidate = candidates_[known->second];
+      const std::size_t first = places_.size() - length;
+      well_written &= in_keyword(places_[first].tag);
+      const auto [known, is_new] = candidate_of_.try_emplace(pair_of(id, places_[first].lower_id),
+                                                             static_cast<int>(candidates_.size()));
+      if (is_new) candidates_.push_back({.first = first, .length = length});
+      id = known->second;
+      Candidate& candidate = candidates_[index(id)];
       candidate.count += 1;
       candidate.well_written |= well_written;
     }
@@ -245,7 +267,7 @@ class Extraction {
 
   // False where all are stop words.
   bool score_terms() {
-    std::vector<double> counts;
+    std::pmr::vector<double> counts(&memory_);
     double most = 0;
     for (const Term& term : terms_) {
       most = std::max(most, term.count);
@@ -273,17 +295,17 @@ class Extraction {
   // A stop word inside a phrase counts by how sure it is to stand between its neighbours.
   double score_of(const Candidate& candidate) const {
     double sum = 0, product = 1;
-    const std::vector<int>& terms = candidate.terms;
-    for (std::size_t i = 0; i < terms.size(); ++i) {
-      const Term& term = terms_[index(terms[i])];
-      if (!term.stop) {
-        sum += term.score;
-        product *= term.score;
+    const Place* places = &places_[candidate.first];
+    for (std::size_t i = 0; i < candidate.length; ++i) {
+      const Term& its_term = term(places[i]);
+      if (!its_term.stop) {
+        sum += its_term.score;
+        product *= its_term.score;
         continue;
       }
-      const int before = terms[i - 1], after = terms[i + 1];
-      const double sure = weight_of(before, terms[i]) / terms_[index(before)].count *
-                          (weight_of(terms[i], after) / terms_[index(after)].count);
+      const Place &before = places[i - 1], &after = places[i + 1];
+      const double sure = weight_of(before.term, places[i].term) / term(before).count *
+                          (weight_of(places[i].term, after.term) / term(after).count);
       product *= 1 + (1 - sure);
       sum -= 1 - sure;
     }
@@ -293,14 +315,18 @@ class Extraction {
 
   const KeywordOptions& options_;
   const StopWords& stop_words_;
-  std::unordered_map<std::u32string, int> lowered_, term_names_;
-  std::vector<const std::u32string*> words_;  // in lower case; a map's keys stay where they are
-  std::vector<int> term_of_;                  // of each of words_
-  std::vector<Term> terms_;
-  std::unordered_map<std::uint64_t, double> edges_;
-  std::unordered_map<std::u32string, std::size_t> candidate_of_;
-  std::vector<Candidate> candidates_;
-  std::vector<Place> block_;  // the words since the last punctuation
+  // Thousands of small things for a text, all gone with it: calls of malloc took half of the time.
+  std::array<std::byte, 1 << 15> first_memory_;
+  std::pmr::monotonic_buffer_resource memory_{first_memory_.data(), first_memory_.size()};
+  Ids words_{&memory_}, term_names_{&memory_};  // in lower case
+  std::u32string scratch_;
+  std::pmr::vector<int> term_of_{&memory_};  // of each of words_
+  std::pmr::vector<Term> terms_{&memory_};
+  std::pmr::unordered_map<std::uint64_t, double> edges_{&memory_};
+  std::pmr::unordered_map<std::uint64_t, int> candidate_of_{&memory_};
+  std::pmr::vector<Candidate> candidates_{&memory_};
+  std::pmr::vector<Place> places_{&memory_};
+  std::size_t block_ = 0;  // the first place since the last punctuation
   int sentences_ = 0;
 };
 
@@ -322,12 +348,11 @@ std::u32string one_line(std::string_view text) {
 std::vector<Keyword> extract_keywords(std::string_view text, const KeywordOptions& options,
                                       const StopWords& stop_words) {
   Extraction extraction(options, stop_words);
-  std::vector<Words> sentences;  // the extraction points into them
+  std::deque<std::u32string> made;
   const std::u32string line = one_line(text);
-  for (const std::u32string_view sentence : split_sentences(line)) {
-    sentences.push_back(split_words(sentence));
+  for (const View sentence : split_sentences(line)) {
+    extraction.add_sentence(split_words(sentence, made));
   }
-  for (const Words& words : sentences) extraction.add_sentence(words);
   return extraction.keywords();
 }
 

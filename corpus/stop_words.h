@@ -2,7 +2,9 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <string>
+#include <string_view>
 #include <unordered_set>
 
 namespace quire {
@@ -17,10 +19,16 @@ class StopWords {
   static StopWords from_file(const std::filesystem::path& path);
 
   /// `word` is in lower case.
-  bool contains(const std::u32string& word) const { return words_.contains(word); }
+  bool contains(std::u32string_view word) const { return words_.find(word) != words_.end(); }
 
  private:
-  std::unordered_set<std::u32string> words_;
+  struct Hash {  // looks up without a copy
+    using is_transparent = void;
+    std::size_t operator()(std::u32string_view word) const {
+      return std::hash<std::u32string_view>()(word);
+    }
+  };
+  std::unordered_set<std::u32string, Hash, std::equal_to<>> words_;
 };
 
 }  // namespace quire

@@ -12,7 +12,8 @@ namespace {
 
 using namespace characters;
 using View = std::u32string_view;
-using Words = std::vector<std::u32string>;
+using Words = std::vector<View>;
+using Made = std::deque<std::u32string>;
 
 constexpr std::size_t kNone = View::npos;
 
@@ -243,11 +244,11 @@ std::u32string without_hyphenated_line_ends(View text) {
   return result;
 }
 
-// The sentence's own terminal is no part of its last word.
-void split_terminal(Words& words) {
-  for (std::size_t back = 1; back <= std::min<std::size_t>(3, words.size()); ++back) {
-    const std::size_t index = words.size() - back;
-    std::u32string& word = words[index];
+// The sentence's own terminal is no part of its last word. The words from `first` on are looked at.
+void split_terminal(Words& words, std::size_t first) {
+  const std::size_t stop = std::max(first + 3, words.size()) - 3;  // the last three, or all
+  for (std::size_t index = words.size(); index-- > stop;) {
+    const View word = words[index];
     const bool is_word = is_alnum(word[0]) && !is_apostrophe(word[0]);
     if (!is_word && std::none_of(word.begin(), word.end(), is_sentence_terminal)) continue;
     if (word.size() > 1 && word != U"...") {
@@ -258,41 +259,41 @@ void split_terminal(Words& words) {
         cut = 1;
       }
       if (cut > 0) {
-        std::u32string rest = word.substr(cut);
-        word.resize(cut);
-        words.insert(words.begin() + static_cast<std::ptrdiff_t>(index) + 1, std::move(rest));
+        words[index] = word.substr(0, cut);
+        words.insert(words.begin() + static_cast<std::ptrdiff_t>(index) + 1, word.substr(cut));
       }
     }
     return;
   }
 }
 
-void add_words(View text, Words& words) {
-  std::u32string unescaped, whole;
-  if (text.find(U'&') != kNone) {
-    unescaped = unescape_html(text);
-    text = unescaped;
+// Commas and colons at a word's end become tokens. The words from `first` on are looked at.
+void split_points(Words& words, std::size_t first) {
+  for (std::size_t i = first; i < words.size(); ++i) {
+    const View word = words[i];
+    std::size_t end = word.size();
+    while (end > 1 && one_of(word[end - 1], U",;:")) --end;
+    if (end == word.size()) continue;
+    words[i] = word.substr(0, end);
+    words.insert(words.begin() + static_cast<std::ptrdiff_t>(i) + 1, word.size() - end, View());
+    for (std::size_t at = end; at < word.size(); ++at) words[++i] = word.substr(at, 1);
   }
+}
+
+void add_words(View text, Words& words, Made& made) {
+  if (text.find(U'&') != kNone) text = made.emplace_back(unescape_html(text));
   if (text.find_first_of(U"\r\n\u2028") != kNone) {
-    whole = without_hyphenated_line_ends(text);
-    text = whole;
+    text = made.emplace_back(without_hyphenated_line_ends(text));
   }
-  Words found;
+  const std::size_t first = words.size();
   for (std::size_t at = 0; at < text.size();) {
     std::size_t end = at;
     while (end < text.size() && !is(text[end], space)) ++end;
-    if (end > at) split_span(text.substr(at, end - at), found);
+    if (end > at) split_span(text.substr(at, end - at), words);
     at = end + 1;
   }
-  split_terminal(found);
-  for (std::u32string& word : found) {
-    std::size_t end = word.size();
-    while (end > 1 && one_of(word[end - 1], U",;:")) --end;
-    const std::u32string points = word.substr(end);
-    word.resize(end);
-    words.push_back(std::move(word));
-    for (const char32_t point : points) words.emplace_back(1, point);
-  }
+  split_terminal(words, first);
+  split_points(words, first);
 }
 
 // Whether letters and numbers, in parts with one hyphen between them, make up all of `word`.
@@ -322,7 +323,7 @@ bool is_contraction(View word) {
 // "she's" becomes "she" and "'s", "don't" becomes "do" and "n't". Two of the apostrophes are
 // letters to Unicode, so a word may have more of them: each cuts the whole word, the last one
 // first.
-void split_contraction(const std::u32string& word, Words& words) {
+void split_contraction(View word, Words& words) {
   std::size_t at = word.size();
   for (std::size_t i = word.size(); i-- > 0;) {
     if (!is_any_apostrophe(word[i])) continue;
@@ -336,8 +337,9 @@ void split_contraction(const std::u32string& word, Words& words) {
 
 }  // namespace
 
-Words split_words(View sentence) {
+Words split_words(View sentence, Made& made) {
   Words cut;
+  cut.reserve(sentence.size() / 4 + 4);
   std::size_t done = 0;
   if (sentence.find(U'@') != kNone || sentence.find(U"://") != kNone) {
     Addresses addresses(sentence);
@@ -347,26 +349,25 @@ Words split_words(View sentence) {
         ++at;
         continue;
       }
-      add_words(sentence.substr(done, at - done), cut);
+      add_words(sentence.substr(done, at - done), cut, made);
       cut.emplace_back(sentence.substr(at, end - at));
       done = at = end;
     }
   }
-  add_words(sentence.substr(done), cut);
+  add_words(sentence.substr(done), cut, made);
 
   Words words;
   words.reserve(cut.size() + 4);
-  for (std::u32string& word : cut) {
+  for (const View word : cut) {
     if (is_contraction(word)) {
       split_contraction(word, words);
     } else {
-      words.push_back(std::move(word));
+      words.push_back(word);
     }
   }
   // The half "'s" says nothing. Written with a typographic apostrophe it stays, in segtok too.
-  std::erase_if(words, [](const std::u32string& word) {
-    return word.empty() || (word.size() > 1 && word[0] == '\'');
-  });
+  std::erase_if(words,
+                [](View word) { return word.empty() || (word.size() > 1 && word[0] == '\''); });
   return words;
 }
 

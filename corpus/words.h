@@ -6,13 +6,17 @@
 // too, and so are the contraction's halves: do n't, she 's.
 #pragma once
 
+#include <deque>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace quire {
 
-/// The tokens of a sentence, none empty: words and what lies between them.
-std::vector<std::u32string> split_words(std::u32string_view sentence);
+/// The tokens of a sentence, none empty: words and what lies between them. They are parts of the
+/// sentence; what is written otherwise there ("&amp;") goes to `made`, and the tokens are parts of
+/// that.
+std::vector<std::u32string_view> split_words(std::u32string_view sentence,
+                                             std::deque<std::u32string>& made);
 
 }  // namespace quire
