@@ -166,30 +166,39 @@ struct BackwardRows {
 };
 
 /// One pass: each warp takes rows in turn, adds to d_x, and sums its part of the parameters'
-/// gradients in registers; at the end the block's warps are added up, in order.
+/// gradients in registers; at the end the block's warps are added up, in order. For seven groups
+/// that is 224 floats a lane where 255 registers are: two groups of x are read again, from the
+/// cache. Rows of float still spill 18 registers of a lane; holding fewer groups, or barriers that
+/// keep loads from moving up, spill as much or more.
 template <class T, int kGroups>
 __global__ void __launch_bounds__(kThreads) layernorm_backward_rows(BackwardRows p) {
+  constexpr int kHeld = std::min(kGroups, 5);
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   float d_weight[kGroups][kGroup] = {}, d_bias[kGroups][kGroup] = {};
   const std::int64_t step = std::int64_t{gridDim.x} * kWarpsPerBlock;
   for (std::int64_t n = std::int64_t{blockIdx.x} * kWarpsPerBlock + warp; n < p.N; n += step) {
-    RowPart<kGroups> d_out, normalised;
+    const T* const x = static_cast<const T*>(p.x) + n * p.C;
+    RowPart<kGroups> d_out;
+    RowPart<kHeld> held;  // of x, normalised
     d_out.load(static_cast<const T*>(p.d_out) + n * p.C, lane, p.C);
-    normalised.load(static_cast<const T*>(p.x) + n * p.C, lane, p.C);
+    held.load(x, lane, p.C);
     const float mean = p.mean[n], rstd = p.rstd[n];
     float sum_g = 0.0f, sum_gn = 0.0f;
 #pragma unroll
     for (int g = 0; g < kGroups; ++g) {
-      float weight[kGroup];
-      load_row<true>(p.weight, (g * kWarp + lane) * kGroup, p.C, weight);
+      const int i = (g * kWarp + lane) * kGroup;
+      float weight[kGroup], rest[kGroup];
+      load_row<true>(p.weight, i, p.C, weight);
+      if (g >= kHeld) load_row<true>(x, i, p.C, rest);
+      float(&normalised)[kGroup] = g < kHeld ? held.x[g] : rest;
 #pragma unroll
       for (int j = 0; j < kGroup; ++j) {
-        const float norm = (normalised.x[g][j] - mean) * rstd;
+        const float norm = (normalised[j] - mean) * rstd;
         d_weight[g][j] += d_out.x[g][j] * norm;
         d_bias[g][j] += d_out.x[g][j];
         const float gradient = d_out.x[g][j] * weight[j];
-        normalised.x[g][j] = norm;
+        normalised[j] = norm;
         d_out.x[g][j] = gradient;
         sum_g += gradient;
         sum_gn += gradient * norm;
@@ -200,13 +209,16 @@ __global__ void __launch_bounds__(kThreads) layernorm_backward_rows(BackwardRows
     T* d_x = static_cast<T*>(p.d_x) + n * p.C;
 #pragma unroll
     for (int g = 0; g < kGroups; ++g) {
-      float sum[kGroup];
-      load_row<true>(d_x, (g * kWarp + lane) * kGroup, p.C, sum);
+      const int i = (g * kWarp + lane) * kGroup;
+      float sum[kGroup], rest[kGroup];
+      load_row<true>(d_x, i, p.C, sum);
+      if (g >= kHeld) load_row<true>(x, i, p.C, rest);
 #pragma unroll
       for (int j = 0; j < kGroup; ++j) {
-        sum[j] += rstd * (d_out.x[g][j] - mean_g - normalised.x[g][j] * mean_gn);
+        const float norm = g < kHeld ? held.x[g][j] : (rest[j] - mean) * rstd;
+        sum[j] += rstd * (d_out.x[g][j] - mean_g - norm * mean_gn);
       }
-      store_row<true>(d_x, (g * kWarp + lane) * kGroup, p.C, sum);
+      store_row<true>(d_x, i, p.C, sum);
     }
   }
   if (p.partial == nullptr) return;

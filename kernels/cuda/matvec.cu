@@ -64,6 +64,7 @@ __device__ void add_and_measure(Statistics* statistics, const Matvec& p) {
             lane = static_cast<int>(threadIdx.x) % kWarp;
   if (row >= p.rows) return;
   float total = 0.0f, values[kPart];
+#pragma unroll 2  // four spill registers on sm_80
   for (int k = lane * kPart; k < p.K; k += kWarp * kPart) {
     load_sum<X>(p, row, k, values);
     if (blockIdx.x == 0) {
@@ -74,6 +75,7 @@ __device__ void add_and_measure(Statistics* statistics, const Matvec& p) {
   }
   const float mean = warp_sum(total) / static_cast<float>(p.K);
   float squares = 0.0f;
+#pragma unroll 2
   for (int k = lane * kPart; k < p.K; k += kWarp * kPart) {
     load_sum<X>(p, row, k, values);
 #pragma unroll
@@ -187,8 +189,8 @@ __global__ void __launch_bounds__(kThreads) matvec_out_in(Matvec p) {
   QUIRE_SHARED(Statistics, statistics, kMatvecRows);
   if (p.before.weight != nullptr) add_and_measure<X>(statistics, p);
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  const std::int64_t n = std::int64_t{blockIdx.x} * kWarps + threadIdx.x / kWarp;
-  const W* weight = static_cast<const W*>(p.weight) + n * p.K;
+  const int n = static_cast<int>(blockIdx.x * kWarps + threadIdx.x / kWarp);
+  const W* weight = static_cast<const W*>(p.weight) + std::int64_t{n} * p.K;
   float sums[M] = {};
   constexpr int kDepth = kHeld / M;
   for (int first = 0; first < p.K; first += kDepth) {
@@ -215,7 +217,7 @@ __global__ void __launch_bounds__(kThreads) matvec_out_in(Matvec p) {
   for (int m = 0; m < M; ++m) {
     if (lane == m) sum = sums[m];
   }
-  store<X>(p, lane, static_cast<int>(n), sum);
+  store<X>(p, lane, n, sum);
 }
 
 template <class X, class W>
@@ -244,9 +246,10 @@ void launch(const Matvec& p, WeightLayout layout, cudaStream_t stream) {
 bool takes_matvec(const MatmulForward& p) {
   const Shape& weight = p.weight.shape();
   const std::int64_t K = p.x.shape()[1];
-  return p.x.shape()[0] <= kMatvecRows && weight[0] <= std::numeric_limits<int>::max() &&
-         weight[1] <= std::numeric_limits<int>::max() && whole_rows(weight[1], kPart, p.weight) &&
-         whole_rows(K, kPart, p.x) && (!p.bias || p.bias.dtype() == DType::f32) &&
+  constexpr std::int64_t kMost = std::numeric_limits<int>::max() - kThreads;  // of all indices
+  return p.x.shape()[0] <= kMatvecRows && weight[0] <= kMost && weight[1] <= kMost &&
+         whole_rows(weight[1], kPart, p.weight) && whole_rows(K, kPart, p.x) &&
+         (!p.bias || p.bias.dtype() == DType::f32) &&
          (p.x.dtype() == DType::f32 || p.x.dtype() == p.weight.dtype());
 }
 
