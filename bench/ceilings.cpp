@@ -1,6 +1,7 @@
 #include "bench/ceilings.h"
 
 #include <algorithm>
+#include <optional>
 #include <vector>
 
 #include "bench/operands.h"
@@ -48,8 +49,12 @@ Ceilings measure_ceilings(Device& device, const CeilingOptions& options) {
 
 double measure_large_matmul(Device& device, DType dtype, double seconds) {
   NoiseBlocks noise(device);
+  const std::optional<DeviceMemory> memory = device.memory();
   double best = 0;
   for (std::int64_t width = 256; width <= 8192; width *= 2) {
+    // Three operands, and what a library tries its algorithms on.
+    const std::size_t bytes = 4 * static_cast<std::size_t>(width * width) * size_of(dtype);
+    if (best > 0 && memory && bytes > memory->free) break;
     Operands operands(device, noise);
     const MatmulForward product{.out = operands.output(dtype, {width, width}),
                                 .x = operands.random(dtype, {width, width}),

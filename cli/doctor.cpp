@@ -1,12 +1,14 @@
 // quire doctor: what this machine has, how fast it is, and which models fit.
 #include <fmt/format.h>
+
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "bench/ceilings.h"
 #include "cli/command.h"
 #include "cli/device_flags.h"
 #include "cli/machine.h"
-#include "cli/resources.h"
+#include "cli/memory_plan.h"
 #include "cli/terminal.h"
 #include "engine/model/kv_cache.h"
 #include "engine/training/trainer.h"
@@ -42,9 +44,18 @@ ModelFit fit_of(const char* name, double bandwidth, double flops) {
   return fit;
 }
 
-std::string fits(double bytes, const Machine& machine) {
-  const bool fits = bytes <= static_cast<double>(machine.memory_available);
+std::string fits(double bytes, const MemoryRoom& room) {
+  const bool fits = bytes <= static_cast<double>(room.available);
   return human_bytes(bytes) + (fits ? " fits" : " no");
+}
+
+std::string about_cuda(const Device& device, const Machine& machine) {
+  if (device.memory()) return "used";
+  if (!built_with_cuda() && machine.nvidia_driver.empty()) {
+    return "not used: no NVIDIA driver is loaded";
+  }
+  const std::string reason = why_no_cuda();
+  return reason.empty() ? "can be used" : "not used: " + reason;
 }
 
 int run(const std::vector<std::string>& arguments) {
@@ -61,17 +72,20 @@ int run(const std::vector<std::string>& arguments) {
   const Machine machine = inspect_machine();
   const int threads = device_flags.threads > 0 ? device_flags.threads : machine.cores;
   const std::unique_ptr<Device> device = device_flags.open();
+  const MemoryRoom room = memory_room(*device);
+  const std::optional<DeviceMemory> card = device->memory();
   const Ceilings ceilings = measure_ceilings(
-      *device, {.threads = threads, .seconds = 0.3, .bytes = std::size_t{1} << 27});
+      *device,
+      {.threads = threads,
+       .seconds = 0.3,
+       .bytes = std::min(std::size_t{1} << 27, static_cast<std::size_t>(room.available) / 4)});
   const double bandwidth = ceilings.read_bytes_per_second;
   const double flops = ceilings.gemm_flops_per_second;
   std::vector<ModelFit> models;
   for (const char* name : {"tiny", "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"}) {
     models.push_back(fit_of(name, bandwidth, flops));
   }
-  const std::string reason =
-      machine.nvidia_driver.empty() ? "no NVIDIA driver is loaded" : why_no_cuda();
-  const std::string cuda = reason.empty() ? "can be used" : "not used: " + reason;
+  const std::string cuda = about_cuda(*device, machine);
 
   if (as_json) {
     nlohmann::ordered_json fit_list = nlohmann::ordered_json::array();
@@ -84,18 +98,22 @@ int run(const std::vector<std::string>& arguments) {
                           {"decode_tokens_per_second_limit", fit.decode_limit},
                           {"train_tokens_per_second_limit", fit.train_limit}});
     }
-    const nlohmann::ordered_json report = {{"version", QUIRE_VERSION},
-                                           {"device", device->description()},
-                                           {"processor", machine.processor},
-                                           {"cores", machine.cores},
-                                           {"threads", threads},
-                                           {"memory_total", machine.memory_total},
-                                           {"memory_available", machine.memory_available},
-                                           {"read_bytes_per_second", bandwidth},
-                                           {"fma_flops_per_second", ceilings.fma_flops_per_second},
-                                           {"matmul_flops_per_second", flops},
-                                           {"cuda", cuda},
-                                           {"models", fit_list}};
+    nlohmann::ordered_json report = {{"version", QUIRE_VERSION},
+                                     {"device", device->description()},
+                                     {"processor", machine.processor},
+                                     {"cores", machine.cores},
+                                     {"threads", threads},
+                                     {"memory_total", machine.memory_total},
+                                     {"memory_available", machine.memory_available},
+                                     {"read_bytes_per_second", bandwidth},
+                                     {"fma_flops_per_second", ceilings.fma_flops_per_second},
+                                     {"matmul_flops_per_second", flops},
+                                     {"cuda", cuda},
+                                     {"models", fit_list}};
+    if (card) {
+      report["device_memory_total"] = card->total;
+      report["device_memory_available"] = room.available;
+    }
     print(report.dump() + "\n");
     return 0;
   }
@@ -107,17 +125,23 @@ int run(const std::vector<std::string>& arguments) {
   print(fmt::format("  memory      {}, {} available\n",
                     human_bytes(static_cast<double>(machine.memory_total)),
                     human_bytes(static_cast<double>(machine.memory_available))));
+  if (card) {
+    print(fmt::format("  card        {} of memory, {} available\n",
+                      human_bytes(static_cast<double>(card->total)),
+                      human_bytes(static_cast<double>(room.available))));
+  }
   print(fmt::format("  reading     {}/s\n", human_bytes(bandwidth)));
-  print(fmt::format("  arithmetic  {:.0f} GFLOP/s in matrix products, {:.0f} in registers\n",
-                    flops / 1e9, ceilings.fma_flops_per_second / 1e9));
+  print(fmt::format(
+      "  arithmetic  {:.0f} GFLOP/s in matrix products{}\n", flops / 1e9,
+      card ? "" : fmt::format(", {:.0f} in registers", ceilings.fma_flops_per_second / 1e9)));
   print(fmt::format("  CUDA        {}\n\n", cuda));
 
   std::vector<std::vector<std::string>> table = {
       {"model", "parameters", "generate 16-bit", "float32", "train", "tokens/s: decode", "train"}};
   for (const ModelFit& fit : models) {
     table.push_back({fit.name, human_count(static_cast<double>(fit.parameters)),
-                     fits(fit.generate_16bit, machine), fits(fit.generate_f32, machine),
-                     fits(fit.train, machine), "< " + human_count(fit.decode_limit),
+                     fits(fit.generate_16bit, room), fits(fit.generate_f32, room),
+                     fits(fit.train, room), "< " + human_count(fit.decode_limit),
                      "< " + human_count(fit.train_limit)});
   }
   print(format_table(table));

@@ -10,6 +10,7 @@
 #include "cli/command.h"
 #include "cli/device_flags.h"
 #include "cli/flags.h"
+#include "cli/inference_memory.h"
 #include "cli/model_path.h"
 #include "cli/signals.h"
 #include "cli/terminal.h"
@@ -110,6 +111,23 @@ void check_ids(const std::vector<Text>& texts, const Gpt2Config& config) {
   }
 }
 
+/// That the most tokens that are scored together fit into the device's memory.
+void check_largest_batch(const Device& device, const LoadedModel& model,
+                         const std::vector<Text>& texts, const PerplexityOptions& windows) {
+  std::int64_t most_rows = 1, longest = 0;
+  for (const Text& text : texts) {
+    const std::int64_t length = std::min<std::int64_t>(windows.window, std::ssize(text.ids));
+    const std::int64_t beyond = std::ssize(text.ids) - length;
+    const std::int64_t rows =
+        std::min<std::int64_t>(windows.batch, 1 + (beyond + windows.stride - 1) / windows.stride);
+    if (rows * length <= most_rows * longest) continue;
+    most_rows = rows;
+    longest = length;
+  }
+  check_scoring_memory(device, model.config, model.parameters.wte().dtype(),
+                       static_cast<int>(most_rows), static_cast<int>(longest));
+}
+
 int run(const std::vector<std::string>& arguments) {
   EvalOptions options;
   Flags flags("eval", "--model DIR --data PATH... [OPTION...]",
@@ -148,6 +166,7 @@ int run(const std::vector<std::string>& arguments) {
   const std::unique_ptr<Device> device = options.device.open();
   const LoadedModel model = load_model(
       *device, folder, options.dtype == "float32" ? WeightStorage::f32 : WeightStorage::as_stored);
+  check_largest_batch(*device, model, texts, windows);
   Gpt2 gpt2(*device, model.config, model.parameters);
   const InterruptGuard interrupts;
   ProgressLine progress;

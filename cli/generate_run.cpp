@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "cli/generate_stop.h"
+#include "cli/inference_memory.h"
 #include "engine/generation/beam_search.h"
 #include "kernels/random.h"
 
@@ -51,6 +52,48 @@ std::vector<RowToRun> rows_of(const std::vector<GenerateRequest>& requests) {
     }
   }
   return rows;
+}
+
+/// Rows that are answered before the next ones are begun, as places in the list of rows.
+struct Chunk {
+  std::size_t begin = 0, end = 0;
+  std::vector<std::vector<std::size_t>> batches;  // of like options and like lengths
+};
+
+/// A chunk of rows is put into batches of like options and like lengths, and answered before the
+/// next one: long files are answered as they go, and little is computed for padding.
+std::vector<Chunk> chunks_of(const std::vector<GenerateRequest>& requests,
+                             const std::vector<RowToRun>& rows, int batch_size) {
+  const auto batch = static_cast<std::size_t>(batch_size);
+  const std::size_t length = batch == 1 ? 1 : 16 * batch;
+  const auto request_of = [&](std::size_t row) -> const GenerateRequest& {
+    return requests[rows[row].request];
+  };
+  std::vector<Chunk> chunks;
+  for (std::size_t begin = 0; begin < rows.size(); begin += length) {
+    Chunk chunk{.begin = begin, .end = std::min(begin + length, rows.size()), .batches = {}};
+    std::vector<std::vector<std::size_t>> groups;  // of equal options
+    for (std::size_t r = begin; r < chunk.end; ++r) {
+      const GenerationConfig& wanted = request_of(r).options.generation;
+      auto group = std::find_if(groups.begin(), groups.end(), [&](const auto& places) {
+        return request_of(places[0]).options.generation == wanted;
+      });
+      if (group == groups.end()) group = groups.emplace(groups.end());
+      group->push_back(r);
+    }
+    for (std::vector<std::size_t>& group : groups) {
+      std::stable_sort(group.begin(), group.end(), [&](std::size_t a, std::size_t b) {
+        return request_of(a).prompt_ids.size() < request_of(b).prompt_ids.size();
+      });
+      for (std::size_t first = 0; first < group.size(); first += batch) {
+        const auto from = group.begin() + static_cast<std::ptrdiff_t>(first);
+        const std::size_t count = std::min(batch, group.size() - first);
+        chunk.batches.emplace_back(from, from + static_cast<std::ptrdiff_t>(count));
+      }
+    }
+    chunks.push_back(std::move(chunk));
+  }
+  return chunks;
 }
 
 class Runner {
@@ -169,46 +212,46 @@ RunTimes run_requests(Device& device, const Gpt2Config& config, const Parameters
                       const RunCallbacks& callbacks) {
   Runner runner(device, config, parameters, tokenizer, requests, callbacks);
   const std::vector<RowToRun> rows = rows_of(requests);
-  const auto batch = static_cast<std::size_t>(batch_size);
-  // A chunk of rows is put into batches of like options and like lengths, and answered before the
-  // next one: long files are answered as they go, and little is computed for padding.
-  const std::size_t chunk = batch == 1 ? 1 : 16 * batch;
-  std::size_t done = 0;
-  for (std::size_t begin = 0; begin < rows.size() && !runner.stopped(); begin += chunk) {
-    const std::size_t end = std::min(begin + chunk, rows.size());
-    std::vector<std::vector<std::size_t>> groups;  // places in rows, of equal options
-    for (std::size_t r = begin; r < end; ++r) {
-      const GenerationConfig& wanted = runner.request_of(rows[r]).options.generation;
-      auto group = std::find_if(groups.begin(), groups.end(), [&](const auto& places) {
-        return runner.request_of(rows[places[0]]).options.generation == wanted;
-      });
-      if (group == groups.end()) group = groups.emplace(groups.end());
-      group->push_back(r);
-    }
-    std::vector<std::vector<GeneratedSequence>> results(end - begin);
-    for (std::vector<std::size_t>& group : groups) {
-      std::stable_sort(group.begin(), group.end(), [&](std::size_t a, std::size_t b) {
-        return runner.request_of(rows[a]).prompt_ids.size() <
-               runner.request_of(rows[b]).prompt_ids.size();
-      });
-      for (std::size_t first = 0; first < group.size() && !runner.stopped(); first += batch) {
-        const std::size_t count = std::min(batch, group.size() - first);
-        std::vector<RowToRun> together;
-        for (std::size_t i = 0; i < count; ++i) together.push_back(rows[group[first + i]]);
-        auto texts = runner.run_batch(together);
-        for (std::size_t i = 0; i < texts.size(); ++i) {
-          results[group[first + i] - begin] = std::move(texts[i]);
-        }
-        done += count;
-        if (callbacks.on_progress) callbacks.on_progress(done, rows.size());
+  const std::vector<Chunk> chunks = chunks_of(requests, rows, batch_size);
+  for (const Chunk& chunk : chunks) {
+    for (const std::vector<std::size_t>& batch : chunk.batches) {
+      // The rows of a batch together, or the beams of one search after the other.
+      const int beams = runner.request_of(rows[batch[0]]).options.generation.num_beams;
+      GenerationShape shape{.batch = beams > 1 ? beams : static_cast<int>(batch.size()),
+                            .beams = beams > 1};
+      for (const std::size_t row : batch) {
+        const GenerateRequest& request = runner.request_of(rows[row]);
+        const int length = static_cast<int>(request.prompt_ids.size());
+        const int limit = length_limit(config, request.options.generation, length);
+        shape.longest_prompt = std::max(shape.longest_prompt, length);
+        shape.most_new = std::max(shape.most_new, limit - length);
       }
+      check_generation_memory(device, config, parameters.wte().dtype(), shape);
     }
-    for (std::size_t r = begin; r < end; ++r) {
+  }
+
+  std::size_t done = 0;
+  for (const Chunk& chunk : chunks) {
+    std::vector<std::vector<GeneratedSequence>> results(chunk.end - chunk.begin);
+    for (const std::vector<std::size_t>& batch : chunk.batches) {
+      if (runner.stopped()) break;
+      std::vector<RowToRun> together;
+      together.reserve(batch.size());
+      for (const std::size_t row : batch) together.push_back(rows[row]);
+      auto texts = runner.run_batch(together);
+      for (std::size_t i = 0; i < texts.size(); ++i) {
+        results[batch[i] - chunk.begin] = std::move(texts[i]);
+      }
+      done += batch.size();
+      if (callbacks.on_progress) callbacks.on_progress(done, rows.size());
+    }
+    for (std::size_t r = chunk.begin; r < chunk.end; ++r) {
       int sequence = rows[r].sequence;
-      for (GeneratedSequence& text : results[r - begin]) {  // none where Ctrl-C came first
+      for (GeneratedSequence& text : results[r - chunk.begin]) {  // none where Ctrl-C came first
         callbacks.on_text({rows[r].request, sequence++, std::move(text)});
       }
     }
+    if (runner.stopped()) break;
   }
   return runner.times;
 }

@@ -37,7 +37,8 @@ struct RunTimes {
 ///
 /// A row draws from a stream that is named by its prompt and by how many rows before it asked for
 /// the same with the same options. So a prompt's text does not depend on its neighbours, and the
-/// same prompt twice gives two texts.
+/// same prompt twice gives two texts. Throws Error(no_space) before the first of them where the
+/// device's own memory is too small for one of the batches.
 RunTimes run_requests(Device& device, const Gpt2Config& config, const Parameters& parameters,
                       const std::optional<Tokenizer>& tokenizer,
                       const std::vector<GenerateRequest>& requests, int batch_size,

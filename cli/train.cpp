@@ -11,7 +11,6 @@
 #include "base/text.h"
 #include "bench/ceilings.h"
 #include "cli/command.h"
-#include "cli/machine.h"
 #include "cli/model_path.h"
 #include "cli/signals.h"
 #include "cli/terminal.h"
@@ -199,16 +198,17 @@ int run(const std::vector<std::string>& arguments) {
   Start start = find_start(options);
   const TrainData data = load_train_data(options, start.tokenizer);
   const std::unique_ptr<Device> device = options.device.open();
-  const std::int64_t available = inspect_machine().memory_available;
+  const MemoryRoom room = memory_room(*device);
   const TrainingConfig planned = as_planned(options.training, start.config, data);
-  check_memory(start.config, planned, available);
+  check_memory(start.config, planned, room);
+  const double ceiling = measure_matmul(*device);  // before the plan's memory is taken
   const Parameters parameters = make_parameters(*device, start, options);
   if (!options.json) {
     describe(start, options, data, *device);
-    note(format_memory_plan(training_memory_plan(start.config, planned), available));
+    note(format_memory_plan(training_memory_plan(start.config, planned), room.available));
   }
 
-  TrainProgress progress(measure_matmul(*device), options.json);
+  TrainProgress progress(ceiling, options.json);
   TrainingCallbacks callbacks = progress.callbacks();
   callbacks.stop_requested = [] { return interrupted(); };
   callbacks.write_companions = [&](const fs::path& folder) {

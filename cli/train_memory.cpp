@@ -2,16 +2,8 @@
 
 #include <fmt/format.h>
 
-#include "cli/terminal.h"
-
 namespace quire {
 namespace {
-
-std::int64_t bytes_of(const std::vector<MemoryItem>& plan) {
-  std::int64_t sum = 0;
-  for (const MemoryItem& item : plan) sum += static_cast<std::int64_t>(item.bytes);
-  return sum;
-}
 
 bool fits(const Gpt2Config& model, const TrainingConfig& config, std::int64_t available) {
   return bytes_of(training_memory_plan(model, config)) <= available;
@@ -48,33 +40,10 @@ std::string options_that_fit(const Gpt2Config& model, const TrainingConfig& conf
 
 }  // namespace
 
-std::string format_memory_plan(const std::vector<MemoryItem>& plan, std::int64_t available) {
-  std::vector<std::vector<std::string>> table = {{"memory", "bytes"}};
-  std::int64_t rest = 0;  // parts below a fiftieth of the whole say nothing one by one
-  for (const MemoryItem& item : plan) {
-    if (static_cast<std::int64_t>(item.bytes) < bytes_of(plan) / 50) {
-      rest += static_cast<std::int64_t>(item.bytes);
-    } else {
-      table.push_back({item.name, human_bytes(static_cast<double>(item.bytes))});
-    }
-  }
-  if (rest > 0) table.push_back({"all else", human_bytes(static_cast<double>(rest))});
-  table.push_back({"in all", human_bytes(static_cast<double>(bytes_of(plan)))});
-  table.push_back({"available", human_bytes(static_cast<double>(available))});
-  return format_table(table);
-}
-
-void check_memory(const Gpt2Config& model, const TrainingConfig& config, std::int64_t available) {
-  const std::vector<MemoryItem> plan = training_memory_plan(model, config);
-  if (bytes_of(plan) <= available) return;
-  throw Error(Fault::no_space,
-              fmt::format("training needs {} of memory, {} are available",
-                          human_bytes(static_cast<double>(bytes_of(plan))),
-                          human_bytes(static_cast<double>(available))),
-              {fmt::format("the largest parts: {} {}, {} {}", plan[0].name,
-                           human_bytes(static_cast<double>(plan[0].bytes)), plan[1].name,
-                           human_bytes(static_cast<double>(plan[1].bytes)))},
-              options_that_fit(model, config, available));
+void check_memory(const Gpt2Config& model, const TrainingConfig& config, const MemoryRoom& room) {
+  if (fits(model, config, room.available)) return;
+  throw_no_room("training", training_memory_plan(model, config), room,
+                options_that_fit(model, config, room.available));
 }
 
 }  // namespace quire

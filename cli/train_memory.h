@@ -1,19 +1,14 @@
-// The memory plan: what a training run will hold at once, and what to change when it does not fit.
+// What to change when the memory plan of a training run does not fit.
 #pragma once
 
-#include <cstdint>
-#include <string>
-
+#include "cli/memory_plan.h"
 #include "engine/training/trainer.h"
 
 namespace quire {
 
-/// The plan as a table for people, with its sum and what is available.
-std::string format_memory_plan(const std::vector<MemoryItem>& plan, std::int64_t available);
-
-/// Throws Error(no_space) when the plan needs more than `available` bytes. Its next step is the
+/// Throws Error(no_space) when the plan needs more than there is room for. Its next step is the
 /// options that fit with the same result: smaller micro-batches and more accumulation, the rows of
 /// a step unchanged; or, where not even one row fits, a shorter --block-size.
-void check_memory(const Gpt2Config& model, const TrainingConfig& config, std::int64_t available);
+void check_memory(const Gpt2Config& model, const TrainingConfig& config, const MemoryRoom& room);
 
 }  // namespace quire

@@ -37,13 +37,26 @@ bool fits(DType dtype, Types types) {
   return false;
 }
 
+/// What last_op() tells, in the order in which the extents came up. Noted with every op that is
+/// checked, so it is kept as cheap as it can be.
+struct OpNote {
+  const char* op = nullptr;
+  std::array<char, 8> letters;
+  std::array<std::int64_t, 8> extents;
+  std::size_t count = 0;
+};
+thread_local OpNote noted;
+
 /// The views of one op, one after the other. A view's extents are written as its comment in ops.h
 /// has them: "B T 3C". The first view that has a letter gives it its value, later ones must agree.
 /// A star stands for all leading dimensions together ("*N C"), or for all dimensions there are
 /// ("*"). Everything happens on the stack: a decode step makes hundreds of these.
 class Views {
  public:
-  explicit Views(const char* op, std::int64_t index = -1) : op_(op), index_(index) {}
+  explicit Views(const char* op, std::int64_t index = -1) : op_(op), index_(index) {
+    noted.op = op;
+    noted.count = 0;
+  }
 
   Views& reads(const char* name, const ConstView& view, const char* dimensions,
                Types types = Types::f32) {
@@ -68,6 +81,7 @@ class Views {
   }
   Views& gives(char letter, std::int64_t value) {
     extent(letter) = value;
+    note(letter, value);
     return *this;
   }
   std::int64_t operator[](char letter) { return extent(letter); }
@@ -94,6 +108,12 @@ class Views {
 
   std::int64_t& extent(char letter) { return extents_[static_cast<unsigned char>(letter) & 0x7f]; }
 
+  static void note(char letter, std::int64_t extent) {
+    if (noted.count == noted.letters.size()) return;
+    noted.letters[noted.count] = letter;
+    noted.extents[noted.count++] = extent;
+  }
+
   /// `label` is the dimension with its factor, "3C".
   void agree(const char* name, const char* label, std::size_t length, std::int64_t factor,
              std::int64_t value) {
@@ -103,7 +123,10 @@ class Views {
       fail(std::string(text) + " of " + name + " is " + std::to_string(value));
     }
     std::int64_t& known = extent(letter);
-    if (known == 0 && value % factor == 0) known = value / factor;
+    if (known == 0 && value % factor == 0) {
+      known = value / factor;
+      note(letter, known);
+    }
     if (known * factor != value) {
       fail(std::string(text) + " is " + std::to_string(known * factor) + ", " + name + " expects " +
            std::to_string(value));
@@ -254,6 +277,18 @@ void check_first_key(const ConstView& first_key) {
 }
 
 }  // namespace
+
+std::string last_op() {
+  if (noted.op == nullptr) return "";
+  std::string extents;
+  for (std::size_t i = 0; i < noted.count; ++i) {
+    const char letter = noted.letters[i];
+    extents += extents.empty() ? " (" : ", ";
+    extents +=
+        (letter == '*' ? "count" : std::string(1, letter)) + " " + std::to_string(noted.extents[i]);
+  }
+  return noted.op + extents + (extents.empty() ? "" : ")");
+}
 
 void check(const EmbeddingForward& p) {
   Views("embedding")

@@ -31,6 +31,10 @@ void check(const DrawTokens&);
 void check(const ArgmaxTokens&);
 void check_squared_norm(std::span<const ConstView> tensors);
 
+/// The op that this thread checked last, with its extents: "matmul (M 4, K 768, N 50257)"; empty:
+/// none yet. For errors that come from below an op, where its views are not at hand.
+std::string last_op();
+
 /// For backends that read host memory: that ids, positions, targets, masks and cache lengths point
 /// inside what they point into. One pass over the small integers, beside an op over rows of C or V.
 /// "embedding: ids[7] is 50257, wants 0 to 50256".

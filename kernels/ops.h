@@ -347,6 +347,10 @@ class Recording {
   virtual void replay() = 0;
 };
 
+struct DeviceMemory {
+  std::size_t free = 0, total = 0;  // bytes
+};
+
 class Device {
  public:
   virtual ~Device() = default;
@@ -360,6 +364,9 @@ class Device {
     (void)weights;
     return DType::f32;
   }
+
+  /// The memory of a device that has its own; none where it shares the host's.
+  virtual std::optional<DeviceMemory> memory() const { return std::nullopt; }
 
   /// Memory, uninitialised, aligned to 64 bytes. Throws Error(no_space) when there is none.
   virtual void* allocate(std::size_t bytes) = 0;

@@ -1,9 +1,12 @@
 #include "engine/formats/hub_folder.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstring>
 #include <map>
 #include <memory>
+#include <optional>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -221,6 +224,21 @@ void fill(Device& device, const WeightFiles& files, const std::vector<Destinatio
   });
 }
 
+// Weights of `bytes` are about to be loaded into the device's memory.
+void require_room(const Device& device, const WeightFiles& files, std::size_t bytes) {
+  const std::optional<DeviceMemory> memory = device.memory();
+  if (!memory || bytes <= memory->free) return;
+  const auto megabytes = [](std::size_t count) {
+    return fmt::format("{:.1f} MB", static_cast<double>(count) / 1e6);
+  };
+  throw Error(Fault::no_space,
+              fmt::format("the weights need {} of memory, {} are free", megabytes(bytes),
+                          megabytes(memory->free)),
+              {"they are those of " + files.path().string(),
+               fmt::format("{}: {} of memory", device.description(), megabytes(memory->total))},
+              "--device cpu, or a smaller model: quire doctor shows which fit");
+}
+
 // What a model's views point into.
 struct Holder {
   WeightFiles files;
@@ -241,6 +259,7 @@ LoadedModel load_model(Device& device, const std::filesystem::path& folder, Weig
 
   std::vector<Destination> destinations;
   if (storage == WeightStorage::f32) {
+    require_room(device, files, Parameters::bytes(config));
     Parameters parameters(device, config);
     for (std::size_t i = 0; i < list.size(); ++i) {
       destinations.push_back({tensors[i], parameters.tensors()[i].bytes(), DType::f32});
@@ -263,6 +282,7 @@ LoadedModel load_model(Device& device, const std::filesystem::path& folder, Weig
         static_cast<std::size_t>(list[i].shape.count()) * size_of(destinations[i].dtype);
     size += (bytes + kAlignment - 1) / kAlignment * kAlignment;
   }
+  require_room(device, files, size);
   holder->buffer = Buffer(device, size);
   std::vector<View> views;
   for (std::size_t i = 0; i < list.size(); ++i) {

@@ -38,7 +38,8 @@ struct LoadedModel {
 ///    them
 ///  - tensors that no GPT-2 has are left out, with a note; but blocks beyond n_layer are an error
 /// Vectors (biases, layernorms) are always f32 in memory. Checks every shape against the config and
-/// every value for NaN and infinity (named with tensor and index). Throws Error(bad_data).
+/// every value for NaN and infinity (named with tensor and index). Throws Error(bad_data), and
+/// Error(no_space) before anything is read where the device's own memory is too small.
 LoadedModel load_model(Device& device, const std::filesystem::path& folder, WeightStorage storage);
 
 /// Saves config.json, generation_config.json and model.safetensors so that transformers loads them;

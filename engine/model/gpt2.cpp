@@ -63,4 +63,11 @@ std::vector<float> Gpt2::token_losses(const TokenBatch& batch) {
   return download_losses(pass);
 }
 
+std::vector<MemoryItem> Gpt2::memory_plan(const Gpt2Config& config, int batch, int length,
+                                          DType activations) {
+  Arena count;
+  take_activations(count, config, batch, length, Keep::nothing, activations);
+  return count.plan();
+}
+
 }  // namespace quire

@@ -46,6 +46,11 @@ class Gpt2 {
   /// Loss of every target, [B, T], 0 where ignored. Logits exist for a chunk of rows at a time.
   std::vector<float> token_losses(const TokenBatch& batch);
 
+  /// What either allocates for B rows of T tokens, on a device with activations of that type,
+  /// largest first.
+  static std::vector<MemoryItem> memory_plan(const Gpt2Config& config, int batch, int length,
+                                             DType activations);
+
  private:
   struct Impl;
   std::unique_ptr<Impl> impl_;

@@ -100,8 +100,12 @@ class Run {
   void check_early_stopping() const;
   /// Evaluation and checkpoint where the current step asks for them. False: to be stopped.
   bool settle();
+  /// All of them, evaluations and checkpoints between. False: it was asked to stop.
+  bool take_steps();
   void step();
   void skip(double loss, double norm);
+  bool has_checkpoint() const;
+  std::string last_good_checkpoint() const;  ///< for people
   void report(double loss, double norm, double learning_rate);
   bool evaluate();
   void save();
@@ -187,11 +191,7 @@ TrainingResult Run::run() {
   }
 
   TrainingResult result;
-  bool stopped = !settle();
-  while (!stopped && !finished()) {
-    step();
-    stopped = !settle();
-  }
+  const bool stopped = !take_steps();
   if (stopped) {
     if (state_.step == 0) {
       // Leaves the folder as it was found, so that the same command can be given again.
@@ -254,6 +254,24 @@ bool Run::settle() {
   return finished() || !stop_requested();
 }
 
+bool Run::take_steps() {
+  try {
+    bool goes_on = settle();
+    while (goes_on && !finished()) {
+      step();
+      goes_on = settle();
+    }
+    return goes_on;
+  } catch (const Error& error) {
+    if (error.fault() != Fault::device) throw;
+    std::vector<std::string> details = error.details();
+    details.push_back(last_good_checkpoint());
+    throw Error(
+        error.fault(), error.what(), std::move(details),
+        has_checkpoint() ? "the same command with --resume-from-checkpoint latest" : error.next());
+  }
+}
+
 void Run::step() {
   const Clock::time_point start = Clock::now();
   const std::vector<Batch> window = batches_->next_window(config_.gradient_accumulation_steps);
@@ -298,16 +316,23 @@ void Run::skip(double loss, double norm) {
   note(fmt::format("step {} is skipped: its loss is {}, its gradient norm {}", state_.step, loss,
                    norm));
   if (++state_.skipped_in_a_row < kMaxSkippedInARow) return;
-  const std::vector<std::int64_t> good = checkpoint_steps(folder_->path());
   throw Error(
       Fault::diverged,
       fmt::format("training diverged: {} steps in a row were not finite", kMaxSkippedInARow),
       {fmt::format("step {}: loss {}, gradient norm {}", state_.step, loss, norm),
-       good.empty() ? "no checkpoint was saved before"
-                    : "the last good checkpoint is " +
-                          (folder_->path() / checkpoint_name(good.back())).string()},
-      good.empty() ? "a lower --learning-rate or a longer --warmup-steps"
-                   : "--resume-from-checkpoint latest with a lower --learning-rate");
+       last_good_checkpoint()},
+      has_checkpoint() ? "--resume-from-checkpoint latest with a lower --learning-rate"
+                       : "a lower --learning-rate or a longer --warmup-steps");
+}
+
+bool Run::has_checkpoint() const {
+  return !checkpoint_steps(folder_->path()).empty();
+}
+
+std::string Run::last_good_checkpoint() const {
+  if (!has_checkpoint()) return "no checkpoint was saved before";
+  const std::int64_t step = checkpoint_steps(folder_->path()).back();
+  return "the last good checkpoint is " + (folder_->path() / checkpoint_name(step)).string();
 }
 
 void Run::report(double loss, double norm, double learning_rate) {

@@ -62,7 +62,8 @@ struct TrainingResult {
 ///
 /// Throws Error: usage (an option, a folder in use, a resumed run that does not fit), bad_data (ids
 /// outside the vocabulary, no rows, a damaged checkpoint), no_space (the older checkpoints stay),
-/// diverged (three steps in a row whose loss or gradient is not finite; each was skipped).
+/// diverged (three steps in a row whose loss or gradient is not finite; each was skipped), device
+/// (the card failed; what was saved before can be gone on from).
 TrainingResult train(Device& device, const Gpt2Config& model, const Parameters& parameters,
                      const TokenRecords& records, const TokenRecords& validation,
                      const TrainingConfig& config, const TrainingCallbacks& callbacks = {});

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "kernels/check.h"
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/gemm_library.h"
 
@@ -17,6 +18,32 @@ std::string version_text(int version) {
 }
 
 }  // namespace
+
+void throw_cuda(cudaError_t error, const char* call, const char* what) {
+  cudaGetLastError();  // told here, and not once more by the next launch
+  const bool full = error == cudaErrorMemoryAllocation;
+  std::vector<std::string> details;
+  if (full) {
+    std::size_t free = 0, total = 0;
+    if (cudaMemGetInfo(&free, &total) == cudaSuccess) {
+      details.push_back("the card has " + std::to_string(total) + " bytes, " +
+                        std::to_string(free) + " of them free");
+    }
+  }
+  if (const std::string op = last_op(); !op.empty()) details.push_back("the last op was " + op);
+  if (!full) {
+    details.emplace_back(
+        "a kernel's fault comes out of a later call; with CUDA_LAUNCH_BLOCKING=1 it comes out of "
+        "its launch");
+  }
+  throw Error(full ? Fault::no_space : Fault::device,
+              std::string(what) + ": " + call + " failed: " + cudaGetErrorString(error) + " (" +
+                  cudaGetErrorName(error) + ")",
+              std::move(details),
+              full ? "smaller batches, shorter rows or --device cpu; nvidia-smi shows what else "
+                     "the card holds"
+                   : "quire doctor");
+}
 
 std::string why_unusable(int index) {
   int driver = 0, runtime = 0, count = 0;
@@ -66,6 +93,12 @@ CudaDevice::~CudaDevice() {
 
 std::string CudaDevice::description() const {
   return std::string("CUDA, ") + properties_.name;
+}
+
+std::optional<DeviceMemory> CudaDevice::memory() const {
+  DeviceMemory memory;
+  QUIRE_CUDA(cudaMemGetInfo(&memory.free, &memory.total), "asking for free memory");
+  return memory;
 }
 
 void* CudaDevice::allocate(std::size_t bytes) {
@@ -130,7 +163,9 @@ namespace quire {
 std::unique_ptr<Device> open_cuda_device(int index) {
   const std::string reason = cuda::why_unusable(index);
   if (!reason.empty()) {
-    throw Error(Fault::device, "CUDA cannot be used: " + reason, {}, "--device cpu");
+    const bool another = index > 0 && cuda::why_unusable(0).empty();
+    throw Error(Fault::device, "CUDA cannot be used: " + reason, {},
+                another ? "--device cuda" : "--device cpu");
   }
   return std::make_unique<cuda::CudaDevice>(index);
 }

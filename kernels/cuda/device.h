@@ -29,6 +29,7 @@ class CudaDevice final : public Device {
   bool shares_host_memory() const override { return false; }
   DType activation_type(DType weights) const override { return weights; }
 
+  std::optional<DeviceMemory> memory() const override;
   void* allocate(std::size_t bytes) override;
   void release(void* data) noexcept override;
   void copy_to_device(void* to, const void* from_host, std::size_t bytes) override;

@@ -1,7 +1,5 @@
-// CUDA's errors as exceptions: the call, what it was for, and what CUDA says.
+// CUDA's errors as exceptions: the call, what it was for, the op in hand, and what CUDA says.
 #pragma once
-
-#include <string>
 
 #include "base/error.h"
 #ifdef QUIRE_CUDA_ON_HOST
@@ -12,11 +10,10 @@
 
 namespace quire::cuda {
 
-[[noreturn]] inline void throw_cuda(cudaError_t error, const char* call, const char* what) {
-  throw Error(error == cudaErrorMemoryAllocation ? Fault::no_space : Fault::device,
-              std::string(what) + ": " + call + " failed: " + cudaGetErrorString(error),
-              {std::string("CUDA calls this ") + cudaGetErrorName(error)}, "quire doctor");
-}
+/// Throws Error(no_space) where device memory is used up, with what there is of it, and
+/// Error(device) otherwise. Both name the last op with its extents: the one in hand, or, where a
+/// kernel's fault comes out of a later call, the last that it can have been.
+[[noreturn]] void throw_cuda(cudaError_t error, const char* call, const char* what);
 
 }  // namespace quire::cuda
 

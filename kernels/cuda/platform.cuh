@@ -9,12 +9,18 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/cuda/error.h"
+
 #ifdef QUIRE_CUDA_ON_HOST
 
 #include "tests/cuda_on_host/platform.h"
 
-#define QUIRE_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
-  ::quire::cuda_on_host::launch(#kernel, kernel, grid, block, shared_bytes, stream, __VA_ARGS__)
+#define QUIRE_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                  \
+  do {                                                                                \
+    ::quire::cuda_on_host::launch(#kernel, kernel, grid, block, shared_bytes, stream, \
+                                  __VA_ARGS__);                                       \
+    QUIRE_CUDA(cudaGetLastError(), #kernel);                                          \
+  } while (false)
 #define QUIRE_SHARED(type, name, count)      \
   static const char name##_tag = 0;          \
   auto& name = *static_cast<type(*)[count]>( \
@@ -26,8 +32,6 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
-
-#include "kernels/cuda/error.h"
 
 #define QUIRE_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
   do {                                                               \

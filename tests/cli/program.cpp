@@ -39,10 +39,10 @@ void close_descriptor(int& descriptor) {
     if (file < 0 || ::dup2(file, STDOUT_FILENO) < 0) ::_exit(126);
   }
   if (!options.folder.empty() && ::chdir(options.folder.c_str()) != 0) ::_exit(126);
-  std::vector<char*> argv = {const_cast<char*>(QUIRE_PROGRAM)};
+  std::vector<char*> argv = {const_cast<char*>(options.program.c_str())};
   for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
   argv.push_back(nullptr);
-  ::execv(QUIRE_PROGRAM, argv.data());
+  ::execv(options.program.c_str(), argv.data());
   ::_exit(127);
 }
 

@@ -14,6 +14,13 @@
 
 namespace quire::test {
 
+/// The program whose --device cuda can be used: with the kernels run on the CPU, or on a GPU.
+#ifdef QUIRE_TEST_ON_GPU
+inline constexpr const char* kCudaProgram = QUIRE_PROGRAM;
+#else
+inline constexpr const char* kCudaProgram = QUIRE_PROGRAM_ON_HOST;
+#endif
+
 /// How a run ended and what it printed.
 struct ProgramResult {
   int exit_code = -1;    ///< -1 when a signal ended it
@@ -30,6 +37,7 @@ struct ProgramOptions {
   std::string input;  ///< standard input, closed after it; empty: end of file at once
   /// Added to the environment of the test; an empty value removes the variable.
   std::vector<std::pair<std::string, std::string>> environment;
+  std::string program = QUIRE_PROGRAM;
   std::filesystem::path folder;  ///< to run in; empty: the test's own
   Streams streams = Streams::pipes;
   std::filesystem::path output_file;  ///< stdout goes here instead ("/dev/full")

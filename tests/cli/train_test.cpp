@@ -295,7 +295,7 @@ TEST_CASE("a plan that does not fit comes with the options that do") {
   };
   const auto next_step = [&](std::int64_t available) {
     try {
-      check_memory(model, config, available);
+      check_memory(model, config, {.available = available});
     } catch (const Error& error) {
       CHECK(error.fault() == Fault::no_space);
       return error.next();

@@ -117,6 +117,7 @@ TEST_CASE("a captured graph runs its work at each launch") {
   REQUIRE(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal) == cudaSuccess);
   cuda_on_host::enqueue(stream, [&] { ++runs; });
   CHECK(cudaStreamSynchronize(stream) == cudaErrorStreamCaptureUnsupported);
+  CHECK(cudaGetLastError() == cudaErrorStreamCaptureUnsupported);
   cudaGraph_t graph = nullptr;
   cudaGraphExec_t executable = nullptr;
   REQUIRE(cudaStreamEndCapture(stream, &graph) == cudaSuccess);

@@ -67,7 +67,7 @@ template <class... P, class... A>
 void launch(const char* name, void (*kernel)(P...), dim3 grid, dim3 block, std::size_t shared_bytes,
             cudaStream_t stream, A&&... arguments) {
   std::tuple<P...> values(static_cast<P>(arguments)...);
-  enqueue(stream, [=] {
+  enqueue_kernel(stream, grid, block, shared_bytes, [=] {
     run_kernel(name, grid, block, shared_bytes, [&] { std::apply(kernel, values); });
   });
 }

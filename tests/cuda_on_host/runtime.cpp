@@ -1,6 +1,7 @@
 #include "tests/cuda_on_host/runtime.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -8,10 +9,9 @@
 #include <iterator>
 #include <map>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
-
-#include "tests/cuda_on_host/block.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
@@ -40,15 +40,18 @@ std::vector<Stream*>& streams() {
   return all;
 }
 
-/// Runs what waits in the queue.
+/// Runs what waits in the queue, as far as the device lives.
 void drain(Stream& stream) {
   const std::vector<std::function<void()>> queue = std::exchange(stream.queue, {});
-  for (const std::function<void()>& work : queue) work();
+  for (const std::function<void()>& work : queue) {
+    if (!machine().lost) work();
+  }
 }
 
 struct Memory {
   std::map<const std::byte*, std::size_t> blocks;
   std::size_t used = 0;
+  std::size_t peak = 0;
 };
 Memory& memory() {
   static auto& instance = *new Memory;
@@ -61,6 +64,10 @@ cudaError_t& last_error() {
 }
 cudaError_t fail(cudaError_t error) {
   return last_error() = error;
+}
+/// What every call gives where nothing else is wrong with it.
+cudaError_t state() {
+  return machine().lost ? fail(cudaErrorLaunchFailure) : cudaSuccess;
 }
 
 std::size_t whole(std::size_t bytes) {
@@ -83,11 +90,75 @@ void require_on_device(const char* call, const void* data, std::size_t bytes) {
   }
 }
 
+[[noreturn]] void refuse(std::string_view setting) {
+  throw Fault("QUIRE_CUDA_ON_HOST: what is '" + std::string(setting) + "'?");
+}
+
+/// A whole number and what is behind it.
+std::pair<std::int64_t, std::string_view> number_of(std::string_view text) {
+  std::int64_t value = 0;
+  const auto [rest, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || value < 0) refuse(text);
+  return {value, text.substr(static_cast<std::size_t>(rest - text.data()))};
+}
+
+void apply(std::string_view setting, Machine& machine) {
+  const std::size_t equals = std::min(setting.find('='), setting.size() - 1);
+  const std::string_view name = setting.substr(0, equals);
+  const auto [value, rest] = number_of(setting.substr(equals + 1));
+  if (name == "memory" && (rest.empty() || rest == "M")) {
+    machine.memory = static_cast<std::size_t>(value) << (rest.empty() ? 0 : 20);
+  } else if (name == "compute" && rest.starts_with('.')) {
+    machine.compute_major = static_cast<int>(value);
+    machine.compute_minor = static_cast<int>(number_of(rest.substr(1)).first);
+  } else if (name == "driver" && rest.empty()) {
+    machine.driver_version = static_cast<int>(value);
+  } else if (name == "devices" && rest.empty()) {
+    machine.devices = static_cast<int>(value);
+  } else if (name == "fail_launch" && rest.empty()) {
+    machine.fail_launch = value;
+  } else {
+    refuse(setting);
+  }
+}
+
+Machine machine_of_environment() {
+  Machine machine;
+  const char* const variable = std::getenv("QUIRE_CUDA_ON_HOST");
+  std::string_view settings = variable != nullptr ? variable : "";
+  while (!settings.empty()) {
+    const std::size_t end = std::min(settings.find(','), settings.size());
+    apply(settings.substr(0, end), machine);
+    settings.remove_prefix(std::min(end + 1, settings.size()));
+  }
+  return machine;
+}
+
 }  // namespace
 
 Machine& machine() {
-  static Machine instance;
+  static Machine instance = machine_of_environment();
   return instance;
+}
+
+std::size_t take_peak_memory() {
+  return std::exchange(memory().peak, memory().used);
+}
+
+void enqueue_kernel(cudaStream_t stream, Index3 grid, Index3 block, std::size_t shared_bytes,
+                    std::function<void()> kernel) {
+  const bool fits = grid.count() > 0 && grid.x <= 0x7fffffff && grid.y <= 65535 &&
+                    grid.z <= 65535 && block.count() > 0 && block.count() <= 1024 &&
+                    block.z <= 64 && shared_bytes <= kMostSharedBytes;
+  if (!fits || machine().lost) {
+    fail(fits ? cudaErrorLaunchFailure : cudaErrorInvalidConfiguration);
+    return;
+  }
+  enqueue(stream, [kernel = std::move(kernel)] {
+    std::int64_t& left = machine().fail_launch;
+    machine().lost = left > 0 && --left == 0;
+    if (!machine().lost) kernel();
+  });
 }
 
 void enqueue(cudaStream_t stream, std::function<void()> work) {
@@ -106,23 +177,46 @@ const char* cudaGetErrorName(cudaError_t error) {
       return "cudaErrorInvalidValue";
     case cudaErrorMemoryAllocation:
       return "cudaErrorMemoryAllocation";
-    case cudaErrorInsufficientDriver:
-      return "cudaErrorInsufficientDriver";
+    case cudaErrorInvalidConfiguration:
+      return "cudaErrorInvalidConfiguration";
     case cudaErrorNoDevice:
       return "cudaErrorNoDevice";
+    case cudaErrorInvalidDevice:
+      return "cudaErrorInvalidDevice";
+    case cudaErrorLaunchFailure:
+      return "cudaErrorLaunchFailure";
     case cudaErrorStreamCaptureUnsupported:
       return "cudaErrorStreamCaptureUnsupported";
   }
   return "?";
 }
 const char* cudaGetErrorString(cudaError_t error) {
-  return cudaGetErrorName(error);
+  switch (error) {
+    case cudaSuccess:
+      return "no error";
+    case cudaErrorInvalidValue:
+      return "invalid argument";
+    case cudaErrorMemoryAllocation:
+      return "out of memory";
+    case cudaErrorInvalidConfiguration:
+      return "invalid configuration argument";
+    case cudaErrorNoDevice:
+      return "no CUDA-capable device is detected";
+    case cudaErrorInvalidDevice:
+      return "invalid device ordinal";
+    case cudaErrorLaunchFailure:
+      return "unspecified launch failure";
+    case cudaErrorStreamCaptureUnsupported:
+      return "operation not permitted when stream is capturing";
+  }
+  return "?";
 }
 cudaError_t cudaGetLastError() {
   return std::exchange(last_error(), cudaSuccess);
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  if (machine().lost) return state();
   *stream = new Stream;
   streams().push_back(*stream);
   return cudaSuccess;
@@ -135,10 +229,11 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   if (stream->capture != nullptr) return fail(cudaErrorStreamCaptureUnsupported);
   drain(*stream);
-  return cudaSuccess;
+  return state();
 }
 
 cudaError_t cudaMalloc(void** data, std::size_t bytes) {
+  if (machine().lost) return state();
   if (memory().used + bytes > machine().memory) return fail(cudaErrorMemoryAllocation);
   auto* block = static_cast<std::byte*>(std::aligned_alloc(kMargin, whole(bytes)));
   std::memset(block, kUnwritten, whole(bytes));
@@ -147,6 +242,7 @@ cudaError_t cudaMalloc(void** data, std::size_t bytes) {
   ASAN_POISON_MEMORY_REGION(block + kMargin + bytes, whole(bytes) - kMargin - bytes);
   memory().blocks[block + kMargin] = bytes;
   memory().used += bytes;
+  memory().peak = std::max(memory().peak, memory().used);
   return cudaSuccess;
 }
 
@@ -173,13 +269,13 @@ cudaError_t cudaFree(void* data) {
     std::fprintf(stderr, "a write beyond a block of %zu bytes of device memory\n", bytes);
     std::_Exit(EXIT_FAILURE);
   }
-  return cudaSuccess;
+  return state();
 }
 
 cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
   *total = machine().memory;
   *free = machine().memory - memory().used;
-  return cudaSuccess;
+  return state();
 }
 
 cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind,
@@ -194,12 +290,12 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
   } else {
     enqueue(stream, [=] { std::memcpy(to, from, bytes); });
   }
-  return cudaSuccess;
+  return state();
 }
 cudaError_t cudaMemsetAsync(void* data, int value, std::size_t bytes, cudaStream_t stream) {
   require_on_device("cudaMemsetAsync", data, bytes);
   enqueue(stream, [=] { std::memset(data, value, bytes); });
-  return cudaSuccess;
+  return state();
 }
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
@@ -235,18 +331,18 @@ cudaError_t cudaGetDeviceCount(int* count) {
   return *count > 0 ? cudaSuccess : fail(cudaErrorNoDevice);
 }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
-  if (device >= machine().devices) return fail(cudaErrorInvalidValue);
+  if (device >= machine().devices) return fail(cudaErrorInvalidDevice);
   *properties = {};
   std::strcpy(properties->name, "CUDA on the host");
   properties->totalGlobalMem = machine().memory;
-  properties->sharedMemPerBlockOptin = 227 << 10;
+  properties->sharedMemPerBlockOptin = kMostSharedBytes;
   properties->major = machine().compute_major;
   properties->minor = machine().compute_minor;
   properties->multiProcessorCount = 4;
   return cudaSuccess;
 }
 cudaError_t cudaSetDevice(int device) {
-  return device < machine().devices ? cudaSuccess : fail(cudaErrorInvalidValue);
+  return device < machine().devices ? state() : fail(cudaErrorInvalidDevice);
 }
 cudaError_t cudaDriverGetVersion(int* version) {
   *version = machine().driver_version;

@@ -4,17 +4,25 @@
 // is queued and runs when the host waits for it, not before: a result that is read without waiting
 // is not there, and a buffer that is released too early is found by AddressSanitizer. An exception
 // of a kernel (Fault) comes out of the call that waits.
+//
+// What the machine pretends to be can be set from outside, for tests of the program:
+//   QUIRE_CUDA_ON_HOST=memory=64M,driver=11080,compute=7.5,devices=0,fail_launch=200
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
+
+#include "tests/cuda_on_host/block.h"
 
 enum cudaError_t : int {
   cudaSuccess = 0,
   cudaErrorInvalidValue = 1,
   cudaErrorMemoryAllocation = 2,
-  cudaErrorInsufficientDriver = 35,
+  cudaErrorInvalidConfiguration = 9,
   cudaErrorNoDevice = 100,
+  cudaErrorInvalidDevice = 101,
+  cudaErrorLaunchFailure = 719,
   cudaErrorStreamCaptureUnsupported = 900,
 };
 const char* cudaGetErrorName(cudaError_t error);
@@ -74,17 +82,29 @@ cudaError_t cudaFuncSetAttribute(void (*)(P...), cudaFuncAttribute, int) {
 
 namespace quire::cuda_on_host {
 
+inline constexpr std::size_t kMostSharedBytes = 227 << 10;  // of a block, as on sm_90
+
 /// Runs `work` when the stream comes to it, or each time its graph is launched.
 void enqueue(cudaStream_t stream, std::function<void()> work);
 
-/// What this machine pretends to be.
+/// The same for a kernel, where the card can run it: else the launch is the last error.
+void enqueue_kernel(cudaStream_t stream, Index3 grid, Index3 block, std::size_t shared_bytes,
+                    std::function<void()> kernel);
+
+/// What this machine pretends to be; QUIRE_CUDA_ON_HOST where it begins.
 struct Machine {
   std::size_t memory = std::size_t{8} << 30;
   int devices = 1;
   int compute_major = 9, compute_minor = 0;
   int driver_version = 13000, runtime_version = 13000;
   const char* why_no_gemm_library = "";
+  /// Counts down with every kernel that runs: the one that makes it 0 fails, and the device is lost
+  /// to all calls that follow. 0: none fails.
+  std::int64_t fail_launch = 0;
+  bool lost = false;
 };
 Machine& machine();
+/// Device memory that was allocated at once, at the most, since the last call.
+std::size_t take_peak_memory();
 
 }  // namespace quire::cuda_on_host

@@ -26,7 +26,7 @@ TEST_CASE("a machine that cannot use CUDA says why in one line") {
   CHECK(why_unusable({.driver_version = 0}) == "no NVIDIA driver is loaded");
   CHECK(why_unusable({.driver_version = 12040}) ==
         "the driver is for CUDA 12.4, this build needs 13.0");
-  CHECK(why_unusable({.devices = 0}) == "CUDA says: cudaErrorNoDevice");
+  CHECK(why_unusable({.devices = 0}) == "CUDA says: no CUDA-capable device is detected");
   CHECK(why_unusable({.devices = 2}, 2) == "there is no card 2, the last one is 1");
   CHECK(why_unusable({.compute_major = 7, .compute_minor = 5})
             .ends_with("has compute capability 7.5, and the kernels need 8.0"));
@@ -36,7 +36,7 @@ TEST_CASE("a machine that cannot use CUDA says why in one line") {
 
 TEST_CASE("a library is not asked for where there is no card to use it") {
   CHECK(why_unusable({.devices = 0, .why_no_gemm_library = "missing"}) ==
-        "CUDA says: cudaErrorNoDevice");
+        "CUDA says: no CUDA-capable device is detected");
 }
 
 }  // namespace

@@ -248,3 +248,22 @@ TEST_CASE("numbers out of range are refused") {
   a.heads = 0;
   CHECK(message(a) == "attention: heads is 0, wants heads >= 1");
 }
+
+TEST_CASE("the last op that was checked is told with its extents, a failed check's too") {
+  Memory m;
+  check(product(m));
+  CHECK(last_op() == "matmul (M 2, K 63, N 5)");
+  check(attention(m));
+  CHECK(last_op() == "attention (B 2, T 3, C 48, H 4, D 12)");
+  check(cached(m));
+  CHECK(last_op() == "attention_cached (B 2, T 3, C 48, H 4, D 12, S 9)");
+  const View state = m({7});
+  check(Dropout{.out = state, .x = state, .p = 0.5f});
+  CHECK(last_op() == "dropout (count 7)");
+  MatmulForward p = product(m);
+  p.weight = m({64, 5});
+  message(p);
+  CHECK(last_op() == "matmul (M 2, K 63)");
+  check(AdamwStep{});
+  CHECK(last_op() == "adamw");
+}

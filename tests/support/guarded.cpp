@@ -122,7 +122,8 @@ Stage::~Stage() {
 }
 
 Guarded& Stage::add(Guarded::Role role, DType dtype, Shape shape, std::vector<std::byte> contents) {
-  return buffers_.emplace_back(device_, role, dtype, shape, shift_, std::move(contents));
+  const std::int64_t shift = shifted_.value_or(buffers_.size()) == buffers_.size() ? shift_ : 0;
+  return buffers_.emplace_back(device_, role, dtype, shape, shift, std::move(contents));
 }
 
 Guarded& Stage::input(const std::vector<float>& values, Shape shape, DType dtype) {

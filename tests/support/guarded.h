@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -62,6 +63,9 @@ class Stage {
   Stage(const Stage&) = delete;
   Stage& operator=(const Stage&) = delete;
   ~Stage();
+  /// From now on only this buffer is shifted, counted from 0.
+  void shift_only(std::size_t buffer) { shifted_ = buffer; }
+  std::size_t size() const { return buffers_.size(); }
 
   /// Rounded to `dtype`.
   Guarded& input(const std::vector<float>& values, Shape shape, DType dtype = DType::f32);
@@ -78,6 +82,7 @@ class Stage {
   Device& device_;
   std::string what_;
   std::int64_t shift_;
+  std::optional<std::size_t> shifted_;  // none: all of them
   std::deque<Guarded> buffers_;
 };
 

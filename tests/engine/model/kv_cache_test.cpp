@@ -2,6 +2,9 @@
 #include "engine/model/kv_cache.h"
 
 #include "tests/engine/model/model_case.h"
+#ifndef QUIRE_TEST_ON_GPU
+#include "tests/cuda_on_host/runtime.h"
+#endif
 
 using namespace quire;
 using namespace quire::test;
@@ -228,6 +231,29 @@ TEST_CASE("a sequence beyond context or cache is refused before anything is writ
   CHECK_THROWS_AS(decoder.forward(1, first(0)), Error);
   CHECK_THROWS_AS(decoder.forward(1, Ids{61}), Error);
 }
+
+#ifndef QUIRE_TEST_ON_GPU
+TEST_CASE("a decode step on CUDA is five kernels a layer and four around them, replayed as well") {
+  Gpt2Config config = odd_config();
+  config.n_embd = 32;
+  config.n_head = 2;
+  config.n_inner = 64;
+  const auto device = open_cuda_device(0);
+  const Parameters parameters = initialize_parameters(*device, config, 5);
+  Gpt2Decoder decoder(*device, config, parameters, 1, 9, 4);
+  std::int64_t& countdown = cuda_on_host::machine().fail_launch;  // of kernels that run
+  constexpr std::int64_t kMany = 1'000'000;
+  const auto kernels = [&](const Ids& ids) {
+    countdown = kMany;
+    decoder.forward(1, ids);
+    device->synchronize();
+    return kMany - countdown;
+  };
+  kernels({1, 2, 3, 4});
+  for (int step = 0; step < 5; ++step) CHECK(kernels({5}) == 5 * config.n_layer + 4);
+  countdown = 0;
+}
+#endif
 
 TEST_CASE("the cache takes what its plan says") {
   const Gpt2Config config = Gpt2Config::preset("gpt2").value();

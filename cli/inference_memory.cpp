@@ -1,0 +1,91 @@
+#include "cli/inference_memory.h"
+
+#include <fmt/format.h>
+
+#include "base/text.h"
+#include "cli/memory_plan.h"
+#include "engine/model/gpt2.h"
+#include "engine/model/kv_cache.h"
+
+namespace quire {
+namespace {
+
+std::vector<MemoryItem> generation_plan(const Gpt2Config& model, DType activations,
+                                        const GenerationShape& shape) {
+  const int slots = shape.longest_prompt + shape.most_new - 1;  // the last one is never fed back
+  const std::size_t cached = 2 * static_cast<std::size_t>(model.n_layer) *
+                             static_cast<std::size_t>(shape.batch) *
+                             static_cast<std::size_t>(slots) *
+                             static_cast<std::size_t>(model.n_embd) * size_of(activations);
+  const std::size_t all =
+      Gpt2Decoder::bytes(model, shape.batch, slots, shape.longest_prompt, activations);
+  return {{"cached keys and values", cached},
+          {"activations of the prompts", all - cached},
+          {"logits to draw from", static_cast<std::size_t>(shape.batch) *
+                                      static_cast<std::size_t>(model.vocab_size) * sizeof(float)}};
+}
+
+constexpr const char* kNothingFits =
+    "--device cpu, or a smaller model: quire doctor shows which fit";
+
+/// The largest value below `value` with which `fits` holds; 0: none.
+template <class Fits>
+int largest_below(int value, const Fits& fits) {
+  int low = 0;
+  for (int high = value; high - low > 1;) {
+    const int middle = low + (high - low) / 2;
+    (fits(middle) ? low : high) = middle;
+  }
+  return low;
+}
+
+}  // namespace
+
+void check_generation_memory(const Device& device, const Gpt2Config& model, DType weights,
+                             const GenerationShape& shape) {
+  if (!device.memory()) return;  // the machine's memory gives way, a card's does not
+  const MemoryRoom room = memory_room(device);
+  const DType activations = device.activation_type(weights);
+  const auto fits = [&](int batch, int most_new) {
+    const GenerationShape tried = {batch, shape.longest_prompt, most_new, shape.beams};
+    return bytes_of(generation_plan(model, activations, tried)) <= room.available;
+  };
+  if (fits(shape.batch, shape.most_new)) return;
+  const int batch =
+      largest_below(shape.batch, [&](int tried) { return fits(tried, shape.most_new); });
+  const int most_new = largest_below(shape.most_new, [&](int tried) { return fits(1, tried); });
+  const char* const option = shape.beams ? "--num-beams" : "--batch-size";
+  const char* const effect = shape.beams ? "a narrower search" : "the same texts";
+  const std::string next =
+      batch > 0      ? fmt::format("{} {} ({})", option, batch, effect)
+      : most_new > 0 ? fmt::format("{} 1 --max-new-tokens {} (shorter texts)", option, most_new)
+                     : kNothingFits;
+  throw_no_room(
+      fmt::format("generating {} of up to {} tokens together",
+                  counted(static_cast<std::size_t>(shape.batch), shape.beams ? "beam" : "text"),
+                  shape.longest_prompt + shape.most_new),
+      generation_plan(model, activations, shape), room, next);
+}
+
+void check_scoring_memory(const Device& device, const Gpt2Config& model, DType weights, int batch,
+                          int window) {
+  if (!device.memory()) return;
+  const MemoryRoom room = memory_room(device);
+  const DType activations = device.activation_type(weights);
+  const auto fits = [&](int rows, int length) {
+    return bytes_of(Gpt2::memory_plan(model, rows, length, activations)) <= room.available;
+  };
+  if (fits(batch, window)) return;
+  const int rows = largest_below(batch, [&](int tried) { return fits(tried, window); });
+  const int length = largest_below(window, [&](int tried) { return fits(1, tried); });
+  const std::string next =
+      rows > 0 ? fmt::format("--batch-size {} (the same result)", rows)
+      : length > 1
+          ? fmt::format("--batch-size 1 --window {} (less context: another result)", length)
+          : kNothingFits;
+  throw_no_room(fmt::format("scoring {} of {} tokens together",
+                            counted(static_cast<std::size_t>(batch), "window"), window),
+                Gpt2::memory_plan(model, batch, window, activations), room, next);
+}
+
+}  // namespace quire
