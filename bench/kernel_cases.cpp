@@ -190,6 +190,7 @@ struct Product {
   WeightLayout layout = WeightLayout::in_out;
   Activation activation = Activation::none;  // with one, the pre-activation is written too
   bool is_head = false;                      // no bias
+  Activation of_x = Activation::none;  // what x was taken through: backward goes on through it
 
   Shape weight() const { return layout == WeightLayout::in_out ? Shape{K, N} : Shape{N, K}; }
   double x() const { return real(M) * real(K); }
@@ -216,13 +217,17 @@ void add_forward(Cases& cases, const Dimensions& d, const Product& s) {
 }
 
 void add_backward(Cases& cases, const Dimensions& d, const Product& s) {
-  // d_out, weight, d_x.
-  cases.push_back({fmt::format("matmul_backward_input/{}", s.name), d.e * (s.x() + s.w() + s.out()),
-                   s.flops(), [=](Device& device, Operands& o) {
-                     const MatmulBackwardInput p{.d_x = o.output(d.type, {s.M, s.K}),
-                                                 .d_out = o.random(d.type, {s.M, s.N}, kGradients),
-                                                 .weight = o.random(d.type, s.weight(), kWeights),
-                                                 .layout = s.layout};
+  // d_out, weight, d_x and, through an activation, what it was taken of; 16 flops for gelu_new.
+  const bool activates = s.of_x != Activation::none;
+  cases.push_back({fmt::format("matmul_backward_input/{}", s.name),
+                   d.e * ((activates ? 2 : 1) * s.x() + s.w() + s.out()),
+                   s.flops() + (activates ? 16 * s.x() : 0), [=](Device& device, Operands& o) {
+                     MatmulBackwardInput p{.d_x = o.output(d.type, {s.M, s.K}),
+                                           .d_out = o.random(d.type, {s.M, s.N}, kGradients),
+                                           .weight = o.random(d.type, s.weight(), kWeights),
+                                           .layout = s.layout,
+                                           .activation = s.of_x};
+                     if (activates) p.pre_activation = o.random(d.type, {s.M, s.K});
                      return KernelCall{
                          [=, &device](std::int64_t) { device.matmul_backward_input(p); }};
                    }});
@@ -245,7 +250,7 @@ void add_products(Cases& cases, const Dimensions& d) {
       {.name = "qkv", .M = d.N, .K = d.C, .N = 3 * d.C},
       {.name = "proj", .M = d.N, .K = d.C, .N = d.C},
       {.name = "fc", .M = d.N, .K = d.C, .N = d.I, .activation = d.config.activation_function},
-      {.name = "mlp_proj", .M = d.N, .K = d.I, .N = d.C}};
+      {.name = "mlp_proj", .M = d.N, .K = d.I, .N = d.C, .of_x = d.config.activation_function}};
   const Product head = {
       .name = "head", .M = d.R, .K = d.C, .N = d.V, .layout = out_in, .is_head = true};
   // Decoding: a weight read for each token.
