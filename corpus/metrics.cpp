@@ -122,6 +122,7 @@ std::vector<double> self_bleu(const std::vector<TokenNumbers>& texts) {
     }
   }
   std::vector<std::size_t> lengths;
+  lengths.reserve(texts.size());
   for (const TokenNumbers& text : texts) lengths.push_back(text.size());
   std::sort(lengths.begin(), lengths.end());
   for (std::size_t i = 0; i < texts.size(); ++i) {
