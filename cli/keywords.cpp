@@ -230,7 +230,11 @@ int run(const std::vector<std::string>& arguments) {
     output.write(block);
     all_rows += count;
   }
-  if (interrupted()) return interrupt_exit_code();
+  if (interrupted()) {
+    note(fmt::format("stopped after {}{}", counted(all_rows, "row"),
+                     command.output == "-" ? "" : ": nothing is written"));
+    return interrupt_exit_code();
+  }
   output.commit();
 
   if (odd_rows > 0) {

@@ -1,7 +1,10 @@
 // quire keywords as a user runs it.
 #include <algorithm>
+#include <chrono>
+#include <csignal>
 #include <nlohmann/json.hpp>
 #include <sstream>
+#include <thread>
 
 #include "base/file.h"
 #include "corpus/csv.h"
@@ -12,6 +15,7 @@
 using namespace quire;
 using namespace quire::test;
 using Json = nlohmann::json;
+using namespace std::chrono_literals;
 
 namespace {
 
@@ -93,6 +97,21 @@ TEST_CASE("an output that is there is replaced only when asked for, in one step"
   CHECK(files_in(folder) == std::vector<std::string>{"broken.csv", "in.csv", "out.csv"});
   check_refused(keywords({in, "-o", folder / "no" / "out.csv"}), 3, "cannot create ");
   CHECK(keywords({in}, {.output_file = "/dev/full"}).exit_code == 4);
+}
+
+TEST_CASE("Ctrl-C leaves no half table") {
+  const ScratchFolder folder;
+  std::string text = "text\n";  // a second's work and more
+  for (int i = 0; i < 200'000; ++i) text += "The Silver lake of Ada Quill and the old tower\n";
+  const std::string in = folder.write("in.csv", text);
+  Program program({"keywords", in, "-o", folder / "out.csv", "--threads", "1"});
+  const auto writing = [&] { return files_in(folder).size() == 2; };  // the file beside is there
+  for (int i = 0; i < 10'000 && !writing(); ++i) std::this_thread::sleep_for(1ms);
+  program.send(SIGINT);
+  const ProgramResult result = program.wait();
+  CHECK(result.exit_code == 130);
+  CHECK(contains(result.err, ": nothing is written"));
+  CHECK(files_in(folder) == std::vector<std::string>{"in.csv"});
 }
 
 TEST_CASE("with --json a row is an object") {
