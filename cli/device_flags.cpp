@@ -1,5 +1,6 @@
 #include "cli/device_flags.h"
 
+#include "cli/machine.h"
 #include "cli/terminal.h"
 #include "kernels/open_device.h"
 
@@ -13,7 +14,8 @@ void DeviceFlags::add_to(Flags& flags) {
 }
 
 std::unique_ptr<Device> DeviceFlags::open() const {
-  if (device == "auto" && built_with_cuda()) {
+  // Where there is neither a card nor a build for one, nobody asked.
+  if (device == "auto" && (built_with_cuda() || !inspect_machine().nvidia_driver.empty())) {
     const std::string reason = why_no_cuda();
     if (!reason.empty()) note("on the CPU, as CUDA cannot be used: " + reason);
   }

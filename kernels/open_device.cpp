@@ -26,7 +26,7 @@ std::string why_not(int index) {
   return cuda::why_unusable(index);
 #else
   (void)index;
-  return "this build has CPU kernels only";
+  return "this build has CPU kernels only (cmake -DQUIRE_CUDA=ON builds the others)";
 #endif
 }
 

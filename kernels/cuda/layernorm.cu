@@ -168,8 +168,8 @@ struct BackwardRows {
 /// One pass: each warp takes rows in turn, adds to d_x, and sums its part of the parameters'
 /// gradients in registers; at the end the block's warps are added up, in order. For seven groups
 /// that is 224 floats a lane where 255 registers are: two groups of x are read again, from the
-/// cache. Rows of float still spill 18 registers of a lane; holding fewer groups, or barriers that
-/// keep loads from moving up, spill as much or more.
+/// cache. Rows of float still spill 18 registers of a lane; of a dozen variants (fewer groups held,
+/// barriers that keep loads from moving up) the best took 24 bytes of stack where this takes 40.
 template <class T, int kGroups>
 __global__ void __launch_bounds__(kThreads) layernorm_backward_rows(BackwardRows p) {
   constexpr int kHeld = std::min(kGroups, 5);
