@@ -12,6 +12,8 @@
 #include "cli/command.h"
 #include "cli/device_flags.h"
 #include "cli/flags.h"
+#include "cli/generate_output.h"
+#include "cli/generate_prompts.h"
 #include "cli/generate_requests.h"
 #include "cli/generate_run.h"
 #include "cli/model_path.h"
@@ -30,10 +32,7 @@ struct GenerateOptions {
   std::string dtype = "auto";
   DeviceFlags device;
 
-  std::vector<std::string> prompts, positional_prompts, prompt_files, prompt_ids;
-  bool line_by_line = false;
-  std::string requests;
-
+  PromptOptions prompts;
   RequestOptions request;
   std::string eos_token_id;
   bool ignore_eos = false;
@@ -43,29 +42,19 @@ struct GenerateOptions {
 
   int batch_size = 8;
   bool stream = false;
-  bool display_prompt = true;
-  bool json = false;
+  OutputOptions output;
 };
 
 void add_flags(Flags& flags, GenerateOptions& o) {
   GenerationConfig& g = o.request.generation;
-  flags.positional("PROMPT", o.positional_prompts);
+  flags.positional("PROMPT", o.prompts.positional_prompts);
   flags.group("Model");
   flags.add("model,m,model-dir", o.model, "DIR", "a folder, a file, a bundled model or a Hub name");
   flags.add("tokenizer", o.tokenizer, "DIR", "where the tokenizer lies, if not with the model");
   flags.add_choice("dtype", o.dtype, {"auto", "float32"}, "weights as stored, or all in float32");
   o.device.add_to(flags);
 
-  flags.group("Prompts (none: standard input)");
-  flags.add("prompt,p", o.prompts, "TEXT",
-            "a prompt; may be given again; an empty one starts a text");
-  flags.add("prompt-file", o.prompt_files, "FILE",
-            "a file that is one prompt (its last line break is dropped); may be given again");
-  flags.add("line-by-line", o.line_by_line,
-            "every line of a file or of standard input is a prompt");
-  flags.add("prompt-ids", o.prompt_ids, "IDS", "a prompt as token ids, \"15496 995\"");
-  flags.add("requests", o.requests, "FILE",
-            "JSON lines of {\"prompt\"} or {\"prompt_ids\"} and any option; - is standard input");
+  o.prompts.add_to(flags);
 
   flags.group("Length");
   flags.add("max-new-tokens,n", g.max_new_tokens, "N", "new tokens; -1 fills the context",
@@ -114,11 +103,7 @@ void add_flags(Flags& flags, GenerateOptions& o) {
   flags.add("batch-size", o.batch_size, "N", "texts computed together", at_least(1));
   flags.add("stream", o.stream,
             "write tokens as they come, one text after the other (on for one text on a terminal)");
-  flags.add("display-prompt", o.display_prompt,
-            "begin each text with its prompt; --no-display-prompt writes new text only [true]");
-  flags.add("json", o.json,
-            "JSON lines: index, prompt_ids, output_ids, text (new tokens only), finish_reason, "
-            "score, logprobs");
+  o.output.add_to(flags);
   flags.add("logprobs", g.top_logprobs, "K", "with --json: the K best tokens of each step too",
             at_least(0));
   flags.add_quiet();
@@ -140,7 +125,7 @@ void settle(const Flags& flags, const std::optional<Tokenizer>& tokenizer, const
   if (flags.given("temperature") && g.temperature == 0) {
     g.do_sample = false;
     g.temperature = 1;
-  } else if (o.requests.empty()) {
+  } else if (o.prompts.requests.empty()) {
     std::vector<std::string> given;
     for (const char* name :
          {"temperature", "top_k", "top_p", "min_p", "length_penalty", "early_stopping"}) {
@@ -172,7 +157,8 @@ void settle(const Flags& flags, const std::optional<Tokenizer>& tokenizer, const
       g.suppress_tokens.push_back(id);
     }
   }
-  if (flags.given("logprobs") && !o.json) {
+  const bool has_lines = o.output.json || !o.output.output_dir.empty();
+  if (flags.given("logprobs") && !has_lines) {
     throw Error(Fault::usage, "--logprobs needs --json", {"plain text has no place for them"});
   }
   if (flags.given("early-stopping")) {
@@ -183,159 +169,13 @@ void settle(const Flags& flags, const std::optional<Tokenizer>& tokenizer, const
     throw Error(Fault::usage, "--stream and --num-beams do not go together",
                 {"which text is the likeliest is known at its end"});
   }
-  if (o.stream && o.json) {
-    throw Error(Fault::usage, "--stream and --json do not go together",
-                {"a JSON line is written when its text is complete"});
+  if (o.stream && has_lines) {
+    throw Error(Fault::usage,
+                fmt::format("--stream and {} do not go together",
+                            o.output.json ? "--json" : "--output-dir"),
+                {"a text is written there when it is complete"});
   }
 }
-
-std::string without_last_line_break(std::string text) {
-  if (text.ends_with('\n')) text.pop_back();
-  if (text.ends_with('\r')) text.pop_back();
-  return text;
-}
-
-std::vector<GenerateRequest> collect_requests(const GenerateOptions& o,
-                                              const RequestReader& reader) {
-  if (!o.requests.empty()) {
-    if (!o.prompts.empty() || !o.positional_prompts.empty() || !o.prompt_files.empty() ||
-        !o.prompt_ids.empty()) {
-      throw Error(Fault::usage, "--requests brings its own prompts",
-                  {"leave out --prompt, --prompt-file and --prompt-ids"});
-    }
-    return reader.from_jsonl(o.requests, o.request);
-  }
-  std::vector<std::pair<std::string, std::string>> texts;  // name and prompt
-  const auto add_file = [&](const std::string& name, std::string text) {
-    if (text.starts_with("\xEF\xBB\xBF")) text.erase(0, 3);  // byte-order mark
-    if (!o.line_by_line) {
-      texts.emplace_back(name, without_last_line_break(std::move(text)));
-      return;
-    }
-    int number = 0;
-    for (std::string& line : split_lines(text)) {
-      texts.emplace_back(fmt::format("{}:{}", name, ++number), std::move(line));
-    }
-    if (number == 0) throw Error(Fault::bad_data, fmt::format("{} holds no prompt", name));
-  };
-  for (const auto* list : {&o.positional_prompts, &o.prompts}) {
-    for (const std::string& prompt : *list) texts.emplace_back("", prompt);
-  }
-  for (const std::string& path : o.prompt_files) add_file(path, read_file(path));
-  if (texts.empty() && o.prompt_ids.empty()) {
-    if (::isatty(STDIN_FILENO) != 0) {
-      throw Error(Fault::usage, "there is no prompt", {}, "quire generate -p \"Once upon a time\"");
-    }
-    add_file("standard input", read_standard_input());
-  }
-  const std::size_t count = texts.size() + o.prompt_ids.size();
-  std::vector<GenerateRequest> requests;
-  const auto name = [&](const std::string& given) {
-    if (count == 1) return std::string("the prompt");
-    return given.empty() ? fmt::format("prompt {}", requests.size() + 1) : given;
-  };
-  for (const auto& [given, text] : texts) {
-    requests.push_back(reader.from_text(name(given), text, o.request));
-  }
-  for (const std::string& ids : o.prompt_ids) {
-    requests.push_back(reader.from_ids(name(""), ids, o.request));
-  }
-  return requests;
-}
-
-/// Token ids joined by spaces where there is no tokenizer.
-std::string to_text(const std::optional<Tokenizer>& tokenizer, std::span<const std::int32_t> ids) {
-  if (tokenizer) return tokenizer->decode(ids, /*skip_special_tokens=*/true);
-  return fmt::format("{}", fmt::join(ids, " "));
-}
-
-/// The float itself, not the nearest double's seventeen digits.
-double shortest(float value) {
-  return std::isfinite(value) ? std::stod(compact_number(value)) : value;
-}
-
-std::string to_json(const GeneratedText& text, const GenerateRequest& request,
-                    const std::optional<Tokenizer>& tokenizer) {
-  const GeneratedSequence& generated = text.generated;
-  nlohmann::ordered_json line;
-  line["index"] = text.request;
-  line["prompt_ids"] = request.prompt_ids;
-  line["output_ids"] = generated.output_ids;
-  line["text"] =
-      tokenizer ? nlohmann::ordered_json(to_text(tokenizer, generated.output_ids)) : nullptr;
-  line["finish_reason"] = name_of(generated.finish_reason);
-  double sum = 0;
-  line["logprobs"] = nlohmann::ordered_json::array();
-  for (const float logprob : generated.logprobs) {
-    sum += logprob;
-    line["logprobs"].push_back(shortest(logprob));
-  }
-  const bool searched = request.options.generation.num_beams > 1;
-  line["score"] = searched ? shortest(generated.score) : sum;
-  for (const auto& step : generated.top_logprobs) {
-    auto best = nlohmann::ordered_json::array();
-    for (const auto& [id, logprob] : step) {
-      nlohmann::ordered_json entry = {{"id", id}, {"logprob", shortest(logprob)}};
-      if (tokenizer) entry["token"] = tokenizer->decode(std::span(&id, 1));
-      best.push_back(std::move(entry));
-    }
-    line["top_logprobs"].push_back(std::move(best));
-  }
-  return line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
-}
-
-/// Writes texts on standard output, whole or as their tokens come.
-class TextWriter {
- public:
-  TextWriter(const std::vector<GenerateRequest>& requests,
-             const std::optional<Tokenizer>& tokenizer, const GenerateOptions& options)
-      : requests_(requests), tokenizer_(tokenizer), options_(options) {}
-
-  void token(std::size_t request, std::int32_t id) {
-    if (!open_) begin(request);
-    write_token(id);
-  }
-
-  void text(const GeneratedText& text) {
-    if (options_.json) {
-      print(to_json(text, requests_[text.request], tokenizer_));
-    } else if (open_) {
-      print((decoder_ ? decoder_->finish() : "") + "\n");
-      open_ = false;
-    } else {
-      std::vector<std::int32_t> ids;
-      if (options_.display_prompt) ids = requests_[text.request].prompt_ids;
-      ids.insert(ids.end(), text.generated.output_ids.begin(), text.generated.output_ids.end());
-      print(separator() + to_text(tokenizer_, ids) + "\n");
-    }
-  }
-
- private:
-  std::string separator() { return written_++ == 0 ? "" : "---\n"; }
-
-  void begin(std::size_t request) {
-    open_ = true;
-    first_id_ = true;
-    print(separator());
-    if (tokenizer_) decoder_.emplace(*tokenizer_, /*skip_special_tokens=*/true);
-    if (!options_.display_prompt) return;
-    for (const std::int32_t id : requests_[request].prompt_ids) write_token(id);
-  }
-
-  void write_token(std::int32_t id) {
-    const std::string space = first_id_ ? "" : " ";
-    first_id_ = false;
-    print(decoder_ ? decoder_->push(id) : space + std::to_string(id));
-  }
-
-  const std::vector<GenerateRequest>& requests_;
-  const std::optional<Tokenizer>& tokenizer_;
-  const GenerateOptions& options_;
-  std::optional<StreamDecoder> decoder_;
-  bool open_ = false;
-  bool first_id_ = true;
-  std::size_t written_ = 0;
-};
 
 /// "64 new tokens (120/s)"; the rate leaves out what took no time.
 std::string speed(std::int64_t tokens, const char* what, std::int64_t timed_tokens,
@@ -375,22 +215,24 @@ int run(const std::vector<std::string>& arguments) {
     tokenizer = Tokenizer::load(tokenizer_path);
   }
   settle(flags, tokenizer, config, options);
-  const std::vector<GenerateRequest> requests =
-      collect_requests(options, RequestReader(config, tokenizer));
+  const std::vector<GenerateRequest> requests = collect_requests(
+      options.prompts, RequestReader(config, tokenizer), options.request, model_folder);
   std::size_t texts = 0;
   for (const GenerateRequest& request : requests) {
     texts += static_cast<std::size_t>(request.options.num_return_sequences);
   }
   const bool searches = requests[0].options.generation.num_beams > 1;
-  const bool streams = options.stream || (texts == 1 && !searches && !flags.given("stream") &&
-                                          !options.json && stdout_is_terminal());
+  const bool streams = options.stream ||
+                       (texts == 1 && !searches && !flags.given("stream") && !options.output.json &&
+                        options.output.output_dir.empty() && stdout_is_terminal());
+
+  TextWriter writer(requests, tokenizer, options.output);
 
   // 3. The model, and the texts.
   const std::unique_ptr<Device> device = options.device.open();
   const LoadedModel model = load_model(
       *device, folder, options.dtype == "float32" ? WeightStorage::f32 : WeightStorage::as_stored);
   const InterruptGuard interrupts;
-  TextWriter writer(requests, tokenizer, options);
   ProgressLine progress;
   double first_token_after = 0;
   RunCallbacks callbacks;
@@ -412,6 +254,7 @@ int run(const std::vector<std::string>& arguments) {
   const RunTimes times = run_requests(*device, model.config, model.parameters, tokenizer, requests,
                                       streams ? 1 : options.batch_size, callbacks);
   progress.clear();
+  writer.finish();
   note(fmt::format(
       "{}, {}{}", speed(times.prompt_tokens, "prompt", times.prompt_tokens, times.prompt_seconds),
       speed(times.new_tokens, "new", times.decode_tokens, times.decode_seconds),

@@ -39,7 +39,7 @@ struct Choice {
     return {.text = pattern->fill(values),
             .input_ids = {},
             .labels = {},
-            .prompt_bytes = loss_on_completion ? pattern->prompt_bytes(values) : 0};
+            .prompt_bytes = loss_on_completion ? pattern->prompt(values).size() : 0};
   }
   std::string column;  // empty: not asked for
   std::optional<Template> pattern;

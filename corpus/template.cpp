@@ -45,14 +45,14 @@ std::string Template::fill(const std::vector<std::string_view>& values) const {
   return text;
 }
 
-std::size_t Template::prompt_bytes(const std::vector<std::string_view>& values) const {
-  std::string prompt;
+std::string Template::prompt(const std::vector<std::string_view>& values) const {
+  std::string text = literals_[0];
   for (std::size_t i = 0; i + 1 < fields_.size(); ++i) {
-    prompt += literals_[i];
-    prompt += values[i];
+    text += values[i];
+    text += literals_[i + 1];
   }
-  prompt += literals_[fields_.size() - 1];
-  return prompt.find_last_not_of(" \t\n") + 1;
+  text.resize(text.find_last_not_of(" \t\n") + 1);
+  return text;
 }
 
 }  // namespace quire

@@ -18,9 +18,10 @@ class Template {
   const std::vector<std::string>& fields() const { return fields_; }  ///< named, in order
   /// `values` are those of fields().
   std::string fill(const std::vector<std::string_view>& values) const;
-  /// Bytes of fill() before the last field: a prompt for it. White space between the two belongs to
-  /// the field, since tokens begin with the space before a word; so a prompt ends without one.
-  std::size_t prompt_bytes(const std::vector<std::string_view>& values) const;
+  /// What of fill() comes before the last field, from the values of the fields before it: a prompt
+  /// for it. White space between the two belongs to the field, since tokens begin with the space
+  /// before a word; so a prompt ends without one.
+  std::string prompt(const std::vector<std::string_view>& values) const;
 
  private:
   std::vector<std::string> literals_;  // one before each field, and the last one behind

@@ -9,10 +9,12 @@ using quire::test::ScratchFolder;
 
 namespace {
 
-/// What of the filled text comes before the last field.
+/// The prompt for the last of the values, with which the filled text begins.
 std::string prompt(const std::string& pattern, const std::vector<std::string_view>& values) {
   const Template with(pattern);
-  return with.fill(values).substr(0, with.prompt_bytes(values));
+  const std::string text = with.prompt(values);
+  CHECK(with.fill(values).starts_with(text));
+  return text;
 }
 
 }  // namespace

@@ -1,0 +1,188 @@
+#include "cli/generate_prompts.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "base/file.h"
+#include "base/text.h"
+#include "corpus/csv.h"
+#include "corpus/file_kind.h"
+#include "corpus/template.h"
+
+namespace quire {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+/// A prompt and what errors call it; "" stands for its number.
+using NamedText = std::pair<std::string, std::string>;
+
+std::string without_last_line_break(std::string text) {
+  if (text.ends_with('\n')) text.pop_back();
+  if (text.ends_with('\r')) text.pop_back();
+  return text;
+}
+
+void add_file(const std::string& name, std::string text, bool line_by_line,
+              std::vector<NamedText>& texts) {
+  if (text.starts_with("\xEF\xBB\xBF")) text.erase(0, 3);  // byte-order mark
+  if (!line_by_line) {
+    texts.emplace_back(name, without_last_line_break(std::move(text)));
+    return;
+  }
+  int number = 0;
+  for (std::string& line : split_lines(text)) {
+    texts.emplace_back(fmt::format("{}:{}", name, ++number), std::move(line));
+  }
+  if (number == 0) throw Error(Fault::bad_data, fmt::format("{} holds no prompt", name));
+}
+
+bool is_table(const std::string& path) {
+  const std::string extension = lower_extension(path);
+  return extension == ".csv" || extension == ".tsv";
+}
+
+/// The template that is asked for, or the one that stands in the model's folder.
+Template find_template(const PromptOptions& prompts, const fs::path& model_folder) {
+  std::string text = prompts.template_text;
+  if (const fs::path path = model_folder / "quire_config.json"; text.empty() && fs::exists(path)) {
+    const auto config = nlohmann::json::parse(read_file(path), nullptr, false);
+    if (config.is_object() && config.contains("template") && config["template"].is_string()) {
+      text = config["template"];
+    }
+  }
+  if (text.empty()) {
+    throw Error(Fault::usage,
+                prompts.keywords.empty() ? "a table of requests needs a template"
+                                         : "--keywords needs a template",
+                {model_folder.string() + " does not say on which one it was trained"},
+                "--template \"{keywords} => {quote}\"");
+  }
+  Template pattern(text);
+  if (pattern.fields().size() < 2) {
+    throw Error(Fault::usage, "the template \"" + text + "\" has a single field",
+                {"the last field is what the model is to write, those before it are the prompt"},
+                "--template \"{keywords} => {quote}\"");
+  }
+  return pattern;
+}
+
+std::vector<NamedText> prompts_of_keywords(const PromptOptions& prompts, const Template& pattern) {
+  if (pattern.fields().size() > 2) {
+    throw Error(Fault::usage,
+                "--keywords fills one field, and the template has more before its last",
+                {"a table has a column for each"}, "--requests FILE.csv");
+  }
+  std::vector<NamedText> texts;
+  for (const std::string& keywords : prompts.keywords) {
+    texts.emplace_back("", pattern.prompt({keywords}));
+  }
+  return texts;
+}
+
+std::vector<GenerateRequest> requests_of_table(const PromptOptions& prompts,
+                                               const Template& pattern, const RequestReader& reader,
+                                               const RequestOptions& options) {
+  CsvReader table{fs::path(prompts.requests)};
+  std::vector<std::size_t> columns;
+  for (std::size_t i = 0; i + 1 < pattern.fields().size(); ++i) {
+    try {
+      columns.push_back(table.column(pattern.fields()[i]));
+    } catch (const Error& error) {
+      throw Error(error.fault(), error.message(), error.details(),
+                  "a --template that names the table's columns");
+    }
+  }
+  std::vector<GenerateRequest> requests;
+  std::vector<std::string> fields;
+  std::vector<std::string_view> values(columns.size());
+  while (table.next(fields)) {
+    for (std::size_t i = 0; i < columns.size(); ++i) values[i] = fields[columns[i]];
+    requests.push_back(reader.from_text(fmt::format("{}:{}", prompts.requests, table.line()),
+                                        pattern.prompt(values), options));
+  }
+  if (requests.empty()) {
+    throw Error(Fault::bad_data, fmt::format("{} has no rows", prompts.requests));
+  }
+  return requests;
+}
+
+}  // namespace
+
+void PromptOptions::add_to(Flags& flags) {
+  flags.group("Prompts (none: standard input)");
+  flags.add("prompt,p", prompts, "TEXT",
+            "a prompt; may be given again; an empty one starts a text");
+  flags.add("prompt-file", prompt_files, "FILE",
+            "a file that is one prompt (its last line break is dropped); may be given again");
+  flags.add("line-by-line", line_by_line, "every line of a file or of standard input is a prompt");
+  flags.add("prompt-ids", prompt_ids, "IDS", "a prompt as token ids, \"15496 995\"");
+  flags.add("keywords", keywords, "A,B",
+            "what the template's first field holds, a prompt each; may be given again");
+  flags.add(
+      "template", template_text, "TEXT",
+      "how --keywords or a table's columns become a prompt; without it the one that the model "
+      "was trained on");
+  flags.add(
+      "requests", requests, "FILE",
+      "JSON lines of {\"prompt\"} or {\"prompt_ids\"} and any option; - is standard input; or "
+      "a .csv whose rows fill the template");
+}
+
+std::vector<GenerateRequest> collect_requests(const PromptOptions& prompts,
+                                              const RequestReader& reader,
+                                              const RequestOptions& options,
+                                              const fs::path& model_folder) {
+  const bool has_table = is_table(prompts.requests);
+  if (!prompts.template_text.empty() && prompts.keywords.empty() && !has_table) {
+    throw Error(Fault::usage, "--template has nothing to fill it",
+                {"it makes prompts of --keywords, or of the rows of --requests FILE.csv"},
+                "--keywords \"rain, roof\"");
+  }
+  if (!prompts.requests.empty()) {
+    if (!prompts.prompts.empty() || !prompts.positional_prompts.empty() ||
+        !prompts.prompt_files.empty() || !prompts.prompt_ids.empty() || !prompts.keywords.empty()) {
+      throw Error(Fault::usage, "--requests brings its own prompts",
+                  {"leave out --prompt, --prompt-file, --prompt-ids and --keywords"});
+    }
+    if (!has_table) return reader.from_jsonl(prompts.requests, options);
+    return requests_of_table(prompts, find_template(prompts, model_folder), reader, options);
+  }
+  std::vector<NamedText> texts;
+  for (const auto* list : {&prompts.positional_prompts, &prompts.prompts}) {
+    for (const std::string& prompt : *list) texts.emplace_back("", prompt);
+  }
+  for (const std::string& path : prompts.prompt_files) {
+    add_file(path, read_file(path), prompts.line_by_line, texts);
+  }
+  if (!prompts.keywords.empty()) {
+    std::vector<NamedText> filled =
+        prompts_of_keywords(prompts, find_template(prompts, model_folder));
+    std::move(filled.begin(), filled.end(), std::back_inserter(texts));
+  }
+  if (texts.empty() && prompts.prompt_ids.empty()) {
+    if (::isatty(STDIN_FILENO) != 0) {
+      throw Error(Fault::usage, "there is no prompt", {}, "quire generate -p \"Once upon a time\"");
+    }
+    add_file("standard input", read_standard_input(), prompts.line_by_line, texts);
+  }
+  const std::size_t count = texts.size() + prompts.prompt_ids.size();
+  std::vector<GenerateRequest> requests;
+  const auto name = [&](const std::string& given) {
+    if (count == 1) return std::string("the prompt");
+    return given.empty() ? fmt::format("prompt {}", requests.size() + 1) : given;
+  };
+  for (const auto& [given, text] : texts) {
+    requests.push_back(reader.from_text(name(given), text, options));
+  }
+  for (const std::string& ids : prompts.prompt_ids) {
+    requests.push_back(reader.from_ids(name(""), ids, options));
+  }
+  return requests;
+}
+
+}  // namespace quire

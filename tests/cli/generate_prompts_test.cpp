@@ -1,0 +1,88 @@
+// Prompts from a template, and texts into a folder.
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "base/file.h"
+#include "tests/cli/letter_model.h"
+#include "tests/support/catch.h"
+
+using namespace quire;
+using namespace quire::test;
+
+namespace {
+
+struct Model {
+  ScratchFolder scratch;
+  std::string folder = make_letter_model(scratch);
+
+  ProgramResult run(std::vector<std::string> arguments) const {
+    arguments.insert(arguments.begin(), {"generate", "--model", folder, "-n", "4"});
+    return run_quire(arguments);
+  }
+  std::string text(const std::vector<std::string>& arguments) const {
+    const ProgramResult result = run(arguments);
+    INFO(result.err);
+    CHECK(result.exit_code == 0);
+    return result.out;
+  }
+};
+
+void check_refused(const ProgramResult& result, int exit_code, const std::string& message) {
+  INFO(result.err);
+  CHECK(result.exit_code == exit_code);
+  CHECK(result.err.find(message) != std::string::npos);
+}
+
+}  // namespace
+
+TEST_CASE("keywords fill the template that is given, or the one the model was trained on") {
+  const Model model;
+  const std::string wanted = model.text({"-p", "abc def"});
+  CHECK(model.text({"--keywords", "abc", "--template", "{k} def {q}"}) == wanted);
+  check_refused(model.run({"--keywords", "abc"}), 2, "--keywords needs a template");
+  write_file(std::filesystem::path(model.folder) / "quire_config.json",
+             R"({"template": "{keywords} def {quote}"})");
+  CHECK(model.text({"--keywords", "abc"}) == wanted);
+  CHECK(model.text({"--keywords", "abc", "--keywords", "h"}) ==
+        wanted + "---\n" + model.text({"-p", "h def"}));
+}
+
+TEST_CASE("the rows of a table fill the template") {
+  const Model model;
+  const std::string table =
+      model.scratch.write("t.csv", "name,mood,text\nabc,def,gone\n\"h\",e,\n");
+  const std::string texts = model.text({"--requests", table, "--template", "{name} {mood} {text}"});
+  CHECK(texts == model.text({"-p", "abc def", "-p", "h e"}));
+  // The last field is what the model writes: its column need not be there.
+  CHECK(texts == model.text({"--requests", table, "--template", "{name} {mood} {answer}"}));
+
+  const ProgramResult no_column = model.run({"--requests", table, "--template", "{nam} => {text}"});
+  check_refused(no_column, 3, "has no column 'nam'");
+  check_refused(no_column, 3, "columns: name, mood, text");
+  check_refused(model.run({"--requests", table, "--template", "{name}"}), 2, "has a single field");
+  check_refused(model.run({"--requests", table, "--template", "{a} => {b}", "-p", "x"}), 2,
+                "--requests brings its own prompts");
+  check_refused(model.run({"-p", "x", "--template", "{a} => {b}"}), 2, "nothing to fill it");
+  check_refused(model.run({"--keywords", "x", "--template", "{a} {b} => {c}"}), 2,
+                "--requests FILE.csv");
+  const std::string empty = model.scratch.write("empty.csv", "name,text\n");
+  check_refused(model.run({"--requests", empty, "--template", "{name} => {text}"}), 3,
+                "has no rows");
+}
+
+TEST_CASE("texts go into a folder: a file each, and all of them as JSON lines") {
+  const Model model;
+  const std::filesystem::path out = model.scratch / "texts";
+  const std::vector<std::string> arguments = {"-p", "abc", "-p", "h", "--output-dir", out.string()};
+  CHECK(model.text(arguments).empty());
+  CHECK(read_file(out / "0001.txt") == model.text({"-p", "abc"}));
+  CHECK(read_file(out / "0002.txt") == model.text({"-p", "h"}));
+  CHECK(read_file(out / "generated_texts.jsonl") == model.text({"-p", "abc", "-p", "h", "--json"}));
+
+  check_refused(model.run(arguments), 2, "is there already");
+  std::vector<std::string> again = arguments;
+  again.emplace_back("--overwrite-output-dir");
+  CHECK(model.text(again).empty());
+  again.emplace_back("--stream");
+  check_refused(model.run(again), 2, "--stream and --output-dir");
+}
