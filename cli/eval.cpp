@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "cli/command.h"
 #include "cli/device_flags.h"
+#include "cli/eval_completions.h"
 #include "cli/flags.h"
 #include "cli/inference_memory.h"
 #include "cli/model_path.h"
@@ -31,6 +32,7 @@ struct EvalOptions {
   CorpusOptions corpus;
   bool prepend_endoftext = false;
   PerplexityOptions perplexity;
+  int completions = 0;
   bool json = false;
 };
 
@@ -58,6 +60,11 @@ void add_flags(Flags& flags, EvalOptions& o) {
       "half a window",
       at_least(0));
   flags.add("batch-size", o.perplexity.batch, "N", "windows computed together", at_least(1));
+  flags.group("Completions");
+  flags.add("completions", o.completions, "K",
+            "instead of perplexity: how often the last column of the --template is what the model "
+            "writes after the others, as the likeliest text and among the K likeliest",
+            at_least(0));
   flags.group("Output");
   flags.add("json", o.json, "one JSON line: loss, perplexity, tokens, scored, bits_per_byte, ...");
   flags.add_quiet();
@@ -128,6 +135,49 @@ void check_largest_batch(const Device& device, const LoadedModel& model,
                        static_cast<int>(most_rows), static_cast<int>(longest));
 }
 
+/// --completions: the table's last column against what the model writes.
+int run_completions(EvalOptions options, const std::filesystem::path& folder,
+                    const Tokenizer& tokenizer) {
+  options.corpus.loss_on_completion = true;
+  const std::vector<Record> records = read_records(options.corpus);
+  const std::unique_ptr<Device> device = options.device.open();
+  const LoadedModel model = load_model(
+      *device, folder, options.dtype == "float32" ? WeightStorage::f32 : WeightStorage::as_stored);
+  const InterruptGuard interrupts;
+  ProgressLine progress;
+  const Clock::time_point start = Clock::now();
+  const CompletionScores scores = score_completions(
+      *device, model, tokenizer, records, options.completions, [&](std::int64_t done) {
+        if (progress.due()) {
+          progress.show(
+              fmt::format("{}/{} records", with_commas(done), with_commas(records.size())));
+        }
+        return interrupted();
+      });
+  progress.clear();
+  const auto share = [&](std::int64_t count) {
+    return static_cast<double>(count) /
+           static_cast<double>(std::max<std::int64_t>(scores.records, 1));
+  };
+  const std::string among = fmt::format("among {} likeliest", options.completions);
+  if (options.json) {
+    const nlohmann::ordered_json line = {{"records", scores.records},
+                                         {"exact_match", share(scores.best)},
+                                         {"top", options.completions},
+                                         {"among_top", share(scores.among)}};
+    print(line.dump() + "\n");
+  } else {
+    print(fmt::format("{:<20}{:.4f} ({} of {})\n{:<20}{:.4f} ({} of {})\n", "exact match",
+                      share(scores.best), with_commas(scores.best), with_commas(scores.records),
+                      among, share(scores.among), with_commas(scores.among),
+                      with_commas(scores.records)));
+  }
+  const std::chrono::duration<double> seconds = Clock::now() - start;
+  note(fmt::format("{} in {}", counted(static_cast<std::size_t>(scores.records), "record"),
+                   human_duration(seconds.count())));
+  return scores.interrupted ? interrupt_exit_code() : 0;
+}
+
 int run(const std::vector<std::string>& arguments) {
   EvalOptions options;
   Flags flags("eval", "--model DIR --data PATH... [OPTION...]",
@@ -141,6 +191,7 @@ int run(const std::vector<std::string>& arguments) {
   const PerplexityOptions windows = resolve(options.perplexity, config);
   const Tokenizer tokenizer = Tokenizer::load(
       options.tokenizer.empty() ? model_folder : std::filesystem::path(options.tokenizer));
+  if (options.completions > 0) return run_completions(options, folder, tokenizer);
   const std::vector<Text> texts = read_texts(options, tokenizer);
   check_ids(texts, config);
   std::int64_t tokens = 0;
