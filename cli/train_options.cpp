@@ -51,14 +51,32 @@ void TrainOptions::add_to(Flags& flags) {
   flags.group("Optimizer");
   flags.add("learning-rate,lr", training.learning_rate, "X", "peak of the schedule", at_least(0));
   flags.add_choice("lr-scheduler-type", training.lr_scheduler_type,
-                   {"linear", "cosine", "constant", "constant_with_warmup"},
+                   {"linear", "cosine", "cosine_with_min_lr", "cosine_with_restarts", "polynomial",
+                    "inverse_sqrt", "warmup_stable_decay", "constant", "constant_with_warmup"},
                    "how it falls after the warm-up");
   flags.add("warmup-steps", training.warmup_steps, "N", "below 1: a share of all steps",
             at_least(0));
   flags.add("warmup-ratio", warmup_ratio_, "SHARE", "the same as a share of all steps",
             between(0, 1));
-  flags.add("min-lr-ratio", training.min_lr_ratio, "X",
-            "the schedule ends at this share of the peak", between(0, 1));
+  flags.add("min-lr", training.schedule.min_lr, "X",
+            "linear, cosines and warmup_stable_decay end at this rate", at_least(0));
+  flags.add("min-lr-ratio,min-lr-rate", training.schedule.min_lr_ratio, "X",
+            "the same as a share of the peak", between(0, 1));
+  flags.add("num-cycles", training.schedule.num_cycles, "X",
+            "waves of a cosine (0.5 falls once), or falls of cosine_with_restarts; 0: 0.5 and 1",
+            at_least(0));
+  flags.add("power", training.schedule.power, "X", "of polynomial", at_least(0));
+  flags.add("lr-end", training.schedule.lr_end, "X", "where polynomial ends", at_least(0));
+  flags.add("timescale", training.schedule.timescale, "STEPS",
+            "of inverse_sqrt; 0: the warm-up's steps, or 10,000", at_least(0));
+  flags.add("num-decay-steps", training.schedule.num_decay_steps, "N",
+            "of warmup_stable_decay; below 1: a share of all steps", at_least(0));
+  flags.add("num-stable-steps", training.schedule.num_stable_steps, "N",
+            "of warmup_stable_decay; -1: what warm-up and decay leave", at_least(-1));
+  flags.add_choice("warmup-type", training.schedule.warmup_type, {"linear", "cosine", "1-sqrt"},
+                   "how warmup_stable_decay climbs");
+  flags.add_choice("decay-type", training.schedule.decay_type, {"linear", "cosine", "1-sqrt"},
+                   "how warmup_stable_decay falls");
   flags.add("weight-decay", training.weight_decay, "X", "of matrices and embeddings", at_least(0));
   flags.add("adam-beta1", training.adam_beta1, "X", "memory of the mean", between(0, 0.999999));
   flags.add("adam-beta2", training.adam_beta2, "X", "memory of the square", between(0, 0.999999));

@@ -1,40 +1,241 @@
 #include "engine/training/schedule.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <numbers>
+#include <optional>
+#include <vector>
 
 #include "base/error.h"
 
 namespace quire {
+namespace {
+
+using Shape = Schedule::Shape;
+using Curve = Schedule::Curve;
+
+struct Type {
+  std::string_view name;
+  Shape shape;
+  std::vector<std::string_view> arguments;  // those it has a use for
+};
+
+const std::array kTypes = {
+    Type{"linear", Shape::linear, {"min_lr", "min_lr_ratio"}},
+    Type{"cosine", Shape::cosine, {"min_lr", "min_lr_ratio", "num_cycles"}},
+    Type{"cosine_with_min_lr", Shape::cosine, {"min_lr", "min_lr_ratio", "num_cycles"}},
+    Type{"cosine_with_restarts",
+         Shape::cosine_with_restarts,
+         {"min_lr", "min_lr_ratio", "num_cycles"}},
+    Type{"polynomial", Shape::polynomial, {"power", "lr_end"}},
+    Type{"inverse_sqrt", Shape::inverse_sqrt, {"timescale"}},
+    Type{"warmup_stable_decay",
+         Shape::warmup_stable_decay,
+         {"min_lr", "min_lr_ratio", "num_cycles", "num_stable_steps", "num_decay_steps",
+          "warmup_type", "decay_type"}},
+    Type{"constant", Shape::constant, {}},
+    Type{"constant_with_warmup", Shape::constant, {}},
+};
+
+const Type& type_named(std::string_view name) {
+  std::string known;
+  for (const Type& type : kTypes) {
+    if (type.name == name) return type;
+    known += (known.empty() ? "" : ", ") + std::string(type.name);
+  }
+  throw Error(Fault::usage, "there is no --lr-scheduler-type '" + std::string(name) + "'",
+              {"types: " + known});
+}
+
+std::optional<Curve> curve_named(std::string_view name) {
+  if (name == "linear") return Curve::linear;
+  if (name == "cosine") return Curve::cosine;
+  if (name == "1-sqrt") return Curve::one_minus_sqrt;
+  return std::nullopt;
+}
+
+/// "--min-lr-ratio" of "min_lr_ratio".
+std::string option_of(std::string_view argument) {
+  std::string option = "--" + std::string(argument);
+  std::replace(option.begin(), option.end(), '_', '-');
+  return option;
+}
+
+void require(bool holds, const char* argument, const std::string& value, const char* allowed) {
+  if (holds) return;
+  throw Error(Fault::usage, fmt::format("{} is {}", option_of(argument), value),
+              {fmt::format("it must be {}", allowed)});
+}
+
+double positive(std::int64_t steps) {
+  return static_cast<double>(std::max<std::int64_t>(1, steps));
+}
+
+/// A whole wave for one cycle: half of one falls from 1 to 0.
+double wave(double cycles, double progress) {
+  return 0.5 * (1.0 + std::cos(std::numbers::pi * cycles * 2.0 * progress));
+}
+
+double climb(Curve curve, double progress) {
+  if (curve == Curve::cosine) return 0.5 * (1.0 - std::cos(std::numbers::pi * progress));
+  if (curve == Curve::one_minus_sqrt) return 1.0 - std::sqrt(1.0 - progress);
+  return progress;
+}
+
+double fall(Curve curve, double cycles, double progress) {
+  if (curve == Curve::cosine) return wave(cycles, progress);
+  if (curve == Curve::one_minus_sqrt) return 1.0 - std::sqrt(progress);
+  return 1.0 - progress;
+}
+
+}  // namespace
 
 double Schedule::factor(std::int64_t t) const {
+  const auto above_minimum = [&](double f) { return f * (1.0 - min_ratio) + min_ratio; };
   if (t < warmup_steps) {
-    return static_cast<double>(t) / static_cast<double>(std::max<std::int64_t>(1, warmup_steps));
+    const double f = climb(warmup_curve, static_cast<double>(t) / positive(warmup_steps));
+    return shape == Shape::warmup_stable_decay ? above_minimum(f) : f;
   }
-  if (shape == Shape::constant) return 1.0;
-  const double steps = static_cast<double>(std::max<std::int64_t>(1, total_steps - warmup_steps));
+  const double after = static_cast<double>(t - warmup_steps);
+  const double progress = after / positive(total_steps - warmup_steps);
   double f = 0.0;
-  if (shape == Shape::linear) {
-    f = std::max(0.0, static_cast<double>(total_steps - t) / steps);
-  } else {
-    const double progress = static_cast<double>(t - warmup_steps) / steps;
-    f = std::max(0.0, 0.5 * (1.0 + std::cos(std::numbers::pi * cycles * 2.0 * progress)));
+  switch (shape) {
+    case Shape::constant:
+      f = 1.0;
+      break;
+    case Shape::linear:
+      f = static_cast<double>(total_steps - t) / positive(total_steps - warmup_steps);
+      break;
+    case Shape::cosine:
+      f = wave(cycles, progress);
+      break;
+    case Shape::cosine_with_restarts:
+      f = progress < 1.0 ? wave(0.5, std::fmod(cycles * progress, 1.0)) : 0.0;
+      break;
+    case Shape::polynomial:
+      f = std::pow(std::max(0.0, 1.0 - progress), power);
+      break;
+    case Shape::inverse_sqrt:
+      f = 1.0 / std::sqrt((after + timescale) / timescale);
+      break;
+    case Shape::warmup_stable_decay:
+      if (t < warmup_steps + stable_steps) return 1.0;
+      if (t < warmup_steps + stable_steps + decay_steps) {
+        f = fall(decay_curve, cycles,
+                 static_cast<double>(t - warmup_steps - stable_steps) / positive(decay_steps));
+      }
+      break;
   }
-  return f * (1.0 - min_ratio) + min_ratio;
+  return above_minimum(std::max(0.0, f));
 }
 
-Schedule::Shape Schedule::shape_from_name(std::string_view name) {
-  if (name == "constant" || name == "constant_with_warmup") return Shape::constant;
-  if (name == "linear") return Shape::linear;
-  if (name == "cosine") return Shape::cosine;
-  throw Error(Fault::usage, "there is no --lr-scheduler-type '" + std::string(name) + "'",
-              {"types: linear, cosine, constant, constant_with_warmup"});
+Shape Schedule::shape_from_name(std::string_view name) {
+  return type_named(name).shape;
 }
 
-std::int64_t Schedule::warmup_count(double warmup, std::int64_t total_steps) {
-  if (warmup >= 1.0) return static_cast<std::int64_t>(warmup);
-  return static_cast<std::int64_t>(std::ceil(warmup * static_cast<double>(total_steps)));
+std::int64_t Schedule::step_count(double steps, std::int64_t total_steps) {
+  if (steps >= 1.0) return static_cast<std::int64_t>(steps);
+  return static_cast<std::int64_t>(std::ceil(steps * static_cast<double>(total_steps)));
+}
+
+void ScheduleArguments::check(std::string_view type_name, double learning_rate) const {
+  const Type& type = type_named(type_name);
+  const auto finite_from = [](const char* argument, double value, double least) {
+    require(std::isfinite(value) && value >= least, argument, fmt::format("{}", value),
+            fmt::format("{} or more", least).c_str());
+  };
+  finite_from("min_lr", min_lr, 0);
+  require(min_lr_ratio >= 0 && min_lr_ratio <= 1, "min_lr_ratio", fmt::format("{}", min_lr_ratio),
+          "from 0 to 1");
+  finite_from("num_cycles", num_cycles, 0);
+  finite_from("power", power, 0);
+  finite_from("lr_end", lr_end, 0);
+  finite_from("timescale", timescale, 0);
+  finite_from("num_decay_steps", num_decay_steps, 0);
+  require(num_stable_steps >= -1, "num_stable_steps", std::to_string(num_stable_steps),
+          "0 or more, or -1 for what warm-up and decay leave");
+  require(curve_named(warmup_type).has_value(), "warmup_type", warmup_type,
+          "linear, cosine or 1-sqrt");
+  require(curve_named(decay_type).has_value(), "decay_type", decay_type,
+          "linear, cosine or 1-sqrt");
+
+  const ScheduleArguments unset;
+  const std::pair<std::string_view, bool> set[] = {
+      {"min_lr", min_lr != unset.min_lr},
+      {"min_lr_ratio", min_lr_ratio != unset.min_lr_ratio},
+      {"num_cycles", num_cycles != unset.num_cycles},
+      {"power", power != unset.power},
+      {"lr_end", lr_end != unset.lr_end},
+      {"timescale", timescale != unset.timescale},
+      {"num_stable_steps", num_stable_steps != unset.num_stable_steps},
+      {"num_decay_steps", num_decay_steps != unset.num_decay_steps},
+      {"warmup_type", warmup_type != unset.warmup_type},
+      {"decay_type", decay_type != unset.decay_type},
+  };
+  for (const auto& [argument, is_set] : set) {
+    if (!is_set || std::count(type.arguments.begin(), type.arguments.end(), argument) > 0) continue;
+    std::string takes;
+    for (const std::string_view name : type.arguments) takes += " " + option_of(name);
+    throw Error(
+        Fault::usage,
+        fmt::format("{} does not go with --lr-scheduler-type {}", option_of(argument), type.name),
+        {takes.empty() ? "that schedule has no such options" : "that schedule takes" + takes});
+  }
+  if (min_lr > 0 && min_lr_ratio > 0) {
+    throw Error(Fault::usage, "--min-lr and --min-lr-ratio are two words for one thing", {},
+                "one of the two");
+  }
+  const auto below_peak = [&](const char* argument, double value) {
+    require(value <= learning_rate, argument, fmt::format("{}", value),
+            fmt::format("at most the learning rate, {}", learning_rate).c_str());
+  };
+  if (min_lr > 0) below_peak("min_lr", min_lr);
+  if (type.shape == Shape::polynomial) below_peak("lr_end", lr_end);
+  if (type.name == "cosine_with_min_lr" && min_lr == 0 && min_lr_ratio == 0) {
+    throw Error(Fault::usage, "--lr-scheduler-type cosine_with_min_lr needs its minimum", {},
+                "--min-lr or --min-lr-ratio");
+  }
+  if (type.shape == Shape::warmup_stable_decay && num_decay_steps == 0) {
+    throw Error(Fault::usage, "--lr-scheduler-type warmup_stable_decay needs the decay's length",
+                {}, "--num-decay-steps 0.1, the last tenth");
+  }
+}
+
+Schedule make_schedule(const ScheduleOptions& options) {
+  const ScheduleArguments& a = options.arguments;
+  Schedule schedule{.shape = Schedule::shape_from_name(options.type),
+                    .total_steps = options.total_steps,
+                    .warmup_steps = Schedule::step_count(options.warmup_steps, options.total_steps),
+                    .min_ratio = a.min_lr > 0 ? a.min_lr / options.learning_rate : a.min_lr_ratio,
+                    .power = a.power,
+                    .warmup_curve = curve_named(a.warmup_type).value(),
+                    .decay_curve = curve_named(a.decay_type).value()};
+  schedule.cycles = schedule.shape == Shape::cosine_with_restarts ? 1.0 : 0.5;
+  if (a.num_cycles > 0) schedule.cycles = a.num_cycles;
+  if (schedule.shape == Shape::polynomial && options.learning_rate > 0) {
+    schedule.min_ratio = a.lr_end / options.learning_rate;
+  }
+  if (a.timescale > 0) {
+    schedule.timescale = a.timescale;
+  } else if (schedule.warmup_steps > 0) {
+    schedule.timescale = static_cast<double>(schedule.warmup_steps);
+  }
+  if (schedule.shape == Shape::warmup_stable_decay) {
+    const std::int64_t warmup = schedule.warmup_steps, total = options.total_steps;
+    schedule.decay_steps = Schedule::step_count(a.num_decay_steps, total);
+    schedule.stable_steps =
+        a.num_stable_steps >= 0 ? a.num_stable_steps : total - warmup - schedule.decay_steps;
+    if (schedule.stable_steps < 0) {
+      throw Error(Fault::usage, "warm-up and decay are longer than the run",
+                  {fmt::format("{} steps of warm-up and {} of decay, {} in all", warmup,
+                               schedule.decay_steps, total)},
+                  "--num-decay-steps 0.1, the last tenth");
+    }
+  }
+  return schedule;
 }
 
 }  // namespace quire

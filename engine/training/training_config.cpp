@@ -29,11 +29,9 @@ void TrainingConfig::check() const {
   at_least("--gradient-accumulation-steps", gradient_accumulation_steps, 1);
   require(std::isfinite(learning_rate) && learning_rate >= 0, "--learning-rate",
           fmt::format("{}", learning_rate), "0 or more");
-  Schedule::shape_from_name(lr_scheduler_type);
   require(std::isfinite(warmup_steps) && warmup_steps >= 0, "--warmup-steps",
           fmt::format("{}", warmup_steps), "0 or more");
-  require(min_lr_ratio >= 0 && min_lr_ratio <= 1, "--min-lr-ratio", fmt::format("{}", min_lr_ratio),
-          "from 0 to 1");
+  schedule.check(lr_scheduler_type, learning_rate);
   require(std::isfinite(weight_decay) && weight_decay >= 0, "--weight-decay",
           fmt::format("{}", weight_decay), "0 or more");
   require(adam_beta1 >= 0 && adam_beta1 < 1, "--adam-beta1", fmt::format("{}", adam_beta1),
@@ -62,10 +60,11 @@ std::int64_t total_steps(const TrainingConfig& config, std::int64_t rows) {
 }
 
 Schedule schedule_of(const TrainingConfig& config, std::int64_t total_steps) {
-  return {.shape = Schedule::shape_from_name(config.lr_scheduler_type),
-          .total_steps = total_steps,
-          .warmup_steps = Schedule::warmup_count(config.warmup_steps, total_steps),
-          .min_ratio = config.min_lr_ratio};
+  return make_schedule({.type = config.lr_scheduler_type,
+                        .learning_rate = config.learning_rate,
+                        .total_steps = total_steps,
+                        .warmup_steps = config.warmup_steps,
+                        .arguments = config.schedule});
 }
 
 }  // namespace quire

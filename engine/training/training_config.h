@@ -23,7 +23,7 @@ struct TrainingConfig {
   float learning_rate = 5e-5f;
   std::string lr_scheduler_type = "linear";  ///< a name that Schedule::shape_from_name knows
   double warmup_steps = 0;                   ///< below 1: a share of all steps, rounded up
-  float min_lr_ratio = 0.0f;
+  ScheduleArguments schedule;                ///< what that type takes beside
   float weight_decay = 0.0f;
   float adam_beta1 = 0.9f, adam_beta2 = 0.999f, adam_epsilon = 1e-8f;
   float max_grad_norm = 1.0f;  ///< 0 = no clipping
@@ -49,7 +49,7 @@ struct TrainingConfig {
 /// epoch has ceil(batches/accumulation) updates.
 std::int64_t total_steps(const TrainingConfig& config, std::int64_t rows);
 
-/// The schedule of a run of that many steps.
+/// The schedule of a run of that many steps. Throws Error(usage) when its parts are longer.
 Schedule schedule_of(const TrainingConfig& config, std::int64_t total_steps);
 
 }  // namespace quire

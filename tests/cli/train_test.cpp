@@ -230,6 +230,10 @@ TEST_CASE("what cannot be trained is refused with exit code, cause and next step
   fails(work.command("out", {"--max-stepz", "3"}), 2, "did you mean --max-steps");
   fails(work.command("out", {"--block-size", "33"}), 2, "32 positions");
   fails(work.command("out", {"--learning-rate", "-1"}), 2, "learning-rate");
+  fails(work.command("out", {"--power", "2"}), 2, "--power does not go with");
+  fails(work.command("out", {"--lr-scheduler-type", "warmup_stable_decay", "--warmup-steps", "9",
+                             "--num-decay-steps", "9", "--max-steps", "9"}),
+        2, "longer than the run");
   fails(work.command("out", {"--resume-from-checkpoint", "latest"}), 3, "there is no checkpoint");
   fails({"train", "--config", "gpt3", "--data", work.text, "--output-dir", out}, 2,
         "presets: tiny");

@@ -20,7 +20,7 @@ TEST_CASE("each training option that makes no sense is refused by name") {
       {"--learning-rate", [](TrainingConfig& c) { c.learning_rate = NAN; }},
       {"--lr-scheduler-type", [](TrainingConfig& c) { c.lr_scheduler_type = "step"; }},
       {"--warmup-steps", [](TrainingConfig& c) { c.warmup_steps = -1; }},
-      {"--min-lr-ratio", [](TrainingConfig& c) { c.min_lr_ratio = 1.5; }},
+      {"--min-lr-ratio", [](TrainingConfig& c) { c.schedule.min_lr_ratio = 1.5; }},
       {"--weight-decay", [](TrainingConfig& c) { c.weight_decay = -1; }},
       {"--adam-beta1", [](TrainingConfig& c) { c.adam_beta1 = 1; }},
       {"--adam-beta2", [](TrainingConfig& c) { c.adam_beta2 = -0.1f; }},
