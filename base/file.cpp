@@ -144,6 +144,26 @@ void write_file(const std::filesystem::path& path, std::string_view text) {
   file.commit();
 }
 
+AppendFile::AppendFile(std::filesystem::path path) : path_(std::move(path)) {
+  descriptor_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+  if (descriptor_ < 0) throw_errno("cannot write " + path_.string(), errno);
+}
+
+AppendFile::~AppendFile() {
+  ::close(descriptor_);
+}
+
+void AppendFile::write(std::string_view text) {
+  while (!text.empty()) {
+    const ssize_t written = ::write(descriptor_, text.data(), text.size());
+    if (written >= 0) {
+      text.remove_prefix(static_cast<std::size_t>(written));
+    } else if (errno != EINTR) {
+      throw_errno("cannot write " + path_.string(), errno);
+    }
+  }
+}
+
 void sync_folder(const std::filesystem::path& folder) {
   const std::filesystem::path target = folder.empty() ? "." : folder;
   const int descriptor = ::open(target.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);

@@ -61,6 +61,23 @@ class AtomicFile {
 /// AtomicFile with one write.
 void write_file(const std::filesystem::path& path, std::string_view text);
 
+/// A file that grows at its end, made where there is none. What one write() adds is there at once
+/// for others to read. Failures throw Error: no_space when the disk is full, bad_data otherwise.
+class AppendFile {
+ public:
+  explicit AppendFile(std::filesystem::path path);
+  AppendFile(const AppendFile&) = delete;
+  AppendFile& operator=(const AppendFile&) = delete;
+  ~AppendFile();
+
+  void write(std::string_view text);
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+  int descriptor_ = -1;
+};
+
 /// Flushes a folder's entries (the names of new and renamed files) to disk.
 void sync_folder(const std::filesystem::path& folder);
 

@@ -15,6 +15,9 @@ bool is_utf8(std::string_view text);
 /// it.
 std::string replace_invalid_utf8(std::string_view text);
 
+/// With &, <, > and " as entities, fit for XML and HTML.
+std::string escape_markup(std::string_view text);
+
 /// A number's digits, "-4590", as "-4,590".
 std::string group_digits(std::string digits);
 /// 4590 as "4,590".

@@ -8,35 +8,14 @@
 #include <map>
 #include <numbers>
 
+#include "base/text.h"
+
 namespace quire {
 namespace {
 
 constexpr double kLeft = 92, kTop = 56, kPlotWidth = 700, kRight = kLeft + kPlotWidth;
 constexpr double kListLeft = kRight + 28, kListWidth = 440, kListLine = 16;
 constexpr double kRadius = 4, kDigitWidth = 6.2, kDigitHeight = 10;
-
-std::string escaped(const std::string& text) {
-  std::string result;
-  for (const char c : text) {
-    switch (c) {
-      case '&':
-        result += "&amp;";
-        break;
-      case '<':
-        result += "&lt;";
-        break;
-      case '>':
-        result += "&gt;";
-        break;
-      case '"':
-        result += "&quot;";
-        break;
-      default:
-        result += c;
-    }
-  }
-  return result;
-}
 
 /// "1 k", "250 G", "0.1"
 std::string short_number(double value) {
@@ -117,7 +96,7 @@ class Picture {
 
   void text(double left, double base, const std::string& attributes, const std::string& content) {
     svg_ += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" {}>{}</text>\n", left, base, attributes,
-                        escaped(content));
+                        escape_markup(content));
   }
   void line(double x1, double y1, double x2, double y2, const std::string& attributes) {
     svg_ += fmt::format("<line x1=\"{:.2f}\" y1=\"{:.2f}\" x2=\"{:.2f}\" y2=\"{:.2f}\" {}/>\n", x1,
@@ -197,7 +176,7 @@ class Picture {
     svg_ += fmt::format(
         "<circle class=\"point\" cx=\"{:.2f}\" cy=\"{:.2f}\" r=\"{}\" fill=\"{}\" "
         "stroke=\"{}\" stroke-width=\"1.5\"><title>{}</title></circle>\n",
-        cx, cy, kRadius - 0.75, point.hollow ? "white" : colour, colour, escaped(note));
+        cx, cy, kRadius - 0.75, point.hollow ? "white" : colour, colour, escape_markup(note));
     text(box.left, box.bottom - 1,
          fmt::format("class=\"number\" font-size=\"10\" fill=\"{}\"", colour), number);
 

@@ -172,6 +172,10 @@ TrainingResult fine_tune(Work& work, const DemoOptions& options, const TokenReco
   callbacks.write_companions = [&](const fs::path& folder) {
     work.tokenizer.save(folder, work.model.config.n_positions);
   };
+  callbacks.on_warning = [&](const std::string& warning) {
+    line.clear();
+    warn(warning);
+  };
   callbacks.on_eval = [&](std::int64_t step, double loss) {
     line.clear();
     print(fmt::format("  step {:4}: loss {:.3f} on held-out quotes\n", step, loss));

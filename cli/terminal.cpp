@@ -200,6 +200,31 @@ std::string human_bytes(double bytes) {
   return scaled(bytes, {" B", " kB", " MB", " GB", " TB"});
 }
 
+double parse_duration(const std::string& option, std::string_view text) {
+  double seconds = 0;
+  bool fits = !text.empty();
+  for (std::string_view rest = text; fits && !rest.empty();) {
+    const bool first = rest.size() == text.size();
+    double value = 0;
+    const auto [end, error] =
+        std::from_chars(rest.data(), rest.data() + rest.size(), value, std::chars_format::fixed);
+    rest.remove_prefix(static_cast<std::size_t>(end - rest.data()));
+    const std::string_view unit = rest.substr(0, 1);
+    const double scale = (first && rest.empty()) || unit == "h" ? 3600.0
+                         : unit == "d"                          ? 86400.0
+                         : unit == "m"                          ? 60.0
+                         : unit == "s"                          ? 1.0
+                                                                : 0.0;
+    fits = error == std::errc() && scale > 0 && value >= 0;
+    seconds += scale * value;
+    rest.remove_prefix(unit.size());
+  }
+  if (fits && std::isfinite(seconds) && seconds > 0) return seconds;
+  throw Error(Fault::usage, option + " is '" + std::string(text) + "'",
+              {"it must be a time above 0: 90s, 30m, 1h30m, or a number of hours"},
+              option + " 30m");
+}
+
 std::string human_count(double value) {
   if (value < 99999.5) return with_commas(std::llround(value));
   return scaled(value, {"", "k", "M", "B", "T"});

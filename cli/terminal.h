@@ -73,6 +73,10 @@ std::string human_bytes(double bytes);       ///< "12.3 MB", powers of 1000
 std::string human_duration(double seconds);  ///< "8.3s", "2m 05s", "1h 02m"
 std::string human_count(double value);       ///< "124M", "1.56B", "4,096"
 
+/// Seconds of "90s", "30m", "1.5h", "1h30m", "2d"; a bare number is hours. Throws Error(usage)
+/// naming the option for anything else, and for no time at all.
+double parse_duration(const std::string& option, std::string_view text);
+
 /// A table with aligned columns. The first row is the heading; columns whose cells are numbers are
 /// aligned on the right. Each line begins with two spaces.
 std::string format_table(const std::vector<std::vector<std::string>>& rows);

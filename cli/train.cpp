@@ -18,6 +18,8 @@
 #include "cli/train_memory.h"
 #include "cli/train_options.h"
 #include "cli/train_progress.h"
+#include "cli/train_reports.h"
+#include "cli/train_samples.h"
 #include "engine/formats/hub_folder.h"
 #include "engine/training/checkpoint.h"
 #include "engine/training/output_folder.h"
@@ -97,10 +99,22 @@ std::string saved_options(const Flags& flags, const TrainingConfig& training) {
   options["data_seed"] = training.data_seed.value_or(training.seed);
   options.erase("warmup_ratio");
   for (const char* name : {"output_dir", "resume_from_checkpoint", "overwrite_output_dir", "json",
-                           "quiet", "device", "threads"}) {
+                           "quiet", "device", "threads", "max_time"}) {
     options.erase(name);
   }
   return options.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+std::optional<TrainSamples> make_samples(Device& device, const Start& start,
+                                         const Parameters& parameters,
+                                         const TrainOptions& options) {
+  if (options.training.sample_every == 0) return std::nullopt;
+  if (!start.tokenizer) {
+    throw Error(Fault::usage, "--sample-every makes text, and there is no tokenizer to read it", {},
+                "--tokenizer DIR");
+  }
+  return TrainSamples(device, start.config, parameters, *start.tokenizer, options.sample_prompts,
+                      options.training.seed);
 }
 
 /// What the run will hold in memory: rows as long as the longest one there is, which may be far
@@ -148,7 +162,9 @@ void describe(const Start& start, const TrainOptions& options, const TrainData& 
 void report_end(const TrainingResult& result, const TrainOptions& options, double seconds) {
   const std::string folder = options.training.output_dir.string();
   if (options.json) {
-    Json event = {{"event", result.interrupted ? "interrupted" : "done"},
+    Json event = {{"event", result.interrupted   ? "interrupted"
+                            : result.out_of_time ? "out_of_time"
+                                                 : "done"},
                   {"steps", result.steps},
                   {"tokens", result.tokens},
                   {"loss", result.final_loss},
@@ -176,7 +192,9 @@ void report_end(const TrainingResult& result, const TrainOptions& options, doubl
                     result.final_eval_loss, std::exp(result.final_eval_loss));
   }
   note(line);
-  note(fmt::format("  try: quire generate --model {} --prompt \"...\"", folder));
+  note(result.out_of_time
+           ? "  try: the same command with --resume-from-checkpoint latest"
+           : fmt::format("  try: quire generate --model {} --prompt \"...\"", folder));
 }
 
 int run(const std::vector<std::string>& arguments) {
@@ -201,19 +219,29 @@ int run(const std::vector<std::string>& arguments) {
   const MemoryRoom room = memory_room(*device);
   const TrainingConfig planned = as_planned(options.training, start.config, data);
   check_memory(start.config, planned, room);
-  const double ceiling = measure_matmul(*device);  // before the plan's memory is taken
+  options.training.peak_flops = measure_matmul(*device);  // before the plan's memory is taken
   const Parameters parameters = make_parameters(*device, start, options);
   if (!options.json) {
     describe(start, options, data, *device);
     note(format_memory_plan(training_memory_plan(start.config, planned), room.available));
   }
 
-  TrainProgress progress(ceiling, options.json);
+  TrainProgress progress(options.json);
   TrainingCallbacks callbacks = progress.callbacks();
+  const std::string resolved = saved_options(flags, options.training);
+  callbacks.logs = train_reports(options, resolved);
+  const std::optional<TrainSamples> samples = make_samples(*device, start, parameters, options);
+  if (samples) {
+    callbacks.sample = [&](std::int64_t step) {
+      std::vector<TextSample> texts = samples->make();
+      for (const TextSample& text : texts) progress.show(step, text);
+      return texts;
+    };
+  }
   callbacks.stop_requested = [] { return interrupted(); };
   callbacks.write_companions = [&](const fs::path& folder) {
     if (start.tokenizer) start.tokenizer->save(folder, start.config.n_positions);
-    write_file(folder / "quire_config.json", saved_options(flags, options.training));
+    write_file(folder / "quire_config.json", resolved);
   };
   const auto begin = std::chrono::steady_clock::now();
   const TrainingResult result = train(*device, start.config, parameters, data.train,

@@ -1,5 +1,9 @@
 #include "cli/train_options.h"
 
+#include <algorithm>
+
+#include "cli/terminal.h"
+
 namespace quire {
 
 void TrainOptions::add_to(Flags& flags) {
@@ -99,7 +103,17 @@ void TrainOptions::add_to(Flags& flags) {
             "the model of the lowest validation loss is what is saved");
   flags.add("early-stopping-patience", training.early_stopping_patience, "N",
             "end after N validations without a lower loss; 0 does not", at_least(0));
-  flags.add_choice("report-to", report_to_, {"jsonl", "none"}, "jsonl: OUTPUT_DIR/log.jsonl");
+  flags.add("max-time", max_time_, "TIME",
+            "save and end after 90s, 30m, 1h30m; a bare number is hours; resuming goes on");
+  flags.add("spike-z", training.spike_z, "Z",
+            "warn of a loss or gradient norm Z deviations above those before; 0 does not",
+            at_least(0));
+  flags.add("sample-every", training.sample_every, "N",
+            "make a text with the model every N steps; 0 does not", at_least(0));
+  flags.add("sample-prompt", sample_prompts, "TEXT", "how it begins; may be repeated");
+  flags.add("report-to", report_to_, "NAME,...",
+            "log.jsonl, log.csv, tensorboard/, report.html: any of jsonl, csv, tensorboard, html "
+            "(which needs jsonl and writes it), or none");
   flags.add_choice("dtype", dtype_, {"auto", "float32", "bfloat16", "float16"},
                    "how the final model is stored; auto is float32");
   flags.add("json", json, "one JSON object a line on stdout for each event");
@@ -116,8 +130,13 @@ void TrainOptions::finish(const Flags& flags) {
   training.save_dtype = dtype_ == "bfloat16"  ? DType::bf16
                         : dtype_ == "float16" ? DType::f16
                                               : DType::f32;
-  training.write_log = report_to_ == "jsonl";
   corpus.loss_on_completion = loss_on_ == "completion";
+  choose_reports();
+  if (!max_time_.empty()) training.max_seconds = parse_duration("--max-time", max_time_);
+  if (!sample_prompts.empty() && training.sample_every == 0) {
+    throw Error(Fault::usage, "--sample-prompt without --sample-every makes no sample", {},
+                "--sample-every 100");
+  }
   if (flags.given("data-seed")) training.data_seed = data_seed_;
   if (flags.given("warmup-ratio")) {
     if (flags.given("warmup-steps")) {
@@ -143,6 +162,36 @@ void TrainOptions::finish(const Flags& flags) {
                 "--config tiny --tokenizer DIR, or --model DIR");
   }
   training.check();
+}
+
+void TrainOptions::choose_reports() {
+  training.write_jsonl = false;
+  std::size_t names = 0;
+  bool none = false;
+  for (std::size_t at = 0; at <= report_to_.size();) {
+    const std::size_t comma = std::min(report_to_.find(',', at), report_to_.size());
+    const std::string name = report_to_.substr(at, comma - at);
+    at = comma + 1;
+    ++names;
+    if (name == "jsonl") {
+      training.write_jsonl = true;
+    } else if (name == "csv") {
+      training.write_csv = true;
+    } else if (name == "tensorboard") {
+      report_tensorboard = true;
+    } else if (name == "html") {
+      report_html = training.write_jsonl = true;  // the page is drawn from log.jsonl
+    } else if (name == "none") {
+      none = true;
+    } else {
+      throw Error(Fault::usage, "there is no --report-to '" + name + "'",
+                  {"names: jsonl, csv, tensorboard, html, or none"}, "--report-to jsonl,html");
+    }
+  }
+  if (none && names > 1) {
+    throw Error(Fault::usage, "--report-to " + report_to_ + ": none does not go with others", {},
+                "--report-to none");
+  }
 }
 
 }  // namespace quire

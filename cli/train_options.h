@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "cli/device_flags.h"
 #include "cli/flags.h"
@@ -21,16 +22,21 @@ struct TrainOptions {
   TrainingConfig training;
   DeviceFlags device;
   bool json = false;
+  std::vector<std::string> sample_prompts;
+  bool report_tensorboard = false, report_html = false;  ///< beside what `training` writes itself
 
   void add_to(Flags& flags);
   /// After parsing: words into types, and the checks that need more than one option.
   void finish(const Flags& flags);
 
  private:
+  void choose_reports();
+
   std::string packing_ = "stream";
   std::string loss_on_ = "all";
   std::string dtype_ = "auto";
   std::string report_to_ = "jsonl";
+  std::string max_time_;
   double warmup_ratio_ = 0;
   std::uint64_t data_seed_ = 0;
 };

@@ -2,7 +2,7 @@
 // events.
 #pragma once
 
-#include <algorithm>
+#include <cstdint>
 #include <string>
 
 #include "cli/terminal.h"
@@ -13,12 +13,14 @@ namespace quire {
 /// Turns the trainer's reports into output. Must outlive the callbacks it makes.
 class TrainProgress {
  public:
-  /// `ceiling` is the machine's measured speed of matrix products in flops a second. With `json`
-  /// events go to stdout, one object a line: {"event": "log" | "eval" | "save" | "note", …}.
-  TrainProgress(double ceiling, bool json) : ceiling_(ceiling), json_(json) {}
+  /// With `json` events go to stdout, one object a line: {"event": "log" | "eval" | "sample" |
+  /// "save" | "note" | "warning", …}.
+  explicit TrainProgress(bool json) : json_(json) {}
 
-  /// Callbacks that report here; stop_requested and write_companions are left to the caller.
+  /// Callbacks that report here; stop_requested, write_companions, sample and logs are left to the
+  /// caller.
   TrainingCallbacks callbacks();
+  void show(std::int64_t step, const TextSample& sample);
   /// Ends the moving line.
   void finish() { line_.clear(); }
 
@@ -27,13 +29,6 @@ class TrainProgress {
   std::string text(const TrainingProgress& progress) const;
 
  private:
-  /// A ceiling that was measured while the machine did something else is too low: what the run
-  /// itself reached corrects it.
-  void observe(const TrainingProgress& progress) {
-    ceiling_ = std::max(ceiling_, progress.flops_per_second);
-  }
-
-  double ceiling_;
   bool json_;
   ProgressLine line_;
 };

@@ -10,6 +10,18 @@ find_package(PkgConfig REQUIRED)
 pkg_check_modules(libhwy REQUIRED IMPORTED_TARGET libhwy)
 add_library(hwy ALIAS PkgConfig::libhwy)
 
+# TensorBoard's events are protocol buffers; Boost has the CRC. Without them --report-to tensorboard is
+# refused, and the rest is the same.
+find_package(Protobuf QUIET)
+find_package(Boost QUIET)
+if(Protobuf_FOUND AND Protobuf_PROTOC_EXECUTABLE AND EXISTS "${Boost_INCLUDE_DIRS}/boost/crc.hpp")
+  set(QUIRE_WITH_TENSORBOARD ON)
+  message(STATUS "TensorBoard events: on (protobuf ${Protobuf_VERSION})")
+else()
+  set(QUIRE_WITH_TENSORBOARD OFF)
+  message(STATUS "TensorBoard events: off (they want libprotobuf-dev, protobuf-compiler and libboost-dev)")
+endif()
+
 if(QUIRE_TESTS)
   # Catch2 2 (Debian 12) and 3 (Ubuntu 24.04) differ in headers and targets: tests/support/catch.h knows both.
   find_package(Catch2 REQUIRED)

@@ -33,6 +33,8 @@ needs=(
   'header fmt/format.h|libfmt-dev|fmt-devel|fmt|fmt'
   'header cxxopts.hpp|libcxxopts-dev|cxxopts-devel|cxxopts|cxxopts'
   'header unicode/uchar.h|libicu-dev|libicu-devel|icu|icu4c'
+  'header google/protobuf/message.h|libprotobuf-dev|protobuf-devel|protobuf|protobuf'
+  'tool protoc|protobuf-compiler|protobuf-compiler|protobuf|protobuf'
   'header boost/context/fiber.hpp|libboost-context-dev|boost-devel|boost|boost'
   'header catch2/catch.hpp catch2/catch_all.hpp|catch2|catch-devel|catch2|catch2'
 )

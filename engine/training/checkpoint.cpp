@@ -109,6 +109,16 @@ double number(const json& value) {
   return value.is_null() ? TrainerState::kNone : value.get<double>();
 }
 
+json to_json(const SpikeWatch& watch) {
+  return {{"count", watch.count}, {"mean", watch.mean}, {"variance", watch.variance}};
+}
+/// Of a checkpoint that an older version made, which has none: one that has seen nothing yet.
+SpikeWatch watch_from(const json& state, const char* name) {
+  if (!state.contains(name)) return {};
+  const json& watch = state.at(name);
+  return {.count = watch.at("count"), .mean = watch.at("mean"), .variance = watch.at("variance")};
+}
+
 std::string to_json(const TrainerState& s) {
   const json state = {{"version", kStateVersion},
                       {"global_step", s.step},
@@ -126,6 +136,8 @@ std::string to_json(const TrainerState& s) {
                       {"best_metric", number(s.best_eval_loss)},
                       {"best_global_step", s.best_step},
                       {"evals_since_best", s.evals_since_best},
+                      {"loss_watch", to_json(s.loss_watch)},
+                      {"grad_norm_watch", to_json(s.norm_watch)},
                       {"fixed", s.fixed},
                       {"options", s.options}};
   return state.dump(2) + "\n";
@@ -201,13 +213,14 @@ fs::path save_checkpoint(Device& device, const fs::path& output_dir,
   return folder;
 }
 
-void rotate_checkpoints(const fs::path& output_dir, int limit, std::int64_t keep_step) {
-  if (limit <= 0) return;
-  const std::vector<std::int64_t> steps = checkpoint_steps(output_dir);
-  std::int64_t excess = static_cast<std::int64_t>(steps.size()) - limit;
+void rotate_checkpoints(const fs::path& output_dir, const Rotation& rotation) {
+  if (rotation.limit <= 0) return;
+  std::vector<std::int64_t> steps = checkpoint_steps(output_dir);
+  std::erase_if(steps, [&](std::int64_t step) { return step > rotation.step; });
+  std::int64_t excess = static_cast<std::int64_t>(steps.size()) - rotation.limit;
   for (const std::int64_t step : steps) {
     if (excess <= 0 || step == steps.back()) break;
-    if (step == keep_step) continue;
+    if (step == rotation.best_step) continue;
     remove_folder(output_dir / checkpoint_name(step));
     --excess;
   }
@@ -254,6 +267,8 @@ TrainerState read_trainer_state(const fs::path& checkpoint) {
         .best_eval_loss = number(state.at("best_metric")),
         .best_step = state.at("best_global_step"),
         .evals_since_best = state.at("evals_since_best"),
+        .loss_watch = watch_from(state, "loss_watch"),
+        .norm_watch = watch_from(state, "grad_norm_watch"),
         .fixed = state.at("fixed"),
         .options = state.at("options")};
   } catch (const json::exception& error) {

@@ -21,6 +21,7 @@
 
 #include "engine/training/batches.h"
 #include "engine/training/optimizer.h"
+#include "engine/training/spike_watch.h"
 
 namespace quire {
 
@@ -46,6 +47,7 @@ struct TrainerState {
   double best_eval_loss = kNone;
   std::int64_t best_step = -1;
   int evals_since_best = 0;
+  SpikeWatch loss_watch, norm_watch;
   Fingerprint fixed;    ///< must agree on resuming: data, model, batch shape, seed
   Fingerprint options;  ///< may change on resuming, with a note
 };
@@ -74,8 +76,14 @@ struct CheckpointToSave {
 std::filesystem::path save_checkpoint(Device& device, const std::filesystem::path& output_dir,
                                       const CheckpointToSave& checkpoint);
 
-/// Removes the oldest checkpoints beyond `limit` (0 = none), but never `keep_step`.
-void rotate_checkpoints(const std::filesystem::path& output_dir, int limit, std::int64_t keep_step);
+struct Rotation {
+  int limit = 0;                ///< checkpoints that stay; 0 = all
+  std::int64_t best_step = -1;  ///< never removed; counts towards the limit
+  /// Where the run stands: later checkpoints, left by one that went further, do not count.
+  std::int64_t step = std::numeric_limits<std::int64_t>::max();
+};
+/// Removes the oldest checkpoints beyond the limit, but never the last one.
+void rotate_checkpoints(const std::filesystem::path& output_dir, const Rotation& rotation);
 
 /// The folder that "latest" or a path names. Throws Error(bad_data) when there is none.
 std::filesystem::path find_checkpoint(const std::filesystem::path& output_dir,

@@ -8,7 +8,8 @@
 #include <cstring>
 
 #include "engine/training/checkpoint.h"
-#include "engine/training/run_log.h"
+#include "engine/training/log_csv.h"
+#include "engine/training/log_jsonl.h"
 
 namespace quire {
 
@@ -62,7 +63,7 @@ void OutputFolder::clear_earlier_run() {
   for (const std::int64_t step : checkpoint_steps(path_)) {
     fs::remove_all(path_ / checkpoint_name(step));
   }
-  fs::remove(path_ / RunLog::kFileName);
+  for (const char* log : {JsonlLog::kFileName, CsvLog::kFileName}) fs::remove(path_ / log);
 }
 
 }  // namespace quire

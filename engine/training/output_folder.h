@@ -22,7 +22,7 @@ class OutputFolder {
   const std::filesystem::path& path() const { return path_; }
   /// The second of these refusals alone, before anything costly is done. Creates nothing.
   static void check_unused(const TrainingConfig& config);
-  /// Removes checkpoints and log of an earlier run: what overwriting means.
+  /// Removes checkpoints and logs of an earlier run: what overwriting means.
   void clear_earlier_run();
 
  private:

@@ -1,35 +1,39 @@
-// log.jsonl: the numbers of a run, one JSON object a line, for people's plots.
-//
-//   {"step","epoch","loss","grad_norm","learning_rate","tokens","tokens_per_second"}
-//   {"step","eval_loss","eval_perplexity"}
+// What keeps the story of a run: log.jsonl and log.csv here, other forms elsewhere.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
+#include <string>
 
-#include "engine/training/trainer.h"
+#include "engine/training/progress.h"
 
 namespace quire {
 
+enum class RunEnd {
+  done,         ///< the final model is saved, be it that the time was up
+  interrupted,  ///< a checkpoint is saved, and the run may go on
+  diverged,
+};
+
+/// The trainer tells each of its logs the same things in the same order. All of them may throw
+/// Error(no_space) or Error(bad_data).
 class RunLog {
  public:
-  static constexpr const char* kFileName = "log.jsonl";
-
-  /// Opens OUTPUT_DIR/log.jsonl for appending. Lines of steps after `resumed_step` are dropped
-  /// first: they will be written again. Throws Error(no_space) or Error(bad_data).
-  RunLog(const std::filesystem::path& output_dir, std::int64_t resumed_step);
+  RunLog() = default;
   RunLog(const RunLog&) = delete;
   RunLog& operator=(const RunLog&) = delete;
-  ~RunLog();
+  virtual ~RunLog() = default;
 
-  void train(const TrainingProgress& progress);
-  void eval(std::int64_t step, double eval_loss);
-
- private:
-  void write_line(const std::string& line);
-
-  std::filesystem::path path_;
-  int descriptor_ = -1;
+  /// Before all else. A run that goes on at `resumed_step` will report all later steps again: what
+  /// the log has of them goes. -1: a new run, everything goes.
+  virtual void begin(const std::filesystem::path& output_dir, std::int64_t resumed_step) = 0;
+  virtual void train(const TrainingProgress& progress) = 0;
+  virtual void eval(std::int64_t step, double eval_loss) = 0;
+  virtual void sample(std::int64_t step, const TextSample& sample) = 0;
+  virtual void warning(std::int64_t step, const std::string& text) = 0;
+  virtual void end(RunEnd how) = 0;
+  /// The run was interrupted before its first step: the folder is to be left as it was found.
+  virtual void discard() = 0;
 };
 
 }  // namespace quire

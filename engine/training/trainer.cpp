@@ -6,13 +6,15 @@
 #include <chrono>
 #include <cmath>
 #include <optional>
+#include <utility>
 
 #include "engine/formats/hub_folder.h"
 #include "engine/training/checkpoint.h"
 #include "engine/training/fingerprint.h"
+#include "engine/training/log_csv.h"
+#include "engine/training/log_jsonl.h"
 #include "engine/training/optimizer.h"
 #include "engine/training/output_folder.h"
-#include "engine/training/run_log.h"
 #include "kernels/random.h"
 
 namespace quire {
@@ -65,6 +67,11 @@ struct Pace {
   double seconds = 0, flops = 0;
   std::int64_t tokens = 0;
   double tokens_per_second() const { return static_cast<double>(tokens) / seconds; }
+  void add(const Pace& other) {
+    seconds += other.seconds;
+    flops += other.flops;
+    tokens += other.tokens;
+  }
 };
 
 class Run {
@@ -91,6 +98,10 @@ class Run {
     state_.data.seed = config_.data_seed.value_or(config_.seed);
     state_.fixed = fixed_facts(model, config_, records, validation);
     state_.options = option_facts(config_);
+    if (config_.write_jsonl) logs_.push_back(std::make_shared<JsonlLog>());
+    if (config_.write_csv) logs_.push_back(std::make_shared<CsvLog>());
+    logs_.insert(logs_.end(), callbacks.logs.begin(), callbacks.logs.end());
+    peak_flops_ = config_.peak_flops;
   }
 
   TrainingResult run();
@@ -104,16 +115,27 @@ class Run {
   bool take_steps();
   void step();
   void skip(double loss, double norm);
-  bool has_checkpoint() const;
-  std::string last_good_checkpoint() const;  ///< for people
+  void watch(double loss, double norm);
   void report(double loss, double norm, double learning_rate);
   bool evaluate();
+  void sample();
   void save();
-  void finish(TrainingResult& result);
+  void rotate();
+  /// A checkpoint of the current step, unless it has one.
+  void save_once();
+  void finish();
 
   bool stop_requested() const { return callbacks_.stop_requested && callbacks_.stop_requested(); }
   void note(const std::string& line) const {
     if (callbacks_.on_note) callbacks_.on_note(line);
+  }
+  void warn(const std::string& line) {
+    for (const auto& log : logs_) log->warning(state_.step, line);
+    if (callbacks_.on_warning) callbacks_.on_warning(line);
+  }
+  bool time_is_up() const {
+    return config_.max_seconds > 0 &&
+           std::chrono::duration<double>(Clock::now() - begun_).count() >= config_.max_seconds;
   }
   bool has_validation() const { return eval_rows_.size() > 0; }
   bool stopped_early() const {
@@ -128,8 +150,9 @@ class Run {
                                   : batches_->at_epoch_end();
   }
   bool save_due() const {
-    if (state_.step == 0 || saved_step_ == state_.step || state_.skipped_in_a_row > 0) return false;
+    if (state_.step == 0 || saved_step_ == state_.step) return false;
     if (config_.load_best_model_at_end && state_.best_step == state_.step) return true;
+    if (state_.skipped_in_a_row > 0) return false;
     return config_.save_steps > 0 && (state_.step % config_.save_steps == 0 || finished());
   }
 
@@ -145,12 +168,15 @@ class Run {
   TrainerState state_;
   std::int64_t saved_step_ = -1;
   fs::path last_checkpoint_;
+  bool rotation_due_ = false, out_of_time_ = false;
+  const Clock::time_point begun_ = Clock::now();
   Pace since_log_;
   double recent_step_seconds_ = 0;  // moving average, for the time left
   Pace recent_;                     // of the last step
+  double peak_flops_ = 0;
 
   std::optional<OutputFolder> folder_;
-  std::optional<RunLog> log_;
+  std::vector<std::shared_ptr<RunLog>> logs_;
   std::optional<Gpt2Training> network_;
   std::optional<AdamwOptimizer> optimizer_;
   std::optional<Batches> batches_;
@@ -185,25 +211,27 @@ TrainingResult Run::run() {
     optimizer_->set_updates(state_.updates);
   }
   batches_.emplace(rows_, config_.per_device_train_batch_size, state_.data);
-  if (config_.write_log) log_.emplace(folder_->path(), state_.step);
+  for (const auto& log : logs_) log->begin(folder_->path(), checkpoint.empty() ? -1 : state_.step);
   if (rows_.left_out() > 0) {
     note(fmt::format("{} rows without a target are left out", rows_.left_out()));
   }
 
   TrainingResult result;
+  if (checkpoint.empty()) sample();
   const bool stopped = !take_steps();
-  if (stopped) {
-    if (state_.step == 0) {
-      // Leaves the folder as it was found, so that the same command can be given again.
-      log_.reset();
-      fs::remove(folder_->path() / RunLog::kFileName);
-    } else if (saved_step_ != state_.step) {
-      save();
-    }
-    result.interrupted = true;
+  if (!stopped) {
+    finish();
+  } else if (state_.step == 0) {
+    for (const auto& log : logs_) log->discard();
   } else {
-    finish(result);
+    save_once();
   }
+  rotate();
+  if (state_.step > 0) {
+    for (const auto& log : logs_) log->end(stopped ? RunEnd::interrupted : RunEnd::done);
+  }
+  result.interrupted = stopped;
+  result.out_of_time = out_of_time_ && !stopped;
   result.steps = state_.step;
   result.tokens = state_.tokens;
   result.final_loss = state_.loss;
@@ -240,35 +268,58 @@ void Run::restore(const fs::path& checkpoint) {
                      folder_->path())) {
     saved_step_ = state_.step;
   }
+  const std::vector<std::int64_t> there = checkpoint_steps(folder_->path());
+  if (config_.load_best_model_at_end && state_.best_step > 0 &&
+      !std::binary_search(there.begin(), there.end(), state_.best_step)) {
+    note(fmt::format("checkpoint-{}, the best so far, is not in {}: the best is looked for anew",
+                     state_.best_step, folder_->path().string()));
+    state_.best_eval_loss = TrainerState::kNone;
+    state_.best_step = -1;
+    state_.evals_since_best = 0;
+  }
+  if (!there.empty() && there.back() > state_.step) {
+    note(fmt::format("{} is there too, of a run that went further; this one writes it anew",
+                     checkpoint_name(there.back())));
+  }
   note(fmt::format("going on from {} at step {} of {}", checkpoint.string(), state_.step,
                    total_steps_));
 }
 
 bool Run::settle() {
-  if (eval_due() && !evaluate()) return false;
-  if (save_due()) {
-    save();
-    rotate_checkpoints(folder_->path(), config_.save_total_limit,
-                       config_.load_best_model_at_end ? state_.best_step : -1);
+  if (eval_due()) {
+    if (!evaluate()) return false;
+    saved_step_ = -1;  // a checkpoint from before a stop knows nothing of this evaluation
   }
+  if (save_due()) save();
   return finished() || !stop_requested();
 }
 
 bool Run::take_steps() {
   try {
     bool goes_on = settle();
-    while (goes_on && !finished()) {
+    while (goes_on && !finished() && !out_of_time_) {
       step();
+      sample();
       goes_on = settle();
+      out_of_time_ = goes_on && !finished() && time_is_up();
+    }
+    if (out_of_time_) {
+      note(fmt::format("the time is up after step {} of {}", state_.step, total_steps_));
+      save_once();  // before the evaluation, of which a run without a limit knows nothing
+      if (has_validation() && state_.eval_step != state_.step) goes_on = evaluate();
     }
     return goes_on;
   } catch (const Error& error) {
     if (error.fault() != Fault::device) throw;
     std::vector<std::string> details = error.details();
-    details.push_back(last_good_checkpoint());
+    const std::vector<std::int64_t> saved = checkpoint_steps(folder_->path());
+    details.push_back(saved.empty()
+                          ? "no checkpoint was saved before"
+                          : "the last good checkpoint is " +
+                                (folder_->path() / checkpoint_name(saved.back())).string());
     throw Error(
         error.fault(), error.what(), std::move(details),
-        has_checkpoint() ? "the same command with --resume-from-checkpoint latest" : error.next());
+        saved.empty() ? error.next() : "the same command with --resume-from-checkpoint latest");
   }
 }
 
@@ -301,6 +352,8 @@ void Run::step() {
   if (!std::isfinite(loss) || !std::isfinite(norm)) {
     skip(loss, norm);
   } else {
+    watch(loss, norm);
+    rotate();  // the parameters that were saved last have just shown to be good
     optimizer_->step(static_cast<float>(learning_rate), norm);
     state_.updates = optimizer_->updates();
     state_.skipped_in_a_row = 0;
@@ -313,34 +366,55 @@ void Run::step() {
 }
 
 void Run::skip(double loss, double norm) {
-  note(fmt::format("step {} is skipped: its loss is {}, its gradient norm {}", state_.step, loss,
+  warn(fmt::format("step {} is skipped: its loss is {}, its gradient norm {}", state_.step, loss,
                    norm));
   if (++state_.skipped_in_a_row < kMaxSkippedInARow) return;
+  for (const auto& log : logs_) log->end(RunEnd::diverged);
+  // The parameters are those of the last step that was not skipped: a checkpoint of it holds the
+  // trouble already. Those before it were followed by a step that went well.
+  const std::int64_t trouble = state_.step - kMaxSkippedInARow;
+  std::vector<std::int64_t> good = checkpoint_steps(folder_->path());
+  const bool any = !good.empty(), newest_is_good = any && good.back() < trouble;
+  std::erase_if(good, [&](std::int64_t step) { return step >= trouble; });
+  const std::string checkpoint =
+      good.empty() ? "" : (folder_->path() / checkpoint_name(good.back())).string();
   throw Error(
       Fault::diverged,
       fmt::format("training diverged: {} steps in a row were not finite", kMaxSkippedInARow),
       {fmt::format("step {}: loss {}, gradient norm {}", state_.step, loss, norm),
-       last_good_checkpoint()},
-      has_checkpoint() ? "--resume-from-checkpoint latest with a lower --learning-rate"
-                       : "a lower --learning-rate or a longer --warmup-steps");
+       !good.empty() ? "the last good checkpoint is " + checkpoint
+       : any         ? "no checkpoint is known to be good"
+                     : "no checkpoint was saved before"},
+      good.empty() ? "a lower --learning-rate or a longer --warmup-steps"
+                   : fmt::format("--resume-from-checkpoint {} with a lower --learning-rate",
+                                 newest_is_good ? "latest" : checkpoint));
 }
 
-bool Run::has_checkpoint() const {
-  return !checkpoint_steps(folder_->path()).empty();
-}
-
-std::string Run::last_good_checkpoint() const {
-  if (!has_checkpoint()) return "no checkpoint was saved before";
-  const std::int64_t step = checkpoint_steps(folder_->path()).back();
-  return "the last good checkpoint is " + (folder_->path() / checkpoint_name(step)).string();
+void Run::watch(double loss, double norm) {
+  if (config_.spike_z <= 0) return;
+  const auto observe = [&](const char* what, SpikeWatch& watch, double value) {
+    const SpikeWatch before = watch;
+    const double z = watch.observe(value, config_.spike_z);
+    if (z <= config_.spike_z) return;
+    warn(
+        fmt::format("step {}: the {} is {:.4g}, {:.1f} deviations above the {:.4g} of the steps "
+                    "before",
+                    state_.step, what, value, z, before.mean));
+  };
+  observe("loss", state_.loss_watch, loss);
+  observe("gradient norm", state_.norm_watch, norm);
 }
 
 void Run::report(double loss, double norm, double learning_rate) {
-  since_log_.seconds += recent_.seconds;
-  since_log_.tokens += recent_.tokens;
+  since_log_.add(recent_);
   recent_step_seconds_ = recent_step_seconds_ == 0
                              ? recent_.seconds
                              : 0.9 * recent_step_seconds_ + 0.1 * recent_.seconds;
+  const auto mfu = [&](const Pace& pace) {
+    if (peak_flops_ <= 0) return TrainerState::kNone;
+    peak_flops_ = std::max(peak_flops_, pace.flops / pace.seconds);
+    return pace.flops / pace.seconds / peak_flops_;
+  };
   TrainingProgress progress{
       .step = state_.step,
       .total_steps = total_steps_,
@@ -350,15 +424,16 @@ void Run::report(double loss, double norm, double learning_rate) {
       .learning_rate = learning_rate,
       .tokens = state_.tokens,
       .tokens_per_second = recent_.tokens_per_second(),
-      .flops_per_second = recent_.flops / recent_.seconds,
       .seconds_left = recent_step_seconds_ * static_cast<double>(total_steps_ - state_.step),
+      .mfu = mfu(recent_),
       .eval_loss = state_.eval_loss};
   if (callbacks_.on_step) callbacks_.on_step(progress);
   if (state_.step % config_.logging_steps != 0 && state_.step != total_steps_) return;
   progress.loss = state_.loss_steps > 0 ? state_.loss_sum / static_cast<double>(state_.loss_steps)
                                         : TrainerState::kNone;
   progress.tokens_per_second = since_log_.tokens_per_second();
-  if (log_) log_->train(progress);
+  progress.mfu = mfu(since_log_);
+  for (const auto& log : logs_) log->train(progress);
   if (callbacks_.on_log) callbacks_.on_log(progress);
   state_.loss_sum = 0;
   state_.loss_steps = 0;
@@ -383,16 +458,29 @@ bool Run::evaluate() {
   state_.eval_step = state_.step;
   if (state_.step == 0) {
     state_.first_eval_loss = loss;
-  } else if (std::isnan(state_.best_eval_loss) || loss < state_.best_eval_loss) {
+  } else if (std::isfinite(loss) &&
+             (std::isnan(state_.best_eval_loss) || loss < state_.best_eval_loss)) {
     state_.best_eval_loss = loss;
     state_.best_step = state_.step;
     state_.evals_since_best = 0;
   } else {
     ++state_.evals_since_best;
   }
-  if (log_) log_->eval(state_.step, loss);
+  for (const auto& log : logs_) log->eval(state_.step, loss);
   if (callbacks_.on_eval) callbacks_.on_eval(state_.step, loss);
+  if (!std::isfinite(loss)) {
+    warn(fmt::format("step {}: the validation loss is {}, and counts as no better", state_.step,
+                     loss));
+  }
   return true;
+}
+
+void Run::sample() {
+  if (config_.sample_every <= 0 || !callbacks_.sample) return;
+  if (state_.step % config_.sample_every != 0 && state_.step != total_steps_) return;
+  for (const TextSample& text : callbacks_.sample(state_.step)) {
+    for (const auto& log : logs_) log->sample(state_.step, text);
+  }
 }
 
 void Run::save() {
@@ -403,11 +491,23 @@ void Run::save() {
                                       .state = state_,
                                       .write_companions = callbacks_.write_companions});
   saved_step_ = state_.step;
+  rotation_due_ = true;
   if (callbacks_.on_save) callbacks_.on_save(last_checkpoint_);
 }
 
-void Run::finish(TrainingResult& result) {
-  if (stopped_early()) {
+void Run::save_once() {
+  if (saved_step_ != state_.step) save();
+}
+
+void Run::rotate() {
+  if (!std::exchange(rotation_due_, false)) return;
+  rotate_checkpoints(
+      folder_->path(),
+      {.limit = config_.save_total_limit, .best_step = state_.best_step, .step = state_.step});
+}
+
+void Run::finish() {
+  if (stopped_early() && !out_of_time_) {
     note(fmt::format(
         "stopped at step {}: no better validation loss than {:.4f} (step {}) in {} evaluations",
         state_.step, state_.best_eval_loss, state_.best_step, state_.evals_since_best));
@@ -420,7 +520,6 @@ void Run::finish(TrainingResult& result) {
   if (callbacks_.write_companions) callbacks_.write_companions(folder_->path());
   save_model(device_, folder_->path(), model_, parameters_, config_.save_dtype);
   if (callbacks_.on_save) callbacks_.on_save(folder_->path());
-  result.interrupted = false;
 }
 
 }  // namespace

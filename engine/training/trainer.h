@@ -6,32 +6,27 @@
 // resumed from any checkpoint writes the same bytes as one that never stopped, on any number of
 // threads.
 //
-// The trainer never prints: it reports through callbacks.
+// What goes wrong is caught early: a step whose loss or gradient is not finite is skipped, and
+// three of them in a row end the run with the last checkpoint that is known to be good; a loss or
+// norm far above those before it is a warning (spike_watch.h).
+//
+// The trainer never prints: it reports through callbacks and logs.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "engine/model/gpt2.h"
 #include "engine/training/batches.h"
+#include "engine/training/progress.h"
+#include "engine/training/run_log.h"
 #include "engine/training/training_config.h"
 
 namespace quire {
-
-/// What a progress line shows. Fields that do not apply are NaN.
-struct TrainingProgress {
-  std::int64_t step = 0, total_steps = 0;
-  double epoch = 0;
-  double loss = 0;       ///< of the step; in on_log the mean of the steps since the last line
-  double grad_norm = 0;  ///< of the step, before clipping
-  double learning_rate = 0;
-  std::int64_t tokens = 0;  ///< since the start, resumed steps included, padding excluded
-  double tokens_per_second = 0, flops_per_second = 0, seconds_left = 0;
-  double eval_loss = 0;  ///< the latest
-};
 
 struct TrainingCallbacks {
   std::function<void(const TrainingProgress&)> on_step;  ///< after every step
@@ -41,6 +36,12 @@ struct TrainingCallbacks {
   std::function<void(std::int64_t step, double eval_loss)> on_eval;
   std::function<void(const std::filesystem::path&)> on_save;  ///< after a checkpoint or the model
   std::function<void(const std::string&)> on_note;            ///< a line for people
+  std::function<void(const std::string&)> on_warning;         ///< one that they should not miss
+  /// Every sample_every steps, and before the first: texts made with the parameters as they are,
+  /// which it must not change. They go into the logs.
+  std::function<std::vector<TextSample>(std::int64_t step)> sample;
+  /// Told of the run after its own logs, see TrainingConfig.
+  std::vector<std::shared_ptr<RunLog>> logs;
   /// Ctrl-C: asked between steps; when true the step in hand is finished, saved, and the run ends.
   std::function<bool()> stop_requested;
   /// Adds to a model folder what belongs beside the weights: the tokenizer's files.
@@ -54,11 +55,15 @@ struct TrainingResult {
   /// Before the first step, and of the model that was saved. NaN without validation data.
   double first_eval_loss = 0, final_eval_loss = 0;
   bool interrupted = false;
+  bool out_of_time = false;               ///< ended by max_seconds before its last step
   std::filesystem::path last_checkpoint;  ///< empty: none was saved
 };
 
 /// Trains `parameters` in place and leaves the final model in config.output_dir. `validation` may
 /// hold no records. When the run is interrupted, a checkpoint is saved instead of the final model.
+/// When its time is up, a checkpoint is saved, and then the run ends like one that is done: with an
+/// evaluation and the final model. Going on from that checkpoint writes the bytes of a run without
+/// a limit; the log keeps the evaluation that was made at it.
 ///
 /// Throws Error: usage (an option, a folder in use, a resumed run that does not fit), bad_data (ids
 /// outside the vocabulary, no rows, a damaged checkpoint), no_space (the older checkpoints stay),

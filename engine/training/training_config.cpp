@@ -47,6 +47,11 @@ void TrainingConfig::check() const {
   at_least("--save-steps", save_steps, 0);
   at_least("--save-total-limit", save_total_limit, 0);
   at_least("--early-stopping-patience", early_stopping_patience, 0);
+  at_least("--sample-every", sample_every, 0);
+  require(std::isfinite(max_seconds) && max_seconds >= 0, "--max-time",
+          fmt::format("{} s", max_seconds), "above 0, or 0 for no limit");
+  require(std::isfinite(spike_z) && spike_z >= 0, "--spike-z", fmt::format("{}", spike_z),
+          "above 0, or 0 for no warnings");
 }
 
 std::int64_t total_steps(const TrainingConfig& config, std::int64_t rows) {

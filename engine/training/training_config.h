@@ -33,8 +33,16 @@ struct TrainingConfig {
   int save_total_limit = 2;       ///< 0 = keep all
   bool bf16 = false;              ///< bfloat16 activations and products beside float parameters
   DType save_dtype = DType::f32;  ///< of the final model; checkpoints are f32
-  bool write_log = true;          ///< OUTPUT_DIR/log.jsonl
-  std::uint64_t seed = 42;        ///< of dropout, and of the shuffle without data_seed
+  double max_seconds = 0;         ///< of this run, whatever an earlier part took; 0 = no limit
+  std::int64_t sample_every = 0;  ///< steps between texts from TrainingCallbacks::sample; 0 = none
+  bool write_jsonl = true;        ///< OUTPUT_DIR/log.jsonl
+  bool write_csv = false;         ///< OUTPUT_DIR/log.csv
+  /// Flops a second that the device is known to reach: what mfu is held against. 0 = unknown. When
+  /// a step does better, it is raised: it was measured while the machine did something else.
+  double peak_flops = 0;
+  /// A warning where loss or gradient norm are so many deviations above those before; 0 = never.
+  double spike_z = 6;
+  std::uint64_t seed = 42;                 ///< of dropout, and of the shuffle without data_seed
   std::optional<std::uint64_t> data_seed;  ///< of the shuffle
   std::string resume_from_checkpoint;      ///< "", "latest" or a folder
   bool overwrite_output_dir = false;

@@ -47,3 +47,9 @@ TEST_CASE("numbers get commas") {
   CHECK(quire::counted(1, "record") == "1 record");
   CHECK(quire::counted(std::size_t{4590}, "record") == "4,590 records");
 }
+
+TEST_CASE("markup in text becomes text in markup") {
+  CHECK(quire::escape_markup("a < b && \"c\" > 'd'") ==
+        "a &lt; b &amp;&amp; &quot;c&quot; &gt; 'd'");
+  CHECK(quire::escape_markup("").empty());
+}

@@ -11,71 +11,12 @@
 #include "cli/terminal.h"
 #include "cli/train_memory.h"
 #include "cli/train_progress.h"
-#include "tests/cli/program.h"
+#include "tests/cli/train_workplace.h"
 #include "tests/support/catch.h"
-#include "tokenizer/tokenizer.h"
 
 using namespace quire;
 using namespace quire::test;
 namespace fs = std::filesystem;
-
-namespace {
-
-/// A folder with a tokenizer of 300 ids, some text, and a config of a model of 20,000 parameters.
-struct Workplace {
-  ScratchFolder folder;
-  std::string text, config, tokenizer;
-
-  Workplace() {
-    std::string lines;
-    for (int i = 0; i < 300; ++i) {
-      lines += "The fox number " + std::to_string(i * 37 % 101) + " jumps over " +
-               (i % 3 == 0 ? "the lazy dog.\n" : "a quick brown hen, and sleeps.\n");
-    }
-    text = folder.write("text.txt", lines);
-    config = folder.write("config.json",
-                          R"({"n_layer": 2, "n_head": 2, "n_embd": 24, "n_positions": 32})");
-    tokenizer = folder / "tokenizer";
-    const fs::path file = text;
-    train_bpe({&file, 1}, {.vocab_size = 300}).save(tokenizer, 32);
-  }
-
-  std::vector<std::string> command(const std::string& output,
-                                   std::vector<std::string> more = {}) const {
-    std::vector<std::string> arguments = {"train",
-                                          "--config",
-                                          config,
-                                          "--tokenizer",
-                                          tokenizer,
-                                          "--data",
-                                          text,
-                                          "--output-dir",
-                                          folder / output,
-                                          "--line-by-line",
-                                          "--batch-size",
-                                          "4",
-                                          "--gradient-accumulation-steps",
-                                          "2",
-                                          "--lr",
-                                          "1e-2",
-                                          "--logging-steps",
-                                          "5",
-                                          "--threads",
-                                          "2"};
-    arguments.insert(arguments.end(), more.begin(), more.end());
-    return arguments;
-  }
-};
-
-std::string file(const std::string& folder, const std::string& name) {
-  return read_file(fs::path(folder) / name);
-}
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
-
-}  // namespace
 
 TEST_CASE("a fresh model is trained, and its options saved make it again") {
   const Workplace work;
@@ -319,14 +260,14 @@ TEST_CASE("a plan that does not fit comes with the options that do") {
 }
 
 TEST_CASE("the progress line fits a terminal, its end included") {
-  TrainProgress progress(/*ceiling=*/2e11, /*json=*/false);
+  TrainProgress progress(/*json=*/false);
   const std::string line = progress.text({.step = 120,
                                           .total_steps = 500,
                                           .loss = 3.2141,
                                           .learning_rate = 4.2e-5,
                                           .tokens_per_second = 12345,
-                                          .flops_per_second = 1.22e11,
                                           .seconds_left = 125,
+                                          .mfu = 0.61,
                                           .eval_loss = 3.4019});
   CHECK(line == "step 120/500 loss 3.214 val 3.402 lr 4.2e-05 12,345 tok/s 61% peak 2m 05s left");
   CHECK(display_width(line) < 80);

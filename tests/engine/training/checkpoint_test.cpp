@@ -323,11 +323,11 @@ TEST_CASE("rotation keeps the newest checkpoints and the best one") {
       write_file(folder / file, "x");
     }
   }
-  rotate_checkpoints(scratch.path(), 0, -1);
+  rotate_checkpoints(scratch.path(), {.limit = 0});
   CHECK(checkpoint_steps(scratch.path()).size() == 5);
-  rotate_checkpoints(scratch.path(), 3, 4);
+  rotate_checkpoints(scratch.path(), {.limit = 3, .best_step = 4});
   CHECK(checkpoint_steps(scratch.path()) == std::vector<std::int64_t>{4, 8, 10});
-  rotate_checkpoints(scratch.path(), 1, 4);
+  rotate_checkpoints(scratch.path(), {.limit = 1, .best_step = 4});
   CHECK(checkpoint_steps(scratch.path()) == std::vector<std::int64_t>{4, 10});
 }
 

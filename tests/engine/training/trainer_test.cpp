@@ -190,7 +190,7 @@ TEST_CASE("steps that are not finite are skipped and named; three in a row end t
   config.save_steps = 1;
   std::vector<std::string> notes;
   TrainingCallbacks callbacks;
-  callbacks.on_note = [&](const std::string& line) { notes.push_back(line); };
+  callbacks.on_warning = [&](const std::string& line) { notes.push_back(line); };
 
   SECTION("one bad record of six") {
     const Parameters parameters = poisoned();

@@ -30,6 +30,9 @@ TEST_CASE("each training option that makes no sense is refused by name") {
       {"--eval-steps", [](TrainingConfig& c) { c.eval_steps = -1; }},
       {"--save-steps", [](TrainingConfig& c) { c.save_steps = -1; }},
       {"--save-total-limit", [](TrainingConfig& c) { c.save_total_limit = -1; }},
+      {"--sample-every", [](TrainingConfig& c) { c.sample_every = -1; }},
+      {"--max-time", [](TrainingConfig& c) { c.max_seconds = NAN; }},
+      {"--spike-z", [](TrainingConfig& c) { c.spike_z = -1; }},
       {"--early-stopping-patience", [](TrainingConfig& c) { c.early_stopping_patience = -1; }},
   };
   CHECK_NOTHROW(TrainingConfig{.output_dir = "out"}.check());

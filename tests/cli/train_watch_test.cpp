@@ -1,0 +1,203 @@
+// What quire train shows, records and guards against, run as a user would.
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "cli/html_report.h"
+#include "cli/terminal.h"
+#include "tests/cli/train_workplace.h"
+#include "tests/support/catch.h"
+
+using namespace quire;
+using namespace quire::test;
+namespace fs = std::filesystem;
+
+namespace {
+
+int count(const std::string& text, const std::string& part) {
+  int found = 0;
+  for (std::size_t at = 0; (at = text.find(part, at)) != std::string::npos; at += part.size()) {
+    ++found;
+  }
+  return found;
+}
+
+}  // namespace
+
+TEST_CASE("a run whose time is up ends well, and goes on to the bytes of one without a limit") {
+  const Workplace work;
+  const std::vector<std::string> options = {"--max-steps", "6", "--save-steps", "3"};
+  REQUIRE(run_quire(work.command("straight", options)).exit_code == 0);
+  std::vector<std::string> limited = options;
+  limited.insert(limited.end(), {"--max-time", "0.000001s"});
+  const ProgramResult cut = run_quire(work.command("cut", limited));
+  INFO(cut.err);
+  CHECK(cut.exit_code == 0);
+  CHECK(contains(cut.err, "the time is up after step 1 of 6"));
+  CHECK(contains(cut.err, "--resume-from-checkpoint latest"));
+  CHECK(fs::exists(work.folder / "cut/model.safetensors"));
+  CHECK(fs::exists(work.folder / "cut/checkpoint-1/optimizer.safetensors"));
+
+  std::vector<std::string> resume = options;
+  resume.insert(resume.end(), {"--resume-from-checkpoint", "latest"});
+  const ProgramResult resumed = run_quire(work.command("cut", resume));
+  INFO(resumed.err);
+  CHECK(resumed.exit_code == 0);
+  for (const char* name : {"model.safetensors", "checkpoint-6/optimizer.safetensors",
+                           "checkpoint-6/trainer_state.json", "quire_config.json"}) {
+    INFO(name);
+    CHECK(file(work.folder / "straight", name) == file(work.folder / "cut", name));
+  }
+}
+
+TEST_CASE("a run that diverges exits with 6 and names a checkpoint from which it goes on") {
+  const Workplace work;
+  const std::vector<std::string> options = {
+      "--save-steps", "1", "--save-total-limit", "1", "--lr-scheduler-type", "constant"};
+  std::vector<std::string> good = options;
+  good.insert(good.end(), {"--max-steps", "3"});
+  REQUIRE(run_quire(work.command("out", good)).exit_code == 0);
+  std::vector<std::string> wild = options;
+  wild.insert(wild.end(), {"--max-steps", "9", "--lr", "1e30", "--max-grad-norm", "0",
+                           "--resume-from-checkpoint", "latest"});
+  const ProgramResult diverged = run_quire(work.command("out", wild));
+  INFO(diverged.err);
+  CHECK(diverged.exit_code == 6);
+  CHECK(count(diverged.err, "is skipped: its loss is") == 3);
+  CHECK(count(diverged.err, "warning: step") >= 3);
+  const std::string checkpoint = (work.folder / "out/checkpoint-3").string();
+  CHECK(contains(diverged.err, "the last good checkpoint is " + checkpoint));
+  CHECK(contains(diverged.err, "try: --resume-from-checkpoint " + checkpoint));
+  CHECK(contains(file(work.folder / "out", "log.jsonl"), "\"warning\":\"step 5 is skipped"));
+
+  std::vector<std::string> again = options;
+  again.insert(again.end(), {"--max-steps", "9", "--resume-from-checkpoint", checkpoint});
+  const ProgramResult resumed = run_quire(work.command("out", again));
+  INFO(resumed.err);
+  CHECK(resumed.exit_code == 0);
+  CHECK_FALSE(contains(file(work.folder / "out", "log.jsonl"), "is skipped"));
+}
+
+TEST_CASE("samples, logs and the report are made of one run, and do not change it") {
+  const Workplace work;
+  const std::vector<std::string> options = {"--max-steps", "10", "--eval-steps", "5"};
+  REQUIRE(run_quire(work.command("plain", options)).exit_code == 0);
+  std::vector<std::string> more = options;
+  more.insert(more.end(), {"--sample-every", "5", "--sample-prompt", "The fox", "--sample-prompt",
+                           "A <quick>", "--report-to", "csv,html"});
+  const ProgramResult run = run_quire(work.command("out", more));
+  INFO(run.err);
+  REQUIRE(run.exit_code == 0);
+  CHECK(file(work.folder / "out", "model.safetensors") ==
+        file(work.folder / "plain", "model.safetensors"));
+  CHECK(file(work.folder / "out", "checkpoint-10/trainer_state.json") ==
+        file(work.folder / "plain", "checkpoint-10/trainer_state.json"));
+  CHECK(count(run.err, "from \"The fox\":\n  The fox") == 3);  // at 0, 5 and 10
+
+  std::istringstream lines(file(work.folder / "out", "log.jsonl"));
+  int samples = 0, losses = 0;
+  for (std::string line; std::getline(lines, line);) {
+    const nlohmann::json entry = nlohmann::json::parse(line);
+    samples += entry.contains("sample") ? 1 : 0;
+    if (!entry.contains("loss")) continue;
+    ++losses;
+    CHECK(entry["mfu"].get<double>() > 0);
+    CHECK(entry["mfu"].get<double>() <= 1);
+  }
+  CHECK(samples == 6);
+  CHECK(losses == 2);
+  // A heading, a row for each of two lines of the log and three evaluations.
+  CHECK(count(file(work.folder / "out", "log.csv"), "\n") == 6);
+
+  const std::string page = file(work.folder / "out", "report.html");
+  for (const char* part : {"<h2>Loss</h2>", "<h2>Learning rate</h2>", "<h2>Tokens a second</h2>",
+                           "<h2>Samples by step</h2>", "A &lt;quick&gt;", "max_steps", "MFU"}) {
+    INFO(part);
+    CHECK(contains(page, part));
+  }
+  CHECK_FALSE(fs::exists(work.folder / "plain/report.html"));
+  CHECK_FALSE(fs::exists(work.folder / "plain/log.csv"));
+}
+
+TEST_CASE("the page of a report is whole in itself, whatever the log holds") {
+  std::string log = "{\"step\":0,\"eval_loss\":4.5}\nnot JSON\n";
+  for (int step = 1; step <= 5000; ++step) {
+    log += "{\"step\":" + std::to_string(step) +
+           ",\"loss\":" + std::to_string(step == 3210 ? 9.75 : 4.0 / step) + "}\n";
+  }
+  log += "{\"step\":5000,\"loss\":null}\n";
+  log += "{\"step\":5000,\"warning\":\"<script>alert(1)</script>\"}\n";
+  log += "{\"step\":7,\"prompt\":\"a&b\",\"sample\":\"<b>\\n\"}\n{\"step\":5000,\"lo";
+  const std::string page =
+      report_html({.title = "runs <1>", .log = log, .options = "{\"learning_rate\": 5e-05}"});
+  CHECK(contains(page, "<title>runs &lt;1&gt;</title>"));
+  CHECK(contains(page, "<td>learning_rate</td><td>5e-05</td>"));
+  CHECK(contains(page, "&lt;script&gt;"));
+  CHECK(contains(page, "a&amp;b</span>&lt;b&gt;"));
+  CHECK_FALSE(contains(page, "<script"));
+  CHECK_FALSE(contains(page, "http"));
+  CHECK_FALSE(contains(page, "Learning rate"));  // the log has none: no empty picture
+  CHECK(count(page, "<polyline") == 2);
+  // Thinned, with the one step that stands out: it is the top of the picture.
+  CHECK(page.size() < 20'000);
+  CHECK(contains(page, ",16.0 "));
+}
+
+TEST_CASE("a page of a run that has only begun, or is level, has no holes in it") {
+  for (const char* log : {"", "{\"step\":0,\"eval_loss\":4.5}\n",
+                          "{\"step\":1,\"loss\":0}\n{\"step\":2,\"loss\":0}\n"}) {
+    INFO(log);
+    const std::string page = report_html({.title = "run", .log = log, .options = "{}"});
+    CHECK_FALSE(contains(page, "nan"));
+    CHECK_FALSE(contains(page, "inf"));
+  }
+}
+
+TEST_CASE("with --json samples and warnings are events") {
+  const Workplace work;
+  // Without a rate the loss only wanders from batch to batch, to both sides of its mean.
+  const ProgramResult run =
+      run_quire(work.command("out", {"--max-steps", "40", "--json", "--sample-every", "40", "--lr",
+                                     "0", "--spike-z", "0.5"}));
+  INFO(run.err);
+  REQUIRE(run.exit_code == 0);
+  std::istringstream lines(run.out);
+  int samples = 0, warnings = 0;
+  for (std::string line; std::getline(lines, line);) {
+    const nlohmann::json event = nlohmann::json::parse(line);
+    samples += event["event"] == "sample" ? 1 : 0;
+    warnings += event["event"] == "warning" ? 1 : 0;
+  }
+  CHECK(samples == 2);
+  CHECK(warnings > 0);
+}
+
+TEST_CASE("times, samples and reports that make no sense are refused") {
+  const Workplace work;
+  const auto fails = [&](const std::vector<std::string>& arguments, const std::string& cause) {
+    const ProgramResult run = run_quire(work.command("out", arguments));
+    INFO(run.err);
+    CHECK(run.exit_code == 2);
+    CHECK(contains(run.err, cause));
+  };
+  fails({"--max-time", "soon"}, "--max-time is 'soon'");
+  fails({"--sample-prompt", "The"}, "--sample-prompt without --sample-every");
+  fails({"--report-to", "jsonl,wandb"}, "there is no --report-to 'wandb'");
+  fails({"--report-to", "jsonl,none"}, "none does not go with others");
+  std::string longest = "fox";
+  for (int i = 0; i < 40; ++i) longest += " fox";
+  fails({"--sample-every", "5", "--sample-prompt", longest}, "--sample-prompt \"fox");
+}
+
+TEST_CASE("times are read in days, hours, minutes and seconds") {
+  CHECK(parse_duration("--max-time", "90s") == 90);
+  CHECK(parse_duration("--max-time", "30m") == 1800);
+  CHECK(parse_duration("--max-time", "1.5h") == 5400);
+  CHECK(parse_duration("--max-time", "1h30m") == 5400);
+  CHECK(parse_duration("--max-time", "2") == 7200);
+  CHECK(parse_duration("--max-time", "1d1s") == 86401);
+  for (const char* text : {"", "0", "-1h", "1h30", "h", "5 m", "3x", "inf", "1e400", "0h5"}) {
+    INFO(text);
+    CHECK_THROWS_AS(parse_duration("--max-time", text), Error);
+  }
+}
