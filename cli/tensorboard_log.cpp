@@ -146,9 +146,14 @@ void TensorboardLog::begin(const fs::path& output_dir, std::int64_t resumed_step
                framed_record(session_event(0, kSessionStart, data).SerializeAsString()));
 }
 
-void TensorboardLog::scalar(std::int64_t step, const std::string& tag, double value) {
+void TensorboardLog::scalars(std::int64_t step, const Scalars& scalars) {
   step_ = step;
-  file_->write(framed_record(scalar_event(now(), step, tag, static_cast<float>(value))));
+  const double time = now();
+  std::string records;
+  for (const auto& [tag, value] : scalars) {
+    records += framed_record(scalar_event(time, step, tag, static_cast<float>(value)));
+  }
+  file_->write(records);
 }
 
 void TensorboardLog::text(std::int64_t step, const std::string& tag, const std::string& text) {
@@ -164,17 +169,17 @@ void TensorboardLog::text(std::int64_t step, const std::string& tag, const std::
 }
 
 void TensorboardLog::train(const TrainingProgress& progress) {
-  scalar(progress.step, "train/loss", progress.loss);
-  scalar(progress.step, "train/learning_rate", progress.learning_rate);
-  scalar(progress.step, "train/grad_norm", progress.grad_norm);
-  scalar(progress.step, "train/epoch", progress.epoch);
-  scalar(progress.step, "train/tokens_per_second", progress.tokens_per_second);
-  if (!std::isnan(progress.mfu)) scalar(progress.step, "train/mfu", progress.mfu);
+  Scalars known = {{"train/loss", progress.loss},
+                   {"train/learning_rate", progress.learning_rate},
+                   {"train/grad_norm", progress.grad_norm},
+                   {"train/epoch", progress.epoch},
+                   {"train/tokens_per_second", progress.tokens_per_second}};
+  if (!std::isnan(progress.mfu)) known.emplace_back("train/mfu", progress.mfu);
+  scalars(progress.step, known);
 }
 
 void TensorboardLog::eval(std::int64_t step, double eval_loss) {
-  scalar(step, "eval/loss", eval_loss);
-  scalar(step, "eval/perplexity", std::exp(eval_loss));
+  scalars(step, {{"eval/loss", eval_loss}, {"eval/perplexity", std::exp(eval_loss)}});
 }
 
 void TensorboardLog::sample(std::int64_t step, const TextSample& sample) {

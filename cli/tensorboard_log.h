@@ -17,6 +17,8 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "base/file.h"
 #include "engine/training/run_log.h"
@@ -46,7 +48,8 @@ class TensorboardLog : public RunLog {
   void discard() override;
 
  private:
-  void scalar(std::int64_t step, const std::string& tag, double value);
+  using Scalars = std::vector<std::pair<const char*, double>>;  // tags and values
+  void scalars(std::int64_t step, const Scalars& scalars);
   void text(std::int64_t step, const std::string& tag, const std::string& text);
 
   std::string options_;

@@ -39,7 +39,7 @@ TEST_CASE("a run whose time is up ends well, and goes on to the bytes of one wit
   CHECK(fs::exists(work.folder / "cut/checkpoint-1/optimizer.safetensors"));
 
   std::vector<std::string> resume = options;
-  resume.insert(resume.end(), {"--resume-from-checkpoint", "latest"});
+  resume.insert(resume.end(), {"--resume-from-checkpoint", "latest", "--max-time", "1h"});
   const ProgramResult resumed = run_quire(work.command("cut", resume));
   INFO(resumed.err);
   CHECK(resumed.exit_code == 0);
@@ -123,7 +123,7 @@ TEST_CASE("the page of a report is whole in itself, whatever the log holds") {
   std::string log = "{\"step\":0,\"eval_loss\":4.5}\nnot JSON\n";
   for (int step = 1; step <= 5000; ++step) {
     log += "{\"step\":" + std::to_string(step) +
-           ",\"loss\":" + std::to_string(step == 3210 ? 9.75 : 4.0 / step) + "}\n";
+           ",\"loss\":" + std::to_string(step == 3210 ? 9.75 : 4 + step * 1e-4) + "}\n";
   }
   log += "{\"step\":5000,\"loss\":null}\n";
   log += "{\"step\":5000,\"warning\":\"<script>alert(1)</script>\"}\n";

@@ -182,7 +182,7 @@ TEST_CASE("a run that goes on in another folder looks for the best anew") {
   CHECK(second.steps == 300);
   REQUIRE_FALSE(notes.empty());
   CHECK(notes[0].find(checkpoint_name(best) + ", the best so far, is not in") == 0);
-  CHECK(second.final_eval_loss > first.final_eval_loss - 1);
+  CHECK(read_trainer_state(second.last_checkpoint).best_step >= 250);
   CHECK(fs::exists(config.output_dir / "model.safetensors"));
 }
 
