@@ -211,6 +211,8 @@ int run(const std::vector<std::string>& arguments) {
   if (!flags.parse(arguments)) return 0;
   options.finish(flags);
   OutputFolder::check_unused(options.training);
+  const std::string resolved = saved_options(flags, options.training);
+  const std::vector<std::shared_ptr<RunLog>> reports = train_reports(options, resolved);
 
   const InterruptGuard interrupts;
   Start start = find_start(options);
@@ -228,8 +230,7 @@ int run(const std::vector<std::string>& arguments) {
 
   TrainProgress progress(options.json);
   TrainingCallbacks callbacks = progress.callbacks();
-  const std::string resolved = saved_options(flags, options.training);
-  callbacks.logs = train_reports(options, resolved);
+  callbacks.logs = reports;
   const std::optional<TrainSamples> samples = make_samples(*device, start, parameters, options);
   if (samples) {
     callbacks.sample = [&](std::int64_t step) {

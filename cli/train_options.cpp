@@ -96,9 +96,10 @@ void TrainOptions::add_to(Flags& flags) {
   flags.add("eval-steps", training.eval_steps, "N", "validate every N steps; 0: every epoch",
             at_least(0));
   flags.add("save-steps", training.save_steps, "N",
-            "a checkpoint every N steps and at the end; 0: only when interrupted", at_least(0));
-  flags.add("save-total-limit", training.save_total_limit, "N", "checkpoints kept; 0 keeps all",
+            "a checkpoint every N steps and at the end; 0: only when interrupted or out of time",
             at_least(0));
+  flags.add("save-total-limit", training.save_total_limit, "N",
+            "checkpoints kept, the best always; 0 keeps all", at_least(0));
   flags.add("load-best-model-at-end", training.load_best_model_at_end,
             "the model of the lowest validation loss is what is saved");
   flags.add("early-stopping-patience", training.early_stopping_patience, "N",

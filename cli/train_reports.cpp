@@ -15,13 +15,14 @@ std::vector<std::shared_ptr<RunLog>> train_reports(const TrainOptions& options,
     reports.push_back(std::make_shared<TensorboardLog>(saved_options));
 #else
     throw Error(Fault::usage, "this quire was built without TensorBoard's event files",
-                {"they want libprotobuf-dev, protobuf-compiler and libboost-dev"},
-                "install these and build again, or --report-to jsonl,html");
+                {"they want libprotobuf-dev, protobuf-compiler and libboost-dev, found when "
+                 "build/ is configured"},
+                "--report-to jsonl,html, or install these, cmake --preset release and build again");
 #endif
   }
   if (options.report_html) {
-    reports.push_back(std::make_shared<HtmlReport>(options.training.output_dir.filename().string(),
-                                                   saved_options));
+    reports.push_back(
+        std::make_shared<HtmlReport>(options.training.output_dir.string(), saved_options));
   }
   return reports;
 }

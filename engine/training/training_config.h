@@ -29,8 +29,8 @@ struct TrainingConfig {
   float max_grad_norm = 1.0f;  ///< 0 = no clipping
   std::int64_t logging_steps = 10;
   std::int64_t eval_steps = 0;    ///< 0 = at the end of every epoch
-  std::int64_t save_steps = 500;  ///< 0 = no checkpoints but the best and an interrupted one
-  int save_total_limit = 2;       ///< 0 = keep all
+  std::int64_t save_steps = 500;  ///< 0 = only the best, and where a run is cut
+  int save_total_limit = 2;       ///< 0 = keep all; the best always stays
   bool bf16 = false;              ///< bfloat16 activations and products beside float parameters
   DType save_dtype = DType::f32;  ///< of the final model; checkpoints are f32
   double max_seconds = 0;         ///< of this run, whatever an earlier part took; 0 = no limit
