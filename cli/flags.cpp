@@ -27,6 +27,15 @@ struct Flags::Option {
 
 namespace {
 
+/// "a, b or c"
+std::string one_of(const std::vector<std::string>& choices) {
+  std::string text;
+  for (std::size_t i = 0; i < choices.size(); ++i) {
+    text += (i == 0 ? "" : i + 1 == choices.size() ? " or " : ", ") + choices[i];
+  }
+  return text;
+}
+
 std::string with_hyphens(std::string_view name) {
   std::string text(name);
   std::replace(text.begin(), text.end(), '_', '-');
@@ -226,7 +235,11 @@ void Flags::add_choice(const std::string& names, std::string& target,
                        std::vector<std::string> choices, const std::string& help) {
   std::string listed;
   for (const std::string& choice : choices) listed += (listed.empty() ? "" : "|") + choice;
-  Option& option = add_option(names, listed, help);
+  // As a value in the help they must fit beside the option's name.
+  constexpr std::size_t kShort = 50;
+  Option& option = listed.size() <= kShort
+                       ? add_option(names, listed, help)
+                       : add_option(names, "NAME", help + ": " + one_of(choices));
   option.default_text = target;
   option.assign = [&target, name = option.name, choices = std::move(choices),
                    listed](const std::string& text) {
