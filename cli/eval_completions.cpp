@@ -6,7 +6,13 @@
 #include <string_view>
 
 #include "base/error.h"
+#include "base/text.h"
+#include "cli/model_path.h"
+#include "cli/signals.h"
+#include "cli/terminal.h"
+#include "engine/formats/hub_folder.h"
 #include "engine/generation/beam_search.h"
+#include "tokenizer/tokenizer.h"
 
 namespace quire {
 
@@ -49,15 +55,19 @@ Question question_of(const Record& record, std::size_t number, const Tokenizer& 
 
 }  // namespace
 
-CompletionScores score_completions(Device& device, const LoadedModel& model,
-                                   const Tokenizer& tokenizer, const std::vector<Record>& records,
-                                   int top, const std::function<bool(std::int64_t)>& on_record) {
+std::optional<CompletionScores> score_completions(const ScoringOptions& options,
+                                                  const std::vector<Record>& records, int top) {
+  const std::filesystem::path folder = resolve_model(options.model);
+  const std::filesystem::path model_folder = tokenizer_folder(folder);
+  const Tokenizer tokenizer = Tokenizer::load(
+      options.tokenizer.empty() ? model_folder : std::filesystem::path(options.tokenizer));
   const std::optional<TokenId> end = tokenizer.end_of_text();
   if (!end) throw Error(Fault::usage, "the tokenizer has no <|endoftext|> to end a completion");
+  const Gpt2Config config = read_config(model_folder / "config.json");
   std::vector<Question> questions;
   int longest = 0;
   for (std::size_t r = 0; r < records.size(); ++r) {
-    questions.push_back(question_of(records[r], r, tokenizer, model.config));
+    questions.push_back(question_of(records[r], r, tokenizer, config));
     longest = std::max(longest, questions.back().answer_tokens);
   }
   GenerationConfig generation;
@@ -66,14 +76,28 @@ CompletionScores score_completions(Device& device, const LoadedModel& model,
   generation.length_penalty = 0;            // by probability alone
   generation.eos_token_ids = {*end};
 
+  const std::unique_ptr<Device> device = options.device.open();
+  const LoadedModel model = load_model(
+      *device, folder, options.dtype == "float32" ? WeightStorage::f32 : WeightStorage::as_stored);
+  const InterruptGuard interrupts;
+  ProgressLine progress;
   CompletionScores scores;
   for (const Question& question : questions) {
-    if (on_record(scores.records)) {
-      scores.interrupted = true;
-      break;
+    if (progress.due()) {
+      progress.show(
+          fmt::format("{}/{} records, exact match {:.3f}", with_commas(scores.records),
+                      with_commas(questions.size()),
+                      static_cast<double>(scores.best) /
+                          static_cast<double>(std::max<std::int64_t>(scores.records, 1))));
+    }
+    if (interrupted()) {
+      progress.clear();
+      note(fmt::format("stopped after {} of {} records", with_commas(scores.records),
+                       with_commas(questions.size())));
+      return std::nullopt;
     }
     const std::vector<GeneratedSequence> found = beam_search(
-        device, model.config, model.parameters, question.prompt, generation, top, RandomKey{});
+        *device, model.config, model.parameters, question.prompt, generation, top, RandomKey{});
     const auto is_answer = [&](const GeneratedSequence& text) {
       return trimmed(tokenizer.decode(text.output_ids, /*skip_special_tokens=*/true)) ==
              question.answer;

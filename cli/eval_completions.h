@@ -3,29 +3,25 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
+#include <optional>
 #include <vector>
 
+#include "cli/eval_perplexity.h"
 #include "corpus/records.h"
-#include "engine/formats/hub_folder.h"
-#include "kernels/ops.h"
-#include "tokenizer/tokenizer.h"
 
 namespace quire {
 
 struct CompletionScores {
   std::int64_t records = 0;
-  std::int64_t best = 0;     ///< records whose likeliest completion is theirs
-  std::int64_t among = 0;    ///< records whose completion is among the `top` likeliest
-  bool interrupted = false;  ///< the counts are those of the records before
+  std::int64_t best = 0;   ///< records whose likeliest completion is theirs
+  std::int64_t among = 0;  ///< records whose completion is among the `top` likeliest
 };
 
 /// Searches the `top` likeliest completions of each record's prompt (beam search of that width,
 /// without a penalty for length, up to the end of text) and compares them, white space at both ends
-/// aside, with the record's own. `records` are those of CorpusOptions::loss_on_completion;
-/// `on_record` is called before each and returns true to stop.
-CompletionScores score_completions(Device& device, const LoadedModel& model,
-                                   const Tokenizer& tokenizer, const std::vector<Record>& records,
-                                   int top, const std::function<bool(std::int64_t)>& on_record);
+/// aside, with the record's own. `records` are those of CorpusOptions::loss_on_completion. Nothing
+/// when it was interrupted, which is noted.
+std::optional<CompletionScores> score_completions(const ScoringOptions& options,
+                                                  const std::vector<Record>& records, int top);
 
 }  // namespace quire

@@ -154,9 +154,10 @@ bool CsvReader::next(std::vector<std::string>& fields) {
   return true;
 }
 
-std::size_t CsvReader::column(const std::string& name, const std::string& command) {
+std::size_t CsvReader::column(const std::string& name, const std::string& command,
+                              const std::string& option) {
   const auto found = std::find(columns_.begin(), columns_.end(), name);
-  if (found == columns_.end()) throw_no_column(name, command);
+  if (found == columns_.end()) throw_no_column(name, command, option);
   if (std::find(found + 1, columns_.end(), name) != columns_.end()) {
     throw Error(Fault::bad_data, path_.string() + " has more than one column '" + name + "'",
                 {"columns: " + join(columns_)});
@@ -164,7 +165,8 @@ std::size_t CsvReader::column(const std::string& name, const std::string& comman
   return static_cast<std::size_t>(found - columns_.begin());
 }
 
-void CsvReader::throw_no_column(const std::string& name, const std::string& command) {
+void CsvReader::throw_no_column(const std::string& name, const std::string& command,
+                                const std::string& option) {
   std::size_t rows = 0;
   std::vector<std::size_t> bytes(columns_.size());
   std::vector<std::string> fields;
@@ -191,9 +193,11 @@ void CsvReader::throw_no_column(const std::string& name, const std::string& comm
         "the fields seem to be separated by ';': Quire reads ',' (.csv) and tabs (.tsv)");
   } else if (!close.empty()) {
     const auto index = std::find(lowered.begin(), lowered.end(), close) - lowered.begin();
-    choice = "--text-column '" + columns_[static_cast<std::size_t>(index)] + "'";
+    choice = option + " '" + columns_[static_cast<std::size_t>(index)] + "'";
+  } else if (!option.ends_with("text-column")) {
+    // Only texts can be told by their length.
   } else if (!trains || columns_.size() == 1 || (rows > 0 && bytes[longest] / rows >= kProse)) {
-    choice = "--text-column '" + columns_[longest] + "'";
+    choice = option + " '" + columns_[longest] + "'";
   } else {  // short labels: one tells the other
     const bool swap = bytes[0] < bytes[1];
     choice = "--template \"{" + columns_[swap ? 1 : 0] + "} => {" + columns_[swap ? 0 : 1] + "}\"";

@@ -27,6 +27,8 @@ struct CorpusOptions {
   bool line_by_line = false;  ///< every line of a .txt that is not blank is a record
   /// Only the tokens of the template's last field, and of what follows it, become labels.
   bool loss_on_completion = false;
+  /// What an error about a column tells to try: a command, and its option that names the column.
+  std::string command = "quire train", column_option = "--text-column";
 };
 
 /// One document: text, or ids where a JSONL line brings {"input_ids", "labels"}.

@@ -1,0 +1,156 @@
+#include "cli/eval_perplexity.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include "base/text.h"
+#include "cli/inference_memory.h"
+#include "cli/model_path.h"
+#include "cli/signals.h"
+#include "cli/terminal.h"
+#include "engine/formats/hub_folder.h"
+
+namespace quire {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+/// A text as ids, and its length in bytes.
+struct Text {
+  std::vector<TokenId> ids;
+  std::size_t bytes = 0;
+};
+
+std::vector<Text> encode(const std::vector<Record>& records, const ScoringOptions& o,
+                         const Tokenizer& tokenizer) {
+  if (o.prepend_endoftext && !tokenizer.end_of_text()) {
+    throw Error(Fault::usage, "--prepend-endoftext: the tokenizer has no <|endoftext|>");
+  }
+  std::vector<Text> texts;
+  texts.reserve(records.size());
+  for (const Record& record : records) {
+    if (!record.labels.empty()) {
+      throw Error(Fault::usage, "the data has labels, and perplexity scores every token",
+                  {"eval reads texts, or input_ids alone"});
+    }
+    Text text;
+    if (o.prepend_endoftext) text.ids.push_back(*tokenizer.end_of_text());
+    if (record.input_ids.empty()) {
+      tokenizer.encode(record.text, SpecialTokens::parse, text.ids);
+      text.bytes = record.text.size();
+    } else {
+      text.ids.insert(text.ids.end(), record.input_ids.begin(), record.input_ids.end());
+      for (const TokenId id : record.input_ids) text.bytes += tokenizer.token_bytes(id).size();
+    }
+    texts.push_back(std::move(text));
+  }
+  return texts;
+}
+
+/// Ids that the model has no row for would be out of bounds in its tables.
+void check_ids(const std::vector<Text>& texts, const Gpt2Config& config) {
+  for (const Text& text : texts) {
+    for (const TokenId id : text.ids) {
+      if (id >= 0 && id < config.vocab_size) continue;
+      throw Error(Fault::bad_data,
+                  fmt::format("the data has token {}, the model's vocabulary has {}", id,
+                              config.vocab_size),
+                  {"the tokenizer is that of another model"}, "--tokenizer DIR");
+    }
+  }
+}
+
+/// That the most tokens that are scored together fit into the device's memory.
+void check_largest_batch(const Device& device, const LoadedModel& model,
+                         const std::vector<Text>& texts, const PerplexityOptions& windows) {
+  std::int64_t most_rows = 1, longest = 0;
+  for (const Text& text : texts) {
+    const std::int64_t length = std::min<std::int64_t>(windows.window, std::ssize(text.ids));
+    const std::int64_t beyond = std::ssize(text.ids) - length;
+    const std::int64_t rows =
+        std::min<std::int64_t>(windows.batch, 1 + (beyond + windows.stride - 1) / windows.stride);
+    if (rows * length <= most_rows * longest) continue;
+    most_rows = rows;
+    longest = length;
+  }
+  check_scoring_memory(device, model.config, model.parameters.wte().dtype(),
+                       static_cast<int>(most_rows), static_cast<int>(longest));
+}
+
+}  // namespace
+
+double Scored::bits_per_byte() const {
+  return result.loss_sum / std::log(2.0) / static_cast<double>(bytes);
+}
+
+std::optional<Scored> score(const ScoringOptions& options, const std::vector<Record>& records) {
+  const std::filesystem::path folder = resolve_model(options.model);
+  const std::filesystem::path model_folder = tokenizer_folder(folder);
+  const Gpt2Config config = read_config(model_folder / "config.json");
+  const PerplexityOptions windows = resolve(options.perplexity, config);
+  const Tokenizer tokenizer = Tokenizer::load(
+      options.tokenizer.empty() ? model_folder : std::filesystem::path(options.tokenizer));
+  const std::vector<Text> texts = encode(records, options, tokenizer);
+  check_ids(texts, config);
+  Scored scored{.windows = windows};
+  std::int64_t to_score = 0;
+  for (const Text& text : texts) {
+    scored.tokens += std::ssize(text.ids);
+    to_score += std::max<std::int64_t>(std::ssize(text.ids) - 1, 0);
+    scored.bytes += text.bytes;
+  }
+  if (to_score == 0) {
+    throw Error(Fault::bad_data,
+                fmt::format("the data has {} tokens, none of them to score", scored.tokens),
+                {"the first token of a text has nothing before it"}, "--prepend-endoftext");
+  }
+  if (windows.stride == windows.window && to_score >= windows.window) {
+    note(
+        "note: with the stride as long as the window, the first token of each window is scored "
+        "without "
+        "its context; a smaller --stride gives the model's true perplexity");
+  }
+
+  const std::unique_ptr<Device> device = options.device.open();
+  const LoadedModel model = load_model(
+      *device, folder, options.dtype == "float32" ? WeightStorage::f32 : WeightStorage::as_stored);
+  check_largest_batch(*device, model, texts, windows);
+  Gpt2 gpt2(*device, model.config, model.parameters);
+  const InterruptGuard interrupts;
+  ProgressLine progress;
+  PerplexityResult& result = scored.result;
+  const Clock::time_point start = Clock::now();
+  const auto on_progress = [&](const PerplexityResult& text_so_far, std::int64_t) {
+    if (progress.due()) {
+      PerplexityResult so_far = result;
+      so_far += text_so_far;
+      const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+      const double rate = static_cast<double>(so_far.scored) / seconds;
+      progress.show(
+          fmt::format("{}/{} tokens  perplexity {:.3f}  {:.0f} tokens/s  {} left",
+                      with_commas(so_far.scored), with_commas(to_score), so_far.perplexity(), rate,
+                      human_duration(static_cast<double>(to_score - so_far.scored) / rate)));
+    }
+    return interrupted();
+  };
+  for (const Text& text : texts) {
+    result += perplexity(gpt2, model.config, text.ids, windows, on_progress);
+    if (interrupted()) break;
+  }
+  progress.clear();
+  scored.seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  if (interrupted()) {
+    note(fmt::format("stopped after {} of {} tokens, perplexity so far {:.3f}",
+                     with_commas(result.scored), with_commas(to_score), result.perplexity()));
+    return std::nullopt;
+  }
+  note(fmt::format("{} windows of {} tokens, stride {}: {:.2f} s, {:.0f} tokens/s", result.windows,
+                   windows.window, windows.stride, scored.seconds,
+                   static_cast<double>(result.scored) / scored.seconds));
+  return scored;
+}
+
+}  // namespace quire

@@ -1,0 +1,105 @@
+#include "cli/eval_report.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/text.h"
+#include "cli/terminal.h"
+
+namespace quire {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::ordered_json;
+
+Json number(const Metric& metric, double value) {
+  if (!std::isfinite(value)) return nullptr;
+  if (metric.count) return static_cast<std::int64_t>(value);
+  return value;
+}
+
+Json object_of(const std::vector<Metric>& metrics) {
+  Json object = Json::object();
+  for (const Metric& metric : metrics) object[metric.name] = number(metric, metric.value);
+  return object;
+}
+
+double difference(const EvalReport& report, std::size_t i) {
+  return report.metrics[i].value - report.baseline[i].value;
+}
+
+std::string shown(const Metric& metric, double value, bool with_sign) {
+  if (!std::isfinite(value)) return "-";
+  const std::string sign = with_sign && value > 0 ? "+" : "";
+  return sign + (metric.count ? with_commas(static_cast<std::int64_t>(value))
+                              : fmt::format("{:.4f}", value));
+}
+
+}  // namespace
+
+Json to_json(const EvalReport& report) {
+  Json object = object_of(report.metrics);
+  if (report.baseline.empty()) return object;
+  object["baseline"] = object_of(report.baseline);
+  Json differences = Json::object();
+  for (std::size_t i = 0; i < report.metrics.size(); ++i) {
+    differences[report.metrics[i].name] = number(report.metrics[i], difference(report, i));
+  }
+  object["difference"] = std::move(differences);
+  return object;
+}
+
+std::string to_table(const EvalReport& report) {
+  const bool two = !report.baseline.empty();
+  std::vector<std::vector<std::string>> rows = {{"metric", "value"}};
+  if (two) rows[0].insert(rows[0].end(), {"baseline", "difference"});
+  for (std::size_t i = 0; i < report.metrics.size(); ++i) {
+    const Metric& metric = report.metrics[i];
+    rows.push_back({metric.name, shown(metric, metric.value, false)});
+    if (!two) continue;
+    rows.back().push_back(shown(metric, report.baseline[i].value, false));
+    rows.back().push_back(shown(metric, difference(report, i), true));
+  }
+  return format_table(rows);
+}
+
+std::string to_csv(const EvalReport& report) {
+  const bool two = !report.baseline.empty();
+  std::string text = two ? "metric,value,baseline,difference\n" : "metric,value\n";
+  const auto field = [](const Metric& metric, double value) {
+    const Json json = number(metric, value);
+    return json.is_null() ? std::string() : json.dump();
+  };
+  for (std::size_t i = 0; i < report.metrics.size(); ++i) {
+    const Metric& metric = report.metrics[i];
+    text += metric.name + "," + field(metric, metric.value);
+    if (two) {
+      text += "," + field(metric, report.baseline[i].value) + "," +
+              field(metric, difference(report, i));
+    }
+    text += "\n";
+  }
+  return text;
+}
+
+void make_report_folder(const fs::path& folder) {
+  std::error_code trouble;
+  fs::create_directories(folder, trouble);
+  if (fs::is_directory(folder)) return;
+  throw Error(Fault::usage, "cannot create the output folder " + folder.string(),
+              {trouble ? trouble.message() : "a file has that name"}, "another --output-dir");
+}
+
+void write_report(const fs::path& folder, const EvalReport& report) {
+  make_report_folder(folder);
+  std::string text = report.title + "\n";
+  if (!report.baseline.empty()) text += "baseline: " + report.baseline_title + "\n";
+  write_file(folder / "evaluation_metrics.txt", text + "\n" + to_table(report));
+  write_file(folder / "evaluation_metrics.csv", to_csv(report));
+  note(fmt::format("saved {} and .csv", (folder / "evaluation_metrics.txt").string()));
+}
+
+}  // namespace quire

@@ -1,0 +1,119 @@
+#include "corpus/samples.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/text.h"
+#include "corpus/csv.h"
+#include "corpus/file_kind.h"
+#include "corpus/json_line.h"
+#include "corpus/records.h"
+
+namespace quire {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kCommand = "quire eval --texts";
+constexpr const char* kTextOption = "--text-column";
+constexpr const char* kKeywordsOption = "--keywords-column";
+constexpr const char* kDefaultColumn = "text";
+constexpr std::string_view kSeparator = "---";
+
+void read_text(const fs::path& path, const SampleOptions& options, std::vector<Sample>& samples) {
+  if (!options.keywords_column.empty()) {
+    throw Error(Fault::usage, path.string() + " has no columns, so it has no keywords",
+                {"--keywords-column is for .csv, .tsv and .jsonl"});
+  }
+  const MappedFile file(path);
+  std::string_view text = without_byte_order_mark(file.text(), path);
+  bool open = false;  // a text has begun
+  while (!text.empty()) {
+    const std::size_t end = std::min(text.find('\n'), text.size());
+    std::string_view line = text.substr(0, end);
+    text.remove_prefix(std::min(end + 1, text.size()));
+    if (line.ends_with('\r')) line.remove_suffix(1);
+    if (options.line_by_line) {
+      if (line.find_first_not_of(" \t") == std::string_view::npos) continue;
+      samples.push_back({.text = std::string(line), .keywords = {}});
+    } else if (line == kSeparator) {
+      if (!open) samples.emplace_back();
+      open = false;
+    } else if (open) {
+      samples.back().text.append("\n").append(line);
+    } else {
+      samples.push_back({.text = std::string(line), .keywords = {}});
+      open = true;
+    }
+  }
+}
+
+void read_table(const fs::path& path, const SampleOptions& options, std::vector<Sample>& samples) {
+  CsvReader csv(path);
+  std::size_t text = 0, keywords = 0;
+  if (!options.text_column.empty() || csv.columns().size() > 1) {
+    text = csv.column(options.text_column.empty() ? kDefaultColumn : options.text_column, kCommand,
+                      kTextOption);
+  }
+  const bool has_keywords = !options.keywords_column.empty();
+  if (has_keywords) keywords = csv.column(options.keywords_column, kCommand, kKeywordsOption);
+  std::vector<std::string> fields;
+  while (csv.next(fields)) {
+    samples.push_back({.text = fields[text], .keywords = {}});
+    if (has_keywords) samples.back().keywords = split_at_commas(fields[keywords]);
+  }
+}
+
+void read_json_lines(const fs::path& path, const SampleOptions& options,
+                     std::vector<Sample>& samples) {
+  const std::string column = options.text_column.empty() ? kDefaultColumn : options.text_column;
+  for_each_json_line(path, [&](const JsonLine& line) {
+    if (line.is_null(column)) {
+      line.fail("'" + column + "' is null", {"the model that wrote it had no tokenizer"},
+                "quire generate --json with --tokenizer DIR");
+    }
+    Sample& sample = samples.emplace_back();
+    sample.text = line.text(column, kCommand, kTextOption);
+    if (options.keywords_column.empty()) return;
+    sample.keywords = line.list(options.keywords_column, kCommand, kKeywordsOption);
+  });
+}
+
+}  // namespace
+
+std::vector<Sample> read_samples(const SampleOptions& options) {
+  const std::vector<fs::path> files = find_files(options.paths);
+  std::vector<Sample> samples;
+  for (const fs::path& path : files) {
+    switch (kind_of(path)) {
+      case FileKind::text:
+        read_text(path, options, samples);
+        break;
+      case FileKind::table:
+        read_table(path, options, samples);
+        break;
+      case FileKind::json_lines:
+        read_json_lines(path, options, samples);
+        break;
+    }
+  }
+  const std::string where = files.size() == 1
+                                ? files[0].string()
+                                : "the " + with_commas(files.size()) + " files of texts";
+  if (std::all_of(samples.begin(), samples.end(), [](const Sample& s) { return s.text.empty(); })) {
+    throw Error(Fault::bad_data, where + (files.size() == 1 ? " holds no text" : " hold no text"),
+                {samples.empty() ? "there is nothing to measure"
+                                 : "all of its " + counted(samples.size(), "text") + " are empty"});
+  }
+  if (!options.keywords_column.empty() &&
+      std::all_of(samples.begin(), samples.end(),
+                  [](const Sample& s) { return s.keywords.empty(); })) {
+    throw Error(Fault::bad_data,
+                "'" + options.keywords_column + "' is empty for all texts of " + where,
+                {"there is no keyword to look for"});
+  }
+  return samples;
+}
+
+}  // namespace quire
