@@ -42,6 +42,9 @@ std::string to_json(const GeneratedText& text, const GenerateRequest& request,
     sum += logprob;
     line["logprobs"].push_back(shortest(logprob));
   }
+  for (const auto& [name, value] : request.fields) {
+    if (!line.contains(name)) line[name] = value;
+  }
   const bool searched = request.options.generation.num_beams > 1;
   line["score"] = searched ? shortest(generated.score) : sum;
   for (const auto& step : generated.top_logprobs) {

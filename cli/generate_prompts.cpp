@@ -18,8 +18,13 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// A prompt and what errors call it; "" stands for its number.
-using NamedText = std::pair<std::string, std::string>;
+using Fields = std::vector<std::pair<std::string, std::string>>;
+
+struct NamedText {
+  std::string name;  ///< what errors call it; "" stands for its number
+  std::string text;
+  Fields fields = {};  ///< that filled its template
+};
 
 std::string without_last_line_break(std::string text) {
   if (text.ends_with('\n')) text.pop_back();
@@ -31,12 +36,12 @@ void add_file(const std::string& name, std::string text, bool line_by_line,
               std::vector<NamedText>& texts) {
   if (text.starts_with("\xEF\xBB\xBF")) text.erase(0, 3);  // byte-order mark
   if (!line_by_line) {
-    texts.emplace_back(name, without_last_line_break(std::move(text)));
+    texts.push_back({name, without_last_line_break(std::move(text))});
     return;
   }
   int number = 0;
   for (std::string& line : split_lines(text)) {
-    texts.emplace_back(fmt::format("{}:{}", name, ++number), std::move(line));
+    texts.push_back({fmt::format("{}:{}", name, ++number), std::move(line)});
   }
   if (number == 0) throw Error(Fault::bad_data, fmt::format("{} holds no prompt", name));
 }
@@ -79,7 +84,7 @@ std::vector<NamedText> prompts_of_keywords(const PromptOptions& prompts, const T
   }
   std::vector<NamedText> texts;
   for (const std::string& keywords : prompts.keywords) {
-    texts.emplace_back("", pattern.prompt({keywords}));
+    texts.push_back({"", pattern.prompt({keywords}), {{pattern.fields()[0], keywords}}});
   }
   return texts;
 }
@@ -101,9 +106,15 @@ std::vector<GenerateRequest> requests_of_table(const PromptOptions& prompts,
   std::vector<std::string> fields;
   std::vector<std::string_view> values(columns.size());
   while (table.next(fields)) {
-    for (std::size_t i = 0; i < columns.size(); ++i) values[i] = fields[columns[i]];
+    Fields used;
+    for (std::size_t i = 0; i < columns.size(); ++i) {
+      values[i] = fields[columns[i]];
+      used.emplace_back(pattern.fields()[i], fields[columns[i]]);
+    }
     requests.push_back(reader.from_text(fmt::format("{}:{}", prompts.requests, table.line()),
                                         pattern.prompt(values), options));
+    requests.back().fields = std::move(used);
+    if (std::ssize(requests) == prompts.limit) break;
   }
   if (requests.empty()) {
     throw Error(Fault::bad_data, fmt::format("{} has no rows", prompts.requests));
@@ -131,6 +142,7 @@ void PromptOptions::add_to(Flags& flags) {
       "requests", requests, "FILE",
       "JSON lines of {\"prompt\"} or {\"prompt_ids\"} and any option; - is standard input; or "
       "a .csv whose rows fill the template");
+  flags.add("limit", limit, "N", "only the first N of the requests; 0: all", at_least(0));
 }
 
 std::vector<GenerateRequest> collect_requests(const PromptOptions& prompts,
@@ -149,12 +161,18 @@ std::vector<GenerateRequest> collect_requests(const PromptOptions& prompts,
       throw Error(Fault::usage, "--requests brings its own prompts",
                   {"leave out --prompt, --prompt-file, --prompt-ids and --keywords"});
     }
-    if (!has_table) return reader.from_jsonl(prompts.requests, options);
+    if (!has_table) {
+      std::vector<GenerateRequest> requests = reader.from_jsonl(prompts.requests, options);
+      if (prompts.limit > 0 && std::ssize(requests) > prompts.limit) {
+        requests.erase(requests.begin() + prompts.limit, requests.end());
+      }
+      return requests;
+    }
     return requests_of_table(prompts, find_template(prompts, model_folder), reader, options);
   }
   std::vector<NamedText> texts;
   for (const auto* list : {&prompts.positional_prompts, &prompts.prompts}) {
-    for (const std::string& prompt : *list) texts.emplace_back("", prompt);
+    for (const std::string& prompt : *list) texts.push_back({"", prompt});
   }
   for (const std::string& path : prompts.prompt_files) {
     add_file(path, read_file(path), prompts.line_by_line, texts);
@@ -176,8 +194,9 @@ std::vector<GenerateRequest> collect_requests(const PromptOptions& prompts,
     if (count == 1) return std::string("the prompt");
     return given.empty() ? fmt::format("prompt {}", requests.size() + 1) : given;
   };
-  for (const auto& [given, text] : texts) {
-    requests.push_back(reader.from_text(name(given), text, options));
+  for (NamedText& text : texts) {
+    requests.push_back(reader.from_text(name(text.name), text.text, options));
+    requests.back().fields = std::move(text.fields);
   }
   for (const std::string& ids : prompts.prompt_ids) {
     requests.push_back(reader.from_ids(name(""), ids, options));

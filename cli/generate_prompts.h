@@ -17,6 +17,7 @@ struct PromptOptions {
   std::string requests;               ///< a .jsonl of requests, or a .csv or .tsv for the template
   std::vector<std::string> keywords;  ///< each fills the template
   std::string template_text;          ///< empty: what the model's folder says it was trained on
+  int limit = 0;                      ///< only so many of the requests' prompts; 0: all
 
   void add_to(Flags& flags);
 };

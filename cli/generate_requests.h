@@ -26,6 +26,8 @@ struct GenerateRequest {
   std::string name;  ///< for errors: "the prompt", "requests.jsonl:3"
   std::vector<std::int32_t> prompt_ids;
   RequestOptions options;
+  /// What filled the template, by field: it stands in the answer's JSON line too.
+  std::vector<std::pair<std::string, std::string>> fields = {};
 };
 
 /// Turns prompts into requests that the model can take, or throws Error(usage) naming the prompt.

@@ -11,6 +11,7 @@
 #include "base/text.h"
 #include "bench/ceilings.h"
 #include "cli/command.h"
+#include "cli/model_card.h"
 #include "cli/model_path.h"
 #include "cli/signals.h"
 #include "cli/terminal.h"
@@ -243,6 +244,9 @@ int run(const std::vector<std::string>& arguments) {
   callbacks.write_companions = [&](const fs::path& folder) {
     if (start.tokenizer) start.tokenizer->save(folder, start.config.n_positions);
     write_file(folder / "quire_config.json", resolved);
+    if (folder == options.training.output_dir) {
+      write_file(folder / "README.md", model_card(options, start.config));
+    }
   };
   const auto begin = std::chrono::steady_clock::now();
   const TrainingResult result = train(*device, start.config, parameters, data.train,

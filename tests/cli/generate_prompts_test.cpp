@@ -56,6 +56,13 @@ TEST_CASE("the rows of a table fill the template") {
   // The last field is what the model writes: its column need not be there.
   CHECK(texts == model.text({"--requests", table, "--template", "{name} {mood} {answer}"}));
 
+  const std::string first =
+      model.text({"--requests", table, "--limit", "1", "--template", "{name} {mood} {text}"});
+  CHECK(texts.starts_with(first + "---\n"));
+  const std::string line =
+      model.text({"--requests", table, "--template", "{name} {mood} {text}", "--json"});
+  CHECK(nlohmann::json::parse(line.substr(0, line.find('\n')))["mood"] == "def");
+
   const ProgramResult no_column = model.run({"--requests", table, "--template", "{nam} => {text}"});
   check_refused(no_column, 3, "has no column 'nam'");
   check_refused(no_column, 3, "columns: name, mood, text");

@@ -1,0 +1,16 @@
+// README.md of a model folder: what the Hugging Face Hub shows of it.
+#pragma once
+
+#include <string>
+
+#include "cli/train_options.h"
+#include "engine/model/config.h"
+
+namespace quire {
+
+/// The model card of what these options train: the Hub's fields as YAML, then what it is, what it
+/// was made from, how to write with it, and that whoever publishes it should say more. The same
+/// run gives the same text.
+std::string model_card(const TrainOptions& options, const Gpt2Config& config);
+
+}  // namespace quire
