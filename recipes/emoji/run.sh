@@ -21,7 +21,7 @@ quire eval --model "$out/model" --baseline "$model" --data "$data" --template "$
   --output-dir "$out/evaluation_metrics"
 
 step "3. Asking for one"
-for asked in "grinning face" "birthday cake" "cat face"; do
+for asked in "grinning face" "hot dog" "cat face"; do
   quire generate --model "$out/model" --keywords "$asked" --num-beams 5 --max-new-tokens 12 --quiet
 done
 

@@ -15,9 +15,9 @@ quire keywords "$data" --text-column "$column" --top 3 --ngram 1 -o "$out/keywor
 
 step "2. Fine-tuning on keywords and quote together"
 quire train --model "$model" --data "$out/keywords.csv" --template "$template" --packing records \
-  --block-size 256 --batch-size 4 --num-train-epochs "${EPOCHS:-12}" --learning-rate 1e-3 \
+  --block-size 256 --batch-size 4 --num-train-epochs "${EPOCHS:-40}" --learning-rate 1e-3 \
   --lr-scheduler-type cosine --warmup-steps 0.1 --dropout 0.1 --validation-split 0.1 \
-  --load-best-model-at-end --report-to jsonl,html --seed 1 "${length[@]}" \
+  --report-to jsonl,html --seed 1 "${length[@]}" \
   --output-dir "$out/model" --overwrite-output-dir
 
 step "3. The same keywords, asked before and after"
