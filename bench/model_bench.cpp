@@ -93,8 +93,7 @@ BenchReport run_train_bench(Device& device, const Ceilings& ceilings,
                            .length = c.length,
                            .dropout = false,
                            .activations = options.bf16 ? DType::bf16 : DType::f32});
-    AdamwOptimizer optimizer(device, config, parameters, training.gradients(), training.copies(),
-                             {});
+    AdamwOptimizer optimizer(device, parameters, training.gradients(), training.copies(), {});
     const std::int64_t tokens = std::int64_t{c.batch} * c.length;
     const std::vector<std::int32_t> ids = random_ids(config, tokens + 1);
     TokenBatch batch{.batch = c.batch, .length = c.length};

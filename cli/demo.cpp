@@ -221,7 +221,7 @@ int run(const std::vector<std::string>& arguments) {
   const InterruptGuard interrupts;
 
   std::unique_ptr<Device> device = options.device.open();
-  LoadedModel model = load_model(*device, model_path, WeightStorage::f32);
+  LoadedModel model = load_resolved(*device, model_path, WeightStorage::f32);
   Work work{std::move(device), std::move(model), Tokenizer::load(tokenizer_folder(model_path))};
   const TokenizedCorpus corpus =
       tokenize(read_records({.paths = {quotes.string()}, .text_column = "quote"}), work.tokenizer,

@@ -20,10 +20,18 @@ namespace {
 struct ModelFit {
   std::string name;
   std::int64_t parameters = 0;
-  double generate_f32 = 0, generate_16bit = 0, train = 0;  // bytes
+  double generate_f32 = 0, generate_16bit = 0, train = 0, lora = 0;  // bytes
   double decode_limit = 0;  // tokens/s when every 16-bit weight is read once a token
   double train_limit = 0;   // tokens/s when every flop runs at the matrix product's speed
 };
+
+double training_bytes(const Gpt2Config& config, const TrainingConfig& training) {
+  double sum = 0;
+  for (const MemoryItem& item : training_memory_plan(config, training)) {
+    sum += static_cast<double>(item.bytes);
+  }
+  return sum;
+}
 
 // One row of text at the model's full context; training with one row a step.
 ModelFit fit_of(const char* name, double bandwidth, double flops) {
@@ -36,9 +44,9 @@ ModelFit fit_of(const char* name, double bandwidth, double flops) {
   fit.generate_16bit = 2 * parameters + cache;
   TrainingConfig training;
   training.per_device_train_batch_size = 1;
-  for (const MemoryItem& item : training_memory_plan(config, training)) {
-    fit.train += static_cast<double>(item.bytes);
-  }
+  fit.train = training_bytes(config, training);
+  training.lora.r = 8;
+  fit.lora = training_bytes(config, training);
   fit.decode_limit = bandwidth / (2 * parameters);
   fit.train_limit = flops / training_flops(config, 1, config.n_positions);
   return fit;
@@ -95,6 +103,7 @@ int run(const std::vector<std::string>& arguments) {
                           {"generate_bytes_float32", fit.generate_f32},
                           {"generate_bytes_16bit", fit.generate_16bit},
                           {"train_bytes", fit.train},
+                          {"lora_bytes", fit.lora},
                           {"decode_tokens_per_second_limit", fit.decode_limit},
                           {"train_tokens_per_second_limit", fit.train_limit}});
     }
@@ -136,19 +145,20 @@ int run(const std::vector<std::string>& arguments) {
       card ? "" : fmt::format(", {:.0f} in registers", ceilings.fma_flops_per_second / 1e9)));
   print(fmt::format("  CUDA        {}\n\n", cuda));
 
-  std::vector<std::vector<std::string>> table = {
-      {"model", "parameters", "generate 16-bit", "float32", "train", "tokens/s: decode", "train"}};
+  std::vector<std::vector<std::string>> table = {{"model", "parameters", "generate 16-bit",
+                                                  "float32", "train", "LoRA", "tokens/s: decode",
+                                                  "train"}};
   for (const ModelFit& fit : models) {
     table.push_back({fit.name, human_count(static_cast<double>(fit.parameters)),
                      fits(fit.generate_16bit, room), fits(fit.generate_f32, room),
-                     fits(fit.train, room), "< " + human_count(fit.decode_limit),
-                     "< " + human_count(fit.train_limit)});
+                     fits(fit.train, room), fits(fit.lora, room),
+                     "< " + human_count(fit.decode_limit), "< " + human_count(fit.train_limit)});
   }
   print(format_table(table));
   print(
       "\n  Memory is for one row of the whole context; training keeps float32 weights, gradients "
-      "and\n"
-      "  two moments. Tokens/s are what reading and matrix products allow at most.\n");
+      "and\n  two moments, LoRA of rank 8 float32 weights alone. Tokens/s are what reading and "
+      "matrix\n  products allow at most.\n");
   return 0;
 }
 

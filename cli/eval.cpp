@@ -36,7 +36,8 @@ void add_flags(Flags& flags, EvalOptions& o) {
   ScoringOptions& scoring = o.scoring;
   flags.group("Model");
   flags.add("model,m,model-dir", scoring.model, "DIR",
-            "a folder, a file, a bundled model or a Hub name; with --texts none unless given");
+            "a folder, a file, an adapter, a bundled model or a Hub name; with --texts none unless "
+            "given");
   flags.add("tokenizer", scoring.tokenizer, "DIR",
             "where the tokenizer lies, if not with the model");
   flags.add_choice("dtype", scoring.dtype, {"auto", "float32"},

@@ -58,12 +58,12 @@ Question question_of(const Record& record, std::size_t number, const Tokenizer& 
 std::optional<CompletionScores> score_completions(const ScoringOptions& options,
                                                   const std::vector<Record>& records, int top) {
   const std::filesystem::path folder = resolve_model(options.model);
-  const std::filesystem::path model_folder = tokenizer_folder(folder);
-  const Tokenizer tokenizer = Tokenizer::load(
-      options.tokenizer.empty() ? model_folder : std::filesystem::path(options.tokenizer));
+  const Tokenizer tokenizer =
+      Tokenizer::load(options.tokenizer.empty() ? tokenizer_folder(folder)
+                                                : std::filesystem::path(options.tokenizer));
   const std::optional<TokenId> end = tokenizer.end_of_text();
   if (!end) throw Error(Fault::usage, "the tokenizer has no <|endoftext|> to end a completion");
-  const Gpt2Config config = read_config(model_folder / "config.json");
+  const Gpt2Config config = read_config(config_folder(folder) / "config.json");
   std::vector<Question> questions;
   int longest = 0;
   for (std::size_t r = 0; r < records.size(); ++r) {
@@ -77,7 +77,7 @@ std::optional<CompletionScores> score_completions(const ScoringOptions& options,
   generation.eos_token_ids = {*end};
 
   const std::unique_ptr<Device> device = options.device.open();
-  const LoadedModel model = load_model(
+  const LoadedModel model = load_resolved(
       *device, folder, options.dtype == "float32" ? WeightStorage::f32 : WeightStorage::as_stored);
   const InterruptGuard interrupts;
   ProgressLine progress;

@@ -88,11 +88,11 @@ double Scored::bits_per_byte() const {
 
 std::optional<Scored> score(const ScoringOptions& options, const std::vector<Record>& records) {
   const std::filesystem::path folder = resolve_model(options.model);
-  const std::filesystem::path model_folder = tokenizer_folder(folder);
-  const Gpt2Config config = read_config(model_folder / "config.json");
+  const Gpt2Config config = read_config(config_folder(folder) / "config.json");
   const PerplexityOptions windows = resolve(options.perplexity, config);
-  const Tokenizer tokenizer = Tokenizer::load(
-      options.tokenizer.empty() ? model_folder : std::filesystem::path(options.tokenizer));
+  const Tokenizer tokenizer =
+      Tokenizer::load(options.tokenizer.empty() ? tokenizer_folder(folder)
+                                                : std::filesystem::path(options.tokenizer));
   const std::vector<Text> texts = encode(records, options, tokenizer);
   check_ids(texts, config);
   Scored scored{.windows = windows};
@@ -115,7 +115,7 @@ std::optional<Scored> score(const ScoringOptions& options, const std::vector<Rec
   }
 
   const std::unique_ptr<Device> device = options.device.open();
-  const LoadedModel model = load_model(
+  const LoadedModel model = load_resolved(
       *device, folder, options.dtype == "float32" ? WeightStorage::f32 : WeightStorage::as_stored);
   check_largest_batch(*device, model, texts, windows);
   Gpt2 gpt2(*device, model.config, model.parameters);

@@ -49,7 +49,8 @@ void add_flags(Flags& flags, GenerateOptions& o) {
   GenerationConfig& g = o.request.generation;
   flags.positional("PROMPT", o.prompts.positional_prompts);
   flags.group("Model");
-  flags.add("model,m,model-dir", o.model, "DIR", "a folder, a file, a bundled model or a Hub name");
+  flags.add("model,m,model-dir", o.model, "DIR",
+            "a folder, a file, an adapter, a bundled model or a Hub name");
   flags.add("tokenizer", o.tokenizer, "DIR", "where the tokenizer lies, if not with the model");
   flags.add_choice("dtype", o.dtype, {"auto", "float32"}, "weights as stored, or all in float32");
   o.device.add_to(flags);
@@ -200,7 +201,7 @@ int run(const std::vector<std::string>& arguments) {
     folder = resolve_model(typed.model);
   }
   GenerateOptions options;
-  const std::filesystem::path model_folder = tokenizer_folder(folder);
+  const std::filesystem::path model_folder = config_folder(folder);
   const Gpt2Config config = read_config(model_folder / "config.json");
   options.request.generation = read_generation_config(model_folder, config);
   Flags flags("generate", kSynopsis, kAbout);
@@ -208,8 +209,9 @@ int run(const std::vector<std::string>& arguments) {
   if (!flags.parse(arguments)) return 0;
 
   // 2. Prompts are read and checked before the weights: mistakes show at once.
-  const std::filesystem::path tokenizer_path =
-      options.tokenizer.empty() ? model_folder : std::filesystem::path(options.tokenizer);
+  const std::filesystem::path tokenizer_path = options.tokenizer.empty()
+                                                   ? tokenizer_folder(folder)
+                                                   : std::filesystem::path(options.tokenizer);
   std::optional<Tokenizer> tokenizer;
   if (!options.tokenizer.empty() || Tokenizer::exists(tokenizer_path)) {
     tokenizer = Tokenizer::load(tokenizer_path);
@@ -230,7 +232,7 @@ int run(const std::vector<std::string>& arguments) {
 
   // 3. The model, and the texts.
   const std::unique_ptr<Device> device = options.device.open();
-  const LoadedModel model = load_model(
+  const LoadedModel model = load_resolved(
       *device, folder, options.dtype == "float32" ? WeightStorage::f32 : WeightStorage::as_stored);
   const InterruptGuard interrupts;
   ProgressLine progress;

@@ -8,6 +8,8 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "cli/resources.h"
+#include "engine/formats/adapter_folder.h"
+#include "tokenizer/tokenizer.h"
 
 namespace quire {
 
@@ -30,7 +32,7 @@ std::string cache_folder_name(const std::string& hub_name) {
 
 bool holds_model(const fs::path& folder) {
   std::error_code trouble;
-  return fs::exists(folder / "config.json", trouble);
+  return fs::exists(folder / "config.json", trouble) || is_adapter(folder);
 }
 
 // The snapshot that refs/main names; without that file, one that holds a model.
@@ -101,9 +103,52 @@ fs::path resolve_model(const std::string& model) {
               "models/storyteller, or a folder with config.json and model.safetensors");
 }
 
-fs::path tokenizer_folder(const fs::path& resolved_model) {
+fs::path base_model(const fs::path& resolved_model) {
+  if (!is_adapter(resolved_model)) return resolved_model;
+  const std::string name = read_adapter_config(resolved_model).base_model_name_or_path;
+  const fs::path file = resolved_model / "adapter_config.json";
+  const std::string next =
+      "write the model's folder as \"base_model_name_or_path\" into " + file.string();
+  const auto refuse = [&](const std::string& what, std::vector<std::string> details) {
+    throw Error(Fault::bad_data, resolved_model.string() + " is an adapter " + what,
+                std::move(details), next);
+  };
+  if (name.empty()) refuse("that does not say of which model", {});
+  fs::path base;
   std::error_code trouble;
-  return fs::is_directory(resolved_model, trouble) ? resolved_model : resolved_model.parent_path();
+  if (fs::exists(resolved_model / name, trouble)) {
+    base = resolved_model / name;
+  } else {
+    try {
+      base = resolve_model(name);
+    } catch (const Error& error) {
+      std::vector<std::string> looked = error.details();
+      looked.insert(looked.begin(), "no file or folder " + (resolved_model / name).string());
+      refuse("of the model '" + name + "', which is not there", std::move(looked));
+    }
+  }
+  if (is_adapter(base)) refuse("of another adapter", {base.string() + " is one, too"});
+  return base;
+}
+
+fs::path config_folder(const fs::path& resolved_model) {
+  const fs::path model = base_model(resolved_model);
+  std::error_code trouble;
+  return fs::is_directory(model, trouble) ? model : model.parent_path();
+}
+
+fs::path tokenizer_folder(const fs::path& resolved_model) {
+  const bool own = is_adapter(resolved_model) && Tokenizer::exists(resolved_model);
+  return own ? resolved_model : config_folder(resolved_model);
+}
+
+LoadedModel load_resolved(Device& device, const fs::path& resolved_model, WeightStorage storage) {
+  LoadedModel loaded = load_model(device, base_model(resolved_model), storage);
+  if (!is_adapter(resolved_model)) return loaded;
+  const LoraAdapter adapter = load_adapter(device, resolved_model, loaded.config);
+  const auto base = std::make_shared<const Parameters>(std::move(loaded.parameters));
+  loaded.parameters = merge_adapter(device, loaded.config, base, adapter);
+  return loaded;
 }
 
 fs::path resolve_tokenizer(const std::string& tokenizer) {

@@ -1,19 +1,35 @@
 // What --model means: a folder, a file, the name of a bundled model, or a Hub name whose files are
-// in the local cache of the Hugging Face Hub. Never opens a socket.
+// in the local cache of the Hugging Face Hub. Never opens a socket. A folder may be that of a LoRA
+// adapter: the model is then the one it adapts, and the adapter is merged into it while loading.
 #pragma once
 
 #include <filesystem>
 #include <string>
 
+#include "engine/formats/hub_folder.h"
+
 namespace quire {
 
-/// The folder (or .safetensors file) that `model` stands for. A path that exists wins, then
-/// models/NAME that comes with the program, then the Hub cache. Throws Error(usage) for an empty
-/// name and Error(bad_data) listing every place looked at.
+/// The folder (or .safetensors file) that `model` stands for, an adapter's folder included. A path
+/// that exists wins, then models/NAME that comes with the program, then the Hub cache. Throws
+/// Error(usage) for an empty name and Error(bad_data) listing every place looked at.
 std::filesystem::path resolve_model(const std::string& model);
 
-/// The folder that holds the tokenizer of a resolved model: itself, or where the file lies.
+/// The model itself: what resolve_model() found or, of an adapter, the model it adapts, whose name
+/// is taken as a path beside the adapter first and then as --model would take it. Throws
+/// Error(bad_data) where that model is not there.
+std::filesystem::path base_model(const std::filesystem::path& resolved_model);
+
+/// The folder that holds the config.json of a resolved model.
+std::filesystem::path config_folder(const std::filesystem::path& resolved_model);
+
+/// The folder that holds its tokenizer: its own, or for an adapter without one that of the model it
+/// adapts.
 std::filesystem::path tokenizer_folder(const std::filesystem::path& resolved_model);
+
+/// load_model() for a resolved model, with the adapter merged where it is one.
+LoadedModel load_resolved(Device& device, const std::filesystem::path& resolved_model,
+                          WeightStorage storage);
 
 /// The same for --tokenizer: a folder needs a tokenizer's files only, not a model's.
 std::filesystem::path resolve_tokenizer(const std::string& tokenizer);

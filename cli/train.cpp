@@ -21,6 +21,7 @@
 #include "cli/train_progress.h"
 #include "cli/train_reports.h"
 #include "cli/train_samples.h"
+#include "engine/formats/adapter_folder.h"
 #include "engine/formats/hub_folder.h"
 #include "engine/training/checkpoint.h"
 #include "engine/training/output_folder.h"
@@ -38,18 +39,45 @@ struct Start {
   std::optional<Tokenizer> tokenizer;
 };
 
-fs::path config_path(const fs::path& model) {
-  return tokenizer_folder(model) / "config.json";
+/// The name that an adapter's config gives its base: a path that is right in any folder, or the
+/// name as it was given.
+std::string base_name(const std::string& model) {
+  if (std::error_code ignored; !fs::exists(model, ignored)) return model;
+  fs::path path = fs::absolute(model).lexically_normal();
+  return (path.has_filename() ? path : path.parent_path()).string();
 }
 
-Start find_start(const TrainOptions& options) {
+void refuse_adapter_on_adapter(const TrainOptions& options, const fs::path& model) {
+  if (options.training.lora.r == 0 || !is_adapter(model)) return;
+  throw Error(Fault::usage, "--lora-r adapts a model, and " + model.string() + " is an adapter",
+              {"a second adapter would have no model of its own to be used with"},
+              "--model " + base_model(model).string() +
+                  ", or without --lora-r to train the merged model as a whole");
+}
+
+/// A folder holds a model or an adapter: writing the one would remove the other, which is in use.
+void refuse_same_folder(const TrainOptions& options, const fs::path& model) {
+  const TrainingConfig& training = options.training;
+  const fs::path folder = is_adapter(model) ? model : config_folder(model);
+  std::error_code not_there;
+  if (training.lora.r == 0 && !is_adapter(model)) return;
+  if (!fs::equivalent(folder, training.output_dir, not_there)) return;
+  throw Error(
+      Fault::usage, "--output-dir " + training.output_dir.string() + " is the folder of --model",
+      {"an adapter and the model that it adapts lie in two folders"}, "another --output-dir");
+}
+
+Start find_start(TrainOptions& options) {
   Start start;
   fs::path folder;  // whose tokenizer is used when none is named
-  const TrainingConfig& training = options.training;
+  TrainingConfig& training = options.training;
   if (!options.model.empty()) {
     start.weights = resolve_model(options.model);
+    refuse_adapter_on_adapter(options, start.weights);
+    refuse_same_folder(options, start.weights);
     folder = tokenizer_folder(start.weights);
-    start.config = read_config(config_path(start.weights));
+    start.config = read_config(config_folder(start.weights) / "config.json");
+    if (training.lora.r > 0) training.base_model = base_name(options.model);
   } else if (!options.config.empty()) {
     const std::optional<Gpt2Config> preset = Gpt2Config::preset(options.config);
     if (!preset && !fs::exists(options.config)) {
@@ -59,7 +87,12 @@ Start find_start(const TrainOptions& options) {
     start.config = preset ? *preset : read_config(options.config);
   } else {
     folder = find_checkpoint(training.output_dir, training.resume_from_checkpoint);
-    start.config = read_config(folder / "config.json");
+    start.config = read_config(config_folder(folder) / "config.json");
+    if (is_adapter(folder)) {  // which holds no model: the base is read again
+      start.weights = base_model(folder);
+      training.base_model = read_adapter_config(folder).base_model_name_or_path;
+    }
+    folder = tokenizer_folder(folder);
   }
   if (!options.tokenizer.empty()) folder = resolve_tokenizer(options.tokenizer);
   if (!folder.empty() && Tokenizer::exists(folder)) start.tokenizer = Tokenizer::load(folder);
@@ -83,7 +116,7 @@ Start find_start(const TrainOptions& options) {
 
 Parameters make_parameters(Device& device, Start& start, const TrainOptions& options) {
   if (!start.weights.empty()) {
-    LoadedModel loaded = load_model(device, start.weights, WeightStorage::f32);
+    LoadedModel loaded = load_resolved(device, start.weights, WeightStorage::f32);
     for (const std::string& line : loaded.notes) note(line);
     start.config.tie_word_embeddings = loaded.config.tie_word_embeddings;
     return std::move(loaded.parameters);
@@ -107,14 +140,13 @@ std::string saved_options(const Flags& flags, const TrainingConfig& training) {
 }
 
 std::optional<TrainSamples> make_samples(Device& device, const Start& start,
-                                         const Parameters& parameters,
                                          const TrainOptions& options) {
   if (options.training.sample_every == 0) return std::nullopt;
   if (!start.tokenizer) {
     throw Error(Fault::usage, "--sample-every makes text, and there is no tokenizer to read it", {},
                 "--tokenizer DIR");
   }
-  return TrainSamples(device, start.config, parameters, *start.tokenizer, options.sample_prompts,
+  return TrainSamples(device, start.config, *start.tokenizer, options.sample_prompts,
                       options.training.seed);
 }
 
@@ -142,6 +174,14 @@ void describe(const Start& start, const TrainOptions& options, const TrainData& 
       options.model.empty() ? "fresh" : start.weights.string(), c.n_layer, c.n_embd, c.n_head,
       c.n_positions, with_commas(c.vocab_size),
       human_count(static_cast<double>(c.parameter_count()))));
+  if (const LoraConfig lora = adapter_of(t, c); lora.r > 0) {
+    std::int64_t count = 0;
+    for (const NamedParameter& parameter : adapter_list(c, lora)) count += parameter.shape.count();
+    note(fmt::format("  adapter     rank {}, alpha {}, dropout {} on {}: {} parameters", lora.r,
+                     compact_number(lora.lora_alpha), compact_number(lora.lora_dropout),
+                     fmt::join(lora.target_modules, ", "),
+                     human_count(static_cast<double>(count))));
+  }
   note(fmt::format("  data        {}, {}; held out {}, {}", counted(data.train.size(), "record"),
                    counted(data.train.ids.size(), "token"),
                    counted(data.validation.size(), "record"),
@@ -232,10 +272,10 @@ int run(const std::vector<std::string>& arguments) {
   TrainProgress progress(options.json);
   TrainingCallbacks callbacks = progress.callbacks();
   callbacks.logs = reports;
-  const std::optional<TrainSamples> samples = make_samples(*device, start, parameters, options);
+  const std::optional<TrainSamples> samples = make_samples(*device, start, options);
   if (samples) {
-    callbacks.sample = [&](std::int64_t step) {
-      std::vector<TextSample> texts = samples->make();
+    callbacks.sample = [&](std::int64_t step, const Parameters& now) {
+      std::vector<TextSample> texts = samples->make(now);
       for (const TextSample& text : texts) progress.show(step, text);
       return texts;
     };

@@ -13,15 +13,20 @@ std::string options_that_fit(const Gpt2Config& model, const TrainingConfig& conf
                              std::int64_t available) {
   const int rows = config.per_device_train_batch_size * config.gradient_accumulation_steps;
   TrainingConfig smaller = config;
-  for (int batch = config.per_device_train_batch_size - 1; batch >= 1; --batch) {
-    if (rows % batch != 0) continue;
-    smaller.per_device_train_batch_size = batch;
-    smaller.gradient_accumulation_steps = rows / batch;
-    if (fits(model, smaller, available)) {
-      return fmt::format(
-          "--per-device-train-batch-size {} --gradient-accumulation-steps {} (the same {} rows a "
-          "step)",
-          batch, rows / batch, rows);
+  // What costs no time first: smaller batches, then activations that are computed again.
+  for (const bool again : {false, true}) {
+    if (again && config.gradient_checkpointing) break;
+    smaller.gradient_checkpointing = again || config.gradient_checkpointing;
+    for (int batch = config.per_device_train_batch_size - (again ? 0 : 1); batch >= 1; --batch) {
+      if (rows % batch != 0) continue;
+      smaller.per_device_train_batch_size = batch;
+      smaller.gradient_accumulation_steps = rows / batch;
+      if (fits(model, smaller, available)) {
+        return fmt::format(
+            "--per-device-train-batch-size {} --gradient-accumulation-steps {}{} (the same {} rows "
+            "a step)",
+            batch, rows / batch, again ? " --gradient-checkpointing" : "", rows);
+      }
     }
   }
   smaller.per_device_train_batch_size = 1;
@@ -30,8 +35,8 @@ std::string options_that_fit(const Gpt2Config& model, const TrainingConfig& conf
   for (smaller.block_size = longest / 2; smaller.block_size >= 16; smaller.block_size /= 2) {
     if (fits(model, smaller, available)) {
       return fmt::format(
-          "--per-device-train-batch-size 1 --gradient-accumulation-steps {} --block-size {} "
-          "(shorter rows: not the same result)",
+          "--per-device-train-batch-size 1 --gradient-accumulation-steps {} "
+          "--gradient-checkpointing --block-size {} (shorter rows: not the same result)",
           rows, smaller.block_size);
     }
   }

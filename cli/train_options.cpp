@@ -9,12 +9,26 @@ namespace quire {
 void TrainOptions::add_to(Flags& flags) {
   flags.group("Model");
   flags.add("model,model-dir", model, "DIR",
-            "go on from this model: a folder, a file or a Hub name");
+            "go on from this model: a folder, a file, an adapter or a Hub name");
   flags.add("config", config, "NAME|FILE",
             "a fresh model: tiny, gpt2, gpt2-medium, gpt2-large, gpt2-xl or a config.json");
   flags.add("tokenizer", tokenizer, "DIR", "its vocabulary; without it the model's own");
+  flags.add("freeze-layers", training.freeze_layers, "N",
+            "the embeddings and the first N blocks do not train; 0: all trains", at_least(0));
   flags.add("dropout", dropout, "P", "all three dropout probabilities; -1 keeps the model's",
             between(-1, 0.999));
+
+  flags.group("Adapter");
+  flags.add("lora-r", training.lora.r, "R",
+            "trains a LoRA adapter of this rank on --model, saved as PEFT does; 0: all parameters",
+            at_least(0));
+  flags.add("lora-alpha", training.lora.lora_alpha, "X", "the adapter counts X/R times", above(0));
+  flags.add("lora-dropout", training.lora.lora_dropout, "P", "of what the adapter reads",
+            between(0, 0.999));
+  flags.add("lora-target-modules", training.lora.target_modules, "NAME...",
+            "what is adapted: c_attn, c_proj (both of a block), attn.c_proj, mlp.c_proj, c_fc",
+            ListStyle::several);
+  flags.add("lora-merge", training.lora_merge, "the final folder holds the merged model");
 
   flags.group("Data");
   flags.add("data,data-dir", corpus.paths, "PATH...",
@@ -90,6 +104,10 @@ void TrainOptions::add_to(Flags& flags) {
   flags.add("bf16", training.bf16,
             "bfloat16 activations and products, float32 parameters; needs CUDA");
 
+  flags.add(
+      "gradient-checkpointing", training.gradient_checkpointing,
+      "keeps each block's input alone: less memory, up to a third more time, the same result");
+
   flags.group("Watching and saving");
   flags.add("logging-steps", training.logging_steps, "N", "a line of the log every N steps",
             at_least(1));
@@ -161,6 +179,18 @@ void TrainOptions::finish(const Flags& flags) {
   if (model.empty() && config.empty() && training.resume_from_checkpoint.empty()) {
     throw Error(Fault::usage, "neither --model nor --config is given: what shall be trained?", {},
                 "--config tiny --tokenizer DIR, or --model DIR");
+  }
+  if (training.lora.r > 0 && !config.empty()) {
+    throw Error(Fault::usage, "--lora-r adapts a trained model, --config starts from a fresh one",
+                {}, "--model DIR, or without --lora-r");
+  }
+  const LoraConfig& lora = training.lora;
+  const LoraConfig plain;  // a saved configuration names every option
+  if (lora.r == 0 &&
+      (training.lora_merge || lora.lora_alpha != plain.lora_alpha ||
+       lora.lora_dropout != plain.lora_dropout || lora.target_modules != plain.target_modules)) {
+    throw Error(Fault::usage, "the --lora options shape an adapter, and there is none", {},
+                "--lora-r 8");
   }
   training.check();
 }

@@ -8,14 +8,9 @@
 
 namespace quire {
 
-TrainSamples::TrainSamples(Device& device, const Gpt2Config& config, const Parameters& parameters,
-                           const Tokenizer& tokenizer, std::vector<std::string> prompts,
-                           std::uint64_t seed)
-    : device_(device),
-      config_(config),
-      parameters_(parameters),
-      tokenizer_(tokenizer),
-      prompts_(std::move(prompts)) {
+TrainSamples::TrainSamples(Device& device, const Gpt2Config& config, const Tokenizer& tokenizer,
+                           std::vector<std::string> prompts, std::uint64_t seed)
+    : device_(device), config_(config), tokenizer_(tokenizer), prompts_(std::move(prompts)) {
   options_.max_new_tokens = 60;
   options_.do_sample = true;
   options_.temperature = 0.8f;
@@ -36,9 +31,9 @@ TrainSamples::TrainSamples(Device& device, const Gpt2Config& config, const Param
   }
 }
 
-std::vector<TextSample> TrainSamples::make() const {
+std::vector<TextSample> TrainSamples::make(const Parameters& parameters) const {
   const std::vector<GeneratedSequence> rows =
-      generate(device_, config_, parameters_, ids_, options_, streams_);
+      generate(device_, config_, parameters, ids_, options_, streams_);
   std::vector<TextSample> samples;
   for (std::size_t row = 0; row < rows.size(); ++row) {
     samples.push_back({prompts_[row], tokenizer_.decode(rows[row].output_ids,

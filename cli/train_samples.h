@@ -13,20 +13,19 @@
 namespace quire {
 
 /// Each prompt draws from the same random numbers every time: what changes from sample to sample is
-/// the model. Refers to all but the prompts.
+/// the model. Refers to device, config and tokenizer.
 class TrainSamples {
  public:
   /// Without prompts, or for an empty one, a text begins with the end-of-text token. Throws
   /// Error(usage) for a prompt longer than the context.
-  TrainSamples(Device& device, const Gpt2Config& config, const Parameters& parameters,
-               const Tokenizer& tokenizer, std::vector<std::string> prompts, std::uint64_t seed);
+  TrainSamples(Device& device, const Gpt2Config& config, const Tokenizer& tokenizer,
+               std::vector<std::string> prompts, std::uint64_t seed);
 
-  std::vector<TextSample> make() const;
+  std::vector<TextSample> make(const Parameters& parameters) const;
 
  private:
   Device& device_;
   const Gpt2Config& config_;
-  const Parameters& parameters_;
   const Tokenizer& tokenizer_;
   std::vector<std::string> prompts_;
   std::vector<std::vector<std::int32_t>> ids_;  // of the prompts

@@ -372,6 +372,14 @@ void check(const MatmulBackwardWeight& p) {
       .writes_if_given("d_bias", p.d_bias.view, "N");
 }
 
+void check(const MatmulAdd& p) {
+  Views("matmul_add")
+      .reads("x", p.x, "M K", Types::activation)
+      .reads("weight", p.weight, dimensions_of(p.layout), Types::any_float)
+      .writes("out", p.out.view, "M N", Types::activation)
+      .requires_that(std::isfinite(p.scale), "scale", p.scale, "a finite number");
+}
+
 void check(const ActivationForward& p) {
   Views("activation")
       .reads("x", p.x, "*", Types::activation)

@@ -16,6 +16,7 @@ void check(const LayernormBackward&);
 void check(const MatmulForward&);
 void check(const MatmulBackwardInput&);
 void check(const MatmulBackwardWeight&);
+void check(const MatmulAdd&);
 void check(const ActivationForward&);
 void check(const ActivationBackward&);
 void check(const AttentionForward&);

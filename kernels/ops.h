@@ -149,6 +149,15 @@ struct MatmulBackwardWeight {
   WeightLayout layout = WeightLayout::in_out;
 };
 
+/// out += scale·x·weight. 2·M·N·K flops. A low-rank adapter is two of these beside a product.
+struct MatmulAdd {
+  Accumulate out;    // [M, N] x's type
+  ConstView x;       // [M, K]
+  ConstView weight;  // [K, N] or [N, K], any float type
+  WeightLayout layout = WeightLayout::in_out;
+  float scale = 1.0f;
+};
+
 /// out = activation(x), any shape.
 struct ActivationForward {
   View out;     // may be the same as x
@@ -397,6 +406,7 @@ class Device {
   }
   virtual void matmul_backward_input(const MatmulBackwardInput&) = 0;
   virtual void matmul_backward_weight(const MatmulBackwardWeight&) = 0;
+  virtual void matmul_add(const MatmulAdd&) = 0;
   virtual void activation_forward(const ActivationForward&) = 0;
   virtual void activation_backward(const ActivationBackward&) = 0;
   virtual void attention_forward(const AttentionForward&) = 0;

@@ -39,8 +39,10 @@ std::string python(const std::string& load) {
     }
   }
   if (fs::exists(folder / "adapter_model.safetensors", ignored)) {
-    refuse("a LoRA adapter", "adapter_model.safetensors",
-           "name the folder of the model that it adapts");
+    throw Error(
+        Fault::bad_data, name + " has no " + kFile,
+        {"adapter_model.safetensors is a LoRA adapter, which needs the model that it adapts"},
+        "name the folder of that model");
   }
   if (fs::exists(folder / "tf_model.h5", ignored)) {
     refuse("a Keras checkpoint", "tf_model.h5",

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "engine/model/elements.h"
+#include "engine/model/lora_pass.h"
 
 namespace quire {
 namespace {
@@ -49,20 +50,98 @@ void keep_hidden(const Pass& pass, View state, HiddenStates* hidden) {
   if (hidden != nullptr) hidden->states.push_back(download(pass.device, state));
 }
 
-/// branch = dropout(branch), where it drops.
+/// x = dropout(x), where it drops.
 void drop(Device& device, View x, const DropoutSites::Site& site) {
   if (site.p > 0.0f) device.dropout({.out = x, .x = x, .p = site.p, .key = site.key});
+}
+
+/// From ln_1 in a.ln to the MLP's activation in a.act.
+void forward_to_activation(const Pass& pass, int l) {
+  Device& device = pass.device;
+  const Gpt2Config& config = pass.config;
+  Activations& a = pass.a;
+  const std::int64_t B = a.batch, T = a.length, C = config.n_embd;
+  const LayerParameters& w = pass.parameters.layer(l);
+  const LayerActivations& layer = a.layers[static_cast<std::size_t>(l)];
+
+  // 3. q, k, v = ln_1·c_attn
+  device.matmul_forward({.out = layer.qkv,  // [N, 3C]
+                         .x = a.ln,         // [N, C]
+                         .weight = w.c_attn_weight,
+                         .bias = w.c_attn_bias});
+  add_adapter(pass, l, BlockProduct::c_attn, a.ln, layer.qkv);
+  // 4. Attention of all heads
+  const DropoutSites::Site attention = pass.dropout.attention(l);
+  device.attention_forward({.out = layer.att.reshaped({B, T, C}),
+                            .lse = layer.lse,
+                            .qkv = layer.qkv.reshaped({B, T, 3 * C}),
+                            .first_key = a.first_key,
+                            .heads = config.n_head,
+                            .scale = config.attention_scale(l),
+                            .dropout = attention.p,
+                            .key = attention.key});
+  // 5. branch = dropout(att·c_proj)
+  device.matmul_forward({.out = a.branch,  // [N, C]
+                         .x = layer.att,
+                         .weight = w.attn_proj_weight,
+                         .bias = w.attn_proj_bias});
+  add_adapter(pass, l, BlockProduct::attn_proj, layer.att, a.branch);
+  drop(device, a.branch, pass.dropout.attention_projection(l));
+  // 6. x_mid = x + branch;  ln_2
+  device.residual_layernorm_forward({.sum = layer.x_mid,
+                                     .out = a.ln,
+                                     .mean = layer.ln_2_mean,
+                                     .rstd = layer.ln_2_rstd,
+                                     .x = layer.x,
+                                     .branch = a.branch,
+                                     .weight = w.ln_2_weight,
+                                     .bias = w.ln_2_bias,
+                                     .eps = config.layer_norm_epsilon});
+  // 7. act = activation(ln_2·c_fc)
+  if (adapter_pair(pass.adapter, l, BlockProduct::c_fc) == nullptr) {
+    device.matmul_forward({.out = a.act,  // [N, I]
+                           .pre_activation = layer.fc,
+                           .x = a.ln,
+                           .weight = w.c_fc_weight,
+                           .bias = w.c_fc_bias,
+                           .activation = config.activation_function});
+    return;
+  }
+  device.matmul_forward({.out = layer.fc, .x = a.ln, .weight = w.c_fc_weight, .bias = w.c_fc_bias});
+  add_adapter(pass, l, BlockProduct::c_fc, a.ln, layer.fc);
+  device.activation_forward(
+      {.out = a.act, .x = layer.fc, .activation = config.activation_function});
 }
 
 }  // namespace
 
 Activations take_activations(Arena& arena, const Gpt2Config& config, int batch, int length,
-                             Keep keep, DType dtype) {
+                             const Keep& keep, DType dtype) {
   const std::int64_t B = batch, T = length, N = B * T, C = config.n_embd, I = config.inner();
   const std::int64_t H = config.n_head, V = config.vocab_size;
-  const bool backward = keep == Keep::for_backward;
-  const auto statistics = [&] {
-    return backward ? arena.take("layernorm statistics", {N}) : View();
+  const int L = config.n_layer, first = keep.for_backward ? keep.first_layer : L;
+  const auto statistics = [&] { return arena.take("layernorm statistics", {N}); };
+  const auto take_stream = [&] { return arena.take("residual stream", {N, C}, dtype); };
+  const auto take_shared = [&](LayerActivations& layer) {
+    layer.qkv = arena.take("queries, keys, values", {N, 3 * C}, dtype);
+    layer.att = arena.take("attention outputs", {N, C}, dtype);
+  };
+  const auto take_kept = [&](LayerActivations& layer) {
+    take_shared(layer);
+    layer.ln_1_mean = statistics();
+    layer.ln_1_rstd = statistics();
+    layer.lse = arena.take("attention log-sum-exp", {B, H, T});
+    layer.x_mid = take_stream();
+    layer.ln_2_mean = statistics();
+    layer.ln_2_rstd = statistics();
+    layer.fc = arena.take("MLP pre-activations", {N, I}, dtype);
+  };
+  const auto take_adapter = [&](LayerActivations& layer, int l) {
+    for (int i = 0; i < kBlockProducts && keep.lora.r > 0; ++i) {
+      View& h = layer.lora_h[static_cast<std::size_t>(i)];
+      if (h || !is_adapted(keep.lora, l, static_cast<BlockProduct>(i))) continue;
+      h = arena.take("products with the adapter's A", {N, keep.lora.r}, dtype);
+    }
   };
 
   Activations a;
@@ -72,45 +151,58 @@ Activations take_activations(Arena& arena, const Gpt2Config& config, int batch, 
   a.positions = arena.take("positions", {B, T}, DType::i32);
   a.first_key = arena.take("attention masks", {B, T}, DType::i32);
   a.targets = arena.take("targets", {B, T}, DType::i32);
-  for (int l = 0; l < config.n_layer; ++l) {
-    if (l > 0 && !backward) {
-      a.layers.push_back(a.layers.front());
-      continue;
+  LayerActivations layer;
+  for (int l = first; l < L; ++l) {
+    if (l == first || !keep.inputs_only) {
+      layer = {};
+      take_kept(layer);
     }
-    LayerActivations layer;
-    layer.x = arena.take("residual stream", {N, C}, dtype);
-    layer.ln_1_mean = statistics();
-    layer.ln_1_rstd = statistics();
-    layer.qkv = arena.take("queries, keys, values", {N, 3 * C}, dtype);
-    layer.lse = backward ? arena.take("attention log-sum-exp", {B, H, T}) : View();
-    layer.att = arena.take("attention outputs", {N, C}, dtype);
-    layer.x_mid = backward ? arena.take("residual stream", {N, C}, dtype) : layer.x;
-    layer.ln_2_mean = statistics();
-    layer.ln_2_rstd = statistics();
-    layer.fc = backward ? arena.take("MLP pre-activations", {N, I}, dtype) : View();
+    take_adapter(layer, l);
+    layer.x = take_stream();
     a.layers.push_back(layer);
   }
-  a.x_final = backward ? arena.take("residual stream", {N, C}, dtype) : a.layers.front().x;
-  a.ln_f_mean = statistics();
-  a.ln_f_rstd = statistics();
+  // Layers that keep nothing work in the memory of the first one that does, which comes later.
+  LayerActivations passing;
+  if (first < L) {
+    passing = {.x = a.layers[0].x, .qkv = layer.qkv, .att = layer.att};
+  } else {
+    passing.x = take_stream();
+    take_shared(passing);
+  }
+  passing.x_mid = passing.x;
+  a.layers.insert(a.layers.begin(), static_cast<std::size_t>(first), passing);
+  a.x_final = first < L ? take_stream() : passing.x;
+  if (keep.for_backward) {
+    a.ln_f_mean = statistics();
+    a.ln_f_rstd = statistics();
+  }
   a.ln = arena.take("layernorm output", {N, C}, dtype);
   a.branch = arena.take("branch output", {N, C}, dtype);
   a.act = arena.take("MLP activation", {N, I}, dtype);
-  a.logits =
-      arena.take("logits of a chunk", {std::min(N, kHeadRows), V}, backward ? dtype : DType::f32);
+  a.logits = arena.take("logits of a chunk", {std::min(N, kHeadRows), V},
+                        keep.for_backward ? dtype : DType::f32);
   a.losses = arena.take("losses", {N});
-  if (backward) {
+  if (keep.for_backward) {
     a.d_x = arena.take("gradient of the residual stream", {N, C}, dtype);
     a.d_branch = arena.take("gradient of a branch", {N, C}, dtype);
+  }
+  if (first < L) {
     a.d_wide = arena.take("gradient inside a branch", {N, std::max(I, 3 * C)}, dtype);
+  }
+  if (keep.lora.r > 0) {
+    a.d_lora_h = arena.take("gradient of a product with A", {N, keep.lora.r}, dtype);
+    if (keep.lora.lora_dropout > 0) {
+      a.lora_x = arena.take("dropped input of the adapter", {N, std::max(C, I)}, dtype);
+    }
   }
   return a;
 }
 
-DropoutSites::DropoutSites(const Gpt2Config& config, std::uint64_t seed)
+DropoutSites::DropoutSites(const Gpt2Config& config, std::uint64_t seed, float lora_dropout)
     : embd_pdrop_(config.embd_pdrop),
       attn_pdrop_(config.attn_pdrop),
       resid_pdrop_(config.resid_pdrop),
+      lora_dropout_(lora_dropout),
       seed_(seed) {}
 
 DropoutSites::Site DropoutSites::site(float p, int layer, int place) const {
@@ -191,49 +283,13 @@ void forward_hidden(const Pass& pass, HiddenStates* hidden) {
     const LayerActivations& layer = a.layers[static_cast<std::size_t>(l)];
     const bool last = l + 1 == config.n_layer;
 
-    // 3. q, k, v = ln_1·c_attn
-    device.matmul_forward({.out = layer.qkv,  // [N, 3C]
-                           .x = a.ln,         // [N, C]
-                           .weight = w.c_attn_weight,
-                           .bias = w.c_attn_bias});
-    // 4. Attention of all heads
-    const DropoutSites::Site attention = pass.dropout.attention(l);
-    device.attention_forward({.out = layer.att.reshaped({B, T, C}),
-                              .lse = layer.lse,
-                              .qkv = layer.qkv.reshaped({B, T, 3 * C}),
-                              .first_key = a.first_key,
-                              .heads = config.n_head,
-                              .scale = config.attention_scale(l),
-                              .dropout = attention.p,
-                              .key = attention.key});
-    // 5. branch = dropout(att·c_proj)
-    device.matmul_forward({.out = a.branch,  // [N, C]
-                           .x = layer.att,
-                           .weight = w.attn_proj_weight,
-                           .bias = w.attn_proj_bias});
-    drop(device, a.branch, pass.dropout.attention_projection(l));
-    // 6. x_mid = x + branch;  ln_2
-    device.residual_layernorm_forward({.sum = layer.x_mid,
-                                       .out = a.ln,
-                                       .mean = layer.ln_2_mean,
-                                       .rstd = layer.ln_2_rstd,
-                                       .x = layer.x,
-                                       .branch = a.branch,
-                                       .weight = w.ln_2_weight,
-                                       .bias = w.ln_2_bias,
-                                       .eps = config.layer_norm_epsilon});
-    // 7. act = activation(ln_2·c_fc)
-    device.matmul_forward({.out = a.act,  // [N, I]
-                           .pre_activation = layer.fc,
-                           .x = a.ln,
-                           .weight = w.c_fc_weight,
-                           .bias = w.c_fc_bias,
-                           .activation = config.activation_function});
+    forward_to_activation(pass, l);  // 3 to 7
     // 8. branch = dropout(act·c_proj)
     device.matmul_forward({.out = a.branch,  // [N, C]
                            .x = a.act,
                            .weight = w.mlp_proj_weight,
                            .bias = w.mlp_proj_bias});
+    add_adapter(pass, l, BlockProduct::mlp_proj, a.act, a.branch);
     drop(device, a.branch, pass.dropout.mlp_projection(l));
     // 9. x = x_mid + branch;  ln_1 of the next block, or ln_f
     const View x_next = last ? a.x_final : a.layers[static_cast<std::size_t>(l) + 1].x;
@@ -251,6 +307,21 @@ void forward_hidden(const Pass& pass, HiddenStates* hidden) {
     keep_hidden(pass, x_next, hidden);
   }
   keep_hidden(pass, a.ln, hidden);
+}
+
+void recompute_block(const Pass& pass, int layer) {
+  Activations& a = pass.a;
+  const LayerParameters& w = pass.parameters.layer(layer);
+  const LayerActivations& kept = a.layers[static_cast<std::size_t>(layer)];
+  pass.device.layernorm_forward({.out = a.ln,
+                                 .mean = kept.ln_1_mean,
+                                 .rstd = kept.ln_1_rstd,
+                                 .x = kept.x,
+                                 .weight = w.ln_1_weight,
+                                 .bias = w.ln_1_bias,
+                                 .eps = pass.config.layer_norm_epsilon});
+  forward_to_activation(pass, layer);
+  adapter_hidden(pass, layer, BlockProduct::mlp_proj, a.act);
 }
 
 void for_each_chunk(std::int64_t rows, const std::function<void(Rows)>& head) {

@@ -2,6 +2,7 @@
 // drops, and the pass itself.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <vector>
@@ -9,6 +10,7 @@
 #include "engine/model/arena.h"
 #include "engine/model/config.h"
 #include "engine/model/gpt2.h"
+#include "engine/model/lora.h"
 #include "engine/model/parameters.h"
 #include "kernels/ops.h"
 
@@ -26,6 +28,8 @@ struct LayerActivations {
   View x_mid;                 // [N, C] after the attention branch, what ln_2 normalises
   View ln_2_mean, ln_2_rstd;  // [N]
   View fc;                    // [N, I] the MLP's pre-activation
+  /// [N, r] scale·dropout(x)·Aᵀ of each product that is adapted
+  std::array<View, kBlockProducts> lora_h;
 };
 
 /// All tensors of a pass over a batch of B rows of T tokens, N = B·T.
@@ -49,21 +53,29 @@ struct Activations {
   View d_branch;  // [N, C] gradient of a branch's output or input
   View d_wide;    // [N, max(I, 3C)] gradient of fc, then of qkv
 
+  // With an adapter only.
+  View lora_x;    // [N, C or I] what of a product's input dropout leaves to its adapter
+  View d_lora_h;  // [N, r] gradient of the latest lora_h
+
   std::int64_t tokens() const { return std::int64_t{batch} * length; }  // N
 };
 
-enum class Keep {
-  nothing,       ///< all layers share one layer's tensors
-  for_backward,  ///< each layer has its own
+/// What of a forward pass is kept.
+struct Keep {
+  bool for_backward = false;  ///< or no layer keeps anything: all share one layer's tensors
+  int first_layer = 0;        ///< where the backward pass ends: the layers below it keep nothing
+  bool inputs_only = false;   ///< a layer keeps its input; all share the rest, computed again
+  LoraConfig lora;            ///< of the adapter, where its rank is not 0
 };
 
 /// Lays out a pass in `arena`, which may be one that only counts. Sizes grow with B·T alone. What
 /// has C, I or V columns is of `dtype`, logits that no gradient is taken of excepted; what has
 /// none is float.
 Activations take_activations(Arena& arena, const Gpt2Config& config, int batch, int length,
-                             Keep keep, DType dtype);
+                             const Keep& keep, DType dtype);
 
-/// The four places of dropout and their streams. Default: none drops.
+/// The places of dropout and their streams: four of the model, and the input of each adapter.
+/// Default: none drops.
 class DropoutSites {
  public:
   struct Site {
@@ -72,17 +84,20 @@ class DropoutSites {
   };
 
   DropoutSites() = default;
-  DropoutSites(const Gpt2Config& config, std::uint64_t seed);
+  DropoutSites(const Gpt2Config& config, std::uint64_t seed, float lora_dropout = 0.0f);
 
   Site embedding() const { return site(embd_pdrop_, 0, 0); }
   Site attention(int layer) const { return site(attn_pdrop_, layer, 1); }
   Site attention_projection(int layer) const { return site(resid_pdrop_, layer, 2); }
   Site mlp_projection(int layer) const { return site(resid_pdrop_, layer, 3); }
+  Site adapter(int layer, BlockProduct product) const {
+    return site(lora_dropout_, layer, 4 + static_cast<int>(product));
+  }
 
  private:
   Site site(float p, int layer, int place) const;
 
-  float embd_pdrop_ = 0.0f, attn_pdrop_ = 0.0f, resid_pdrop_ = 0.0f;
+  float embd_pdrop_ = 0.0f, attn_pdrop_ = 0.0f, resid_pdrop_ = 0.0f, lora_dropout_ = 0.0f;
   std::uint64_t seed_ = 0;
 };
 
@@ -93,6 +108,8 @@ struct Pass {
   const Parameters& parameters;
   Activations& a;
   DropoutSites dropout;
+  const LoraAdapter* adapter = nullptr;
+  int first_layer = 0;  ///< where a backward pass ends
 };
 
 /// Throws Error(usage) for a batch longer than the context and Error(bad_data) for an id, target or
@@ -105,6 +122,10 @@ void upload(Device& device, const TokenBatch& batch, Activations& a);
 /// Embedding, blocks, final layernorm: a.ln holds the final hidden states. `hidden`, where given,
 /// receives them all.
 void forward_hidden(const Pass& pass, HiddenStates* hidden = nullptr);
+
+/// What the backward pass of block `layer` reads, from the block's input alone: the same ops on the
+/// same numbers, so the same bits.
+void recompute_block(const Pass& pass, int layer);
 
 /// Calls `head` for one chunk of rows after the other: the logits of a whole batch never exist.
 /// With GPT-2's head, 256 rows are 59 GFLOP of forward and backward against 0.6 GB of the head and

@@ -24,13 +24,13 @@ struct Gpt2::Impl {
     check_batch(config, batch);
     const DType dtype = device.activation_type(parameters.wte().dtype());
     Arena count;
-    take_activations(count, config, batch.batch, batch.length, Keep::nothing, dtype);
+    take_activations(count, config, batch.batch, batch.length, Keep{}, dtype);
     if (count.taken() > arena.capacity()) {
       arena = Arena();  // the old memory goes before the new comes
       arena = Arena(device, count.taken());
     }
     arena.restart();
-    a = take_activations(arena, config, batch.batch, batch.length, Keep::nothing, dtype);
+    a = take_activations(arena, config, batch.batch, batch.length, Keep{}, dtype);
     upload(device, batch, a);
     return {.device = device, .config = config, .parameters = parameters, .a = a, .dropout = {}};
   }
@@ -66,7 +66,7 @@ std::vector<float> Gpt2::token_losses(const TokenBatch& batch) {
 std::vector<MemoryItem> Gpt2::memory_plan(const Gpt2Config& config, int batch, int length,
                                           DType activations) {
   Arena count;
-  take_activations(count, config, batch, length, Keep::nothing, activations);
+  take_activations(count, config, batch, length, Keep{}, activations);
   return count.plan();
 }
 

@@ -8,6 +8,7 @@
 
 #include "engine/model/arena.h"
 #include "engine/model/config.h"
+#include "engine/model/lora.h"
 #include "engine/model/parameters.h"
 #include "kernels/ops.h"
 
@@ -63,14 +64,22 @@ struct TrainingOptions {
   /// bf16: activations and a copy of the matrices are bfloat16, as on devices that multiply in it;
   /// parameters, their gradients and the moments stay float.
   DType activations = DType::f32;
+  /// Above 0 the embeddings and that many first blocks do not train: they have no gradients, and
+  /// the backward pass ends above them.
+  int frozen_layers = 0;
+  /// Keeps of each block its input alone and computes the rest again in the backward pass: the same
+  /// gradients, bit for bit, for one more forward pass.
+  bool gradient_checkpointing = false;
+  LoraConfig lora;  ///< for the memory plan; a pass takes that of its adapter
 };
 
-/// Forward and backward with gradients. All memory is allocated in the constructor.
+/// Forward and backward with gradients. All memory is allocated in the constructor. With an
+/// `adapter`, which must outlive it, that alone trains, and the parameters stay as they are.
 /// Throws Error(device) where the device does not compute in options.activations.
 class Gpt2Training {
  public:
   Gpt2Training(Device& device, const Gpt2Config& config, const Parameters& parameters,
-               const TrainingOptions& options);
+               const TrainingOptions& options, const LoraAdapter* adapter = nullptr);
   Gpt2Training(Gpt2Training&&) noexcept;
   ~Gpt2Training();
 
@@ -86,7 +95,9 @@ class Gpt2Training {
   double forward(const TokenBatch& batch);
 
   void zero_gradients();
-  const Parameters& gradients() const;
+  /// Of the parameters, or of the adapter where there is one. Views of what does not train are
+  /// empty.
+  const NamedTensors& gradients() const;
 
   /// The 16-bit copies of the matrices that the passes read, which an optimizer's step writes
   /// beside the parameters; null where the passes read the parameters themselves.

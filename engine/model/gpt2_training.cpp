@@ -2,6 +2,9 @@
 //
 // One buffer, d_x, holds the gradient of the residual stream. A branch reads it (the addition hands
 // its gradient to both sides unchanged) and the layernorm at the branch's entry adds to it.
+//
+// What does not train has no gradient: its view in the gradients is empty, and no op is called for
+// it. Below the lowest block that trains there is nothing to do.
 #include <numeric>
 #include <optional>
 #include <string>
@@ -10,6 +13,7 @@
 #include "engine/model/elements.h"
 #include "engine/model/forward.h"
 #include "engine/model/gpt2.h"
+#include "engine/model/lora_pass.h"
 
 namespace quire {
 namespace {
@@ -45,6 +49,7 @@ void backward_head(const Pass& pass, const Parameters& grads, float grad_scale) 
                                   .d_out = logits,
                                   .weight = pass.parameters.head(),
                                   .layout = WeightLayout::out_in});
+    if (!grads.head()) return;
     device.matmul_backward_weight({.d_weight = Accumulate{grads.head()},  // [V, C]
                                    .d_out = logits,
                                    .x = a.ln.rows(rows.first, rows.count),
@@ -62,41 +67,66 @@ void backward_head(const Pass& pass, const Parameters& grads, float grad_scale) 
                              .rstd = a.ln_f_rstd});
 }
 
+/// Whether something before `product` of block l trains, so that the gradient has to go on. Blocks
+/// train as a whole or by their adapters alone.
+bool goes_on(const Pass& pass, const Gradients& grads, int l, BlockProduct product) {
+  if (l > pass.first_layer || grads.parameters.layer(l).ln_1_weight) return true;
+  for (int i = 0; i < static_cast<int>(product); ++i) {
+    if (adapter_pair(pass.adapter, l, static_cast<BlockProduct>(i)) != nullptr) return true;
+  }
+  return false;
+}
+
+/// Whether the gradient of a weight or of its adapter wants the product's input.
+bool wants_input(const Pass& pass, int l, BlockProduct product, const View& d_weight) {
+  return d_weight || adapter_pair(pass.adapter, l, product) != nullptr;
+}
+
 /// Steps 9 to 6 of the forward pass: the MLP branch.
-void backward_mlp(const Pass& pass, const Parameters& grads, int l) {
+void backward_mlp(const Pass& pass, const Gradients& grads, int l) {
   Device& device = pass.device;
   Activations& a = pass.a;
   const LayerParameters& w = pass.parameters.layer(l);
-  const LayerParameters& d = grads.layer(l);
+  const LayerParameters& d = grads.parameters.layer(l);
   const LayerActivations& layer = a.layers[static_cast<std::size_t>(l)];
   const View d_fc = leading(a.d_wide, layer.fc.shape());  // [N, I]
   const View d_ln = a.d_branch;                           // [N, C]
 
   // 8. act, computed again, then through c_proj and, in the same op, through the activation of 7
   const View d_branch = branch_gradient(pass, pass.dropout.mlp_projection(l));  // [N, C]
-  device.activation_forward({.out = a.act,                                      // [N, I]
-                             .x = layer.fc,
-                             .activation = pass.config.activation_function});
-  device.matmul_backward_weight({.d_weight = Accumulate{d.mlp_proj_weight},  // [I, C]
-                                 .d_bias = Accumulate{d.mlp_proj_bias},
-                                 .d_out = d_branch,
-                                 .x = a.act});
-  device.matmul_backward_input({.d_x = d_fc,
-                                .d_out = d_branch,
-                                .weight = w.mlp_proj_weight,
-                                .pre_activation = layer.fc,
-                                .activation = pass.config.activation_function});
+  if (wants_input(pass, l, BlockProduct::mlp_proj, d.mlp_proj_weight)) {
+    device.activation_forward({.out = a.act,  // [N, I]
+                               .x = layer.fc,
+                               .activation = pass.config.activation_function});
+  }
+  const bool to_c_fc = goes_on(pass, grads, l, BlockProduct::mlp_proj);
+  backward_product(pass, grads, l, BlockProduct::mlp_proj,
+                   {.d_x = to_c_fc ? d_fc : View(),
+                    .d_out = d_branch,
+                    .x = a.act,
+                    .weight = w.mlp_proj_weight,
+                    .d_weight = d.mlp_proj_weight,  // [I, C]
+                    .d_bias = d.mlp_proj_bias,
+                    .pre_activation = layer.fc,
+                    .activation = pass.config.activation_function});
+  if (!to_c_fc) return;
   // 7. Through c_fc, with ln_2 computed again
-  device.layernorm_forward({.out = a.ln,  // [N, C]
-                            .x = layer.x_mid,
-                            .weight = w.ln_2_weight,
-                            .bias = w.ln_2_bias,
-                            .eps = pass.config.layer_norm_epsilon});
-  device.matmul_backward_weight({.d_weight = Accumulate{d.c_fc_weight},  // [C, I]
-                                 .d_bias = Accumulate{d.c_fc_bias},
-                                 .d_out = d_fc,
-                                 .x = a.ln});
-  device.matmul_backward_input({.d_x = d_ln, .d_out = d_fc, .weight = w.c_fc_weight});
+  if (wants_input(pass, l, BlockProduct::c_fc, d.c_fc_weight)) {
+    device.layernorm_forward({.out = a.ln,  // [N, C]
+                              .x = layer.x_mid,
+                              .weight = w.ln_2_weight,
+                              .bias = w.ln_2_bias,
+                              .eps = pass.config.layer_norm_epsilon});
+  }
+  const bool to_ln_2 = goes_on(pass, grads, l, BlockProduct::c_fc);
+  backward_product(pass, grads, l, BlockProduct::c_fc,
+                   {.d_x = to_ln_2 ? d_ln : View(),
+                    .d_out = d_fc,
+                    .x = a.ln,
+                    .weight = w.c_fc_weight,
+                    .d_weight = d.c_fc_weight,  // [C, I]
+                    .d_bias = d.c_fc_bias});
+  if (!to_ln_2) return;
   // 6. ln_2 joins the residual stream's gradient
   device.layernorm_backward({.d_x = Accumulate{a.d_x},  // [N, C]
                              .d_weight = Accumulate{d.ln_2_weight},
@@ -109,12 +139,12 @@ void backward_mlp(const Pass& pass, const Parameters& grads, int l) {
 }
 
 /// Steps 5 to 3, and ln_1: the attention branch.
-void backward_attention(const Pass& pass, const Parameters& grads, int l) {
+void backward_attention(const Pass& pass, const Gradients& grads, int l) {
   Device& device = pass.device;
   Activations& a = pass.a;
   const std::int64_t B = a.batch, T = a.length, C = pass.config.n_embd;
   const LayerParameters& w = pass.parameters.layer(l);
-  const LayerParameters& d = grads.layer(l);
+  const LayerParameters& d = grads.parameters.layer(l);
   const LayerActivations& layer = a.layers[static_cast<std::size_t>(l)];
   const View d_qkv = leading(a.d_wide, layer.qkv.shape());  // [N, 3C]
   const View d_att = a.branch;                              // [N, C]
@@ -122,11 +152,15 @@ void backward_attention(const Pass& pass, const Parameters& grads, int l) {
 
   // 5. Through c_proj
   const View d_branch = branch_gradient(pass, pass.dropout.attention_projection(l));  // [N, C]
-  device.matmul_backward_weight({.d_weight = Accumulate{d.attn_proj_weight},          // [C, C]
-                                 .d_bias = Accumulate{d.attn_proj_bias},
-                                 .d_out = d_branch,
-                                 .x = layer.att});
-  device.matmul_backward_input({.d_x = d_att, .d_out = d_branch, .weight = w.attn_proj_weight});
+  const bool to_attention = goes_on(pass, grads, l, BlockProduct::attn_proj);
+  backward_product(pass, grads, l, BlockProduct::attn_proj,
+                   {.d_x = to_attention ? d_att : View(),
+                    .d_out = d_branch,
+                    .x = layer.att,
+                    .weight = w.attn_proj_weight,
+                    .d_weight = d.attn_proj_weight,  // [C, C]
+                    .d_bias = d.attn_proj_bias});
+  if (!to_attention) return;
   // 4. Attention of all heads
   const DropoutSites::Site attention = pass.dropout.attention(l);
   device.attention_backward({.d_qkv = d_qkv.reshaped({B, T, 3 * C}),
@@ -140,16 +174,22 @@ void backward_attention(const Pass& pass, const Parameters& grads, int l) {
                              .dropout = attention.p,
                              .key = attention.key});
   // 3. Through c_attn, with ln_1 computed again
-  device.layernorm_forward({.out = a.ln,  // [N, C]
-                            .x = layer.x,
-                            .weight = w.ln_1_weight,
-                            .bias = w.ln_1_bias,
-                            .eps = pass.config.layer_norm_epsilon});
-  device.matmul_backward_weight({.d_weight = Accumulate{d.c_attn_weight},  // [C, 3C]
-                                 .d_bias = Accumulate{d.c_attn_bias},
-                                 .d_out = d_qkv,
-                                 .x = a.ln});
-  device.matmul_backward_input({.d_x = d_ln, .d_out = d_qkv, .weight = w.c_attn_weight});
+  if (wants_input(pass, l, BlockProduct::c_attn, d.c_attn_weight)) {
+    device.layernorm_forward({.out = a.ln,  // [N, C]
+                              .x = layer.x,
+                              .weight = w.ln_1_weight,
+                              .bias = w.ln_1_bias,
+                              .eps = pass.config.layer_norm_epsilon});
+  }
+  const bool to_ln_1 = goes_on(pass, grads, l, BlockProduct::c_attn);
+  backward_product(pass, grads, l, BlockProduct::c_attn,
+                   {.d_x = to_ln_1 ? d_ln : View(),
+                    .d_out = d_qkv,
+                    .x = a.ln,
+                    .weight = w.c_attn_weight,
+                    .d_weight = d.c_attn_weight,  // [C, 3C]
+                    .d_bias = d.c_attn_bias});
+  if (!to_ln_1) return;
   // 2. ln_1 joins the residual stream's gradient
   device.layernorm_backward({.d_x = Accumulate{a.d_x},  // [N, C]
                              .d_weight = Accumulate{d.ln_1_weight},
@@ -182,11 +222,40 @@ void require_float32(const Parameters& parameters) {
   }
 }
 
-std::size_t activation_bytes(const Gpt2Config& config, const TrainingOptions& options) {
+/// The base stays as it is under an adapter.
+ParameterSet trained_parameters(const Gpt2Config& config, const TrainingOptions& options) {
+  ParameterSet trained = trainable_parameters(config, options.frozen_layers);
+  if (options.lora.r > 0) trained.assign(trained.size(), false);
+  return trained;
+}
+
+int first_layer(const Gpt2Config& config, const TrainingOptions& options) {
+  return options.lora.r > 0 ? first_adapted_layer(config, options.lora) : options.frozen_layers;
+}
+
+Activations take(Arena& arena, const Gpt2Config& config, const TrainingOptions& options, int batch,
+                 int length) {
+  return take_activations(arena, config, batch, length,
+                          {.for_backward = true,
+                           .first_layer = first_layer(config, options),
+                           .inputs_only = options.gradient_checkpointing,
+                           .lora = options.lora},
+                          options.activations);
+}
+
+/// An arena that has counted what the largest batch takes.
+Arena count_activations(const Gpt2Config& config, const TrainingOptions& options) {
   Arena count;
-  take_activations(count, config, options.batch, options.length, Keep::for_backward,
-                   options.activations);
-  return count.taken();
+  take(count, config, options, options.batch, options.length);
+  return count;
+}
+
+void check_frozen_layers(const Gpt2Config& config, int frozen_layers) {
+  if (frozen_layers >= 0 && frozen_layers <= config.n_layer) return;
+  throw Error(Fault::usage,
+              "--freeze-layers " + std::to_string(frozen_layers) + " is not a number of blocks",
+              {"the model has " + std::to_string(config.n_layer) + " blocks"},
+              "--freeze-layers " + std::to_string(config.n_layer / 2));
 }
 
 double sum(const std::vector<float>& losses) {
@@ -199,8 +268,10 @@ struct Gpt2Training::Impl {
   Device& device;
   Gpt2Config config;
   const Parameters& parameters;
+  const LoraAdapter* adapter;
   TrainingOptions options;
   Parameters gradients;
+  std::optional<LoraAdapter> adapter_gradients;
   std::optional<Parameters> copies;
   Arena arena;
   Activations a;
@@ -209,34 +280,41 @@ struct Gpt2Training::Impl {
     check_batch(config, batch);
     if (batch.targets.empty()) throw Error(Fault::internal, "training: the batch has no targets");
     arena.restart();
-    a = take_activations(arena, config, batch.batch, batch.length, Keep::for_backward,
-                         options.activations);
+    a = take(arena, config, options, batch.batch, batch.length);
     upload(device, batch, a);
     return {.device = device,
             .config = config,
             .parameters = copies ? *copies : parameters,
             .a = a,
-            .dropout = dropout};
+            .dropout = dropout,
+            .adapter = adapter,
+            .first_layer = first_layer(config, options)};
   }
 };
 
 Gpt2Training::Gpt2Training(Device& device, const Gpt2Config& config, const Parameters& parameters,
-                           const TrainingOptions& options) {
+                           const TrainingOptions& asked, const LoraAdapter* adapter) {
+  TrainingOptions options = asked;
+  options.lora = adapter != nullptr ? adapter->config() : LoraConfig{};
   config.check();
+  check_frozen_layers(config, options.frozen_layers);
   require_float32(parameters);
   if (device.activation_type(options.activations) != options.activations) {
     throw Error(Fault::device,
                 std::string("this device does not compute in ") + name_of(options.activations),
                 {device.description()}, "float32, without --bf16");
   }
-  impl_.reset(new Impl{device,
-                       config,
-                       parameters,
-                       options,
-                       Parameters(device, config),
-                       {},
-                       Arena(device, activation_bytes(config, options)),
-                       {}});
+  impl_.reset(new Impl{.device = device,
+                       .config = config,
+                       .parameters = parameters,
+                       .adapter = adapter,
+                       .options = options,
+                       .gradients = Parameters(device, config, trained_parameters(config, options)),
+                       .adapter_gradients = {},
+                       .copies = {},
+                       .arena = Arena(device, count_activations(config, options).taken()),
+                       .a = {}});
+  if (adapter != nullptr) impl_->adapter_gradients.emplace(device, config, adapter->config());
   zero_gradients();
   if (options.activations == DType::f32) return;
   impl_->copies = Parameters::with_matrices(device, config, parameters, options.activations);
@@ -247,15 +325,16 @@ Gpt2Training::~Gpt2Training() = default;
 
 std::vector<MemoryItem> Gpt2Training::memory_plan(const Gpt2Config& config,
                                                   const TrainingOptions& options) {
-  Arena count;
-  take_activations(count, config, options.batch, options.length, Keep::for_backward,
-                   options.activations);
-  std::vector<MemoryItem> items = count.plan();
+  check_frozen_layers(config, options.frozen_layers);
+  std::vector<MemoryItem> items = count_activations(config, options).plan();
   if (options.activations != DType::f32) {
     items.push_back({"16-bit copy of the matrices",
                      Parameters::bytes_of_matrices(config, options.activations)});
   }
-  items.push_back({"gradients", Parameters::bytes(config)});
+  items.push_back(
+      {"gradients", options.lora.r > 0
+                        ? NamedTensors::bytes(adapter_list(config, options.lora))
+                        : Parameters::bytes(config, trained_parameters(config, options))});
   sort_by_size(items);
   return items;
 }
@@ -263,16 +342,22 @@ std::vector<MemoryItem> Gpt2Training::memory_plan(const Gpt2Config& config,
 double Gpt2Training::forward_backward(const TokenBatch& batch, float grad_scale,
                                       std::uint64_t dropout_seed) {
   const DropoutSites dropout =
-      impl_->options.dropout ? DropoutSites(impl_->config, dropout_seed) : DropoutSites();
+      impl_->options.dropout
+          ? DropoutSites(impl_->config, dropout_seed, impl_->options.lora.lora_dropout)
+          : DropoutSites();
   const Pass pass = impl_->begin(batch, dropout);
-  const Parameters& grads = impl_->gradients;
+  const auto& adapter = impl_->adapter_gradients;
+  const Gradients grads = {impl_->gradients, adapter ? &*adapter : nullptr};
   forward_hidden(pass);
-  backward_head(pass, grads, grad_scale);
-  for (int l = impl_->config.n_layer - 1; l >= 0; --l) {
+  backward_head(pass, impl_->gradients, grad_scale);
+  const int last = impl_->config.n_layer - 1;
+  for (int l = last; l >= pass.first_layer; --l) {
+    // What the layers share still holds the last one's.
+    if (impl_->options.gradient_checkpointing && l < last) recompute_block(pass, l);
     backward_mlp(pass, grads, l);
-    backward_attention(pass, grads, l);
+    if (goes_on(pass, grads, l, BlockProduct::c_fc)) backward_attention(pass, grads, l);
   }
-  backward_embedding(pass, grads);
+  if (impl_->gradients.wte()) backward_embedding(pass, impl_->gradients);
   return sum(download_losses(pass));
 }
 
@@ -285,6 +370,7 @@ double Gpt2Training::forward(const TokenBatch& batch) {
 
 void Gpt2Training::zero_gradients() {
   impl_->gradients.fill_zero(impl_->device);
+  if (impl_->adapter_gradients) impl_->adapter_gradients->fill_zero(impl_->device);
 }
 
 const Parameters* Gpt2Training::copies() const {
@@ -306,7 +392,8 @@ void Gpt2Training::parameters_changed() {
   }
 }
 
-const Parameters& Gpt2Training::gradients() const {
+const NamedTensors& Gpt2Training::gradients() const {
+  if (impl_->adapter_gradients) return *impl_->adapter_gradients;
   return impl_->gradients;
 }
 

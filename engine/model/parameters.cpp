@@ -76,36 +76,75 @@ std::vector<NamedParameter> parameter_list(const Gpt2Config& config) {
   return list;
 }
 
-std::size_t Parameters::bytes(const Gpt2Config& config) {
+ParameterSet trainable_parameters(const Gpt2Config& config, int frozen_layers) {
+  ParameterSet trainable(parameter_list(config).size(), true);
+  if (frozen_layers == 0) return trainable;
+  // The order of parameter_list(): two tables, the blocks, the rest.
+  constexpr std::ptrdiff_t kOfBlock = sizeof(LayerParameters) / sizeof(View);
+  std::fill_n(trainable.begin(), 2 + kOfBlock * frozen_layers, false);
+  return trainable;
+}
+
+std::size_t NamedTensors::bytes(const std::vector<NamedParameter>& list, const ParameterSet& held) {
   std::int64_t bytes = 0;
-  for (const NamedParameter& parameter : parameter_list(config)) {
-    bytes += padded_bytes(parameter.shape);
+  for (std::size_t i = 0; i < list.size(); ++i) {
+    if (held.empty() || held[i]) bytes += padded_bytes(list[i].shape);
   }
   return static_cast<std::size_t>(bytes);
 }
 
-Parameters::Parameters(Device& device, const Gpt2Config& config)
-    : names_(parameter_list(config)), buffer_(device, bytes(config)) {
+NamedTensors::NamedTensors(Device& device, std::vector<NamedParameter> list,
+                           const ParameterSet& held)
+    : names_(std::move(list)) {
+  if (const std::size_t size = bytes(names_, held); size > 0) buffer_ = Buffer(device, size);
   std::byte* next = static_cast<std::byte*>(buffer_.data());
-  for (const NamedParameter& parameter : names_) {
-    tensors_.emplace_back(next, DType::f32, parameter.shape);
-    next += padded_bytes(parameter.shape);
+  for (std::size_t i = 0; i < names_.size(); ++i) {
+    const bool has_memory = held.empty() || held[i];
+    tensors_.emplace_back(has_memory ? next : nullptr, DType::f32, names_[i].shape);
+    if (has_memory) next += padded_bytes(names_[i].shape);
   }
+}
+
+ParameterSet NamedTensors::held() const {
+  ParameterSet held;
+  for (const View& tensor : tensors_) held.push_back(static_cast<bool>(tensor));
+  return held;
+}
+
+View NamedTensors::find(const std::string& name) const {
+  for (std::size_t i = 0; i < names_.size(); ++i) {
+    if (names_[i].name == name) return tensors_[i];
+  }
+  throw Error(Fault::internal, "parameters: there is no " + name);
+}
+
+void NamedTensors::fill_zero(Device& device) const {
+  for (const View& tensor : tensors_) {
+    if (tensor) device.fill_zero(tensor.bytes(), tensor.size_bytes());
+  }
+}
+
+std::size_t Parameters::bytes(const Gpt2Config& config, const ParameterSet& held) {
+  return NamedTensors::bytes(parameter_list(config), held);
+}
+
+Parameters::Parameters(Device& device, const Gpt2Config& config, const ParameterSet& held)
+    : NamedTensors(device, parameter_list(config), held) {
   wire(config);
 }
 
 Parameters::Parameters(const Gpt2Config& config, std::vector<View> views,
                        std::shared_ptr<void> owner)
-    : names_(parameter_list(config)), tensors_(std::move(views)), owner_(std::move(owner)) {
-  if (tensors_.size() != names_.size()) {
-    throw Error(Fault::internal, "parameters: " + std::to_string(tensors_.size()) +
-                                     " tensors, the config has " + std::to_string(names_.size()));
+    : NamedTensors(parameter_list(config), std::move(views)), owner_(std::move(owner)) {
+  if (tensors().size() != names().size()) {
+    throw Error(Fault::internal, "parameters: " + std::to_string(tensors().size()) +
+                                     " tensors, the config has " + std::to_string(names().size()));
   }
-  for (std::size_t i = 0; i < names_.size(); ++i) {
-    if (tensors_[i].shape() != names_[i].shape) {
-      throw Error(Fault::internal, "parameters: " + names_[i].name + " is " +
-                                       tensors_[i].shape().to_string() + ", the config expects " +
-                                       names_[i].shape.to_string());
+  for (std::size_t i = 0; i < names().size(); ++i) {
+    if (tensors()[i].shape() != names()[i].shape) {
+      throw Error(Fault::internal, "parameters: " + names()[i].name + " is " +
+                                       tensors()[i].shape().to_string() + ", the config expects " +
+                                       names()[i].shape.to_string());
     }
   }
   wire(config);
@@ -137,7 +176,7 @@ Parameters Parameters::with_matrices(Device& device, const Gpt2Config& config,
 }
 
 void Parameters::wire(const Gpt2Config& config) {
-  auto next = tensors_.begin() + 2;  // after wte and wpe
+  auto next = tensors().begin() + 2;  // after wte and wpe
   for (int layer = 0; layer < config.n_layer; ++layer) {
     LayerParameters p;
     // The order of parameter_list().
@@ -150,18 +189,7 @@ void Parameters::wire(const Gpt2Config& config) {
   }
   ln_f_weight_ = *next++;
   ln_f_bias_ = *next++;
-  head_ = config.tie_word_embeddings ? tensors_[0] : *next;
-}
-
-View Parameters::find(const std::string& name) const {
-  for (std::size_t i = 0; i < names_.size(); ++i) {
-    if (names_[i].name == name) return tensors_[i];
-  }
-  throw Error(Fault::internal, "parameters: there is no " + name);
-}
-
-void Parameters::fill_zero(Device& device) const {
-  for (const View& tensor : tensors_) device.fill_zero(tensor.bytes(), tensor.size_bytes());
+  head_ = config.tie_word_embeddings ? wte() : *next;
 }
 
 Parameters initialize_parameters(Device& device, const Gpt2Config& config, std::uint64_t seed) {

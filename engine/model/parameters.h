@@ -33,34 +33,61 @@ struct NamedParameter {
 /// comes last and only when the head is not tied.
 std::vector<NamedParameter> parameter_list(const Gpt2Config& config);
 
-/// One tensor for each entry of parameter_list(), in one allocation or over borrowed memory.
-/// Move-only.
-class Parameters {
+/// One flag for each entry of a list of parameters; an empty set stands for all of them.
+using ParameterSet = std::vector<bool>;
+
+/// Which entries of parameter_list() train when embeddings and the first `frozen_layers` blocks do
+/// not. 0: all of them do.
+ParameterSet trainable_parameters(const Gpt2Config& config, int frozen_layers);
+
+/// Tensors by name: parameters, and what training keeps beside each of them. Move-only.
+class NamedTensors {
  public:
-  /// Allocates all tensors as f32, uninitialised.
-  Parameters(Device& device, const Gpt2Config& config);
+  /// Allocates as f32, uninitialised. Entries that `held` leaves out get no memory: their views are
+  /// empty.
+  NamedTensors(Device& device, std::vector<NamedParameter> list, const ParameterSet& held = {});
+
+  NamedTensors(NamedTensors&&) noexcept = default;
+  NamedTensors& operator=(NamedTensors&&) noexcept = default;
+
+  const std::vector<NamedParameter>& names() const { return names_; }
+  const std::vector<View>& tensors() const { return tensors_; }  // as names()
+  /// The entries that have memory.
+  ParameterSet held() const;
+  /// The tensor of that name; throws Error(internal) when there is none.
+  View find(const std::string& name) const;
+  /// Sets every element to zero: how gradients and moments start.
+  void fill_zero(Device& device) const;
+  /// What the constructor allocates.
+  static std::size_t bytes(const std::vector<NamedParameter>& list, const ParameterSet& held = {});
+
+ protected:
+  NamedTensors(std::vector<NamedParameter> list, std::vector<View> tensors)
+      : names_(std::move(list)), tensors_(std::move(tensors)) {}
+
+ private:
+  std::vector<NamedParameter> names_;
+  std::vector<View> tensors_;
+  Buffer buffer_;
+};
+
+/// One tensor for each entry of parameter_list(), in one allocation or over borrowed memory.
+class Parameters : public NamedTensors {
+ public:
+  explicit Parameters(Device& device, const Gpt2Config& config, const ParameterSet& held = {});
   /// Takes views that someone else owns; `owner` keeps that memory (a mapped file, say) alive.
   /// `views` are in the order of parameter_list().
   Parameters(const Gpt2Config& config, std::vector<View> views, std::shared_ptr<void> owner);
 
-  Parameters(Parameters&&) noexcept = default;
-  Parameters& operator=(Parameters&&) noexcept = default;
-
-  View wte() const { return tensors_[0]; }  // [V, C]
-  View wpe() const { return tensors_[1]; }  // [P, C]
+  View wte() const { return tensors()[0]; }  // [V, C]
+  View wpe() const { return tensors()[1]; }  // [P, C]
   const LayerParameters& layer(int index) const { return layers_[static_cast<std::size_t>(index)]; }
   View ln_f_weight() const { return ln_f_weight_; }
   View ln_f_bias() const { return ln_f_bias_; }
   View head() const { return head_; }  // [V, C]; wte() itself when tied
 
-  const std::vector<NamedParameter>& names() const { return names_; }
-  const std::vector<View>& tensors() const { return tensors_; }  // as names()
-  /// The tensor of that name; throws Error(internal) when there is none.
-  View find(const std::string& name) const;
-  /// Sets every element to zero: how gradients and moments start.
-  void fill_zero(Device& device) const;
   /// What the allocating constructor allocates.
-  static std::size_t bytes(const Gpt2Config& config);
+  static std::size_t bytes(const Gpt2Config& config, const ParameterSet& held = {});
 
   /// The same parameters with matrices of type `dtype` in memory of their own, not yet filled; all
   /// else is shared with `masters`, which must outlive it.
@@ -71,11 +98,8 @@ class Parameters {
  private:
   void wire(const Gpt2Config& config);
 
-  std::vector<NamedParameter> names_;
-  std::vector<View> tensors_;
   std::vector<LayerParameters> layers_;
   View ln_f_weight_, ln_f_bias_, head_;
-  Buffer buffer_;
   std::shared_ptr<void> owner_;
 };
 

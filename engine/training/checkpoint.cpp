@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "base/file.h"
+#include "engine/formats/adapter_folder.h"
 #include "engine/formats/hub_folder.h"
 #include "engine/formats/safetensors.h"
 
@@ -22,6 +23,7 @@ using nlohmann::json;
 constexpr std::string_view kPrefix = "checkpoint-";
 constexpr std::string_view kSaving = ".saving-";
 constexpr std::string_view kRemoving = ".removing-";
+constexpr const char* kAdapterWeights = "adapter_model.safetensors";
 constexpr int kStateVersion = 1;
 
 /// STEP of "checkpoint-STEP", or nothing for other names.
@@ -42,8 +44,9 @@ bool is_temporary(std::string_view name) {
 }
 
 bool is_complete(const fs::path& folder) {
-  return fs::exists(folder / "trainer_state.json") && fs::exists(folder / "model.safetensors") &&
-         fs::exists(folder / "optimizer.safetensors");
+  return fs::exists(folder / "trainer_state.json") &&
+         fs::exists(folder / "optimizer.safetensors") &&
+         (fs::exists(folder / "model.safetensors") || fs::exists(folder / kAdapterWeights));
 }
 
 /// A folder that is renamed out of sight before its files go, so that no half of it is ever found.
@@ -59,16 +62,17 @@ class HostTensors {
  public:
   explicit HostTensors(Device& device) : device_(device) {}
 
-  void add(const std::string& prefix, const Parameters& parameters) {
-    for (std::size_t i = 0; i < parameters.names().size(); ++i) {
-      const View view = parameters.tensors()[i];
+  void add(const std::string& prefix, const NamedTensors& tensors) {
+    for (std::size_t i = 0; i < tensors.names().size(); ++i) {
+      const View view = tensors.tensors()[i];
+      if (!view) continue;
       const void* data = view.bytes();
       if (!device_.shares_host_memory()) {
         copies_.emplace_back(view.size_bytes());
         device_.copy_to_host(copies_.back().data(), data, view.size_bytes());
         data = copies_.back().data();
       }
-      list_.push_back({prefix + parameters.names()[i].name, {data, view.dtype(), view.shape()}});
+      list_.push_back({prefix + tensors.names()[i].name, {data, view.dtype(), view.shape()}});
     }
   }
 
@@ -81,10 +85,11 @@ class HostTensors {
 };
 
 void load_tensors(Device& device, const Safetensors& file, const std::string& prefix,
-                  const Parameters& into) {
+                  const NamedTensors& into) {
   for (std::size_t i = 0; i < into.names().size(); ++i) {
     const std::string name = prefix + into.names()[i].name;
     const View to = into.tensors()[i];
+    if (!to) continue;
     const FileTensor* tensor = file.find(name);
     if (tensor == nullptr) {
       throw Error(Fault::bad_data, fmt::format("{} has no tensor {}", file.path().string(), name));
@@ -192,7 +197,11 @@ fs::path save_checkpoint(Device& device, const fs::path& output_dir,
     moments.add("v.", checkpoint.optimizer.second_moments());
     write_safetensors(saving / "optimizer.safetensors", moments.list());
     write_file(saving / "trainer_state.json", to_json(checkpoint.state));
-    save_model(device, saving, checkpoint.config, checkpoint.parameters, DType::f32);
+    if (checkpoint.adapter != nullptr) {
+      save_adapter(device, saving, *checkpoint.adapter, checkpoint.base_model);
+    } else {
+      save_model(device, saving, checkpoint.config, checkpoint.parameters, DType::f32);
+    }
     sync_folder(saving);
     if (fs::exists(folder)) remove_folder(folder);
     fs::rename(saving, folder);
@@ -298,6 +307,12 @@ std::vector<std::string> differences(const Fingerprint& checkpoint, const Finger
 void load_weights(Device& device, const fs::path& checkpoint, const Parameters& parameters) {
   const Safetensors file(checkpoint / "model.safetensors");
   load_tensors(device, file, "", parameters);
+  device.synchronize();
+}
+
+void load_weights(Device& device, const fs::path& checkpoint, const LoraAdapter& adapter) {
+  const Safetensors file(checkpoint / kAdapterWeights);
+  load_tensors(device, file, "", adapter);
   device.synchronize();
 }
 

@@ -2,8 +2,10 @@
 //
 // OUTPUT_DIR/checkpoint-STEP/ is a Hugging Face model folder with two files more:
 //   config.json, generation_config.json, model.safetensors (f32), the tokenizer's files
-//   optimizer.safetensors   AdamW's moments: "m.NAME" and "v.NAME" for every parameter NAME
+//   optimizer.safetensors   AdamW's moments: "m.NAME" and "v.NAME" for every NAME that trains
 //   trainer_state.json      TrainerState
+// Where an adapter trains, it stands in place of the model: PEFT's adapter_config.json and
+// adapter_model.safetensors.
 // A checkpoint appears whole or not at all: its files are written and flushed in a folder beside,
 // ".saving-checkpoint-STEP", which is then renamed. An old one disappears the same way, renamed to
 // ".removing-checkpoint-STEP" first. So a folder called checkpoint-STEP is always complete, and
@@ -67,6 +69,8 @@ struct CheckpointToSave {
   const Parameters& parameters;
   const AdamwOptimizer& optimizer;
   const TrainerState& state;
+  const LoraAdapter* adapter = nullptr;  ///< saved instead of the parameters where there is one
+  std::string base_model;                ///< of the adapter
   /// Adds to the folder what belongs beside the weights (the tokenizer's files); may be empty.
   std::function<void(const std::filesystem::path&)> write_companions;
 };
@@ -99,6 +103,8 @@ std::vector<std::string> differences(const Fingerprint& checkpoint, const Finger
 /// file, tensor and shapes.
 void load_weights(Device& device, const std::filesystem::path& checkpoint,
                   const Parameters& parameters);
+void load_weights(Device& device, const std::filesystem::path& checkpoint,
+                  const LoraAdapter& adapter);
 void load_moments(Device& device, const std::filesystem::path& checkpoint,
                   const AdamwOptimizer& optimizer);
 

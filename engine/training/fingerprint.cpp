@@ -37,6 +37,14 @@ Fingerprint fixed_facts(const Gpt2Config& model, const TrainingConfig& config,
   facts["seed"] = std::to_string(config.seed);
   facts["data_seed"] = std::to_string(config.data_seed.value_or(config.seed));
   if (config.bf16) facts["bf16"] = "true";
+  if (config.freeze_layers > 0) facts["freeze_layers"] = std::to_string(config.freeze_layers);
+  if (config.lora.r > 0) {
+    facts["base_model"] = config.base_model;
+    facts["lora_r"] = std::to_string(config.lora.r);
+    facts["lora_alpha"] = fmt::format("{}", config.lora.lora_alpha);
+    facts["lora_dropout"] = fmt::format("{}", config.lora.lora_dropout);
+    facts["lora_target_modules"] = nlohmann::json(config.lora.target_modules).dump();
+  }
   const nlohmann::json fields = nlohmann::json::parse(config_to_json(model, DType::f32));
   for (const auto& [name, value] : fields.items()) facts["model " + name] = value.dump();
   return facts;

@@ -5,15 +5,19 @@
 
 namespace quire {
 
-AdamwOptimizer::AdamwOptimizer(Device& device, const Gpt2Config& config,
-                               const Parameters& parameters, const Parameters& gradients,
-                               const Parameters* copies, const AdamwOptions& options)
-    : device_(&device), options_(options), m_(device, config), v_(device, config) {
+AdamwOptimizer::AdamwOptimizer(Device& device, const NamedTensors& parameters,
+                               const NamedTensors& gradients, const NamedTensors* copies,
+                               const AdamwOptions& options)
+    : device_(&device),
+      options_(options),
+      m_(device, gradients.names(), gradients.held()),
+      v_(device, gradients.names(), gradients.held()) {
+  m_.fill_zero(device);
+  v_.fill_zero(device);
   for (std::size_t i = 0; i < parameters.tensors().size(); ++i) {
+    if (!gradients.tensors()[i]) continue;
     const View m = m_.tensors()[i];
     const View v = v_.tensors()[i];
-    device.fill_zero(m.bytes(), m.size_bytes());
-    device.fill_zero(v.bytes(), v.size_bytes());
     gradients_.push_back(gradients.tensors()[i]);
     const bool copied = copies != nullptr && copies->tensors()[i].dtype() != DType::f32;
     tensors_.push_back({.param = parameters.tensors()[i],

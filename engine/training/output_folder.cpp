@@ -59,11 +59,18 @@ OutputFolder::~OutputFolder() {
   ::close(descriptor_);
 }
 
-void OutputFolder::clear_earlier_run() {
+void OutputFolder::clear_earlier_run(const TrainingConfig& config) {
   for (const std::int64_t step : checkpoint_steps(path_)) {
     fs::remove_all(path_ / checkpoint_name(step));
   }
   for (const char* log : {JsonlLog::kFileName, CsvLog::kFileName}) fs::remove(path_ / log);
+  // Of a model and an adapter in one folder only one would be found.
+  const bool adapter = config.lora.r > 0 && !config.lora_merge;
+  const std::vector<std::string> others =
+      adapter
+          ? std::vector<std::string>{"config.json", "generation_config.json", "model.safetensors"}
+          : std::vector<std::string>{"adapter_config.json", "adapter_model.safetensors"};
+  for (const std::string& name : others) fs::remove(path_ / name);
 }
 
 }  // namespace quire

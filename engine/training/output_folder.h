@@ -22,8 +22,9 @@ class OutputFolder {
   const std::filesystem::path& path() const { return path_; }
   /// The second of these refusals alone, before anything costly is done. Creates nothing.
   static void check_unused(const TrainingConfig& config);
-  /// Removes checkpoints and logs of an earlier run: what overwriting means.
-  void clear_earlier_run();
+  /// Removes checkpoints and logs of an earlier run, and its model where this run leaves an adapter
+  /// or the other way round: what overwriting means.
+  void clear_earlier_run(const TrainingConfig& config);
 
  private:
   std::filesystem::path path_;

@@ -8,6 +8,7 @@
 #include <optional>
 #include <utility>
 
+#include "engine/formats/adapter_folder.h"
 #include "engine/formats/hub_folder.h"
 #include "engine/training/checkpoint.h"
 #include "engine/training/fingerprint.h"
@@ -25,18 +26,6 @@ using Clock = std::chrono::steady_clock;
 
 constexpr int kMaxSkippedInARow = 3;
 constexpr std::uint64_t kDropoutStream = 0x64726F70;  // "drop", apart from the shuffle's streams
-
-TrainingConfig with_block_size(TrainingConfig config, const Gpt2Config& model) {
-  if (config.block_size == 0) config.block_size = model.n_positions;
-  if (config.block_size > model.n_positions) {
-    throw Error(
-        Fault::usage,
-        fmt::format("--block-size {} is longer than the model's context", config.block_size),
-        {fmt::format("the model has {} positions", model.n_positions)},
-        fmt::format("--block-size {}", model.n_positions));
-  }
-  return config;
-}
 
 void check_records(const char* what, const TokenRecords& records, int vocab_size) {
   const std::size_t count = records.ids.size();
@@ -120,10 +109,26 @@ class Run {
   bool evaluate();
   void sample();
   void save();
+  void save_result();
   void rotate();
   /// A checkpoint of the current step, unless it has one.
   void save_once();
   void finish();
+
+  /// What the optimizer changes.
+  const NamedTensors& trained() const {
+    if (adapter_) return *adapter_;
+    return parameters_;
+  }
+  /// The model with its adapter as it is now.
+  Parameters merged() const {
+    const std::shared_ptr<const Parameters> base(std::shared_ptr<void>(), &parameters_);
+    return merge_adapter(device_, model_, base, *adapter_);
+  }
+  void load_trained(const fs::path& checkpoint) {
+    if (adapter_) return load_weights(device_, checkpoint, *adapter_);
+    load_weights(device_, checkpoint, parameters_);
+  }
 
   bool stop_requested() const { return callbacks_.stop_requested && callbacks_.stop_requested(); }
   void note(const std::string& line) const {
@@ -177,6 +182,7 @@ class Run {
 
   std::optional<OutputFolder> folder_;
   std::vector<std::shared_ptr<RunLog>> logs_;
+  std::optional<LoraAdapter> adapter_;
   std::optional<Gpt2Training> network_;
   std::optional<AdamwOptimizer> optimizer_;
   std::optional<Batches> batches_;
@@ -190,22 +196,29 @@ TrainingResult Run::run() {
     checkpoint = find_checkpoint(folder_->path(), config_.resume_from_checkpoint);
     restore(checkpoint);
   } else if (config_.overwrite_output_dir) {
-    folder_->clear_earlier_run();
+    folder_->clear_earlier_run(config_);
   }
   remove_leftovers(folder_->path());
 
+  if (const LoraConfig lora = adapter_of(config_, model_); lora.r > 0) {
+    adapter_ = initialize_adapter(device_, model_, lora, config_.seed);
+  }
   network_.emplace(device_, model_, parameters_,
                    TrainingOptions{.batch = config_.per_device_train_batch_size,
                                    .length = std::max(rows_.longest(), eval_rows_.longest()),
-                                   .activations = config_.activations()});
-  optimizer_.emplace(device_, model_, parameters_, network_->gradients(), network_->copies(),
+                                   .activations = config_.activations(),
+                                   .frozen_layers = config_.freeze_layers,
+                                   .gradient_checkpointing = config_.gradient_checkpointing},
+                   adapter_ ? &*adapter_ : nullptr);
+  optimizer_.emplace(device_, trained(), network_->gradients(),
+                     adapter_ ? nullptr : network_->copies(),
                      AdamwOptions{.beta1 = config_.adam_beta1,
                                   .beta2 = config_.adam_beta2,
                                   .epsilon = config_.adam_epsilon,
                                   .weight_decay = config_.weight_decay,
                                   .max_grad_norm = config_.max_grad_norm});
   if (!checkpoint.empty()) {
-    load_weights(device_, checkpoint, parameters_);
+    load_trained(checkpoint);
     network_->parameters_changed();
     load_moments(device_, checkpoint, *optimizer_);
     optimizer_->set_updates(state_.updates);
@@ -338,7 +351,7 @@ void Run::step() {
     loss_sum += network_->forward_backward(window[i].view(), 1.0f / static_cast<float>(targets),
                                            dropout_seed);
     recent_.tokens += window[i].tokens;
-    recent_.flops += training_flops(model_, window[i].tokens, window[i].length);
+    recent_.flops += training_flops(model_, config_, window[i].tokens, window[i].length);
   }
   const double loss = loss_sum / static_cast<double>(targets);
   const double norm = optimizer_->gradient_norm();
@@ -478,7 +491,8 @@ bool Run::evaluate() {
 void Run::sample() {
   if (config_.sample_every <= 0 || !callbacks_.sample) return;
   if (state_.step % config_.sample_every != 0 && state_.step != total_steps_) return;
-  for (const TextSample& text : callbacks_.sample(state_.step)) {
+  for (const TextSample& text : adapter_ ? callbacks_.sample(state_.step, merged())
+                                         : callbacks_.sample(state_.step, parameters_)) {
     for (const auto& log : logs_) log->sample(state_.step, text);
   }
 }
@@ -489,10 +503,23 @@ void Run::save() {
                                       .parameters = parameters_,
                                       .optimizer = *optimizer_,
                                       .state = state_,
+                                      .adapter = adapter_ ? &*adapter_ : nullptr,
+                                      .base_model = config_.base_model,
                                       .write_companions = callbacks_.write_companions});
   saved_step_ = state_.step;
   rotation_due_ = true;
   if (callbacks_.on_save) callbacks_.on_save(last_checkpoint_);
+}
+
+/// The model, the adapter, or both as one.
+void Run::save_result() {
+  if (!adapter_) {
+    save_model(device_, folder_->path(), model_, parameters_, config_.save_dtype);
+  } else if (!config_.lora_merge) {
+    save_adapter(device_, folder_->path(), *adapter_, config_.base_model);
+  } else {
+    save_model(device_, folder_->path(), model_, merged(), config_.save_dtype);
+  }
 }
 
 void Run::save_once() {
@@ -513,12 +540,12 @@ void Run::finish() {
         state_.step, state_.best_eval_loss, state_.best_step, state_.evals_since_best));
   }
   if (config_.load_best_model_at_end && state_.best_step > 0 && state_.best_step != state_.step) {
-    load_weights(device_, folder_->path() / checkpoint_name(state_.best_step), parameters_);
+    load_trained(folder_->path() / checkpoint_name(state_.best_step));
     note(fmt::format("the model of step {} is kept: validation loss {:.4f}", state_.best_step,
                      state_.best_eval_loss));
   }
   if (callbacks_.write_companions) callbacks_.write_companions(folder_->path());
-  save_model(device_, folder_->path(), model_, parameters_, config_.save_dtype);
+  save_result();
   if (callbacks_.on_save) callbacks_.on_save(folder_->path());
 }
 
@@ -536,28 +563,6 @@ TrainingResult train(Device& device, const Gpt2Config& model, const Parameters& 
     throw Error(full ? Fault::no_space : Fault::bad_data,
                 "cannot work in " + config.output_dir.string(), {error.what()});
   }
-}
-
-std::vector<MemoryItem> training_memory_plan(const Gpt2Config& model,
-                                             const TrainingConfig& config) {
-  const TrainingConfig resolved = with_block_size(config, model);
-  std::vector<MemoryItem> plan =
-      Gpt2Training::memory_plan(model, {.batch = resolved.per_device_train_batch_size,
-                                        .length = resolved.block_size,
-                                        .activations = resolved.activations()});
-  const std::size_t bytes = static_cast<std::size_t>(model.parameter_count()) * sizeof(float);
-  plan.push_back({"parameters", bytes});
-  plan.push_back({"AdamW moments", 2 * bytes});
-  std::stable_sort(plan.begin(), plan.end(),
-                   [](const MemoryItem& a, const MemoryItem& b) { return a.bytes > b.bytes; });
-  return plan;
-}
-
-double training_flops(const Gpt2Config& model, std::int64_t tokens, int length) {
-  const double C = model.n_embd;
-  double multiplied = static_cast<double>(model.parameter_count()) - C * model.n_positions;
-  if (!model.tie_word_embeddings) multiplied -= C * model.vocab_size;  // looked up, not multiplied
-  return static_cast<double>(tokens) * (6.0 * multiplied + 6.0 * model.n_layer * C * length);
 }
 
 }  // namespace quire

@@ -22,6 +22,7 @@
 
 #include "engine/model/gpt2.h"
 #include "engine/training/batches.h"
+#include "engine/training/cost.h"
 #include "engine/training/progress.h"
 #include "engine/training/run_log.h"
 #include "engine/training/training_config.h"
@@ -37,9 +38,9 @@ struct TrainingCallbacks {
   std::function<void(const std::filesystem::path&)> on_save;  ///< after a checkpoint or the model
   std::function<void(const std::string&)> on_note;            ///< a line for people
   std::function<void(const std::string&)> on_warning;         ///< one that they should not miss
-  /// Every sample_every steps, and before the first: texts made with the parameters as they are,
-  /// which it must not change. They go into the logs.
-  std::function<std::vector<TextSample>(std::int64_t step)> sample;
+  /// Every sample_every steps, and before the first: texts made with the parameters as they are, an
+  /// adapter merged into them, which it must not change. They go into the logs.
+  std::function<std::vector<TextSample>(std::int64_t step, const Parameters& parameters)> sample;
   /// Told of the run after its own logs, see TrainingConfig.
   std::vector<std::shared_ptr<RunLog>> logs;
   /// Ctrl-C: asked between steps; when true the step in hand is finished, saved, and the run ends.
@@ -59,7 +60,8 @@ struct TrainingResult {
   std::filesystem::path last_checkpoint;  ///< empty: none was saved
 };
 
-/// Trains `parameters` in place and leaves the final model in config.output_dir. `validation` may
+/// Trains `parameters` in place, or an adapter beside them, and leaves the final model, or the
+/// adapter, in config.output_dir. `validation` may
 /// hold no records. When the run is interrupted, a checkpoint is saved instead of the final model.
 /// When its time is up, a checkpoint is saved, and then the run ends like one that is done: with an
 /// evaluation and the final model. Going on from that checkpoint writes the bytes of a run without
@@ -72,14 +74,5 @@ struct TrainingResult {
 TrainingResult train(Device& device, const Gpt2Config& model, const Parameters& parameters,
                      const TokenRecords& records, const TokenRecords& validation,
                      const TrainingConfig& config, const TrainingCallbacks& callbacks = {});
-
-/// Everything train() keeps in memory at once, largest first: parameters, gradients, moments and
-/// activations.
-std::vector<MemoryItem> training_memory_plan(const Gpt2Config& model, const TrainingConfig& config);
-
-/// Floating-point operations of forward and backward for `tokens` tokens in rows of `length`:
-/// 6 a token and parameter that is multiplied with, and 6·L·C·length a token for causal attention
-/// (half of the square is computed).
-double training_flops(const Gpt2Config& model, std::int64_t tokens, int length);
 
 }  // namespace quire

@@ -42,6 +42,12 @@ void TrainingConfig::check() const {
           fmt::format("{}", adam_epsilon), "above 0");
   require(std::isfinite(max_grad_norm) && max_grad_norm >= 0, "--max-grad-norm",
           fmt::format("{}", max_grad_norm), "above 0, or 0 for no clipping");
+  at_least("--freeze-layers", freeze_layers, 0);
+  at_least("--lora-r", lora.r, 0);
+  require(std::isfinite(lora.lora_alpha) && lora.lora_alpha > 0, "--lora-alpha",
+          fmt::format("{}", lora.lora_alpha), "above 0");
+  require(lora.lora_dropout >= 0 && lora.lora_dropout < 1, "--lora-dropout",
+          fmt::format("{}", lora.lora_dropout), "at least 0 and below 1");
   at_least("--logging-steps", logging_steps, 1);
   at_least("--eval-steps", eval_steps, 0);
   at_least("--save-steps", save_steps, 0);
@@ -52,6 +58,33 @@ void TrainingConfig::check() const {
           fmt::format("{} s", max_seconds), "above 0, or 0 for no limit");
   require(std::isfinite(spike_z) && spike_z >= 0, "--spike-z", fmt::format("{}", spike_z),
           "above 0, or 0 for no warnings");
+}
+
+TrainingConfig with_block_size(TrainingConfig config, const Gpt2Config& model) {
+  if (config.block_size == 0) config.block_size = model.n_positions;
+  if (config.block_size > model.n_positions) {
+    throw Error(
+        Fault::usage,
+        fmt::format("--block-size {} is longer than the model's context", config.block_size),
+        {fmt::format("the model has {} positions", model.n_positions)},
+        fmt::format("--block-size {}", model.n_positions));
+  }
+  return config;
+}
+
+LoraConfig adapter_of(const TrainingConfig& config, const Gpt2Config& model) {
+  LoraConfig lora = config.lora;
+  if (lora.r == 0 || config.freeze_layers == 0) return lora;
+  if (config.freeze_layers >= model.n_layer) {
+    throw Error(Fault::usage,
+                fmt::format("--freeze-layers {} leaves no block to adapt", config.freeze_layers),
+                {fmt::format("the model has {} blocks", model.n_layer)},
+                fmt::format("--freeze-layers {}", model.n_layer / 2));
+  }
+  for (int layer = config.freeze_layers; layer < model.n_layer; ++layer) {
+    lora.layers_to_transform.push_back(layer);
+  }
+  return lora;
 }
 
 std::int64_t total_steps(const TrainingConfig& config, std::int64_t rows) {

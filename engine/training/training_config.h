@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 
+#include "engine/model/lora.h"
 #include "engine/training/batches.h"
 #include "engine/training/schedule.h"
 
@@ -31,6 +32,13 @@ struct TrainingConfig {
   std::int64_t eval_steps = 0;    ///< 0 = at the end of every epoch
   std::int64_t save_steps = 500;  ///< 0 = only the best, and where a run is cut
   int save_total_limit = 2;       ///< 0 = keep all; the best always stays
+  int freeze_layers = 0;          ///< above 0: embeddings and that many first blocks do not train
+  /// With a rank above 0 an adapter trains instead of the parameters; what --freeze-layers leaves
+  /// out has none.
+  LoraConfig lora;
+  std::string base_model;   ///< what the adapter's config calls the model it adapts
+  bool lora_merge = false;  ///< the final folder holds the merged model, not the adapter
+  bool gradient_checkpointing = false;  ///< less memory for one more forward pass
   bool bf16 = false;              ///< bfloat16 activations and products beside float parameters
   DType save_dtype = DType::f32;  ///< of the final model; checkpoints are f32
   double max_seconds = 0;         ///< of this run, whatever an earlier part took; 0 = no limit
@@ -52,6 +60,13 @@ struct TrainingConfig {
   DType activations() const { return bf16 ? DType::bf16 : DType::f32; }
   void check() const;  ///< throws Error(usage) naming option and value
 };
+
+/// The config with its block_size settled. Throws Error(usage) for one beyond the model's context.
+TrainingConfig with_block_size(TrainingConfig config, const Gpt2Config& model);
+
+/// The adapter's config with the blocks that --freeze-layers leaves to it; its rank is 0 where the
+/// parameters train themselves. Throws Error(usage) where no block is left.
+LoraConfig adapter_of(const TrainingConfig& config, const Gpt2Config& model);
 
 /// Steps of a whole run over `rows` rows: max_steps, or ceil(epochs · updates an epoch), where an
 /// epoch has ceil(batches/accumulation) updates.

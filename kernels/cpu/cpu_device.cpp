@@ -144,6 +144,9 @@ void CpuDevice::matmul_backward_input(const MatmulBackwardInput& p) {
 void CpuDevice::matmul_backward_weight(const MatmulBackwardWeight& p) {
   cpu::matmul_backward_weight(p, pool_);
 }
+void CpuDevice::matmul_add(const MatmulAdd& p) {
+  cpu::matmul_add(p, pool_);
+}
 
 }  // namespace quire::cpu
 

@@ -32,6 +32,7 @@ class CpuDevice final : public Device {
   void matmul_forward(const MatmulForward&) override;
   void matmul_backward_input(const MatmulBackwardInput&) override;
   void matmul_backward_weight(const MatmulBackwardWeight&) override;
+  void matmul_add(const MatmulAdd&) override;
   void activation_forward(const ActivationForward&) override;
   void activation_backward(const ActivationBackward&) override;
   void attention_forward(const AttentionForward&) override;

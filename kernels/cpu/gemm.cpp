@@ -223,6 +223,12 @@ GemmShape Shape() {
   return {kTileRows, TileColumns()};
 }
 
+void Scale(float factor, int64_t count, float* values) {
+  for_vectors(count, [&](int64_t i, int64_t lanes) QUIRE_INLINE_LAMBDA {
+    store(hn::Mul(set(factor), load(values + i, lanes)), values + i, lanes);
+  });
+}
+
 void PackRows(const Product& p, int64_t first, int64_t count, float* packed, int64_t packed_rows,
               int64_t at) {
   const float* data = static_cast<const float*>(p.a.data);
@@ -232,6 +238,7 @@ void PackRows(const Product& p, int64_t first, int64_t count, float* packed, int
     for (int64_t i = 0; i < count; i += kTileRows) {
       PackPanel(data, p.a.row_stride, p.a.column_stride, first + i, k, int64_t{kTileRows},
                 std::min<int64_t>(kTileRows, count - i), depth, block + i * depth);
+      if (p.a_scale != 1.0f) Scale(p.a_scale, kTileRows * depth, block + i * depth);
     }
   }
 }

@@ -17,7 +17,7 @@ struct Operand {
   std::int64_t column_stride = 1;
 };
 
-/// c = a·b + bias, or c += a·b.
+/// c = a_scale·a·b + bias, or c += a_scale·a·b.
 struct Product {
   std::int64_t m = 0, n = 0, k = 0;
   Operand a;           // [m, k] f32
@@ -25,6 +25,7 @@ struct Product {
   float* c = nullptr;  // [m, n], rows c_stride apart
   std::int64_t c_stride = 0;
   const float* bias = nullptr;  // [n], or null
+  float a_scale = 1.0f;         // each element of a is multiplied by it before all else
   enum class Output : std::uint8_t { overwrite, accumulate } output = Output::overwrite;
 };
 
@@ -44,8 +45,8 @@ GemmShape gemm_shape();
 inline constexpr std::int64_t kBlockDepth = kSumDepth;
 
 /// Packs rows [first, first + count) of a into panels of panel_rows: block by block of kBlockDepth,
-/// panel by panel, [depth][panel_rows]. `packed` holds packed_rows rows in all (whole panels), and
-/// these become its rows `at` and on, `at` at the start of a panel.
+/// panel by panel, [depth][panel_rows], scaled by a_scale. `packed` holds packed_rows rows in all
+/// (whole panels), and these become its rows `at` and on, `at` at the start of a panel.
 void pack_rows(const Product& product, std::int64_t first, std::int64_t count, float* packed,
                std::int64_t packed_rows, std::int64_t at);
 

@@ -1,8 +1,9 @@
-// The three products of a linear layer, each as one Product over strided operands:
+// The products of a linear layer, each as one Product over strided operands:
 //
 //   forward           out[M,N]      = x[M,K]    · w[K,N] + bias
 //   backward, input   d_x[M,K]      = d_out[M,N]· wᵀ[N,K]
 //   backward, weight  d_w[K,N]     += xᵀ[K,M]   · d_out[M,N]
+//   adapter           out[M,N]     += scale·x[M,K] · w[K,N]
 //
 // Few rows stream the weight where it lies, from end to end. Otherwise rows of A are packed once,
 // by all threads, a group of rows at a time, and tiles of rows × columns are the tasks; each packs
@@ -49,7 +50,7 @@ void few_rows(const Product& p, const Epilogue& epilogue, ThreadPool& pool) {
   const float* a = static_cast<const float*>(p.a.data);
   for (std::int64_t i = 0; i < p.m; ++i) {
     for (std::int64_t k = 0; k < p.k; ++k) {
-      x[i * p.k + k] = a[i * p.a.row_stride + k * p.a.column_stride];
+      x[i * p.k + k] = p.a_scale * a[i * p.a.row_stride + k * p.a.column_stride];
     }
   }
   // Four tasks a thread even out the threads' speeds.
@@ -224,6 +225,23 @@ void matmul_backward_weight(const MatmulBackwardWeight& args, ThreadPool& pool) 
       add_column_sums(d_out + first, product.k, n, std::min(kColumns, n - first), d_bias + first);
     });
   }
+}
+
+void matmul_add(const MatmulAdd& args, ThreadPool& pool) {
+  check(args);
+  const bool in_out = args.layout == WeightLayout::in_out;
+  const View out = args.out.view;
+  const std::int64_t n = args.weight.shape()[in_out ? 1 : 0];
+  const Product product{.m = rows_of(args.x),
+                        .n = n,
+                        .k = args.weight.shape()[in_out ? 0 : 1],
+                        .a = operand(args.x, /*transposed=*/false),
+                        .b = operand(args.weight, /*transposed=*/!in_out),
+                        .c = out.data<float>(),
+                        .c_stride = n,
+                        .a_scale = args.scale,
+                        .output = Product::Output::accumulate};
+  multiply(product, {}, pool);
 }
 
 }  // namespace quire::cpu

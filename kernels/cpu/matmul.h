@@ -16,5 +16,6 @@ namespace quire::cpu {
 void matmul_forward(const MatmulForward& args, ThreadPool& pool);
 void matmul_backward_input(const MatmulBackwardInput& args, ThreadPool& pool);
 void matmul_backward_weight(const MatmulBackwardWeight& args, ThreadPool& pool);
+void matmul_add(const MatmulAdd& args, ThreadPool& pool);
 
 }  // namespace quire::cpu

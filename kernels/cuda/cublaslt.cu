@@ -254,9 +254,9 @@ bool CublasLt::run(const Gemm& g, cudaStream_t stream) {
     if (may_refuse) return false;
     throw Error(Fault::device, text_of(g) + ": cuBLASLt has no algorithm for it");
   }
-  const float one = 1.0f, beta = g.accumulate ? 1.0f : 0.0f;
+  const float beta = g.accumulate ? 1.0f : 0.0f;
   const cublasStatus_t status =
-      library().cublasLtMatmul(handle_, operation, &one, g.b.data, a, g.a.data, b, &beta, g.out,
+      library().cublasLtMatmul(handle_, operation, &g.scale, g.b.data, a, g.a.data, b, &beta, g.out,
                                out, g.out, out, &algorithm.algo, workspace_, kWorkspace, stream);
   if (may_refuse && refused(status)) {
     algorithm.found = false;

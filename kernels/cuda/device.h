@@ -48,6 +48,7 @@ class CudaDevice final : public Device {
   void layernorm_matmul(const LayernormMatmul&) override;
   void matmul_backward_input(const MatmulBackwardInput&) override;
   void matmul_backward_weight(const MatmulBackwardWeight&) override;
+  void matmul_add(const MatmulAdd&) override;
   void activation_forward(const ActivationForward&) override;
   void activation_backward(const ActivationBackward&) override;
   void attention_forward(const AttentionForward&) override;

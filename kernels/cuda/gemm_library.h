@@ -20,7 +20,7 @@ enum class Epilogue : std::uint8_t {
   sums_of_b,          ///< sums[n] = sum_k(b[k, n])
 };
 
-/// out = a·b (+ out) (+ bias), and an epilogue. Sums run in float.
+/// out = scale·a·b (+ out) (+ bias), and an epilogue. Sums run in float.
 struct Gemm {
   /// A row-major matrix, or the transpose of a stored one.
   struct Operand {
@@ -34,6 +34,7 @@ struct Gemm {
   Operand b;            // [K, N], of a's type
   void* out = nullptr;  // [M, N], row-major; a's type, or f32
   DType out_dtype = DType::f32;
+  float scale = 1.0f;          ///< without epilogues
   bool accumulate = false;     ///< without bias and gelu_new
   const void* bias = nullptr;  // [N] of out's type, or null; not beside gelu_new_backward and sums
   Epilogue epilogue = Epilogue::none;

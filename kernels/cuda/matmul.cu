@@ -233,4 +233,23 @@ void CudaDevice::matmul_backward_weight(const MatmulBackwardWeight& p) {
   add_to_bias(partial, parts);
 }
 
+void CudaDevice::matmul_add(const MatmulAdd& p) {
+  check(p);
+  const auto [K, N] = Extents(p.weight.shape(), p.layout);
+  const Converted converted(p.x.dtype());
+  const std::size_t bytes = converted.bytes_for(p.weight);
+  auto* const space = bytes > 0 ? static_cast<std::byte*>(scratch(bytes)) : nullptr;
+  const Gemm product{
+      .M = p.x.count() / K,
+      .N = N,
+      .K = K,
+      .a = operand_of(p.x, false),
+      .b = operand_of(converted(p.weight, space, stream_), p.layout == WeightLayout::out_in),
+      .out = p.out.view.bytes(),
+      .out_dtype = p.out.view.dtype(),
+      .scale = p.scale,
+      .accumulate = true};
+  gemm_->run(product, stream_);
+}
+
 }  // namespace quire::cuda

@@ -82,4 +82,14 @@ void ReferenceDevice::matmul_backward_weight(const MatmulBackwardWeight& p) {
   if (p.d_bias.view) reference::add(p.d_bias, reference::sum_of_rows(d_out, N));
 }
 
+void ReferenceDevice::matmul_add(const MatmulAdd& p) {
+  check(p);
+  const View out = p.out.view;
+  reference::Doubles product =
+      reference::matmul(reference::read(p.x), reference::read_weight(p.weight, p.layout),
+                        p.x.shape()[0], p.x.shape()[1], out.shape()[1]);
+  for (double& value : product) value *= static_cast<double>(p.scale);
+  reference::add(p.out, product);
+}
+
 }  // namespace quire

@@ -11,8 +11,8 @@ TEST_CASE("doctor names device, memory, CUDA and what fits") {
   const ProgramResult result = run_quire({"doctor", "--threads", "1"});
   CHECK(result.exit_code == 0);
   CHECK(result.err.empty());
-  for (const char* part : {"device      CPU", "1 thread", "memory",
-                           "CUDA        not used: ", "\n  gpt2 ", "\n  gpt2-xl ", "124M"}) {
+  for (const char* part : {"device      CPU", "1 thread", "memory", "CUDA        not used: ",
+                           "\n  gpt2 ", "\n  gpt2-xl ", "124M", " LoRA "}) {
     CAPTURE(part);
     CHECK(result.out.find(part) != std::string::npos);
   }
@@ -33,4 +33,7 @@ TEST_CASE("doctor --json is one object on one line") {
   CHECK(report["models"][1]["parameters"] == 124439808);
   // Weights, gradients and two moments in float32 are the least that training holds.
   CHECK(report["models"][1]["train_bytes"].get<double>() > 16.0 * 124439808);
+  CHECK(report["models"][1]["lora_bytes"].get<double>() > 4.0 * 124439808);
+  CHECK(report["models"][1]["lora_bytes"].get<double>() <
+        report["models"][1]["train_bytes"].get<double>() - 12.0 * 124439808 + 10e6);
 }

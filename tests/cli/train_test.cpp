@@ -1,6 +1,7 @@
 // quire train, run as a user would.
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <csignal>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -127,6 +128,107 @@ TEST_CASE("a model goes on with its own tokenizer, on records with ids and label
   CHECK(contains(text.err, "--tokenizer DIR"));
 }
 
+TEST_CASE("an adapter is trained, resumed, generated with and merged") {
+  const Workplace work;
+  REQUIRE(run_quire(work.command("base", {"--max-steps", "5"})).exit_code == 0);
+  const auto command = [&](const std::string& output, std::vector<std::string> more) {
+    std::vector<std::string> arguments = {"train",
+                                          "--model",
+                                          work.folder / "base",
+                                          "--data",
+                                          work.text,
+                                          "--line-by-line",
+                                          "--output-dir",
+                                          work.folder / output,
+                                          "--lora-r",
+                                          "4",
+                                          "--lora-dropout",
+                                          "0.1",
+                                          "--lora-target-modules",
+                                          "c_attn",
+                                          "c_proj",
+                                          "--lr",
+                                          "1e-2",
+                                          "--max-steps",
+                                          "8",
+                                          "--save-steps",
+                                          "4",
+                                          "--batch-size",
+                                          "4"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return arguments;
+  };
+  const ProgramResult run = run_quire(command("adapter", {}));
+  INFO(run.err);
+  REQUIRE(run.exit_code == 0);
+  // In each of 2 blocks 4·(24 + 72) + 4·(24 + 24) + 4·(96 + 24).
+  CHECK(contains(run.err, "rank 4, alpha 8, dropout 0.1 on c_attn, c_proj: 2,112 parameters"));
+  CHECK_FALSE(fs::exists(work.folder / "adapter/model.safetensors"));
+  CHECK(fs::exists(work.folder / "adapter/tokenizer.json"));
+
+  // From its checkpoint, which names the base: the same bytes.
+  const std::string before = file(work.folder / "adapter", "adapter_model.safetensors");
+  std::vector<std::string> resume =
+      command("adapter", {"--resume-from-checkpoint", work.folder / "adapter/checkpoint-4"});
+  resume.erase(resume.begin() + 1, resume.begin() + 3);  // without --model
+  const ProgramResult resumed = run_quire(resume);
+  INFO(resumed.err);
+  CHECK(resumed.exit_code == 0);
+  CHECK(file(work.folder / "adapter", "adapter_model.safetensors") == before);
+
+  REQUIRE(run_quire(command("merged", {"--lora-merge"})).exit_code == 0);
+  const auto evaluated = [&](const std::string& model) {
+    const ProgramResult result =
+        run_quire({"eval", "--model", work.folder / model, "--data", work.text, "--line-by-line",
+                   "--json", "--dtype", "float32"});
+    INFO(result.err);
+    REQUIRE(result.exit_code == 0);
+    return nlohmann::json::parse(result.out)["loss"].get<double>();
+  };
+  CHECK(evaluated("adapter") == evaluated("merged"));
+  CHECK(evaluated("adapter") != evaluated("base"));
+  const auto generated = [&](const std::string& model) {
+    return run_quire({"generate", "--model", work.folder / model, "-p", "The fox"});
+  };
+  CHECK(generated("adapter").exit_code == 0);
+  CHECK(generated("adapter").out == generated("merged").out);
+  // An adapter is a model to go on from, but not one to adapt.
+  const ProgramResult full =
+      run_quire({"train", "--model", work.folder / "adapter", "--data", work.text, "--output-dir",
+                 work.folder / "full", "--max-steps", "1"});
+  CHECK(full.exit_code == 0);
+  CHECK(fs::exists(work.folder / "full/model.safetensors"));
+  std::vector<std::string> twice = command("twice", {});
+  twice[2] = work.folder / "adapter";
+  const ProgramResult refused = run_quire(twice);
+  CHECK(refused.exit_code == 2);
+  CHECK(contains(refused.err, "is an adapter"));
+  CHECK(contains(refused.err, "--model " + (work.folder / "base").string()));
+
+  const ProgramResult over = run_quire(command("base", {"--overwrite-output-dir"}));
+  CHECK(over.exit_code == 2);
+  CHECK(contains(over.err, "is the folder of --model"));
+  CHECK(fs::exists(work.folder / "base/model.safetensors"));
+  std::vector<std::string> misspelt = command("twice", {});
+  *std::find(misspelt.begin(), misspelt.end(), "c_proj") = "c_porj";
+  const ProgramResult no_module = run_quire(misspelt);
+  CHECK(no_module.exit_code == 2);
+  CHECK(contains(no_module.err, "there is no module 'c_porj' to adapt"));
+
+  // A base that lies beside the adapter, then one that is gone.
+  const fs::path json = work.folder / "adapter/adapter_config.json";
+  nlohmann::json config = nlohmann::json::parse(read_file(json));
+  CHECK(config["base_model_name_or_path"] == (work.folder / "base").string());
+  config["base_model_name_or_path"] = "../base";
+  write_file(json, config.dump());
+  CHECK(generated("adapter").out == generated("merged").out);
+  fs::remove_all(work.folder / "base");
+  const ProgramResult gone = generated("adapter");
+  CHECK(gone.exit_code == 3);
+  CHECK(contains(gone.err, "is an adapter of the model '../base', which is not there"));
+  CHECK(contains(gone.err, "base_model_name_or_path"));
+}
+
 TEST_CASE("packed records and losses on completions are what a run is told and tells") {
   const Workplace work;
   const std::string table =
@@ -171,6 +273,9 @@ TEST_CASE("what cannot be trained is refused with exit code, cause and next step
   fails(work.command("out", {"--max-stepz", "3"}), 2, "did you mean --max-steps");
   fails(work.command("out", {"--block-size", "33"}), 2, "32 positions");
   fails(work.command("out", {"--learning-rate", "-1"}), 2, "learning-rate");
+  fails(work.command("out", {"--freeze-layers", "3"}), 2, "the model has 2 blocks");
+  fails(work.command("out", {"--lora-r", "4"}), 2, "--lora-r adapts a trained model");
+  fails(work.command("out", {"--lora-merge"}), 2, "there is none");
   fails(work.command("out", {"--power", "2"}), 2, "--power does not go with");
   fails(work.command("out", {"--lr-scheduler-type", "warmup_stable_decay", "--warmup-steps", "9",
                              "--num-decay-steps", "9", "--max-steps", "9"}),
@@ -228,8 +333,9 @@ TEST_CASE("a plan that does not fit comes with the options that do") {
   Gpt2Config model = Gpt2Config::preset("gpt2").value();
   TrainingConfig config{
       .output_dir = "out", .per_device_train_batch_size = 12, .gradient_accumulation_steps = 2};
-  const auto bytes_with = [&](int batch, int block) {
+  const auto bytes_with = [&](int batch, int block, bool checkpointing = false) {
     TrainingConfig other = config;
+    other.gradient_checkpointing = checkpointing;
     other.per_device_train_batch_size = batch;
     other.block_size = block;
     std::int64_t sum = 0;
@@ -255,7 +361,13 @@ TEST_CASE("a plan that does not fit comes with the options that do") {
   CHECK(contains(next_step(bytes_with(3, 1024)),
                  "--per-device-train-batch-size 3 "
                  "--gradient-accumulation-steps 8 "));
-  CHECK(contains(next_step(bytes_with(1, 1024) - 1), "--block-size 512"));
+  CHECK(contains(next_step(bytes_with(1, 1024) - 1),
+                 "--per-device-train-batch-size 3 --gradient-accumulation-steps 8 "
+                 "--gradient-checkpointing (the same 24 rows a step)"));
+  CHECK(contains(next_step(bytes_with(1, 1024, true)),
+                 "--gradient-accumulation-steps 24 --gradient-checkpointing (the"));
+  CHECK(contains(next_step(bytes_with(1, 1024, true) - 1),
+                 "--gradient-checkpointing --block-size 512"));
   CHECK(contains(next_step(1'000'000), "a smaller model"));
 }
 

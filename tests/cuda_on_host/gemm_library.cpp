@@ -84,7 +84,7 @@ void multiply(const Gemm& g) {
     }
     for (std::int64_t n = 0; n < g.N; ++n) {
       const std::int64_t at = m * g.N + n;
-      float value = row[n];
+      float value = g.scale * row[n];
       if (g.accumulate) value += read(g.out, g.out_dtype, at);
       if (g.bias != nullptr) value += read(g.bias, g.out_dtype, n);
       if (g.pre_activation != nullptr) write(g.pre_activation, g.out_dtype, at, value);
@@ -107,6 +107,7 @@ bool is_valid(const Gemm& g) {
   if (g.a.dtype != g.b.dtype || (g.out_dtype != g.a.dtype && g.out_dtype != DType::f32)) {
     return false;
   }
+  if (g.epilogue != Epilogue::none && g.scale != 1.0f) return false;
   if (g.epilogue != Epilogue::gelu_new && g.pre_activation != nullptr) return false;
   if ((g.epilogue == Epilogue::gelu_new_backward) != (g.pre_activation_read != nullptr)) {
     return false;

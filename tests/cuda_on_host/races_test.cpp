@@ -154,6 +154,14 @@ TEST_CASE("races: products of few rows and gradients of biases") {
            .x = x,
            .layout = layout});
       b.finish(d_bias);
+      // The factors of another type, so that the kernel that converts runs.
+      b.device().matmul_add({.out = Accumulate{out},
+                             .x = x,
+                             .weight = b.random(in_out ? Shape{1064, 40} : Shape{40, 1064},
+                                                dtype == DType::f32 ? DType::bf16 : DType::f32),
+                             .layout = layout,
+                             .scale = 0.5f});
+      b.finish(out);
     }
   }
 }

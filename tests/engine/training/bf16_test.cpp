@@ -37,7 +37,7 @@ std::vector<double> losses(Device& device, DType activations, int steps) {
   const Parameters parameters = initialize_parameters(device, model, 11);
   Gpt2Training network(device, model, parameters,
                        {.batch = 1, .length = 10, .activations = activations});
-  AdamwOptimizer optimizer(device, model, parameters, network.gradients(), network.copies(), {});
+  AdamwOptimizer optimizer(device, parameters, network.gradients(), network.copies(), {});
   const Row row;
   std::vector<double> result;
   for (int step = 0; step < steps; ++step) {
@@ -71,7 +71,7 @@ TEST_CASE("the copies are the parameters, rounded, after every step") {
   Gpt2Training network(*device, model, parameters,
                        {.batch = 1, .length = 10, .activations = DType::bf16});
   REQUIRE(network.copies() != nullptr);
-  AdamwOptimizer optimizer(*device, model, parameters, network.gradients(), network.copies(), {});
+  AdamwOptimizer optimizer(*device, parameters, network.gradients(), network.copies(), {});
   const Row row;
   for (int step = 0; step < 3; ++step) {
     for (std::size_t i = 0; i < parameters.tensors().size(); ++i) {

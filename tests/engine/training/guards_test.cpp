@@ -290,7 +290,7 @@ TEST_CASE("samples come at their steps and leave the training's bytes alone") {
     if (again) config = resumed(config);
     const Parameters parameters = initialize_parameters(*device, model, 11);
     TrainingCallbacks callbacks = cut;
-    callbacks.sample = [&](std::int64_t) {
+    callbacks.sample = [&](std::int64_t, const Parameters&) {
       GenerationConfig options;
       options.max_new_tokens = 5;
       options.do_sample = true;

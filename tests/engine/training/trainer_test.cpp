@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "engine/formats/hub_folder.h"
+#include "engine/formats/safetensors.h"
 #include "engine/training/checkpoint.h"
 #include "engine/training/optimizer.h"
 #include "tests/engine/training/tiny_run.h"
@@ -259,7 +260,17 @@ TEST_CASE("data that cannot be trained on is refused with what is wrong") {
 TEST_CASE("flops count what is multiplied, and the memory plan what is allocated") {
   Gpt2Config model;  // GPT-2 124M
   const double parameters = 124'439'808.0 - 1024.0 * 768;
-  CHECK(training_flops(model, 10, 1024) == 10 * (6 * parameters + 6.0 * 12 * 768 * 1024));
+  const double attention = 12.0 * 768 * 1024, head = 50257.0 * 768;
+  CHECK(training_flops(model, 10, 1024) == 10 * (6 * parameters + 6 * attention));
+  TrainingConfig part;
+  part.freeze_layers = 6;  // forward; gradients of inputs but for 6 blocks; of weights of 6 blocks
+  const double half = (parameters - head) / 2;
+  CHECK(training_flops(model, part, 10, 1024) ==
+        10 * (2 * parameters + 2 * (parameters - half) + 2 * half + 4 * attention));
+  part.freeze_layers = 0;
+  part.lora.r = 8;
+  CHECK(training_flops(model, part, 10, 1024) ==
+        10 * (4 * parameters + 6 * attention + 6.0 * 12 * 8 * (768 + 2304)));
   model = tiny_model(0);
   const std::vector<MemoryItem> plan = training_memory_plan(model, tiny_config("out"));
   std::size_t moments = 0;
@@ -268,4 +279,53 @@ TEST_CASE("flops count what is multiplied, and the memory plan what is allocated
   }
   CHECK(moments == 8 * static_cast<std::size_t>(model.parameter_count()));
   for (std::size_t i = 1; i < plan.size(); ++i) CHECK(plan[i - 1].bytes >= plan[i].bytes);
+}
+
+TEST_CASE("frozen blocks stay as they are through a run, and a continuation freezes the same") {
+  const ScratchFolder scratch;
+  const std::unique_ptr<Device> device = open_reference_device();
+  TrainingConfig config = tiny_config(scratch / "out");
+  config.freeze_layers = 1;
+  train_tiny(*device, config);
+  const LoadedModel trained = load_model(*device, config.output_dir, WeightStorage::f32);
+  const Parameters fresh = initialize_parameters(*device, tiny_model(0.1f), 11);
+  for (std::size_t i = 0; i < fresh.names().size(); ++i) {
+    const std::string& name = fresh.names()[i].name;
+    INFO(name);
+    const View a = fresh.tensors()[i], b = trained.parameters.tensors()[i];
+    const bool same = std::equal(a.data<float>(), a.data<float>() + a.count(), b.data<float>());
+    CHECK(same ==
+          (name.find(".wte.") != std::string::npos || name.find(".wpe.") != std::string::npos ||
+           name.find(".h.0.") != std::string::npos));
+  }
+  const Safetensors moments(config.output_dir / "checkpoint-3" / "optimizer.safetensors");
+  CHECK(moments.find("m.transformer.h.0.ln_1.weight") == nullptr);
+  CHECK(moments.find("m.transformer.wte.weight") == nullptr);
+  CHECK(moments.find("v.transformer.h.1.ln_1.weight") != nullptr);
+
+  const std::map<std::string, std::string> expected = files_of(config.output_dir);
+  config.resume_from_checkpoint = (config.output_dir / "checkpoint-3").string();
+  CHECK(train_tiny(*device, config).steps == 6);
+  std::string difference;
+  CHECK(same_files(expected, files_of(config.output_dir), difference));
+  config.freeze_layers = 0;
+  const Error error = error_of([&] { train_tiny(*device, config); });
+  CHECK(error.fault() == Fault::usage);
+  CHECK(error.details() ==
+        std::vector<std::string>{"freeze_layers: the checkpoint has 1, now none"});
+}
+
+TEST_CASE("a run may be continued with gradient checkpointing, and ends in the same bytes") {
+  const ScratchFolder scratch;
+  const std::unique_ptr<Device> device = open_reference_device();
+  TrainingConfig config = tiny_config(scratch / "out");
+  train_tiny(*device, config);
+  const std::map<std::string, std::string> expected = files_of(config.output_dir);
+  config.resume_from_checkpoint = (config.output_dir / "checkpoint-3").string();
+  config.gradient_checkpointing = true;
+  train_tiny(*device, config);
+  std::string difference;
+  same_files(expected, files_of(config.output_dir), difference);
+  INFO(difference);
+  CHECK(difference.empty());
 }

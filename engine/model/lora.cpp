@@ -1,0 +1,227 @@
+#include "engine/model/lora.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+#include "base/parallel.h"
+#include "engine/model/elements.h"
+#include "kernels/random.h"
+
+namespace quire {
+namespace {
+
+constexpr const char* kProductNames[kBlockProducts] = {"attn.c_attn", "attn.c_proj", "mlp.c_fc",
+                                                       "mlp.c_proj"};
+constexpr std::uint64_t kAdapterStream = 0x6C6F7261;  // "lora", apart from the base's streams
+
+bool matches(const std::string& target, const std::string& name) {
+  return name == target || name.ends_with("." + target);
+}
+
+View& weight_of(LayerParameters& layer, BlockProduct product) {
+  switch (product) {
+    case BlockProduct::c_attn:
+      return layer.c_attn_weight;
+    case BlockProduct::attn_proj:
+      return layer.attn_proj_weight;
+    case BlockProduct::c_fc:
+      return layer.c_fc_weight;
+    case BlockProduct::mlp_proj:
+      break;
+  }
+  return layer.mlp_proj_weight;
+}
+
+void require(bool holds, const std::string& what, const std::string& wanted) {
+  if (!holds) throw Error(Fault::usage, what, {wanted});
+}
+
+void check_numbers(const LoraConfig& lora) {
+  require(lora.r >= 1, "the adapter's rank r is " + std::to_string(lora.r),
+          "it must be at least 1");
+  require(std::isfinite(lora.lora_alpha) && lora.lora_alpha > 0,
+          "--lora-alpha is " + std::to_string(lora.lora_alpha), "it must be above 0");
+  require(lora.lora_dropout >= 0 && lora.lora_dropout < 1,
+          "--lora-dropout is " + std::to_string(lora.lora_dropout),
+          "it must be at least 0 and below 1");
+}
+
+void check_targets(const Gpt2Config& config, const LoraConfig& lora) {
+  for (const int layer : lora.layers_to_transform) {
+    require(layer >= 0 && layer < config.n_layer,
+            "the adapter has a block " + std::to_string(layer),
+            "the model has blocks 0 to " + std::to_string(config.n_layer - 1));
+  }
+  require(!lora.target_modules.empty(), "--lora-target-modules names no module",
+          "c_attn, c_proj and c_fc can be adapted");
+  for (const std::string& target : lora.target_modules) {
+    bool known = false;
+    for (int layer = 0; layer < config.n_layer; ++layer) {
+      for (int i = 0; i < kBlockProducts; ++i) {
+        known |= matches(target, product_name(layer, static_cast<BlockProduct>(i)));
+      }
+    }
+    require(known, "there is no module '" + target + "' to adapt",
+            "those of a block: c_attn, c_fc, c_proj (both), attn.c_proj, mlp.c_proj");
+  }
+}
+
+std::vector<float> download(Device& device, const View& view) {
+  std::vector<std::byte> bytes(view.size_bytes());
+  device.copy_to_host(bytes.data(), view.bytes(), bytes.size());
+  std::vector<float> values(static_cast<std::size_t>(view.count()));
+  read_elements(bytes.data(), view.dtype(), values);
+  return values;
+}
+
+/// weight [K, N] += scale·Aᵀ·Bᵀ, a row at a time.
+void add_product(std::vector<float>& weight, const std::vector<float>& a,
+                 const std::vector<float>& b, std::int64_t r, float scale) {
+  const std::size_t R = static_cast<std::size_t>(r), K = a.size() / R, N = b.size() / R;
+  std::vector<float> b_rows(b.size());  // [r, N], so that rows are read as they lie
+  for (std::size_t n = 0; n < N; ++n) {
+    for (std::size_t i = 0; i < R; ++i) b_rows[i * N + n] = b[n * R + i];
+  }
+  parallel_for(0, K, [&](std::size_t k) {
+    std::vector<float> sum(N, 0.0f);
+    for (std::size_t i = 0; i < R; ++i) {
+      const float factor = a[i * K + k];
+      const float* row = &b_rows[i * N];
+      for (std::size_t n = 0; n < N; ++n) sum[n] += factor * row[n];
+    }
+    for (std::size_t n = 0; n < N; ++n) weight[k * N + n] += scale * sum[n];
+  });
+}
+
+}  // namespace
+
+float LoraConfig::scale() const {
+  const float rank = static_cast<float>(r);
+  return lora_alpha / (use_rslora ? std::sqrt(rank) : rank);
+}
+
+std::string product_name(int layer, BlockProduct product) {
+  return "transformer.h." + std::to_string(layer) + "." +
+         kProductNames[static_cast<std::size_t>(product)];
+}
+
+Shape product_shape(const Gpt2Config& config, BlockProduct product) {
+  const std::int64_t C = config.n_embd, I = config.inner();
+  switch (product) {
+    case BlockProduct::c_attn:
+      return {C, 3 * C};
+    case BlockProduct::attn_proj:
+      return {C, C};
+    case BlockProduct::c_fc:
+      return {C, I};
+    case BlockProduct::mlp_proj:
+      break;
+  }
+  return {I, C};
+}
+
+bool is_adapted(const LoraConfig& lora, int layer, BlockProduct product) {
+  const std::vector<int>& layers = lora.layers_to_transform;
+  if (!layers.empty() && std::find(layers.begin(), layers.end(), layer) == layers.end()) {
+    return false;
+  }
+  const std::string name = product_name(layer, product);
+  return std::any_of(lora.target_modules.begin(), lora.target_modules.end(),
+                     [&](const std::string& target) { return matches(target, name); });
+}
+
+int first_adapted_layer(const Gpt2Config& config, const LoraConfig& lora) {
+  for (int layer = 0; layer < config.n_layer; ++layer) {
+    for (int i = 0; i < kBlockProducts; ++i) {
+      if (is_adapted(lora, layer, static_cast<BlockProduct>(i))) return layer;
+    }
+  }
+  return config.n_layer;
+}
+
+std::vector<NamedParameter> adapter_list(const Gpt2Config& config, const LoraConfig& lora) {
+  check_numbers(lora);
+  check_targets(config, lora);
+  std::vector<NamedParameter> list;
+  for (int layer = 0; layer < config.n_layer; ++layer) {
+    for (int i = 0; i < kBlockProducts; ++i) {
+      const auto product = static_cast<BlockProduct>(i);
+      if (!is_adapted(lora, layer, product)) continue;
+      const Shape weight = product_shape(config, product);  // [K, N]
+      const std::string name = "base_model.model." + product_name(layer, product);
+      for (const auto& [end, shape] : {std::pair(".lora_A.weight", Shape{lora.r, weight[0]}),
+                                       std::pair(".lora_B.weight", Shape{weight[1], lora.r})}) {
+        list.push_back({name + end, shape, /*decays=*/true, /*is_matrix=*/true});
+      }
+    }
+  }
+  return list;
+}
+
+LoraAdapter::LoraAdapter(Device& device, const Gpt2Config& config, const LoraConfig& lora)
+    : NamedTensors(device, adapter_list(config, lora)),
+      lora_(lora),
+      pairs_(static_cast<std::size_t>(config.n_layer)) {
+  auto next = tensors().begin();
+  for (int layer = 0; layer < config.n_layer; ++layer) {
+    for (int i = 0; i < kBlockProducts; ++i) {  // the order of adapter_list()
+      if (!is_adapted(lora, layer, static_cast<BlockProduct>(i))) continue;
+      Pair& pair = pairs_[static_cast<std::size_t>(layer)][static_cast<std::size_t>(i)];
+      pair.a = *next++;
+      pair.b = *next++;
+    }
+  }
+}
+
+LoraAdapter initialize_adapter(Device& device, const Gpt2Config& config, const LoraConfig& lora,
+                               std::uint64_t seed) {
+  LoraAdapter adapter(device, config, lora);
+  adapter.fill_zero(device);
+  // PEFT's kaiming_uniform_ with a = sqrt(5): a bound of sqrt(6/((1 + 5)·K)).
+  for (std::size_t i = 0; i < adapter.tensors().size(); i += 2) {  // each A
+    const View a = adapter.tensors()[i];
+    const float bound = 1.0f / std::sqrt(static_cast<float>(a.shape()[1]));
+    const RandomKey key{.seed = mix(seed, kAdapterStream), .stream = i};
+    std::vector<float> values(static_cast<std::size_t>(a.count()));
+    for (std::size_t j = 0; j < values.size(); ++j) {
+      values[j] = bound * (2.0f * random_uniform(key, j) - 1.0f);
+    }
+    device.copy_to_device(a.bytes(), values.data(), a.size_bytes());
+    device.synchronize();  // `values` goes out of scope
+  }
+  return adapter;
+}
+
+Parameters merge_adapter(Device& device, const Gpt2Config& config,
+                         std::shared_ptr<const Parameters> base, const LoraAdapter& adapter) {
+  struct Holder {
+    std::shared_ptr<const Parameters> base;
+    std::vector<Buffer> merged;
+  };
+  auto holder = std::make_shared<Holder>(Holder{std::move(base), {}});
+  std::vector<View> views = holder->base->tensors();
+  for (int layer = 0; layer < config.n_layer; ++layer) {
+    LayerParameters parameters = holder->base->layer(layer);
+    for (int i = 0; i < kBlockProducts; ++i) {
+      const auto product = static_cast<BlockProduct>(i);
+      const LoraAdapter::Pair& pair = adapter.pair(layer, product);
+      if (!pair.a) continue;
+      const View weight = weight_of(parameters, product);
+      std::vector<float> values = download(device, weight);
+      add_product(values, download(device, pair.a), download(device, pair.b), pair.a.shape()[0],
+                  adapter.config().scale());
+      std::vector<std::byte> bytes(weight.size_bytes());
+      write_elements(values, weight.dtype(), bytes.data());
+      Buffer& memory = holder->merged.emplace_back(device, weight.size_bytes());
+      device.copy_to_device(memory.data(), bytes.data(), bytes.size());
+      device.synchronize();  // `bytes` goes out of scope
+      for (View& view : views) {
+        if (view.bytes() == weight.bytes()) view = View(memory.data(), view.dtype(), view.shape());
+      }
+    }
+  }
+  return Parameters(config, std::move(views), std::move(holder));
+}
+
+}  // namespace quire

@@ -1,0 +1,70 @@
+#include "engine/training/cost.h"
+
+#include <algorithm>
+
+#include "engine/model/gpt2.h"
+
+namespace quire {
+
+std::vector<MemoryItem> training_memory_plan(const Gpt2Config& model,
+                                             const TrainingConfig& config) {
+  const TrainingConfig resolved = with_block_size(config, model);
+  const LoraConfig lora = adapter_of(resolved, model);
+  std::vector<MemoryItem> plan =
+      Gpt2Training::memory_plan(model, {.batch = resolved.per_device_train_batch_size,
+                                        .length = resolved.block_size,
+                                        .activations = resolved.activations(),
+                                        .frozen_layers = resolved.freeze_layers,
+                                        .gradient_checkpointing = resolved.gradient_checkpointing,
+                                        .lora = lora});
+  const auto bytes_of = [](const std::vector<NamedParameter>& list, const ParameterSet& which) {
+    std::size_t bytes = 0;
+    for (std::size_t i = 0; i < list.size(); ++i) {
+      if (!which.empty() && !which[i]) continue;
+      bytes += static_cast<std::size_t>(list[i].shape.count()) * sizeof(float);
+    }
+    return bytes;
+  };
+  const std::vector<NamedParameter> list = parameter_list(model);
+  plan.push_back({"parameters", bytes_of(list, {})});
+  if (lora.r > 0) {
+    const std::size_t adapter = bytes_of(adapter_list(model, lora), {});
+    plan.push_back({"adapter", adapter});
+    plan.push_back({"AdamW moments", 2 * adapter});
+  } else {
+    plan.push_back(
+        {"AdamW moments", 2 * bytes_of(list, trainable_parameters(model, resolved.freeze_layers))});
+  }
+  std::stable_sort(plan.begin(), plan.end(),
+                   [](const MemoryItem& a, const MemoryItem& b) { return a.bytes > b.bytes; });
+  return plan;
+}
+
+double training_flops(const Gpt2Config& model, std::int64_t tokens, int length) {
+  return training_flops(model, TrainingConfig{}, tokens, length);
+}
+
+double training_flops(const Gpt2Config& model, const TrainingConfig& config, std::int64_t tokens,
+                      int length) {
+  const double C = model.n_embd, head = C * model.vocab_size;
+  double multiplied = static_cast<double>(model.parameter_count()) - C * model.n_positions;
+  if (!model.tie_word_embeddings) multiplied -= head;  // looked up, not multiplied
+  const LoraConfig lora = adapter_of(config, model);
+  const int first = lora.r > 0 ? first_adapted_layer(model, lora) : config.freeze_layers;
+  const double below = static_cast<double>(first) / model.n_layer;
+  const double of_blocks = multiplied - head, attention = model.n_layer * C * length;
+  // Forward, then gradients of inputs, then gradients of weights.
+  double flops = 2 * multiplied + 2 * attention;
+  flops += 2 * (multiplied - below * of_blocks) + (1 - below) * 4 * attention;
+  if (lora.r == 0) {
+    const bool head_trains = config.freeze_layers == 0 || !model.tie_word_embeddings;
+    flops += 2 * ((1 - below) * of_blocks + (head_trains ? head : 0));
+  } else {
+    for (const NamedParameter& factor : adapter_list(model, lora)) {
+      flops += 6.0 * static_cast<double>(factor.shape.count());
+    }
+  }
+  return static_cast<double>(tokens) * flops;
+}
+
+}  // namespace quire

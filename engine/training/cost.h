@@ -1,0 +1,26 @@
+// What a run takes, before it begins: memory and arithmetic.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "engine/model/arena.h"
+#include "engine/training/training_config.h"
+
+namespace quire {
+
+/// Everything train() keeps in memory at once, largest first: parameters, gradients, moments and
+/// activations.
+std::vector<MemoryItem> training_memory_plan(const Gpt2Config& model, const TrainingConfig& config);
+
+/// Floating-point operations of forward and backward for `tokens` tokens in rows of `length`:
+/// 6 a token and parameter that is multiplied with, and 6·L·C·length a token for causal attention
+/// (half of the square is computed).
+double training_flops(const Gpt2Config& model, std::int64_t tokens, int length);
+/// The same for what a run's config leaves of it: no gradients of weights that do not train, and
+/// none at all below the lowest block that does; an adapter's own products. What gradient
+/// checkpointing computes again does not count.
+double training_flops(const Gpt2Config& model, const TrainingConfig& config, std::int64_t tokens,
+                      int length);
+
+}  // namespace quire

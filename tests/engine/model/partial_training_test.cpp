@@ -1,0 +1,153 @@
+// Training of a part of the parameters: what is left out must change nothing else.
+#include <numeric>
+
+#include "engine/training/optimizer.h"
+#include "tests/engine/model/odd_model.h"
+
+using namespace quire;
+using namespace quire::test;
+
+namespace {
+
+std::size_t bytes_of(const std::vector<MemoryItem>& plan) {
+  return std::accumulate(plan.begin(), plan.end(), std::size_t{0},
+                         [](std::size_t sum, const MemoryItem& item) { return sum + item.bytes; });
+}
+
+/// Whether that parameter stays as it is under --freeze-layers.
+bool is_frozen(const std::string& name, int frozen_layers) {
+  if (frozen_layers == 0) return false;
+  if (name == "transformer.wte.weight" || name == "transformer.wpe.weight") return true;
+  for (int layer = 0; layer < frozen_layers; ++layer) {
+    if (name.starts_with("transformer.h." + std::to_string(layer) + ".")) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+TEST_CASE("what trains above frozen blocks has the gradients of full training, bit for bit") {
+  for (const bool tied : {true, false}) {
+    Gpt2Config config = odd_config();
+    config.tie_word_embeddings = tied;
+    const RandomBatch batch(2, 9, config.vocab_size);
+    for (const std::string& name : kDevices) {
+      const auto device = open_test_device(name);
+      const Parameters parameters = initialize_parameters(*device, config, 1);
+      Gpt2Training full(*device, config, parameters, {.batch = 2, .length = 9});
+      const double loss = full.forward_backward(batch.view(), 0.1f, 4);
+      for (int frozen = 0; frozen <= config.n_layer; ++frozen) {
+        Gpt2Training part(*device, config, parameters,
+                          {.batch = 2, .length = 9, .frozen_layers = frozen});
+        CHECK(part.forward_backward(batch.view(), 0.1f, 4) == loss);
+        for (std::size_t i = 0; i < parameters.names().size(); ++i) {
+          const std::string& tensor = parameters.names()[i].name;
+          const View got = part.gradients().tensors()[i];
+          INFO(name << ", " << frozen << " frozen blocks: " << tensor);
+          CHECK(static_cast<bool>(got) == !is_frozen(tensor, frozen));
+          if (!got) continue;
+          CHECK(to_host(*device, got) == to_host(*device, full.gradients().tensors()[i]));
+        }
+        CHECK(part.forward(batch.view()) == full.forward(batch.view()));
+      }
+    }
+  }
+}
+
+TEST_CASE("an update leaves frozen parameters as they are, and has no moments of them") {
+  const Gpt2Config config = odd_config();
+  const RandomBatch batch(2, 9, config.vocab_size);
+  for (const std::string& name : kDevices) {
+    const auto device = open_test_device(name);
+    const Parameters parameters = initialize_parameters(*device, config, 1);
+    const Parameters before = initialize_parameters(*device, config, 1);
+    Gpt2Training training(*device, config, parameters,
+                          {.batch = 2, .length = 9, .frozen_layers = 2});
+    AdamwOptimizer optimizer(*device, parameters, training.gradients(), nullptr,
+                             {.weight_decay = 0.1f});
+    training.forward_backward(batch.view(), 0.1f, 0);
+    optimizer.step(1e-2f, optimizer.gradient_norm());
+    for (std::size_t i = 0; i < parameters.names().size(); ++i) {
+      const std::string& tensor = parameters.names()[i].name;
+      INFO(name << ": " << tensor);
+      const bool frozen = is_frozen(tensor, 2);
+      const bool same =
+          to_host(*device, parameters.tensors()[i]) == to_host(*device, before.tensors()[i]);
+      CHECK(same == frozen);
+      CHECK(static_cast<bool>(optimizer.first_moments().tensors()[i]) == !frozen);
+      CHECK(static_cast<bool>(optimizer.second_moments().tensors()[i]) == !frozen);
+    }
+  }
+}
+
+TEST_CASE("the memory plan has no gradients and activations of frozen blocks") {
+  const Gpt2Config config = Gpt2Config::preset("gpt2").value();
+  TrainingOptions options = {.batch = 4, .length = 256};
+  const std::size_t full = bytes_of(Gpt2Training::memory_plan(config, options));
+  const std::size_t C = 768, N = 4 * 256, kFloat = sizeof(float);
+  // Ten rows of C floats a token, four statistics, and a log-sum-exp for each of 12 heads.
+  const std::size_t activations = (10 * C + 4 + 12) * N * kFloat;
+  const std::size_t block = (12 * C * C + 13 * C) * kFloat;
+  const std::size_t tables = (50257 + 1024) * C * kFloat;
+  for (const int frozen : {1, 7, 11}) {
+    options.frozen_layers = frozen;
+    const auto blocks = static_cast<std::size_t>(frozen);
+    CHECK(full - bytes_of(Gpt2Training::memory_plan(config, options)) ==
+          tables + blocks * (block + activations));
+  }
+  options.frozen_layers = 12;
+  const std::vector<MemoryItem> last = Gpt2Training::memory_plan(config, options);
+  for (const MemoryItem& item : last) {
+    if (item.name == "gradients") CHECK(item.bytes == 2 * C * kFloat);  // ln_f alone
+    CHECK(item.name != "MLP pre-activations");
+  }
+  options.frozen_layers = 13;
+  try {
+    Gpt2Training::memory_plan(config, options);
+    FAIL("no exception");
+  } catch (const Error& error) {
+    CHECK(error.message() ==
+          "error: --freeze-layers 13 is not a number of blocks\n  the model has 12 blocks\n"
+          "  try: --freeze-layers 6");
+  }
+}
+
+TEST_CASE("gradient checkpointing changes no bit of loss and gradients") {
+  for (const bool tied : {true, false}) {
+    Gpt2Config config = odd_config();
+    config.tie_word_embeddings = tied;
+    const RandomBatch batch(2, 9, config.vocab_size);
+    for (const std::string& name : kDevices) {
+      const auto device = open_test_device(name);
+      const Parameters parameters = initialize_parameters(*device, config, 1);
+      std::vector<DType> types = {DType::f32};
+      if (device->activation_type(DType::bf16) == DType::bf16) types.push_back(DType::bf16);
+      for (const DType activations : types) {
+        for (const int frozen : {0, 1, 3}) {
+          INFO(name << ", " << name_of(activations) << ", " << frozen << " frozen blocks");
+          TrainingOptions options = {
+              .batch = 2, .length = 9, .activations = activations, .frozen_layers = frozen};
+          Gpt2Training kept(*device, config, parameters, options);
+          options.gradient_checkpointing = true;
+          Gpt2Training computed_again(*device, config, parameters, options);
+          for (const std::uint64_t seed : {4, 5}) {  // the second pass finds the first one's rests
+            CHECK(computed_again.forward_backward(batch.view(), 0.1f, seed) ==
+                  kept.forward_backward(batch.view(), 0.1f, seed));
+            CHECK(all_gradients(*device, computed_again) == all_gradients(*device, kept));
+          }
+          CHECK(computed_again.forward(batch.view()) == kept.forward(batch.view()));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("gradient checkpointing keeps one row of each block instead of ten") {
+  const Gpt2Config config = Gpt2Config::preset("gpt2").value();
+  TrainingOptions options = {.batch = 4, .length = 256};
+  const std::size_t full = bytes_of(Gpt2Training::memory_plan(config, options));
+  options.gradient_checkpointing = true;
+  const std::size_t C = 768, N = 4 * 256;
+  CHECK(full - bytes_of(Gpt2Training::memory_plan(config, options)) ==
+        11 * (9 * C + 4 + 12) * N * sizeof(float));
+}

@@ -1,0 +1,127 @@
+// A scaled product added to what is there: what adapters are made of.
+#include "kernels/reference/formulas.h"
+#include "tests/support/cases.h"
+#include "tests/support/catch.h"
+#include "tests/support/compare.h"
+#include "tests/support/data.h"
+#include "tests/support/devices.h"
+#include "tests/support/guarded.h"
+#include "tests/support/half_types.h"
+
+using namespace quire;
+using namespace quire::test;
+
+namespace {
+
+struct Case {
+  std::int64_t M, K, N;
+  WeightLayout layout = WeightLayout::in_out;
+  float scale = 1.0f;
+  std::int64_t shift = 0;
+  DType activations = DType::f32, weights = DType::f32;
+};
+
+struct Operands {
+  std::vector<float> x, weight, old;  // weight as [K, N]
+};
+
+Operands operands_of(const Case& c) {
+  return {.x = rounded_to(c.activations, normal(c.M * c.K, 1)),
+          .weight = rounded_to(c.weights, normal(c.K * c.N, 2)),
+          .old = rounded_to(c.activations, normal(c.M * c.N, 3))};
+}
+
+std::vector<float> run(const TestDevice& device, const Case& c, const Operands& o) {
+  Stage stage(device.device, join("matmul_add", device.name, c.M, c.K, c.N), c.shift);
+  const bool in_out = c.layout == WeightLayout::in_out;
+  std::vector<float> stored_weight = o.weight;
+  for (std::int64_t k = 0; k < c.K && !in_out; ++k) {
+    for (std::int64_t n = 0; n < c.N; ++n) stored_weight[n * c.K + k] = o.weight[k * c.N + n];
+  }
+  Guarded& out = stage.in_out(o.old, {c.M, c.N}, c.activations);
+  device.device.matmul_add(
+      {.out = Accumulate(out),
+       .x = stage.input(o.x, {c.M, c.K}, c.activations),
+       .weight = stage.input(stored_weight, in_out ? Shape{c.K, c.N} : Shape{c.N, c.K}, c.weights),
+       .layout = c.layout,
+       .scale = c.scale});
+  return out.floats();
+}
+
+std::string text_of(const TestDevice& device, const Case& c) {
+  return join("matmul_add", device.name, quire::name_of(c.activations), quire::name_of(c.weights),
+              c.layout == WeightLayout::in_out ? "[K, N]" : "[N, K]", "scale", c.scale, "M", c.M,
+              "K", c.K, "N", c.N);
+}
+
+}  // namespace
+
+TEST_CASE("matmul_add adds its formula to what is there, for every type and layout") {
+  int turn = 0;
+  for (const auto [M, K, N] : cases::kMatmul) {
+    for (const TestDevice& device : devices_for_products()) {
+      for (const DType activations : device.types) {
+        for (const DType weights : {DType::f32, DType::bf16, DType::f16}) {
+          if (activations != DType::f32 && weights != DType::f32 && weights != activations) {
+            continue;  // no model has two 16-bit types
+          }
+          ++turn;
+          const Case c{.M = M,
+                       .K = K,
+                       .N = N,
+                       .layout = turn % 2 == 0 ? WeightLayout::in_out : WeightLayout::out_in,
+                       .scale = turn % 3 == 0 ? 1.0f : -1.75f,
+                       .shift = turn / 2 % 2,
+                       .activations = activations,
+                       .weights = weights};
+          const Operands o = operands_of(c);
+          Doubles want = widened(o.old), bound(want.size());
+          for (std::int64_t m = 0; m < M; ++m) {
+            for (std::int64_t n = 0; n < N; ++n) {
+              double sum = 0.0, size = 0.0, off = 0.0;
+              for (std::int64_t k = 0; k < K; ++k) {
+                const double x = o.x[m * K + k], w = o.weight[k * N + n];
+                sum += x * w;
+                size += std::abs(x * w);
+                // Wider weights may be read in the activations' type.
+                if (weights == DType::f32) off += std::abs(x) * half_ulp(activations, std::abs(w));
+              }
+              const std::int64_t i = m * N + n;
+              const double old = std::abs(want[i]), scale = std::abs(c.scale);
+              want[i] += c.scale * sum;
+              bound[i] = stored(
+                  activations, want[i],
+                  (static_cast<double>(K) + 3.0) * kEps * (scale * size + old) + scale * off);
+            }
+          }
+          compare(text_of(device, c), run(device, c, o), want, bound);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("a row of matmul_add does not depend on other rows or on threads") {
+  constexpr std::int64_t kRows = 40;
+  for (const WeightLayout layout : {WeightLayout::in_out, WeightLayout::out_in}) {
+    for (const auto& [K, N] :
+         {std::pair<std::int64_t, std::int64_t>{768, 8}, {8, 300}, {513, 20}}) {
+      const Case all{.M = kRows, .K = K, .N = N, .layout = layout, .scale = 0.3f};
+      const Operands o = operands_of(all);
+      const std::vector<float> want = run(cpu_with_threads().front(), all, o);
+      for (const TestDevice& device : cpu_with_threads()) {
+        compare_bits(text_of(device, all), run(device, all, o), want);
+        for (const std::int64_t M : {1, 7, 8, 9, 17}) {
+          Case some = all;
+          some.M = M;
+          const std::int64_t first = (M * 7) % (kRows - M + 1);
+          const Operands part{.x = slice(o.x, first * K, M * K),
+                              .weight = o.weight,
+                              .old = slice(o.old, first * N, M * N)};
+          compare_bits(text_of(device, some), run(device, some, part),
+                       slice(want, first * N, M * N));
+        }
+      }
+    }
+  }
+}
