@@ -27,6 +27,7 @@ extern const Command kTrainCommand;
 extern const Command kGenerateCommand;
 extern const Command kEvalCommand;
 extern const Command kTokenizerCommand;
+extern const Command kDataCommand;
 extern const Command kKeywordsCommand;
 extern const Command kBenchCommand;
 

@@ -1,6 +1,11 @@
 #include "cli/train_data.h"
 
+#include <algorithm>
 #include <utility>
+
+#include "base/text.h"
+#include "cli/corpus_flags.h"
+#include "cli/terminal.h"
 
 namespace quire {
 namespace {
@@ -25,25 +30,121 @@ TokenizedCorpus corpus_of_ids(const std::vector<Record>& records) {
   return corpus;
 }
 
-TokenRecords to_records(TokenizedCorpus corpus) {
-  return {.ids = std::move(corpus.ids),
-          .labels = std::move(corpus.labels),
-          .offsets = std::move(corpus.offsets)};
+/// Ids in one place, and their labels, from `begin` of the whole on.
+struct Source {
+  std::int64_t begin;
+  ShardIds ids;
+  std::optional<ShardIds> labels;
+};
+
+/// The ids, or the labels, of some ranges of the whole.
+TokenStream stream_of(const std::vector<Source>& sources, const std::vector<TokenRange>& ranges,
+                      bool labels) {
+  std::vector<TokenStream::Part> parts;
+  auto source = sources.begin();
+  for (std::size_t r = 0; r < ranges.size();) {
+    TokenRange range = ranges[r++];
+    while (r < ranges.size() && ranges[r].first == range.last) range.last = ranges[r++].last;
+    while (range.first < range.last) {
+      while (source + 1 != sources.end() && (source + 1)->begin <= range.first) ++source;
+      const ShardIds& ids = labels && source->labels ? *source->labels : source->ids;
+      std::visit(
+          [&](auto values) {
+            const auto skipped = static_cast<std::size_t>(range.first - source->begin);
+            const std::size_t count = std::min(static_cast<std::size_t>(range.last - range.first),
+                                               values.size() - skipped);
+            parts.emplace_back(values.subspan(skipped, count));
+            range.first += static_cast<std::int64_t>(count);
+          },
+          ids);
+    }
+  }
+  return TokenStream(parts);
+}
+
+TokenView view_of(const std::vector<Source>& sources, const std::vector<TokenRange>& ranges,
+                  std::shared_ptr<const void> owner) {
+  struct Kept {
+    std::shared_ptr<const void> owner;
+    std::vector<std::int64_t> offsets{0};
+  };
+  auto kept = std::make_shared<Kept>();
+  kept->owner = std::move(owner);
+  for (const TokenRange& range : ranges) {
+    kept->offsets.push_back(kept->offsets.back() + range.last - range.first);
+  }
+  TokenView view;
+  view.ids = stream_of(sources, ranges, /*labels=*/false);
+  if (std::any_of(sources.begin(), sources.end(), [](const Source& s) { return s.labels; })) {
+    view.labels = stream_of(sources, ranges, /*labels=*/true);
+  }
+  view.offsets = kept->offsets;
+  view.owner = std::move(kept);
+  return view;
+}
+
+TrainData split_sources(const std::vector<Source>& sources, std::span<const std::int64_t> offsets,
+                        const std::shared_ptr<const void>& owner, double validation_share,
+                        std::uint64_t seed) {
+  const SplitRanges ranges = split(offsets, validation_share, seed);
+  return {.train = view_of(sources, ranges.train, owner),
+          .validation = view_of(sources, ranges.validation, owner)};
+}
+
+/// Shards hold ids: what would make other ones of the text comes too late.
+void refuse_text_options(const CorpusOptions& corpus) {
+  const char* late = !corpus.text_column.empty()          ? "--text-column"
+                     : !corpus.template_text.empty()      ? "--template"
+                     : corpus.line_by_line                ? "--line-by-line"
+                     : !corpus.document_separator.empty() ? "--document-separator"
+                     : corpus.loss_on_completion          ? "--loss-on completion"
+                     : !corpus.cleaning.steps.empty()     ? "--clean"
+                                                          : nullptr;
+  if (late == nullptr) return;
+  throw Error(Fault::usage, std::string(late) + " does nothing to shards",
+              {corpus.paths[0] + " was tokenized by quire data prepare, which takes this option"},
+              "without " + std::string(late) + ", or prepare the text again with it");
 }
 
 }  // namespace
 
+TrainData split_views(std::shared_ptr<const TokenizedCorpus> corpus, double validation_share,
+                      std::uint64_t seed) {
+  std::vector<Source> sources{{.begin = 0, .ids = std::span(corpus->ids), .labels = {}}};
+  if (!corpus->labels.empty()) sources[0].labels = std::span(corpus->labels);
+  return split_sources(sources, corpus->offsets, corpus, validation_share, seed);
+}
+
+TrainData split_views(std::shared_ptr<const std::vector<TokenShard>> shards,
+                      double validation_share, std::uint64_t seed) {
+  std::vector<Source> sources;
+  std::vector<std::int64_t> offsets{0};
+  for (const TokenShard& shard : *shards) {
+    const std::int64_t begin = offsets.back();
+    sources.push_back({.begin = begin, .ids = shard.ids(), .labels = shard.labels()});
+    for (const std::int64_t offset : shard.offsets().subspan(1)) offsets.push_back(begin + offset);
+  }
+  return split_sources(sources, offsets, shards, validation_share, seed);
+}
+
 TrainData load_train_data(const TrainOptions& options, const std::optional<Tokenizer>& tokenizer) {
-  TokenizedCorpus corpus;
+  const std::uint64_t seed = options.training.data_seed.value_or(options.training.seed);
+  const std::vector<std::string>& paths = options.corpus.paths;
+  if (std::any_of(paths.begin(), paths.end(), [](const auto& path) { return is_prepared(path); })) {
+    refuse_text_options(options.corpus);
+    auto shards = std::make_shared<const std::vector<TokenShard>>(open_shards(paths));
+    if (tokenizer) check_tokenizer(*shards, *tokenizer);
+    return split_views(shards, options.validation_split, seed);
+  }
+  std::vector<StepCount> cleaned;
+  auto corpus = std::make_shared<TokenizedCorpus>();
   {
-    const std::vector<Record> records = read_records(options.corpus);
-    corpus =
+    const std::vector<Record> records = read_records(options.corpus, &cleaned);
+    *corpus =
         tokenizer ? tokenize(records, *tokenizer, options.device.threads) : corpus_of_ids(records);
   }
-  TokenizedCorpus train, validation;
-  split(corpus, options.validation_split,
-        options.training.data_seed.value_or(options.training.seed), train, validation);
-  return {.train = to_records(std::move(train)), .validation = to_records(std::move(validation))};
+  if (!options.json) note_cleaning(cleaned);
+  return split_views(corpus, options.validation_split, seed);
 }
 
 }  // namespace quire

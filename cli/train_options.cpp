@@ -6,6 +6,10 @@
 
 namespace quire {
 
+Packing packing_of(const std::string& name) {
+  return name == "stream" ? Packing::stream : name == "records" ? Packing::records : Packing::none;
+}
+
 void TrainOptions::add_to(Flags& flags) {
   flags.group("Model");
   flags.add("model,model-dir", model, "DIR",
@@ -31,18 +35,15 @@ void TrainOptions::add_to(Flags& flags) {
   flags.add("lora-merge", training.lora_merge, "the final folder holds the merged model");
 
   flags.group("Data");
-  flags.add("data,data-dir", corpus.paths, "PATH...",
-            "files (.txt .csv .tsv .jsonl), folders, globs", ListStyle::several);
-  flags.add("text-column", corpus.text_column, "NAME", "column of a CSV, field of a JSONL");
-  flags.add("template", corpus.template_text, "TEXT",
-            "a record from several columns: \"{name} => {emoji}\"");
-  flags.add("line-by-line", corpus.line_by_line, "every line of a .txt is a record");
+  flags.add(
+      "data,data-dir", corpus.paths, "PATH...",
+      "files (.txt .csv .tsv .jsonl, .gz and .zst of them), folders, globs; or what quire data "
+      "prepare wrote",
+      ListStyle::several);
+  corpus_.add_to(flags, corpus);
   flags.add_choice("packing", packing_, {"stream", "records", "none"},
                    "stream: one stream cut into blocks; records: whole records side by side, none "
                    "of which sees another; none: one record a row");
-  flags.add_choice(
-      "loss-on", loss_on_, {"all", "completion"},
-      "completion: learn what the template's last column holds, not what is before it");
   flags.add("block-size,max-length", training.block_size, "T",
             "tokens a row; 0 is the model's context", at_least(0));
   flags.add("validation-split", validation_split, "SHARE", "of the records, held out; 0 is none",
@@ -143,13 +144,11 @@ void TrainOptions::add_to(Flags& flags) {
 }
 
 void TrainOptions::finish(const Flags& flags) {
-  training.packing = packing_ == "stream"    ? Packing::stream
-                     : packing_ == "records" ? Packing::records
-                                             : Packing::none;
+  training.packing = packing_of(packing_);
   training.save_dtype = dtype_ == "bfloat16"  ? DType::bf16
                         : dtype_ == "float16" ? DType::f16
                                               : DType::f32;
-  corpus.loss_on_completion = loss_on_ == "completion";
+  corpus_.finish(corpus);
   choose_reports();
   if (!max_time_.empty()) training.max_seconds = parse_duration("--max-time", max_time_);
   if (!sample_prompts.empty() && training.sample_every == 0) {

@@ -5,12 +5,16 @@
 #include <string>
 #include <vector>
 
+#include "cli/corpus_flags.h"
 #include "cli/device_flags.h"
 #include "cli/flags.h"
 #include "corpus/records.h"
 #include "engine/training/training_config.h"
 
 namespace quire {
+
+/// Of the word that --packing takes.
+Packing packing_of(const std::string& name);
 
 struct TrainOptions {
   std::string model;      ///< folder, file or Hub name to go on from
@@ -33,7 +37,7 @@ struct TrainOptions {
   void choose_reports();
 
   std::string packing_ = "stream";
-  std::string loss_on_ = "all";
+  CorpusFlags corpus_;
   std::string dtype_ = "auto";
   std::string report_to_ = "jsonl";
   std::string max_time_;

@@ -9,6 +9,33 @@ find_package(PkgConfig REQUIRED)
 # Highway's CMake package came after Debian 12; its pkg-config file is in both releases we support.
 pkg_check_modules(libhwy REQUIRED IMPORTED_TARGET libhwy)
 add_library(hwy ALIAS PkgConfig::libhwy)
+pkg_check_modules(libxxhash REQUIRED IMPORTED_TARGET libxxhash)
+
+# Packed data files. OFF builds without, as where the library is missing.
+option(QUIRE_ZLIB "Read .gz with zlib, where it is found" ON)
+option(QUIRE_ZSTD "Read .zst with libzstd, where it is found" ON)
+set(QUIRE_WITH_ZLIB FALSE)
+set(QUIRE_WITH_ZSTD FALSE)
+if(QUIRE_ZLIB)
+  find_package(ZLIB QUIET)
+  set(QUIRE_WITH_ZLIB ${ZLIB_FOUND})
+endif()
+if(QUIRE_ZSTD)
+  pkg_check_modules(libzstd QUIET IMPORTED_TARGET libzstd)
+  if(libzstd_FOUND)
+    set(QUIRE_WITH_ZSTD TRUE)
+  endif()
+endif()
+foreach(format "ZLIB;.gz;zlib1g-dev" "ZSTD;.zst;libzstd-dev")
+  list(GET format 0 library)
+  list(GET format 1 extension)
+  list(GET format 2 package)
+  if(QUIRE_WITH_${library})
+    message(STATUS "Data files ${extension}: read")
+  else()
+    message(STATUS "Data files ${extension}: refused (no ${package}, or QUIRE_${library}=OFF)")
+  endif()
+endforeach()
 
 # TensorBoard's events are protocol buffers; Boost has the CRC. Without them --report-to tensorboard is
 # refused, and the rest is the same.

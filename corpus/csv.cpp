@@ -4,6 +4,7 @@
 
 #include "base/nearest.h"
 #include "base/text.h"
+#include "corpus/file_kind.h"
 
 namespace quire {
 namespace {
@@ -54,7 +55,7 @@ CsvReader::CsvReader(const std::filesystem::path& path)
     : path_(path),
       file_(path),
       text_(without_byte_order_mark(file_->text(), path)),
-      delimiter_(lower(path.extension().string()) == ".tsv" ? '\t' : ','),
+      delimiter_(lower_extension(unpacked_name(path)) == ".tsv" ? '\t' : ','),
       has_byte_order_mark_(text_.size() < file_->text().size()) {
   read_header();
 }

@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "base/error.h"
-#include "base/file.h"
+#include "corpus/input_file.h"
 
 namespace quire {
 
@@ -23,7 +23,7 @@ namespace quire {
 /// closed, a row with another number of fields than the header, and a file without a header.
 class CsvReader {
  public:
-  /// `delimiter` is ',' or '\t' by the file's extension.
+  /// The delimiter is ',' or '\t' by the file's extension; .gz and .zst are unpacked.
   explicit CsvReader(const std::filesystem::path& path);
   /// Text that is in memory already, with commas; errors call it `name`.
   CsvReader(const std::string& name, std::string text);
@@ -61,7 +61,7 @@ class CsvReader {
                          const std::string& next = {}) const;
 
   std::filesystem::path path_;
-  std::optional<MappedFile> file_;
+  std::optional<InputFile> file_;
   std::string memory_;     // without a file
   std::string_view text_;  // all of either, without the byte-order mark
   char delimiter_ = ',';

@@ -1,3 +1,4 @@
+#include <fnmatch.h>
 #include <glob.h>
 
 #include <algorithm>
@@ -17,10 +18,9 @@ bool hidden(const fs::path& path) {
   return path.filename().string().starts_with(".");
 }
 
-// All .txt below a folder.
-std::vector<fs::path> files_below(const fs::path& folder) {
-  std::vector<fs::path> files;
-  std::map<std::string, int> others;  // extension -> files
+// Calls found(path) for every regular file below a folder; what is hidden is passed over.
+template <class Found>
+void walk(const fs::path& folder, const Found& found) {
   std::error_code failed;
   fs::recursive_directory_iterator entry(folder, failed);
   for (const fs::recursive_directory_iterator end; !failed && entry != end;
@@ -28,48 +28,97 @@ std::vector<fs::path> files_below(const fs::path& folder) {
     if (hidden(entry->path())) {
       entry.disable_recursion_pending();
     } else if (entry->is_regular_file(failed)) {
-      if (lower_extension(entry->path()) == ".txt") {
-        files.push_back(entry->path());
-      } else {
-        ++others[lower_extension(entry->path())];
-      }
+      found(entry->path());
     }
   }
   if (failed) {
     throw Error(Fault::bad_data, "cannot read the folder " + folder.string(), {failed.message()});
   }
+}
+
+// All texts below a folder; where there is none, its tables and .jsonl. A folder of texts often has
+// a table that describes them, which is not meant.
+std::vector<fs::path> files_below(const fs::path& folder) {
+  std::vector<fs::path> texts, others;
+  std::map<std::string, int> unread;  // extension -> files
+  walk(folder, [&](const fs::path& path) {
+    if (!is_read(path)) {
+      ++unread[lower_extension(path)];
+    } else {
+      (kind_of(path) == FileKind::text ? texts : others).push_back(path);
+    }
+  });
+  std::vector<fs::path>& files = texts.empty() ? others : texts;
   if (files.empty()) {
     std::string found;
-    for (const auto& [extension, count] : others) {
+    for (const auto& [extension, count] : unread) {
       found += (found.empty() ? "it holds " : ", ") + std::to_string(count) + " × " +
                (extension.empty() ? "no extension" : extension);
     }
-    const bool tables =
-        others.contains(".csv") || others.contains(".jsonl") || others.contains(".tsv");
-    throw Error(Fault::bad_data, "the folder " + folder.string() + " holds no .txt",
-                {found.empty() ? "it is empty" : found},
-                tables ? "name the files themselves, or a pattern: '" +
-                             (folder / (others.contains(".csv")     ? "*.csv"
-                                        : others.contains(".jsonl") ? "*.jsonl"
-                                                                    : "*.tsv"))
-                                 .string() +
-                             "'"
-                       : "");
+    throw Error(Fault::bad_data,
+                "the folder " + folder.string() + " holds no .txt, .csv, .tsv or .jsonl",
+                {found.empty() ? "it is empty" : found});
   }
   std::sort(files.begin(), files.end());
   return files;
 }
 
-std::vector<std::string> matches_of(const std::string& pattern) {
-  glob_t found{};
-  const int result = ::glob(pattern.c_str(), 0, nullptr, &found);
-  std::vector<std::string> matches(found.gl_pathv, found.gl_pathv + found.gl_pathc);
-  ::globfree(&found);
-  if (result != 0 || matches.empty()) {
-    throw Error(Fault::bad_data, "no file matches '" + pattern + "'");
+bool is_pattern(const std::string& text) {
+  return text.find_first_of("*?[") != std::string::npos;
+}
+
+using Parts = std::vector<std::string>;  // of a path
+
+// Whether parts match a pattern's parts, of which "**" stands for any number of folders.
+bool matches(Parts::const_iterator pattern, Parts::const_iterator pattern_end,
+             Parts::const_iterator part, Parts::const_iterator part_end) {
+  if (pattern == pattern_end) return part == part_end;
+  if (*pattern == "**") {
+    return matches(pattern + 1, pattern_end, part, part_end) ||
+           (part != part_end && matches(pattern, pattern_end, part + 1, part_end));
   }
-  std::sort(matches.begin(), matches.end());
-  return matches;
+  return part != part_end && ::fnmatch(pattern->c_str(), part->c_str(), FNM_PERIOD) == 0 &&
+         matches(pattern + 1, pattern_end, part + 1, part_end);
+}
+
+// The files that match a pattern with "**", which glob() does not know.
+std::vector<std::string> recursive_matches_of(const fs::path& pattern) {
+  fs::path folder;  // what is before the first wildcard
+  Parts parts;
+  for (const fs::path& part : pattern) {
+    if (parts.empty() && !is_pattern(part.string())) {
+      folder /= part;
+    } else {
+      parts.push_back(part.string());
+    }
+  }
+  std::vector<std::string> found;
+  const fs::path start = folder.empty() ? "." : folder;
+  std::error_code ignored;
+  if (!fs::is_directory(start, ignored)) return found;
+  walk(start, [&](const fs::path& path) {
+    const fs::path below = path.lexically_relative(start);
+    const Parts names(below.begin(), below.end());
+    if (matches(parts.begin(), parts.end(), names.begin(), names.end())) {
+      found.push_back((folder / below).string());
+    }
+  });
+  return found;
+}
+
+std::vector<std::string> matches_of(const std::string& pattern) {
+  std::vector<std::string> found;
+  if (pattern.find("**") != std::string::npos) {
+    found = recursive_matches_of(pattern);
+  } else {
+    glob_t list{};
+    const int result = ::glob(pattern.c_str(), 0, nullptr, &list);
+    if (result == 0) found.assign(list.gl_pathv, list.gl_pathv + list.gl_pathc);
+    ::globfree(&list);
+  }
+  if (found.empty()) throw Error(Fault::bad_data, "no file matches '" + pattern + "'");
+  std::sort(found.begin(), found.end());
+  return found;
 }
 
 [[noreturn]] void throw_not_there(const fs::path& path) {
@@ -98,7 +147,7 @@ std::vector<fs::path> find_files(const std::vector<std::string>& paths) {
     std::error_code ignored;
     std::vector<std::string> names{path};
     if (!fs::exists(path, ignored)) {
-      if (path.find_first_of("*?[") == std::string::npos) throw_not_there(path);
+      if (!is_pattern(path)) throw_not_there(path);
       names = matches_of(path);
     }
     for (const std::string& name : names) {

@@ -3,10 +3,10 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "base/file.h"
 #include "base/nearest.h"
 #include "base/text.h"
 #include "corpus/csv.h"
+#include "corpus/input_file.h"
 #include "corpus/records.h"
 
 namespace quire {
@@ -24,10 +24,10 @@ std::string excerpt(const Json& value) {
 }  // namespace
 
 JsonLine::JsonLine(const std::filesystem::path& path, std::size_t line, std::string_view text)
-    : path_(path), line_(line) {
+    : path_(path), line_(line), invalid_utf8_(!is_utf8(text)) {
   try {
     // JSON must be UTF-8, but a stray byte in a text is no reason to stop.
-    json_ = is_utf8(text) ? Json::parse(text) : Json::parse(replace_invalid_utf8(text));
+    json_ = invalid_utf8_ ? Json::parse(replace_invalid_utf8(text)) : Json::parse(text);
   } catch (const Json::exception& error) {
     fail("it is not valid JSON: " + std::string(error.what()));
   }
@@ -103,7 +103,7 @@ void JsonLine::throw_no_field(const std::string& name, const std::string& comman
 
 void for_each_json_line(const std::filesystem::path& path,
                         const std::function<void(const JsonLine&)>& take) {
-  const MappedFile file(path);
+  const InputFile file(path);
   std::string_view text = without_byte_order_mark(file.text(), path);
   for (std::size_t number = 1; !text.empty(); ++number) {
     const std::size_t end = std::min(text.find('\n'), text.size());

@@ -16,6 +16,9 @@ class JsonLine {
   /// Throws Error(bad_data) for what is not a JSON object. What is not UTF-8 is read as U+FFFD.
   JsonLine(const std::filesystem::path& path, std::size_t line, std::string_view text);
 
+  std::size_t line() const { return line_; }  ///< from 1
+  bool invalid_utf8() const { return invalid_utf8_; }
+
   bool has(const std::string& name) const { return json_.contains(name); }
   bool is_null(const std::string& name) const { return has(name) && json_[name].is_null(); }
 
@@ -39,6 +42,7 @@ class JsonLine {
 
   const std::filesystem::path& path_;
   std::size_t line_;
+  bool invalid_utf8_;
   nlohmann::json json_;
 };
 

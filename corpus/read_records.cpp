@@ -2,10 +2,10 @@
 #include <optional>
 
 #include "base/error.h"
-#include "base/file.h"
 #include "base/text.h"
 #include "corpus/csv.h"
 #include "corpus/file_kind.h"
+#include "corpus/input_file.h"
 #include "corpus/json_line.h"
 #include "corpus/records.h"
 #include "corpus/template.h"
@@ -48,9 +48,30 @@ struct Choice {
   std::string command, column_option;  // for errors
 };
 
-void add_text(std::vector<Record>& records, std::string text) {
-  if (!text.empty()) records.push_back({.text = std::move(text), .input_ids = {}, .labels = {}});
-}
+// Hands out what has been read, cleaned.
+class Output {
+ public:
+  Output(const CleaningOptions& cleaning, const TakeRecord& take)
+      : cleaner_(cleaning), take_(take) {}
+  void add(Record&& record, const RecordPlace& place) {
+    ++read_;
+    if (!cleaner_.clean(record)) return;
+    ++taken_;
+    take_(std::move(record), place);
+  }
+  void add_text(std::string&& text, const RecordPlace& place) {
+    if (text.empty()) return;
+    add({.text = std::move(text), .input_ids = {}, .labels = {}}, place);
+  }
+  std::int64_t read() const { return read_; }
+  std::int64_t taken() const { return taken_; }
+  const std::vector<StepCount>& counts() const { return cleaner_.counts(); }
+
+ private:
+  Cleaner cleaner_;
+  const TakeRecord& take_;
+  std::int64_t read_ = 0, taken_ = 0;
+};
 
 std::string with_newlines(std::string_view text) {
   std::string result;
@@ -65,23 +86,42 @@ std::string with_newlines(std::string_view text) {
   }
 }
 
-void read_text(const fs::path& path, bool line_by_line, std::vector<Record>& records) {
-  const MappedFile file(path);
-  std::string text = with_newlines(without_byte_order_mark(file.text(), path));
-  if (!line_by_line) {
-    add_text(records, std::move(text));
-    return;
-  }
-  for (std::size_t at = 0; at < text.size();) {
-    const std::size_t end = std::min(text.find('\n', at), text.size());
-    const std::string_view line = std::string_view(text).substr(at, end - at);
-    if (line.find_first_not_of(" \t") != std::string_view::npos)
-      add_text(records, std::string(line));
-    at = end + 1;
-  }
+bool is_blank(std::string_view text) {
+  return text.find_first_not_of(" \t\n") == std::string_view::npos;
 }
 
-void read_table(const fs::path& path, const Choice& choice, std::vector<Record>& records) {
+void read_text(const fs::path& path, const CorpusOptions& options, Output& output) {
+  const InputFile file(path);
+  std::string_view text = without_byte_order_mark(file.text(), path);
+  std::string converted;
+  if (text.find('\r') != std::string_view::npos) text = converted = with_newlines(text);
+  const std::string& separator = options.document_separator;
+  if (!options.line_by_line && separator.empty()) {
+    output.add_text(std::string(text), {.file = &path, .line = 1});
+    return;
+  }
+  std::size_t begin = 0, line_number = 1, first_line = 1;
+  const auto end_document = [&](std::size_t end) {
+    const std::string_view document = text.substr(begin, end - begin);
+    if (!is_blank(document)) {
+      output.add_text(std::string(document), {.file = &path, .line = first_line});
+    }
+  };
+  for (std::size_t at = 0; at < text.size(); ++line_number) {
+    const std::size_t end = std::min(text.find('\n', at), text.size());
+    const std::size_t next = std::min(end + 1, text.size());
+    const bool divides = !options.line_by_line && text.substr(at, end - at) == separator;
+    if (options.line_by_line || divides) {
+      end_document(divides ? at : end);
+      begin = next;
+      first_line = line_number + 1;
+    }
+    at = next;
+  }
+  if (!options.line_by_line) end_document(text.size());
+}
+
+void read_table(const fs::path& path, const Choice& choice, Output& output) {
   CsvReader csv(path);
   std::vector<std::size_t> indexes;
   if (choice.pattern) {
@@ -102,23 +142,26 @@ void read_table(const fs::path& path, const Choice& choice, std::vector<Record>&
       blank &= values[i].empty();
     }
     if (blank) continue;
+    const RecordPlace place{.file = &path, .line = csv.line()};
     if (choice.pattern) {
-      records.push_back(choice.record(values));
+      output.add(choice.record(values), place);
     } else {
-      add_text(records, std::string(values[0]));
+      output.add_text(std::string(values[0]), place);
     }
   }
 }
 
-void read_json_lines(const fs::path& path, const Choice& choice, std::vector<Record>& records) {
+void read_json_lines(const fs::path& path, const Choice& choice, Output& output) {
   for_each_json_line(path, [&](const JsonLine& line) {
+    const RecordPlace place{
+        .file = &path, .line = line.line(), .invalid_utf8 = line.invalid_utf8()};
     if (choice.pattern) {
       std::vector<std::string> values;
       for (const std::string& name : choice.pattern->fields())
         values.push_back(line.text(name, choice.command, choice.column_option));
       const bool blank =
           std::all_of(values.begin(), values.end(), [](const auto& v) { return v.empty(); });
-      if (!blank) records.push_back(choice.record({values.begin(), values.end()}));
+      if (!blank) output.add(choice.record({values.begin(), values.end()}), place);
     } else if (choice.column.empty() && line.has("input_ids")) {
       Record record;
       record.input_ids = line.ids("input_ids", false);
@@ -130,39 +173,63 @@ void read_json_lines(const fs::path& path, const Choice& choice, std::vector<Rec
                     {"labels are aligned with the ids; -100 stands where nothing is to be learnt"});
         }
       }
-      if (!record.input_ids.empty()) records.push_back(std::move(record));
+      if (!record.input_ids.empty()) output.add(std::move(record), place);
     } else {
-      add_text(records, line.text(choice.column.empty() ? kDefaultColumn : choice.column,
-                                  choice.command, choice.column_option));
+      output.add_text(line.text(choice.column.empty() ? kDefaultColumn : choice.column,
+                                choice.command, choice.column_option),
+                      place);
     }
   });
 }
 
 }  // namespace
 
-std::vector<Record> read_records(const CorpusOptions& options) {
+std::vector<StepCount> for_each_record(const CorpusOptions& options, const TakeRecord& take) {
   const Choice choice(options);
+  if (options.line_by_line && !options.document_separator.empty()) {
+    throw Error(Fault::usage, "--line-by-line and --document-separator exclude each other",
+                {"each says what divides a .txt into records"}, "one of the two");
+  }
   const std::vector<fs::path> files = find_files(options.paths);
-  std::vector<Record> records;
+  Output output(options.cleaning, take);
   for (const fs::path& path : files) {
     switch (kind_of(path)) {
       case FileKind::text:
-        read_text(path, options.line_by_line, records);
+        read_text(path, options, output);
         break;
       case FileKind::table:
-        read_table(path, choice, records);
+        read_table(path, choice, output);
         break;
       case FileKind::json_lines:
-        read_json_lines(path, choice, records);
+        read_json_lines(path, choice, output);
         break;
     }
   }
-  if (records.empty()) {
+  if (output.read() == 0) {
     throw Error(Fault::bad_data,
                 files.size() == 1 ? files[0].string() + " holds no text"
                                   : "the " + with_commas(files.size()) + " data files hold no text",
                 {"there is nothing to learn from"});
   }
+  if (output.taken() == 0) {
+    std::vector<std::string> details;
+    for (const StepCount& count : output.counts()) {
+      if (count.dropped > 0) {
+        details.push_back(std::string(name_of(count.step)) + " dropped " +
+                          with_commas(count.dropped));
+      }
+    }
+    throw Error(Fault::bad_data, "--clean left nothing of " + counted(output.read(), "record"),
+                details, "fewer steps, or a larger --max-line-length");
+  }
+  return output.counts();
+}
+
+std::vector<Record> read_records(const CorpusOptions& options, std::vector<StepCount>* cleaned) {
+  std::vector<Record> records;
+  std::vector<StepCount> counts = for_each_record(
+      options, [&](Record&& record, const RecordPlace&) { records.push_back(std::move(record)); });
+  if (cleaned != nullptr) *cleaned = std::move(counts);
   return records;
 }
 

@@ -1,10 +1,14 @@
 // Text in: files and folders become records of text or token ids.
 //
-//   .txt           one record (or one for each line, with line_by_line); line ends "\r\n" become
-//   "\n" .csv, .tsv     RFC 4180, the first row names the columns; one record for each row (csv.h)
+//   .txt           one record; or one for each line, with line_by_line; or one for each document,
+//                  with a separator. Line ends "\r\n" become "\n"
+//   .csv, .tsv     RFC 4180, the first row names the columns; one record for each row (csv.h)
 //   .jsonl         an object a line: {"text": …}, or {"input_ids": […], "labels": […]}
-//   a folder       all .txt below it, in the order of their paths
-//   a pattern      *, ? and [a-z] as in a shell, in the order of the paths
+//   .gz, .zst      any of these, packed
+//   a folder       all .txt below it, in the order of their paths; where it has none, its tables
+//                  and .jsonl
+//   a pattern      *, ? and [a-z] as in a shell, ** for any number of folders; in the order of the
+//                  paths
 //
 // A byte-order mark at the start of a file is dropped. Bytes that are not UTF-8 are kept: the
 // tokenizer reads them as U+FFFD. Records without any text are left out.
@@ -12,9 +16,12 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "corpus/clean.h"
 #include "tokenizer/tokenizer.h"
 
 namespace quire {
@@ -29,6 +36,8 @@ struct CorpusOptions {
   bool loss_on_completion = false;
   /// What an error about a column tells to try: a command, and its option that names the column.
   std::string command = "quire train", column_option = "--text-column";
+  std::string document_separator;  ///< a line of a .txt that is this text divides records
+  CleaningOptions cleaning;
 };
 
 /// One document: text, or ids where a JSONL line brings {"input_ids", "labels"}.
@@ -47,9 +56,22 @@ inline constexpr std::int32_t kIgnoredLabel = -100;
 /// is not there or of a kind that is not read.
 std::vector<std::filesystem::path> find_files(const std::vector<std::string>& paths);
 
-/// Reads all records, in order. Throws Error(bad_data) naming file, line and cause, and when there
-/// is not a single record.
-std::vector<Record> read_records(const CorpusOptions& options);
+/// Where a record was read.
+struct RecordPlace {
+  const std::filesystem::path* file;
+  std::size_t line;           ///< from 1
+  bool invalid_utf8 = false;  ///< of a JSON line, whose text has U+FFFD already
+};
+using TakeRecord = std::function<void(Record&&, const RecordPlace&)>;
+
+/// Reads and cleans all records, in order, one at a time: files that are larger than memory can be
+/// gone through when no single record is. Returns what cleaning did. Throws Error(bad_data) naming
+/// file, line and cause, and when not a single record is left.
+std::vector<StepCount> for_each_record(const CorpusOptions& options, const TakeRecord& take);
+
+/// All of them. `cleaned`, where it is given, receives what cleaning did.
+std::vector<Record> read_records(const CorpusOptions& options,
+                                 std::vector<StepCount>* cleaned = nullptr);
 
 /// Token records ready for training: record r is ids[offsets[r] … offsets[r+1]). A record of text
 /// ends with end_of_text when the tokenizer has it; one that brought its ids is left as it was.
@@ -65,10 +87,21 @@ struct TokenizedCorpus {
 TokenizedCorpus tokenize(const std::vector<Record>& records, const Tokenizer& tokenizer,
                          int threads);
 
-/// Splits by record: a seeded shuffle chooses round(records · share) of them, both sides keep the
-/// order. Where that is no whole record (a few books, say), the last share of each record's tokens
-/// is cut off instead. Equal seeds give equal splits everywhere. Throws Error(usage) unless
-/// 0 <= share < 1.
+/// Ids first … last - 1 of a corpus: a record, or a part of one.
+struct TokenRange {
+  std::int64_t first, last;
+};
+struct SplitRanges {
+  std::vector<TokenRange> train, validation;
+};
+
+/// Splits by record, given their offsets: a seeded shuffle chooses round(records · share) of them,
+/// both sides keep the order. Where that is no whole record (a few books, say), the last share of
+/// each record's tokens is cut off instead. Equal seeds give equal splits everywhere. Throws
+/// Error(usage) unless 0 <= share < 1.
+SplitRanges split(std::span<const std::int64_t> offsets, double validation_share,
+                  std::uint64_t seed);
+/// The same as copies.
 void split(const TokenizedCorpus& corpus, double validation_share, std::uint64_t seed,
            TokenizedCorpus& train, TokenizedCorpus& validation);
 

@@ -3,10 +3,10 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "base/file.h"
 #include "base/text.h"
 #include "corpus/csv.h"
 #include "corpus/file_kind.h"
+#include "corpus/input_file.h"
 #include "corpus/json_line.h"
 #include "corpus/records.h"
 
@@ -26,7 +26,7 @@ void read_text(const fs::path& path, const SampleOptions& options, std::vector<S
     throw Error(Fault::usage, path.string() + " has no columns, so it has no keywords",
                 {"--keywords-column is for .csv, .tsv and .jsonl"});
   }
-  const MappedFile file(path);
+  const InputFile file(path);
   std::string_view text = without_byte_order_mark(file.text(), path);
   bool open = false;  // a text has begun
   while (!text.empty()) {

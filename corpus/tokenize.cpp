@@ -1,6 +1,4 @@
 #include <algorithm>
-#include <cmath>
-#include <random>
 #include <span>
 
 #include "base/error.h"
@@ -48,15 +46,6 @@ void ignore_prompt(const Record& record, const Tokenizer& tokenizer,
     if (end > prompt) return;
     label = kIgnoredLabel;
   }
-}
-
-void append(const TokenizedCorpus& from, std::int64_t first, std::int64_t last,
-            TokenizedCorpus& to) {
-  to.ids.insert(to.ids.end(), from.ids.begin() + first, from.ids.begin() + last);
-  if (!from.labels.empty()) {
-    to.labels.insert(to.labels.end(), from.labels.begin() + first, from.labels.begin() + last);
-  }
-  to.offsets.push_back(static_cast<std::int64_t>(to.ids.size()));
 }
 
 }  // namespace
@@ -137,43 +126,6 @@ TokenizedCorpus tokenize(const std::vector<Record>& records, const Tokenizer& to
     corpus.offsets.push_back(static_cast<std::int64_t>(corpus.ids.size()));
   }
   return corpus;
-}
-
-void split(const TokenizedCorpus& corpus, double validation_share, std::uint64_t seed,
-           TokenizedCorpus& train, TokenizedCorpus& validation) {
-  if (!(validation_share >= 0.0 && validation_share < 1.0)) {
-    throw Error(Fault::usage, "--validation-split is " + std::to_string(validation_share),
-                {"a share of the data: at least 0, less than 1"}, "--validation-split 0.05");
-  }
-  TokenizedCorpus kept, held_out;
-  const std::int64_t records = corpus.size();
-  const std::int64_t chosen = std::llround(static_cast<double>(records) * validation_share);
-  if (validation_share == 0.0 || (chosen > 0 && chosen < records)) {
-    // The first `chosen` of a Fisher-Yates shuffle. mt19937_64 is the same everywhere, unlike the
-    // standard's distributions and std::shuffle; the modulo's bias is below 2^-30.
-    std::vector<std::int64_t> order(static_cast<std::size_t>(records));
-    for (std::size_t i = 0; i < order.size(); ++i) order[i] = static_cast<std::int64_t>(i);
-    std::mt19937_64 random(seed);
-    std::vector<bool> held(order.size());
-    for (std::size_t i = 0; i < static_cast<std::size_t>(chosen); ++i) {
-      std::swap(order[i], order[i + random() % (order.size() - i)]);
-      held[static_cast<std::size_t>(order[i])] = true;
-    }
-    for (std::size_t r = 0; r < order.size(); ++r) {
-      append(corpus, corpus.offsets[r], corpus.offsets[r + 1], held[r] ? held_out : kept);
-    }
-  } else {
-    // Too few records to hold one out: each gives up its end.
-    for (std::size_t r = 0; r < static_cast<std::size_t>(records); ++r) {
-      const std::int64_t first = corpus.offsets[r], last = corpus.offsets[r + 1];
-      const std::int64_t middle =
-          last - std::llround(static_cast<double>(last - first) * validation_share);
-      if (first < middle) append(corpus, first, middle, kept);
-      if (middle < last) append(corpus, middle, last, held_out);
-    }
-  }
-  train = std::move(kept);
-  validation = std::move(held_out);
 }
 
 }  // namespace quire

@@ -35,6 +35,9 @@ needs=(
   'header unicode/uchar.h|libicu-dev|libicu-devel|icu|icu4c'
   'header google/protobuf/message.h|libprotobuf-dev|protobuf-devel|protobuf|protobuf'
   'tool protoc|protobuf-compiler|protobuf-compiler|protobuf|protobuf'
+  'header xxhash.h|libxxhash-dev|xxhash-devel|xxhash|xxhash'
+  'header zlib.h|zlib1g-dev|zlib-devel|zlib|zlib'
+  'header zstd.h|libzstd-dev|libzstd-devel|zstd|zstd'
   'header boost/context/fiber.hpp|libboost-context-dev|boost-devel|boost|boost'
   'header catch2/catch.hpp catch2/catch_all.hpp|catch2|catch-devel|catch2|catch2'
 )

@@ -36,12 +36,10 @@ const char* name_of(Packing packing) {
   return "";
 }
 
-Rows::Rows(const TokenRecords& records, Packing packing, int block_size)
-    : ids_(&records.ids),
-      labels_(records.labels.empty() ? &records.ids : &records.labels),
-      packing_(packing) {
+Rows::Rows(const TokenView& records, Packing packing, int block_size)
+    : ids_(records.ids), labels_(records.labels), packing_(packing) {
   if (packing == Packing::stream) {
-    const auto last = static_cast<std::int64_t>(records.ids.size()) - 1;  // it is a target only
+    const std::int64_t last = ids_.size() - 1;  // it is a target only
     for (std::int64_t begin = 0; begin < last; begin += block_size) {
       add_piece(begin, std::min<std::int64_t>(block_size, last - begin));
     }
@@ -61,9 +59,12 @@ Rows::Rows(const TokenRecords& records, Packing packing, int block_size)
 }
 
 void Rows::add_piece(std::int64_t begin, std::int64_t length) {
-  const std::int64_t valid =
-      length <= 0 ? 0
-                  : count_targets({labels_->data() + begin + 1, static_cast<std::size_t>(length)});
+  std::int64_t valid = std::max<std::int64_t>(length, 0);
+  if (valid > 0 && labels_.size() > 0) {
+    std::vector<std::int32_t> targets(static_cast<std::size_t>(length));
+    labels_.copy(begin + 1, targets);
+    valid = count_targets(targets);
+  }
   if (valid == 0) {
     ++left_out_;
     return;
@@ -127,8 +128,10 @@ Batch Rows::gather(std::span<const std::int64_t> which) const {
     for (std::int32_t p = 0; p < row.pieces; ++p) {
       const Piece& piece = pieces_[static_cast<std::size_t>(row.first_piece + p)];
       const auto at = static_cast<std::ptrdiff_t>(b * T + t);
-      std::copy_n(ids_->begin() + piece.begin, piece.length, batch.ids.begin() + at);
-      std::copy_n(labels_->begin() + piece.begin + 1, piece.length, batch.targets.begin() + at);
+      const auto n = static_cast<std::size_t>(piece.length);
+      ids_.copy(piece.begin, std::span(batch.ids).subspan(b * T + t, n));
+      (labels_.size() > 0 ? labels_ : ids_)
+          .copy(piece.begin + 1, std::span(batch.targets).subspan(b * T + t, n));
       if (packed) {
         std::iota(batch.positions.begin() + at, batch.positions.begin() + at + piece.length, 0);
         std::fill_n(batch.first_key.begin() + at, piece.length, static_cast<std::int32_t>(t));

@@ -21,16 +21,9 @@
 #include <vector>
 
 #include "engine/model/gpt2.h"
+#include "engine/training/token_records.h"
 
 namespace quire {
-
-/// Records of token ids, one after the other: record r is ids[offsets[r] … offsets[r+1]).
-struct TokenRecords {
-  std::vector<std::int32_t> ids;
-  std::vector<std::int32_t> labels;  ///< aligned with ids as in transformers; empty: labels = ids
-  std::vector<std::int64_t> offsets{0};  ///< number of records + 1
-  std::int64_t size() const { return static_cast<std::int64_t>(offsets.size()) - 1; }
-};
 
 enum class Packing {
   stream,   ///< one stream cut into blocks; documents already end with the end-of-text token
@@ -60,10 +53,10 @@ struct Batch {
   }
 };
 
-/// The table of rows over records, which must outlive it.
+/// The table of rows over records, whose ids must outlive it.
 class Rows {
  public:
-  Rows(const TokenRecords& records, Packing packing, int block_size);
+  Rows(const TokenView& records, Packing packing, int block_size);
 
   std::int64_t size() const { return static_cast<std::int64_t>(rows_.size()); }
   std::int64_t targets() const { return targets_; }    ///< valid targets of all rows
@@ -89,8 +82,8 @@ class Rows {
   void put_each_in_a_row();
   void pack(int block_size);
 
-  const std::vector<std::int32_t>* ids_;
-  const std::vector<std::int32_t>* labels_;
+  TokenStream ids_;
+  TokenStream labels_;  // no parts: every id is a target
   Packing packing_;
   std::vector<Piece> pieces_;  // of a row after those of the row before it
   std::vector<Row> rows_;

@@ -10,14 +10,22 @@
 namespace quire {
 namespace {
 
-template <class T>
-std::uint64_t hash(const std::vector<T>& values, std::uint64_t seed) {
-  std::uint64_t h = mix(seed, values.size());
-  for (const T value : values) h = mix(h, static_cast<std::uint64_t>(value));
+std::uint64_t hash(const TokenStream& values, std::uint64_t seed) {
+  std::uint64_t h = mix(seed, static_cast<std::uint64_t>(values.size()));
+  values.for_each([&](std::span<const std::int32_t> stretch, std::int64_t) {
+    for (const std::int32_t value : stretch) h = mix(h, static_cast<std::uint64_t>(value));
+  });
   return h;
 }
 
-std::string describe(const TokenRecords& records) {
+std::uint64_t hash(std::span<const std::int64_t> values, std::uint64_t seed) {
+  std::uint64_t h = mix(seed, values.size());
+  for (const std::int64_t value : values) h = mix(h, static_cast<std::uint64_t>(value));
+  return h;
+}
+
+// Of what the ids are, not of where they lie: a run on text goes on with shards made of it.
+std::string describe(const TokenView& records) {
   const std::uint64_t h = hash(records.offsets, hash(records.labels, hash(records.ids, 0)));
   return fmt::format("{} tokens in {} records, hash {:016x}", records.ids.size(), records.size(),
                      h);
@@ -26,7 +34,7 @@ std::string describe(const TokenRecords& records) {
 }  // namespace
 
 Fingerprint fixed_facts(const Gpt2Config& model, const TrainingConfig& config,
-                        const TokenRecords& records, const TokenRecords& validation) {
+                        const TokenView& records, const TokenView& validation) {
   Fingerprint facts;
   facts["training data"] = describe(records);
   facts["validation data"] = describe(validation);

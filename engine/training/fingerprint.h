@@ -9,7 +9,7 @@ namespace quire {
 /// Data (by a hash of every id and label), model, batch shape and seed: with any of these changed,
 /// a continuation would not be one. `config.block_size` is resolved already.
 Fingerprint fixed_facts(const Gpt2Config& model, const TrainingConfig& config,
-                        const TokenRecords& records, const TokenRecords& validation);
+                        const TokenView& records, const TokenView& validation);
 
 /// Length of the run and settings of schedule and optimizer.
 Fingerprint option_facts(const TrainingConfig& config);

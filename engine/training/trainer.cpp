@@ -27,25 +27,27 @@ using Clock = std::chrono::steady_clock;
 constexpr int kMaxSkippedInARow = 3;
 constexpr std::uint64_t kDropoutStream = 0x64726F70;  // "drop", apart from the shuffle's streams
 
-void check_records(const char* what, const TokenRecords& records, int vocab_size) {
-  const std::size_t count = records.ids.size();
-  if (records.offsets.empty() || records.offsets.back() != static_cast<std::int64_t>(count) ||
-      (!records.labels.empty() && records.labels.size() != count)) {
+void check_records(const char* what, const TokenView& records, int vocab_size) {
+  const std::int64_t count = records.ids.size();
+  if ((records.offsets.empty() ? 0 : records.offsets.back()) != count ||
+      (records.labels.size() > 0 && records.labels.size() != count)) {
     throw Error(Fault::internal, fmt::format("{} records: ids, labels and offsets disagree", what));
   }
-  const auto check = [&](const std::vector<std::int32_t>& ids, bool label) {
-    for (std::size_t i = 0; i < ids.size(); ++i) {
-      const std::int32_t id = ids[i];
-      if ((id >= 0 && id < vocab_size) || (label && id == kIgnoredTarget)) continue;
-      const auto next = std::upper_bound(records.offsets.begin(), records.offsets.end(),
-                                         static_cast<std::int64_t>(i));
-      throw Error(
-          Fault::bad_data,
-          fmt::format("{} {} {} is outside the vocabulary", what, label ? "label" : "id", id),
-          {fmt::format("record {}, place {}; the model has ids 0 to {}",
-                       next - records.offsets.begin() - 1, i, vocab_size - 1)},
-          "a tokenizer that belongs to the model");
-    }
+  const auto check = [&](const TokenStream& ids, bool label) {
+    ids.for_each([&](std::span<const std::int32_t> stretch, std::int64_t first) {
+      for (std::size_t i = 0; i < stretch.size(); ++i) {
+        const std::int32_t id = stretch[i];
+        if ((id >= 0 && id < vocab_size) || (label && id == kIgnoredTarget)) continue;
+        const std::int64_t place = first + static_cast<std::int64_t>(i);
+        const auto next = std::upper_bound(records.offsets.begin(), records.offsets.end(), place);
+        throw Error(
+            Fault::bad_data,
+            fmt::format("{} {} {} is outside the vocabulary", what, label ? "label" : "id", id),
+            {fmt::format("record {}, place {}; the model has ids 0 to {}",
+                         next - records.offsets.begin() - 1, place, vocab_size - 1)},
+            "a tokenizer that belongs to the model");
+      }
+    });
   };
   check(records.ids, false);
   check(records.labels, true);
@@ -66,7 +68,7 @@ struct Pace {
 class Run {
  public:
   Run(Device& device, const Gpt2Config& model, const Parameters& parameters,
-      const TokenRecords& records, const TokenRecords& validation, const TrainingConfig& config,
+      const TokenView& records, const TokenView& validation, const TrainingConfig& config,
       const TrainingCallbacks& callbacks)
       : device_(device),
         model_(model),
@@ -552,7 +554,7 @@ void Run::finish() {
 }  // namespace
 
 TrainingResult train(Device& device, const Gpt2Config& model, const Parameters& parameters,
-                     const TokenRecords& records, const TokenRecords& validation,
+                     const TokenView& records, const TokenView& validation,
                      const TrainingConfig& config, const TrainingCallbacks& callbacks) {
   config.check();
   model.check();

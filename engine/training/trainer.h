@@ -72,7 +72,7 @@ struct TrainingResult {
 /// diverged (three steps in a row whose loss or gradient is not finite; each was skipped), device
 /// (the card failed; what was saved before can be gone on from).
 TrainingResult train(Device& device, const Gpt2Config& model, const Parameters& parameters,
-                     const TokenRecords& records, const TokenRecords& validation,
+                     const TokenView& records, const TokenView& validation,
                      const TrainingConfig& config, const TrainingCallbacks& callbacks = {});
 
 }  // namespace quire

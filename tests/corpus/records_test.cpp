@@ -65,38 +65,75 @@ TEST_CASE("folders are read in the order of their paths, patterns too") {
   CHECK(texts_of(folder / "[az]*") == Texts{"a10", "a2", "deep", "from a table"});
   CHECK(texts_of({.paths = {(folder / "b.txt").string(), (folder / "a").string()}}) ==
         Texts{"b", "a10", "a2", "deep"});
+  CHECK(texts_of(folder / "**/*.txt") == Texts{"a10", "a2", "deep", "b"});
+  CHECK(texts_of(folder / "**/?eep/*") == Texts{"deep"});
+  CHECK(texts_of(folder / "a/**/*.txt") == Texts{"a10", "a2", "deep"});
   folder.write("what?.txt", "named");  // a file whose name is a pattern
   CHECK(texts_of(folder / "what?.txt") == Texts{"named"});
+}
+
+TEST_CASE("a folder without texts gives its tables and JSON lines") {
+  const ScratchFolder folder;
+  folder.write("b.csv", "text\nfrom b\n");
+  folder.write("deep/a.tsv", "n\ttext\n1\tfrom a\n");
+  folder.write("a.JSONL", "{\"text\": \"a line\"}\n");
+  folder.write("notes.md", "no");
+  CHECK(texts_of(folder.path()) == Texts{"a line", "from b", "from a"});
+  folder.write("x.txt", "text");
+  CHECK(texts_of(folder.path()) == Texts{"text"});
+}
+
+TEST_CASE("a line divides a text into documents") {
+  const ScratchFolder folder;
+  const auto path = folder.write("a.txt", "***\r\none\r\ntwo\n***\n \n***\n*** three\n***");
+  CorpusOptions options{.paths = {path.string()}, .document_separator = "***"};
+  CHECK(texts_of(options) == Texts{"one\ntwo\n", "*** three\n"});
+  std::vector<std::size_t> lines;
+  for_each_record(options,
+                  [&](Record&&, const quire::RecordPlace& place) { lines.push_back(place.line); });
+  CHECK(lines == std::vector<std::size_t>{2, 7});
+  options.document_separator = "<|endoftext|>";
+  CHECK(texts_of(options).size() == 1);
+  options.line_by_line = true;
+  CHECK(complaint(folder, options, Fault::usage).find("exclude each other") != std::string::npos);
 }
 
 TEST_CASE("what is not there, or not read, is said with what to do") {
   const ScratchFolder folder;
   folder.write("quotes.csv", "text\nx\n");
-  folder.write("tables/a.csv", "text\nx\n");
-  folder.write("tables/b.csv", "text\nx\n");
   fs::create_directories(folder / "empty");
   CHECK(complaint(folder, folder / "quote.csv") ==
         "error: there is no file or folder DIR/quote.csv\n  did you mean DIR/quotes.csv?");
   CHECK(complaint(folder, folder / "no/such.txt") ==
         "error: there is no file or folder DIR/no/such.txt\n  there is no folder DIR/no either");
   CHECK(complaint(folder, folder / "*.txt") == "error: no file matches 'DIR/*.txt'");
-  CHECK(complaint(folder, folder / "tables") ==
-        "error: the folder DIR/tables holds no .txt\n  it holds 2 × .csv\n"
-        "  try: name the files themselves, or a pattern: 'DIR/tables/*.csv'");
+  folder.write("pictures/a.png", "");
+  folder.write("pictures/b.png", "");
+  CHECK(complaint(folder, folder / "pictures") ==
+        "error: the folder DIR/pictures holds no .txt, .csv, .tsv or .jsonl\n"
+        "  it holds 2 × .png");
   CHECK(complaint(folder, folder / "empty") ==
-        "error: the folder DIR/empty holds no .txt\n  it is empty");
+        "error: the folder DIR/empty holds no .txt, .csv, .tsv or .jsonl\n  it is empty");
+  CHECK(complaint(folder, folder / "**/*.doc") == "error: no file matches 'DIR/**/*.doc'");
+  CHECK(complaint(folder, folder / "none/**/*.txt") ==
+        "error: no file matches 'DIR/none/**/*.txt'");
   CHECK(complaint(folder, folder.write("a.docx", "")) ==
         "error: DIR/a.docx is of a kind that is not read: .docx\n"
-        "  read are .txt, .csv, .tsv, .jsonl and folders of .txt");
+        "  read are .txt, .csv, .tsv and .jsonl, each with .gz or .zst too, and folders of these");
   CHECK(complaint(folder, folder.write("README", "")).find("DIR/README has no extension") !=
         std::string::npos);
+  CHECK(complaint(folder, folder.write("a.tokens", "")) ==
+        "error: DIR/a.tokens holds tokens, not text\n"
+        "  shards are trained on by themselves, not together with files of text\n"
+        "  try: quire train --data DIR/a.tokens");
   CHECK(complaint(folder, folder.write("a.parquet", "")) ==
         "error: DIR/a.parquet is of a kind that is not read: .parquet\n"
-        "  read are .txt, .csv, .tsv, .jsonl and folders of .txt\n"
+        "  read are .txt, .csv, .tsv and .jsonl, each with .gz or .zst too, and folders of these\n"
         "  try: python -c \"import pandas; "
         "pandas.read_parquet('DIR/a.parquet').to_json('DIR/a.jsonl', "
         "orient='records', lines=True, force_ascii=False)\"");
-  CHECK(complaint(folder, folder.write("a.txt.gz", "")).find("gunzip --keep") != std::string::npos);
+  CHECK(complaint(folder, folder.write("a.json.gz", ""))
+            .find("read_json('DIR/a.json.gz').to_json('DIR/a.jsonl'") != std::string::npos);
   CHECK(complaint(folder, CorpusOptions{}, Fault::usage).find("no data is named") !=
         std::string::npos);
   // A file of a wrong kind is found before the others are read.

@@ -2,7 +2,8 @@
 // and aborts when a property does not hold.
 //
 // Under Clang, `cmake -DQUIRE_FUZZ=ON` builds a fuzzer for each (fuzz_safetensors, fuzz_csv,
-// fuzz_keywords). Everywhere, fuzz_test.cpp drives them with seeded mutations of valid files.
+// fuzz_keywords, fuzz_shard, fuzz_decompress). Everywhere, fuzz_test.cpp drives them with seeded
+// mutations of valid files.
 #pragma once
 
 #include <cstddef>
@@ -19,6 +20,11 @@ int fuzz_csv(const std::uint8_t* data, std::size_t size);
 /// The first two bytes are options, the rest is a text: its sentences leave out nothing but white
 /// space, no word is empty, and its keywords are as many, as long and in the order asked for.
 int fuzz_keywords(const std::uint8_t* data, std::size_t size);
+/// Opening these bytes as a token shard throws Error(bad_data), or its records are in order and all
+/// ids lie in the file.
+int fuzz_shard(const std::uint8_t* data, std::size_t size);
+/// Unpacking these bytes throws Error(bad_data), or gives a text that comes twice where they do.
+int fuzz_decompress(const std::uint8_t* data, std::size_t size);
 
 #define QUIRE_FUZZ_REQUIRE(condition)                                                \
   do {                                                                               \

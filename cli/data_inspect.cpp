@@ -1,0 +1,413 @@
+// quire data inspect: what a data set holds, what is wrong with it, and what an epoch of it takes.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <numeric>
+
+#include "base/error.h"
+#include "base/text.h"
+#include "cli/corpus_flags.h"
+#include "cli/data.h"
+#include "cli/model_path.h"
+#include "cli/terminal.h"
+#include "cli/train_data.h"
+#include "corpus/file_kind.h"
+#include "corpus/inspect.h"
+#include "engine/training/training_config.h"
+
+namespace quire {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::ordered_json;
+
+struct InspectCommand {
+  CorpusOptions corpus;
+  CorpusFlags corpus_flags;
+  std::string tokenizer, packing = "stream";
+  TrainingConfig training;
+  double validation_split = 0.05;
+  int threads = 0;
+  bool json = false;
+};
+
+/// All that is found out, for both ways to print it.
+struct Inspected {
+  std::map<std::string, std::int64_t> kinds;  // extension -> files
+  std::int64_t files = 0, file_bytes = 0;
+  ColumnsSummary columns;
+  bool read = false;       // whether records were: not where nobody knows the column
+  bool in_tokens = false;  // lengths; else in words
+  RecordsSummary records;
+  struct Epoch {
+    std::int64_t rows = 0, steps = 0, left_out = 0, held_out_records = 0;
+  };
+  std::optional<Epoch> epoch;
+};
+
+void add_flags(Flags& flags, InspectCommand& c) {
+  flags.positional("PATH", c.corpus.paths);
+  flags.group("Data");
+  c.corpus_flags.add_to(flags, c.corpus);
+  flags.add("tokenizer,model", c.tokenizer, "DIR",
+            "counts tokens with it; without one lengths are in words");
+  flags.group("An epoch");
+  flags.add("block-size,max-length", c.training.block_size, "T", "tokens a row", at_least(1));
+  flags.add_choice("packing", c.packing, {"stream", "records", "none"},
+                   "how quire train makes rows of records");
+  flags.add("per-device-train-batch-size,batch-size", c.training.per_device_train_batch_size, "B",
+            "rows at a time", at_least(1));
+  flags.add("gradient-accumulation-steps", c.training.gradient_accumulation_steps, "N",
+            "batches that make one update", at_least(1));
+  flags.add("validation-split", c.validation_split, "SHARE", "of the records, held out; 0 is none",
+            between(0, 0.9));
+  flags.group("Output");
+  flags.add("threads", c.threads, "N", "0 is one per core; the result is the same",
+            between(0, 1024));
+  flags.add("json", c.json, "one JSON object on stdout");
+  flags.add_quiet();
+  flags.example("quire data inspect samples/quotes.csv");
+  flags.example(
+      "quire data inspect samples/quotes.csv --template \"{mood}: {quote}\" --tokenizer "
+      "storyteller --packing none");
+}
+
+void add_file(Inspected& inspected, const fs::path& path) {
+  ++inspected.files;
+  ++inspected.kinds[lower_extension(unpacked_name(path)) +
+                    (compression_of(path) == Compression::none ? "" : lower_extension(path))];
+  std::error_code ignored;
+  inspected.file_bytes += static_cast<std::int64_t>(fs::file_size(path, ignored));
+}
+
+Inspected::Epoch epoch_of(const InspectCommand& c, const TrainData& data) {
+  const Rows rows(data.train, c.training.packing, c.training.block_size);
+  return {.rows = rows.size(),
+          .steps = rows.size() > 0 ? total_steps(c.training, rows.size()) : 0,
+          .left_out = rows.left_out(),
+          .held_out_records = data.validation.size()};
+}
+
+/// Whether one of several columns would have to be chosen, and nobody did.
+bool column_unknown(const InspectCommand& c, const std::vector<ColumnSummary>& columns) {
+  if (!c.corpus.text_column.empty() || !c.corpus.template_text.empty()) return false;
+  const auto is_default = [](const ColumnSummary& column) {
+    return column.name == "text" || column.name == "input_ids";
+  };
+  return columns.size() > 1 && std::none_of(columns.begin(), columns.end(), is_default);
+}
+
+Inspected inspect_text(const InspectCommand& c, const std::optional<Tokenizer>& tokenizer) {
+  Inspected inspected;
+  const std::vector<fs::path> files = find_files(c.corpus.paths);
+  for (const fs::path& path : files) add_file(inspected, path);
+  inspected.columns = summarize_columns(files);
+  if (column_unknown(c, inspected.columns.columns)) return inspected;
+  inspected.read = true;
+  inspected.in_tokens = tokenizer.has_value();
+  inspected.records = summarize_records(c.corpus, tokenizer, c.threads);
+  if (tokenizer) {
+    const auto corpus = std::make_shared<TokenizedCorpus>(std::move(inspected.records.corpus));
+    inspected.epoch = epoch_of(c, split_views(corpus, c.validation_split, c.training.seed));
+  }
+  return inspected;
+}
+
+Inspected inspect_shards(const InspectCommand& c, const std::optional<Tokenizer>& tokenizer) {
+  Inspected inspected;
+  const auto shards = std::make_shared<const std::vector<TokenShard>>(open_shards(c.corpus.paths));
+  if (tokenizer) check_tokenizer(*shards, *tokenizer);
+  for (const TokenShard& shard : *shards) add_file(inspected, shard.path());
+  inspected.read = inspected.in_tokens = true;
+  RecordsSummary& records = inspected.records;
+  const TokenView all = split_views(shards, 0, 0).train;
+  records.records = all.size();
+  for (std::size_t r = 1; r < all.offsets.size(); ++r) {
+    records.lengths.push_back(all.offsets[r] - all.offsets[r - 1]);
+  }
+  if (tokenizer) {
+    for (const std::int64_t r : sample_numbers(all.size())) {
+      constexpr std::int64_t kShown = 1000;  // tokens
+      const auto at = static_cast<std::size_t>(r);
+      std::vector<std::int32_t> ids(
+          static_cast<std::size_t>(std::min(all.offsets[at + 1] - all.offsets[at], kShown)));
+      all.ids.copy(all.offsets[at], ids);
+      records.samples.push_back({r + 1, tokenizer->decode(ids)});
+    }
+  }
+  inspected.epoch = epoch_of(c, split_views(shards, c.validation_split, c.training.seed));
+  return inspected;
+}
+
+/// Lengths from low to high, both included.
+struct Bar {
+  std::int64_t low, high, records;
+};
+
+/// One for each power of two: lengths spread over many of them.
+std::vector<Bar> histogram(const std::vector<std::int64_t>& lengths) {
+  std::map<int, std::int64_t> counts;  // bits of the length
+  for (const std::int64_t length : lengths) {
+    ++counts[std::bit_width(static_cast<std::uint64_t>(length))];
+  }
+  std::vector<Bar> bars;
+  if (counts.empty()) return bars;
+  for (int bits = counts.begin()->first; bits <= counts.rbegin()->first; ++bits) {
+    const std::int64_t low = bits == 0 ? 0 : std::int64_t{1} << (bits - 1);
+    const std::int64_t high = bits == 0 ? 0 : 2 * low - 1;
+    bars.push_back({low, high, counts.contains(bits) ? counts[bits] : 0});
+  }
+  return bars;
+}
+
+struct Lengths {
+  std::int64_t sum = 0, least = 0, median = 0, most = 0;
+  std::int64_t most_of_95 = 0;  // 95 of 100 records are no longer
+};
+
+Lengths lengths_of(std::vector<std::int64_t> lengths) {
+  if (lengths.empty()) return {};
+  std::sort(lengths.begin(), lengths.end());
+  const auto at = [&](double share) {
+    return lengths[static_cast<std::size_t>(share * static_cast<double>(lengths.size() - 1))];
+  };
+  return {.sum = std::accumulate(lengths.begin(), lengths.end(), std::int64_t{0}),
+          .least = lengths.front(),
+          .median = at(0.5),
+          .most = lengths.back(),
+          .most_of_95 = at(0.95)};
+}
+
+struct NamedFinding {
+  const char* key;   // in JSON
+  const char* what;  // for people
+  const char* step;  // of --clean that does something about it
+  const Finding& finding;
+};
+
+std::array<NamedFinding, 6> findings_of(const RecordsSummary& r) {
+  return {{{"invalid_utf8", "bytes that are not UTF-8", "", r.invalid_utf8},
+           {"mojibake", "UTF-8 that was read as another encoding", "repair-mojibake", r.mojibake},
+           {"control", "control characters", "control", r.control},
+           {"not_nfc", "not in Unicode's normal form C", "nfc", r.not_nfc},
+           {"long_lines", "very long lines", "long-lines", r.long_lines},
+           {"duplicates", "the same text as an earlier record", "duplicates", r.duplicates}}};
+}
+
+/// One line, quoted, of at most so many columns.
+std::string quoted(std::string_view text, int columns) {
+  std::string line;
+  for (const char c : text) {
+    if (c == '\n') {
+      line += "\\n";
+    } else {
+      line += c == '\t' || c == '\r' ? ' ' : c;
+    }
+  }
+  return "\"" + cut_to_width(line, columns) + "\"";
+}
+
+void print_columns(const ColumnsSummary& columns) {
+  std::vector<std::vector<std::string>> table{{"column", "filled", "bytes a row", "example"}};
+  for (const ColumnSummary& column : columns.columns) {
+    const double rows = static_cast<double>(std::max<std::int64_t>(columns.rows, 1));
+    table.push_back({column.name,
+                     fmt::format("{:.1f}%", 100 * static_cast<double>(column.filled) / rows),
+                     fmt::format("{:.1f}", static_cast<double>(column.bytes) / rows),
+                     column.filled > 0 ? quoted(column.example, 48) : ""});
+  }
+  print(fmt::format("\n{} in {}\n", bold("Columns"), counted(columns.rows, "row")) +
+        format_table(table));
+}
+
+void print_lengths(const Inspected& inspected) {
+  const std::vector<std::int64_t>& lengths = inspected.records.lengths;
+  const Lengths l = lengths_of(lengths);
+  std::string text = fmt::format(
+      "\n{} in {} a record: {} to {}, median {}, mean {:.1f}; 95% have at most {}\n",
+      bold("Lengths"), inspected.in_tokens ? "tokens" : "words", with_commas(l.least),
+      with_commas(l.most), with_commas(l.median),
+      static_cast<double>(l.sum) / static_cast<double>(lengths.size()), with_commas(l.most_of_95));
+  const std::vector<Bar> bars = histogram(lengths);
+  std::int64_t highest = 1;
+  for (const Bar& bar : bars) highest = std::max(highest, bar.records);
+  for (const Bar& bar : bars) {
+    constexpr std::int64_t kWidth = 40;
+    const std::int64_t blocks = (bar.records * kWidth + highest - 1) / highest;
+    std::string drawn;
+    for (std::int64_t i = 0; i < blocks; ++i) drawn += "█";
+    text += fmt::format("  {:>11} – {:<11} {:>11}  {}\n", with_commas(bar.low),
+                        with_commas(bar.high), with_commas(bar.records), drawn);
+  }
+  print(text);
+}
+
+void print_findings(const RecordsSummary& records) {
+  std::string text = "\n" + bold("Trouble") + "\n";
+  bool any = false;
+  for (const NamedFinding& named : findings_of(records)) {
+    const Finding& finding = named.finding;
+    if (finding.records == 0) continue;
+    any = true;
+    text += fmt::format("  {}: {}\n    first {} line {}{}\n", named.what,
+                        counted(finding.records, "record"), finding.file.string(), finding.line,
+                        finding.excerpt.empty() ? "" : ": " + quoted(finding.excerpt, 60));
+    if (*named.step != '\0') text += fmt::format("    --clean {}\n", named.step);
+  }
+  print(any ? text : text + "  none was found\n");
+}
+
+void print_samples(const std::vector<RecordsSummary::Sample>& samples) {
+  if (samples.empty()) return;
+  std::string text = "\n" + bold("Samples") + ", as the model sees them\n";
+  for (const RecordsSummary::Sample& sample : samples) {
+    text += fmt::format("  record {}\n", with_commas(sample.record));
+    constexpr int kLines = 8;
+    std::string_view rest = sample.text;
+    for (int line = 0; line < kLines && !rest.empty(); ++line) {
+      const std::string_view shown = rest.substr(0, rest.find('\n'));
+      rest.remove_prefix(std::min(shown.size() + 1, rest.size()));
+      text += "  │ " + cut_to_width(shown, 200) + "\n";
+    }
+    if (!rest.empty()) text += "  │ …\n";
+  }
+  print(text);
+}
+
+void print_for_people(const InspectCommand& c, const Inspected& inspected) {
+  std::string kinds;
+  for (const auto& [extension, count] : inspected.kinds) {
+    kinds += fmt::format("{}{} × {}", kinds.empty() ? "" : ", ", with_commas(count), extension);
+  }
+  print(fmt::format("{}    {}, {}\n", bold("Files"), kinds,
+                    human_bytes(static_cast<double>(inspected.file_bytes))));
+  const RecordsSummary& records = inspected.records;
+  if (inspected.read) {
+    const std::int64_t tokens = lengths_of(records.lengths).sum;
+    std::string line = fmt::format("{}  {}", bold("Records"), with_commas(records.records));
+    if (records.bytes > 0) {
+      line += fmt::format(": {}, {}, {}", human_bytes(static_cast<double>(records.bytes)),
+                          counted(records.characters, "character"), counted(records.words, "word"));
+    }
+    if (inspected.in_tokens) line += ", " + counted(tokens, "token");
+    print(line + "\n");
+  }
+  if (!inspected.columns.columns.empty()) print_columns(inspected.columns);
+  if (!inspected.read) {
+    print("\n");
+    note(
+        "which column holds the text? Records, lengths and samples follow from it\n"
+        "  try: the same command with --text-column NAME, or --template \"{" +
+        inspected.columns.columns[0].name + "} ...\"");
+    return;
+  }
+  print_lengths(inspected);
+  if (records.bytes > 0) print_findings(records);
+  note_cleaning(records.cleaned);
+  if (inspected.epoch) {
+    const Inspected::Epoch& e = *inspected.epoch;
+    print(fmt::format(
+        "\n{} with --packing {} and --block-size {}: {} in {} of {} × {}; {} held out\n",
+        bold("An epoch"), c.packing, c.training.block_size, counted(e.rows, "row"),
+        counted(e.steps, "step"), c.training.gradient_accumulation_steps,
+        c.training.per_device_train_batch_size, counted(e.held_out_records, "record")));
+    if (e.left_out > 0) {
+      print(fmt::format("  {} without a target are left out\n", counted(e.left_out, "row")));
+    }
+  } else {
+    print("\n" + bold("An epoch") + ": --tokenizer DIR tells its rows and steps\n");
+  }
+  print_samples(records.samples);
+}
+
+Json to_json(const InspectCommand& c, const Inspected& inspected) {
+  Json json = {{"files", inspected.files},
+               {"file_bytes", inspected.file_bytes},
+               {"kinds", inspected.kinds},
+               {"rows", inspected.columns.rows},
+               {"columns", Json::array()}};
+  for (const ColumnSummary& column : inspected.columns.columns) {
+    json["columns"].push_back({{"name", column.name},
+                               {"filled", column.filled},
+                               {"bytes", column.bytes},
+                               {"example", column.example}});
+  }
+  if (!inspected.read) return json;
+  const RecordsSummary& records = inspected.records;
+  const Lengths lengths = lengths_of(records.lengths);
+  json["records"] = records.records;
+  json["bytes"] = records.bytes;
+  json["characters"] = records.characters;
+  json["words"] = records.words;
+  if (inspected.in_tokens) json["tokens"] = lengths.sum;
+  json["lengths"] = {{"unit", inspected.in_tokens ? "tokens" : "words"},
+                     {"least", lengths.least},
+                     {"median", lengths.median},
+                     {"percentile_95", lengths.most_of_95},
+                     {"most", lengths.most},
+                     {"histogram", Json::array()}};
+  for (const Bar& bar : histogram(records.lengths)) {
+    json["lengths"]["histogram"].push_back(
+        {{"low", bar.low}, {"high", bar.high}, {"records", bar.records}});
+  }
+  for (const NamedFinding& named : findings_of(records)) {
+    Json& finding = json["trouble"][named.key] = {{"records", named.finding.records}};
+    if (named.finding.records == 0) continue;
+    finding["file"] = named.finding.file.string();
+    finding["line"] = named.finding.line;
+    finding["excerpt"] = named.finding.excerpt;
+  }
+  json["cleaning"] = Json::array();
+  for (const StepCount& count : records.cleaned) {
+    json["cleaning"].push_back(
+        {{"step", name_of(count.step)}, {"changed", count.changed}, {"dropped", count.dropped}});
+  }
+  if (inspected.epoch) {
+    json["epoch"] = {{"packing", c.packing},
+                     {"block_size", c.training.block_size},
+                     {"rows", inspected.epoch->rows},
+                     {"steps", inspected.epoch->steps},
+                     {"rows_left_out", inspected.epoch->left_out},
+                     {"records_held_out", inspected.epoch->held_out_records}};
+  }
+  json["samples"] = Json::array();
+  for (const RecordsSummary::Sample& sample : records.samples) {
+    json["samples"].push_back({{"record", sample.record}, {"text", sample.text}});
+  }
+  return json;
+}
+
+}  // namespace
+
+int run_data_inspect(const std::vector<std::string>& arguments) {
+  InspectCommand c;
+  c.training.block_size = 1024;
+  c.training.num_train_epochs = 1;
+  Flags flags("data inspect", "PATH... [OPTION...]",
+              "Shows what a data set holds and what is wrong with it.");
+  add_flags(flags, c);
+  if (!flags.parse(arguments)) return 0;
+  c.corpus_flags.finish(c.corpus);
+  c.training.packing = packing_of(c.packing);
+  if (c.corpus.paths.empty()) {
+    throw Error(Fault::usage, "no data is named: what shall be looked into?", {},
+                flags.help_command());
+  }
+  std::optional<Tokenizer> tokenizer;
+  if (!c.tokenizer.empty()) tokenizer = Tokenizer::load(resolve_tokenizer(c.tokenizer));
+  const bool prepared = std::any_of(c.corpus.paths.begin(), c.corpus.paths.end(),
+                                    [](const std::string& path) { return is_prepared(path); });
+  const Inspected inspected = prepared ? inspect_shards(c, tokenizer) : inspect_text(c, tokenizer);
+  if (c.json) {
+    print(to_json(c, inspected).dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+  } else {
+    print_for_people(c, inspected);
+  }
+  return 0;
+}
+
+}  // namespace quire

@@ -1,0 +1,71 @@
+// Cleaning of records, step by step. Nothing is done that was not asked for, and every step counts
+// what it did.
+//
+//   nfc              Unicode's normal form C: "e" and an accent become "é"
+//   control          control characters go, line ends and tabs stay
+//   repair-mojibake  UTF-8 that was read as another encoding is read again (mojibake.h)
+//   long-lines       records with a line of more than max_line_length characters are dropped
+//   duplicates       records whose text was there before are dropped
+//
+// The steps are made in this order, whatever the order they are named in: a text is a duplicate
+// when it is one as it will be learnt.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <unordered_set>
+#include <vector>
+
+#include "corpus/hash.h"
+
+namespace quire {
+
+struct Record;
+
+enum class CleaningStep { nfc, control, repair_mojibake, long_lines, duplicates };
+inline constexpr std::array kCleaningSteps = {CleaningStep::nfc, CleaningStep::control,
+                                              CleaningStep::repair_mojibake,
+                                              CleaningStep::long_lines, CleaningStep::duplicates};
+const char* name_of(CleaningStep step);
+
+struct CleaningOptions {
+  std::vector<CleaningStep> steps;
+  std::int64_t max_line_length = 10'000;  ///< characters
+};
+
+/// The steps of "nfc,control". Throws Error(usage) with the names there are.
+std::vector<CleaningStep> cleaning_steps(const std::vector<std::string>& names);
+
+/// What one step did.
+struct StepCount {
+  CleaningStep step;
+  std::int64_t changed = 0, dropped = 0;  ///< records
+};
+
+class Cleaner {
+ public:
+  explicit Cleaner(const CleaningOptions& options);
+
+  /// Changes the record; false: it is to be dropped. Records that brought their ids stay as they
+  /// are.
+  bool clean(Record& record);
+  /// In the order in which the steps are made.
+  const std::vector<StepCount>& counts() const { return counts_; }
+
+ private:
+  bool apply(StepCount& count, Record& record);
+
+  std::int64_t max_line_length_;
+  std::vector<StepCount> counts_;
+  std::unordered_set<Hash128, HashOfHash> seen_;
+};
+
+/// What the steps look for.
+bool is_nfc(std::string_view text);
+bool has_control_character(std::string_view text);
+/// Characters of the longest line.
+std::int64_t longest_line(std::string_view text);
+
+}  // namespace quire

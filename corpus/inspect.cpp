@@ -1,0 +1,263 @@
+#include "corpus/inspect.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <unordered_map>
+
+#include "base/text.h"
+#include "corpus/csv.h"
+#include "corpus/file_kind.h"
+#include "corpus/input_file.h"
+#include "corpus/mojibake.h"
+
+namespace quire {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::int64_t kSamples = 5;
+constexpr std::size_t kBatchBytes = 1 << 25;  // of text that is tokenized at once
+
+class Columns {
+ public:
+  void add_row() { ++summary_.rows; }
+  void add(const std::string& name, std::string_view value) {
+    const auto [found, fresh] = index_.emplace(name, summary_.columns.size());
+    if (fresh) summary_.columns.push_back({.name = name, .example = {}});
+    ColumnSummary& column = summary_.columns[found->second];
+    if (value.empty()) return;
+    if (column.filled++ == 0) column.example = value;
+    column.bytes += std::ssize(value);
+  }
+  ColumnsSummary take() { return std::move(summary_); }
+
+ private:
+  ColumnsSummary summary_;
+  std::unordered_map<std::string, std::size_t> index_;
+};
+
+void add_table(const fs::path& path, Columns& columns) {
+  CsvReader csv(path);
+  for (const std::string& name : csv.columns()) columns.add(name, "");
+  std::vector<std::string> fields;
+  while (csv.next(fields)) {
+    columns.add_row();
+    for (std::size_t i = 0; i < fields.size(); ++i) columns.add(csv.columns()[i], fields[i]);
+  }
+}
+
+// Lines that are no objects are passed over: reading the records says what is wrong with them.
+void add_json_lines(const fs::path& path, Columns& columns) {
+  using Json = nlohmann::ordered_json;
+  const InputFile file(path);
+  std::string_view text = without_byte_order_mark(file.text(), path);
+  while (!text.empty()) {
+    const std::string_view line = text.substr(0, text.find('\n'));
+    text.remove_prefix(std::min(line.size() + 1, text.size()));
+    const Json json = Json::parse(replace_invalid_utf8(line), nullptr, /*allow_exceptions=*/false);
+    if (json.is_discarded() || !json.is_object()) continue;
+    columns.add_row();
+    for (const auto& [name, value] : json.items()) {
+      columns.add(name, value.is_null()     ? ""
+                        : value.is_string() ? value.get<std::string>()
+                                            : value.dump());
+    }
+  }
+}
+
+void found(Finding& finding, const RecordPlace& place, std::string_view excerpt) {
+  if (finding.records++ > 0) return;
+  finding.file = *place.file;
+  finding.line = place.line;
+  finding.excerpt = replace_invalid_utf8(excerpt);
+}
+
+// Some bytes of the text around a place, whole characters.
+std::string_view around(std::string_view text, std::size_t begin, std::size_t end) {
+  constexpr std::size_t kBefore = 12, kAfter = 24;
+  const auto continues = [&](std::size_t at) {
+    return at < text.size() && (static_cast<unsigned char>(text[at]) & 0xC0) == 0x80;
+  };
+  begin -= std::min(begin, kBefore);
+  end = std::min(end + kAfter, text.size());
+  while (begin > 0 && continues(begin)) --begin;
+  while (continues(end)) ++end;
+  return text.substr(begin, end - begin);
+}
+
+// The first byte that is not UTF-8, which replacing changes first.
+std::size_t first_invalid(std::string_view text) {
+  const std::string valid = replace_invalid_utf8(text);
+  const auto length = static_cast<std::ptrdiff_t>(std::min(text.size(), valid.size()));
+  return static_cast<std::size_t>(
+      std::mismatch(text.begin(), text.begin() + length, valid.begin()).first - text.begin());
+}
+
+std::int64_t count_characters(std::string_view text) {
+  const auto continues = [](char c) { return (static_cast<unsigned char>(c) & 0xC0) == 0x80; };
+  return std::ssize(text) - std::count_if(text.begin(), text.end(), continues);
+}
+
+// Between white space, as `wc -w` counts.
+std::int64_t count_words(std::string_view text) {
+  std::int64_t words = 0;
+  bool inside = false;
+  for (const char c : text) {
+    const bool blank = c == ' ' || (c >= '\t' && c <= '\r');
+    words += !blank && !inside;
+    inside = !blank;
+  }
+  return words;
+}
+
+class Inspection {
+ public:
+  Inspection(const CorpusOptions& options, const std::optional<Tokenizer>& tokenizer, int threads)
+      : options_(options), tokenizer_(tokenizer), threads_(threads) {}
+
+  RecordsSummary run() {
+    summary_.cleaned = for_each_record(options_, [&](Record&& record, const RecordPlace& place) {
+      add(std::move(record), place);
+    });
+    tokenize_batch();
+    take_samples();
+    return std::move(summary_);
+  }
+
+ private:
+  void add(Record&& record, const RecordPlace& place) {
+    const std::string_view text = record.text;
+    ++summary_.records;
+    summary_.bytes += std::ssize(text);
+    summary_.characters += count_characters(text);
+    const std::int64_t words = count_words(text);
+    summary_.words += words;
+    if (!tokenizer_) {
+      summary_.lengths.push_back(record.input_ids.empty() ? words : std::ssize(record.input_ids));
+    }
+    if (record.input_ids.empty()) look_for_trouble(text, place);
+    keep_for_samples(record);
+    if (!tokenizer_) return;
+    batch_bytes_ += sizeof record + text.size() + record.input_ids.size() * sizeof(std::int32_t);
+    batch_.push_back(std::move(record));
+    if (batch_bytes_ >= kBatchBytes) tokenize_batch();
+  }
+
+  void look_for_trouble(std::string_view text, const RecordPlace& place) {
+    if (place.invalid_utf8 || !is_utf8(text)) {
+      const std::size_t at = place.invalid_utf8 ? text.find("\xEF\xBF\xBD") : first_invalid(text);
+      found(summary_.invalid_utf8, place, around(text, std::min(at, text.size()), at));
+    }
+    if (const auto run = find_mojibake(text)) {
+      found(summary_.mojibake, place, around(text, run->begin, run->end));
+    }
+    if (has_control_character(text)) found(summary_.control, place, "");
+    if (!is_nfc(text)) found(summary_.not_nfc, place, "");
+    if (const std::int64_t longest = longest_line(text);
+        longest > options_.cleaning.max_line_length) {
+      found(summary_.long_lines, place, with_commas(longest) + " characters");
+    }
+    if (!seen_.insert(hash128(text)).second) {
+      found(summary_.duplicates, place, around(text, 0, 40));
+    }
+  }
+
+  // How many records there will be is not known: every second one is let go when there are too
+  // many, so that those kept are always spread over all that were read.
+  void keep_for_samples(const Record& record) {
+    if ((summary_.records - 1) % stride_ != 0) return;
+    constexpr std::size_t kKept = 64;
+    kept_.push_back({summary_.records, sample_text(record)});
+    if (kept_.size() < kKept) return;
+    for (std::size_t i = 1; 2 * i < kept_.size(); ++i) kept_[i] = std::move(kept_[2 * i]);
+    kept_.resize((kept_.size() + 1) / 2);
+    stride_ *= 2;
+  }
+
+  std::string sample_text(const Record& record) const {
+    if (!record.input_ids.empty()) {
+      return tokenizer_ ? tokenizer_->decode(record.input_ids)
+                        : "(" + counted(record.input_ids.size(), "id") + ")";
+    }
+    constexpr std::size_t kShown = 4096;  // of a book a part will do
+    if (record.text.size() > kShown) {
+      const std::string_view part = around(record.text, 0, kShown);
+      return replace_invalid_utf8(part) + " …";
+    }
+    std::string text = replace_invalid_utf8(record.text);
+    if (tokenizer_ && tokenizer_->end_of_text()) {
+      const std::string end(tokenizer_->token_bytes(*tokenizer_->end_of_text()));
+      if (!text.ends_with(end)) text += end;
+    }
+    return text;
+  }
+
+  void take_samples() {
+    for (const std::int64_t number : sample_numbers(std::ssize(kept_))) {
+      summary_.samples.push_back(std::move(kept_[static_cast<std::size_t>(number)]));
+    }
+  }
+
+  void tokenize_batch() {
+    if (batch_.empty()) return;
+    const TokenizedCorpus part = tokenize(batch_, *tokenizer_, threads_);
+    TokenizedCorpus& all = summary_.corpus;
+    // As in one go: labels from the first record on as soon as any record has some.
+    if (!part.labels.empty() && all.labels.empty()) all.labels = all.ids;
+    if (!part.labels.empty() || !all.labels.empty()) {
+      const auto& labels = part.labels.empty() ? part.ids : part.labels;
+      all.labels.insert(all.labels.end(), labels.begin(), labels.end());
+    }
+    const auto first = std::ssize(all.ids);
+    all.ids.insert(all.ids.end(), part.ids.begin(), part.ids.end());
+    for (std::size_t r = 1; r < part.offsets.size(); ++r) {
+      all.offsets.push_back(first + part.offsets[r]);
+      summary_.lengths.push_back(part.offsets[r] - part.offsets[r - 1]);
+    }
+    batch_.clear();
+    batch_bytes_ = 0;
+  }
+
+  const CorpusOptions& options_;
+  const std::optional<Tokenizer>& tokenizer_;
+  const int threads_;
+  RecordsSummary summary_;
+  std::unordered_set<Hash128, HashOfHash> seen_;
+  std::vector<RecordsSummary::Sample> kept_;
+  std::int64_t stride_ = 1;
+  std::vector<Record> batch_;
+  std::size_t batch_bytes_ = 0;
+};
+
+}  // namespace
+
+ColumnsSummary summarize_columns(const std::vector<fs::path>& files) {
+  Columns columns;
+  for (const fs::path& path : files) {
+    switch (kind_of(path)) {
+      case FileKind::text:
+        break;
+      case FileKind::table:
+        add_table(path, columns);
+        break;
+      case FileKind::json_lines:
+        add_json_lines(path, columns);
+        break;
+    }
+  }
+  return columns.take();
+}
+
+RecordsSummary summarize_records(const CorpusOptions& options,
+                                 const std::optional<Tokenizer>& tokenizer, int threads) {
+  return Inspection(options, tokenizer, threads).run();
+}
+
+std::vector<std::int64_t> sample_numbers(std::int64_t records) {
+  std::vector<std::int64_t> numbers;
+  const std::int64_t count = std::min(records, kSamples);
+  for (std::int64_t i = 0; i < count; ++i) numbers.push_back(i * records / count);
+  return numbers;
+}
+
+}  // namespace quire

@@ -1,0 +1,59 @@
+// What a person wants to know of a data set before training on it.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "corpus/records.h"
+
+namespace quire {
+
+/// A column of tables, or a field of JSON lines, over all files.
+struct ColumnSummary {
+  std::string name;
+  std::int64_t filled = 0;  ///< rows in which it is not empty
+  std::int64_t bytes = 0;   ///< of all its texts
+  std::string example;      ///< the first that is not empty
+};
+
+struct ColumnsSummary {
+  std::int64_t rows = 0;
+  std::vector<ColumnSummary> columns;  ///< in the order in which they were met
+};
+
+/// The columns of all tables and JSON lines among the files.
+ColumnsSummary summarize_columns(const std::vector<std::filesystem::path>& files);
+
+/// Something that is found in records, and where first.
+struct Finding {
+  std::int64_t records = 0;
+  std::filesystem::path file;
+  std::size_t line = 0;
+  std::string excerpt;
+};
+
+struct RecordsSummary {
+  std::int64_t records = 0, bytes = 0, characters = 0, words = 0;
+  std::vector<std::int64_t> lengths;  ///< of each record: in tokens with a tokenizer, else in words
+  Finding invalid_utf8, mojibake, control, not_nfc, long_lines, duplicates;
+  struct Sample {
+    std::int64_t record;  ///< its number, from 1
+    std::string text;  ///< as the model sees it: the template filled, the end-of-text token shown
+  };
+  std::vector<Sample> samples;
+  TokenizedCorpus corpus;  ///< empty without a tokenizer
+  std::vector<StepCount> cleaned;
+};
+
+/// Goes through all records, after the cleaning that was asked for. What is found is what the other
+/// cleaning steps would be for.
+RecordsSummary summarize_records(const CorpusOptions& options,
+                                 const std::optional<Tokenizer>& tokenizer, int threads);
+
+/// Up to five of `records` numbers from 0 on, spread evenly.
+std::vector<std::int64_t> sample_numbers(std::int64_t records);
+
+}  // namespace quire

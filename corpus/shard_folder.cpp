@@ -1,0 +1,108 @@
+// Prepared folders: which shards belong together.
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/text.h"
+#include "corpus/file_kind.h"
+#include "corpus/hash.h"
+#include "corpus/token_shards.h"
+
+namespace quire {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::json;
+
+bool holds_shards(const fs::path& folder) {
+  std::error_code failed;
+  const fs::directory_iterator entries(folder, failed);
+  return !failed && std::any_of(begin(entries), end(entries), [](const fs::directory_entry& e) {
+    return e.path().extension() == kShardExtension;
+  });
+}
+
+void open_folder(const fs::path& folder, std::vector<TokenShard>& shards) {
+  const std::string again = "quire data prepare PATH... --tokenizer DIR --overwrite -o ";
+  const fs::path manifest = folder / kShardManifest;
+  std::error_code ignored;
+  if (!fs::exists(manifest, ignored)) {
+    throw Error(Fault::bad_data, folder.string() + " was not prepared to its end",
+                {"there are shards and no " + std::string(kShardManifest)},
+                again + folder.string());
+  }
+  struct Listed {
+    std::string file, checksum;
+  };
+  std::vector<Listed> listed;
+  try {
+    const Json json = Json::parse(read_file(manifest));
+    for (const Json& shard : json.at("shards")) {
+      listed.push_back(
+          {shard.at("file").get<std::string>(), shard.at("checksum").get<std::string>()});
+    }
+  } catch (const Json::exception& error) {
+    throw Error(Fault::bad_data, manifest.string() + " is damaged", {error.what()},
+                again + folder.string());
+  }
+  for (const Listed& entry : listed) {
+    if (fs::path(entry.file).filename() != entry.file) {
+      throw Error(Fault::bad_data, manifest.string() + " is damaged",
+                  {"'" + entry.file + "' is not a file of the folder"});
+    }
+    TokenShard shard(folder / entry.file);
+    if (hash_text(shard.checksum()) != entry.checksum) {
+      throw Error(Fault::bad_data, shard.path().string() + " is not the shard that was prepared",
+                  {"its checksum is " + hash_text(shard.checksum()) + ", " + kShardManifest +
+                   " says " + entry.checksum},
+                  again + folder.string());
+    }
+    shards.push_back(std::move(shard));
+  }
+}
+
+}  // namespace
+
+bool is_prepared(const fs::path& path) {
+  std::error_code ignored;
+  if (fs::is_directory(path, ignored)) return holds_shards(path);
+  return path.extension() == kShardExtension && fs::exists(path, ignored);
+}
+
+std::vector<TokenShard> open_shards(const std::vector<std::string>& paths) {
+  std::vector<TokenShard> shards;
+  std::error_code ignored;
+  for (const fs::path path : paths) {
+    if (!is_prepared(path)) {
+      throw Error(Fault::usage, "token shards and text cannot be trained on together",
+                  {path.string() + " holds no shards"},
+                  "quire data prepare " + path.string() + " --tokenizer DIR -o DIR");
+    }
+    if (fs::is_directory(path, ignored)) {
+      open_folder(path, shards);
+    } else {
+      shards.emplace_back(path);
+    }
+  }
+  for (const TokenShard& shard : shards) {
+    if (shard.tokenizer() == shards[0].tokenizer()) continue;
+    throw Error(Fault::bad_data, shards[0].path().string() + " and " + shard.path().string() +
+                                     " were made with different tokenizers");
+  }
+  return shards;
+}
+
+void check_tokenizer(const std::vector<TokenShard>& shards, const Tokenizer& tokenizer) {
+  const std::uint64_t fingerprint = tokenizer_fingerprint(tokenizer);
+  for (const TokenShard& shard : shards) {
+    if (shard.tokenizer() == fingerprint) continue;
+    throw Error(
+        Fault::bad_data, shard.path().string() + " was made with another tokenizer than this one",
+        {"the shard's has " + with_commas(shard.vocab_size()) + " ids and the fingerprint " +
+             hash_text(shard.tokenizer()),
+         "this one has " + with_commas(tokenizer.vocab_size()) + " and " + hash_text(fingerprint)},
+        "the --tokenizer of quire data prepare, or prepare the text again with this one");
+  }
+}
+
+}  // namespace quire

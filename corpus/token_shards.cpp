@@ -1,0 +1,228 @@
+// The format of a shard. All numbers are little-endian.
+//
+//   byte 0    8 bytes   "QRTOKENS"
+//        8    u32       version, 1
+//       12    u32       bytes per id, 2 or 4
+//       16    u32       1 where there are labels, else 0
+//       20    u32       size of the vocabulary: ids are below it
+//       24    u64       records, R
+//       32    u64       ids, N
+//       40    u64       fingerprint of the tokenizer
+//       48    u64       XXH3 of all that follows the header
+//       56    u64       XXH3 of the bytes 0 to 55
+//       64    i64 × (R + 1)   where each record begins, in ids, and N
+//       then  N ids, then N labels where there are any, each to a multiple of 8 bytes with zeros
+//
+// Labels are as wide as ids; -100, an ignored one, is 65535 in 16 bits.
+#include "corpus/token_shards.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstring>
+
+#include "base/error.h"
+#include "base/text.h"
+#include "corpus/hash.h"
+
+namespace quire {
+namespace {
+
+namespace fs = std::filesystem;
+
+static_assert(std::endian::native == std::endian::little, "shards are mapped as they are");
+
+constexpr std::string_view kMagic = "QRTOKENS";
+constexpr std::uint16_t kIgnored16 = 0xFFFF;
+constexpr int kNarrowVocabulary = 65'535;  // one less than 16 bits have, for the ignored label
+
+struct Header {
+  std::array<char, 8> magic;
+  std::uint32_t version, bytes_per_id, labels, vocab_size;
+  std::uint64_t records, ids, tokenizer, checksum, header_checksum;
+};
+static_assert(sizeof(Header) == 64);
+constexpr std::size_t kHeaderChecked = 56;  // bytes under header_checksum
+
+template <class T>
+std::string_view bytes_of(std::span<const T> values) {
+  return {reinterpret_cast<const char*>(values.data()), values.size_bytes()};
+}
+
+std::uint64_t header_checksum(const Header& header) {
+  return hash64(bytes_of(std::span<const Header>(&header, 1)).substr(0, kHeaderChecked));
+}
+
+std::size_t padded(std::size_t bytes) {
+  return (bytes + 7) / 8 * 8;
+}
+
+}  // namespace
+
+std::uint64_t tokenizer_fingerprint(const Tokenizer& tokenizer) {
+  std::string all;
+  for (TokenId id = 0; id < tokenizer.vocab_size(); ++id) {
+    const std::string_view bytes = tokenizer.token_bytes(id);
+    all += std::to_string(bytes.size()) + (tokenizer.is_special(id) ? '!' : ':');
+    all += bytes;
+  }
+  return hash64(all);
+}
+
+TokenShard::TokenShard(const fs::path& path) : file_(path) {
+  const auto damaged = [&](const std::string& why) {
+    throw Error(Fault::bad_data, path.string() + " is not a token shard, or damaged", {why},
+                "quire data prepare");
+  };
+  const std::string_view text = file_.text();
+  Header header;
+  if (text.size() < sizeof header) damaged("it is shorter than a header");
+  std::memcpy(&header, text.data(), sizeof header);
+  if (std::string_view(header.magic.data(), header.magic.size()) != kMagic) {
+    damaged("it does not begin with " + std::string(kMagic));
+  }
+  if (header.version != 1) {
+    damaged("it is of version " + std::to_string(header.version) + ", this program reads 1");
+  }
+  if (header.header_checksum != header_checksum(header)) damaged("its header's checksum is wrong");
+  if ((header.bytes_per_id != 2 && header.bytes_per_id != 4) || header.labels > 1 ||
+      header.vocab_size == 0 || header.vocab_size > INT32_MAX) {
+    damaged("its header makes no sense");
+  }
+  // Sizes that the file cannot hold are refused before they are multiplied.
+  if (header.records >= text.size() / 8 || header.ids > text.size() / header.bytes_per_id) {
+    damaged("it is shorter than its header says");
+  }
+  const std::size_t offsets_bytes = (header.records + 1) * 8;
+  const std::size_t ids_bytes = header.ids * header.bytes_per_id;
+  const std::size_t arrays = header.labels == 1 ? 2 : 1;
+  if (text.size() != sizeof header + offsets_bytes + arrays * padded(ids_bytes)) {
+    damaged("it has " + std::to_string(text.size()) + " bytes, its header says " +
+            std::to_string(sizeof header + offsets_bytes + arrays * padded(ids_bytes)));
+  }
+  if (hash64(text.substr(sizeof header)) != header.checksum) damaged("its checksum is wrong");
+
+  const char* at = text.data() + sizeof header;
+  offsets_ = {reinterpret_cast<const std::int64_t*>(at), header.records + 1};
+  if (offsets_.front() != 0 || offsets_.back() != static_cast<std::int64_t>(header.ids) ||
+      !std::is_sorted(offsets_.begin(), offsets_.end())) {
+    damaged("its records are not in order");
+  }
+  const auto ids_at = [&](const char* begin) -> ShardIds {
+    if (header.bytes_per_id == 2) {
+      return std::span(reinterpret_cast<const std::uint16_t*>(begin), header.ids);
+    }
+    return std::span(reinterpret_cast<const std::int32_t*>(begin), header.ids);
+  };
+  at += offsets_bytes;
+  ids_ = ids_at(at);
+  if (header.labels == 1) labels_ = ids_at(at + padded(ids_bytes));
+  vocab_size_ = static_cast<int>(header.vocab_size);
+  tokenizer_ = header.tokenizer;
+  checksum_ = header.checksum;
+}
+
+ShardWriter::ShardWriter(fs::path folder, const Tokenizer& tokenizer, std::int64_t shard_tokens)
+    : folder_(std::move(folder)),
+      vocab_size_(tokenizer.vocab_size()),
+      narrow_(vocab_size_ <= kNarrowVocabulary),
+      tokenizer_(tokenizer_fingerprint(tokenizer)),
+      shard_tokens_(shard_tokens) {}
+
+void ShardWriter::add(const TokenizedCorpus& corpus) {
+  const auto append = [](std::vector<std::int32_t>& to, const std::vector<std::int32_t>& from,
+                         std::int64_t first, std::int64_t last) {
+    to.insert(to.end(), from.begin() + first, from.begin() + last);
+  };
+  for (std::size_t i = 0; i < corpus.labels.size(); ++i) {
+    const std::int32_t label = corpus.labels[i];
+    if (label == kIgnoredLabel || (label >= 0 && label < vocab_size_)) continue;
+    const auto next = std::upper_bound(corpus.offsets.begin(), corpus.offsets.end(),
+                                       static_cast<std::int64_t>(i));
+    throw Error(Fault::bad_data,
+                "record " +
+                    with_commas(records() + pending_.size() + (next - corpus.offsets.begin())) +
+                    " has the label " + std::to_string(label),
+                {"the tokenizer has " + with_commas(vocab_size_) + " ids, from 0"},
+                "encode the data with this model's tokenizer");
+  }
+  const std::vector<std::int32_t>& labels = corpus.labels.empty() ? corpus.ids : corpus.labels;
+  for (std::size_t r = 0; r < static_cast<std::size_t>(corpus.size()); ++r) {
+    const std::int64_t first = corpus.offsets[r], last = corpus.offsets[r + 1];
+    // Labels that came with an earlier record of the shard go on; before them they are the ids.
+    if (!corpus.labels.empty() && pending_.labels.empty()) pending_.labels = pending_.ids;
+    if (!corpus.labels.empty() || !pending_.labels.empty()) {
+      append(pending_.labels, labels, first, last);
+    }
+    append(pending_.ids, corpus.ids, first, last);
+    pending_.offsets.push_back(std::ssize(pending_.ids));
+    if (std::ssize(pending_.ids) >= shard_tokens_) write_shard();
+  }
+}
+
+void ShardWriter::finish() {
+  if (pending_.size() > 0) write_shard();
+}
+
+std::int64_t ShardWriter::records() const {
+  std::int64_t sum = 0;
+  for (const Written& shard : shards_) sum += shard.records;
+  return sum;
+}
+
+std::int64_t ShardWriter::tokens() const {
+  std::int64_t sum = 0;
+  for (const Written& shard : shards_) sum += shard.tokens;
+  return sum;
+}
+
+void ShardWriter::write_shard() {
+  std::vector<std::string_view> parts = {bytes_of(std::span<const std::int64_t>(pending_.offsets))};
+  std::array<std::vector<std::uint16_t>, 2> narrowed;  // of ids, of labels
+  const auto add_part = [&](const std::vector<std::int32_t>& ids, std::vector<std::uint16_t>& to) {
+    if (narrow_) {
+      to.resize(ids.size());
+      std::transform(ids.begin(), ids.end(), to.begin(), [](std::int32_t id) {
+        return id == kIgnoredLabel ? kIgnored16 : static_cast<std::uint16_t>(id);
+      });
+      parts.push_back(bytes_of(std::span<const std::uint16_t>(to)));
+    } else {
+      parts.push_back(bytes_of(std::span<const std::int32_t>(ids)));
+    }
+    constexpr std::string_view kZeros("\0\0\0\0\0\0\0", 7);
+    parts.push_back(kZeros.substr(0, padded(parts.back().size()) - parts.back().size()));
+  };
+  add_part(pending_.ids, narrowed[0]);
+  if (!pending_.labels.empty()) add_part(pending_.labels, narrowed[1]);
+
+  HashStream checksum;
+  for (const std::string_view part : parts) checksum.add(part);
+  Header header{.magic = {},
+                .version = 1,
+                .bytes_per_id = static_cast<std::uint32_t>(bytes_per_id()),
+                .labels = pending_.labels.empty() ? 0u : 1u,
+                .vocab_size = static_cast<std::uint32_t>(vocab_size_),
+                .records = static_cast<std::uint64_t>(pending_.size()),
+                .ids = pending_.ids.size(),
+                .tokenizer = tokenizer_,
+                .checksum = checksum.hash(),
+                .header_checksum = 0};
+  std::copy(kMagic.begin(), kMagic.end(), header.magic.begin());
+  header.header_checksum = header_checksum(header);
+
+  std::string number = std::to_string(shards_.size());
+  number.insert(0, number.size() < 5 ? 5 - number.size() : 0, '0');
+  const std::string name = "shard-" + number + kShardExtension;
+  AtomicFile file(folder_ / name);
+  file.write(bytes_of(std::span<const Header>(&header, 1)));
+  for (const std::string_view part : parts) file.write(part);
+  file.commit();
+  shards_.push_back({.file = name,
+                     .records = pending_.size(),
+                     .tokens = std::ssize(pending_.ids),
+                     .checksum = header.checksum});
+  labelled_ |= !pending_.labels.empty();
+  pending_ = {};
+}
+
+}  // namespace quire

@@ -1,0 +1,101 @@
+// Packed files: what is in them, and every way in which they can be broken.
+#include "corpus/decompress.h"
+
+#include "corpus/csv.h"
+#include "corpus/records.h"
+#include "tests/support/catch.h"
+#include "tests/support/packed.h"
+#include "tests/support/scratch.h"
+
+using namespace quire;
+using namespace quire::test;
+
+namespace {
+
+struct Format {
+  Compression compression;
+  std::string extension, table, lines, library, unpack;
+  bool built_in;
+};
+
+std::vector<Format> formats() {
+#ifdef QUIRE_WITH_ZLIB
+  const bool zlib = true;
+#else
+  const bool zlib = false;
+#endif
+#ifdef QUIRE_WITH_ZSTD
+  const bool zstd = true;
+#else
+  const bool zstd = false;
+#endif
+  return {{Compression::gzip, ".gz", kGzipTable, kGzipLines, "zlib", "gunzip --keep", zlib},
+          {Compression::zstd, ".zst", kZstdTable, kZstdLines, "libzstd", "unzstd", zstd}};
+}
+
+std::vector<std::string> texts_of(const std::filesystem::path& path) {
+  std::vector<std::string> texts;
+  for (const Record& record : read_records({.paths = {path.string()}})) {
+    texts.push_back(record.text);
+  }
+  return texts;
+}
+
+}  // namespace
+
+TEST_CASE("every kind of file is read packed") {
+  const ScratchFolder folder;
+  for (const Format& f : formats()) {
+    if (!f.built_in) continue;
+    INFO(f.extension);
+    const std::string name = "from " + std::string(f.extension == ".gz" ? "gzip" : "zstd");
+    using Texts = std::vector<std::string>;
+    CHECK(texts_of(folder.write("a.txt" + f.extension, f.table)) == Texts{"text\n" + name + "\n"});
+    CHECK(texts_of(folder.write("a.csv" + f.extension, f.table)) == Texts{name});
+    CHECK(texts_of(folder.write("a.tsv" + f.extension, f.table)) == Texts{name});
+    CHECK(CsvReader(folder / ("a.tsv" + f.extension)).delimiter() == '\t');
+    CHECK(texts_of(folder.write("a.jsonl" + f.extension, f.lines)) == Texts{"a line " + name});
+    CHECK(texts_of(folder.write("two.csv" + f.extension, f.table + f.table)) ==
+          Texts{name, "text", name});  // two members, one after the other
+  }
+  // A folder's packed texts are found too.
+  if (formats()[0].built_in && formats()[1].built_in) CHECK(texts_of(folder.path()).size() == 2);
+}
+
+TEST_CASE("a packed file that is damaged or cut off is an error with its name") {
+  const ScratchFolder folder;
+  for (const Format& f : formats()) {
+    if (!f.built_in) continue;
+    INFO(f.extension);
+    const auto message = [&](const std::string& bytes) {
+      const auto path = folder.write("a.txt" + f.extension, bytes);
+      return folder.message_of(Fault::bad_data, [&] { texts_of(path); });
+    };
+    const std::string start = "error: cannot unpack DIR/a.txt" + f.extension + "\n  ";
+    for (std::size_t size = 1; size < f.table.size(); ++size) {
+      INFO("cut to " << size);
+      CHECK(message(f.table.substr(0, size)).find(start + "it ends before its end") == 0);
+    }
+    for (std::size_t at = f.table.size() - 4; at < f.table.size(); ++at) {
+      std::string changed = f.table;
+      changed[at] = static_cast<char>(changed[at] ^ 0x10);
+      CHECK(message(changed).find(start) == 0);  // checksum or size
+    }
+    CHECK(message("plain text, and long enough").find(start) == 0);
+    CHECK(message(f.table + "and more behind it").find(start) == 0);
+    CHECK(message(f.table.substr(0, 9)).find("--test DIR/a.txt") != std::string::npos);
+  }
+}
+
+TEST_CASE("a packed file that this build cannot read is refused with the command that unpacks it") {
+  const ScratchFolder folder;
+  for (const Format& f : formats()) {
+    if (f.built_in) continue;
+    const auto path = folder.write("a.txt" + f.extension, f.table);
+    CHECK(folder.message_of(Fault::device, [&] { texts_of(path); }) ==
+          "error: this build of Quire cannot unpack DIR/a.txt" + f.extension +
+              "\n  it was built without " + f.library + "\n  try: " + f.unpack + " DIR/a.txt" +
+              f.extension);
+  }
+  CHECK(decompress("as it is", Compression::none, "name") == "as it is");
+}
