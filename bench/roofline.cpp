@@ -9,6 +9,7 @@
 #include <numbers>
 
 #include "base/text.h"
+#include "bench/svg.h"
 
 namespace quire {
 namespace {
@@ -70,11 +71,7 @@ class Picture {
     const double list = kListLine * (static_cast<double>(points_.size()) + 1);
     height_ = std::clamp(list, 560.0, 900.0);
     const double height = std::max(bottom() + 64, kTop + list + 24), width = kListLeft + kListWidth;
-    svg_ = fmt::format(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0:.0f}\" height=\"{1:.0f}\" "
-        "viewBox=\"0 0 {0:.0f} {1:.0f}\" font-family=\"sans-serif\" font-size=\"12\">\n"
-        "<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n",
-        width, height);
+    svg_ = svg_open(width, height);
     text(kLeft, 28, "font-size=\"16\"", roofline_.title);
     grid();
     ceilings();
@@ -95,12 +92,10 @@ class Picture {
   double y(const RooflinePoint& point) const { return y(point.flops_per_second); }
 
   void text(double left, double base, const std::string& attributes, const std::string& content) {
-    svg_ += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" {}>{}</text>\n", left, base, attributes,
-                        escape_markup(content));
+    svg_ += svg_text(left, base, attributes, content);
   }
   void line(double x1, double y1, double x2, double y2, const std::string& attributes) {
-    svg_ += fmt::format("<line x1=\"{:.2f}\" y1=\"{:.2f}\" x2=\"{:.2f}\" y2=\"{:.2f}\" {}/>\n", x1,
-                        y1, x2, y2, attributes);
+    svg_ += svg_line(x1, y1, x2, y2, attributes);
   }
 
   void grid() {

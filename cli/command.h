@@ -24,6 +24,7 @@ std::span<const Command> commands();
 extern const Command kDemoCommand;
 extern const Command kDoctorCommand;
 extern const Command kTrainCommand;
+extern const Command kSweepCommand;
 extern const Command kGenerateCommand;
 extern const Command kEvalCommand;
 extern const Command kTokenizerCommand;

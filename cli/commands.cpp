@@ -5,8 +5,8 @@ namespace quire {
 
 std::span<const Command> commands() {
   static const Command kCommands[] = {
-      kDemoCommand,      kDoctorCommand, kTrainCommand,    kGenerateCommand, kEvalCommand,
-      kTokenizerCommand, kDataCommand,   kKeywordsCommand, kBenchCommand,
+      kDemoCommand, kDoctorCommand,    kTrainCommand, kSweepCommand,    kGenerateCommand,
+      kEvalCommand, kTokenizerCommand, kDataCommand,  kKeywordsCommand, kBenchCommand,
   };
   return kCommands;
 }

@@ -85,7 +85,8 @@ void add_flags(Flags& flags, EvalOptions& o) {
             "with --data another model, with --texts other texts: both, and the difference");
   flags.add("output-dir,o", o.output_dir, "DIR",
             "gets evaluation_metrics.txt and evaluation_metrics.csv");
-  flags.add("json", o.json, "one JSON line: loss, perplexity, tokens, scored, bits_per_byte, ...");
+  flags.add("json", o.json,
+            "one JSON line with all numbers: loss, perplexity, tokens, ... or distinct_1, ...");
   flags.add_quiet();
   flags.example("quire eval --model gpt2 --data book.txt --stride 512");
   flags.example(
@@ -241,13 +242,12 @@ int run(const std::vector<std::string>& arguments) {
       "eval", "(--model DIR --data PATH... | --texts FILE...) [OPTION...]",
       "Scores texts under a model: loss and perplexity, every token after the first of a "
       "text once.\n"
-      "Or measures generated texts: repetition, likeness, copying, keywords, coherence. "
-      "Coherence is, of\n"
-      "each text of two sentences or more, the mean over neighbouring sentences of "
-      "|A and B| / sqrt(|A| |B|),\n"
-      "A and B their sets of words in lower case without English stop words (0 where one is "
-      "empty); then\n"
-      "the mean over these texts.");
+      "Or measures generated texts: repetition, likeness, copying, keywords, coherence.\n"
+      "Coherence is, of each text of two sentences or more, the mean over neighbouring "
+      "sentences of\n"
+      "|A and B| / sqrt(|A| |B|), A and B their sets of words in lower case without English "
+      "stop words\n"
+      "(0 where one is empty); then the mean over these texts.");
   add_flags(flags, options);
   if (!flags.parse(arguments)) return 0;
   if (!options.corpus.paths.empty() && !options.texts.paths.empty()) {

@@ -464,6 +464,10 @@ bool Flags::parse(const std::vector<std::string>& arguments) {
   return true;
 }
 
+std::string Flags::name_of(const std::string& name_or_alias) {
+  return with_underscores(require(name_or_alias).name);
+}
+
 bool Flags::given(const std::string& name) const {
   const Option* option = find(name);
   if (option == nullptr) throw Error(Fault::internal, "no option --" + name + " is declared");

@@ -98,6 +98,9 @@ class Flags {
   /// Sets the bound fields. False: --help was asked for and has been printed.
   [[nodiscard]] bool parse(const std::vector<std::string>& arguments);
 
+  /// The first name, in snake case, of the option with that name or alias. Throws Error(usage) with
+  /// the nearest one, as parse() does.
+  std::string name_of(const std::string& name_or_alias);
   /// Whether the option stood on the command line or in the config file.
   bool given(const std::string& name) const;
   /// All options with their values as a JSON object in snake case, fit for --config-file.

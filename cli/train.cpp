@@ -132,8 +132,8 @@ std::string saved_options(const Flags& flags, const TrainingConfig& training) {
   Json options = Json::parse(flags.resolved_json());
   options["data_seed"] = training.data_seed.value_or(training.seed);
   options.erase("warmup_ratio");
-  for (const char* name : {"output_dir", "resume_from_checkpoint", "overwrite_output_dir", "json",
-                           "quiet", "device", "threads", "max_time"}) {
+  for (const char* name : {"output_dir", "resume_from_checkpoint", "overwrite_output_dir",
+                           "stop_at_step", "json", "quiet", "device", "threads", "max_time"}) {
     options.erase(name);
   }
   return options.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
@@ -203,9 +203,10 @@ void describe(const Start& start, const TrainOptions& options, const TrainData& 
 void report_end(const TrainingResult& result, const TrainOptions& options, double seconds) {
   const std::string folder = options.training.output_dir.string();
   if (options.json) {
-    Json event = {{"event", result.interrupted   ? "interrupted"
-                            : result.out_of_time ? "out_of_time"
-                                                 : "done"},
+    Json event = {{"event", result.out_of_time    ? "out_of_time"
+                            : !result.interrupted ? "done"
+                            : interrupted()       ? "interrupted"
+                                                  : "stopped"},
                   {"steps", result.steps},
                   {"tokens", result.tokens},
                   {"loss", result.final_loss},
@@ -214,6 +215,13 @@ void report_end(const TrainingResult& result, const TrainOptions& options, doubl
                   {"seconds", seconds},
                   {"output_dir", folder}};
     print(event.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+    return;
+  }
+  if (result.interrupted && !interrupted()) {
+    note(
+        fmt::format("stopped after step {}, as --stop-at-step has it\n"
+                    "  try: the same command without it and with --resume-from-checkpoint latest",
+                    with_commas(result.steps)));
     return;
   }
   if (result.interrupted) {

@@ -119,6 +119,11 @@ void TrainOptions::add_to(Flags& flags) {
             at_least(0));
   flags.add("save-total-limit", training.save_total_limit, "N",
             "checkpoints kept, the best always; 0 keeps all", at_least(0));
+  flags.add(
+      "stop-at-step", training.stop_at_step, "N",
+      "save a checkpoint after step N and end there: --resume-from-checkpoint goes on with the "
+      "schedule of the whole run; 0 does not",
+      at_least(0));
   flags.add("load-best-model-at-end", training.load_best_model_at_end,
             "the model of the lowest validation loss is what is saved");
   flags.add("early-stopping-patience", training.early_stopping_patience, "N",

@@ -149,6 +149,9 @@ class Run {
     return config_.early_stopping_patience > 0 &&
            state_.evals_since_best >= config_.early_stopping_patience;
   }
+  bool stop_step_reached() const {
+    return config_.stop_at_step > 0 && state_.step >= config_.stop_at_step;
+  }
   bool finished() const { return state_.step >= total_steps_ || stopped_early(); }
   bool eval_due() const {
     if (!has_validation() || state_.eval_step == state_.step) return false;
@@ -306,7 +309,7 @@ bool Run::settle() {
     saved_step_ = -1;  // a checkpoint from before a stop knows nothing of this evaluation
   }
   if (save_due()) save();
-  return finished() || !stop_requested();
+  return finished() || !(stop_requested() || stop_step_reached());
 }
 
 bool Run::take_steps() {

@@ -55,14 +55,14 @@ struct TrainingResult {
   double final_loss = 0;  ///< of the last step
   /// Before the first step, and of the model that was saved. NaN without validation data.
   double first_eval_loss = 0, final_eval_loss = 0;
-  bool interrupted = false;
+  bool interrupted = false;               ///< asked to stop, or stop_at_step
   bool out_of_time = false;               ///< ended by max_seconds before its last step
   std::filesystem::path last_checkpoint;  ///< empty: none was saved
 };
 
 /// Trains `parameters` in place, or an adapter beside them, and leaves the final model, or the
-/// adapter, in config.output_dir. `validation` may
-/// hold no records. When the run is interrupted, a checkpoint is saved instead of the final model.
+/// adapter, in config.output_dir. `validation` may hold no records. When the run is interrupted, or
+/// stops at config.stop_at_step, a checkpoint is saved instead of the final model.
 /// When its time is up, a checkpoint is saved, and then the run ends like one that is done: with an
 /// evaluation and the final model. Going on from that checkpoint writes the bytes of a run without
 /// a limit; the log keeps the evaluation that was made at it.

@@ -52,6 +52,7 @@ void TrainingConfig::check() const {
   at_least("--eval-steps", eval_steps, 0);
   at_least("--save-steps", save_steps, 0);
   at_least("--save-total-limit", save_total_limit, 0);
+  at_least("--stop-at-step", stop_at_step, 0);
   at_least("--early-stopping-patience", early_stopping_patience, 0);
   at_least("--sample-every", sample_every, 0);
   require(std::isfinite(max_seconds) && max_seconds >= 0, "--max-time",

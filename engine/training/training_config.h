@@ -55,6 +55,9 @@ struct TrainingConfig {
   std::string resume_from_checkpoint;      ///< "", "latest" or a folder
   bool overwrite_output_dir = false;
   bool load_best_model_at_end = false;
+  /// Save a checkpoint after this step and end there, the schedule being that of the whole run;
+  /// 0 = never. Resumed, the run goes on as if it had not stopped.
+  std::int64_t stop_at_step = 0;
   int early_stopping_patience = 0;  ///< evaluations without a better loss before the end; 0 = never
 
   DType activations() const { return bf16 ? DType::bf16 : DType::f32; }

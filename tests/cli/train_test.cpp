@@ -83,6 +83,30 @@ TEST_CASE("Ctrl-C saves and exits with 130, and the resumed run ends in the same
   CHECK(contains(bare.err, "per_device_train_batch_size: the checkpoint has 4, now 8"));
 }
 
+TEST_CASE("a run that stops at a step goes on with the schedule it had, to the same bytes") {
+  const Workplace work;
+  const std::vector<std::string> options = {"--max-steps",  "20", "--save-steps",   "0",
+                                            "--eval-steps", "5",  "--warmup-steps", "3"};
+  REQUIRE(run_quire(work.command("straight", options)).exit_code == 0);
+  std::vector<std::string> first = options, second = options;
+  first.insert(first.end(), {"--stop-at-step", "5"});
+  const ProgramResult stopped = run_quire(work.command("cut", first));
+  INFO(stopped.err);
+  CHECK(stopped.exit_code == 0);
+  CHECK(contains(stopped.err, "stopped after step 5"));
+  CHECK(contains(stopped.err, "step 5: validation loss"));
+  CHECK(fs::exists(work.folder / "cut/checkpoint-5"));
+  CHECK_FALSE(fs::exists(work.folder / "cut/model.safetensors"));
+  second.insert(second.end(), {"--resume-from-checkpoint", "latest"});
+  const ProgramResult resumed = run_quire(work.command("cut", second));
+  INFO(resumed.err);
+  CHECK(resumed.exit_code == 0);
+  for (const char* name : {"model.safetensors", "quire_config.json"}) {
+    INFO(name);
+    CHECK(file(work.folder / "straight", name) == file(work.folder / "cut", name));
+  }
+}
+
 TEST_CASE("with --json every line of stdout is an event") {
   const Workplace work;
   const ProgramResult run =

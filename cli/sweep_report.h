@@ -1,0 +1,34 @@
+// What a sweep tells in the end: a table, sweep.csv, sweep.svg and best.json.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "cli/sweep_runs.h"
+#include "cli/sweep_space.h"
+
+namespace quire {
+
+struct SweepRow {
+  std::string name;  ///< "run-001"
+  Configuration configuration;
+  RunResult result;
+  LossCurve curve;
+};
+
+/// Best first: by the round they reached, the latest first, for losses at different steps do not
+/// compare; then by the metric; then those that diverged, those that failed, those that are open.
+std::vector<SweepRow> ranked(std::vector<SweepRow> rows);
+
+/// A row a run, in the order given.
+std::string sweep_table(const Sweep& sweep, const std::vector<SweepRow>& rows);
+/// rank, run, status, round, step, METRIC, seconds, and a column for each searched option.
+std::string sweep_csv(const Sweep& sweep, const std::vector<SweepRow>& rows);
+
+/// The loss over the steps, a line a run, and for each searched option the metric over its values,
+/// a <circle class="run"> a run that has one, hollow where it ended in an earlier round than the
+/// first row, which is drawn as the best. An axis is logarithmic where the range is, or where a
+/// list's numbers span a factor of ten; values that are not numbers have a place each.
+std::string sweep_svg(const Sweep& sweep, const std::vector<SweepRow>& rows);
+
+}  // namespace quire
