@@ -108,14 +108,14 @@ void refuse_text_options(const CorpusOptions& corpus) {
 
 }  // namespace
 
-TrainData split_views(std::shared_ptr<const TokenizedCorpus> corpus, double validation_share,
+TrainData split_views(const std::shared_ptr<const TokenizedCorpus>& corpus, double validation_share,
                       std::uint64_t seed) {
   std::vector<Source> sources{{.begin = 0, .ids = std::span(corpus->ids), .labels = {}}};
   if (!corpus->labels.empty()) sources[0].labels = std::span(corpus->labels);
   return split_sources(sources, corpus->offsets, corpus, validation_share, seed);
 }
 
-TrainData split_views(std::shared_ptr<const std::vector<TokenShard>> shards,
+TrainData split_views(const std::shared_ptr<const std::vector<TokenShard>>& shards,
                       double validation_share, std::uint64_t seed) {
   std::vector<Source> sources;
   std::vector<std::int64_t> offsets{0};

@@ -22,9 +22,9 @@ struct TrainData {
 TrainData load_train_data(const TrainOptions& options, const std::optional<Tokenizer>& tokenizer);
 
 /// The two parts as views, which keep what they view. Nothing is copied but where records begin.
-TrainData split_views(std::shared_ptr<const TokenizedCorpus> corpus, double validation_share,
+TrainData split_views(const std::shared_ptr<const TokenizedCorpus>& corpus, double validation_share,
                       std::uint64_t seed);
-TrainData split_views(std::shared_ptr<const std::vector<TokenShard>> shards,
+TrainData split_views(const std::shared_ptr<const std::vector<TokenShard>>& shards,
                       double validation_share, std::uint64_t seed);
 
 }  // namespace quire

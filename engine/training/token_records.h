@@ -49,7 +49,7 @@ class TokenStream {
 struct TokenView {
   TokenView() = default;
   /// Of vectors, which must outlive it.
-  TokenView(const TokenRecords& records);  // NOLINT(google-explicit-constructor)
+  TokenView(const TokenRecords& records);
 
   TokenStream ids, labels;
   std::span<const std::int64_t> offsets;

@@ -2,6 +2,7 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <csignal>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -292,6 +293,24 @@ TEST_CASE("a disk that is full while preparing ends with 4 and leaves no half sh
   check_refused(full, 4, "cannot write");
   CHECK(fs::is_empty(work.folder / "shards"));
   CHECK(work.prepare("shards").exit_code == 0);
+}
+
+TEST_CASE("Ctrl-C ends preparing with 130, and what is there is known as unfinished") {
+  const Workplace work;
+  std::string lines;
+  for (int i = 0; i < 8'000'000; ++i) lines += "a\n";  // some 25 batches
+  const std::string text = work.folder.write("long.txt", lines);
+  Program program({"data", "prepare", text, "--line-by-line", "--tokenizer", work.tokenizer, "-o",
+                   work.folder / "shards", "--shard-tokens", "100000"},
+                  {.streams = Streams::terminal});
+  REQUIRE(program.wait_for("of text"));
+  program.send(SIGINT);
+  const ProgramResult result = program.wait();
+  INFO(result.out);
+  CHECK(result.exit_code == 130);
+  CHECK(contains(result.out, "shards is not finished"));
+  CHECK(shards_in(work.folder / "shards") > 0);
+  check_refused(work.train(work.folder / "shards", "out"), 3, "was not prepared to its end");
 }
 
 TEST_CASE("preparing says what is missing or makes no sense") {
