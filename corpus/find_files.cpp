@@ -8,6 +8,7 @@
 #include "base/nearest.h"
 #include "corpus/file_kind.h"
 #include "corpus/records.h"
+#include "corpus/token_shards.h"
 
 namespace quire {
 namespace {
@@ -57,7 +58,8 @@ std::vector<fs::path> files_below(const fs::path& folder) {
     }
     throw Error(Fault::bad_data,
                 "the folder " + folder.string() + " holds no .txt, .csv, .tsv or .jsonl",
-                {found.empty() ? "it is empty" : found});
+                {found.empty() ? "it is empty" : found},
+                unread.contains(kShardExtension) ? "quire train --data " + folder.string() : "");
   }
   std::sort(files.begin(), files.end());
   return files;

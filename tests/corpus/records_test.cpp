@@ -112,6 +112,10 @@ TEST_CASE("what is not there, or not read, is said with what to do") {
   CHECK(complaint(folder, folder / "pictures") ==
         "error: the folder DIR/pictures holds no .txt, .csv, .tsv or .jsonl\n"
         "  it holds 2 × .png");
+  folder.write("prepared/shard-00000.tokens", "");
+  CHECK(complaint(folder, folder / "prepared") ==
+        "error: the folder DIR/prepared holds no .txt, .csv, .tsv or .jsonl\n"
+        "  it holds 1 × .tokens\n  try: quire train --data DIR/prepared");
   CHECK(complaint(folder, folder / "empty") ==
         "error: the folder DIR/empty holds no .txt, .csv, .tsv or .jsonl\n  it is empty");
   CHECK(complaint(folder, folder / "**/*.doc") == "error: no file matches 'DIR/**/*.doc'");
