@@ -98,6 +98,7 @@ struct Workplace {
     while (std::getline(log, line)) {
       Json entry = Json::parse(line);
       entry.erase("tokens_per_second");
+      entry.erase("mfu");
       losses += entry.dump() + "\n";
     }
     return losses;
