@@ -14,8 +14,8 @@
 #include "base/text.h"
 #include "cli/flags.h"
 #include "cli/terminal.h"
+#include "cli/train_data.h"
 #include "cli/train_options.h"
-#include "corpus/records.h"
 #include "kernels/random.h"
 
 namespace quire {
@@ -402,7 +402,7 @@ void check_configuration(const Sweep& sweep, const Configuration& configuration,
   try {
     if (!flags.parse(arguments)) return;
     options.finish(flags);
-    find_files(options.corpus.paths);
+    check_train_data(options.corpus);
     if (options.validation_split == 0 && sweep.metric != "loss") {
       throw Error(
           Fault::usage,

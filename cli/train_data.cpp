@@ -106,6 +106,11 @@ void refuse_text_options(const CorpusOptions& corpus) {
               "without " + std::string(late) + ", or prepare the text again with it");
 }
 
+bool are_prepared(const std::vector<std::string>& paths) {
+  return std::any_of(paths.begin(), paths.end(),
+                     [](const auto& path) { return is_prepared(path); });
+}
+
 }  // namespace
 
 TrainData split_views(const std::shared_ptr<const TokenizedCorpus>& corpus, double validation_share,
@@ -127,10 +132,18 @@ TrainData split_views(const std::shared_ptr<const std::vector<TokenShard>>& shar
   return split_sources(sources, offsets, shards, validation_share, seed);
 }
 
+void check_train_data(const CorpusOptions& corpus) {
+  if (are_prepared(corpus.paths)) {
+    open_shards(corpus.paths);
+  } else {
+    find_files(corpus.paths);
+  }
+}
+
 TrainData load_train_data(const TrainOptions& options, const std::optional<Tokenizer>& tokenizer) {
   const std::uint64_t seed = options.training.data_seed.value_or(options.training.seed);
   const std::vector<std::string>& paths = options.corpus.paths;
-  if (std::any_of(paths.begin(), paths.end(), [](const auto& path) { return is_prepared(path); })) {
+  if (are_prepared(paths)) {
     refuse_text_options(options.corpus);
     auto shards = std::make_shared<const std::vector<TokenShard>>(open_shards(paths));
     if (tokenizer) check_tokenizer(*shards, *tokenizer);

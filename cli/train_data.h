@@ -16,6 +16,9 @@ struct TrainData {
   TokenView train, validation;
 };
 
+/// Throws what load_train_data() would throw for paths where there is nothing to read.
+void check_train_data(const CorpusOptions& corpus);
+
 /// Reads and tokenizes text, or maps shards, and splits. Without a tokenizer every record must
 /// bring its ids. Throws Error(bad_data) or, for text without a tokenizer and for options that make
 /// nothing of shards, Error(usage).

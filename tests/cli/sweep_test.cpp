@@ -273,6 +273,33 @@ TEST_CASE("what cannot be swept is refused before a folder is made") {
   CHECK_FALSE(fs::exists(work.folder / "dry"));
 }
 
+TEST_CASE("a sweep trains on shards as train does, and refuses a folder that was not finished") {
+  const Workplace work;
+  const std::string shards = (work.folder / "shards").string();
+  REQUIRE(run_quire({"data", "prepare", work.train["data"].get<std::string>(), "--line-by-line",
+                     "--tokenizer", work.folder / "tokenizer", "-o", shards})
+              .exit_code == 0);
+  Json sweep = {{"method", "grid"}, {"train", work.train}, {"search", {{"lr", {1e-2, 1e-3}}}}};
+  const ProgramResult on_text = work.run(sweep, "text", {"--json"});
+  sweep["train"]["data"] = shards;
+  sweep["train"].erase("line_by_line");
+  const ProgramResult on_shards = work.run(sweep, "on-shards", {"--json"});
+  INFO(on_text.err << on_shards.err);
+  REQUIRE(on_shards.exit_code == 0);
+  const auto losses = [](const ProgramResult& result) {
+    std::vector<double> all;
+    for (const Json& line : lines_of(result.out)) all.push_back(line["eval_loss"]);
+    return all;
+  };
+  CHECK(losses(on_shards).size() == 2);
+  CHECK(losses(on_shards) == losses(on_text));
+
+  fs::remove(fs::path(shards) / "manifest.json");
+  const ProgramResult unfinished = work.run(sweep, "unfinished");
+  CHECK(unfinished.exit_code == 3);
+  CHECK_FALSE(fs::exists(work.folder / "unfinished"));
+}
+
 TEST_CASE("the sweep of the samples has options that train takes") {
   const fs::path source = fs::path(QUIRE_DEFAULT_TEST_DATA).parent_path().parent_path();
   const ProgramResult dry =
