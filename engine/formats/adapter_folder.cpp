@@ -182,6 +182,7 @@ LoraAdapter load_adapter(Device& device, const fs::path& folder, const Gpt2Confi
   }
   const Safetensors file(path);
   std::vector<const FileTensor*> tensors;
+  tensors.reserve(list.size());
   for (const NamedParameter& wanted : list) tensors.push_back(&match(file, wanted));
   for (const FileTensor& tensor : file.tensors()) {
     const auto same = [&](const NamedParameter& wanted) { return wanted.name == tensor.name; };
