@@ -19,17 +19,6 @@ namespace {
 constexpr double kEps32 = std::numeric_limits<float>::epsilon() / 2;
 constexpr double kEps16 = 0x1p-8;  // bfloat16's
 
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
-
-std::vector<Json> json_lines(const std::string& text) {
-  std::vector<Json> lines;
-  std::istringstream stream(text);
-  for (std::string line; std::getline(stream, line);) lines.push_back(Json::parse(line));
-  return lines;
-}
-
 /// Training losses of a run, a step each, then its validation losses.
 std::vector<double> losses(const std::string& log) {
   std::vector<double> training, validation;

@@ -20,10 +20,6 @@ using Json = nlohmann::json;
 
 namespace {
 
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
-
 ProgramResult data(std::vector<std::string> arguments, const ProgramOptions& options = {}) {
   arguments.insert(arguments.begin(), "data");
   return run_quire(arguments, options);

@@ -6,6 +6,7 @@
 #include "tests/support/catch.h"
 
 namespace fs = std::filesystem;
+using quire::test::contains;
 using quire::test::Program;
 using quire::test::ProgramOptions;
 using quire::test::ProgramResult;
@@ -28,10 +29,6 @@ std::string small_model(const ScratchFolder& scratch) {
   CAPTURE(trained.err);
   REQUIRE(trained.exit_code == 0);
   return scratch / "model";
-}
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
 }
 
 std::size_t count(const std::string& text, const std::string& part) {

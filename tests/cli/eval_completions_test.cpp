@@ -60,10 +60,6 @@ struct Learned {
   }
 };
 
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
-
 }  // namespace
 
 TEST_CASE("completions are counted as the likeliest text and among the likeliest") {

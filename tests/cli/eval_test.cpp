@@ -11,10 +11,6 @@ using Json = nlohmann::json;
 
 namespace {
 
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
-
 struct Model {
   ScratchFolder scratch;
   std::string folder = make_letter_model(scratch);

@@ -11,10 +11,6 @@ using Json = nlohmann::json;
 
 namespace {
 
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
-
 ProgramResult eval(std::vector<std::string> arguments) {
   arguments.insert(arguments.begin(), "eval");
   return run_quire(arguments);

@@ -5,16 +5,13 @@
 #include "tests/cli/program.h"
 #include "tests/support/catch.h"
 
+using quire::test::contains;
 using quire::test::ProgramOptions;
 using quire::test::ProgramResult;
 using quire::test::run_quire;
 using quire::test::ScratchFolder;
 
 namespace {
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
 
 std::size_t longest_line(const std::string& text) {
   std::istringstream lines(text);

@@ -19,10 +19,6 @@ using namespace std::chrono_literals;
 
 namespace {
 
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
-
 const char* const kTable =
     "\xEF\xBB\xBFid,Quote,mood\r\n"
     "1,\"The king, and the crown.\r\nThe king ordered a \"\"golden\"\" door\",\"odd\"\r\n"

@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
 #include <vector>
@@ -27,6 +28,14 @@ struct ProgramResult {
   int signal = 0;        ///< the signal that ended it, or 0
   std::string out, err;  ///< on a terminal both are in `out`
 };
+
+/// Whether `part` stands in `text`.
+inline bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+/// The JSON values that stand one a line.
+std::vector<nlohmann::json> json_lines(const std::string& text);
 
 enum class Streams {
   pipes,     ///< stdout and stderr apart, neither a terminal

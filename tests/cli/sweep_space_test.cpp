@@ -7,6 +7,7 @@
 #include <set>
 
 #include "cli/sweep_report.h"
+#include "tests/cli/program.h"
 #include "tests/support/catch.h"
 #include "tests/support/scratch.h"
 #include "tests/support/xml.h"
@@ -18,10 +19,6 @@ using Json = nlohmann::ordered_json;
 namespace {
 
 constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
 
 Sweep sweep_of(const ScratchFolder& scratch, const std::string& json) {
   return read_sweep(scratch.write("s.json", json));

@@ -15,10 +15,6 @@ using Json = nlohmann::ordered_json;
 
 namespace {
 
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
-
 /// Data and options for runs of a few milliseconds a step.
 struct Workplace {
   ScratchFolder folder;

@@ -4,6 +4,7 @@
 #include "tests/cli/program.h"
 #include "tests/support/catch.h"
 
+using quire::test::contains;
 using quire::test::ProgramOptions;
 using quire::test::ProgramResult;
 using quire::test::run_quire;
@@ -30,10 +31,6 @@ ProgramResult with_input(const std::vector<std::string>& arguments, const std::s
   ProgramOptions options;
   options.input = input;
   return run_quire(arguments, options);
-}
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
 }
 
 }  // namespace

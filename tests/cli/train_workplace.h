@@ -61,8 +61,4 @@ inline std::string file(const std::string& folder, const std::string& name) {
   return read_file(std::filesystem::path(folder) / name);
 }
 
-inline bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
-
 }  // namespace quire::test
