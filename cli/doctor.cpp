@@ -10,6 +10,7 @@
 #include "cli/machine.h"
 #include "cli/memory_plan.h"
 #include "cli/terminal.h"
+#include "distributed/launch.h"
 #include "engine/model/kv_cache.h"
 #include "engine/training/trainer.h"
 #include "kernels/open_device.h"
@@ -93,7 +94,7 @@ int run(const std::vector<std::string>& arguments) {
   for (const char* name : {"tiny", "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"}) {
     models.push_back(fit_of(name, bandwidth, flops));
   }
-  const std::string cuda = about_cuda(*device, machine);
+  const std::string cuda = about_cuda(*device, machine), mpi = mpi_version();
 
   if (as_json) {
     nlohmann::ordered_json fit_list = nlohmann::ordered_json::array();
@@ -118,6 +119,7 @@ int run(const std::vector<std::string>& arguments) {
                                      {"fma_flops_per_second", ceilings.fma_flops_per_second},
                                      {"matmul_flops_per_second", flops},
                                      {"cuda", cuda},
+                                     {"mpi", mpi},
                                      {"models", fit_list}};
     if (card) {
       report["device_memory_total"] = card->total;
@@ -143,7 +145,8 @@ int run(const std::vector<std::string>& arguments) {
   print(fmt::format(
       "  arithmetic  {:.0f} GFLOP/s in matrix products{}\n", flops / 1e9,
       card ? "" : fmt::format(", {:.0f} in registers", ceilings.fma_flops_per_second / 1e9)));
-  print(fmt::format("  CUDA        {}\n\n", cuda));
+  print(fmt::format("  CUDA        {}\n", cuda));
+  print(fmt::format("  processes   {}\n\n", mpi.empty() ? "one: this build is without MPI" : mpi));
 
   std::vector<std::vector<std::string>> table = {{"model", "parameters", "generate 16-bit",
                                                   "float32", "train", "LoRA", "tokens/s: decode",
