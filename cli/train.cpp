@@ -144,7 +144,7 @@ std::string saved_options(const Flags& flags, const TrainingConfig& training) {
 /// What the run will hold in memory: rows as long as the longest one there is, which may be far
 /// shorter than the context.
 TrainingConfig as_planned(TrainingConfig config, const Gpt2Config& model, const TrainData& data) {
-  if (config.block_size == 0) config.block_size = model.n_positions;
+  config = with_block_size(config, model);
   const int longest = std::max(Rows(data.train, config.packing, config.block_size).longest(),
                                Rows(data.validation, config.packing, config.block_size).longest());
   if (longest > 0) config.block_size = std::min(config.block_size, longest);

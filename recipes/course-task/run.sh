@@ -8,7 +8,7 @@ out=${3:-results/course-task}
 model=${MODEL:-storyteller}
 prompts=("I was born" "The king" "Stand up and")
 max_length=${MAX_LENGTH:-512}
-[ "$model" != storyteller ] || max_length=256  # the context of the bundled model
+[[ $model != *storyteller ]] || max_length=256  # the context of the bundled model
 mkdir -p "$out"
 
 step "1. Records padded and truncated to $max_length tokens, AdamW 5e-5, 3 epochs"

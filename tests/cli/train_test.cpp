@@ -296,6 +296,7 @@ TEST_CASE("what cannot be trained is refused with exit code, cause and next step
   fails(work.command("out", {"--model", work.folder / "none"}), 2, "exclude each other");
   fails(work.command("out", {"--max-stepz", "3"}), 2, "did you mean --max-steps");
   fails(work.command("out", {"--block-size", "33"}), 2, "32 positions");
+  fails(work.command("out", {"--block-size", "99999"}), 2, "--block-size 99999 is longer");
   fails(work.command("out", {"--learning-rate", "-1"}), 2, "learning-rate");
   fails(work.command("out", {"--freeze-layers", "3"}), 2, "the model has 2 blocks");
   fails(work.command("out", {"--lora-r", "4"}), 2, "--lora-r adapts a trained model");
