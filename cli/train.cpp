@@ -267,14 +267,16 @@ int run(const std::vector<std::string>& arguments) {
   Start start = find_start(options);
   const TrainData data = load_train_data(options, start.tokenizer);
   const std::unique_ptr<Device> device = options.device.open();
+  check_trains_in(*device, options.training.activations());
   const MemoryRoom room = memory_room(*device);
   const TrainingConfig planned = as_planned(options.training, start.config, data);
-  check_memory(start.config, planned, room);
-  options.training.peak_flops = measure_matmul(*device);  // before the plan's memory is taken
+  check_memory(start.config, planned, *device, room);
+  // Before the plan's memory is taken.
+  options.training.peak_flops = measure_matmul(*device, options.training.activations());
   const Parameters parameters = make_parameters(*device, start, options);
   if (!options.json) {
     describe(start, options, data, *device);
-    note(format_memory_plan(training_memory_plan(start.config, planned), room.available));
+    note(format_memory_plan(training_memory_plan(start.config, planned, *device), room.available));
   }
 
   TrainProgress progress(options.json);
