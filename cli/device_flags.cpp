@@ -1,5 +1,8 @@
 #include "cli/device_flags.h"
 
+#include <algorithm>
+#include <thread>
+
 #include "cli/machine.h"
 #include "cli/terminal.h"
 #include "kernels/open_device.h"
@@ -13,13 +16,21 @@ void DeviceFlags::add_to(Flags& flags) {
             between(0, 1024));
 }
 
-std::unique_ptr<Device> DeviceFlags::open() const {
+std::unique_ptr<Device> DeviceFlags::open(int local_rank, int local_size) const {
   // Where there is neither a card nor a build for one, nobody asked.
   if (device == "auto" && (built_with_cuda() || !inspect_machine().nvidia_driver.empty())) {
     const std::string reason = why_no_cuda();
     if (!reason.empty()) note("on the CPU, as CUDA cannot be used: " + reason);
   }
-  return open_device(device, DeviceOptions{.threads = threads});
+  if (local_size == 1) return open_device(device, DeviceOptions{.threads = threads});
+  const bool next_card = device == "cuda" || (device == "auto" && why_no_cuda().empty());
+  // Launchers bind a process to cores of its own, or leave all of them to all.
+  const int cores = inspect_machine().cores;
+  const bool bound = cores < static_cast<int>(std::thread::hardware_concurrency());
+  return open_device(
+      next_card ? "cuda:" + std::to_string(local_rank) : device,
+      DeviceOptions{.threads =
+                        threads > 0 ? threads : std::max(1, bound ? cores : cores / local_size)});
 }
 
 }  // namespace quire

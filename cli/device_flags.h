@@ -14,7 +14,9 @@ struct DeviceFlags {
   int threads = 0;
 
   void add_to(Flags& flags);
-  std::unique_ptr<Device> open() const;
+  /// Of several processes on a machine each takes the card of its number, or its share of the
+  /// cores.
+  std::unique_ptr<Device> open(int local_rank = 0, int local_size = 1) const;
 };
 
 }  // namespace quire

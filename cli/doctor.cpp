@@ -10,6 +10,7 @@
 #include "cli/machine.h"
 #include "cli/memory_plan.h"
 #include "cli/terminal.h"
+#include "distributed/launch.h"
 #include "engine/model/kv_cache.h"
 #include "engine/training/trainer.h"
 #include "kernels/open_device.h"
@@ -108,7 +109,7 @@ int run(const std::vector<std::string>& arguments) {
   for (const char* name : {"tiny", "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"}) {
     models.push_back(fit_of(name, *device, bandwidth, flops));
   }
-  const std::string cuda = about_cuda(*device, machine);
+  const std::string cuda = about_cuda(*device, machine), mpi = mpi_version();
   const NarrowProducts narrow = narrow_products(*device);
 
   if (as_json) {
@@ -135,6 +136,7 @@ int run(const std::vector<std::string>& arguments) {
                                      {"matmul_flops_per_second", flops},
                                      {"bf16_matmul_flops_per_second", narrow.flops},
                                      {"cuda", cuda},
+                                     {"mpi", mpi},
                                      {"models", fit_list}};
     if (card) {
       report["device_memory_total"] = card->total;
@@ -164,7 +166,8 @@ int run(const std::vector<std::string>& arguments) {
             ? fmt::format("  bfloat16    {:.0f} GFLOP/s in matrix products: train --bf16\n",
                           narrow.flops / 1e9)
             : fmt::format("  bfloat16    not used: {}\n", narrow.why_not));
-  print(fmt::format("  CUDA        {}\n\n", cuda));
+  print(fmt::format("  CUDA        {}\n", cuda));
+  print(fmt::format("  processes   {}\n\n", mpi.empty() ? "one: this build is without MPI" : mpi));
 
   std::vector<std::vector<std::string>> table = {{"model", "parameters", "generate 16-bit",
                                                   "float32", "train", "LoRA", "tokens/s: decode",

@@ -51,7 +51,7 @@ std::string model_card(const TrainOptions& options, const Gpt2Config& config) {
       "`quire_config.json`, the "
       "losses in the log beside it.\n\n",
       compact_number(t.learning_rate), t.lr_scheduler_type,
-      t.per_device_train_batch_size * t.gradient_accumulation_steps,
+      t.micro_batch_rows() * t.gradient_accumulation_steps,
       t.max_steps > 0 ? fmt::format(", {} steps", with_commas(t.max_steps))
                       : fmt::format(", {} epochs", t.num_train_epochs));
   card += fmt::format(

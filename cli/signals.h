@@ -1,4 +1,5 @@
-// Ctrl-C and SIGTERM: the first one asks, the second one ends the program at once.
+// Ctrl-C, SIGTERM and SIGUSR1: the first one asks, the second one ends the program at once. SIGUSR1
+// is what batch systems send ahead of the end, and what mpirun passes on to all processes.
 //
 //   InterruptGuard interrupts;
 //   callbacks.stop_requested = [] { return interrupted(); };
@@ -10,8 +11,8 @@
 
 namespace quire {
 
-/// While one exists, the first SIGINT or SIGTERM only sets the flag; a second one exits with 130 or
-/// 143.
+/// While one exists, the first of these signals only sets the flag; a second one exits with 128 and
+/// its number.
 class InterruptGuard {
  public:
   InterruptGuard();
@@ -21,7 +22,7 @@ class InterruptGuard {
 };
 
 bool interrupted();
-/// 130 after SIGINT, 143 after SIGTERM, 0 before either.
+/// 130 after SIGINT, 143 after SIGTERM, 138 after SIGUSR1, 0 before.
 int interrupt_exit_code();
 
 }  // namespace quire

@@ -18,7 +18,7 @@
 namespace quire {
 namespace {
 
-bool g_quiet = false;
+bool g_quiet = false, g_silent = false;
 
 // Writes everything to a descriptor; returns 0 or the error's number.
 int write_all(int descriptor, std::string_view text) {
@@ -102,6 +102,7 @@ std::string scaled(double value, const std::array<const char*, 5>& units) {
 }  // namespace
 
 void print(std::string_view text) {
+  if (g_silent) return;
   const int trouble = write_all(STDOUT_FILENO, text);
   if (trouble == EPIPE) throw OutputClosed{};
   if (trouble != 0) {
@@ -115,7 +116,7 @@ void note(std::string_view line) {
 }
 
 void warn(std::string_view line) {
-  write_all(STDERR_FILENO, "warning: " + std::string(line) + "\n");
+  if (!g_silent) write_all(STDERR_FILENO, "warning: " + std::string(line) + "\n");
 }
 
 void set_quiet() {
@@ -123,6 +124,9 @@ void set_quiet() {
 }
 bool is_quiet() {
   return g_quiet;
+}
+void set_silent() {
+  g_quiet = g_silent = true;
 }
 
 bool stdout_is_terminal() {

@@ -27,6 +27,8 @@ void warn(std::string_view line);
 /// From now on note() and ProgressLine say nothing.
 void set_quiet();
 bool is_quiet();
+/// From now on nothing is printed, results and warnings included: where another process speaks.
+void set_silent();
 
 bool stdout_is_terminal();
 /// A terminal that can rewrite a line: not where TERM is "dumb".

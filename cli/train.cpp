@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <nlohmann/json.hpp>
@@ -21,6 +22,7 @@
 #include "cli/train_progress.h"
 #include "cli/train_reports.h"
 #include "cli/train_samples.h"
+#include "distributed/launch.h"
 #include "engine/formats/adapter_folder.h"
 #include "engine/formats/hub_folder.h"
 #include "engine/training/checkpoint.h"
@@ -139,17 +141,6 @@ std::string saved_options(const Flags& flags, const TrainingConfig& training) {
   return options.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
-std::optional<TrainSamples> make_samples(Device& device, const Start& start,
-                                         const TrainOptions& options) {
-  if (options.training.sample_every == 0) return std::nullopt;
-  if (!start.tokenizer) {
-    throw Error(Fault::usage, "--sample-every makes text, and there is no tokenizer to read it", {},
-                "--tokenizer DIR");
-  }
-  return TrainSamples(device, start.config, *start.tokenizer, options.sample_prompts,
-                      options.training.seed);
-}
-
 /// What the run will hold in memory: rows as long as the longest one there is, which may be far
 /// shorter than the context.
 TrainingConfig as_planned(TrainingConfig config, const Gpt2Config& model, const TrainData& data) {
@@ -169,6 +160,11 @@ void describe(const Start& start, const TrainOptions& options, const TrainData& 
   const std::int64_t steps = total_steps(t, rows.size());
   const Schedule schedule = schedule_of(t, steps);
   note(fmt::format("  device      {}", device.description()));
+  if (t.ranks > 1) {
+    note(fmt::format("  processes   {}, each {} rows of a batch{}", t.ranks,
+                     t.per_device_train_batch_size,
+                     t.zero ? " and its part of the AdamW moments" : ""));
+  }
   note(fmt::format(
       "  model       {}: {} layers of {}, {} heads, context {}, vocabulary {}: {} parameters",
       options.model.empty() ? "fresh" : start.weights.string(), c.n_layer, c.n_embd, c.n_head,
@@ -188,8 +184,8 @@ void describe(const Start& start, const TrainOptions& options, const TrainData& 
                    counted(data.validation.ids.size(), "token")));
   note(fmt::format(
       "  steps       {} of {} × {} rows of up to {} tokens, {:.4g} epochs", with_commas(steps),
-      t.gradient_accumulation_steps, t.per_device_train_batch_size, rows.longest(),
-      t.max_steps > 0 ? static_cast<double>(steps) * t.per_device_train_batch_size *
+      t.gradient_accumulation_steps, t.micro_batch_rows(), rows.longest(),
+      t.max_steps > 0 ? static_cast<double>(steps) * t.micro_batch_rows() *
                             t.gradient_accumulation_steps / static_cast<double>(rows.size())
                       : t.num_train_epochs));
   note(fmt::format(
@@ -246,8 +242,30 @@ void report_end(const TrainingResult& result, const TrainOptions& options, doubl
            : fmt::format("  try: quire generate --model {} --prompt \"...\"", folder));
 }
 
-int run(const std::vector<std::string>& arguments) {
+/// All that is there before the first step.
+struct Prepared {
   TrainOptions options;
+  std::string resolved;
+  std::vector<std::shared_ptr<RunLog>> reports;
+  Start start;
+  TrainData data;
+  std::unique_ptr<Device> device;
+  std::optional<Parameters> parameters;
+  std::optional<TrainSamples> samples;
+};
+
+void make_samples(Prepared& run) {
+  if (!run.start.tokenizer) {
+    throw Error(Fault::usage, "--sample-every makes text, and there is no tokenizer to read it", {},
+                "--tokenizer DIR");
+  }
+  run.samples.emplace(*run.device, run.start.config, *run.start.tokenizer,
+                      run.options.sample_prompts, run.options.training.seed);
+}
+
+/// False: only help was asked for.
+bool prepare(const std::vector<std::string>& arguments, const Ranks& ranks, Prepared& run) {
+  TrainOptions& options = run.options;
   Flags flags("train", "--data PATH... --output-dir DIR (--model DIR | --config NAME) [OPTION...]",
               "Trains a GPT-2 on text: from scratch, or on from a model.");
   options.add_to(flags);
@@ -257,54 +275,91 @@ int run(const std::vector<std::string>& arguments) {
   flags.example(
       "quire train --config tiny --tokenizer models/storyteller --data books/ --output-dir out");
   flags.example("quire train ... --resume-from-checkpoint latest");
-  if (!flags.parse(arguments)) return 0;
+  if (mpi_version() != "") flags.example("mpirun -np 4 quire train ... --zero 1");
+  if (!flags.parse(arguments)) return false;
   options.finish(flags);
+  options.training.ranks = ranks.size();
   OutputFolder::check_unused(options.training);
-  const std::string resolved = saved_options(flags, options.training);
-  const std::vector<std::shared_ptr<RunLog>> reports = train_reports(options, resolved);
+  run.resolved = saved_options(flags, options.training);
+  if (ranks.first()) run.reports = train_reports(options, run.resolved);
 
-  const InterruptGuard interrupts;
-  Start start = find_start(options);
-  const TrainData data = load_train_data(options, start.tokenizer);
-  const std::unique_ptr<Device> device = options.device.open();
-  check_trains_in(*device, options.training.activations());
-  const MemoryRoom room = memory_room(*device);
-  const TrainingConfig planned = as_planned(options.training, start.config, data);
-  check_memory(start.config, planned, *device, room);
+  run.start = find_start(options);
+  run.data = load_train_data(options, run.start.tokenizer);
+  run.device = options.device.open(ranks.local_rank(), ranks.local_size());
+  check_trains_in(*run.device, options.training.activations());
+  MemoryRoom room = memory_room(*run.device);
+  if (run.device->shares_host_memory()) room.available /= ranks.local_size();
+  const TrainingConfig planned = as_planned(options.training, run.start.config, run.data);
+  check_memory(run.start.config, planned, *run.device, room);
   // Before the plan's memory is taken.
-  options.training.peak_flops = measure_matmul(*device, options.training.activations());
-  const Parameters parameters = make_parameters(*device, start, options);
+  options.training.peak_flops = measure_matmul(*run.device, options.training.activations());
+  run.parameters.emplace(make_parameters(*run.device, run.start, options));
   if (!options.json) {
-    describe(start, options, data, *device);
-    note(format_memory_plan(training_memory_plan(start.config, planned, *device), room.available));
+    describe(run.start, options, run.data, *run.device);
+    note(format_memory_plan(training_memory_plan(run.start.config, planned, *run.device),
+                            room.available));
   }
+  if (ranks.first() && options.training.sample_every > 0) make_samples(run);
+  return true;
+}
+
+int train_together(const std::vector<std::string>& arguments, const std::shared_ptr<Ranks>& ranks) {
+  Prepared run;
+  bool wanted = false;
+  ranks->agree([&] { wanted = prepare(arguments, *ranks, run); });
+  if (!wanted) return 0;
+  const TrainOptions& options = run.options;
+  TrainingConfig training = options.training;
+  std::array<double, 1> peak = {training.peak_flops};
+  ranks->sum(peak);
+  training.peak_flops = peak[0];
 
   TrainProgress progress(options.json);
   TrainingCallbacks callbacks = progress.callbacks();
-  callbacks.logs = reports;
-  const std::optional<TrainSamples> samples = make_samples(*device, start, options);
-  if (samples) {
+  callbacks.logs = run.reports;
+  callbacks.ranks = ranks;
+  if (run.samples) {
     callbacks.sample = [&](std::int64_t step, const Parameters& now) {
-      std::vector<TextSample> texts = samples->make(now);
+      std::vector<TextSample> texts = run.samples->make(now);
       for (const TextSample& text : texts) progress.show(step, text);
       return texts;
     };
   }
   callbacks.stop_requested = [] { return interrupted(); };
   callbacks.write_companions = [&](const fs::path& folder) {
-    if (start.tokenizer) start.tokenizer->save(folder, start.config.n_positions);
-    write_file(folder / "quire_config.json", resolved);
-    if (folder == options.training.output_dir) {
-      write_file(folder / "README.md", model_card(options, start.config));
+    if (run.start.tokenizer) run.start.tokenizer->save(folder, run.start.config.n_positions);
+    write_file(folder / "quire_config.json", run.resolved);
+    if (folder == training.output_dir) {
+      write_file(folder / "README.md", model_card(options, run.start.config));
     }
   };
   const auto begin = std::chrono::steady_clock::now();
-  const TrainingResult result = train(*device, start.config, parameters, data.train,
-                                      data.validation, options.training, callbacks);
+  const TrainingResult result = train(*run.device, run.start.config, *run.parameters,
+                                      run.data.train, run.data.validation, training, callbacks);
   progress.finish();
   report_end(result, options,
              std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
   return result.interrupted ? interrupt_exit_code() : 0;
+}
+
+int run(const std::vector<std::string>& arguments) {
+  const InterruptGuard interrupts;
+  if (!is_launched()) return train_together(arguments, std::make_shared<OneRank>());
+  const std::shared_ptr<Ranks> ranks = join_ranks([] { return interrupted(); });
+  if (!ranks->first()) set_silent();
+  try {
+    return train_together(arguments, ranks);
+  } catch (const PeerFailed& failed) {
+    return static_cast<int>(failed.fault());
+  } catch (const PeerLost& lost) {
+    if (lost.speaker() == ranks->rank()) throw;
+    return static_cast<int>(lost.fault());
+  } catch (const Error& error) {
+    if (ranks->first()) throw;
+    std::vector<std::string> details = error.details();
+    details.push_back(fmt::format("on rank {} of {}", ranks->rank(), ranks->size()));
+    throw Error(error.fault(), error.what(), std::move(details), error.next());
+  }
 }
 
 }  // namespace

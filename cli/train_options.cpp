@@ -111,6 +111,10 @@ void TrainOptions::add_to(Flags& flags) {
       "gradient-checkpointing", training.gradient_checkpointing,
       "keeps each block's input alone: less memory, up to a third more time, the same result");
 
+  flags.group("Several processes (mpirun -np N quire train ...)");
+  flags.add_choice("zero", zero_, {"0", "1"},
+                   "1: each process keeps the AdamW moments of its part of the model alone");
+
   flags.group("Watching and saving");
   flags.add("logging-steps", training.logging_steps, "N", "a line of the log every N steps",
             at_least(1));
@@ -152,6 +156,7 @@ void TrainOptions::add_to(Flags& flags) {
 
 void TrainOptions::finish(const Flags& flags) {
   training.packing = packing_of(packing_);
+  training.zero = zero_ == "1";
   training.save_dtype = dtype_ == "bfloat16"  ? DType::bf16
                         : dtype_ == "float16" ? DType::f16
                                               : DType::f32;

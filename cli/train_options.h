@@ -37,6 +37,7 @@ struct TrainOptions {
   void choose_reports();
 
   std::string packing_ = "stream";
+  std::string zero_ = "0";
   CorpusFlags corpus_;
   std::string dtype_ = "auto";
   std::string report_to_ = "jsonl";

@@ -49,6 +49,20 @@ else()
   message(STATUS "TensorBoard events: off (they want libprotobuf-dev, protobuf-compiler and libboost-dev)")
 endif()
 
+# Training with several processes. OFF builds without, as where no MPI is found.
+option(QUIRE_MPI "Train with several processes over MPI, where it is found" ON)
+set(QUIRE_WITH_MPI FALSE)
+if(QUIRE_MPI)
+  set(MPI_CXX_SKIP_MPICXX ON)
+  find_package(MPI QUIET COMPONENTS CXX)
+  set(QUIRE_WITH_MPI ${MPI_CXX_FOUND})
+endif()
+if(QUIRE_WITH_MPI)
+  message(STATUS "Several processes: MPI ${MPI_CXX_VERSION} (${MPI_CXX_COMPILER})")
+else()
+  message(STATUS "Several processes: off (no libopenmpi-dev or libmpich-dev, or QUIRE_MPI=OFF)")
+endif()
+
 if(QUIRE_TESTS)
   # Catch2 2 (Debian 12) and 3 (Ubuntu 24.04) differ in headers and targets: tests/support/catch.h knows both.
   find_package(Catch2 REQUIRED)

@@ -14,10 +14,14 @@ namespace quire {
 struct RandomKey {
   std::uint64_t seed = 0;
   std::uint64_t stream = 0;
+  /// Where the stream begins, in blocks of four numbers: who holds a part of a tensor draws what is
+  /// drawn for that part of the whole one.
+  std::uint64_t first_block = 0;
 };
 
 /// Four 32-bit numbers: block `block` of the stream, that is its numbers 4·block … 4·block + 3.
 constexpr std::array<std::uint32_t, 4> random_block(RandomKey key, std::uint64_t block) {
+  block += key.first_block;
   std::array<std::uint32_t, 4> c = {
       static_cast<std::uint32_t>(block), static_cast<std::uint32_t>(block >> 32),
       static_cast<std::uint32_t>(key.stream), static_cast<std::uint32_t>(key.stream >> 32)};

@@ -205,16 +205,33 @@ Activations take_activations(Arena& arena, const Gpt2Config& config, int batch, 
   return a;
 }
 
-DropoutSites::DropoutSites(const Gpt2Config& config, std::uint64_t seed, float lora_dropout)
+DropoutSites::DropoutSites(const Gpt2Config& config, std::uint64_t seed, float lora_dropout,
+                           std::int64_t first_row, std::int64_t length)
     : embd_pdrop_(config.embd_pdrop),
       attn_pdrop_(config.attn_pdrop),
       resid_pdrop_(config.resid_pdrop),
       lora_dropout_(lora_dropout),
-      seed_(seed) {}
+      seed_(seed),
+      channels_(config.n_embd),
+      inner_(config.inner()),
+      heads_(config.n_head),
+      first_row_(first_row),
+      length_(length) {}
 
-DropoutSites::Site DropoutSites::site(float p, int layer, int place) const {
-  const auto stream = mix(static_cast<std::uint64_t>(layer), static_cast<std::uint64_t>(place));
-  return {.p = p, .key = {.seed = seed_, .stream = stream}};
+DropoutSites::Site DropoutSites::site(float p, int layer, int place,
+                                      std::int64_t numbers_a_token) const {
+  auto stream = mix(static_cast<std::uint64_t>(layer), static_cast<std::uint64_t>(place));
+  const std::int64_t first = first_row_ * length_ * numbers_a_token;
+  // A stream begins with a whole block. Where the row does not (attention with one to three heads
+  // over an odd number of tokens), it takes a stream of its own.
+  if (first % 4 != 0) {
+    return {.p = p,
+            .key = {.seed = seed_, .stream = mix(stream, static_cast<std::uint64_t>(first))}};
+  }
+  return {
+      .p = p,
+      .key = {
+          .seed = seed_, .stream = stream, .first_block = static_cast<std::uint64_t>(first / 4)}};
 }
 
 void check_batch(const Gpt2Config& config, const TokenBatch& batch) {

@@ -84,21 +84,25 @@ class DropoutSites {
   };
 
   DropoutSites() = default;
-  DropoutSites(const Gpt2Config& config, std::uint64_t seed, float lora_dropout = 0.0f);
+  /// For rows of `length` tokens, of which the first is row `first_row` of the micro-batch.
+  DropoutSites(const Gpt2Config& config, std::uint64_t seed, float lora_dropout,
+               std::int64_t first_row, std::int64_t length);
 
-  Site embedding() const { return site(embd_pdrop_, 0, 0); }
-  Site attention(int layer) const { return site(attn_pdrop_, layer, 1); }
-  Site attention_projection(int layer) const { return site(resid_pdrop_, layer, 2); }
-  Site mlp_projection(int layer) const { return site(resid_pdrop_, layer, 3); }
+  Site embedding() const { return site(embd_pdrop_, 0, 0, channels_); }
+  Site attention(int layer) const { return site(attn_pdrop_, layer, 1, heads_ * length_); }
+  Site attention_projection(int layer) const { return site(resid_pdrop_, layer, 2, channels_); }
+  Site mlp_projection(int layer) const { return site(resid_pdrop_, layer, 3, channels_); }
   Site adapter(int layer, BlockProduct product) const {
-    return site(lora_dropout_, layer, 4 + static_cast<int>(product));
+    return site(lora_dropout_, layer, 4 + static_cast<int>(product),
+                product == BlockProduct::mlp_proj ? inner_ : channels_);
   }
 
  private:
-  Site site(float p, int layer, int place) const;
+  Site site(float p, int layer, int place, std::int64_t numbers_a_token) const;
 
   float embd_pdrop_ = 0.0f, attn_pdrop_ = 0.0f, resid_pdrop_ = 0.0f, lora_dropout_ = 0.0f;
   std::uint64_t seed_ = 0;
+  std::int64_t channels_ = 0, inner_ = 0, heads_ = 0, first_row_ = 0, length_ = 0;
 };
 
 /// What a pass works with.

@@ -23,6 +23,9 @@ struct TokenBatch {
                                           // kIgnoredTarget; may be empty where no loss is asked for
   std::span<const std::int32_t> positions;  // [B, T]; empty: 0 … T-1 in every row
   std::span<const std::int32_t> first_key;  // [B, T] as in AttentionForward; empty: no masking
+  /// Rows that lie before these in the micro-batch of all processes: dropout draws for each row
+  /// what it draws for it where one process has them all.
+  std::int64_t first_row = 0;
 };
 
 /// Number of targets that are not ignored.
@@ -72,7 +75,8 @@ struct TrainingOptions {
   /// Keeps of each block its input alone and computes the rest again in the backward pass: the same
   /// gradients, bit for bit, for one more forward pass.
   bool gradient_checkpointing = false;
-  LoraConfig lora;  ///< for the memory plan; a pass takes that of its adapter
+  LoraConfig lora;         ///< for the memory plan; a pass takes that of its adapter
+  int gradient_parts = 1;  ///< the memory of the gradients divides into so many equal parts
 };
 
 /// Throws Error(device) where the device cannot do what TrainingOptions::activations asks for.

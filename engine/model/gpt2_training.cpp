@@ -325,12 +325,15 @@ Gpt2Training::Gpt2Training(Device& device, const Gpt2Config& config, const Param
                        .adapter = adapter,
                        .options = options,
                        .multiply = multiply,
-                       .gradients = Parameters(device, config, trained_parameters(config, options)),
+                       .gradients = Parameters(device, config, trained_parameters(config, options),
+                                               options.gradient_parts),
                        .adapter_gradients = {},
                        .copies = {},
                        .arena = Arena(device, count_activations(config, options).taken()),
                        .a = {}});
-  if (adapter != nullptr) impl_->adapter_gradients.emplace(device, config, adapter->config());
+  if (adapter != nullptr) {
+    impl_->adapter_gradients.emplace(device, config, adapter->config(), options.gradient_parts);
+  }
   zero_gradients();
   if (options.activations == DType::f32) return;
   impl_->copies = Parameters::with_matrices(device, config, parameters, options.activations);
@@ -347,10 +350,11 @@ std::vector<MemoryItem> Gpt2Training::memory_plan(const Gpt2Config& config,
     items.push_back({"16-bit copy of the matrices",
                      Parameters::bytes_of_matrices(config, options.activations)});
   }
-  items.push_back(
-      {"gradients", options.lora.r > 0
-                        ? NamedTensors::bytes(adapter_list(config, options.lora))
-                        : Parameters::bytes(config, trained_parameters(config, options))});
+  items.push_back({"gradients", options.lora.r > 0
+                                    ? NamedTensors::bytes(adapter_list(config, options.lora), {},
+                                                          options.gradient_parts)
+                                    : Parameters::bytes(config, trained_parameters(config, options),
+                                                        options.gradient_parts)});
   sort_by_size(items);
   return items;
 }
@@ -359,7 +363,8 @@ double Gpt2Training::forward_backward(const TokenBatch& batch, float grad_scale,
                                       std::uint64_t dropout_seed) {
   const DropoutSites dropout =
       impl_->options.dropout
-          ? DropoutSites(impl_->config, dropout_seed, impl_->options.lora.lora_dropout)
+          ? DropoutSites(impl_->config, dropout_seed, impl_->options.lora.lora_dropout,
+                         batch.first_row, batch.length)
           : DropoutSites();
   const Pass pass = impl_->begin(batch, dropout);
   const auto& adapter = impl_->adapter_gradients;

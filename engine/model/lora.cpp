@@ -159,8 +159,9 @@ std::vector<NamedParameter> adapter_list(const Gpt2Config& config, const LoraCon
   return list;
 }
 
-LoraAdapter::LoraAdapter(Device& device, const Gpt2Config& config, const LoraConfig& lora)
-    : NamedTensors(device, adapter_list(config, lora)),
+LoraAdapter::LoraAdapter(Device& device, const Gpt2Config& config, const LoraConfig& lora,
+                         int parts)
+    : NamedTensors(device, adapter_list(config, lora), {}, parts),
       lora_(lora),
       pairs_(static_cast<std::size_t>(config.n_layer)) {
   auto next = tensors().begin();

@@ -53,8 +53,8 @@ std::vector<NamedParameter> adapter_list(const Gpt2Config& config, const LoraCon
 /// An adapter in f32, or gradients or moments of one. Move-only.
 class LoraAdapter : public NamedTensors {
  public:
-  /// Uninitialised.
-  LoraAdapter(Device& device, const Gpt2Config& config, const LoraConfig& lora);
+  /// Uninitialised, in memory that divides into `parts`.
+  LoraAdapter(Device& device, const Gpt2Config& config, const LoraConfig& lora, int parts = 1);
 
   /// Both views are empty where a product is not adapted.
   struct Pair {

@@ -85,18 +85,20 @@ ParameterSet trainable_parameters(const Gpt2Config& config, int frozen_layers) {
   return trainable;
 }
 
-std::size_t NamedTensors::bytes(const std::vector<NamedParameter>& list, const ParameterSet& held) {
+std::size_t NamedTensors::bytes(const std::vector<NamedParameter>& list, const ParameterSet& held,
+                                int parts) {
   std::int64_t bytes = 0;
   for (std::size_t i = 0; i < list.size(); ++i) {
     if (held.empty() || held[i]) bytes += padded_bytes(list[i].shape);
   }
-  return static_cast<std::size_t>(bytes);
+  const std::int64_t step = kAlignment * parts;
+  return static_cast<std::size_t>((bytes + step - 1) / step * step);
 }
 
 NamedTensors::NamedTensors(Device& device, std::vector<NamedParameter> list,
-                           const ParameterSet& held)
+                           const ParameterSet& held, int parts)
     : names_(std::move(list)) {
-  if (const std::size_t size = bytes(names_, held); size > 0) buffer_ = Buffer(device, size);
+  if (const std::size_t size = bytes(names_, held, parts); size > 0) buffer_ = Buffer(device, size);
   std::byte* next = static_cast<std::byte*>(buffer_.data());
   for (std::size_t i = 0; i < names_.size(); ++i) {
     const bool has_memory = held.empty() || held[i];
@@ -118,18 +120,25 @@ View NamedTensors::find(const std::string& name) const {
   throw Error(Fault::internal, "parameters: there is no " + name);
 }
 
+View NamedTensors::all() const {
+  return {static_cast<float*>(buffer_.data()),
+          {static_cast<std::int64_t>(buffer_.size() / sizeof(float))}};
+}
+
 void NamedTensors::fill_zero(Device& device) const {
+  if (buffer_.size() > 0) return device.fill_zero(buffer_.data(), buffer_.size());
   for (const View& tensor : tensors_) {
     if (tensor) device.fill_zero(tensor.bytes(), tensor.size_bytes());
   }
 }
 
-std::size_t Parameters::bytes(const Gpt2Config& config, const ParameterSet& held) {
-  return NamedTensors::bytes(parameter_list(config), held);
+std::size_t Parameters::bytes(const Gpt2Config& config, const ParameterSet& held, int parts) {
+  return NamedTensors::bytes(parameter_list(config), held, parts);
 }
 
-Parameters::Parameters(Device& device, const Gpt2Config& config, const ParameterSet& held)
-    : NamedTensors(device, parameter_list(config), held) {
+Parameters::Parameters(Device& device, const Gpt2Config& config, const ParameterSet& held,
+                       int parts)
+    : NamedTensors(device, parameter_list(config), held, parts) {
   wire(config);
 }
 

@@ -45,7 +45,9 @@ class NamedTensors {
  public:
   /// Allocates as f32, uninitialised. Entries that `held` leaves out get no memory: their views are
   /// empty.
-  NamedTensors(Device& device, std::vector<NamedParameter> list, const ParameterSet& held = {});
+  /// The memory divides into `parts` of equal size.
+  NamedTensors(Device& device, std::vector<NamedParameter> list, const ParameterSet& held = {},
+               int parts = 1);
 
   NamedTensors(NamedTensors&&) noexcept = default;
   NamedTensors& operator=(NamedTensors&&) noexcept = default;
@@ -56,10 +58,14 @@ class NamedTensors {
   ParameterSet held() const;
   /// The tensor of that name; throws Error(internal) when there is none.
   View find(const std::string& name) const;
+  /// All of the memory that the constructor allocated as a row of floats: the tensors in their
+  /// order, each from a multiple of 16 on, and what lies between and behind them.
+  View all() const;
   /// Sets every element to zero: how gradients and moments start.
   void fill_zero(Device& device) const;
   /// What the constructor allocates.
-  static std::size_t bytes(const std::vector<NamedParameter>& list, const ParameterSet& held = {});
+  static std::size_t bytes(const std::vector<NamedParameter>& list, const ParameterSet& held = {},
+                           int parts = 1);
 
  protected:
   NamedTensors(std::vector<NamedParameter> list, std::vector<View> tensors)
@@ -74,7 +80,8 @@ class NamedTensors {
 /// One tensor for each entry of parameter_list(), in one allocation or over borrowed memory.
 class Parameters : public NamedTensors {
  public:
-  explicit Parameters(Device& device, const Gpt2Config& config, const ParameterSet& held = {});
+  explicit Parameters(Device& device, const Gpt2Config& config, const ParameterSet& held = {},
+                      int parts = 1);
   /// Takes views that someone else owns; `owner` keeps that memory (a mapped file, say) alive.
   /// `views` are in the order of parameter_list().
   Parameters(const Gpt2Config& config, std::vector<View> views, std::shared_ptr<void> owner);
@@ -87,7 +94,7 @@ class Parameters : public NamedTensors {
   View head() const { return head_; }  // [V, C]; wte() itself when tied
 
   /// What the allocating constructor allocates.
-  static std::size_t bytes(const Gpt2Config& config, const ParameterSet& held = {});
+  static std::size_t bytes(const Gpt2Config& config, const ParameterSet& held = {}, int parts = 1);
 
   /// The same parameters with matrices of type `dtype` in memory of their own, not yet filled; all
   /// else is shared with `masters`, which must outlive it.

@@ -4,6 +4,7 @@
 #include <map>
 #include <numeric>
 
+#include "engine/training/ranks.h"
 #include "kernels/random.h"
 
 namespace quire {
@@ -108,12 +109,20 @@ void Rows::pack(int block_size) {
 }
 
 Batch Rows::gather(std::span<const std::int64_t> which) const {
+  return gather(which, 0, 1);
+}
+
+Batch Rows::gather(std::span<const std::int64_t> all, int rank, int ranks) const {
   Batch batch;
-  batch.rows = static_cast<int>(which.size());
-  for (const std::int64_t r : which) {
+  for (const std::int64_t r : all) {
     batch.length =
         std::max(batch.length, static_cast<int>(rows_[static_cast<std::size_t>(r)].length));
   }
+  const Share share = share_of(static_cast<std::int64_t>(all.size()), rank, ranks);
+  const auto which = all.subspan(static_cast<std::size_t>(share.begin),
+                                 static_cast<std::size_t>(share.end - share.begin));
+  batch.first_row = share.begin;
+  batch.rows = static_cast<int>(which.size());
   const auto T = static_cast<std::size_t>(batch.length);
   batch.ids.assign(which.size() * T, 0);
   batch.targets.assign(which.size() * T, kIgnoredTarget);
@@ -161,8 +170,8 @@ std::vector<std::int64_t> shuffled_order(std::int64_t count, std::uint64_t seed,
   return order;
 }
 
-Batches::Batches(const Rows& rows, int batch_size, DataPosition start)
-    : rows_(&rows), batch_size_(batch_size), position_(start) {}
+Batches::Batches(const Rows& rows, int batch_size, DataPosition start, int rank, int ranks)
+    : rows_(&rows), batch_size_(batch_size), rank_(rank), ranks_(ranks), position_(start) {}
 
 std::vector<Batch> Batches::next_window(int count) {
   if (at_epoch_end()) {
@@ -176,8 +185,8 @@ std::vector<Batch> Batches::next_window(int count) {
   std::vector<Batch> window;
   while (static_cast<int>(window.size()) < count && !at_epoch_end()) {
     const std::int64_t size = std::min<std::int64_t>(batch_size_, rows_->size() - position_.offset);
-    window.push_back(
-        rows_->gather({order_.data() + position_.offset, static_cast<std::size_t>(size)}));
+    window.push_back(rows_->gather(
+        {order_.data() + position_.offset, static_cast<std::size_t>(size)}, rank_, ranks_));
     position_.offset += size;
   }
   return window;

@@ -34,7 +34,7 @@ const char* name_of(Packing packing);  ///< "stream", "none", "records"
 
 /// A micro-batch in host memory.
 struct Batch {
-  int rows = 0;                       // B
+  int rows = 0;                       // B; 0 where other ranks take all that is left of an epoch
   int length = 0;                     // T, of the longest row
   std::vector<std::int32_t> ids;      // [B, T]
   std::vector<std::int32_t> targets;  // [B, T]
@@ -42,6 +42,7 @@ struct Batch {
   std::vector<std::int32_t> positions, first_key;
   std::int64_t tokens = 0;  ///< ids that are not padding
   std::int64_t valid_targets = 0;
+  std::int64_t first_row = 0;  ///< rows that ranks before this one take of the micro-batch
 
   TokenBatch view() const {
     return {.batch = rows,
@@ -49,7 +50,8 @@ struct Batch {
             .ids = ids,
             .targets = targets,
             .positions = positions,
-            .first_key = first_key};
+            .first_key = first_key,
+            .first_row = first_row};
   }
 };
 
@@ -65,6 +67,8 @@ class Rows {
 
   /// The rows numbered `which`, padded to the longest of them.
   Batch gather(std::span<const std::int64_t> which) const;
+  /// A rank's share of them, padded to the longest of them all.
+  Batch gather(std::span<const std::int64_t> which, int rank, int ranks) const;
 
  private:
   /// Ids from `begin` on, and the labels one later.
@@ -105,10 +109,11 @@ struct DataPosition {
 std::vector<std::int64_t> shuffled_order(std::int64_t count, std::uint64_t seed,
                                          std::int64_t epoch);
 
-/// Goes through rows in shuffled order, epoch after epoch, from any position.
+/// Goes through rows in shuffled order, epoch after epoch, from any position. Of several ranks each
+/// takes its share of every micro-batch, which has batch_size rows in all.
 class Batches {
  public:
-  Batches(const Rows& rows, int batch_size, DataPosition start);
+  Batches(const Rows& rows, int batch_size, DataPosition start, int rank = 0, int ranks = 1);
 
   /// Up to `count` micro-batches of up to batch_size rows: fewer at the end of an epoch, never
   /// none.
@@ -120,7 +125,7 @@ class Batches {
 
  private:
   const Rows* rows_;
-  int batch_size_;
+  int batch_size_, rank_, ranks_;
   DataPosition position_;
   std::vector<std::int64_t> order_;
   std::int64_t order_epoch_ = -1;

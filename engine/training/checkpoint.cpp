@@ -57,53 +57,30 @@ void remove_folder(const fs::path& folder) {
   fs::remove_all(hidden);
 }
 
-/// Tensors of device memory as host memory: themselves, or copies held here.
-class HostTensors {
- public:
-  explicit HostTensors(Device& device) : device_(device) {}
-
-  void add(const std::string& prefix, const NamedTensors& tensors) {
-    for (std::size_t i = 0; i < tensors.names().size(); ++i) {
-      const View view = tensors.tensors()[i];
-      if (!view) continue;
-      const void* data = view.bytes();
-      if (!device_.shares_host_memory()) {
-        copies_.emplace_back(view.size_bytes());
-        device_.copy_to_host(copies_.back().data(), data, view.size_bytes());
-        data = copies_.back().data();
-      }
-      list_.push_back({prefix + tensors.names()[i].name, {data, view.dtype(), view.shape()}});
-    }
+/// The file's tensor of that name, which must have that shape.
+const float* find_values(const Safetensors& file, const std::string& name, const Shape& shape) {
+  const FileTensor* tensor = file.find(name);
+  if (tensor == nullptr) {
+    throw Error(Fault::bad_data, fmt::format("{} has no tensor {}", file.path().string(), name));
   }
+  const ConstView from = tensor->view();
+  if (from.dtype() != DType::f32 || !(from.shape() == shape)) {
+    throw Error(Fault::bad_data,
+                fmt::format("{} in {} does not fit the model", name, file.path().string()),
+                {fmt::format("the file has {} {}, the model {} {}", name_of(from.dtype()),
+                             from.shape().to_string(), name_of(DType::f32), shape.to_string())});
+  }
+  return from.data<float>();
+}
 
-  std::span<const TensorToWrite> list() const { return list_; }
-
- private:
-  Device& device_;
-  std::vector<std::vector<std::byte>> copies_;
-  std::vector<TensorToWrite> list_;
-};
-
-void load_tensors(Device& device, const Safetensors& file, const std::string& prefix,
-                  const NamedTensors& into) {
+void load_tensors(Device& device, const Safetensors& file, const NamedTensors& into) {
   for (std::size_t i = 0; i < into.names().size(); ++i) {
-    const std::string name = prefix + into.names()[i].name;
     const View to = into.tensors()[i];
     if (!to) continue;
-    const FileTensor* tensor = file.find(name);
-    if (tensor == nullptr) {
-      throw Error(Fault::bad_data, fmt::format("{} has no tensor {}", file.path().string(), name));
-    }
-    const ConstView from = tensor->view();
-    if (from.dtype() != to.dtype() || !(from.shape() == to.shape())) {
-      throw Error(
-          Fault::bad_data,
-          fmt::format("{} in {} does not fit the model", name, file.path().string()),
-          {fmt::format("the file has {} {}, the model {} {}", name_of(from.dtype()),
-                       from.shape().to_string(), name_of(to.dtype()), to.shape().to_string())});
-    }
-    device.copy_to_device(to.bytes(), from.bytes(), to.size_bytes());
+    const float* values = find_values(file, into.names()[i].name, to.shape());
+    device.copy_to_device(to.bytes(), values, to.size_bytes());
   }
+  device.synchronize();
 }
 
 /// NaN has no form in JSON: "not measured yet" is null.
@@ -192,10 +169,7 @@ fs::path save_checkpoint(Device& device, const fs::path& output_dir,
                   "cannot create " + saving.string(), {error.message()});
     }
     if (checkpoint.write_companions) checkpoint.write_companions(saving);
-    HostTensors moments(device);
-    moments.add("m.", checkpoint.optimizer.first_moments());
-    moments.add("v.", checkpoint.optimizer.second_moments());
-    write_safetensors(saving / "optimizer.safetensors", moments.list());
+    write_safetensors(saving / "optimizer.safetensors", checkpoint.moments);
     write_file(saving / "trainer_state.json", to_json(checkpoint.state));
     if (checkpoint.adapter != nullptr) {
       save_adapter(device, saving, *checkpoint.adapter, checkpoint.base_model);
@@ -305,21 +279,24 @@ std::vector<std::string> differences(const Fingerprint& checkpoint, const Finger
 }
 
 void load_weights(Device& device, const fs::path& checkpoint, const Parameters& parameters) {
-  const Safetensors file(checkpoint / "model.safetensors");
-  load_tensors(device, file, "", parameters);
-  device.synchronize();
+  load_tensors(device, Safetensors(checkpoint / "model.safetensors"), parameters);
 }
 
 void load_weights(Device& device, const fs::path& checkpoint, const LoraAdapter& adapter) {
-  const Safetensors file(checkpoint / kAdapterWeights);
-  load_tensors(device, file, "", adapter);
-  device.synchronize();
+  load_tensors(device, Safetensors(checkpoint / kAdapterWeights), adapter);
 }
 
 void load_moments(Device& device, const fs::path& checkpoint, const AdamwOptimizer& optimizer) {
   const Safetensors file(checkpoint / "optimizer.safetensors");
-  load_tensors(device, file, "m.", optimizer.first_moments());
-  load_tensors(device, file, "v.", optimizer.second_moments());
+  for (const AdamwOptimizer::Piece& piece : optimizer.pieces()) {
+    const auto load = [&](const char* prefix, const View& to) {
+      const std::string name = prefix + piece.parameter->name;
+      const float* values = find_values(file, name, piece.parameter->shape);
+      device.copy_to_device(to.bytes(), values + piece.first, to.size_bytes());
+    };
+    load("m.", piece.m);
+    load("v.", piece.v);
+  }
   device.synchronize();
 }
 

@@ -18,6 +18,7 @@
 #include <limits>
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -67,7 +68,7 @@ void remove_leftovers(const std::filesystem::path& output_dir);
 struct CheckpointToSave {
   const Gpt2Config& config;
   const Parameters& parameters;
-  const AdamwOptimizer& optimizer;
+  std::span<const TensorToWrite> moments;  ///< AdamwOptimizer::moments()
   const TrainerState& state;
   const LoraAdapter* adapter = nullptr;  ///< saved instead of the parameters where there is one
   std::string base_model;                ///< of the adapter
@@ -99,8 +100,8 @@ TrainerState read_trainer_state(const std::filesystem::path& checkpoint);
 /// One line for each entry that differs: "block_size: the checkpoint has 64, now 128".
 std::vector<std::string> differences(const Fingerprint& checkpoint, const Fingerprint& now);
 
-/// Overwrites parameters and moments with those of the checkpoint. Throws Error(bad_data) naming
-/// file, tensor and shapes.
+/// Overwrites parameters, and the moments that the optimizer holds, with those of the checkpoint.
+/// Throws Error(bad_data) naming file, tensor and shapes.
 void load_weights(Device& device, const std::filesystem::path& checkpoint,
                   const Parameters& parameters);
 void load_weights(Device& device, const std::filesystem::path& checkpoint,

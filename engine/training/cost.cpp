@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "engine/model/gpt2.h"
+#include "engine/training/optimizer.h"
 
 namespace quire {
 
@@ -16,7 +17,8 @@ std::vector<MemoryItem> training_memory_plan(const Gpt2Config& model, const Trai
               .activations = device.activation_type(resolved.activations()),
               .frozen_layers = resolved.freeze_layers,
               .gradient_checkpointing = resolved.gradient_checkpointing,
-              .lora = lora});
+              .lora = lora,
+              .gradient_parts = resolved.ranks});
   const auto bytes_of = [](const std::vector<NamedParameter>& list, const ParameterSet& which) {
     std::size_t bytes = 0;
     for (std::size_t i = 0; i < list.size(); ++i) {
@@ -27,14 +29,12 @@ std::vector<MemoryItem> training_memory_plan(const Gpt2Config& model, const Trai
   };
   const std::vector<NamedParameter> list = parameter_list(model);
   plan.push_back({"parameters", bytes_of(list, {})});
+  std::size_t trained = bytes_of(list, trainable_parameters(model, resolved.freeze_layers));
   if (lora.r > 0) {
-    const std::size_t adapter = bytes_of(adapter_list(model, lora), {});
-    plan.push_back({"adapter", adapter});
-    plan.push_back({"AdamW moments", 2 * adapter});
-  } else {
-    plan.push_back(
-        {"AdamW moments", 2 * bytes_of(list, trainable_parameters(model, resolved.freeze_layers))});
+    trained = bytes_of(adapter_list(model, lora), {});
+    plan.push_back({"adapter", trained});
   }
+  plan.push_back({"AdamW moments", AdamwOptimizer::bytes(trained, resolved.ranks, resolved.zero)});
   std::stable_sort(plan.begin(), plan.end(),
                    [](const MemoryItem& a, const MemoryItem& b) { return a.bytes > b.bytes; });
   return plan;

@@ -40,7 +40,7 @@ Fingerprint fixed_facts(const Gpt2Config& model, const TrainingConfig& config,
   facts["validation data"] = describe(validation);
   facts["block_size"] = std::to_string(config.block_size);
   facts["packing"] = name_of(config.packing);
-  facts["per_device_train_batch_size"] = std::to_string(config.per_device_train_batch_size);
+  facts["per_device_train_batch_size × ranks"] = std::to_string(config.micro_batch_rows());
   facts["gradient_accumulation_steps"] = std::to_string(config.gradient_accumulation_steps);
   facts["seed"] = std::to_string(config.seed);
   facts["data_seed"] = std::to_string(config.data_seed.value_or(config.seed));

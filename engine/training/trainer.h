@@ -24,6 +24,7 @@
 #include "engine/training/batches.h"
 #include "engine/training/cost.h"
 #include "engine/training/progress.h"
+#include "engine/training/ranks.h"
 #include "engine/training/run_log.h"
 #include "engine/training/training_config.h"
 
@@ -47,6 +48,10 @@ struct TrainingCallbacks {
   std::function<bool()> stop_requested;
   /// Adds to a model folder what belongs beside the weights: the tokenizer's files.
   std::function<void(const std::filesystem::path& folder)> write_companions;
+  /// The processes that train together, as many as config.ranks; null: this one alone. All of them
+  /// have the same model, records and options. Rank 0 saves, logs and calls back; of the others'
+  /// callbacks stop_requested is asked, and where it is true for one of them all stop.
+  std::shared_ptr<Ranks> ranks;
 };
 
 struct TrainingResult {
@@ -66,11 +71,14 @@ struct TrainingResult {
 /// When its time is up, a checkpoint is saved, and then the run ends like one that is done: with an
 /// evaluation and the final model. Going on from that checkpoint writes the bytes of a run without
 /// a limit; the log keeps the evaluation that was made at it.
+/// When another rank is lost, the first of those that are left saves a checkpoint of the last step,
+/// unless the moments are sharded: then some are lost, and the checkpoint before has to do.
 ///
 /// Throws Error: usage (an option, a folder in use, a resumed run that does not fit), bad_data (ids
 /// outside the vocabulary, no rows, a damaged checkpoint), no_space (the older checkpoints stay),
 /// diverged (three steps in a row whose loss or gradient is not finite; each was skipped), device
-/// (the card failed; what was saved before can be gone on from).
+/// (the card failed; what was saved before can be gone on from). With several ranks PeerFailed and
+/// PeerLost, too.
 TrainingResult train(Device& device, const Gpt2Config& model, const Parameters& parameters,
                      const TokenView& records, const TokenView& validation,
                      const TrainingConfig& config, const TrainingCallbacks& callbacks = {});

@@ -90,7 +90,7 @@ LoraConfig adapter_of(const TrainingConfig& config, const Gpt2Config& model) {
 
 std::int64_t total_steps(const TrainingConfig& config, std::int64_t rows) {
   if (config.max_steps > 0) return config.max_steps;
-  const std::int64_t batch = config.per_device_train_batch_size;
+  const std::int64_t batch = config.micro_batch_rows();
   const std::int64_t accumulation = config.gradient_accumulation_steps;
   const std::int64_t batches = (rows + batch - 1) / batch;
   const std::int64_t updates = (batches + accumulation - 1) / accumulation;

@@ -20,6 +20,8 @@ struct TrainingConfig {
   double num_train_epochs = 3.0;
   std::int64_t max_steps = -1;  ///< overrides epochs when positive
   int per_device_train_batch_size = 8;
+  int ranks = 1;      ///< processes that train together: each takes that many rows of a micro-batch
+  bool zero = false;  ///< ZeRO-1: each of them keeps its part of the moments alone
   int gradient_accumulation_steps = 1;
   float learning_rate = 5e-5f;
   std::string lr_scheduler_type = "linear";  ///< a name that Schedule::shape_from_name knows
@@ -63,6 +65,8 @@ struct TrainingConfig {
 
   /// What is asked of Gpt2Training.
   DType activations() const { return bf16 ? DType::bf16 : DType::f32; }
+  /// Rows of a micro-batch, of all ranks together.
+  int micro_batch_rows() const { return per_device_train_batch_size * ranks; }
   void check() const;  ///< throws Error(usage) naming option and value
 };
 

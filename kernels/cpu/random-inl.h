@@ -40,7 +40,7 @@ inline const std::uint32_t* random_row(RandomKey key, std::uint64_t first, std::
   };
   const std::uint64_t step = hn::Lanes(d);
   for (; block < end; block += step, to += 4 * step) {
-    const auto counter = hn::Add(hn::Set(d, block), hn::Iota(d, 0));
+    const auto counter = hn::Add(hn::Set(d, key.first_block + block), hn::Iota(d, 0));
     auto c0 = counter;
     auto c1 = hn::ShiftRight<32>(counter);
     auto c2 = hn::Set(d, key.stream & 0xffffffffu);

@@ -15,7 +15,7 @@ TEST_CASE("doctor names device, memory, CUDA and what fits") {
   CHECK(result.exit_code == 0);
   CHECK(result.err.empty());
   for (const char* part : {"device      CPU", "1 thread", "memory", "CUDA        not used: ",
-                           "\n  gpt2 ", "\n  gpt2-xl ", "124M", " LoRA "}) {
+                           "processes   ", "\n  gpt2 ", "\n  gpt2-xl ", "124M", " LoRA "}) {
     CAPTURE(part);
     CHECK(result.out.find(part) != std::string::npos);
   }

@@ -82,7 +82,7 @@ TEST_CASE("Ctrl-C saves and exits with 130, and the resumed run ends in the same
       run_quire({"train", "--data", work.text, "--line-by-line", "--output-dir",
                  work.folder / "cut", "--resume-from-checkpoint", "latest", "--batch-size", "8"});
   CHECK(bare.exit_code == 2);
-  CHECK(contains(bare.err, "per_device_train_batch_size: the checkpoint has 4, now 8"));
+  CHECK(contains(bare.err, "per_device_train_batch_size × ranks: the checkpoint has 4, now 8"));
 }
 
 TEST_CASE("a run that stops at a step goes on with the schedule it had, to the same bytes") {

@@ -104,7 +104,7 @@ TEST_CASE("the dropout seed decides everything that dropout does") {
 
 TEST_CASE("no two dropout sites share a stream") {
   const Gpt2Config config = Gpt2Config::preset("gpt2-xl").value();
-  const DropoutSites sites(config, 1);
+  const DropoutSites sites(config, 1, 0.0f, 0, 8);
   std::vector<std::uint64_t> streams = {sites.embedding().key.stream};
   for (int l = 0; l < config.n_layer; ++l) {
     streams.push_back(sites.attention(l).key.stream);

@@ -223,7 +223,7 @@ TEST_CASE("resuming with other data, model, batch or seed is refused with what d
   changed.gradient_accumulation_steps = 1;
   CHECK(refusal(changed, model, records) ==
         "gradient_accumulation_steps: the checkpoint has 2, now 1\n"
-        "per_device_train_batch_size: the checkpoint has 3, now 6\n");
+        "per_device_train_batch_size × ranks: the checkpoint has 3, now 6\n");
   changed = config;
   changed.seed = 43;
   changed.data_seed = 42;

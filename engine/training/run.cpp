@@ -1,0 +1,393 @@
+#include "engine/training/run.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <numeric>
+#include <utility>
+
+#include "engine/training/fingerprint.h"
+#include "engine/training/log_csv.h"
+#include "engine/training/log_jsonl.h"
+#include "kernels/random.h"
+
+namespace quire {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+
+namespace {
+
+constexpr int kMaxSkippedInARow = 3;
+constexpr std::uint64_t kDropoutStream = 0x64726F70;  // "drop", apart from the shuffle's streams
+
+void check_records(const char* what, const TokenView& records, int vocab_size) {
+  const std::int64_t count = records.ids.size();
+  if ((records.offsets.empty() ? 0 : records.offsets.back()) != count ||
+      (records.labels.size() > 0 && records.labels.size() != count)) {
+    throw Error(Fault::internal, fmt::format("{} records: ids, labels and offsets disagree", what));
+  }
+  const auto check = [&](const TokenStream& ids, bool label) {
+    ids.for_each([&](std::span<const std::int32_t> stretch, std::int64_t first) {
+      for (std::size_t i = 0; i < stretch.size(); ++i) {
+        const std::int32_t id = stretch[i];
+        if ((id >= 0 && id < vocab_size) || (label && id == kIgnoredTarget)) continue;
+        const std::int64_t place = first + static_cast<std::int64_t>(i);
+        const auto next = std::upper_bound(records.offsets.begin(), records.offsets.end(), place);
+        throw Error(
+            Fault::bad_data,
+            fmt::format("{} {} {} is outside the vocabulary", what, label ? "label" : "id", id),
+            {fmt::format("record {}, place {}; the model has ids 0 to {}",
+                         next - records.offsets.begin() - 1, place, vocab_size - 1)},
+            "a tokenizer that belongs to the model");
+      }
+    });
+  };
+  check(records.ids, false);
+  check(records.labels, true);
+}
+
+}  // namespace
+
+Run::Run(Device& device, const Gpt2Config& model, const Parameters& parameters,
+         const TokenView& records, const TokenView& validation, const TrainingConfig& config,
+         const TrainingCallbacks& callbacks, Ranks& ranks)
+    : device_(device),
+      model_(model),
+      parameters_(parameters),
+      config_(with_block_size(config, model)),
+      ranks_(ranks),
+      callbacks_(ranks_.first()
+                     ? callbacks
+                     : TrainingCallbacks{.stop_requested = callbacks.stop_requested,
+                                         .write_companions = callbacks.write_companions}),
+      rows_(records, config_.packing, config_.block_size),
+      eval_rows_(validation, config_.packing, config_.block_size),
+      total_steps_(total_steps(config_, rows_.size())),
+      schedule_(schedule_of(config_, total_steps_)) {
+  if (config_.load_best_model_at_end || config_.early_stopping_patience > 0) check_early_stopping();
+  check_records("training", records, model.vocab_size);
+  check_records("validation", validation, model.vocab_size);
+  if (rows_.size() == 0) {
+    throw Error(Fault::bad_data, "there is nothing to train on",
+                {fmt::format("{} records with {} tokens give no row with a target", records.size(),
+                             records.ids.size())});
+  }
+  state_.data.seed = config_.data_seed.value_or(config_.seed);
+  state_.fixed = fixed_facts(model, config_, records, validation);
+  state_.options = option_facts(config_);
+  peak_flops_ = config_.peak_flops;
+  if (!ranks_.first()) return;
+  if (config_.write_jsonl) logs_.push_back(std::make_shared<JsonlLog>());
+  if (config_.write_csv) logs_.push_back(std::make_shared<CsvLog>());
+  logs_.insert(logs_.end(), callbacks.logs.begin(), callbacks.logs.end());
+}
+
+void Run::check_ranks() const {
+  if (ranks_.size() != config_.ranks) {
+    throw Error(Fault::internal, fmt::format("training is set up for {} ranks, and there are {}",
+                                             config_.ranks, ranks_.size()));
+  }
+  std::uint64_t facts = 0;
+  for (const auto& [name, value] : state_.fixed) {
+    for (const char c : name + "=" + value) facts = mix(facts, static_cast<unsigned char>(c));
+  }
+  const std::array<double, 1> mine = {static_cast<double>(facts >> 12)};  // exact in a double
+  const std::vector<double> all = ranks_.collect(mine);
+  const auto other = std::find_if(all.begin(), all.end(), [&](double f) { return f != all[0]; });
+  if (other == all.end()) return;
+  ranks_.agree([&] {
+    throw Error(Fault::usage,
+                fmt::format("rank {} does not train what rank 0 trains", other - all.begin()),
+                {"data, model or options differ"}, "the same command and the same files on each");
+  });
+}
+
+TrainingResult Run::run() {
+  check_ranks();
+  const fs::path checkpoint = prepare_folder();
+  if (const LoraConfig lora = adapter_of(config_, model_); lora.r > 0) {
+    adapter_ = initialize_adapter(device_, model_, lora, config_.seed);
+  }
+  network_.emplace(device_, model_, parameters_,
+                   TrainingOptions{.batch = config_.per_device_train_batch_size,
+                                   .length = std::max(rows_.longest(), eval_rows_.longest()),
+                                   .activations = config_.activations(),
+                                   .frozen_layers = config_.freeze_layers,
+                                   .gradient_checkpointing = config_.gradient_checkpointing,
+                                   .gradient_parts = config_.ranks},
+                   adapter_ ? &*adapter_ : nullptr);
+  optimizer_.emplace(device_, trained(), network_->gradients(),
+                     adapter_ ? nullptr : network_->copies(),
+                     AdamwOptions{.beta1 = config_.adam_beta1,
+                                  .beta2 = config_.adam_beta2,
+                                  .epsilon = config_.adam_epsilon,
+                                  .weight_decay = config_.weight_decay,
+                                  .max_grad_norm = config_.max_grad_norm,
+                                  .sharded = config_.zero},
+                     ranks_);
+  if (!checkpoint.empty()) {
+    load_trained(checkpoint);
+    network_->parameters_changed();
+    load_moments(device_, checkpoint, *optimizer_);
+    optimizer_->set_updates(state_.updates);
+  }
+  batches_.emplace(rows_, config_.micro_batch_rows(), state_.data, ranks_.rank(), ranks_.size());
+  for (const auto& log : logs_)
+    log->begin(config_.output_dir, checkpoint.empty() ? -1 : state_.step);
+  if (rows_.left_out() > 0) {
+    note(fmt::format("{} rows without a target are left out", rows_.left_out()));
+  }
+
+  TrainingResult result;
+  if (checkpoint.empty()) sample();
+  const bool stopped = !take_steps();
+  if (!stopped) {
+    finish();
+  } else if (state_.step == 0) {
+    for (const auto& log : logs_) log->discard();
+  } else {
+    save_once();
+  }
+  rotate();
+  if (state_.step > 0) {
+    for (const auto& log : logs_) log->end(stopped ? RunEnd::interrupted : RunEnd::done);
+  }
+  result.interrupted = stopped;
+  result.out_of_time = out_of_time_ && !stopped;
+  result.steps = state_.step;
+  result.tokens = state_.tokens;
+  result.final_loss = state_.loss;
+  result.first_eval_loss = state_.first_eval_loss;
+  result.final_eval_loss = config_.load_best_model_at_end && !stopped && state_.best_step > 0
+                               ? state_.best_eval_loss
+                               : state_.eval_loss;
+  result.last_checkpoint = last_checkpoint_;
+  return result;
+}
+
+void Run::check_early_stopping() const {
+  if (has_validation()) return;
+  throw Error(Fault::usage,
+              config_.load_best_model_at_end
+                  ? "--load-best-model-at-end needs validation data to know the best by"
+                  : "--early-stopping-patience needs validation data to watch",
+              {}, "--validation-split 0.05");
+}
+
+bool Run::settle() {
+  if (eval_due()) {
+    if (!evaluate()) return false;
+    saved_step_ = -1;  // a checkpoint from before a stop knows nothing of this evaluation
+  }
+  if (save_due()) save();
+  return finished() || !(stop_requested() || stop_step_reached());
+}
+
+bool Run::take_steps() {
+  try {
+    bool goes_on = settle();
+    while (goes_on && !finished() && !out_of_time_) {
+      step();
+      sample();
+      goes_on = settle();
+      out_of_time_ = goes_on && !finished() && time_is_up();
+    }
+    if (out_of_time_) {
+      note(fmt::format("the time is up after step {} of {}", state_.step, total_steps_));
+      save_once();  // before the evaluation, of which a run without a limit knows nothing
+      if (has_validation() && state_.eval_step != state_.step) goes_on = evaluate();
+    }
+    return goes_on;
+  } catch (const PeerFailed&) {
+    throw;  // who failed says how to go on
+  } catch (const PeerLost& lost) {
+    go_without(lost);
+  } catch (const Error& error) {
+    if (error.fault() != Fault::device) throw;
+    std::vector<std::string> details = error.details();
+    const std::vector<std::int64_t> saved = checkpoint_steps(config_.output_dir);
+    details.push_back(saved.empty()
+                          ? "no checkpoint was saved before"
+                          : "the last good checkpoint is " +
+                                (config_.output_dir / checkpoint_name(saved.back())).string());
+    throw Error(
+        error.fault(), error.what(), std::move(details),
+        saved.empty() ? error.next() : "the same command with --resume-from-checkpoint latest");
+  }
+}
+
+void Run::step() {
+  const Clock::time_point start = Clock::now();
+  const std::vector<Batch> window = batches_->next_window(config_.gradient_accumulation_steps);
+  std::array<double, 3> counts = {};  // targets, tokens, flops
+  for (const Batch& batch : window) {
+    counts[0] += static_cast<double>(batch.valid_targets);
+    counts[1] += static_cast<double>(batch.tokens);
+    counts[2] += training_flops(model_, config_, batch.tokens, batch.length);
+  }
+  ranks_.sum(counts);
+  const double targets = counts[0];
+
+  network_->zero_gradients();
+  std::array<double, 2> sums = {};  // of losses, of the squares of gradients
+  for (std::size_t i = 0; i < window.size(); ++i) {
+    if (window[i].rows == 0) continue;
+    const std::uint64_t dropout_seed =
+        mix(mix(mix(config_.seed, kDropoutStream), static_cast<std::uint64_t>(state_.step)), i);
+    sums[0] += network_->forward_backward(window[i].view(), 1.0f / static_cast<float>(targets),
+                                          dropout_seed);
+  }
+  optimizer_->reduce_gradients();
+  sums[1] = optimizer_->squared_norm();
+  ranks_.sum(sums);
+  const double loss = sums[0] / targets;
+  const double norm = std::sqrt(sums[1]);
+  const double learning_rate = config_.learning_rate * schedule_.factor(state_.step);
+  recent_ = {.flops = counts[2], .tokens = static_cast<std::int64_t>(counts[1])};
+
+  ++state_.step;
+  state_.data = batches_->position();
+  state_.epoch = batches_->epoch();
+  state_.tokens += recent_.tokens;
+  state_.loss = loss;
+  if (!std::isfinite(loss) || !std::isfinite(norm)) {
+    skip(loss, norm);
+  } else {
+    watch(loss, norm);
+    rotate();  // the parameters that were saved last have just shown to be good
+    optimizer_->step(static_cast<float>(learning_rate), norm);
+    if (config_.zero) network_->parameters_changed();
+    state_.updates = optimizer_->updates();
+    state_.skipped_in_a_row = 0;
+    state_.loss_sum += loss;
+    ++state_.loss_steps;
+  }
+  device_.synchronize();
+  recent_.seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  report(loss, norm, learning_rate);
+}
+
+void Run::skip(double loss, double norm) {
+  warn(fmt::format("step {} is skipped: its loss is {}, its gradient norm {}", state_.step, loss,
+                   norm));
+  if (++state_.skipped_in_a_row < kMaxSkippedInARow) return;
+  for (const auto& log : logs_) log->end(RunEnd::diverged);
+  // The parameters are those of the last step that was not skipped: a checkpoint of it holds the
+  // trouble already. Those before it were followed by a step that went well.
+  const std::int64_t trouble = state_.step - kMaxSkippedInARow;
+  std::vector<std::int64_t> good = checkpoint_steps(config_.output_dir);
+  const bool any = !good.empty(), newest_is_good = any && good.back() < trouble;
+  std::erase_if(good, [&](std::int64_t step) { return step >= trouble; });
+  const std::string checkpoint =
+      good.empty() ? "" : (config_.output_dir / checkpoint_name(good.back())).string();
+  const Error diverged(
+      Fault::diverged,
+      fmt::format("training diverged: {} steps in a row were not finite", kMaxSkippedInARow),
+      {fmt::format("step {}: loss {}, gradient norm {}", state_.step, loss, norm),
+       !good.empty() ? "the last good checkpoint is " + checkpoint
+       : any         ? "no checkpoint is known to be good"
+                     : "no checkpoint was saved before"},
+      good.empty() ? "a lower --learning-rate or a longer --warmup-steps"
+                   : fmt::format("--resume-from-checkpoint {} with a lower --learning-rate",
+                                 newest_is_good ? "latest" : checkpoint));
+  ranks_.agree([&] { throw diverged; });
+}
+
+void Run::watch(double loss, double norm) {
+  if (config_.spike_z <= 0) return;
+  const auto observe = [&](const char* what, SpikeWatch& watch, double value) {
+    const SpikeWatch before = watch;
+    const double z = watch.observe(value, config_.spike_z);
+    if (z <= config_.spike_z) return;
+    warn(
+        fmt::format("step {}: the {} is {:.4g}, {:.1f} deviations above the {:.4g} of the steps "
+                    "before",
+                    state_.step, what, value, z, before.mean));
+  };
+  observe("loss", state_.loss_watch, loss);
+  observe("gradient norm", state_.norm_watch, norm);
+}
+
+void Run::report(double loss, double norm, double learning_rate) {
+  since_log_.add(recent_);
+  recent_step_seconds_ = recent_step_seconds_ == 0
+                             ? recent_.seconds
+                             : 0.9 * recent_step_seconds_ + 0.1 * recent_.seconds;
+  const auto mfu = [&](const Pace& pace) {
+    if (peak_flops_ <= 0) return TrainerState::kNone;
+    peak_flops_ = std::max(peak_flops_, pace.flops / pace.seconds);
+    return pace.flops / pace.seconds / peak_flops_;
+  };
+  TrainingProgress progress{
+      .step = state_.step,
+      .total_steps = total_steps_,
+      .epoch = state_.epoch,
+      .loss = loss,
+      .grad_norm = norm,
+      .learning_rate = learning_rate,
+      .tokens = state_.tokens,
+      .tokens_per_second = recent_.tokens_per_second(),
+      .seconds_left = recent_step_seconds_ * static_cast<double>(total_steps_ - state_.step),
+      .mfu = mfu(recent_),
+      .eval_loss = state_.eval_loss};
+  if (callbacks_.on_step) callbacks_.on_step(progress);
+  if (state_.step % config_.logging_steps != 0 && state_.step != total_steps_) return;
+  progress.loss = state_.loss_steps > 0 ? state_.loss_sum / static_cast<double>(state_.loss_steps)
+                                        : TrainerState::kNone;
+  progress.tokens_per_second = since_log_.tokens_per_second();
+  progress.mfu = mfu(since_log_);
+  for (const auto& log : logs_) log->train(progress);
+  if (callbacks_.on_log) callbacks_.on_log(progress);
+  state_.loss_sum = 0;
+  state_.loss_steps = 0;
+  since_log_ = {};
+}
+
+bool Run::evaluate() {
+  std::array<double, 1> sums = {};
+  std::vector<std::int64_t> which;
+  const std::int64_t batch_rows = config_.micro_batch_rows();
+  for (std::int64_t first = 0; first < eval_rows_.size(); first += batch_rows) {
+    if (stop_requested()) return false;
+    which.resize(static_cast<std::size_t>(std::min(batch_rows, eval_rows_.size() - first)));
+    std::iota(which.begin(), which.end(), first);
+    if (callbacks_.on_eval_batch) callbacks_.on_eval_batch(first, eval_rows_.size());
+    const Batch batch = eval_rows_.gather(which, ranks_.rank(), ranks_.size());
+    if (batch.rows > 0) sums[0] += network_->forward(batch.view());
+  }
+  ranks_.sum(sums);
+  const double loss = sums[0] / static_cast<double>(eval_rows_.targets());
+  state_.eval_loss = loss;
+  state_.eval_step = state_.step;
+  if (state_.step == 0) {
+    state_.first_eval_loss = loss;
+  } else if (std::isfinite(loss) &&
+             (std::isnan(state_.best_eval_loss) || loss < state_.best_eval_loss)) {
+    state_.best_eval_loss = loss;
+    state_.best_step = state_.step;
+    state_.evals_since_best = 0;
+  } else {
+    ++state_.evals_since_best;
+  }
+  for (const auto& log : logs_) log->eval(state_.step, loss);
+  if (callbacks_.on_eval) callbacks_.on_eval(state_.step, loss);
+  if (!std::isfinite(loss)) {
+    warn(fmt::format("step {}: the validation loss is {}, and counts as no better", state_.step,
+                     loss));
+  }
+  return true;
+}
+
+void Run::sample() {
+  if (config_.sample_every <= 0 || !callbacks_.sample) return;
+  if (state_.step % config_.sample_every != 0 && state_.step != total_steps_) return;
+  for (const TextSample& text : adapter_ ? callbacks_.sample(state_.step, merged())
+                                         : callbacks_.sample(state_.step, parameters_)) {
+    for (const auto& log : logs_) log->sample(state_.step, text);
+  }
+}
+
+}  // namespace quire
