@@ -99,6 +99,10 @@ void MpiRanks::reduce_scatter(Device& device, const View& values) {
   const std::int64_t part = values.count() / size_;
   device.synchronize();
   if (device.shares_host_memory()) return reduce_scatter(values.data<float>(), part);
+  if (DeviceGroup* const group = group_of(device)) {
+    group->reduce_scatter(values);
+    return wait(*group);
+  }
   host_row_.resize(static_cast<std::size_t>(values.count()));
   device.copy_to_host(host_row_.data(), values.bytes(), values.size_bytes());
   device.synchronize();
@@ -111,12 +115,46 @@ void MpiRanks::all_gather(Device& device, const View& values) {
   const std::int64_t part = values.count() / size_;
   device.synchronize();
   if (device.shares_host_memory()) return all_gather(values.data<float>(), part);
+  if (DeviceGroup* const group = group_of(device)) {
+    group->all_gather(values);
+    return wait(*group);
+  }
   host_row_.resize(static_cast<std::size_t>(values.count()));
   device.copy_to_host(host_row_.data() + rank_ * part, values.data<float>() + rank_ * part,
                       static_cast<std::size_t>(part) * sizeof(float));
   device.synchronize();
   all_gather(host_row_.data(), part);
   device.copy_to_device(values.bytes(), host_row_.data(), values.size_bytes());
+}
+
+DeviceGroup* MpiRanks::group_of(Device& device) {
+  if (std::exchange(asked_for_group_, true)) return group_.get();
+  constexpr std::size_t kLongest = 128;
+  std::string name = device.name_new_group();
+  std::vector<double> mine(1 + kLongest);  // its length, then its bytes
+  mine[0] = static_cast<double>(name.size());
+  for (std::size_t i = 0; i < name.size() && i < kLongest; ++i) {
+    mine[1 + i] = static_cast<unsigned char>(name[i]);
+  }
+  const std::vector<double> all = collect(mine);
+  for (std::size_t r = 0; r < all.size(); r += mine.size()) {
+    if (all[r] == 0) return nullptr;
+  }
+  name.resize(static_cast<std::size_t>(all[0]));
+  for (std::size_t i = 0; i < name.size(); ++i) {
+    name[i] = static_cast<char>(static_cast<unsigned char>(all[1 + i]));
+  }
+  group_ = device.join_group(name, rank_, size_);
+  return group_.get();
+}
+
+void MpiRanks::wait(DeviceGroup& group) {
+  try {
+    wait([&] { return group.done(); });
+  } catch (const PeerLost&) {
+    group.abort();
+    throw;
+  }
 }
 
 void MpiRanks::reduce_scatter(float* values, std::int64_t part) {
@@ -183,13 +221,18 @@ MPI_Request MpiRanks::receive(float* values, std::int64_t count, int from) {
 }
 
 void MpiRanks::wait(std::span<MPI_Request> requests) {
-  Clock::time_point look_at = Clock::now() + kLookEvery;
-  Clock::time_point interrupted_at = Clock::time_point::max();
-  for (;;) {
+  wait([&] {
     int done = 0;
     check(MPI_Testall(static_cast<int>(requests.size()), requests.data(), &done,
                       MPI_STATUSES_IGNORE));
-    if (done != 0) return;
+    return done != 0;
+  });
+}
+
+void MpiRanks::wait(const std::function<bool()>& done) {
+  Clock::time_point look_at = Clock::now() + kLookEvery;
+  Clock::time_point interrupted_at = Clock::time_point::max();
+  while (!done()) {
     std::this_thread::yield();  // there may be more ranks than cores
     if (Clock::now() < look_at) continue;
     look_after_peers(interrupted_at);

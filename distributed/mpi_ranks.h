@@ -7,6 +7,9 @@
 // Yuan, "Bandwidth optimal all-reduce algorithms for clusters of workstations", 2009), and the
 // order of every sum is written here, not chosen by a library: the bits depend on N alone.
 //
+// Cards exchange among themselves where all of them can (NCCL); MPI then only tells them of each
+// other.
+//
 // MPI's own collectives would do the same but cannot be left: when a rank dies, the others wait in
 // them for ever or until they are killed. Here they wait in a loop of their own, look after their
 // neighbours on the same machine, and come back with PeerLost.
@@ -18,6 +21,7 @@
 
 #include <chrono>
 #include <functional>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -54,6 +58,9 @@ class MpiRanks final : public Ranks {
   };
 
   void meet();
+  /// The cards' own exchange, null where a rank has none: then it goes through the host's memory.
+  DeviceGroup* group_of(Device& device);
+  void wait(DeviceGroup& group);
   void reduce_scatter(float* values, std::int64_t part);
   void all_gather(float* values, std::int64_t part);
   int neighbour(int step) const { return (rank_ + step + size_) % size_; }
@@ -61,6 +68,7 @@ class MpiRanks final : public Ranks {
   MPI_Request receive(float* values, std::int64_t count, int from);
   /// Throws PeerLost.
   void wait(std::span<MPI_Request> requests);
+  void wait(const std::function<bool()>& done);
   void check(int result);
   void look_after_peers(std::chrono::steady_clock::time_point& interrupted_at);
 
@@ -70,6 +78,8 @@ class MpiRanks final : public Ranks {
   std::vector<Peer> peers_;      // on this machine, without this one
   std::vector<float> incoming_;  // two segments
   std::vector<float> host_row_;  // where the device's memory is not the host's
+  std::unique_ptr<DeviceGroup> group_;
+  bool asked_for_group_ = false;
   bool lost_ = false;
 };
 

@@ -368,6 +368,22 @@ class Recording {
   virtual void replay() = 0;
 };
 
+/// Devices of several processes that exchange floats among themselves, past the host's memory. All
+/// of them call the same functions in the same order, on as many floats.
+class DeviceGroup {
+ public:
+  virtual ~DeviceGroup() = default;
+  /// `values` are as many equal parts as there are members. Queues what puts the sums over all
+  /// members into the part of this one's number; what the others then hold is not said.
+  virtual void reduce_scatter(const View& values) = 0;
+  /// Queues what puts into each part what it holds on the member of its number.
+  virtual void all_gather(const View& values) = 0;
+  /// Whether all that was queued on the device is done. Throws Error(device) where it failed.
+  virtual bool done() = 0;
+  /// Gives up what is queued, for a member has gone. Nothing else can be asked of it then.
+  virtual void abort() = 0;
+};
+
 struct DeviceMemory {
   std::size_t free = 0, total = 0;  // bytes
 };
@@ -409,6 +425,16 @@ class Device {
   /// each time, and nothing else. Returns what repeats them; null where calling them costs no more.
   virtual std::unique_ptr<Recording> record(const std::function<void()>& work) {
     work();
+    return nullptr;
+  }
+
+  /// Of a group that is still to meet: one member asks, and tells the others. Empty where this
+  /// device can be in none.
+  virtual std::string name_new_group() { return ""; }
+  /// All members call it, with numbers from 0 to size - 1, and wait for each other. The group must
+  /// not be used without the device.
+  virtual std::unique_ptr<DeviceGroup> join_group(const std::string& /*name*/, int /*number*/,
+                                                  int /*size*/) {
     return nullptr;
   }
 

@@ -5,6 +5,7 @@
 
 #include "kernels/check.h"
 #include "kernels/cuda/device.h"
+#include "kernels/cuda/device_group.h"
 #include "kernels/cuda/gemm_library.h"
 
 namespace quire::cuda {
@@ -131,6 +132,14 @@ void CudaDevice::fill_zero(void* data, std::size_t bytes) {
 
 void CudaDevice::synchronize() {
   QUIRE_CUDA(cudaStreamSynchronize(stream_), "waiting for the device");
+}
+
+std::string CudaDevice::name_new_group() {
+  return cuda::why_no_groups().empty() ? cuda::name_new_group() : "";
+}
+
+std::unique_ptr<DeviceGroup> CudaDevice::join_group(const std::string& name, int number, int size) {
+  return cuda::join_group(name, number, size, stream_);
 }
 
 bool CudaDevice::grow(Block& block, std::size_t bytes) {

@@ -38,6 +38,8 @@ class CudaDevice final : public Device {
   void fill_zero(void* data, std::size_t bytes) override;
   void synchronize() override;
   std::unique_ptr<Recording> record(const std::function<void()>& work) override;
+  std::string name_new_group() override;
+  std::unique_ptr<DeviceGroup> join_group(const std::string& name, int number, int size) override;
 
   void embedding_forward(const EmbeddingForward&) override;
   void embedding_backward(const EmbeddingBackward&) override;

@@ -39,7 +39,8 @@ std::vector<std::string> command(const Workplace& place, const std::string& outp
 /// mpirun with more ranks than cores, as root or not; `mark` stands in the environment of all of
 /// them.
 Program start(int ranks, const std::vector<std::string>& arguments, const std::string& mark = "1",
-              const std::string& program = QUIRE_PROGRAM) {
+              const std::string& program = QUIRE_PROGRAM,
+              const std::string& machine = "devices=2") {
   std::vector<std::string> all = {"-np", std::to_string(ranks), program};
   all.insert(all.end(), arguments.begin(), arguments.end());
   ProgramOptions options;
@@ -49,7 +50,7 @@ Program start(int ranks, const std::vector<std::string>& arguments, const std::s
                          {"OMPI_MCA_rmaps_base_oversubscribe", "1"},
                          {"PRTE_MCA_rmaps_default_mapping_policy", ":oversubscribe"},
                          {"OMPI_MCA_hwloc_base_binding_policy", "none"},
-                         {"QUIRE_CUDA_ON_HOST", "devices=2"},
+                         {"QUIRE_CUDA_ON_HOST", machine},
                          {"QUIRE_TEST_RUN", mark}};
   return Program(all, options);
 }
@@ -226,14 +227,32 @@ TEST_CASE("mpirun: a signal that it passes on ends the run with a checkpoint") {
 }
 
 #ifdef QUIRE_PROGRAM_ON_HOST
-TEST_CASE("mpirun: each rank takes a card of its own") {
+TEST_CASE("mpirun: each rank takes a card of its own, with NCCL and without") {
   const Workplace place;
-  std::vector<std::string> arguments =
-      command(place, "cards", 2, {"--max-steps", "2", "--device", "cuda"});
+  std::vector<std::string> arguments = command(
+      place, "cards", 2,
+      {"--max-steps", "2", "--validation-split", "0", "--block-size", "8", "--device", "cuda"});
   const ProgramResult cards = start(2, arguments, "cards", QUIRE_PROGRAM_ON_HOST).wait();
   INFO(cards.err);
   REQUIRE(cards.exit_code == 0);
-  const ProgramResult cpu = run(2, command(place, "cpu", 2, {"--max-steps", "2"}));
+  arguments = command(place, "sharded", 2,
+                      {"--max-steps", "2", "--validation-split", "0", "--block-size", "8",
+                       "--device", "cuda", "--zero", "1"});
+  REQUIRE(start(2, arguments, "sharded", QUIRE_PROGRAM_ON_HOST).wait().exit_code == 0);
+  arguments = command(
+      place, "staged", 2,
+      {"--max-steps", "2", "--validation-split", "0", "--block-size", "8", "--device", "cuda"});
+  REQUIRE(
+      start(2, arguments, "staged", QUIRE_PROGRAM_ON_HOST, "devices=2,groups=0").wait().exit_code ==
+      0);
+  for (const char* other : {"sharded", "staged"}) {  // two numbers have one sum
+    INFO(other);
+    CHECK(read_file(fs::path(place.folder / "cards") / "model.safetensors") ==
+          read_file(fs::path(place.folder / other) / "model.safetensors"));
+  }
+  const ProgramResult cpu =
+      run(2, command(place, "cpu", 2,
+                     {"--max-steps", "2", "--validation-split", "0", "--block-size", "8"}));
   REQUIRE(cpu.exit_code == 0);
   const Losses got = losses_of(place.folder / "cards"), want = losses_of(place.folder / "cpu");
   REQUIRE(got.training.size() == 2);
@@ -243,7 +262,9 @@ TEST_CASE("mpirun: each rank takes a card of its own") {
     CHECK(std::abs(got.training[i] - want.training[i]) <=
           300 * eps * (want.training[i] + 2 * 1e-3 * std::sqrt(22000)));
   }
-  arguments = command(place, "third", 3, {"--max-steps", "2", "--device", "cuda"});
+  arguments = command(
+      place, "third", 3,
+      {"--max-steps", "2", "--validation-split", "0", "--block-size", "8", "--device", "cuda"});
   const ProgramResult third = start(3, arguments, "third", QUIRE_PROGRAM_ON_HOST).wait();
   INFO(third.err);
   CHECK(third.exit_code == 5);

@@ -115,6 +115,8 @@ void apply(std::string_view setting, Machine& machine) {
     machine.driver_version = static_cast<int>(value);
   } else if (name == "devices" && rest.empty()) {
     machine.devices = static_cast<int>(value);
+  } else if (name == "groups" && rest.empty()) {
+    machine.groups = value != 0;
   } else if (name == "fail_launch" && rest.empty()) {
     machine.fail_launch = value;
   } else {

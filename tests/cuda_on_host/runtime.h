@@ -6,7 +6,7 @@
 // of a kernel (Fault) comes out of the call that waits.
 //
 // What the machine pretends to be can be set from outside, for tests of the program:
-//   QUIRE_CUDA_ON_HOST=memory=64M,driver=11080,compute=7.5,devices=0,fail_launch=200
+//   QUIRE_CUDA_ON_HOST=memory=64M,driver=11080,compute=7.5,devices=0,fail_launch=200,groups=0
 #pragma once
 
 #include <cstddef>
@@ -98,6 +98,7 @@ struct Machine {
   int compute_major = 9, compute_minor = 0;
   int driver_version = 13000, runtime_version = 13000;
   const char* why_no_gemm_library = "";
+  bool groups = true;  ///< NCCL is there
   /// Counts down with every kernel that runs: the one that makes it 0 fails, and the device is lost
   /// to all calls that follow. 0: none fails.
   std::int64_t fail_launch = 0;

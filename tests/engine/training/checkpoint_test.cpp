@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <functional>
 #include <limits>
@@ -132,25 +133,35 @@ TEST_CASE("a stop during an evaluation is made up for on resuming") {
   CHECK(difference.empty());
 }
 
-TEST_CASE("a run killed at any moment goes on from its last complete checkpoint") {
+TEST_CASE("a run killed at any moment, twenty times, goes on from its last complete checkpoint") {
   const ScratchFolder scratch;
-  const TrainingConfig straight = tiny_config(scratch / "straight");
-  std::map<std::string, std::string> expected;
-  {
-    const std::unique_ptr<Device> device = open_reference_device();
-    TrainingConfig config = straight;
+  // Parameters or an adapter, rows of one record or of several. They save
+  // after every step, so that most of their time is saving and most kills fall into that.
+  const auto config_of = [&](bool adapter, const std::string& folder) {
+    TrainingConfig config = tiny_config(scratch / folder);
     config.save_steps = 1;
     config.max_steps = 12;
-    train_tiny(*device, config);
-    expected = files_of(config.output_dir);
+    config.save_total_limit = 3;
+    if (!adapter) return config;
+    config.lora.r = 2;
+    config.packing = Packing::records;
+    config.load_best_model_at_end = true;
+    return config;
+  };
+  std::array<std::map<std::string, std::string>, 2> expected;
+  std::array<std::chrono::microseconds, 2> whole;
+  for (const bool adapter : {false, true}) {
+    const auto start = std::chrono::steady_clock::now();
+    const TrainingConfig config = config_of(adapter, adapter ? "adapter" : "straight");
+    train_tiny(*open_reference_device(), config);
+    whole[adapter] = std::chrono::duration_cast<std::chrono::microseconds>(
+        std::chrono::steady_clock::now() - start);
+    expected[adapter] = files_of(config.output_dir);
   }
   int killed = 0;
-  for (int trial = 0; trial < 12; ++trial) {
-    TrainingConfig config = tiny_config(scratch / ("killed-" + std::to_string(trial)));
-    config.save_steps = 1;
-    config.max_steps = 12;
-    // A child that saves after every step is killed after a time of its own: saves take most of the
-    // run, so most kills fall into one.
+  for (int trial = 0; trial < 20; ++trial) {
+    const bool adapter = trial % 2 == 1;
+    TrainingConfig config = config_of(adapter, "killed-" + std::to_string(trial));
     const pid_t child = ::fork();
     if (child == 0) {
       try {
@@ -160,10 +171,9 @@ TEST_CASE("a run killed at any moment goes on from its last complete checkpoint"
       }
       ::_exit(0);
     }
-    std::this_thread::sleep_for(
-        std::chrono::microseconds(2'000 + random_bits({static_cast<std::uint64_t>(::getpid()), 5},
-                                                      static_cast<std::uint64_t>(trial)) %
-                                              60'000));
+    std::this_thread::sleep_for(whole[adapter] *
+                                random_uniform({static_cast<std::uint64_t>(::getpid()), 5},
+                                               static_cast<std::uint64_t>(trial)));
     ::kill(child, SIGKILL);
     int status = 0;
     ::waitpid(child, &status, 0);
@@ -174,11 +184,11 @@ TEST_CASE("a run killed at any moment goes on from its last complete checkpoint"
     const std::unique_ptr<Device> device = open_reference_device();
     train_tiny(*device, started ? resumed(config) : config);
     std::string difference;
-    same_files(expected, files_of(config.output_dir), difference);
+    same_files(expected[adapter], files_of(config.output_dir), difference);
     INFO("trial " << trial << ": " << difference);
     CHECK(difference.empty());
   }
-  CHECK(killed > 0);
+  CHECK(killed >= 10);
 }
 
 TEST_CASE("what killed saves leave behind is not taken for a checkpoint, and goes") {
