@@ -6,6 +6,7 @@
 
 #include "bench/operands.h"
 #include "bench/report.h"
+#include "engine/model/elements.h"
 #include "kernels/cpu/peak.h"
 
 namespace quire {
@@ -41,10 +42,21 @@ Ceilings measure_ceilings(Device& device, const CeilingOptions& options) {
     cpu::ThreadPool pool(options.threads);
     ceilings.read_bytes_per_second =
         cpu::measure_read_bandwidth(pool, options.bytes, options.seconds);
-    ceilings.fma_flops_per_second = cpu::measure_fma_peak(pool, options.seconds);
+    ceilings.fma_flops_per_second =
+        product_type(device, options.dtype).multiply == Multiply::in_bf16
+            ? cpu::measure_bf16_peak(pool, options.seconds)
+            : cpu::measure_fma_peak(pool, options.seconds);
   }
-  ceilings.gemm_flops_per_second = measure_matmul(device, options.seconds);
+  ceilings.gemm_flops_per_second = measure_matmul(device, options.dtype, options.seconds);
   return ceilings;
+}
+
+ProductType product_type(const Device& device, DType dtype) {
+  const DType operands = device.activation_type(dtype);
+  const bool rounds = dtype == DType::bf16 && operands == DType::f32;
+  return {.operands = operands,
+          .multiply =
+              rounds && device.why_not_in_bf16().empty() ? Multiply::in_bf16 : Multiply::as_stored};
 }
 
 double measure_large_matmul(Device& device, DType dtype, double seconds) {
@@ -69,21 +81,26 @@ double measure_large_matmul(Device& device, DType dtype, double seconds) {
   return best;
 }
 
-double measure_matmul(Device& device, double seconds) {
+double measure_matmul(Device& device, DType dtype, double seconds) {
   constexpr std::int64_t M = 256, K = 768, N = 3072;
+  const ProductType type = product_type(device, dtype);
   std::vector<float> noise(K * N);
   for (std::size_t i = 0; i < noise.size(); ++i) noise[i] = random_uniform({1, 2}, i) - 0.5f;
-  const Buffer x(device, M * K * sizeof(float)), weight(device, K * N * sizeof(float)),
-      out(device, M * N * sizeof(float));
-  device.copy_to_device(x.data(), noise.data(), x.size());
-  device.copy_to_device(weight.data(), noise.data(), weight.size());
+  const std::size_t bytes = size_of(type.operands);
+  std::vector<std::byte> stored(noise.size() * bytes);
+  write_elements(noise, type.operands, stored.data());
+  const Buffer x(device, M * K * bytes), weight(device, K * N * bytes), out(device, M * N * bytes);
+  device.copy_to_device(x.data(), stored.data(), x.size());
+  device.copy_to_device(weight.data(), stored.data(), weight.size());
+  const MatmulForward product{.out = View(out.data(), type.operands, {M, N}),
+                              .x = ConstView(x.data(), type.operands, {M, K}),
+                              .weight = ConstView(weight.data(), type.operands, {K, N}),
+                              .multiply = type.multiply};
   BenchEntry entry;
   time_runs(
       entry,
       [&] {
-        device.matmul_forward({.out = View(out.data(), DType::f32, {M, N}),
-                               .x = ConstView(x.data(), DType::f32, {M, K}),
-                               .weight = ConstView(weight.data(), DType::f32, {K, N})});
+        device.matmul_forward(product);
         device.synchronize();
       },
       seconds, /*least_samples=*/3);

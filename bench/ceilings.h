@@ -10,7 +10,7 @@ namespace quire {
 struct Ceilings {
   double copy_bytes_per_second = 0;  // Device::copy(): read and written
   double read_bytes_per_second = 0;
-  double fma_flops_per_second = 0;
+  double fma_flops_per_second = 0;   // or of dot products in bfloat16
   double gemm_flops_per_second = 0;  // CPU: measure_matmul(); else measure_large_matmul()
 
   /// For kernels that read and write.
@@ -28,14 +28,22 @@ struct CeilingOptions {
   int threads = 0;              // as the device was opened with
   double seconds = 0.5;         // for each of the four
   std::size_t bytes = 1 << 28;  // read once a pass: 256 MiB is beyond any cache
-  DType dtype = DType::f32;     // of the large product
+  DType dtype = DType::f32;     // that products compute in
 };
 
 Ceilings measure_ceilings(Device& device, const CeilingOptions& options);
 
+/// What "products in `dtype`" are on a device: of operands of that type where it keeps activations
+/// in it, of float ones that are rounded where it can do that, of float ones where it cannot.
+struct ProductType {
+  DType operands = DType::f32;
+  Multiply multiply = Multiply::as_stored;
+};
+ProductType product_type(const Device& device, DType dtype);
+
 /// Flops a second of the device's own product at a shape of GPT-2's, [256, 768]·[768, 3072]: the
 /// best of those that fit into `seconds`, and of three at least.
-double measure_matmul(Device& device, double seconds = 0.4);
+double measure_matmul(Device& device, DType dtype = DType::f32, double seconds = 0.4);
 
 /// Of squares in `dtype`, 256 wide and then twice as wide until one takes 10 ms or is 8192 wide:
 /// the best rate of them all.

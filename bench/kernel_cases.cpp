@@ -26,6 +26,7 @@ constexpr Noise kUniform{.kind = Noise::Kind::uniform};
 struct Dimensions {
   Gpt2Config config;
   DType type;
+  Multiply multiply;
   std::int64_t B, T, N, C, I, H, V, P, R;
   double e;               // bytes of an activation
   double NC, NI, RV, BV;  // elements
@@ -33,6 +34,7 @@ struct Dimensions {
   explicit Dimensions(const KernelShapes& s)
       : config(s.config),
         type(s.dtype),
+        multiply(s.multiply),
         B(s.batch),
         T(s.length),
         N(B * T),
@@ -209,7 +211,8 @@ void add_forward(Cases& cases, const Dimensions& d, const Product& s) {
                                      .x = o.random(d.type, {s.M, s.K}),
                                      .weight = o.random(d.type, s.weight(), kWeights),
                                      .layout = s.layout,
-                                     .activation = s.activation};
+                                     .activation = s.activation,
+                                     .multiply = d.multiply};
                      if (!s.is_head) p.bias = o.random(DType::f32, {s.N}, kWeights);
                      if (activates) p.pre_activation = o.output(d.type, {s.M, s.N});
                      return KernelCall{[=, &device](std::int64_t) { device.matmul_forward(p); }};
@@ -226,7 +229,8 @@ void add_backward(Cases& cases, const Dimensions& d, const Product& s) {
                                            .d_out = o.random(d.type, {s.M, s.N}, kGradients),
                                            .weight = o.random(d.type, s.weight(), kWeights),
                                            .layout = s.layout,
-                                           .activation = s.of_x};
+                                           .activation = s.of_x,
+                                           .multiply = d.multiply};
                      if (activates) p.pre_activation = o.random(d.type, {s.M, s.K});
                      return KernelCall{
                          [=, &device](std::int64_t) { device.matmul_backward_input(p); }};
@@ -238,7 +242,8 @@ void add_backward(Cases& cases, const Dimensions& d, const Product& s) {
          MatmulBackwardWeight p{.d_weight = Accumulate{o.zeros(DType::f32, s.weight())},
                                 .d_out = o.random(d.type, {s.M, s.N}, kGradients),
                                 .x = o.random(d.type, {s.M, s.K}),
-                                .layout = s.layout};
+                                .layout = s.layout,
+                                .multiply = d.multiply};
          if (!s.is_head) p.d_bias = Accumulate{o.zeros(DType::f32, {s.N})};
          return KernelCall{[=, &device](std::int64_t) { device.matmul_backward_weight(p); }};
        }});
@@ -259,7 +264,9 @@ void add_products(Cases& cases, const Dimensions& d) {
       {.name = "one_row_head", .M = 1, .K = d.C, .N = d.V, .layout = out_in, .is_head = true}};
   for (const Product& s : of_blocks) add_forward(cases, d, s);
   add_forward(cases, d, head);
-  for (const Product& s : of_one_row) add_forward(cases, d, s);
+  for (const Product& s : of_one_row) {
+    if (d.multiply == Multiply::as_stored) add_forward(cases, d, s);  // decoding is in float
+  }
   for (const Product& s : of_blocks) add_backward(cases, d, s);
   add_backward(cases, d, head);
 }
@@ -472,6 +479,10 @@ void add_sampling(Cases& cases, const Dimensions& d) {
 std::vector<KernelCase> kernel_cases(const KernelShapes& shapes) {
   const Dimensions d(shapes);
   Cases cases;
+  if (shapes.multiply == Multiply::in_bf16) {
+    add_products(cases, d);
+    return cases;
+  }
   add_embedding(cases, d);
   add_layernorm(cases, d);
   add_products(cases, d);

@@ -36,6 +36,7 @@ struct KernelShapes {
   int length = 256;              // T
   std::int64_t head_rows = 256;  // R, of B·T: the rows whose logits exist at once
   DType dtype = DType::f32;      // of activations, weights, tables and caches
+  Multiply multiply = Multiply::as_stored;
 };
 
 /// All sets together are at least this large in cold mode: beyond any cache.
@@ -43,6 +44,7 @@ inline constexpr std::size_t kColdBytes = std::size_t{1} << 28;
 /// Of a tiny model more sets would be needed; making them would take longer than timing them.
 inline constexpr std::int64_t kMostSets = 4096;
 
+/// Where products round their operands, these alone: all else is as it is without.
 std::vector<KernelCase> kernel_cases(const KernelShapes& shapes);
 
 }  // namespace quire

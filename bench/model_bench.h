@@ -23,7 +23,7 @@ struct TrainBenchOptions {
   Gpt2Config config;
   std::vector<TrainBenchCase> cases = {{4, 64}, {4, 256}};
   double seconds = 5.0;  // at least, for each case
-  bool bf16 = false;     // bfloat16 activations beside float parameters
+  bool bf16 = false;     // as TrainingConfig has it
 };
 
 struct GenerateBenchOptions {

@@ -1,10 +1,10 @@
 """What torch and transformers reach on this CPU, beside `quire bench`.
 
-Usage: peers_cpu.py [train|generate|all] [--threads N] [--seconds S]
+Usage: peers_cpu.py [train|generate|all] [--threads N] [--seconds S] [--bf16]
 
 Needs torch and transformers. Prints one JSON object a line: {"name", "items_per_second", …}, with the names
 of quire's own entries, so that the two can be laid side by side. A random-weight GPT-2 124M in float32,
-as `quire bench` uses.
+as `quire bench` uses; with --bf16 it trains under autocast, beside `quire bench train --bf16`.
 """
 import argparse
 import json
@@ -45,20 +45,21 @@ def report(name, items, times, **more):
           flush=True)
 
 
-def train(batch, length, seconds):
+def train(batch, length, seconds, bf16):
     m = model().train()
     optimizer = torch.optim.AdamW(m.parameters(), lr=1e-4, fused=True)
     ids = torch.randint(0, 50257, (batch, length))
 
     def step():
         optimizer.zero_grad(set_to_none=True)
-        loss = m(ids, labels=ids).loss
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            loss = m(ids, labels=ids).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(m.parameters(), 1.0)
         optimizer.step()
 
     report(f"train/gpt2/batch:{batch}/length:{length}", batch * length, timed(step, seconds),
-           optimizer="fused AdamW")
+           optimizer="fused AdamW", products="bfloat16" if bf16 else "float32")
 
 
 @torch.no_grad()
@@ -92,14 +93,15 @@ def main():
     a.add_argument("case", nargs="*", type=int)
     a.add_argument("--threads", type=int, default=os.cpu_count())
     a.add_argument("--seconds", type=float, default=5.0)
+    a.add_argument("--bf16", action="store_true")
     o = a.parse_args()
     torch.set_num_threads(o.threads)
     if o.what == "case":
-        train(o.case[0], o.case[1], o.seconds)
+        train(o.case[0], o.case[1], o.seconds, o.bf16)
     if o.what in ("train", "all"):
         for batch, length in ((4, 64), (4, 256)):  # a process each: peak memory is the process's
             subprocess.run([sys.executable, __file__, "case", str(batch), str(length), "--threads",
-                            str(o.threads), "--seconds", str(o.seconds)], check=True)
+                            str(o.threads), "--seconds", str(o.seconds)] + ["--bf16"] * o.bf16, check=True)
     if o.what in ("generate", "all"):
         generate(o.seconds)
 

@@ -16,6 +16,7 @@
 #include "cli/subcommands.h"
 #include "cli/terminal.h"
 #include "engine/formats/hub_folder.h"
+#include "engine/model/gpt2.h"
 
 namespace quire {
 namespace {
@@ -93,7 +94,7 @@ int run_train(const std::vector<std::string>& arguments) {
             "rows a step; without it 4 rows of 64 and 4 of 256 are timed", at_least(1));
   flags.add("block-size", only.length, "T", "tokens a row", at_least(1));
   flags.add("seconds", options.seconds, "S", "time at least this long for each case", above(0));
-  flags.add("bf16", options.bf16, "bfloat16 activations and products; needs CUDA");
+  flags.add("bf16", options.bf16, "products in bfloat16, on a GPU activations too");
   flags.group("Machine");
   device_flags.add_to(flags);
   output.add_to(flags);
@@ -114,6 +115,7 @@ int run_train(const std::vector<std::string>& arguments) {
     }
   }
   const std::unique_ptr<Device> device = device_flags.open();
+  check_trains_in(*device, options.bf16 ? DType::bf16 : DType::f32);
   const Ceilings ceilings =
       announce_ceilings(*device, device_flags.threads, options.bf16 ? DType::bf16 : DType::f32);
   BenchReport report = run_train_bench(*device, ceilings, options, say);
@@ -165,15 +167,21 @@ int run_generate(const std::vector<std::string>& arguments) {
   return 0;
 }
 
-// The type of activations: what was asked for, or the fastest the device computes in.
-DType kernel_type(const Device& device, const std::string& wanted) {
-  if (wanted == "auto") return device.activation_type(DType::bf16);
+// The type of activations: what was asked for, or the fastest the device computes in. Products that
+// can be in bfloat16 beside activations in float are so where they are asked for.
+void choose_type(KernelShapes& shapes, const Device& device, const std::string& wanted) {
+  if (wanted == "auto") {
+    shapes.dtype = device.activation_type(DType::bf16);
+    return;
+  }
   const DType dtype = dtype_from_name(wanted);
-  const DType kept = device.activation_type(dtype);
-  if (kept == dtype) return dtype;
+  const ProductType type = product_type(device, dtype);
+  shapes.dtype = type.operands;
+  shapes.multiply = type.multiply;
+  if (type.operands == dtype || type.multiply == Multiply::in_bf16) return;
   throw Error(Fault::usage,
-              fmt::format("the device computes in {}, not in {}", name_of(kept), wanted),
-              {device.description()}, fmt::format("--dtype {}", name_of(kept)));
+              fmt::format("the device computes in {}, not in {}", name_of(type.operands), wanted),
+              {device.description()}, fmt::format("--dtype {}", name_of(type.operands)));
 }
 
 // "a,b" and "a b" alike.
@@ -202,8 +210,10 @@ int run_kernels(const std::vector<std::string>& arguments) {
   DeviceFlags device_flags;
   Output output;
   model.add_to(flags);
-  flags.add_choice("dtype", dtype, {"auto", "float32", "bfloat16", "float16"},
-                   "of activations and weights; auto is bfloat16 where the device computes in it");
+  flags.add_choice(
+      "dtype", dtype, {"auto", "float32", "bfloat16", "float16"},
+      "of activations and weights; auto is bfloat16 where the device keeps them so; on "
+      "a CPU bfloat16 is for products alone");
   flags.group("Work");
   flags.add("ops", options.ops, "NAMES",
             "only kernels that begin so: layernorm matmul_forward/head; without it all",
@@ -223,19 +233,20 @@ int run_kernels(const std::vector<std::string>& arguments) {
 
   shapes.config = model.read();
   options.ops = split_at_commas(options.ops);
-  check_kernel_names(shapes, options.ops);
   if (length > shapes.config.n_positions) {
     throw Error(Fault::usage, fmt::format("--block-size {} is beyond the model's context", length),
                 {fmt::format("{} has {} positions", model.name, shapes.config.n_positions)},
                 flags.help_command());
   }
   const std::unique_ptr<Device> device = device_flags.open();
-  shapes.dtype = kernel_type(*device, dtype);
+  choose_type(shapes, *device, dtype);
+  check_kernel_names(shapes, options.ops);
   if (device->shares_host_memory()) {
     // Half of it: the other half is for whoever else works here.
     options.memory_bytes = 0.5 * static_cast<double>(inspect_machine().memory_available);
   }
-  const Ceilings ceilings = announce_ceilings(*device, device_flags.threads, shapes.dtype,
+  const DType product_dtype = shapes.multiply == Multiply::in_bf16 ? DType::bf16 : shapes.dtype;
+  const Ceilings ceilings = announce_ceilings(*device, device_flags.threads, product_dtype,
                                               std::min(options.seconds, 0.5));
   choose_size(shapes, *device, ceilings);
   if (batch > 0) shapes.batch = batch;
@@ -244,7 +255,7 @@ int run_kernels(const std::vector<std::string>& arguments) {
   BenchReport report = run_kernel_bench(*device, ceilings, options, say);
   report.context["device"] = device->description();
   report.context["model"] = model.name;
-  report.context["dtype"] = name_of(shapes.dtype);
+  report.context["dtype"] = name_of(product_dtype);
   report.context["batch"] = std::to_string(shapes.batch);
   report.context["length"] = std::to_string(shapes.length);
   report.context["head_rows"] = std::to_string(shapes.head_rows);
@@ -255,7 +266,7 @@ int run_kernels(const std::vector<std::string>& arguments) {
   if (!picture.empty()) {
     const std::string title = fmt::format(
         "{}, {}: {} rows of {} tokens in {} (discs: cold, rings: warm)", device->description(),
-        model.name, shapes.batch, shapes.length, name_of(shapes.dtype));
+        model.name, shapes.batch, shapes.length, name_of(product_dtype));
     write_file(picture, roofline_svg(roofline_of(report, title)));
   }
   output.write(report);

@@ -26,16 +26,17 @@ struct ModelFit {
   double train_limit = 0;   // tokens/s when every flop runs at the matrix product's speed
 };
 
-double training_bytes(const Gpt2Config& config, const TrainingConfig& training) {
+double training_bytes(const Gpt2Config& config, const TrainingConfig& training,
+                      const Device& device) {
   double sum = 0;
-  for (const MemoryItem& item : training_memory_plan(config, training)) {
+  for (const MemoryItem& item : training_memory_plan(config, training, device)) {
     sum += static_cast<double>(item.bytes);
   }
   return sum;
 }
 
 // One row of text at the model's full context; training with one row a step.
-ModelFit fit_of(const char* name, double bandwidth, double flops) {
+ModelFit fit_of(const char* name, const Device& device, double bandwidth, double flops) {
   const Gpt2Config config = Gpt2Config::preset(name).value();
   ModelFit fit{.name = name, .parameters = config.parameter_count()};
   const double parameters = static_cast<double>(fit.parameters);
@@ -45,9 +46,9 @@ ModelFit fit_of(const char* name, double bandwidth, double flops) {
   fit.generate_16bit = 2 * parameters + cache;
   TrainingConfig training;
   training.per_device_train_batch_size = 1;
-  fit.train = training_bytes(config, training);
+  fit.train = training_bytes(config, training, device);
   training.lora.r = 8;
-  fit.lora = training_bytes(config, training);
+  fit.lora = training_bytes(config, training, device);
   fit.decode_limit = bandwidth / (2 * parameters);
   fit.train_limit = flops / training_flops(config, 1, config.n_positions);
   return fit;
@@ -67,10 +68,24 @@ std::string about_cuda(const Device& device, const Machine& machine) {
   return reason.empty() ? "can be used" : "not used: " + reason;
 }
 
+/// Products in bfloat16, for --bf16.
+struct NarrowProducts {
+  double flops = 0;     ///< a second; 0 where the device has none
+  std::string why_not;  ///< there are none
+};
+
+NarrowProducts narrow_products(Device& device) {
+  if (device.activation_type(DType::bf16) != DType::bf16) {
+    const std::string reason = device.why_not_in_bf16();
+    if (!reason.empty()) return {.why_not = reason};
+  }
+  return {.flops = measure_matmul(device, DType::bf16, 0.3)};
+}
+
 int run(const std::vector<std::string>& arguments) {
   Flags flags(
       "doctor", "[OPTION...]",
-      "Shows what this machine has, how fast it is, and which models fit (about a second).");
+      "Shows what this machine has, how fast it is, and which models fit (about two seconds).");
   DeviceFlags device_flags;
   bool as_json = false;
   flags.group("Machine");
@@ -92,9 +107,10 @@ int run(const std::vector<std::string>& arguments) {
   const double flops = ceilings.gemm_flops_per_second;
   std::vector<ModelFit> models;
   for (const char* name : {"tiny", "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"}) {
-    models.push_back(fit_of(name, bandwidth, flops));
+    models.push_back(fit_of(name, *device, bandwidth, flops));
   }
   const std::string cuda = about_cuda(*device, machine), mpi = mpi_version();
+  const NarrowProducts narrow = narrow_products(*device);
 
   if (as_json) {
     nlohmann::ordered_json fit_list = nlohmann::ordered_json::array();
@@ -118,6 +134,7 @@ int run(const std::vector<std::string>& arguments) {
                                      {"read_bytes_per_second", bandwidth},
                                      {"fma_flops_per_second", ceilings.fma_flops_per_second},
                                      {"matmul_flops_per_second", flops},
+                                     {"bf16_matmul_flops_per_second", narrow.flops},
                                      {"cuda", cuda},
                                      {"mpi", mpi},
                                      {"models", fit_list}};
@@ -145,6 +162,10 @@ int run(const std::vector<std::string>& arguments) {
   print(fmt::format(
       "  arithmetic  {:.0f} GFLOP/s in matrix products{}\n", flops / 1e9,
       card ? "" : fmt::format(", {:.0f} in registers", ceilings.fma_flops_per_second / 1e9)));
+  print(narrow.why_not.empty()
+            ? fmt::format("  bfloat16    {:.0f} GFLOP/s in matrix products: train --bf16\n",
+                          narrow.flops / 1e9)
+            : fmt::format("  bfloat16    not used: {}\n", narrow.why_not));
   print(fmt::format("  CUDA        {}\n", cuda));
   print(fmt::format("  processes   {}\n\n", mpi.empty() ? "one: this build is without MPI" : mpi));
 

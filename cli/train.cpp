@@ -286,16 +286,18 @@ bool prepare(const std::vector<std::string>& arguments, const Ranks& ranks, Prep
   run.start = find_start(options);
   run.data = load_train_data(options, run.start.tokenizer);
   run.device = options.device.open(ranks.local_rank(), ranks.local_size());
+  check_trains_in(*run.device, options.training.activations());
   MemoryRoom room = memory_room(*run.device);
   if (run.device->shares_host_memory()) room.available /= ranks.local_size();
   const TrainingConfig planned = as_planned(options.training, run.start.config, run.data);
-  check_memory(run.start.config, planned, room);
+  check_memory(run.start.config, planned, *run.device, room);
   // Before the plan's memory is taken.
-  options.training.peak_flops = measure_matmul(*run.device);
+  options.training.peak_flops = measure_matmul(*run.device, options.training.activations());
   run.parameters.emplace(make_parameters(*run.device, run.start, options));
   if (!options.json) {
     describe(run.start, options, run.data, *run.device);
-    note(format_memory_plan(training_memory_plan(run.start.config, planned), room.available));
+    note(format_memory_plan(training_memory_plan(run.start.config, planned, *run.device),
+                            room.available));
   }
   if (ranks.first() && options.training.sample_every > 0) make_samples(run);
   return true;

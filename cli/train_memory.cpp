@@ -5,12 +5,13 @@
 namespace quire {
 namespace {
 
-bool fits(const Gpt2Config& model, const TrainingConfig& config, std::int64_t available) {
-  return bytes_of(training_memory_plan(model, config)) <= available;
+bool fits(const Gpt2Config& model, const TrainingConfig& config, const Device& device,
+          std::int64_t available) {
+  return bytes_of(training_memory_plan(model, config, device)) <= available;
 }
 
 std::string options_that_fit(const Gpt2Config& model, const TrainingConfig& config,
-                             std::int64_t available) {
+                             const Device& device, std::int64_t available) {
   const int rows = config.per_device_train_batch_size * config.gradient_accumulation_steps;
   TrainingConfig smaller = config;
   // What costs no time first: smaller batches, then activations that are computed again.
@@ -21,7 +22,7 @@ std::string options_that_fit(const Gpt2Config& model, const TrainingConfig& conf
       if (rows % batch != 0) continue;
       smaller.per_device_train_batch_size = batch;
       smaller.gradient_accumulation_steps = rows / batch;
-      if (fits(model, smaller, available)) {
+      if (fits(model, smaller, device, available)) {
         return fmt::format(
             "--per-device-train-batch-size {} --gradient-accumulation-steps {}{} (the same {} rows "
             "a step)",
@@ -33,7 +34,7 @@ std::string options_that_fit(const Gpt2Config& model, const TrainingConfig& conf
   smaller.gradient_accumulation_steps = rows;
   const int longest = config.block_size > 0 ? config.block_size : model.n_positions;
   for (smaller.block_size = longest / 2; smaller.block_size >= 16; smaller.block_size /= 2) {
-    if (fits(model, smaller, available)) {
+    if (fits(model, smaller, device, available)) {
       return fmt::format(
           "--per-device-train-batch-size 1 --gradient-accumulation-steps {} "
           "--gradient-checkpointing --block-size {} (shorter rows: not the same result)",
@@ -45,10 +46,11 @@ std::string options_that_fit(const Gpt2Config& model, const TrainingConfig& conf
 
 }  // namespace
 
-void check_memory(const Gpt2Config& model, const TrainingConfig& config, const MemoryRoom& room) {
-  if (fits(model, config, room.available)) return;
-  throw_no_room("training", training_memory_plan(model, config), room,
-                options_that_fit(model, config, room.available));
+void check_memory(const Gpt2Config& model, const TrainingConfig& config, const Device& device,
+                  const MemoryRoom& room) {
+  if (fits(model, config, device, room.available)) return;
+  throw_no_room("training", training_memory_plan(model, config, device), room,
+                options_that_fit(model, config, device, room.available));
 }
 
 }  // namespace quire

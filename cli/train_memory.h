@@ -10,6 +10,7 @@ namespace quire {
 /// options that fit with the same result: smaller micro-batches and more accumulation, the rows of
 /// a step unchanged, then gradient checkpointing; or, where not even one row fits, a shorter
 /// --block-size.
-void check_memory(const Gpt2Config& model, const TrainingConfig& config, const MemoryRoom& room);
+void check_memory(const Gpt2Config& model, const TrainingConfig& config, const Device& device,
+                  const MemoryRoom& room);
 
 }  // namespace quire

@@ -102,8 +102,10 @@ void TrainOptions::add_to(Flags& flags) {
   flags.add("adam-epsilon", training.adam_epsilon, "X", "added to the root", above(0));
   flags.add("max-grad-norm", training.max_grad_norm, "X", "clips the gradient; 0 does not",
             at_least(0));
-  flags.add("bf16", training.bf16,
-            "bfloat16 activations and products, float32 parameters; needs CUDA");
+  flags.add(
+      "bf16", training.bf16,
+      "products in bfloat16, on a GPU activations too; parameters stay float32 (quire doctor: "
+      "whether this machine can)");
 
   flags.add(
       "gradient-checkpointing", training.gradient_checkpointing,

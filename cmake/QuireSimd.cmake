@@ -16,3 +16,8 @@ endif()
 # Multiply-adds are fused where the kernels say so and nowhere else: otherwise the same formula could
 # round differently in two places, and results must not depend on which of them computed a row.
 target_compile_options(quire_cpu PRIVATE -ffp-contract=off)
+if(CMAKE_CXX_COMPILER_ID STREQUAL GNU AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  # GCC 12 takes the registers that its own AVX-512 intrinsics leave undefined for a mistake (its bug 105593).
+  set_source_files_properties(kernels/cpu/gemm_bf16.cpp PROPERTIES
+    COMPILE_OPTIONS "-Wno-uninitialized;-Wno-maybe-uninitialized")
+endif()

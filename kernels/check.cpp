@@ -345,6 +345,19 @@ void check(const LayernormBackward& p) {
   }
 }
 
+void check_multiply(const Device& device, Multiply multiply, DType operands) {
+  if (multiply == Multiply::as_stored) return;
+  const std::string reason = device.why_not_in_bf16();
+  if (!reason.empty()) {
+    throw Error(Fault::internal,
+                "matmul: " + device.description() + " does not multiply in bfloat16: " + reason);
+  }
+  if (operands != DType::f32) {
+    throw Error(Fault::internal, std::string("matmul: operands to be rounded to bfloat16 are ") +
+                                     name_of(operands) + ", wants float32");
+  }
+}
+
 void check(const MatmulForward& p) {
   Views("matmul")
       .reads("x", p.x, "M K", Types::activation)

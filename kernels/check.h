@@ -30,6 +30,8 @@ void check(const RepetitionPenalty&);
 void check(const WarpLogits&);
 void check(const DrawTokens&);
 void check(const ArgmaxTokens&);
+/// For the four products: that the device can do what is asked, to operands of that type.
+void check_multiply(const Device& device, Multiply multiply, DType operands);
 void check_squared_norm(std::span<const ConstView> tensors);
 
 /// The op that this thread checked last, with its extents: "matmul (M 4, K 768, N 50257)"; empty:

@@ -108,8 +108,15 @@ enum class Activation : std::uint8_t {
 /// How a weight is stored. GPT-2's Conv1D has in_out; its head, the embedding table, has out_in.
 enum class WeightLayout : std::uint8_t { in_out /* [K, N] */, out_in /* [N, K] */ };
 
+/// What a product multiplies: its operands as they are stored, or each element rounded to bfloat16
+/// first, to nearest with ties to even, as torch.autocast does it for a linear layer. All else,
+/// sums and results, is the same. Rounding is for operands in float, and for devices that know no
+/// reason against it: Device::why_not_in_bf16(). There subnormal numbers may count as zero.
+enum class Multiply : std::uint8_t { as_stored, in_bf16 };
+
 /// pre = x·weight + bias;  out = activation(pre). 2·M·N·K flops.
-/// An element's bits do not depend on M: every device has one order of summation of its own.
+/// An element's bits do not depend on M: every device has one order of summation of its own for
+/// each value of `multiply`.
 struct MatmulForward {
   View out;             // [M, N] x's type, or float: logits under 16-bit activations
   View pre_activation;  // [M, N], or empty: pre, which the activation's backward wants
@@ -118,6 +125,7 @@ struct MatmulForward {
   ConstView bias;       // [N], or empty
   WeightLayout layout = WeightLayout::in_out;
   Activation activation = Activation::none;
+  Multiply multiply = Multiply::as_stored;
 };
 
 /// Residual addition, layernorm and the product that reads its output, one after the other. For the
@@ -138,24 +146,28 @@ struct MatmulBackwardInput {
   ConstView pre_activation;  // [M, K], or empty where activation is none
   WeightLayout layout = WeightLayout::in_out;
   Activation activation = Activation::none;
+  Multiply multiply = Multiply::as_stored;
 };
 
 /// d_weight += xᵀ·d_out (or its transpose, in the weight's layout);  d_bias += sum_M(d_out).
 struct MatmulBackwardWeight {
   Accumulate d_weight;  // [K, N] or [N, K]
-  Accumulate d_bias;    // [N], or empty
+  Accumulate d_bias;    // [N], or empty; no product: of d_out as it is stored
   ConstView d_out;      // [M, N]
   ConstView x;          // [M, K]
   WeightLayout layout = WeightLayout::in_out;
+  Multiply multiply = Multiply::as_stored;
 };
 
-/// out += scale·x·weight. 2·M·N·K flops. A low-rank adapter is two of these beside a product.
+/// out += scale·x·weight. 2·M·N·K flops. A low-rank adapter is two of these beside a product. In
+/// bfloat16 scale·x is what is rounded.
 struct MatmulAdd {
   Accumulate out;    // [M, N] x's type
   ConstView x;       // [M, K]
   ConstView weight;  // [K, N] or [N, K], any float type
   WeightLayout layout = WeightLayout::in_out;
   float scale = 1.0f;
+  Multiply multiply = Multiply::as_stored;
 };
 
 /// out = activation(x), any shape.
@@ -388,6 +400,12 @@ class Device {
   virtual DType activation_type(DType weights) const {
     (void)weights;
     return DType::f32;
+  }
+
+  /// Why its products cannot round their operands (Multiply::in_bf16), to be read after the
+  /// device's name; empty where they can.
+  virtual std::string why_not_in_bf16() const {
+    return "its products take operands as they are stored";
   }
 
   /// The memory of a device that has its own; none where it shares the host's.

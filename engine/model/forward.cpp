@@ -68,7 +68,8 @@ void forward_to_activation(const Pass& pass, int l) {
   device.matmul_forward({.out = layer.qkv,  // [N, 3C]
                          .x = a.ln,         // [N, C]
                          .weight = w.c_attn_weight,
-                         .bias = w.c_attn_bias});
+                         .bias = w.c_attn_bias,
+                         .multiply = pass.multiply});
   add_adapter(pass, l, BlockProduct::c_attn, a.ln, layer.qkv);
   // 4. Attention of all heads
   const DropoutSites::Site attention = pass.dropout.attention(l);
@@ -84,7 +85,8 @@ void forward_to_activation(const Pass& pass, int l) {
   device.matmul_forward({.out = a.branch,  // [N, C]
                          .x = layer.att,
                          .weight = w.attn_proj_weight,
-                         .bias = w.attn_proj_bias});
+                         .bias = w.attn_proj_bias,
+                         .multiply = pass.multiply});
   add_adapter(pass, l, BlockProduct::attn_proj, layer.att, a.branch);
   drop(device, a.branch, pass.dropout.attention_projection(l));
   // 6. x_mid = x + branch;  ln_2
@@ -104,10 +106,15 @@ void forward_to_activation(const Pass& pass, int l) {
                            .x = a.ln,
                            .weight = w.c_fc_weight,
                            .bias = w.c_fc_bias,
-                           .activation = config.activation_function});
+                           .activation = config.activation_function,
+                           .multiply = pass.multiply});
     return;
   }
-  device.matmul_forward({.out = layer.fc, .x = a.ln, .weight = w.c_fc_weight, .bias = w.c_fc_bias});
+  device.matmul_forward({.out = layer.fc,
+                         .x = a.ln,
+                         .weight = w.c_fc_weight,
+                         .bias = w.c_fc_bias,
+                         .multiply = pass.multiply});
   add_adapter(pass, l, BlockProduct::c_fc, a.ln, layer.fc);
   device.activation_forward(
       {.out = a.act, .x = layer.fc, .activation = config.activation_function});
@@ -305,7 +312,8 @@ void forward_hidden(const Pass& pass, HiddenStates* hidden) {
     device.matmul_forward({.out = a.branch,  // [N, C]
                            .x = a.act,
                            .weight = w.mlp_proj_weight,
-                           .bias = w.mlp_proj_bias});
+                           .bias = w.mlp_proj_bias,
+                           .multiply = pass.multiply});
     add_adapter(pass, l, BlockProduct::mlp_proj, a.act, a.branch);
     drop(device, a.branch, pass.dropout.mlp_projection(l));
     // 9. x = x_mid + branch;  ln_1 of the next block, or ln_f
@@ -352,7 +360,8 @@ View forward_logits(const Pass& pass, Rows rows) {
   pass.device.matmul_forward({.out = logits,
                               .x = pass.a.ln.rows(rows.first, rows.count),  // [R, C]
                               .weight = pass.parameters.head(),             // [V, C]
-                              .layout = WeightLayout::out_in});
+                              .layout = WeightLayout::out_in,
+                              .multiply = pass.multiply});
   return logits;
 }
 

@@ -114,6 +114,7 @@ struct Pass {
   DropoutSites dropout;
   const LoraAdapter* adapter = nullptr;
   int first_layer = 0;  ///< where a backward pass ends
+  Multiply multiply = Multiply::as_stored;
 };
 
 /// Throws Error(usage) for a batch longer than the context and Error(bad_data) for an id, target or

@@ -64,8 +64,10 @@ struct TrainingOptions {
   int batch = 1;        // B, the largest micro-batch
   int length = 1024;    // T, the longest row
   bool dropout = true;  // use the config's probabilities
-  /// bf16: activations and a copy of the matrices are bfloat16, as on devices that multiply in it;
-  /// parameters, their gradients and the moments stay float.
+  /// bf16: activations and a copy of the matrices are bfloat16, or, on devices that keep float
+  /// activations beside those, the operands of products are rounded to it (Multiply::in_bf16);
+  /// parameters, their gradients and the moments stay float. For a memory plan: the device's
+  /// activation_type() for it.
   DType activations = DType::f32;
   /// Above 0 the embeddings and that many first blocks do not train: they have no gradients, and
   /// the backward pass ends above them.
@@ -77,9 +79,12 @@ struct TrainingOptions {
   int gradient_parts = 1;  ///< the memory of the gradients divides into so many equal parts
 };
 
+/// Throws Error(device) where the device cannot do what TrainingOptions::activations asks for.
+void check_trains_in(const Device& device, DType activations);
+
 /// Forward and backward with gradients. All memory is allocated in the constructor. With an
 /// `adapter`, which must outlive it, that alone trains, and the parameters stay as they are.
-/// Throws Error(device) where the device does not compute in options.activations.
+/// Throws what check_trains_in() does.
 class Gpt2Training {
  public:
   Gpt2Training(Device& device, const Gpt2Config& config, const Parameters& parameters,

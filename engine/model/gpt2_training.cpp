@@ -48,12 +48,14 @@ void backward_head(const Pass& pass, const Parameters& grads, float grad_scale) 
     device.matmul_backward_input({.d_x = d_ln.rows(rows.first, rows.count),  // [R, C]
                                   .d_out = logits,
                                   .weight = pass.parameters.head(),
-                                  .layout = WeightLayout::out_in});
+                                  .layout = WeightLayout::out_in,
+                                  .multiply = pass.multiply});
     if (!grads.head()) return;
     device.matmul_backward_weight({.d_weight = Accumulate{grads.head()},  // [V, C]
                                    .d_out = logits,
                                    .x = a.ln.rows(rows.first, rows.count),
-                                   .layout = WeightLayout::out_in});
+                                   .layout = WeightLayout::out_in,
+                                   .multiply = pass.multiply});
   });
 
   device.fill_zero(a.d_x.bytes(), a.d_x.size_bytes());
@@ -264,12 +266,25 @@ double sum(const std::vector<float>& losses) {
 
 }  // namespace
 
+void check_trains_in(const Device& device, DType activations) {
+  if (device.activation_type(activations) == activations) return;
+  std::vector<std::string> facts = {device.description()};
+  if (activations == DType::bf16) {
+    const std::string reason = device.why_not_in_bf16();
+    if (reason.empty()) return;
+    facts.push_back(reason);
+  }
+  throw Error(Fault::device, std::string("this device does not compute in ") + name_of(activations),
+              facts, "float32, without --bf16");
+}
+
 struct Gpt2Training::Impl {
   Device& device;
   Gpt2Config config;
   const Parameters& parameters;
   const LoraAdapter* adapter;
   TrainingOptions options;
+  Multiply multiply;
   Parameters gradients;
   std::optional<LoraAdapter> adapter_gradients;
   std::optional<Parameters> copies;
@@ -288,7 +303,8 @@ struct Gpt2Training::Impl {
             .a = a,
             .dropout = dropout,
             .adapter = adapter,
-            .first_layer = first_layer(config, options)};
+            .first_layer = first_layer(config, options),
+            .multiply = multiply};
   }
 };
 
@@ -299,16 +315,16 @@ Gpt2Training::Gpt2Training(Device& device, const Gpt2Config& config, const Param
   config.check();
   check_frozen_layers(config, options.frozen_layers);
   require_float32(parameters);
-  if (device.activation_type(options.activations) != options.activations) {
-    throw Error(Fault::device,
-                std::string("this device does not compute in ") + name_of(options.activations),
-                {device.description()}, "float32, without --bf16");
-  }
+  check_trains_in(device, options.activations);
+  options.activations = device.activation_type(asked.activations);
+  const Multiply multiply =
+      options.activations == asked.activations ? Multiply::as_stored : Multiply::in_bf16;
   impl_.reset(new Impl{.device = device,
                        .config = config,
                        .parameters = parameters,
                        .adapter = adapter,
                        .options = options,
+                       .multiply = multiply,
                        .gradients = Parameters(device, config, trained_parameters(config, options),
                                                options.gradient_parts),
                        .adapter_gradients = {},

@@ -27,18 +27,21 @@ void backward_factors(const Pass& pass, const LoraAdapter::Pair& d, int layer, B
   device.matmul_backward_weight({.d_weight = Accumulate{d.b},           // [M, r]
                                  .d_out = p.d_out,                      // [N, M]
                                  .x = hidden_of(pass, layer, product),  // [N, r]
-                                 .layout = WeightLayout::out_in});
+                                 .layout = WeightLayout::out_in,
+                                 .multiply = pass.multiply});
   device.fill_zero(d_h.bytes(), d_h.size_bytes());
   device.matmul_add({.out = Accumulate{d_h},
                      .x = p.d_out,
                      .weight = pair.b,
                      .layout = WeightLayout::in_out,
-                     .scale = pass.adapter->config().scale()});
+                     .scale = pass.adapter->config().scale(),
+                     .multiply = pass.multiply});
   device.matmul_backward_weight(
       {.d_weight = Accumulate{d.a},  // [r, K]
        .d_out = d_h,
        .x = dropped(pass, pass.dropout.adapter(layer, product), p.x),  // [N, K]
-       .layout = WeightLayout::out_in});
+       .layout = WeightLayout::out_in,
+       .multiply = pass.multiply});
 }
 
 /// d_x = d_out·Wᵀ + dropout'(d_h·A)
@@ -48,19 +51,27 @@ void backward_input(const Pass& pass, int layer, BlockProduct product,
   const View d_h = pass.a.d_lora_h;  // [N, r]
   const DropoutSites::Site site = pass.dropout.adapter(layer, product);
   if (site.p == 0.0f) {
-    device.matmul_backward_input({.d_x = p.d_x, .d_out = p.d_out, .weight = p.weight});
-    device.matmul_add(
-        {.out = Accumulate{p.d_x}, .x = d_h, .weight = pair.a, .layout = WeightLayout::in_out});
+    device.matmul_backward_input(
+        {.d_x = p.d_x, .d_out = p.d_out, .weight = p.weight, .multiply = pass.multiply});
+    device.matmul_add({.out = Accumulate{p.d_x},
+                       .x = d_h,
+                       .weight = pair.a,
+                       .layout = WeightLayout::in_out,
+                       .multiply = pass.multiply});
     return;
   }
   // The adapter's share first, as it alone is dropped; then the weight's on top of it.
-  device.matmul_backward_input(
-      {.d_x = p.d_x, .d_out = d_h, .weight = pair.a, .layout = WeightLayout::out_in});
+  device.matmul_backward_input({.d_x = p.d_x,
+                                .d_out = d_h,
+                                .weight = pair.a,
+                                .layout = WeightLayout::out_in,
+                                .multiply = pass.multiply});
   device.dropout({.out = p.d_x, .x = p.d_x, .p = site.p, .key = site.key});
   device.matmul_add({.out = Accumulate{p.d_x},
                      .x = p.d_out,
                      .weight = p.weight,  // [K, M], read as the transpose of [M, K]
-                     .layout = WeightLayout::out_in});
+                     .layout = WeightLayout::out_in,
+                     .multiply = pass.multiply});
 }
 
 }  // namespace
@@ -81,7 +92,8 @@ void adapter_hidden(const Pass& pass, int layer, BlockProduct product, View x) {
                      .x = dropped(pass, pass.dropout.adapter(layer, product), x),  // [N, K]
                      .weight = pair->a,
                      .layout = WeightLayout::out_in,
-                     .scale = pass.adapter->config().scale()});
+                     .scale = pass.adapter->config().scale(),
+                     .multiply = pass.multiply});
 }
 
 void add_adapter(const Pass& pass, int layer, BlockProduct product, View x, View out) {
@@ -91,7 +103,8 @@ void add_adapter(const Pass& pass, int layer, BlockProduct product, View x, View
   pass.device.matmul_add({.out = Accumulate{out},
                           .x = hidden_of(pass, layer, product),  // [N, r]
                           .weight = pair->b,
-                          .layout = WeightLayout::out_in});
+                          .layout = WeightLayout::out_in,
+                          .multiply = pass.multiply});
 }
 
 void backward_product(const Pass& pass, const Gradients& gradients, int layer, BlockProduct product,
@@ -101,7 +114,8 @@ void backward_product(const Pass& pass, const Gradients& gradients, int layer, B
     device.matmul_backward_weight({.d_weight = Accumulate{p.d_weight},
                                    .d_bias = Accumulate{p.d_bias},
                                    .d_out = p.d_out,
-                                   .x = p.x});
+                                   .x = p.x,
+                                   .multiply = pass.multiply});
   }
   const LoraAdapter::Pair* pair = adapter_pair(pass.adapter, layer, product);
   if (pair != nullptr) {
@@ -113,7 +127,8 @@ void backward_product(const Pass& pass, const Gradients& gradients, int layer, B
                                   .d_out = p.d_out,
                                   .weight = p.weight,
                                   .pre_activation = p.pre_activation,
-                                  .activation = p.activation});
+                                  .activation = p.activation,
+                                  .multiply = pass.multiply});
     return;
   }
   backward_input(pass, layer, product, *pair, p);

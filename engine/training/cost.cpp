@@ -7,18 +7,18 @@
 
 namespace quire {
 
-std::vector<MemoryItem> training_memory_plan(const Gpt2Config& model,
-                                             const TrainingConfig& config) {
+std::vector<MemoryItem> training_memory_plan(const Gpt2Config& model, const TrainingConfig& config,
+                                             const Device& device) {
   const TrainingConfig resolved = with_block_size(config, model);
   const LoraConfig lora = adapter_of(resolved, model);
-  std::vector<MemoryItem> plan =
-      Gpt2Training::memory_plan(model, {.batch = resolved.per_device_train_batch_size,
-                                        .length = resolved.block_size,
-                                        .activations = resolved.activations(),
-                                        .frozen_layers = resolved.freeze_layers,
-                                        .gradient_checkpointing = resolved.gradient_checkpointing,
-                                        .lora = lora,
-                                        .gradient_parts = resolved.ranks});
+  std::vector<MemoryItem> plan = Gpt2Training::memory_plan(
+      model, {.batch = resolved.per_device_train_batch_size,
+              .length = resolved.block_size,
+              .activations = device.activation_type(resolved.activations()),
+              .frozen_layers = resolved.freeze_layers,
+              .gradient_checkpointing = resolved.gradient_checkpointing,
+              .lora = lora,
+              .gradient_parts = resolved.ranks});
   const auto bytes_of = [](const std::vector<NamedParameter>& list, const ParameterSet& which) {
     std::size_t bytes = 0;
     for (std::size_t i = 0; i < list.size(); ++i) {

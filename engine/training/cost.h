@@ -6,12 +6,14 @@
 
 #include "engine/model/arena.h"
 #include "engine/training/training_config.h"
+#include "kernels/ops.h"
 
 namespace quire {
 
 /// Everything train() keeps in memory at once, largest first: parameters, gradients, moments and
-/// activations.
-std::vector<MemoryItem> training_memory_plan(const Gpt2Config& model, const TrainingConfig& config);
+/// activations, these as the device keeps them.
+std::vector<MemoryItem> training_memory_plan(const Gpt2Config& model, const TrainingConfig& config,
+                                             const Device& device);
 
 /// Floating-point operations of forward and backward for `tokens` tokens in rows of `length`:
 /// 6 a token and parameter that is multiplied with, and 6·L·C·length a token for causal attention

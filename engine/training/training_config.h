@@ -41,7 +41,8 @@ struct TrainingConfig {
   std::string base_model;   ///< what the adapter's config calls the model it adapts
   bool lora_merge = false;  ///< the final folder holds the merged model, not the adapter
   bool gradient_checkpointing = false;  ///< less memory for one more forward pass
-  bool bf16 = false;              ///< bfloat16 activations and products beside float parameters
+  /// Products in bfloat16 beside float parameters; activations too, where the device keeps them so.
+  bool bf16 = false;
   DType save_dtype = DType::f32;  ///< of the final model; checkpoints are f32
   double max_seconds = 0;         ///< of this run, whatever an earlier part took; 0 = no limit
   std::int64_t sample_every = 0;  ///< steps between texts from TrainingCallbacks::sample; 0 = none
@@ -62,6 +63,7 @@ struct TrainingConfig {
   std::int64_t stop_at_step = 0;
   int early_stopping_patience = 0;  ///< evaluations without a better loss before the end; 0 = never
 
+  /// What is asked of Gpt2Training.
   DType activations() const { return bf16 ? DType::bf16 : DType::f32; }
   /// Rows of a micro-batch, of all ranks together.
   int micro_batch_rows() const { return per_device_train_batch_size * ranks; }

@@ -8,7 +8,9 @@
 #include <string_view>
 
 #include "hwy/highway.h"
+#include "kernels/check.h"
 #include "kernels/cpu/device.h"
+#include "kernels/cpu/gemm_bf16.h"
 #include "kernels/cpu/matmul.h"
 #include "kernels/cpu/memory.h"
 
@@ -16,13 +18,13 @@ namespace quire::cpu {
 namespace {
 
 /// What QUIRE_SIMD calls a target, and what people do. From the best to the plainest.
-struct Level {
+struct NamedLevel {
   std::int64_t target;
   const char* name;
   const char* title;
 };
 
-constexpr Level kLevels[] = {
+constexpr NamedLevel kLevels[] = {
     {HWY_AVX3, "avx512", "AVX-512"}, {HWY_AVX2, "avx2", "AVX2"},
 #ifdef HWY_SSE2
     {HWY_SSE2, "sse2", "SSE2"},
@@ -31,10 +33,10 @@ constexpr Level kLevels[] = {
 };
 
 /// Targets are bits, the best is the lowest.
-const Level& best_level(std::int64_t supported) {
+const NamedLevel& best_level(std::int64_t supported) {
   const std::int64_t targets = supported & HWY_TARGETS;
   const std::int64_t best = targets & -targets;
-  for (const Level& level : kLevels) {
+  for (const NamedLevel& level : kLevels) {
     if ((level.target & best) != 0) return level;
   }
   return std::end(kLevels)[-1];
@@ -43,22 +45,24 @@ const Level& best_level(std::int64_t supported) {
 std::string levels_here() {
   hwy::DisableTargets(0);
   std::string names;
-  for (const Level& level : kLevels) {
+  for (const NamedLevel& level : kLevels) {
     if ((level.target & hwy::SupportedTargets() & HWY_TARGETS) == 0) continue;
     names += (names.empty() ? "" : ", ") + std::string(level.name);
   }
   return names;
 }
 
+}  // namespace
+
 /// Lets Highway choose among the targets up to the level that QUIRE_SIMD names. This holds for the
 /// whole process, as Highway's choice does.
-std::string choose_level() {
+CpuDevice::Level CpuDevice::choose_level() {
   const char* wanted = std::getenv("QUIRE_SIMD");
   std::int64_t disabled = 0;
   if (wanted != nullptr && *wanted != '\0') {
-    const auto level = std::find_if(std::begin(kLevels), std::end(kLevels), [&](const Level& l) {
-      return std::string_view(l.name) == wanted;
-    });
+    const auto level =
+        std::find_if(std::begin(kLevels), std::end(kLevels),
+                     [&](const NamedLevel& l) { return std::string_view(l.name) == wanted; });
     hwy::DisableTargets(0);
     if (level == std::end(kLevels) ||
         (level->target & hwy::SupportedTargets() & HWY_TARGETS) == 0) {
@@ -66,7 +70,7 @@ std::string choose_level() {
                   std::string("QUIRE_SIMD names no level of this processor: '") + wanted + "'",
                   {"levels here: " + levels_here()}, "QUIRE_SIMD unset, for the best there is");
     }
-    for (const Level* better = std::begin(kLevels); better < level; ++better) {
+    for (const NamedLevel* better = std::begin(kLevels); better < level; ++better) {
       disabled |= better->target;
     }
   }
@@ -75,16 +79,18 @@ std::string choose_level() {
   // The last call into Highway: in release 1.0.3 SupportedTargets() also chooses, and chooses among
   // the disabled targets too.
   hwy::GetChosenTarget().Update(supported);
-  return best_level(supported).title;
+  Level chosen = {.title = best_level(supported).title, .why_not_in_bf16 = why_no_bf16()};
+  if (chosen.why_not_in_bf16.empty() && (disabled & HWY_AVX3) != 0) {
+    chosen.why_not_in_bf16 = std::string("QUIRE_SIMD=") + wanted + " leaves AVX-512 BF16 out";
+  }
+  return chosen;
 }
-
-}  // namespace
 
 CpuDevice::CpuDevice(int threads) : pool_(threads), level_(choose_level()) {}
 
 std::string CpuDevice::description() const {
   const int threads = pool_.threads();
-  return "CPU, " + level_ + ", " + std::to_string(threads) +
+  return "CPU, " + level_.title + ", " + std::to_string(threads) +
          (threads == 1 ? " thread" : " threads");
 }
 
@@ -131,10 +137,12 @@ void CpuDevice::fill_zero(void* data, std::size_t bytes) {
 }
 
 void CpuDevice::matmul_forward(const MatmulForward& p) {
+  check_multiply(*this, p.multiply, p.x.dtype());
   cpu::matmul_forward(p, pool_);
 }
 
 void CpuDevice::matmul_backward_input(const MatmulBackwardInput& p) {
+  check_multiply(*this, p.multiply, p.d_out.dtype());
   cpu::matmul_backward_input(p, pool_);
   if (p.activation == Activation::none) return;
   activation_backward(
@@ -142,9 +150,12 @@ void CpuDevice::matmul_backward_input(const MatmulBackwardInput& p) {
 }
 
 void CpuDevice::matmul_backward_weight(const MatmulBackwardWeight& p) {
+  check_multiply(*this, p.multiply, p.x.dtype());
   cpu::matmul_backward_weight(p, pool_);
 }
+
 void CpuDevice::matmul_add(const MatmulAdd& p) {
+  check_multiply(*this, p.multiply, p.x.dtype());
   cpu::matmul_add(p, pool_);
 }
 

@@ -15,6 +15,7 @@ class CpuDevice final : public Device {
 
   std::string description() const override;
   bool shares_host_memory() const override { return true; }
+  std::string why_not_in_bf16() const override { return level_.why_not_in_bf16; }
 
   void* allocate(std::size_t bytes) override;
   void release(void* data) noexcept override;
@@ -49,8 +50,15 @@ class CpuDevice final : public Device {
   void argmax_tokens(const ArgmaxTokens&) override;
 
  private:
+  /// Vector instructions in use.
+  struct Level {
+    std::string title;
+    std::string why_not_in_bf16;
+  };
+  static Level choose_level();
+
   ThreadPool pool_;
-  std::string level_;  // of the vector instructions in use
+  Level level_;
 };
 
 }  // namespace quire::cpu

@@ -1,5 +1,5 @@
 // The register tile holds panel_rows × 3 vectors of C. B is packed into panels as wide as the tile
-// and kBlockDepth deep (25 KB with 16 lanes: level-1 cache), A into panels of panel_rows.
+// and kSumDepth deep (25 KB with 16 lanes: level-1 cache), A into panels of panel_rows.
 #include "kernels/cpu/gemm.h"
 
 #include <algorithm>
@@ -219,22 +219,18 @@ void AddColumnSums(const float* rows, int64_t row_count, int64_t stride, int64_t
 
 // ---- the packed product
 
-GemmShape Shape() {
-  return {kTileRows, TileColumns()};
-}
-
 void Scale(float factor, int64_t count, float* values) {
   for_vectors(count, [&](int64_t i, int64_t lanes) QUIRE_INLINE_LAMBDA {
     store(hn::Mul(set(factor), load(values + i, lanes)), values + i, lanes);
   });
 }
 
-void PackRows(const Product& p, int64_t first, int64_t count, float* packed, int64_t packed_rows,
+void PackRows(const Product& p, int64_t first, int64_t count, void* packed, int64_t packed_rows,
               int64_t at) {
   const float* data = static_cast<const float*>(p.a.data);
-  for (int64_t k = 0; k < p.k; k += kBlockDepth) {
-    const int64_t depth = std::min(kBlockDepth, p.k - k);
-    float* block = packed + k * packed_rows + at * depth;
+  for (int64_t k = 0; k < p.k; k += kSumDepth) {
+    const int64_t depth = std::min(kSumDepth, p.k - k);
+    float* block = static_cast<float*>(packed) + k * packed_rows + at * depth;
     for (int64_t i = 0; i < count; i += kTileRows) {
       PackPanel(data, p.a.row_stride, p.a.column_stride, first + i, k, int64_t{kTileRows},
                 std::min<int64_t>(kTileRows, count - i), depth, block + i * depth);
@@ -250,11 +246,12 @@ void GemmTileOf(const Product& p, const Tile& t, float* scratch) {
   float* panels = scratch + kTileRows * width;
   const T* data = static_cast<const T*>(p.b.data);
   const int64_t end_column = t.first_column + t.columns;
-  for (int64_t k = 0; k < p.k; k += kBlockDepth) {
-    const int64_t depth = std::min(kBlockDepth, p.k - k);
+  for (int64_t k = 0; k < p.k; k += kSumDepth) {
+    const int64_t depth = std::min(kSumDepth, p.k - k);
     const Into into =
         k == 0 && p.output == Product::Output::overwrite ? Into::overwrite : Into::add;
-    const float* block = t.packed + k * t.packed_rows + (t.first_row - t.packed_first) * depth;
+    const float* block = static_cast<const float*>(t.packed) + k * t.packed_rows +
+                         (t.first_row - t.packed_first) * depth;
     for (int64_t j = t.first_column; j < end_column; j += width) {
       const int64_t valid = std::min(width, end_column - j);
       PackPanel(data, p.b.column_stride, p.b.row_stride, j, k, width, valid, depth, panels);
@@ -279,7 +276,8 @@ void GemmTileOf(const Product& p, const Tile& t, float* scratch) {
   }
 }
 
-void GemmTile(const Product& p, const Tile& t, float* scratch) {
+void GemmTile(const Product& p, const Tile& t, void* memory) {
+  float* scratch = static_cast<float*>(memory);
   switch (p.b.dtype) {
     case DType::f32:
       return GemmTileOf<float>(p, t, scratch);
@@ -293,6 +291,16 @@ void GemmTile(const Product& p, const Tile& t, float* scratch) {
   throw_dtype(DType::f32, p.b.dtype);
 }
 
+PackedFormat Format() {
+  const int64_t width = TileColumns();
+  return {.panel_rows = kTileRows,
+          .panel_columns = width,
+          .word_depth = 1,
+          .scratch_words = (kTileRows + kSumDepth) * width,
+          .pack_rows = PackRows,
+          .multiply = GemmTile};
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace quire::cpu
 HWY_AFTER_NAMESPACE();
@@ -300,32 +308,16 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace quire::cpu {
 
-HWY_EXPORT(Shape);
-HWY_EXPORT(PackRows);
-HWY_EXPORT(GemmTile);
+HWY_EXPORT(Format);
 HWY_EXPORT(AddColumnSums);
 
-GemmShape gemm_shape() {
-  return HWY_DYNAMIC_DISPATCH(Shape)();
-}
-
-void pack_rows(const Product& product, std::int64_t first, std::int64_t count, float* packed,
-               std::int64_t packed_rows, std::int64_t at) {
-  HWY_DYNAMIC_DISPATCH(PackRows)(product, first, count, packed, packed_rows, at);
+PackedFormat float_format() {
+  return HWY_DYNAMIC_DISPATCH(Format)();
 }
 
 void add_column_sums(const float* rows, std::int64_t row_count, std::int64_t stride,
                      std::int64_t count, float* sums) {
   HWY_DYNAMIC_DISPATCH(AddColumnSums)(rows, row_count, stride, count, sums);
-}
-
-void gemm_tile(const Product& product, const Tile& tile, float* scratch) {
-  HWY_DYNAMIC_DISPATCH(GemmTile)(product, tile, scratch);
-}
-
-std::int64_t gemm_tile_scratch() {
-  const GemmShape shape = gemm_shape();
-  return (shape.panel_rows + kBlockDepth) * shape.panel_columns;
 }
 
 }  // namespace quire::cpu

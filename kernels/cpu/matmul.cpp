@@ -15,6 +15,7 @@
 #include "kernels/check.h"
 #include "kernels/cpu/activation.h"
 #include "kernels/cpu/gemm.h"
+#include "kernels/cpu/gemm_bf16.h"
 #include "kernels/cpu/stream.h"
 
 namespace quire::cpu {
@@ -102,21 +103,20 @@ Product part_of_sum(const Product& p, std::int64_t first, std::int64_t count) {
 }
 
 // Rows [top, top + rows) of p: packs them, then runs tiles of rows × columns.
-void row_group(const Product& p, const Epilogue& epilogue, std::int64_t top, std::int64_t rows,
-               ThreadPool& pool) {
-  const GemmShape shape = gemm_shape();
-  const std::int64_t packed_rows = round_up(rows, shape.panel_rows);
-  float* packed = pool.shared_scratch<float>(packed_rows * p.k);
+void row_group(const Product& p, const PackedFormat& format, const Epilogue& epilogue,
+               std::int64_t top, std::int64_t rows, ThreadPool& pool) {
+  const std::int64_t packed_rows = round_up(rows, format.panel_rows);
+  void* packed = pool.shared_scratch<std::uint32_t>(packed_rows * format.words(p.k));
   constexpr std::int64_t kPackRows = 64;
   pool.run((rows + kPackRows - 1) / kPackRows, [&](std::int64_t task) {
     const std::int64_t at = task * kPackRows;
-    pack_rows(p, top + at, std::min(kPackRows, rows - at), packed, packed_rows, at);
+    format.pack_rows(p, top + at, std::min(kPackRows, rows - at), packed, packed_rows, at);
   });
   constexpr std::int64_t kTaskRows = 256;  // packing a panel of B costs about 1/256 of using it
   const std::int64_t row_tasks = (rows + kTaskRows - 1) / kTaskRows;
   const std::int64_t wanted = std::max<std::int64_t>(1, 4 * pool.threads() / row_tasks);
   const std::int64_t width =
-      std::min<std::int64_t>(round_up((p.n + wanted - 1) / wanted, shape.panel_columns), 960);
+      std::min<std::int64_t>(round_up((p.n + wanted - 1) / wanted, format.panel_columns), 960);
   const std::int64_t column_tasks = (p.n + width - 1) / width;
   pool.run(row_tasks * column_tasks, [&](std::int64_t task) {
     const std::int64_t row = task % row_tasks * kTaskRows;
@@ -128,31 +128,37 @@ void row_group(const Product& p, const Epilogue& epilogue, std::int64_t top, std
                     .packed = packed,
                     .packed_first = top,
                     .packed_rows = packed_rows};
-    gemm_tile(p, tile, pool.scratch<float>(gemm_tile_scratch()));
+    format.multiply(p, tile, pool.scratch<std::uint32_t>(format.scratch_words));
     finish(p, epilogue, tile.first_row, tile.rows, tile.first_column, tile.columns);
   });
 }
 
-void many_rows(const Product& p, const Epilogue& epilogue, ThreadPool& pool) {
+void many_rows(const Product& p, const PackedFormat& format, const Epilogue& epilogue,
+               ThreadPool& pool) {
   // 8 MB of packed rows at a time stay in level-3 cache: as deep as 256 rows allow, then as many
   // rows.
-  constexpr std::int64_t kPackedFloats = 2 << 20;
-  const std::int64_t deepest = kPackedFloats / 256;
-  const std::int64_t rows_at_once = round_up(
-      std::max<std::int64_t>(kPackedFloats / std::clamp<std::int64_t>(p.k, 1, deepest), 256), 256);
+  constexpr std::int64_t kPackedWords = 2 << 20;
+  constexpr std::int64_t kDeepest = kPackedWords / 256;
+  const std::int64_t depth_at_once = kDeepest * format.word_depth;
+  const std::int64_t rows_at_once =
+      round_up(std::max<std::int64_t>(
+                   kPackedWords / std::clamp<std::int64_t>(format.words(p.k), 1, kDeepest), 256),
+               256);
   for (std::int64_t top = 0; top < p.m; top += rows_at_once) {
     const std::int64_t rows = std::min(rows_at_once, p.m - top);
-    for (std::int64_t k = 0; k < p.k; k += deepest) {
-      const std::int64_t depth = std::min(deepest, p.k - k);
+    for (std::int64_t k = 0; k < p.k; k += depth_at_once) {
+      const std::int64_t depth = std::min(depth_at_once, p.k - k);
       const bool last = k + depth == p.k;
-      row_group(part_of_sum(p, k, depth), last ? epilogue : Epilogue{}, top, rows, pool);
+      row_group(part_of_sum(p, k, depth), format, last ? epilogue : Epilogue{}, top, rows, pool);
     }
   }
 }
 
-void multiply(const Product& p, const Epilogue& epilogue, ThreadPool& pool) {
+void multiply(const Product& p, Multiply how, const Epilogue& epilogue, ThreadPool& pool) {
   if (p.m == 0 || p.n == 0) return;
-  p.m <= kFewRows ? few_rows(p, epilogue, pool) : many_rows(p, epilogue, pool);
+  // Few rows too, as their sums take another way in float.
+  if (how == Multiply::in_bf16) return many_rows(p, bf16_format(), epilogue, pool);
+  p.m <= kFewRows ? few_rows(p, epilogue, pool) : many_rows(p, float_format(), epilogue, pool);
 }
 
 Operand operand(ConstView view, bool transposed) {
@@ -181,7 +187,8 @@ void matmul_forward(const MatmulForward& args, ThreadPool& pool) {
                         .c = pre.data<float>(),
                         .c_stride = n,
                         .bias = args.bias ? args.bias.data<float>() : nullptr};
-  multiply(product, {.activation = args.activation, .out = args.out.data<float>()}, pool);
+  multiply(product, args.multiply, {.activation = args.activation, .out = args.out.data<float>()},
+           pool);
 }
 
 void matmul_backward_input(const MatmulBackwardInput& args, ThreadPool& pool) {
@@ -196,7 +203,7 @@ void matmul_backward_input(const MatmulBackwardInput& args, ThreadPool& pool) {
                         .b = operand(args.weight, /*transposed=*/in_out),
                         .c = args.d_x.data<float>(),
                         .c_stride = k};
-  multiply(product, {}, pool);
+  multiply(product, args.multiply, {}, pool);
 }
 
 void matmul_backward_weight(const MatmulBackwardWeight& args, ThreadPool& pool) {
@@ -214,7 +221,7 @@ void matmul_backward_weight(const MatmulBackwardWeight& args, ThreadPool& pool) 
                         .c = d_weight.data<float>(),
                         .c_stride = d_weight.shape()[1],
                         .output = Product::Output::accumulate};
-  multiply(product, {}, pool);
+  multiply(product, args.multiply, {}, pool);
   if (args.d_bias.view) {
     const std::int64_t n = args.d_bias.view.count();
     const float* d_out = args.d_out.data<float>();
@@ -241,7 +248,7 @@ void matmul_add(const MatmulAdd& args, ThreadPool& pool) {
                         .c_stride = n,
                         .a_scale = args.scale,
                         .output = Product::Output::accumulate};
-  multiply(product, {}, pool);
+  multiply(product, args.multiply, {}, pool);
 }
 
 }  // namespace quire::cpu

@@ -5,6 +5,8 @@
 #include <chrono>
 #include <cstdint>
 
+#include "kernels/cpu/gemm_bf16.h"
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/peak.cpp"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
@@ -74,9 +76,9 @@ double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-}  // namespace
-
-double measure_fma_peak(ThreadPool& pool, double seconds) {
+/// Flops a second of `rounds` on all threads, which gives the flops of a call.
+template <class Rounds>
+double best_rate(ThreadPool& pool, double seconds, const Rounds& rounds) {
   std::atomic<float> sink{0.0f};
   double best = 0.0;
   const double start = now();
@@ -85,12 +87,23 @@ double measure_fma_peak(ThreadPool& pool, double seconds) {
     const double begin = now();
     pool.run(pool.threads(), [&](std::int64_t) {
       float result = 0.0f;
-      flops.fetch_add(HWY_DYNAMIC_DISPATCH(FmaRounds)(200'000, &result));
+      flops.fetch_add(rounds(&result));
       sink.store(result, std::memory_order_relaxed);
     });
     best = std::max(best, flops.load() / (now() - begin));
   } while (now() - start < seconds);
   return best;
+}
+
+}  // namespace
+
+double measure_fma_peak(ThreadPool& pool, double seconds) {
+  return best_rate(pool, seconds,
+                   [](float* result) { return HWY_DYNAMIC_DISPATCH(FmaRounds)(200'000, result); });
+}
+
+double measure_bf16_peak(ThreadPool& pool, double seconds) {
+  return best_rate(pool, seconds, [](float* result) { return bf16_rounds(200'000, result); });
 }
 
 double measure_read_bandwidth(ThreadPool& pool, std::size_t bytes, double seconds) {

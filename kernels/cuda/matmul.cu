@@ -119,6 +119,7 @@ struct Extents {
 
 void CudaDevice::matmul_forward(const MatmulForward& p) {
   check(p);
+  check_multiply(*this, p.multiply, p.x.dtype());
   const auto [K, N] = Extents(p.weight.shape(), p.layout);
   if (takes_matvec(p)) {
     launch_matvec(p, stream_);
@@ -161,11 +162,13 @@ void CudaDevice::layernorm_matmul(const LayernormMatmul& p) {
   if (!fused) return Device::layernorm_matmul(p);
   check(l);
   check(p.matmul);
+  check_multiply(*this, p.matmul.multiply, p.matmul.x.dtype());
   launch_layernorm_matvec(p, stream_);
 }
 
 void CudaDevice::matmul_backward_input(const MatmulBackwardInput& p) {
   check(p);
+  check_multiply(*this, p.multiply, p.d_out.dtype());
   const auto [K, N] = Extents(p.weight.shape(), p.layout);
   const Converted converted(p.d_out.dtype());
   const std::size_t bytes = converted.bytes_for(p.weight);
@@ -192,6 +195,7 @@ void CudaDevice::matmul_backward_input(const MatmulBackwardInput& p) {
 
 void CudaDevice::matmul_backward_weight(const MatmulBackwardWeight& p) {
   check(p);
+  check_multiply(*this, p.multiply, p.x.dtype());
   const bool in_out = p.layout == WeightLayout::in_out;
   const auto [K, N] = Extents(p.d_weight.view.shape(), p.layout);
   const std::int64_t M = p.x.count() / K;
@@ -235,6 +239,7 @@ void CudaDevice::matmul_backward_weight(const MatmulBackwardWeight& p) {
 
 void CudaDevice::matmul_add(const MatmulAdd& p) {
   check(p);
+  check_multiply(*this, p.multiply, p.x.dtype());
   const auto [K, N] = Extents(p.weight.shape(), p.layout);
   const Converted converted(p.x.dtype());
   const std::size_t bytes = converted.bytes_for(p.weight);

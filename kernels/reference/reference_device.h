@@ -12,6 +12,7 @@ class ReferenceDevice : public Device {
  public:
   std::string description() const override { return "reference"; }
   bool shares_host_memory() const override { return true; }
+  std::string why_not_in_bf16() const override { return ""; }
 
   void* allocate(std::size_t bytes) override;
   void release(void* data) noexcept override;

@@ -3,11 +3,14 @@
 #include <nlohmann/json.hpp>
 
 #include "base/file.h"
+#include "kernels/open_device.h"
 #include "tests/cli/program.h"
+#include "tests/support/bf16.h"
 #include "tests/support/catch.h"
 #include "tests/support/scratch.h"
 #include "tests/support/xml.h"
 
+using quire::test::ProgramOptions;
 using quire::test::ProgramResult;
 using quire::test::run_quire;
 using quire::test::ScratchFolder;
@@ -15,7 +18,8 @@ using quire::test::ScratchFolder;
 namespace {
 
 // A model of one layer and 100 tokens, small enough that every op is over at once.
-ProgramResult bench_kernels(const ScratchFolder& folder, std::vector<std::string> more) {
+ProgramResult bench_kernels(const ScratchFolder& folder, std::vector<std::string> more,
+                            const ProgramOptions& options = {}) {
   const std::filesystem::path config = folder.write(
       "config.json",
       R"({"model_type": "gpt2", "vocab_size": 100, "n_positions": 16, "n_embd": 8, "n_layer": 1,
@@ -24,7 +28,7 @@ ProgramResult bench_kernels(const ScratchFolder& folder, std::vector<std::string
                                         "--device",     "cpu",     "--threads", "1",
                                         "--batch-size", "2",       "--seconds", "0.001"};
   arguments.insert(arguments.end(), more.begin(), more.end());
-  return run_quire(arguments);
+  return run_quire(arguments, options);
 }
 
 }  // namespace
@@ -117,8 +121,41 @@ TEST_CASE("bench kernels refuses what it does not know, with what was meant") {
 
 TEST_CASE("bench kernels says which type a device computes in") {
   const ScratchFolder folder;
-  const ProgramResult result = bench_kernels(folder, {"--dtype", "bfloat16"});
-  CHECK(result.exit_code == 2);
-  CHECK(result.err.find("error: the device computes in float32, not in bfloat16\n  CPU") == 0);
-  CHECK(result.err.find("try: --dtype float32\n") != std::string::npos);
+  for (const std::string type : {"bfloat16", "float16"}) {
+    const ProgramResult result =
+        bench_kernels(folder, {"--dtype", type}, {.environment = {{"QUIRE_SIMD", "scalar"}}});
+    CHECK(result.exit_code == 2);
+    CHECK(result.err.find("error: the device computes in float32, not in " + type + "\n  CPU") ==
+          0);
+    CHECK(result.err.find("try: --dtype float32\n") != std::string::npos);
+  }
+}
+
+TEST_CASE("bench on a CPU in bfloat16 times products, and training steps with them") {
+  QUIRE_NEEDS_BF16(*quire::open_device("cpu"));
+  const ScratchFolder folder;
+  const ProgramResult result = bench_kernels(folder, {"--dtype", "bfloat16", "--json"});
+  CAPTURE(result.err);
+  REQUIRE(result.exit_code == 0);
+  const nlohmann::json report = nlohmann::json::parse(result.out);
+  CHECK(report["context"]["dtype"] == "bfloat16");
+  CHECK(report["benchmarks"].size() >= 10);
+  for (const nlohmann::json& entry : report["benchmarks"]) {
+    CHECK(entry["name"].get<std::string>().find("matmul_") == 0);
+  }
+  const ProgramResult other =
+      bench_kernels(folder, {"--dtype", "bfloat16", "--ops", "layernorm_forward"});
+  CHECK(other.exit_code == 2);
+  CHECK(other.err.find("no kernel begins with 'layernorm_forward'") != std::string::npos);
+
+  const std::vector<std::string> step = {"bench",        "train", "--config",     "tiny",
+                                         "--batch-size", "1",     "--block-size", "16",
+                                         "--seconds",    "0.01",  "--bf16",       "--json"};
+  const ProgramResult train = run_quire(step);
+  CAPTURE(train.err);
+  REQUIRE(train.exit_code == 0);
+  CHECK(nlohmann::json::parse(train.out)["benchmarks"].size() == 1);
+  const ProgramResult refused = run_quire(step, {.environment = {{"QUIRE_SIMD", "scalar"}}});
+  CHECK(refused.exit_code == 5);
+  CHECK(refused.err.find("error: this device does not compute in bfloat16\n") == 0);
 }

@@ -80,7 +80,7 @@ TEST_CASE("training on CUDA follows the CPU's losses, from scratch and on from a
   }
 }
 
-TEST_CASE("training on CUDA in bfloat16 stays near to training in float, and the CPU refuses it") {
+TEST_CASE("training on CUDA in bfloat16 stays near to training in float") {
   const CudaWorkplace work;
   const std::vector<std::string> steps = {"--max-steps", "5", "--device", "cuda"};
   work.train("float", steps);
@@ -91,11 +91,6 @@ TEST_CASE("training on CUDA in bfloat16 stays near to training in float, and the
   const std::vector<double> got = losses(work.content("bf16/log.jsonl"));
   check_losses(got, want, kEps16, 1);
   CHECK(got != want);
-
-  const ProgramResult on_cpu = CudaWorkplace::run(work.train_command(
-      "cpu", {"--config", work.config, "--bf16", "--device", "cpu", "--max-steps", "1"}));
-  CHECK(on_cpu.exit_code == 5);
-  CHECK(contains(on_cpu.err, "this device does not compute in bfloat16"));
 }
 
 TEST_CASE(

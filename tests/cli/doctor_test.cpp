@@ -1,9 +1,12 @@
 // quire doctor: what it says, and its JSON.
 #include <nlohmann/json.hpp>
 
+#include "kernels/open_device.h"
 #include "tests/cli/program.h"
 #include "tests/support/catch.h"
 
+using quire::test::contains;
+using quire::test::ProgramOptions;
 using quire::test::ProgramResult;
 using quire::test::run_quire;
 
@@ -17,6 +20,23 @@ TEST_CASE("doctor names device, memory, CUDA and what fits") {
     CHECK(result.out.find(part) != std::string::npos);
   }
   CHECK(result.out.find('\x1b') == std::string::npos);
+}
+
+TEST_CASE("doctor says whether products can be in bfloat16, and why not") {
+  for (const char* level : {"", "scalar"}) {
+    const ProgramOptions options = {.environment = {{"QUIRE_SIMD", level}}};
+    const ProgramResult text = run_quire({"doctor", "--threads", "1", "--device", "cpu"}, options);
+    const ProgramResult json = run_quire({"doctor", "--device", "cpu", "--json"}, options);
+    INFO(level << text.out << json.out);
+    const double flops = nlohmann::json::parse(json.out)["bf16_matmul_flops_per_second"];
+    if (*level == '\0' && quire::open_device("cpu")->why_not_in_bf16().empty()) {
+      CHECK(contains(text.out, " GFLOP/s in matrix products: train --bf16\n"));
+      CHECK(flops > 0);
+    } else {
+      CHECK(contains(text.out, "  bfloat16    not used: "));
+      CHECK(flops == 0);
+    }
+  }
 }
 
 TEST_CASE("doctor --json is one object on one line") {

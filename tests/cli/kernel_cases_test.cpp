@@ -52,6 +52,18 @@ TEST_CASE("bytes and flops of kernels follow from GPT-2's shapes") {
   CHECK(find("squared_norm", DType::bf16).bytes == 4.0 * 124439808);
 }
 
+TEST_CASE("where products round their operands, they alone are cases, at the bytes of floats") {
+  KernelShapes shapes;
+  shapes.multiply = quire::Multiply::in_bf16;
+  const std::vector<KernelCase> narrow = quire::kernel_cases(shapes);
+  CHECK(narrow.size() == 15);  // five products, forward and both backward
+  for (const KernelCase& c : narrow) {
+    INFO(c.name);
+    CHECK(c.name.starts_with("matmul_"));
+  }
+  CHECK(narrow.front().bytes == 4.0 * (1024 * 768 + 768 * 2304 + 1024 * 2304));
+}
+
 TEST_CASE("rows of a table are counted once, however often they are drawn") {
   // Of 50,257 rows 65,536 draws leave (1 - 1/50257)^65536 = 27.14 % out.
   const double rows = 50257 * (1 - std::pow(1 - 1.0 / 50257, 65536));

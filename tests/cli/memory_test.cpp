@@ -91,13 +91,15 @@ TEST_CASE("training that its plan lets onto a card runs there, and needs what th
     for (std::int32_t& id : records.ids) id = id * 7 % 299;
     records.offsets = {0, 400};
 
-    const std::int64_t plan = bytes_of(training_memory_plan(model, config));
+    const std::int64_t plan = bytes_of(training_memory_plan(model, config, card.device()));
     card.set_room(plan - 1);
     CHECK(
-        next_of([&] { check_memory(model, config, memory_room(card.device())); }) ==
+        next_of([&] { check_memory(model, config, card.device(), memory_room(card.device())); }) ==
         "--per-device-train-batch-size 1 --gradient-accumulation-steps 2 (the same 2 rows a step)");
     card.set_room(plan);
-    CHECK(next_of([&] { check_memory(model, config, memory_room(card.device())); }) == "fits");
+    CHECK(next_of([&] {
+            check_memory(model, config, card.device(), memory_room(card.device()));
+          }) == "fits");
     check_taken(plan, [&] {
       const Parameters parameters = initialize_parameters(card.device(), model, 1);
       train(card.device(), model, parameters, records, {}, config);

@@ -12,7 +12,9 @@
 #include "cli/terminal.h"
 #include "cli/train_memory.h"
 #include "cli/train_progress.h"
+#include "kernels/open_device.h"
 #include "tests/cli/train_workplace.h"
+#include "tests/support/bf16.h"
 #include "tests/support/catch.h"
 
 using namespace quire;
@@ -332,6 +334,46 @@ TEST_CASE("what cannot be trained is refused with exit code, cause and next step
   CHECK(file(work.folder / "used", "notes.txt") == "mine");
 }
 
+TEST_CASE("training in bfloat16 on the CPU goes on from a checkpoint to the same bytes") {
+  QUIRE_NEEDS_BF16(*open_device("cpu"));
+  const Workplace work;
+  const std::vector<std::string> options = {"--max-steps", "4", "--bf16", "--device", "cpu"};
+  std::vector<std::string> float_options = {"--max-steps", "4", "--device", "cpu"};
+  REQUIRE(run_quire(work.command("float", float_options)).exit_code == 0);
+  REQUIRE(run_quire(work.command("straight", options)).exit_code == 0);
+  std::vector<std::string> cut = options;
+  cut.insert(cut.end(), {"--stop-at-step", "2"});
+  REQUIRE(run_quire(work.command("out", cut)).exit_code == 0);
+  std::vector<std::string> resumed = options;
+  resumed.insert(resumed.end(), {"--resume-from-checkpoint", "latest", "--threads", "1"});
+  const ProgramResult result = run_quire(work.command("out", resumed));
+  INFO(result.err);
+  REQUIRE(result.exit_code == 0);
+  const std::string want = file(work.folder / "straight", "model.safetensors");
+  CHECK(file(work.folder / "out", "model.safetensors") == want);
+  CHECK(file(work.folder / "float", "model.safetensors") != want);
+
+  float_options.insert(float_options.end(), {"--resume-from-checkpoint", "latest"});
+  const ProgramResult other = run_quire(work.command("out", float_options));
+  CHECK(other.exit_code == 2);
+  CHECK(contains(other.err, "bf16"));
+}
+
+TEST_CASE("training in bfloat16 is refused where the processor cannot, and nothing is written") {
+  const Workplace work;
+  const ProgramResult result =
+      run_quire(work.command("out", {"--max-steps", "1", "--bf16", "--device", "cpu"}),
+                {.environment = {{"QUIRE_SIMD", "scalar"}}});
+  CHECK(result.exit_code == 5);
+  CHECK(
+      contains(result.err, "error: this device does not compute in bfloat16\n  CPU, no vectors, "));
+  CHECK(contains(result.err, "\n  try: float32, without --bf16\n"));
+  CHECK_FALSE(fs::exists(work.folder / "out"));
+  if (open_device("cpu")->why_not_in_bf16().empty()) {
+    CHECK(contains(result.err, "\n  QUIRE_SIMD=scalar leaves AVX-512 BF16 out\n"));
+  }
+}
+
 TEST_CASE("a disk that is full while saving ends with 4, and the run goes on later") {
   const Workplace work;
   const std::vector<std::string> options = {"--max-steps", "8", "--save-steps", "4"};
@@ -355,6 +397,7 @@ TEST_CASE("a disk that is full while saving ends with 4, and the run goes on lat
 }
 
 TEST_CASE("a plan that does not fit comes with the options that do") {
+  const auto device = open_device("cpu");
   Gpt2Config model = Gpt2Config::preset("gpt2").value();
   TrainingConfig config{
       .output_dir = "out", .per_device_train_batch_size = 12, .gradient_accumulation_steps = 2};
@@ -364,14 +407,14 @@ TEST_CASE("a plan that does not fit comes with the options that do") {
     other.per_device_train_batch_size = batch;
     other.block_size = block;
     std::int64_t sum = 0;
-    for (const MemoryItem& item : training_memory_plan(model, other)) {
+    for (const MemoryItem& item : training_memory_plan(model, other, *device)) {
       sum += static_cast<std::int64_t>(item.bytes);
     }
     return sum;
   };
   const auto next_step = [&](std::int64_t available) {
     try {
-      check_memory(model, config, {.available = available});
+      check_memory(model, config, *device, {.available = available});
     } catch (const Error& error) {
       CHECK(error.fault() == Fault::no_space);
       return error.next();

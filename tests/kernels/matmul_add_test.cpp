@@ -7,6 +7,7 @@
 #include "tests/support/devices.h"
 #include "tests/support/guarded.h"
 #include "tests/support/half_types.h"
+#include "tests/support/products.h"
 
 using namespace quire;
 using namespace quire::test;
@@ -32,20 +33,14 @@ Operands operands_of(const Case& c) {
 }
 
 std::vector<float> run(const TestDevice& device, const Case& c, const Operands& o) {
-  Stage stage(device.device, join("matmul_add", device.name, c.M, c.K, c.N), c.shift);
-  const bool in_out = c.layout == WeightLayout::in_out;
-  std::vector<float> stored_weight = o.weight;
-  for (std::int64_t k = 0; k < c.K && !in_out; ++k) {
-    for (std::int64_t n = 0; n < c.N; ++n) stored_weight[n * c.K + k] = o.weight[k * c.N + n];
-  }
-  Guarded& out = stage.in_out(o.old, {c.M, c.N}, c.activations);
-  device.device.matmul_add(
-      {.out = Accumulate(out),
-       .x = stage.input(o.x, {c.M, c.K}, c.activations),
-       .weight = stage.input(stored_weight, in_out ? Shape{c.K, c.N} : Shape{c.N, c.K}, c.weights),
-       .layout = c.layout,
-       .scale = c.scale});
-  return out.floats();
+  const ForwardCase shape{.M = c.M,
+                          .K = c.K,
+                          .N = c.N,
+                          .layout = c.layout,
+                          .dtype = c.weights,
+                          .shift = c.shift,
+                          .activations = c.activations};
+  return run_add(device, shape, c.scale, o.x, o.weight, o.old);
 }
 
 std::string text_of(const TestDevice& device, const Case& c) {

@@ -50,6 +50,7 @@ struct ForwardCase {
   bool bias = true;
   std::int64_t shift = 0;
   DType activations = DType::f32;
+  Multiply multiply = Multiply::as_stored;
 };
 
 inline Forward run_forward(const TestDevice& device, const ForwardCase& c,
@@ -62,7 +63,8 @@ inline Forward run_forward(const TestDevice& device, const ForwardCase& c,
                    .x = stage.input(x, {c.M, c.K}, c.activations),
                    .weight = put_weight(stage, weight, c.K, c.N, c.layout, c.dtype),
                    .layout = c.layout,
-                   .activation = c.activation};
+                   .activation = c.activation,
+                   .multiply = c.multiply};
   if (c.bias) op.bias = stage.input(normal(c.N, 23), {c.N});
   device.device.matmul_forward(op);
   return {out.floats(), pre.floats()};
@@ -77,7 +79,8 @@ inline std::vector<float> run_backward_input(const TestDevice& device, const For
   MatmulBackwardInput op{.d_x = d_x,
                          .d_out = stage.input(d_out, {c.M, c.N}, c.activations),
                          .weight = put_weight(stage, weight, c.K, c.N, c.layout, c.dtype),
-                         .layout = c.layout};
+                         .layout = c.layout,
+                         .multiply = c.multiply};
   if (!pre_activation.empty()) {
     op.pre_activation = stage.input(pre_activation, {c.M, c.K}, c.activations);
     op.activation = c.activation;
@@ -103,8 +106,24 @@ inline WeightGradients run_backward_weight(const TestDevice& device, const Forwa
                                         .d_bias = c.bias ? Accumulate(d_bias) : Accumulate(),
                                         .d_out = stage.input(d_out, {c.M, c.N}, c.activations),
                                         .x = stage.input(x, {c.M, c.K}, c.activations),
-                                        .layout = c.layout});
+                                        .layout = c.layout,
+                                        .multiply = c.multiply});
   return {in_out ? d_weight.floats() : flipped(d_weight.floats(), c.N, c.K), d_bias.floats()};
+}
+
+/// old + scale·x·weight
+inline std::vector<float> run_add(const TestDevice& device, const ForwardCase& c, float scale,
+                                  const std::vector<float>& x, const std::vector<float>& weight,
+                                  const std::vector<float>& old) {
+  Stage stage(device.device, join("matmul_add", device.name, c.M, c.K, c.N), c.shift);
+  Guarded& out = stage.in_out(old, {c.M, c.N}, c.activations);
+  device.device.matmul_add({.out = Accumulate(out),
+                            .x = stage.input(x, {c.M, c.K}, c.activations),
+                            .weight = put_weight(stage, weight, c.K, c.N, c.layout, c.dtype),
+                            .layout = c.layout,
+                            .scale = scale,
+                            .multiply = c.multiply});
+  return out.floats();
 }
 
 }  // namespace quire::test

@@ -4,6 +4,7 @@
 
 #include "engine/training/optimizer.h"
 #include "tests/engine/model/odd_model.h"
+#include "tests/support/bf16.h"
 
 using namespace quire;
 using namespace quire::test;
@@ -124,7 +125,7 @@ TEST_CASE("gradient checkpointing changes no bit of loss and gradients") {
       const auto device = open_test_device(name);
       const Parameters parameters = initialize_parameters(*device, config, 1);
       std::vector<DType> types = {DType::f32};
-      if (device->activation_type(DType::bf16) == DType::bf16) types.push_back(DType::bf16);
+      if (trains_in(*device, DType::bf16)) types.push_back(DType::bf16);
       for (const DType activations : types) {
         for (const int frozen : {0, 1, 3}) {
           INFO(name << ", " << name_of(activations) << ", " << frozen << " frozen blocks");

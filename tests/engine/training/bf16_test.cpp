@@ -1,12 +1,17 @@
-// Training with bfloat16 activations beside float parameters, on the CUDA kernels.
+// Training in bfloat16 beside float parameters: on the CUDA kernels with activations in it, on the
+// reference and on a CPU that has the instructions with the operands of products rounded to it.
+#include <algorithm>
 #include <cmath>
 
 #include "engine/model/gpt2.h"
 #include "engine/training/checkpoint.h"
+#include "engine/training/cost.h"
 #include "engine/training/optimizer.h"
 #include "kernels/cuda/cuda_device.h"
 #include "kernels/open_device.h"
+#include "kernels/reference/reference_device.h"
 #include "tests/engine/training/tiny_run.h"
+#include "tests/support/bf16.h"
 #include "tests/support/catch.h"
 
 using namespace quire;
@@ -31,6 +36,41 @@ struct Row {
   TokenBatch view() const { return {.batch = 1, .length = 10, .ids = ids, .targets = targets}; }
 };
 
+/// A device without 16-bit activations or products.
+class WideDevice : public ReferenceDevice {
+ public:
+  std::string why_not_in_bf16() const override { return "it is wide"; }
+};
+
+/// Counts the products it is asked for, all of them and those of operands as they are stored.
+class CountingDevice : public ReferenceDevice {
+ public:
+  int products = 0, as_stored = 0;
+
+  void matmul_forward(const MatmulForward& p) override {
+    count(p.multiply);
+    ReferenceDevice::matmul_forward(p);
+  }
+  void matmul_backward_input(const MatmulBackwardInput& p) override {
+    count(p.multiply);
+    ReferenceDevice::matmul_backward_input(p);
+  }
+  void matmul_backward_weight(const MatmulBackwardWeight& p) override {
+    count(p.multiply);
+    ReferenceDevice::matmul_backward_weight(p);
+  }
+  void matmul_add(const MatmulAdd& p) override {
+    count(p.multiply);
+    ReferenceDevice::matmul_add(p);
+  }
+
+ private:
+  void count(Multiply multiply) {
+    ++products;
+    if (multiply == Multiply::as_stored) ++as_stored;
+  }
+};
+
 /// Losses of some steps on one row.
 std::vector<double> losses(Device& device, DType activations, int steps) {
   const Gpt2Config model = tiny_model(0.0f);
@@ -48,20 +88,106 @@ std::vector<double> losses(Device& device, DType activations, int steps) {
   return result;
 }
 
-}  // namespace
-
-TEST_CASE("in bfloat16 the loss falls as it does in float") {
-  const auto device = open_cuda_device(0);
-  const std::vector<double> wide = losses(*device, DType::f32, 12);
-  const std::vector<double> narrow = losses(*device, DType::bf16, 12);
+/// Each of the steps so far has moved the loss by what 8 bits do to it.
+void check_losses(Device& device) {
+  constexpr int kSteps = 20;
+  const std::vector<double> wide = losses(device, DType::f32, kSteps);
+  const std::vector<double> narrow = losses(device, DType::bf16, kSteps);
   CHECK(narrow != wide);
-  // Each of the steps so far has moved the loss by what 8 bits do to it.
   for (std::size_t step = 0; step < wide.size(); ++step) {
-    INFO("step " << step << ": " << narrow[step] << ", in float " << wide[step]);
+    INFO(device.description() << ", step " << step << ": " << narrow[step] << ", in float "
+                              << wide[step]);
     CHECK(std::abs(narrow[step] - wide[step]) <=
           static_cast<double>(step + 1) * 0x1p-8 * wide.front());
   }
   CHECK(narrow.back() < 0.6 * narrow.front());
+}
+
+/// All gradients of one row, side by side.
+std::vector<float> gradients(Device& device, DType activations) {
+  const Gpt2Config model = tiny_model(0.0f);
+  const Parameters parameters = initialize_parameters(device, model, 11);
+  Gpt2Training network(device, model, parameters,
+                       {.batch = 1, .length = 10, .activations = activations});
+  network.forward_backward(Row().view(), 0.1f, 0);
+  std::vector<float> all;
+  for (const View& view : network.gradients().tensors()) {
+    const std::size_t count = all.size();
+    all.resize(count + static_cast<std::size_t>(view.count()));
+    device.copy_to_host(all.data() + count, view.bytes(), view.size_bytes());
+  }
+  return all;
+}
+
+double norm_of_difference(const std::vector<float>& a, const std::vector<float>& b) {
+  double sum = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) sum += (double{a[i]} - b[i]) * (double{a[i]} - b[i]);
+  return std::sqrt(sum);
+}
+
+/// A product of operands that are each off by 2^-9 of themselves is off by 2^-8 of their norms at
+/// most. On its way to a gradient a number goes through the 9 products of the forward pass (4 in
+/// each of two blocks, and the head) and through as many backward, whose roundings have nothing to
+/// do with each other: their squares add up.
+void check_gradients(Device& device) {
+  constexpr double kProducts = 2 * 9;
+  const std::vector<float> wide = gradients(device, DType::f32);
+  const std::vector<float> narrow = gradients(device, DType::bf16);
+  const double size = norm_of_difference(wide, std::vector<float>(wide.size()));
+  const double off = norm_of_difference(narrow, wide);
+  INFO(device.description() << ": off by " << off << " of " << size);
+  CHECK(off > 0);
+  CHECK(off <= std::sqrt(kProducts) * 0x1p-8 * size);
+}
+
+/// A run that is cut and goes on ends in the bytes of one that was not.
+void check_resumed(Device& device) {
+  const ScratchFolder scratch;
+  TrainingConfig straight = tiny_config(scratch / "straight"),
+                 split = tiny_config(scratch / "split");
+  straight.bf16 = split.bf16 = true;
+  train_tiny(device, straight);
+  const TrainingResult first = train_tiny(device, split, stop_after(3));
+  CHECK(first.interrupted);
+  split.resume_from_checkpoint = "latest";
+  CHECK(train_tiny(device, split).steps == 6);
+  std::string difference;
+  same_files(files_of(straight.output_dir), files_of(split.output_dir), difference);
+  INFO(difference);
+  CHECK(difference.empty());
+
+  split.bf16 = false;  // other numbers would come of it
+  try {
+    train_tiny(device, split);
+    FAIL("no exception");
+  } catch (const Error& error) {
+    CHECK(error.fault() == Fault::usage);
+    CHECK(error.message().find("bf16") != std::string::npos);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("in bfloat16 the loss falls as it does in float") {
+  check_losses(*open_cuda_device(0));
+  check_losses(*open_reference_device());
+}
+
+TEST_CASE("in bfloat16 the loss falls on the CPU as it does in float") {
+  const auto device = open_device("cpu");
+  QUIRE_NEEDS_BF16(*device);
+  check_losses(*device);
+}
+
+TEST_CASE("gradients in bfloat16 are those in float but for the roundings of products") {
+  check_gradients(*open_cuda_device(0));
+  check_gradients(*open_reference_device());
+}
+
+TEST_CASE("gradients in bfloat16 are on the CPU those in float but for the products' roundings") {
+  const auto device = open_device("cpu");
+  QUIRE_NEEDS_BF16(*device);
+  check_gradients(*device);
 }
 
 TEST_CASE("the copies are the parameters, rounded, after every step") {
@@ -100,41 +226,86 @@ TEST_CASE("the copies are the parameters, rounded, after every step") {
 }
 
 TEST_CASE("a run in bfloat16 that is stopped and resumed writes the same bytes") {
-  const ScratchFolder scratch;
-  const auto device = open_cuda_device(0);
-  TrainingConfig straight = tiny_config(scratch / "straight"),
-                 split = tiny_config(scratch / "split");
-  straight.bf16 = split.bf16 = true;
-  train_tiny(*device, straight);
-  const TrainingResult first = train_tiny(*device, split, stop_after(3));
-  CHECK(first.interrupted);
-  split.resume_from_checkpoint = "latest";
-  CHECK(train_tiny(*device, split).steps == 6);
-  std::string difference;
-  same_files(files_of(straight.output_dir), files_of(split.output_dir), difference);
-  INFO(difference);
-  CHECK(difference.empty());
+  check_resumed(*open_cuda_device(0));
+}
 
-  split.bf16 = false;  // other numbers would come of it
-  try {
-    train_tiny(*device, split);
-    FAIL("no exception");
-  } catch (const Error& error) {
-    CHECK(error.fault() == Fault::usage);
-    CHECK(error.message().find("bf16") != std::string::npos);
+TEST_CASE("a run in bfloat16 on the CPU writes the same bytes, resumed and with any threads") {
+  const ScratchFolder scratch;
+  std::map<std::string, std::string> want;
+  for (const int threads : {1, 2, 3}) {
+    const auto device = open_device("cpu", {.threads = threads});
+    QUIRE_NEEDS_BF16(*device);
+    check_resumed(*device);
+    TrainingConfig config = tiny_config(scratch / std::to_string(threads));
+    config.bf16 = true;
+    train_tiny(*device, config);
+    const std::map<std::string, std::string> got = files_of(config.output_dir);
+    if (threads == 1) want = got;
+    std::string difference;
+    same_files(got, want, difference);
+    INFO(threads << " threads: " << difference);
+    CHECK(difference.empty());
   }
 }
 
-TEST_CASE("a device that does not compute in bfloat16 says so") {
-  const auto device = open_device("cpu");
+TEST_CASE("all products of training are asked for in bfloat16, an adapter's too") {
+  CountingDevice device;
   const Gpt2Config model = tiny_model(0.0f);
-  const Parameters parameters = initialize_parameters(*device, model, 11);
+  const Parameters parameters = initialize_parameters(device, model, 11);
+  const Row row;
+  for (const float dropout : {-1.0f, 0.0f, 0.5f}) {  // below 0: no adapter
+    for (const bool checkpointing : {false, true}) {
+      INFO("dropout " << dropout << (checkpointing ? ", checkpointing" : ""));
+      const LoraAdapter adapter =
+          initialize_adapter(device, model,
+                             {.r = 2,
+                              .lora_dropout = std::max(dropout, 0.0f),
+                              .target_modules = {"c_attn", "c_proj", "c_fc"}},
+                             5);
+      Gpt2Training network(device, model, parameters,
+                           {.batch = 1,
+                            .length = 10,
+                            .activations = DType::bf16,
+                            .gradient_checkpointing = checkpointing},
+                           dropout < 0 ? nullptr : &adapter);
+      device.products = device.as_stored = 0;
+      network.forward_backward(row.view(), 0.1f, 1);
+      network.forward(row.view());
+      CHECK(device.products >= 4 * 9);  // forward twice, and both gradients
+      CHECK(device.as_stored == 0);
+    }
+  }
+}
+
+TEST_CASE("where activations stay float there are no copies, and the plan is that of float") {
+  ReferenceDevice device;
+  const Gpt2Config model = tiny_model(0.0f);
+  const Parameters parameters = initialize_parameters(device, model, 11);
+  const Gpt2Training network(device, model, parameters,
+                             {.batch = 1, .length = 10, .activations = DType::bf16});
+  CHECK(network.copies() == nullptr);
+  TrainingConfig config = tiny_config("out");
+  const auto plan = training_memory_plan(model, config, device);
+  config.bf16 = true;
+  const auto narrow = training_memory_plan(model, config, device);
+  const auto on_cuda = training_memory_plan(model, config, *open_cuda_device(0));
+  REQUIRE(narrow.size() == plan.size());
+  for (std::size_t i = 0; i < plan.size(); ++i) CHECK(narrow[i].bytes == plan[i].bytes);
+  CHECK(on_cuda.size() == plan.size() + 1);  // the copies
+}
+
+TEST_CASE("a device that does not compute in bfloat16 says why") {
+  WideDevice device;
+  const Gpt2Config model = tiny_model(0.0f);
+  const Parameters parameters = initialize_parameters(device, model, 11);
   try {
-    Gpt2Training network(*device, model, parameters,
+    Gpt2Training network(device, model, parameters,
                          {.batch = 1, .length = 10, .activations = DType::bf16});
     FAIL("no exception");
   } catch (const Error& error) {
     CHECK(error.fault() == Fault::device);
-    CHECK(error.message().find("bfloat16") != std::string::npos);
+    CHECK(error.message() ==
+          "error: this device does not compute in bfloat16\n  reference\n  it is wide\n"
+          "  try: float32, without --bf16");
   }
 }

@@ -258,6 +258,7 @@ TEST_CASE("data that cannot be trained on is refused with what is wrong") {
 }
 
 TEST_CASE("flops count what is multiplied, and the memory plan what is allocated") {
+  const auto device = open_reference_device();
   Gpt2Config model;  // GPT-2 124M
   const double parameters = 124'439'808.0 - 1024.0 * 768;
   const double attention = 12.0 * 768 * 1024, head = 50257.0 * 768;
@@ -272,7 +273,7 @@ TEST_CASE("flops count what is multiplied, and the memory plan what is allocated
   CHECK(training_flops(model, part, 10, 1024) ==
         10 * (4 * parameters + 6 * attention + 6.0 * 12 * 8 * (768 + 2304)));
   model = tiny_model(0);
-  const std::vector<MemoryItem> plan = training_memory_plan(model, tiny_config("out"));
+  const std::vector<MemoryItem> plan = training_memory_plan(model, tiny_config("out"), *device);
   std::size_t moments = 0;
   for (const MemoryItem& item : plan) {
     if (item.name == "AdamW moments") moments = item.bytes;

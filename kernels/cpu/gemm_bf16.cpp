@@ -1,0 +1,315 @@
+// VDPBF16PS multiplies 32 numbers by 32 and adds them to 16 floats, c[j] += a[2j]·b[2j] +
+// a[2j+1]·b[2j+1]: twice the flops of a fused multiply-add in as many cycles. So two neighbours of
+// k lie in one word of 32 bits, and all else is as in gemm.cpp: the tile's words of A are
+// broadcast, those of B are vectors of 16 columns.
+//
+// Everything is loaded under masks, which give zero where there is nothing to load: rows and
+// columns beyond the edge, and the second half of the last word where k is odd.
+//
+// Highway has no such target in Debian 12, and compiled for it as a whole the file would carry
+// inline functions of the standard library that no other processor can run: hence attributes.
+#include "kernels/cpu/gemm_bf16.h"
+
+#include <algorithm>
+
+#if defined(__x86_64__) && !defined(HWY_COMPILE_ONLY_SCALAR)
+
+#include <immintrin.h>
+
+#define QUIRE_BF16 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")))
+#define QUIRE_BF16_INLINE QUIRE_BF16 __attribute__((always_inline)) inline
+
+namespace quire::cpu {
+namespace {
+
+constexpr std::int64_t kLanes = 16;
+constexpr std::int64_t kBlockDepth = 256;  // a panel of B takes 24 KB: half of level-1 cache
+constexpr std::int64_t kTileRows = 8;
+constexpr std::int64_t kTileVectors = 3;
+constexpr std::int64_t kTileColumns = kTileVectors * kLanes;
+
+/// The first `count` lanes of 16: all of them from 16 on, none up to 0.
+QUIRE_BF16_INLINE __mmask16 first_lanes(std::int64_t count) {
+  return static_cast<__mmask16>((1u << std::clamp<std::int64_t>(count, 0, kLanes)) - 1);
+}
+
+// ---- packing
+
+QUIRE_BF16_INLINE __m512 load(const float* from, __mmask16 lanes) {
+  return _mm512_maskz_loadu_ps(lanes, from);
+}
+QUIRE_BF16_INLINE __m512 load(const BFloat16* from, __mmask16 lanes) {
+  const __m512i wide = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(lanes, from));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+}
+QUIRE_BF16_INLINE __m512 load(const Half* from, __mmask16 lanes) {
+  return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(lanes, from));
+}
+
+/// Rounded to nearest, ties to even: low's 16, then high's.
+QUIRE_BF16_INLINE __m512i rounded(__m512 low, __m512 high) {
+  return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low));
+}
+
+/// Lanes lie side by side in memory, neighbours of k `stride` apart: words[k/2][lane].
+template <class T>
+QUIRE_BF16 void pack_rows_of_k(const T* source, std::int64_t stride, std::int64_t lanes,
+                               std::int64_t depth, float scale, std::uint32_t* words,
+                               std::int64_t width) {
+  const __mmask16 some = first_lanes(lanes);
+  const __mmask16 all = first_lanes(width);
+  const __m512 factor = _mm512_set1_ps(scale);
+  // From 16 numbers of one k and 16 of the next: one of either in turn.
+  const __m512i in_turn =
+      _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
+                       21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  for (std::int64_t k = 0; k < depth; k += 2, source += 2 * stride, words += width) {
+    const __m512 even = load(source, some);
+    const __m512 odd = k + 1 < depth ? load(source + stride, some) : _mm512_setzero_ps();
+    const __m512i pairs = rounded(_mm512_mul_ps(even, factor), _mm512_mul_ps(odd, factor));
+    _mm512_mask_storeu_epi32(words, all, _mm512_permutexvar_epi16(in_turn, pairs));
+  }
+}
+
+/// Transposes 16 vectors of 16 words.
+QUIRE_BF16_INLINE void transpose(__m512i (&r)[16]) {
+  __m512i t[16];
+#pragma GCC unroll 8
+  for (int i = 0; i < 16; i += 2) {
+    t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
+    t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 16; i += 4) {
+    r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+    r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+    r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+    r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+  }
+  // r[4·i + j] holds in its block b the words 4·b + j of rows 4·i to 4·i + 3.
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j) {
+    t[j] = _mm512_shuffle_i32x4(r[j], r[4 + j], 0x88);
+    t[4 + j] = _mm512_shuffle_i32x4(r[j], r[4 + j], 0xdd);
+    t[8 + j] = _mm512_shuffle_i32x4(r[8 + j], r[12 + j], 0x88);
+    t[12 + j] = _mm512_shuffle_i32x4(r[8 + j], r[12 + j], 0xdd);
+  }
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j) {
+    r[j] = _mm512_shuffle_i32x4(t[j], t[8 + j], 0x88);
+    r[8 + j] = _mm512_shuffle_i32x4(t[j], t[8 + j], 0xdd);
+    r[4 + j] = _mm512_shuffle_i32x4(t[4 + j], t[12 + j], 0x88);
+    r[12 + j] = _mm512_shuffle_i32x4(t[4 + j], t[12 + j], 0xdd);
+  }
+}
+
+/// Each lane is a run of k in memory, lanes `stride` apart: words[k/2][lane].
+template <class T>
+QUIRE_BF16 void pack_runs_of_k(const T* source, std::int64_t stride, std::int64_t lanes,
+                               std::int64_t depth, float scale, std::uint32_t* words,
+                               std::int64_t width) {
+  const __mmask16 all = first_lanes(width);
+  const __m512 factor = _mm512_set1_ps(scale);
+  for (std::int64_t k = 0; k < depth; k += 2 * kLanes, source += 2 * kLanes) {
+    const __mmask16 low = first_lanes(depth - k), high = first_lanes(depth - k - kLanes);
+    __m512i block[16];
+#pragma GCC unroll 16
+    for (std::int64_t lane = 0; lane < kLanes; ++lane) {
+      const T* run = source + lane * stride;
+      block[lane] = lane < lanes ? rounded(_mm512_mul_ps(load(run, low), factor),
+                                           _mm512_mul_ps(load(run + kLanes, high), factor))
+                                 : _mm512_setzero_si512();
+    }
+    transpose(block);
+    const std::int64_t count = std::min((depth - k + 1) / 2, kLanes);
+#pragma GCC unroll 16
+    for (std::int64_t i = 0; i < kLanes; ++i) {
+      if (i < count) _mm512_mask_storeu_epi32(words + i * width, all, block[i]);
+    }
+    words += kLanes * width;
+  }
+}
+
+/// Packs up to 16 lanes of a panel from (lane, k) = (first_lane, first_k) on.
+template <class T>
+QUIRE_BF16 void pack(const T* data, std::int64_t lane_stride, std::int64_t k_stride,
+                     std::int64_t first_lane, std::int64_t first_k, std::int64_t lanes,
+                     std::int64_t depth, float scale, std::uint32_t* words, std::int64_t width) {
+  const T* source = data + first_lane * lane_stride + first_k * k_stride;
+  if (lane_stride == 1) {
+    pack_rows_of_k(source, k_stride, lanes, depth, scale, words, width);
+  } else {
+    pack_runs_of_k(source, lane_stride, lanes, depth, scale, words, width);
+  }
+}
+
+// ---- the register tile
+
+struct Columns {
+  __mmask16 first, second, third;
+};
+
+/// c[r][:] (+)= Σ a[word][r]·b[word][:] for r < kRows. The sum starts from zero and is then added.
+template <int kRows>
+QUIRE_BF16 void register_tile(const std::uint32_t* a, const std::uint32_t* b, std::int64_t words,
+                              bool add, Columns columns, float* c, std::int64_t c_stride) {
+  __m512 sum[kRows][kTileVectors];
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+    sum[r][0] = sum[r][1] = sum[r][2] = _mm512_setzero_ps();
+  }
+  for (std::int64_t word = 0; word < words; ++word, a += kTileRows, b += kTileColumns) {
+    const __m512bh b0 = reinterpret_cast<__m512bh>(_mm512_loadu_si512(b));
+    const __m512bh b1 = reinterpret_cast<__m512bh>(_mm512_loadu_si512(b + kLanes));
+    const __m512bh b2 = reinterpret_cast<__m512bh>(_mm512_loadu_si512(b + 2 * kLanes));
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      const __m512bh x =
+          reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<std::int32_t>(a[r])));
+      sum[r][0] = _mm512_dpbf16_ps(sum[r][0], x, b0);
+      sum[r][1] = _mm512_dpbf16_ps(sum[r][1], x, b1);
+      sum[r][2] = _mm512_dpbf16_ps(sum[r][2], x, b2);
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r, c += c_stride) {
+    if (add) {
+      sum[r][0] = _mm512_add_ps(load(c, columns.first), sum[r][0]);
+      sum[r][1] = _mm512_add_ps(load(c + kLanes, columns.second), sum[r][1]);
+      sum[r][2] = _mm512_add_ps(load(c + 2 * kLanes, columns.third), sum[r][2]);
+    }
+    _mm512_mask_storeu_ps(c, columns.first, sum[r][0]);
+    _mm512_mask_storeu_ps(c + kLanes, columns.second, sum[r][1]);
+    _mm512_mask_storeu_ps(c + 2 * kLanes, columns.third, sum[r][2]);
+  }
+}
+
+using TileFunction = decltype(&register_tile<1>);
+constexpr TileFunction kTiles[kTileRows] = {register_tile<1>, register_tile<2>, register_tile<3>,
+                                            register_tile<4>, register_tile<5>, register_tile<6>,
+                                            register_tile<7>, register_tile<8>};
+
+// ---- the packed product
+
+QUIRE_BF16 void pack_rows(const Product& p, std::int64_t first, std::int64_t count, void* packed,
+                          std::int64_t packed_rows, std::int64_t at) {
+  const float* data = static_cast<const float*>(p.a.data);
+  for (std::int64_t k = 0; k < p.k; k += kBlockDepth) {
+    const std::int64_t depth = std::min(kBlockDepth, p.k - k);
+    const std::int64_t words = (depth + 1) / 2;
+    std::uint32_t* block = static_cast<std::uint32_t*>(packed) + k / 2 * packed_rows + at * words;
+    for (std::int64_t i = 0; i < count; i += kTileRows) {
+      pack(data, p.a.row_stride, p.a.column_stride, first + i, k, std::min(kTileRows, count - i),
+           depth, p.a_scale, block + i * words, kTileRows);
+    }
+  }
+}
+
+template <class T>
+QUIRE_BF16 void multiply(const Product& p, const Tile& t, std::uint32_t* panel) {
+  const T* data = static_cast<const T*>(p.b.data);
+  const std::int64_t end = t.first_column + t.columns;
+  for (std::int64_t k = 0; k < p.k; k += kBlockDepth) {
+    const std::int64_t depth = std::min(kBlockDepth, p.k - k);
+    const std::int64_t words = (depth + 1) / 2;
+    const bool add = k > 0 || p.output == Product::Output::accumulate;
+    const std::uint32_t* block = static_cast<const std::uint32_t*>(t.packed) +
+                                 k / 2 * t.packed_rows + (t.first_row - t.packed_first) * words;
+    for (std::int64_t j = t.first_column; j < end; j += kTileColumns) {
+      const Columns columns = {first_lanes(end - j), first_lanes(end - j - kLanes),
+                               first_lanes(end - j - 2 * kLanes)};
+      for (std::int64_t lane = 0; lane < kTileColumns; lane += kLanes) {
+        pack(data, p.b.column_stride, p.b.row_stride, j + lane, k,
+             std::clamp<std::int64_t>(end - j - lane, 0, kLanes), depth, 1.0f, panel + lane,
+             kTileColumns);
+      }
+      for (std::int64_t i = 0; i < t.rows; i += kTileRows) {
+        const std::int64_t rows = std::min(kTileRows, t.rows - i);
+        kTiles[rows - 1](block + i * words, panel, words, add, columns,
+                         p.c + (t.first_row + i) * p.c_stride + j, p.c_stride);
+      }
+    }
+  }
+  if (p.bias == nullptr) return;
+  for (std::int64_t i = t.first_row; i < t.first_row + t.rows; ++i) {
+    add_column_sums(p.bias + t.first_column, 1, 0, t.columns,
+                    p.c + i * p.c_stride + t.first_column);
+  }
+}
+
+void multiply_tile(const Product& p, const Tile& t, void* scratch) {
+  std::uint32_t* panel = static_cast<std::uint32_t*>(scratch);
+  switch (p.b.dtype) {
+    case DType::f32:
+      return multiply<float>(p, t, panel);
+    case DType::bf16:
+      return multiply<BFloat16>(p, t, panel);
+    case DType::f16:
+      return multiply<Half>(p, t, panel);
+    case DType::i32:
+      break;
+  }
+  throw_dtype(DType::f32, p.b.dtype);
+}
+
+}  // namespace
+
+std::string why_no_bf16() {
+  // The compiler's runtime also asks whether the system saves the registers.
+  if (__builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
+    return "";
+  }
+  return "this processor has no AVX-512 BF16 (AMD's have it from Zen 4 on, Intel's Xeons from "
+         "Cooper Lake on)";
+}
+
+PackedFormat bf16_format() {
+  return {.panel_rows = kTileRows,
+          .panel_columns = kTileColumns,
+          .word_depth = 2,
+          .scratch_words = kBlockDepth / 2 * kTileColumns,
+          .pack_rows = pack_rows,
+          .multiply = multiply_tile};
+}
+
+// Latency 6 × 2 units on a Zen 5.
+QUIRE_BF16 double bf16_rounds(std::int64_t rounds, float* result) {
+  constexpr int kChains = 16;
+  __m512 sum[kChains];
+  for (__m512& chain : sum) chain = _mm512_setzero_ps();
+  __m512bh x = reinterpret_cast<__m512bh>(_mm512_set1_epi16(0x3c00));  // 2^-7
+  for (std::int64_t round = 0; round < rounds; ++round) {
+    asm volatile("" : "+v"(x));  // or the compiler would do a round once
+#pragma GCC unroll 16
+    for (int i = 0; i < kChains; ++i) sum[i] = _mm512_dpbf16_ps(sum[i], x, x);
+  }
+  __m512 all = _mm512_setzero_ps();
+  for (const __m512 chain : sum) all = _mm512_add_ps(all, chain);
+  *result = _mm512_reduce_add_ps(all);
+  return 4.0 * kLanes * static_cast<double>(kChains * rounds);
+}
+
+}  // namespace quire::cpu
+
+#else
+
+#include "base/error.h"
+
+namespace quire::cpu {
+
+std::string why_no_bf16() {
+  return "this build has products in bfloat16 for no processor (they need x86-64 and vectors)";
+}
+
+PackedFormat bf16_format() {
+  throw Error(Fault::internal, "a product in bfloat16 where the processor has none");
+}
+
+double bf16_rounds(std::int64_t, float*) {
+  throw Error(Fault::internal, "a measurement of bfloat16 where the processor has none");
+}
+
+}  // namespace quire::cpu
+
+#endif

@@ -1,0 +1,22 @@
+// The packed product of operands rounded to bfloat16, on processors with AVX-512 BF16.
+#pragma once
+
+#include <string>
+
+#include "kernels/cpu/gemm.h"
+
+namespace quire::cpu {
+
+/// Why there is none, as a sentence goes on; empty where there is. Only then call what follows.
+std::string why_no_bf16();
+
+/// Two neighbours of k are one word. Each sum over k is taken in parts of 256: a part is one chain
+/// of dot products of two, from zero, and parts are added in order of k, whatever the number of
+/// rows or threads. Subnormal numbers count as zero, and sums that would be are zero.
+PackedFormat bf16_format();
+
+/// Does `rounds` rounds of independent dot products in registers and returns their flops; the
+/// result is handed out so that it is computed.
+double bf16_rounds(std::int64_t rounds, float* result);
+
+}  // namespace quire::cpu
