@@ -105,14 +105,6 @@ std::string with_clock_removed(std::string log) {
   return log;
 }
 
-std::size_t count_of(const std::string& text, const std::string& part) {
-  std::size_t count = 0;
-  for (std::size_t at = 0; (at = text.find(part, at)) != std::string::npos; at += part.size()) {
-    ++count;
-  }
-  return count;
-}
-
 }  // namespace
 
 TEST_CASE("mpirun: 2 and 4 ranks have the losses of one, with sharded moments too") {

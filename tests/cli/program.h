@@ -34,6 +34,9 @@ inline bool contains(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
 }
 
+/// How often it stands there.
+int count_of(const std::string& text, const std::string& part);
+
 /// The JSON values that stand one a line.
 std::vector<nlohmann::json> json_lines(const std::string& text);
 

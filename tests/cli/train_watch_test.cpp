@@ -12,18 +12,6 @@ using namespace quire;
 using namespace quire::test;
 namespace fs = std::filesystem;
 
-namespace {
-
-int count(const std::string& text, const std::string& part) {
-  int found = 0;
-  for (std::size_t at = 0; (at = text.find(part, at)) != std::string::npos; at += part.size()) {
-    ++found;
-  }
-  return found;
-}
-
-}  // namespace
-
 TEST_CASE("a run whose time is up ends well, and goes on to the bytes of one without a limit") {
   const Workplace work;
   const std::vector<std::string> options = {"--max-steps", "6", "--save-steps", "3"};
@@ -63,8 +51,8 @@ TEST_CASE("a run that diverges exits with 6 and names a checkpoint from which it
   const ProgramResult diverged = run_quire(work.command("out", wild));
   INFO(diverged.err);
   CHECK(diverged.exit_code == 6);
-  CHECK(count(diverged.err, "is skipped: its loss is") == 3);
-  CHECK(count(diverged.err, "warning: step") >= 3);
+  CHECK(count_of(diverged.err, "is skipped: its loss is") == 3);
+  CHECK(count_of(diverged.err, "warning: step") >= 3);
   const std::string checkpoint = (work.folder / "out/checkpoint-3").string();
   CHECK(contains(diverged.err, "the last good checkpoint is " + checkpoint));
   CHECK(contains(diverged.err, "try: --resume-from-checkpoint " + checkpoint));
@@ -92,7 +80,7 @@ TEST_CASE("samples, logs and the report are made of one run, and do not change i
         file(work.folder / "plain", "model.safetensors"));
   CHECK(file(work.folder / "out", "checkpoint-10/trainer_state.json") ==
         file(work.folder / "plain", "checkpoint-10/trainer_state.json"));
-  CHECK(count(run.err, "from \"The fox\":\n  The fox") == 3);  // at 0, 5 and 10
+  CHECK(count_of(run.err, "from \"The fox\":\n  The fox") == 3);  // at 0, 5 and 10
 
   std::istringstream lines(file(work.folder / "out", "log.jsonl"));
   int samples = 0, losses = 0;
@@ -107,7 +95,7 @@ TEST_CASE("samples, logs and the report are made of one run, and do not change i
   CHECK(samples == 6);
   CHECK(losses == 2);
   // A heading, a row for each of two lines of the log and three evaluations.
-  CHECK(count(file(work.folder / "out", "log.csv"), "\n") == 6);
+  CHECK(count_of(file(work.folder / "out", "log.csv"), "\n") == 6);
 
   const std::string page = file(work.folder / "out", "report.html");
   for (const char* part : {"<h2>Loss</h2>", "<h2>Learning rate</h2>", "<h2>Tokens a second</h2>",
@@ -137,7 +125,7 @@ TEST_CASE("the page of a report is whole in itself, whatever the log holds") {
   CHECK_FALSE(contains(page, "<script"));
   CHECK_FALSE(contains(page, "http"));
   CHECK_FALSE(contains(page, "Learning rate"));  // the log has none: no empty picture
-  CHECK(count(page, "<polyline") == 2);
+  CHECK(count_of(page, "<polyline") == 2);
   // Thinned, with the one step that stands out: it is the top of the picture.
   CHECK(page.size() < 20'000);
   CHECK(contains(page, ",16.0 "));
