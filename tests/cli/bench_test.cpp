@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "tests/cli/program.h"
 #include "tests/support/catch.h"
 #include "tests/support/scratch.h"
@@ -39,13 +40,13 @@ TEST_CASE("bench kernels times what was asked for, cold and warm, as JSON and as
   REQUIRE(result.exit_code == 0);
   CHECK(result.out == quire::read_file(file));
 
-  const nlohmann::json report = nlohmann::json::parse(result.out);
+  const nlohmann::json report = quire::parse_json<nlohmann::json>(result.out);
   CHECK(report["context"]["batch"] == "2");
   CHECK(report["context"]["length"] == "16");
   CHECK(report["context"]["dtype"] == "float32");
   std::vector<std::string> names;
   for (const nlohmann::json& entry : report["benchmarks"]) {
-    CAPTURE(entry.dump());
+    CAPTURE(quire::json_text(entry));
     names.push_back(entry["name"]);
     CHECK(entry["run_name"] == entry["name"]);
     CHECK(entry["run_type"] == "iteration");

@@ -1,6 +1,7 @@
 // quire doctor: what it says, and its JSON.
 #include <nlohmann/json.hpp>
 
+#include "base/json.h"
 #include "tests/cli/program.h"
 #include "tests/support/catch.h"
 
@@ -23,7 +24,7 @@ TEST_CASE("doctor --json is one object on one line") {
   const ProgramResult result = run_quire({"doctor", "--json"});
   REQUIRE(result.exit_code == 0);
   CHECK(result.out.find('\n') == result.out.size() - 1);
-  const nlohmann::json report = nlohmann::json::parse(result.out);
+  const nlohmann::json report = quire::parse_json<nlohmann::json>(result.out);
   CHECK(report["cores"].get<int>() >= 1);
   CHECK(report["memory_total"].get<double>() >= report["memory_available"].get<double>());
   CHECK(report["read_bytes_per_second"].get<double>() > 0);

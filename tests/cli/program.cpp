@@ -9,8 +9,6 @@
 
 #include <cerrno>
 #include <cstdlib>
-#include <fstream>
-#include <sstream>
 #include <stdexcept>
 
 namespace quire::test {
@@ -48,15 +46,6 @@ void close_descriptor(int& descriptor) {
 }
 
 }  // namespace
-
-std::vector<nlohmann::json> json_lines(const std::string& text) {
-  std::vector<nlohmann::json> lines;
-  std::istringstream stream(text);
-  for (std::string line; std::getline(stream, line);) {
-    lines.push_back(nlohmann::json::parse(line));
-  }
-  return lines;
-}
 
 Program::Program(const std::vector<std::string>& arguments, const ProgramOptions& options)
     : deadline_(std::chrono::steady_clock::now() + options.limit), input_(options.input) {

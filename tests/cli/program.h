@@ -6,11 +6,11 @@
 
 #include <chrono>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "tests/support/json_lines.h"
 #include "tests/support/scratch.h"
 
 namespace quire::test {
@@ -33,9 +33,6 @@ struct ProgramResult {
 inline bool contains(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
 }
-
-/// The JSON values that stand one a line.
-std::vector<nlohmann::json> json_lines(const std::string& text);
 
 enum class Streams {
   pipes,     ///< stdout and stderr apart, neither a terminal
