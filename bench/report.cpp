@@ -9,6 +9,8 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "base/json.h"
+
 namespace quire {
 namespace {
 
@@ -120,7 +122,7 @@ std::string BenchReport::to_json() const {
     for (const auto& [key, value] : entry.counters) row[key] = value;
     json["benchmarks"].push_back(row);
   }
-  return json.dump(2) + "\n";
+  return json_text(json, 2) + "\n";
 }
 
 std::string BenchReport::to_table() const {

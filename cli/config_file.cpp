@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/json.h"
 
 namespace quire {
 namespace {
@@ -12,7 +13,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 std::string as_typed(const Json& value) {
-  return value.is_string() ? value.get<std::string>() : value.dump();
+  return value.is_string() ? value.get<std::string>() : json_text(value);
 }
 
 ConfigEntry to_entry(const std::string& name, const Json& value, const std::string& where) {
@@ -69,7 +70,7 @@ std::string toml_value_as_json(std::string_view text) {
       json += text.substr(begin, i - begin + 1);
     } else if (c == '\'') {
       const std::size_t end = std::min(text.find('\'', i + 1), text.size());
-      json += Json(std::string(text.substr(i + 1, end - i - 1))).dump();
+      json += json_text(Json(std::string(text.substr(i + 1, end - i - 1))));
       i = end;
     } else if (c == ']') {
       while (!json.empty() && (json.back() == ' ' || json.back() == ',')) json.pop_back();
@@ -103,8 +104,8 @@ std::vector<ConfigEntry> read_toml(const std::string& text, const std::string& f
     if (equals == std::string_view::npos || name.empty()) {
       throw Error(Fault::bad_data, where + " is not `option = value`", {std::string(line)});
     }
-    const Json value = Json::parse(toml_value_as_json(trimmed(line.substr(equals + 1))), nullptr,
-                                   /*allow_exceptions=*/false);
+    const Json value =
+        parse_json_or_discard<Json>(toml_value_as_json(trimmed(line.substr(equals + 1))));
     if (value.is_discarded()) {
       throw Error(Fault::bad_data, where + ": cannot read the value of '" + std::string(name) + "'",
                   {std::string(line), "text stands in quotes, a list in brackets on one line"});
@@ -117,7 +118,7 @@ std::vector<ConfigEntry> read_toml(const std::string& text, const std::string& f
 std::vector<ConfigEntry> read_json(const std::string& text, const std::string& file) {
   Json object;
   try {
-    object = Json::parse(text);
+    object = parse_json<Json>(text);
   } catch (const Json::parse_error& error) {
     const std::size_t until = std::min(error.byte, text.size());
     const auto line =

@@ -9,6 +9,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "base/text.h"
 #include "cli/corpus_flags.h"
 #include "cli/data.h"
@@ -403,7 +404,7 @@ int run_data_inspect(const std::vector<std::string>& arguments) {
                                     [](const std::string& path) { return is_prepared(path); });
   const Inspected inspected = prepared ? inspect_shards(c, tokenizer) : inspect_text(c, tokenizer);
   if (c.json) {
-    print(to_json(c, inspected).dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+    print(json_text(to_json(c, inspected)) + "\n");
   } else {
     print_for_people(c, inspected);
   }

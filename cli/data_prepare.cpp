@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/json.h"
 #include "base/text.h"
 #include "cli/corpus_flags.h"
 #include "cli/data.h"
@@ -94,7 +95,7 @@ Json manifest_of(const PrepareCommand& c, const Flags& flags, const Tokenizer& t
     cleaning.push_back(
         {{"step", name_of(count.step)}, {"changed", count.changed}, {"dropped", count.dropped}});
   }
-  Json options = Json::parse(flags.resolved_json());
+  Json options = parse_json<Json>(flags.resolved_json());
   for (const char* name : {"output_dir", "overwrite", "json", "quiet", "threads"}) {
     options.erase(name);
   }
@@ -156,9 +157,7 @@ int prepare(PrepareCommand& c, const Flags& flags) {
     return interrupt_exit_code();
   }
   const Json manifest = manifest_of(c, flags, tokenizer, writer, cleaned, text_bytes, invalid_utf8);
-  const auto dump = [&](int indent) {
-    return manifest.dump(indent, ' ', false, Json::error_handler_t::replace) + "\n";
-  };
+  const auto dump = [&](int indent) { return json_text(manifest, indent) + "\n"; };
   write_file(c.output / kShardManifest, dump(2));
   progress.clear();
 

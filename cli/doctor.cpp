@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "base/json.h"
 #include "bench/ceilings.h"
 #include "cli/command.h"
 #include "cli/device_flags.h"
@@ -142,7 +143,7 @@ int run(const std::vector<std::string>& arguments) {
       report["device_memory_total"] = card->total;
       report["device_memory_available"] = room.available;
     }
-    print(report.dump() + "\n");
+    print(json_text(report) + "\n");
     return 0;
   }
 

@@ -4,8 +4,6 @@
 // one with --baseline: another model's score of the same data, or another model's texts.
 #include <fmt/format.h>
 
-#include <nlohmann/json.hpp>
-
 #include "base/text.h"
 #include "cli/command.h"
 #include "cli/eval_completions.h"
@@ -105,9 +103,7 @@ std::vector<Metric> metrics_of(const Scored& scored) {
 
 void finish(const EvalReport& report, const EvalOptions& o, const std::string& table) {
   if (!o.output_dir.empty()) write_report(o.output_dir, report);
-  print(o.json
-            ? to_json(report).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n"
-            : table);
+  print(o.json ? to_json(report) + "\n" : table);
 }
 
 int evaluate_data(const EvalOptions& o) {

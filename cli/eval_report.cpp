@@ -3,9 +3,11 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/json.h"
 #include "base/text.h"
 #include "cli/terminal.h"
 
@@ -40,16 +42,16 @@ std::string shown(const Metric& metric, double value, bool with_sign) {
 
 }  // namespace
 
-Json to_json(const EvalReport& report) {
+std::string to_json(const EvalReport& report) {
   Json object = object_of(report.metrics);
-  if (report.baseline.empty()) return object;
+  if (report.baseline.empty()) return json_text(object);
   object["baseline"] = object_of(report.baseline);
   Json differences = Json::object();
   for (std::size_t i = 0; i < report.metrics.size(); ++i) {
     differences[report.metrics[i].name] = number(report.metrics[i], difference(report, i));
   }
   object["difference"] = std::move(differences);
-  return object;
+  return json_text(object);
 }
 
 std::string to_table(const EvalReport& report) {
@@ -71,7 +73,7 @@ std::string to_csv(const EvalReport& report) {
   std::string text = two ? "metric,value,baseline,difference\n" : "metric,value\n";
   const auto field = [](const Metric& metric, double value) {
     const Json json = number(metric, value);
-    return json.is_null() ? std::string() : json.dump();
+    return json.is_null() ? std::string() : json_text(json);
   };
   for (std::size_t i = 0; i < report.metrics.size(); ++i) {
     const Metric& metric = report.metrics[i];

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -23,8 +22,8 @@ struct EvalReport {
 };
 
 /// Without a baseline {name: value, …}; with one also "baseline": {…} and "difference": {…}, value
-/// less baseline. Numbers that are not there are null.
-nlohmann::ordered_json to_json(const EvalReport& report);
+/// less baseline. Numbers that are not there are null. One line, without its end.
+std::string to_json(const EvalReport& report);
 
 /// A row a metric: value, and with a baseline that and the difference.
 std::string to_table(const EvalReport& report);

@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "base/nearest.h"
 #include "cli/config_file.h"
 #include "cli/terminal.h"
@@ -477,7 +478,7 @@ bool Flags::given(const std::string& name) const {
 std::string Flags::resolved_json() const {
   nlohmann::ordered_json object;
   for (const auto& option : options_) object[with_underscores(option->name)] = option->read();
-  return object.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+  return json_text(object, 2) + "\n";
 }
 
 }  // namespace quire

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "base/json.h"
 #include "base/text.h"
 #include "cli/terminal.h"
 
@@ -56,7 +57,7 @@ std::string to_json(const GeneratedText& text, const GenerateRequest& request,
     }
     line["top_logprobs"].push_back(std::move(best));
   }
-  return line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+  return json_text(line) + "\n";
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "base/text.h"
 #include "corpus/csv.h"
 #include "corpus/file_kind.h"
@@ -55,7 +56,7 @@ bool is_table(const std::string& path) {
 Template find_template(const PromptOptions& prompts, const fs::path& model_folder) {
   std::string text = prompts.template_text;
   if (const fs::path path = model_folder / "quire_config.json"; text.empty() && fs::exists(path)) {
-    const auto config = nlohmann::json::parse(read_file(path), nullptr, false);
+    const auto config = parse_json_or_discard<nlohmann::json>(read_file(path));
     if (config.is_object() && config.contains("template") && config["template"].is_string()) {
       text = config["template"];
     }

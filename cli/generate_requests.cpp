@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "base/nearest.h"
 #include "cli/terminal.h"
 
@@ -153,7 +154,7 @@ GenerateRequest RequestReader::from_ids(std::string name, std::string_view ids,
 GenerateRequest RequestReader::from_json(std::string name, const std::string& line,
                                          const RequestOptions& defaults) const {
   GenerateRequest request{std::move(name), {}, defaults};
-  const Json json = Json::parse(line, nullptr, false);
+  const Json json = parse_json_or_discard<Json>(line);
   if (!json.is_object()) {
     throw Error(Fault::bad_data, fmt::format("{} is not a JSON object", request.name),
                 {fmt::format("the line: {}", cut_to_width(line, 70))},

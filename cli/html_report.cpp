@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "base/text.h"
 #include "engine/training/log_jsonl.h"
 
@@ -136,7 +137,7 @@ struct Story {
   explicit Story(std::string_view log) {
     while (!log.empty()) {
       const std::size_t end = std::min(log.find('\n'), log.size());
-      Json line = Json::parse(log.substr(0, end), nullptr, false);
+      Json line = parse_json_or_discard<Json>(log.substr(0, end));
       if (line.is_object() && line.contains("step") && line["step"].is_number()) {
         lines.push_back(std::move(line));
       }
@@ -163,7 +164,7 @@ std::string section(const char* title, const std::vector<Curve>& curves) {
 }
 
 std::string text_of(const Json& value) {
-  return escape_markup(value.is_string() ? value.get<std::string>() : value.dump());
+  return escape_markup(value.is_string() ? value.get<std::string>() : json_text(value));
 }
 
 std::string warnings_of(const Story& story) {
@@ -178,16 +179,16 @@ std::string samples_of(const Story& story) {
   std::string rows;
   for (auto line = story.lines.rbegin(); line != story.lines.rend(); ++line) {
     if (!line->contains("sample") || !line->contains("prompt")) continue;
-    rows +=
-        fmt::format("<tr><td>{}</td><td><pre><span class=\"prompt\">{}</span>{}</pre></td></tr>\n",
-                    (*line)["step"].dump(), text_of((*line)["prompt"]), text_of((*line)["sample"]));
+    rows += fmt::format(
+        "<tr><td>{}</td><td><pre><span class=\"prompt\">{}</span>{}</pre></td></tr>\n",
+        json_text((*line)["step"]), text_of((*line)["prompt"]), text_of((*line)["sample"]));
   }
   return rows.empty() ? "" : "<h2>Samples by step</h2>\n<table>\n" + rows + "</table>\n";
 }
 
 std::string options_of(std::string_view options) {
   std::string rows;
-  const Json parsed = Json::parse(options);
+  const Json parsed = parse_json<Json>(options);
   for (const auto& [name, value] : parsed.items()) {
     rows += fmt::format("<tr><td>{}</td><td>{}</td></tr>\n", escape_markup(name), text_of(value));
   }

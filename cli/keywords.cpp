@@ -15,6 +15,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/json.h"
 #include "base/parallel.h"
 #include "base/text.h"
 #include "cli/command.h"
@@ -174,7 +175,7 @@ std::string json_row(const Row& row, const CsvReader& table, const KeywordsComma
   }
   object[c.output_column] = std::move(keywords);
   object[kScores] = std::move(scores);
-  return object.dump() + "\n";
+  return json_text(object) + "\n";
 }
 
 int run(const std::vector<std::string>& arguments) {

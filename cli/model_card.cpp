@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "base/json.h"
 #include "base/text.h"
 #include "cli/terminal.h"
 
@@ -14,7 +15,7 @@ namespace {
 
 /// A string as YAML has it, which reads JSON's.
 std::string quoted(const std::string& text) {
-  return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  return json_text(nlohmann::json(text));
 }
 
 /// The last part of a path: where it lies on this machine is nobody's affair.

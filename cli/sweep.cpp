@@ -10,6 +10,7 @@
 #include <optional>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "base/parallel.h"
 #include "base/text.h"
 #include "cli/command.h"
@@ -78,7 +79,7 @@ std::string in_words(const Configuration& configuration) {
     text += (text.empty() ? "" : ", ") + name + " " +
             (value.is_number_float() ? compact_number(value.get<double>())
              : value.is_string()     ? value.get<std::string>()
-                                     : value.dump());
+                                     : json_text(value));
   }
   return text;
 }
@@ -133,9 +134,7 @@ class Course {
     for (SweepRow& row : rows_) {
       fs::create_directories(folder_ / row.name);
       write_file(folder_ / row.name / "options.json",
-                 train_options(sweep_, row.configuration)
-                         .dump(2, ' ', false, Json::error_handler_t::replace) +
-                     "\n");
+                 json_text(train_options(sweep_, row.configuration), 2) + "\n");
       row.result = read_result(folder_ / row.name);
     }
   }
@@ -269,7 +268,7 @@ std::string json_line(std::size_t rank, const SweepRow& row, const Sweep& sweep,
                      {"seconds", row.result.seconds},
                      {"options", row.configuration},
                      {"folder", (folder / row.name).string()}};
-  return line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+  return json_text(line) + "\n";
 }
 
 /// Where no run came to its end: why not.
@@ -306,10 +305,8 @@ void report(const Sweep& sweep, const std::vector<SweepRow>& all, const SweepCom
   const SweepRow& best = rows.front();
   if (best.result.status != RunStatus::done) throw_none(rows, c.output_dir);
   write_file(c.output_dir / "sweep.svg", sweep_svg(sweep, rows));
-  write_file(
-      c.output_dir / "best.json",
-      train_options(sweep, best.configuration).dump(2, ' ', false, Json::error_handler_t::replace) +
-          "\n");
+  write_file(c.output_dir / "best.json",
+             json_text(train_options(sweep, best.configuration), 2) + "\n");
   const std::string program = program_as_typed();
   note(fmt::format("best: {} with {} {:.4f}: {}", best.name, sweep.metric, best.result.value,
                    in_words(best.configuration)));

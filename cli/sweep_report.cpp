@@ -6,6 +6,7 @@
 #include <cmath>
 #include <tuple>
 
+#include "base/json.h"
 #include "base/text.h"
 #include "bench/svg.h"
 #include "cli/terminal.h"
@@ -25,7 +26,7 @@ constexpr const char* kOther = "#5b7fa6";
 std::string shown(const Json& value) {
   if (value.is_string()) return value.get<std::string>();
   if (value.is_number_float()) return compact_number(value.get<double>());
-  return value.dump(-1, ' ', false, Json::error_handler_t::replace);
+  return json_text(value);
 }
 
 std::string shown_value(const RunResult& result) {
@@ -123,7 +124,7 @@ class Panel {
 
 std::string title_of(const SweepRow& row, const Sweep& sweep) {
   return fmt::format("{}: {} {}, {}", row.name, sweep.metric, shown_value(row.result),
-                     row.configuration.dump(-1, ' ', false, Json::error_handler_t::replace));
+                     json_text(row.configuration));
 }
 
 std::string curves_panel(const Sweep& sweep, const std::vector<SweepRow>& rows) {

@@ -12,11 +12,13 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <nlohmann/json.hpp>
 #include <sstream>
 #include <thread>
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/json.h"
 #include "cli/signals.h"
 #include "engine/training/checkpoint.h"
 #include "engine/training/log_jsonl.h"
@@ -184,7 +186,7 @@ LossCurve read_curve(const fs::path& run_folder) {
   if (!fs::exists(path)) return curve;
   std::istringstream lines(read_file(path));
   for (std::string line; std::getline(lines, line);) {
-    const Json entry = Json::parse(line, nullptr, /*allow_exceptions=*/false);
+    const Json entry = parse_json_or_discard<Json>(line);
     if (!entry.is_object() || !entry.contains("step")) continue;  // cut off by a crash
     const std::int64_t step = entry["step"].get<std::int64_t>();
     if (entry.contains("eval_loss")) {
@@ -212,7 +214,7 @@ RunResult read_result(const fs::path& run_folder) {
   RunResult result;
   if (!fs::exists(path)) return result;
   try {
-    const Json object = Json::parse(read_file(path));
+    const Json object = parse_json<Json>(read_file(path));
     const std::string status = object.at("status").get<std::string>();
     for (const RunStatus known : {RunStatus::done, RunStatus::diverged, RunStatus::failed}) {
       if (status == name_of(known)) result.status = known;
@@ -235,8 +237,7 @@ void write_result(const fs::path& run_folder, const RunResult& result) {
       {"round", result.round}, {"step", result.step},       {"status", name_of(result.status)},
       {"value", result.value}, {"seconds", result.seconds}, {"exit_code", result.exit_code},
       {"error", result.error}};
-  write_file(run_folder / kResult,
-             object.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+  write_file(run_folder / kResult, json_text(object, 2) + "\n");
 }
 
 std::vector<RunResult> make_runs(const std::vector<RunTask>& tasks, const RunOptions& options,

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/json.h"
 #include "base/nearest.h"
 #include "base/text.h"
 #include "cli/flags.h"
@@ -46,7 +47,7 @@ class TrainNames {
  public:
   TrainNames() : flags_("train", "", "") {
     options_.add_to(flags_);
-    defaults_ = Json::parse(flags_.resolved_json());
+    defaults_ = parse_json<Json>(flags_.resolved_json());
   }
 
   /// The first name. Throws as quire train does, with the place added.
@@ -138,7 +139,7 @@ class Reader {
   double number(const std::string& key) {
     const Json& value = require(key);
     if (value.is_number()) return value.get<double>();
-    fail(fmt::format("{}: '{}' is {}, not a number", where_, key, value.dump()));
+    fail(fmt::format("{}: '{}' is {}, not a number", where_, key, json_text(value)));
   }
   /// Throws for a key that was not asked for, telling the nearest that was.
   void finish() const {
@@ -167,7 +168,7 @@ SearchDimension read_dimension(const std::string& option, const Json& value, Swe
     return dimension;
   }
   if (!value.is_object()) {
-    fail(where + " is " + value.dump() + ", neither a list of values nor a range",
+    fail(where + " is " + json_text(value) + ", neither a list of values nor a range",
          {"a value that is the same for all runs belongs into \"train\""});
   }
   if (!names.is_number(option)) {
@@ -317,7 +318,7 @@ Sweep read_sweep(const fs::path& path) {
     const std::string name = names.name_of(key, in_train);
     if (sweep.train.contains(name)) fail(fmt::format("{} has '{}' twice", in_train, name));
     if (value.is_object() || value.is_null()) {
-      fail(fmt::format("{}: '{}' is {}, not a value", in_train, key, value.dump()),
+      fail(fmt::format("{}: '{}' is {}, not a value", in_train, key, json_text(value)),
            {"values to try belong into \"search\""});
     }
     sweep.train[name] = value;
@@ -365,7 +366,7 @@ std::vector<Configuration> configurations(const Sweep& sweep) {
     for (const SearchDimension& dimension : sweep.search) {
       configuration[dimension.option] = drawn_value(dimension, sweep.seed, draw);
     }
-    if (seen.insert(configuration.dump()).second) drawn.push_back(std::move(configuration));
+    if (seen.insert(json_text(configuration)).second) drawn.push_back(std::move(configuration));
   }
   return drawn;
 }
@@ -393,7 +394,7 @@ void check_configuration(const Sweep& sweep, const Configuration& configuration,
     const Json values = value.is_array() ? value : Json::array({value});
     for (const Json& one : values) {
       arguments.push_back("--" + name + "=" +
-                          (one.is_string() ? one.get<std::string>() : one.dump()));
+                          (one.is_string() ? one.get<std::string>() : json_text(one)));
     }
   }
   TrainOptions options;
@@ -411,8 +412,8 @@ void check_configuration(const Sweep& sweep, const Configuration& configuration,
     }
   } catch (const Error& error) {
     std::vector<std::string> details = error.details();
-    details.insert(details.begin(),
-                   fmt::format("in {}, for the run with {}", file.string(), configuration.dump()));
+    details.insert(details.begin(), fmt::format("in {}, for the run with {}", file.string(),
+                                                json_text(configuration)));
     throw Error(error.fault(), error.what(), std::move(details), error.next());
   }
 }
@@ -460,7 +461,7 @@ std::string canonical_json(const Sweep& sweep) {
     object["factor"] = sweep.factor;
     object["rounds"] = sweep.rounds;
   }
-  return object.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+  return json_text(object, 2) + "\n";
 }
 
 }  // namespace quire

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "base/json.h"
 #include "tensorboard.pb.h"
 
 namespace quire {
@@ -77,7 +78,7 @@ google::protobuf::Value hyperparameter(const nlohmann::json& option) {
   } else if (option.is_number()) {
     value.set_number_value(option.get<double>());
   } else {
-    value.set_string_value(option.is_string() ? option.get<std::string>() : option.dump());
+    value.set_string_value(option.is_string() ? option.get<std::string>() : json_text(option));
   }
   return value;
 }
@@ -140,7 +141,7 @@ void TensorboardLog::begin(const fs::path& output_dir, std::int64_t resumed_step
   HParamsPluginData data;
   data.mutable_session_start_info()->set_start_time_secs(now());
   auto& hparams = *data.mutable_session_start_info()->mutable_hparams();
-  const nlohmann::json options = nlohmann::json::parse(options_);
+  const nlohmann::json options = parse_json<nlohmann::json>(options_);
   for (const auto& [name, option] : options.items()) hparams[name] = hyperparameter(option);
   file_->write(framed_record(version.SerializeAsString()) +
                framed_record(session_event(0, kSessionStart, data).SerializeAsString()));

@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/json.h"
 #include "base/text.h"
 #include "cli/command.h"
 #include "cli/flags.h"
@@ -62,7 +63,7 @@ void for_each_line(const Input& input, Take take) {
 }
 
 Json parse_line(std::string_view line, const std::string& where, const char* field) {
-  Json object = Json::parse(line, nullptr, /*allow_exceptions=*/false);
+  Json object = parse_json_or_discard<Json>(line);
   if (object.is_discarded() || !object.is_object()) {
     throw Error(
         Fault::bad_data, where + " is not a JSON object",
@@ -190,7 +191,7 @@ int run_decode(const std::vector<std::string>& arguments) {
       for (const Json& id : list) {
         ids.push_back(checked_id(id.get<std::int64_t>(), tokenizer, where));
       }
-      print("{\"text\": " + Json(tokenizer.decode(ids, skip_special)).dump() + "}\n");
+      print("{\"text\": " + json_text(Json(tokenizer.decode(ids, skip_special))) + "}\n");
     });
   }
   return 0;

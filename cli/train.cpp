@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "base/text.h"
 #include "bench/ceilings.h"
 #include "cli/command.h"
@@ -131,14 +132,14 @@ Parameters make_parameters(Device& device, Start& start, const TrainOptions& opt
 /// made in are left out, so that a resumed run saves the same file. Two words for one thing (a
 /// warm-up's share, a seed that follows another) are saved as what they came to.
 std::string saved_options(const Flags& flags, const TrainingConfig& training) {
-  Json options = Json::parse(flags.resolved_json());
+  Json options = parse_json<Json>(flags.resolved_json());
   options["data_seed"] = training.data_seed.value_or(training.seed);
   options.erase("warmup_ratio");
   for (const char* name : {"output_dir", "resume_from_checkpoint", "overwrite_output_dir",
                            "stop_at_step", "json", "quiet", "device", "threads", "max_time"}) {
     options.erase(name);
   }
-  return options.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+  return json_text(options, 2) + "\n";
 }
 
 /// What the run will hold in memory: rows as long as the longest one there is, which may be far
@@ -210,7 +211,7 @@ void report_end(const TrainingResult& result, const TrainOptions& options, doubl
                   {"eval_loss", result.final_eval_loss},
                   {"seconds", seconds},
                   {"output_dir", folder}};
-    print(event.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+    print(json_text(event) + "\n");
     return;
   }
   if (result.interrupted && !interrupted()) {

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "base/json.h"
 #include "base/text.h"
 
 namespace quire {
@@ -13,7 +14,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 void print_event(const Json& event) {
-  print(event.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+  print(json_text(event) + "\n");
 }
 
 /// Lines after the first as far to the right as the first.

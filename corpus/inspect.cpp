@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <unordered_map>
 
+#include "base/json.h"
 #include "base/text.h"
 #include "corpus/csv.h"
 #include "corpus/file_kind.h"
@@ -54,13 +55,13 @@ void add_json_lines(const fs::path& path, Columns& columns) {
   while (!text.empty()) {
     const std::string_view line = text.substr(0, text.find('\n'));
     text.remove_prefix(std::min(line.size() + 1, text.size()));
-    const Json json = Json::parse(replace_invalid_utf8(line), nullptr, /*allow_exceptions=*/false);
+    const Json json = parse_json_or_discard<Json>(replace_invalid_utf8(line));
     if (json.is_discarded() || !json.is_object()) continue;
     columns.add_row();
     for (const auto& [name, value] : json.items()) {
       columns.add(name, value.is_null()     ? ""
                         : value.is_string() ? value.get<std::string>()
-                                            : value.dump());
+                                            : json_text(value));
     }
   }
 }

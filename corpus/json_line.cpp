@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "base/nearest.h"
 #include "base/text.h"
 #include "corpus/csv.h"
@@ -27,7 +28,7 @@ JsonLine::JsonLine(const std::filesystem::path& path, std::size_t line, std::str
     : path_(path), line_(line), invalid_utf8_(!is_utf8(text)) {
   try {
     // JSON must be UTF-8, but a stray byte in a text is no reason to stop.
-    json_ = invalid_utf8_ ? Json::parse(replace_invalid_utf8(text)) : Json::parse(text);
+    json_ = invalid_utf8_ ? parse_json<Json>(replace_invalid_utf8(text)) : parse_json<Json>(text);
   } catch (const Json::exception& error) {
     fail("it is not valid JSON: " + std::string(error.what()));
   }
@@ -77,7 +78,7 @@ void JsonLine::fail(const std::string& why, const std::vector<std::string>& deta
 std::string JsonLine::text_of(const std::string& name, const Json& value) const {
   if (value.is_string()) return value.get<std::string>();
   if (value.is_null()) return {};
-  if (value.is_number() || value.is_boolean()) return value.dump();
+  if (value.is_number() || value.is_boolean()) return json_text(value);
   if (!value.is_array()) fail("'" + name + "' is " + excerpt(value) + ", not a text");
   std::string joined;
   for (const Json& entry : value) joined += (joined.empty() ? "" : ", ") + text_of(name, entry);

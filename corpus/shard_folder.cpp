@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "base/text.h"
 #include "corpus/file_kind.h"
 #include "corpus/hash.h"
@@ -36,7 +37,7 @@ void open_folder(const fs::path& folder, std::vector<TokenShard>& shards) {
   };
   std::vector<Listed> listed;
   try {
-    const Json json = Json::parse(read_file(manifest));
+    const Json json = parse_json<Json>(read_file(manifest));
     for (const Json& shard : json.at("shards")) {
       listed.push_back(
           {shard.at("file").get<std::string>(), shard.at("checksum").get<std::string>()});

@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/json.h"
 #include "tokenizer/impl.h"
 
 namespace quire {
@@ -210,7 +211,7 @@ T setting(const json& object, const char* name, T otherwise, const std::string& 
 
 AddedToken added_token(const json& entry, std::int64_t id, const std::string& file) {
   if (!entry.is_object() || !entry.contains("content")) {
-    fail(file, "an added token is " + entry.dump(), {"expected an object with 'content'"});
+    fail(file, "an added token is " + json_text(entry), {"expected an object with 'content'"});
   }
   AddedToken token;
   token.content = setting<std::string>(entry, "content", "", file);
@@ -241,7 +242,7 @@ void check_pipeline(const json& tree, const std::string& file) {
     return found == tree.end() ? none : *found;
   };
   const auto type = [&](const json& object) {
-    return object.is_object() ? setting<std::string>(object, "type", "", file) : object.dump();
+    return object.is_object() ? setting<std::string>(object, "type", "", file) : json_text(object);
   };
   if (!part("normalizer").is_null()) {
     unsupported(file, "the normalizer is '" + type(part("normalizer")) + "'");

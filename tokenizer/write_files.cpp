@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "tokenizer/byte_alphabet.h"
 #include "tokenizer/impl.h"
 
@@ -13,11 +14,11 @@ namespace {
 using nlohmann::ordered_json;
 
 std::string in_quotes(std::string_view text) {
-  return ordered_json(text).dump(-1, ' ', false, ordered_json::error_handler_t::replace);
+  return json_text(ordered_json(text));
 }
 
 std::string indented(const ordered_json& tree) {
-  return tree.dump(2, ' ', false, ordered_json::error_handler_t::replace) + "\n";
+  return json_text(tree, 2) + "\n";
 }
 
 ordered_json flags_of(const AddedToken& token) {
@@ -67,7 +68,7 @@ std::string tokenizer_json(const Tokenizer::Impl& tokenizer, const StringList& n
                    {"ignore_merges", tokenizer.whole_pieces_first}};
 
   // The two long lists are appended inside the model: a tree of them would be slow.
-  std::string text = tree.dump(2, ' ', false, ordered_json::error_handler_t::replace);
+  std::string text = json_text(tree, 2);
   text.erase(text.rfind("\n  }\n}"));
   text += ",\n    \"vocab\": {\n";
   for (std::size_t i = 0; i < names.size(); ++i) {

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/json.h"
 #include "engine/formats/safetensors.h"
 #include "engine/model/elements.h"
 
@@ -24,7 +25,7 @@ class Fields {
  public:
   explicit Fields(const fs::path& path) : path_(path) {
     try {
-      json_ = Json::parse(read_file(path));
+      json_ = parse_json<Json>(read_file(path));
     } catch (const Json::exception& error) {
       throw Error(Fault::bad_data, path.string() + " is not valid JSON", {error.what()});
     }
@@ -56,7 +57,7 @@ class Fields {
   }
   [[noreturn]] void refuse(const char* name, const std::string& wanted) const {
     throw Error(Fault::bad_data,
-                fmt::format("{}: \"{}\" is {}", path_.string(), name, (*this)[name].dump()),
+                fmt::format("{}: \"{}\" is {}", path_.string(), name, json_text((*this)[name])),
                 {"expected " + wanted});
   }
 
@@ -83,7 +84,7 @@ std::string to_json(const AdapterConfig& config) {
   const LoraConfig& lora = config.lora;
   const Json layers = lora.layers_to_transform.empty() ? Json() : Json(lora.layers_to_transform);
   // A float that was given as 0.1 is written as 0.1.
-  const auto number = [](float value) { return Json::parse(fmt::format("{}", value)); };
+  const auto number = [](float value) { return parse_json<Json>(fmt::format("{}", value)); };
   const Json json = {{"alpha_pattern", Json::object()},
                      {"auto_mapping", nullptr},
                      {"base_model_name_or_path", config.base_model_name_or_path},
@@ -103,7 +104,7 @@ std::string to_json(const AdapterConfig& config) {
                      {"task_type", "CAUSAL_LM"},
                      {"use_dora", false},
                      {"use_rslora", lora.use_rslora}};
-  return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+  return json_text(json, 2) + "\n";
 }
 
 /// The file's tensor for an entry of the adapter, checked.

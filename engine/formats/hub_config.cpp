@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/json.h"
 #include "engine/formats/hub_folder.h"
 
 namespace quire {
@@ -67,7 +68,7 @@ class Fields {
   }
   [[noreturn]] void refuse(const char* name, const Json& value, const char* wanted) const {
     throw Error(Fault::bad_data,
-                path_.string() + ": " + name + " is " + value.dump() + ", not " + wanted);
+                path_.string() + ": " + name + " is " + json_text(value) + ", not " + wanted);
   }
 
   const std::filesystem::path& path_;
@@ -89,7 +90,7 @@ Gpt2Config read_config(const std::filesystem::path& config_json) {
   const std::string text = read_file(config_json);
   Json json;
   try {
-    json = Json::parse(text);
+    json = parse_json<Json>(text);
   } catch (const Json::exception& error) {
     throw Error(Fault::bad_data, config_json.string() + " is not valid JSON", {error.what()});
   }
@@ -111,7 +112,7 @@ Gpt2Config read_config(const std::filesystem::path& config_json) {
   }
   if (json.contains("quantization_config")) {
     throw Error(Fault::bad_data, config_json.string() + ": the weights are quantized",
-                {"quantization_config is " + json["quantization_config"].dump()},
+                {"quantization_config is " + json_text(json["quantization_config"])},
                 "use the original model, in float32, float16 or bfloat16");
   }
 
@@ -183,7 +184,7 @@ std::string config_to_json(const Gpt2Config& config, DType dtype) {
       {"use_cache", true},
       {"vocab_size", config.vocab_size},
   };
-  return json.dump(2) + "\n";
+  return json_text(json, 2) + "\n";
 }
 
 std::string generation_config_to_json(const Gpt2Config& config) {
@@ -191,7 +192,7 @@ std::string generation_config_to_json(const Gpt2Config& config) {
   if (config.bos_token_id) json["bos_token_id"] = *config.bos_token_id;
   if (config.eos_token_id) json["eos_token_id"] = *config.eos_token_id;
   if (config.pad_token_id) json["pad_token_id"] = *config.pad_token_id;
-  return json.dump(2) + "\n";
+  return json_text(json, 2) + "\n";
 }
 
 }  // namespace quire

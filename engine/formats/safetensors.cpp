@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "engine/model/elements.h"
 
 namespace quire {
@@ -115,8 +116,9 @@ struct Entry {
 
 Entry read_entry(const std::string& name, const nlohmann::json& value, std::int64_t data_size,
                  const Complaint& complain) {
-  if (!value.is_object())
-    complain.tensor(name, "is described by " + value.dump() + ", not an object");
+  if (!value.is_object()) {
+    complain.tensor(name, "is described by " + json_text(value) + ", not an object");
+  }
   for (const char* field : {"dtype", "shape", "data_offsets"}) {
     if (!value.contains(field)) complain.tensor(name, std::string("has no \"") + field + "\"");
   }
@@ -126,27 +128,29 @@ Entry read_entry(const std::string& name, const nlohmann::json& value, std::int6
   const nlohmann::json& dtype = value["dtype"];
   const std::optional<unsigned> bits =
       dtype.is_string() ? bits_of(dtype.get_ref<const std::string&>()) : std::nullopt;
-  if (!bits) complain.tensor(name, "has the unknown dtype " + dtype.dump());
+  if (!bits) complain.tensor(name, "has the unknown dtype " + json_text(dtype));
   entry.tensor.dtype_name = dtype.get<std::string>();
 
   const nlohmann::json& shape = value["shape"];
-  if (!shape.is_array()) complain.tensor(name, "has the shape " + shape.dump() + ", not a list");
+  if (!shape.is_array()) {
+    complain.tensor(name, "has the shape " + json_text(shape) + ", not a list");
+  }
   std::int64_t bit_count = *bits;
   bool empty = false;
   for (const nlohmann::json& extent : shape) {
     const std::optional<std::int64_t> number = whole_number(extent);
-    if (!number) complain.tensor(name, "has the impossible extent " + extent.dump());
+    if (!number) complain.tensor(name, "has the impossible extent " + json_text(extent));
     entry.tensor.shape.push_back(*number);
     empty |= *number == 0;
   }
   for (const std::int64_t extent : entry.tensor.shape) {
     if (!empty && __builtin_mul_overflow(bit_count, extent, &bit_count)) {
-      complain.tensor(name, "has the shape " + shape.dump() + ", more than any file can hold");
+      complain.tensor(name, "has the shape " + json_text(shape) + ", more than any file can hold");
     }
   }
   const std::int64_t bytes = empty ? 0 : bit_count / 8;
   if (!empty && bit_count % 8 != 0) {
-    complain.tensor(name, "of " + entry.tensor.dtype_name + " has the shape " + shape.dump() +
+    complain.tensor(name, "of " + entry.tensor.dtype_name + " has the shape " + json_text(shape) +
                               ", which does not fill whole bytes");
   }
 
@@ -155,18 +159,20 @@ Entry read_entry(const std::string& name, const nlohmann::json& value, std::int6
   const auto begin = pair ? whole_number(offsets[0]) : std::nullopt;
   const auto end = pair ? whole_number(offsets[1]) : std::nullopt;
   if (!begin || !end) {
-    complain.tensor(name, "has the data_offsets " + offsets.dump() + ", not [begin, end]");
+    complain.tensor(name, "has the data_offsets " + json_text(offsets) + ", not [begin, end]");
   }
-  if (*begin > *end) complain.tensor(name, "ends before it begins: data_offsets " + offsets.dump());
+  if (*begin > *end) {
+    complain.tensor(name, "ends before it begins: data_offsets " + json_text(offsets));
+  }
   if (*end > data_size) {
     complain.tensor(name,
-                    "lies outside the file: data_offsets " + offsets.dump() + ", but there are " +
-                        std::to_string(data_size) + " bytes of data",
+                    "lies outside the file: data_offsets " + json_text(offsets) +
+                        ", but there are " + std::to_string(data_size) + " bytes of data",
                     kFetchAgain);
   }
   if (*end - *begin != bytes) {
     complain.tensor(name, "has " + std::to_string(*end - *begin) + " bytes, but " +
-                              entry.tensor.dtype_name + " " + shape.dump() + " takes " +
+                              entry.tensor.dtype_name + " " + json_text(shape) + " takes " +
                               std::to_string(bytes));
   }
   entry.begin = *begin;
@@ -277,18 +283,22 @@ Safetensors::Safetensors(const std::filesystem::path& path) : file_(path) {
   const std::int64_t data_size = static_cast<std::int64_t>(data.size());
 
   const nlohmann::json header = parse_header(text, complain);
-  if (!header.is_object())
+  if (!header.is_object()) {
     complain.file("the header is " + std::string(header.type_name()) + ", not an object");
+  }
   std::vector<Entry> entries;
   for (const auto& [name, value] : header.items()) {
     if (name != "__metadata__") {
       entries.push_back(read_entry(name, value, data_size, complain));
       continue;
     }
-    if (!value.is_object()) complain.file("__metadata__ is " + value.dump() + ", not an object");
+    if (!value.is_object()) {
+      complain.file("__metadata__ is " + json_text(value) + ", not an object");
+    }
     for (const auto& [key, entry] : value.items()) {
-      if (!entry.is_string())
-        complain.file("__metadata__ of '" + key + "' is " + entry.dump() + ", not a string");
+      if (!entry.is_string()) {
+        complain.file("__metadata__ of '" + key + "' is " + json_text(entry) + ", not a string");
+      }
       metadata_[key] = entry.get<std::string>();
     }
   }
@@ -352,7 +362,7 @@ void write_safetensors(AtomicFile& file, std::span<const TensorToWrite> tensors,
   }
   // Spaces after the JSON are part of the format. The data on a multiple of 64 lets a mapped matrix
   // start on a cache line wherever those before it fill whole lines.
-  std::string text = header.dump();
+  std::string text = json_text(header);
   constexpr std::size_t kAlignment = 64;
   const std::size_t unpadded = sizeof(std::uint64_t) + text.size();
   text.append((kAlignment - unpadded % kAlignment) % kAlignment, ' ');

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/json.h"
 
 namespace quire {
 namespace {
@@ -126,7 +127,7 @@ void WeightFiles::open_shards() {
   const std::string text = read_file(path_);
   nlohmann::json index;
   try {
-    index = nlohmann::json::parse(text);
+    index = parse_json<nlohmann::json>(text);
   } catch (const nlohmann::json::exception& error) {
     complain(std::string("it is not valid JSON: ") + error.what());
   }
@@ -138,7 +139,7 @@ void WeightFiles::open_shards() {
     const bool plain =
         file.is_string() && file == fs::path(file.get<std::string>()).filename().string();
     if (!plain || file == "" || file == "..") {
-      complain("tensor '" + name + "' lies in " + file.dump() +
+      complain("tensor '" + name + "' lies in " + json_text(file) +
                ", which is not the name of a file beside it");
     }
     shards[file.get<std::string>()].insert(name);

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/file.h"
+#include "base/json.h"
 
 namespace quire {
 
@@ -133,7 +134,7 @@ void GenerationConfig::check() const {
 }
 
 std::vector<std::string> apply_options(std::string_view json_object, GenerationConfig& config) {
-  const Json object = Json::parse(json_object);
+  const Json object = parse_json<Json>(json_object);
   std::vector<std::string> unknown;
   for (const auto& [name, value] : object.items()) {
     bool known = false;
@@ -144,7 +145,7 @@ std::vector<std::string> apply_options(std::string_view json_object, GenerationC
       try {
         set_option(json, field);
       } catch (const Json::exception&) {
-        throw Error(Fault::usage, fmt::format("{} cannot be {}", key, json.dump()));
+        throw Error(Fault::usage, fmt::format("{} cannot be {}", key, json_text(json)));
       }
     });
     if (!known) unknown.push_back(name);

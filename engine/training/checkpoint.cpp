@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "engine/formats/adapter_folder.h"
 #include "engine/formats/hub_folder.h"
 #include "engine/formats/safetensors.h"
@@ -122,7 +123,7 @@ std::string to_json(const TrainerState& s) {
                       {"grad_norm_watch", to_json(s.norm_watch)},
                       {"fixed", s.fixed},
                       {"options", s.options}};
-  return state.dump(2) + "\n";
+  return json_text(state, 2) + "\n";
 }
 
 }  // namespace
@@ -227,10 +228,10 @@ fs::path find_checkpoint(const fs::path& output_dir, const std::string& latest_o
 TrainerState read_trainer_state(const fs::path& checkpoint) {
   const fs::path path = checkpoint / "trainer_state.json";
   try {
-    const json state = json::parse(read_file(path));
+    const json state = parse_json<json>(read_file(path));
     if (state.at("version") != kStateVersion) {
       throw Error(Fault::bad_data, path.string() + " is of another version of quire",
-                  {fmt::format("version {}, this program reads {}", state.at("version").dump(),
+                  {fmt::format("version {}, this program reads {}", json_text(state.at("version")),
                                kStateVersion)});
     }
     const json& data = state.at("data_position");

@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/json.h"
 #include "engine/formats/hub_folder.h"
 #include "kernels/random.h"
 
@@ -51,10 +52,10 @@ Fingerprint fixed_facts(const Gpt2Config& model, const TrainingConfig& config,
     facts["lora_r"] = std::to_string(config.lora.r);
     facts["lora_alpha"] = fmt::format("{}", config.lora.lora_alpha);
     facts["lora_dropout"] = fmt::format("{}", config.lora.lora_dropout);
-    facts["lora_target_modules"] = nlohmann::json(config.lora.target_modules).dump();
+    facts["lora_target_modules"] = json_text(nlohmann::json(config.lora.target_modules));
   }
-  const nlohmann::json fields = nlohmann::json::parse(config_to_json(model, DType::f32));
-  for (const auto& [name, value] : fields.items()) facts["model " + name] = value.dump();
+  const nlohmann::json fields = parse_json<nlohmann::json>(config_to_json(model, DType::f32));
+  for (const auto& [name, value] : fields.items()) facts["model " + name] = json_text(value);
   return facts;
 }
 

@@ -3,20 +3,22 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "base/json.h"
+
 namespace quire {
 namespace {
 
 using Json = nlohmann::ordered_json;  // keys in the order people expect
 
 std::string text_of(const Json& line) {
-  return line.dump(-1, ' ', false, Json::error_handler_t::replace);
+  return json_text(line);
 }
 
 }  // namespace
 
 void JsonlLog::begin(const std::filesystem::path& output_dir, std::int64_t resumed_step) {
   file_.emplace(output_dir / kFileName, [&](std::string_view line) {
-    const Json entry = Json::parse(line, nullptr, false);
+    const Json entry = parse_json_or_discard<Json>(line);
     return entry.is_object() && entry.contains("step") && entry["step"].is_number_integer() &&
            entry["step"].get<std::int64_t>() <= resumed_step;
   });

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "kernels/open_device.h"
 #include "tests/cli/program.h"
 #include "tests/support/bf16.h"
@@ -43,13 +44,13 @@ TEST_CASE("bench kernels times what was asked for, cold and warm, as JSON and as
   REQUIRE(result.exit_code == 0);
   CHECK(result.out == quire::read_file(file));
 
-  const nlohmann::json report = nlohmann::json::parse(result.out);
+  const nlohmann::json report = quire::parse_json<nlohmann::json>(result.out);
   CHECK(report["context"]["batch"] == "2");
   CHECK(report["context"]["length"] == "16");
   CHECK(report["context"]["dtype"] == "float32");
   std::vector<std::string> names;
   for (const nlohmann::json& entry : report["benchmarks"]) {
-    CAPTURE(entry.dump());
+    CAPTURE(quire::json_text(entry));
     names.push_back(entry["name"]);
     CHECK(entry["run_name"] == entry["name"]);
     CHECK(entry["run_type"] == "iteration");
@@ -137,7 +138,7 @@ TEST_CASE("bench on a CPU in bfloat16 times products, and training steps with th
   const ProgramResult result = bench_kernels(folder, {"--dtype", "bfloat16", "--json"});
   CAPTURE(result.err);
   REQUIRE(result.exit_code == 0);
-  const nlohmann::json report = nlohmann::json::parse(result.out);
+  const nlohmann::json report = quire::parse_json<nlohmann::json>(result.out);
   CHECK(report["context"]["dtype"] == "bfloat16");
   CHECK(report["benchmarks"].size() >= 10);
   for (const nlohmann::json& entry : report["benchmarks"]) {
@@ -154,7 +155,7 @@ TEST_CASE("bench on a CPU in bfloat16 times products, and training steps with th
   const ProgramResult train = run_quire(step);
   CAPTURE(train.err);
   REQUIRE(train.exit_code == 0);
-  CHECK(nlohmann::json::parse(train.out)["benchmarks"].size() == 1);
+  CHECK(quire::parse_json<nlohmann::json>(train.out)["benchmarks"].size() == 1);
   const ProgramResult refused = run_quire(step, {.environment = {{"QUIRE_SIMD", "scalar"}}});
   CHECK(refused.exit_code == 5);
   CHECK(refused.err.find("error: this device does not compute in bfloat16\n") == 0);

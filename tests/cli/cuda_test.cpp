@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "base/json.h"
 #include "tests/cli/cuda_workplace.h"
 #include "tests/cli/letter_model.h"
 #include "tests/support/catch.h"
@@ -130,7 +131,7 @@ TEST_CASE("eval on CUDA gives the CPU's perplexity") {
         {"eval", "--model", model, "--data", text, "--device", device, "--json"});
     INFO(result.err);
     REQUIRE(result.exit_code == 0);
-    loss.push_back(Json::parse(result.out)["loss"]);
+    loss.push_back(parse_json<Json>(result.out)["loss"]);
   }
   // Sums over 40 tokens of a vocabulary at most, in each of two layers and the head.
   CHECK(std::abs(loss[1] - loss[0]) <= 3 * 40 * kEps32 * loss[0]);

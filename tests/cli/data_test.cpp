@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "cli/train_data.h"
 #include "tests/cli/program.h"
 #include "tests/support/catch.h"
@@ -92,10 +93,10 @@ struct Workplace {
     std::istringstream log(read(output + "/log.jsonl"));
     std::string losses, line;
     while (std::getline(log, line)) {
-      Json entry = Json::parse(line);
+      Json entry = parse_json<Json>(line);
       entry.erase("tokens_per_second");
       entry.erase("mfu");
-      losses += entry.dump() + "\n";
+      losses += json_text(entry) + "\n";
     }
     return losses;
   }
@@ -237,14 +238,14 @@ TEST_CASE("the manifest says what the shards hold and how they were made") {
                               "control,duplicates", "--json", "--threads", "1"});
   INFO(result.err);
   REQUIRE(result.exit_code == 0);
-  const Json json = Json::parse(result.out);
-  CHECK(json == Json::parse(work.read("shards/manifest.json")));
+  const Json json = parse_json<Json>(result.out);
+  CHECK(json == parse_json<Json>(work.read("shards/manifest.json")));
   CHECK(json["records"] == 51);
   CHECK(json["bytes_per_id"] == 2);
   CHECK(json["labels"] == false);
   CHECK(json["records_with_invalid_utf8"] == 0);
   CHECK(json["tokenizer"]["vocab_size"] == 300);
-  CHECK(json["cleaning"] == Json::parse(R"([{"step": "control", "changed": 0, "dropped": 0},
+  CHECK(json["cleaning"] == parse_json<Json>(R"([{"step": "control", "changed": 0, "dropped": 0},
                         {"step": "duplicates", "changed": 0, "dropped": 9}])"));
   CHECK(json["options"]["template"] == "{name} {text}\xC3\xA9");
   CHECK(json["shards"].size() == shards_in(work.folder / "shards"));
@@ -349,10 +350,10 @@ TEST_CASE("inspecting shows columns before anyone chose one") {
   CHECK(contains(people.out, "75.0%"));
   CHECK(contains(people.out, "\"Hello there\""));
   CHECK(contains(people.err, "--text-column NAME"));
-  const Json json = Json::parse(data({"inspect", table, "--json"}).out);
+  const Json json = parse_json<Json>(data({"inspect", table, "--json"}).out);
   CHECK(json["rows"] == 4);
   CHECK(json["columns"] ==
-        Json::parse(R"([{"name": "quote", "filled": 3, "bytes": 21, "example": "Hello there"},
+        parse_json<Json>(R"([{"name": "quote", "filled": 3, "bytes": 21, "example": "Hello there"},
                         {"name": "mood", "filled": 3, "bytes": 10, "example": "glad"}])"));
   CHECK_FALSE(json.contains("records"));
 }
@@ -368,15 +369,15 @@ TEST_CASE("inspecting counts, measures, and names the first place of every troub
   const ProgramResult result = data(arguments);
   INFO(result.err);
   REQUIRE(result.exit_code == 0);
-  const Json words = Json::parse(result.out);
+  const Json words = parse_json<Json>(result.out);
   CHECK(words["records"] == 7);
   CHECK(words["lengths"]["unit"] == "words");
   CHECK(words["lengths"]["least"] == 2);
   CHECK(words["lengths"]["most"] == 4);
   CHECK(words["lengths"]["median"] == 3);
-  CHECK(
-      words["lengths"]["histogram"] ==
-      Json::parse(R"([{"low": 2, "high": 3, "records": 5}, {"low": 4, "high": 7, "records": 2}])"));
+  CHECK(words["lengths"]["histogram"] ==
+        parse_json<Json>(
+            R"([{"low": 2, "high": 3, "records": 5}, {"low": 4, "high": 7, "records": 2}])"));
   const auto trouble = [&](const char* key, int records, int line) {
     INFO(key);
     CHECK(words["trouble"][key]["records"] == records);
@@ -393,14 +394,14 @@ TEST_CASE("inspecting counts, measures, and names the first place of every troub
   CHECK(words["samples"].size() == 5);
   CHECK(words["samples"][0]["text"] == "1. one two");
 
-  const Json plain = Json::parse(data({"inspect", file, "--json"}).out);
+  const Json plain = parse_json<Json>(data({"inspect", file, "--json"}).out);
   CHECK(plain["trouble"]["duplicates"]["records"] == 1);
   CHECK(plain["trouble"]["duplicates"]["line"] == 4);
   const Json cleaned =
-      Json::parse(data({"inspect", file, "--json", "--clean", "duplicates,nfc,control"}).out);
+      parse_json<Json>(data({"inspect", file, "--json", "--clean", "duplicates,nfc,control"}).out);
   CHECK(cleaned["records"] == 6);
   CHECK(cleaned["trouble"]["control"]["records"] == 0);
-  CHECK(cleaned["cleaning"] == Json::parse(R"([{"step": "nfc", "changed": 1, "dropped": 0},
+  CHECK(cleaned["cleaning"] == parse_json<Json>(R"([{"step": "nfc", "changed": 1, "dropped": 0},
                         {"step": "control", "changed": 1, "dropped": 0},
                         {"step": "duplicates", "changed": 0, "dropped": 1}])"));
   const std::string people = data({"inspect", file}).out;
@@ -419,8 +420,8 @@ TEST_CASE("inspecting tells the rows and steps of an epoch as training will have
     std::vector<std::string> text = arguments, shards = arguments;
     text.insert(text.begin(), {"inspect", work.table});
     shards.insert(shards.begin(), {"inspect", (work.folder / "shards").string()});
-    const Json of_text = Json::parse(data(text).out);
-    const Json of_shards = Json::parse(data(shards).out);
+    const Json of_text = parse_json<Json>(data(text).out);
+    const Json of_shards = parse_json<Json>(data(shards).out);
     CHECK(of_text["epoch"] == of_shards["epoch"]);
     CHECK(of_text["lengths"] == of_shards["lengths"]);
     CHECK(of_text["samples"] == of_shards["samples"]);

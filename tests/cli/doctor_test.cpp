@@ -1,6 +1,7 @@
 // quire doctor: what it says, and its JSON.
 #include <nlohmann/json.hpp>
 
+#include "base/json.h"
 #include "kernels/open_device.h"
 #include "tests/cli/program.h"
 #include "tests/support/catch.h"
@@ -28,7 +29,8 @@ TEST_CASE("doctor says whether products can be in bfloat16, and why not") {
     const ProgramResult text = run_quire({"doctor", "--threads", "1", "--device", "cpu"}, options);
     const ProgramResult json = run_quire({"doctor", "--device", "cpu", "--json"}, options);
     INFO(level << text.out << json.out);
-    const double flops = nlohmann::json::parse(json.out)["bf16_matmul_flops_per_second"];
+    const double flops =
+        quire::parse_json<nlohmann::json>(json.out)["bf16_matmul_flops_per_second"];
     if (*level == '\0' && quire::open_device("cpu")->why_not_in_bf16().empty()) {
       CHECK(contains(text.out, " GFLOP/s in matrix products: train --bf16\n"));
       CHECK(flops > 0);
@@ -43,7 +45,7 @@ TEST_CASE("doctor --json is one object on one line") {
   const ProgramResult result = run_quire({"doctor", "--json"});
   REQUIRE(result.exit_code == 0);
   CHECK(result.out.find('\n') == result.out.size() - 1);
-  const nlohmann::json report = nlohmann::json::parse(result.out);
+  const nlohmann::json report = quire::parse_json<nlohmann::json>(result.out);
   CHECK(report["cores"].get<int>() >= 1);
   CHECK(report["memory_total"].get<double>() >= report["memory_available"].get<double>());
   CHECK(report["read_bytes_per_second"].get<double>() > 0);

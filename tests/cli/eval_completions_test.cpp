@@ -2,6 +2,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "base/json.h"
 #include "tests/cli/program.h"
 #include "tests/support/catch.h"
 #include "tests/support/scratch.h"
@@ -69,7 +70,7 @@ TEST_CASE("completions are counted as the likeliest text and among the likeliest
         {"--data", table, "--template", "{name} => {face}", "--completions", "3", "--json"});
     INFO(result.err);
     REQUIRE(result.exit_code == 0);
-    return Json::parse(result.out);
+    return parse_json<Json>(result.out);
   };
   const Json own = scores(learned.table);
   CHECK(own["records"] == 4);
@@ -87,7 +88,7 @@ TEST_CASE("completions are counted as the likeliest text and among the likeliest
       learned.eval({"--data", learned.table, "--template", "{name} => {face}", "--completions", "3",
                     "--json", "--baseline", learned.scratch / "model"});
   INFO(beside.err);
-  CHECK(Json::parse(beside.out)["difference"]["exact_match"] == 0.0);
+  CHECK(parse_json<Json>(beside.out)["difference"]["exact_match"] == 0.0);
   // And asked for one by one
   const ProgramResult asked = run_quire(
       {"generate", "--model", learned.scratch / "model", "--keywords", "wink", "--num-beams", "2"});

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "base/json.h"
 #include "tests/cli/letter_model.h"
 #include "tests/support/catch.h"
 
@@ -23,7 +24,7 @@ struct Model {
     const ProgramResult result = run(std::move(arguments));
     INFO(result.err);
     REQUIRE(result.exit_code == 0);
-    return Json::parse(result.out);
+    return parse_json<Json>(result.out);
   }
 };
 
@@ -100,13 +101,13 @@ TEST_CASE("a stride as long as the window is noted") {
 TEST_CASE("eval agrees with the fixtures") {
   QUIRE_FIXTURE(path, "metrics/perplexity.json");
   const std::filesystem::path root = path.parent_path().parent_path();
-  const Json fixture = Json::parse(read_file(path));
+  const Json fixture = parse_json<Json>(read_file(path));
   const Json& row = fixture["rows"][0];
   const ProgramResult result =
       run_quire({"eval", "--model", (root / "models/tiny-char").string(), "--data",
                  (root / "metrics/ppl_text.txt").string(), "--stride", "64", "--json"});
   REQUIRE(result.exit_code == 0);
-  const Json line = Json::parse(result.out);
+  const Json line = parse_json<Json>(result.out);
   CHECK(line["tokens"] == row["tokens"]);
   CHECK(line["perplexity"].get<double>() ==
         Approx(row["perplexity_float32"].get<double>()).epsilon(5e-6));

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "base/json.h"
 #include "tests/cli/letter_model.h"
 #include "tests/support/catch.h"
 
@@ -21,7 +22,7 @@ Json eval_json(std::vector<std::string> arguments) {
   const ProgramResult result = eval(std::move(arguments));
   INFO(result.err);
   REQUIRE(result.exit_code == 0);
-  return Json::parse(result.out);
+  return parse_json<Json>(result.out);
 }
 
 }  // namespace
@@ -73,13 +74,13 @@ TEST_CASE("what generate writes is read back text for text") {
 
 TEST_CASE("metrics of the program equal the fixtures") {
   QUIRE_FIXTURE(path, "metrics/metrics.json");
-  const Json expected = Json::parse(read_file(path));
-  const Json sets = Json::parse(read_file(path.parent_path() / "texts.json"));
+  const Json expected = parse_json<Json>(read_file(path));
+  const Json sets = parse_json<Json>(read_file(path.parent_path() / "texts.json"));
   const ScratchFolder scratch;
   for (const auto& [name, texts] : sets.items()) {
     INFO(name);
     std::string lines;
-    for (const Json& text : texts) lines += Json{{"text", text}}.dump() + "\n";
+    for (const Json& text : texts) lines += json_text(Json{{"text", text}}) + "\n";
     const Json metrics = eval_json({"--texts", scratch.write(name + ".jsonl", lines)});
     const Json& wanted = expected[name];
     CHECK(metrics["texts"] == wanted["count"]);

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "tests/cli/letter_model.h"
 #include "tests/support/catch.h"
 
@@ -61,7 +62,7 @@ TEST_CASE("the rows of a table fill the template") {
   CHECK(texts.starts_with(first + "---\n"));
   const std::string line =
       model.text({"--requests", table, "--template", "{name} {mood} {text}", "--json"});
-  CHECK(nlohmann::json::parse(line.substr(0, line.find('\n')))["mood"] == "def");
+  CHECK(parse_json<nlohmann::json>(line.substr(0, line.find('\n')))["mood"] == "def");
 
   const ProgramResult no_column = model.run({"--requests", table, "--template", "{nam} => {text}"});
   check_refused(no_column, 3, "has no column 'nam'");

@@ -3,10 +3,10 @@
 #include <chrono>
 #include <csignal>
 #include <nlohmann/json.hpp>
-#include <sstream>
 #include <thread>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "corpus/csv.h"
 #include "tests/cli/program.h"
 #include "tests/support/catch.h"
@@ -115,9 +115,7 @@ TEST_CASE("with --json a row is an object") {
   const ProgramResult result = keywords(
       {folder.write("in.csv", kTable), "--text-column", "Quote", "--json", "--ngram", "1"});
   REQUIRE(result.exit_code == 0);
-  std::vector<Json> rows;
-  std::istringstream lines(result.out);
-  for (std::string line; std::getline(lines, line);) rows.push_back(Json::parse(line));
+  const std::vector<Json> rows = json_lines(result.out);
   REQUIRE(rows.size() == 4);
   CHECK(rows[0]["Quote"] == "The king, and the crown.\nThe king ordered a \"golden\" door");
   CHECK(rows[0]["mood"] == "odd");
@@ -127,7 +125,8 @@ TEST_CASE("with --json a row is an object") {
     CHECK(rows[0]["scores"][i - 1].get<double>() <= rows[0]["scores"][i].get<double>());
   }
   CHECK(rows[1] ==
-        Json::parse(R"({"id": "2", "Quote": "", "mood": "calm", "keywords": [], "scores": []})"));
+        parse_json<Json>(
+            R"({"id": "2", "Quote": "", "mood": "calm", "keywords": [], "scores": []})"));
   check_refused(keywords({folder.write("scores.csv", "text,scores\na,b\n"), "--json"}), 2,
                 "with --json 'scores' is the name of the keywords' scores");
 }
@@ -139,7 +138,7 @@ TEST_CASE("the options say which keywords") {
     const ProgramResult result = keywords(options);
     INFO(result.err);
     REQUIRE(result.exit_code == 0);
-    return Json::parse(result.out)["keywords"].get<std::vector<std::string>>();
+    return parse_json<Json>(result.out)["keywords"].get<std::vector<std::string>>();
   };
   using Words = std::vector<std::string>;
   CHECK(column("silver lake", {}) == Words{"silver lake", "silver", "lake"});

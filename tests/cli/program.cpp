@@ -9,8 +9,6 @@
 
 #include <cerrno>
 #include <cstdlib>
-#include <fstream>
-#include <sstream>
 #include <stdexcept>
 
 namespace quire::test {
@@ -55,15 +53,6 @@ int count_of(const std::string& text, const std::string& part) {
     ++count;
   }
   return count;
-}
-
-std::vector<nlohmann::json> json_lines(const std::string& text) {
-  std::vector<nlohmann::json> lines;
-  std::istringstream stream(text);
-  for (std::string line; std::getline(stream, line);) {
-    lines.push_back(nlohmann::json::parse(line));
-  }
-  return lines;
 }
 
 Program::Program(const std::vector<std::string>& arguments, const ProgramOptions& options)

@@ -6,11 +6,11 @@
 
 #include <chrono>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "tests/support/json_lines.h"
 #include "tests/support/scratch.h"
 
 namespace quire::test {
@@ -36,9 +36,6 @@ inline bool contains(const std::string& text, const std::string& part) {
 
 /// How often it stands there.
 int count_of(const std::string& text, const std::string& part);
-
-/// The JSON values that stand one a line.
-std::vector<nlohmann::json> json_lines(const std::string& text);
 
 enum class Streams {
   pipes,     ///< stdout and stderr apart, neither a terminal

@@ -6,6 +6,7 @@
 #include <map>
 #include <set>
 
+#include "base/json.h"
 #include "cli/sweep_report.h"
 #include "tests/cli/program.h"
 #include "tests/support/catch.h"
@@ -33,7 +34,7 @@ std::string text_of(const std::string& method, const std::string& search,
 
 std::vector<std::string> shown(const Sweep& sweep) {
   std::vector<std::string> lines;
-  for (const Configuration& c : configurations(sweep)) lines.push_back(c.dump());
+  for (const Configuration& c : configurations(sweep)) lines.push_back(json_text(c));
   return lines;
 }
 
@@ -84,7 +85,7 @@ TEST_CASE("draws lie in their ranges, fill them, and are those of the seed and t
     low_half += decay < 0.25 ? 1 : 0;
     ++sizes[c["block_size"].get<int>()];
     packings.insert(c["packing"].get<std::string>());
-    CHECK(seen.insert(c.dump()).second);
+    CHECK(seen.insert(json_text(c)).second);
   }
   // Binomial: within 5 standard deviations.
   const auto likely = [](std::size_t count, double share) {

@@ -4,6 +4,7 @@
 #include <sstream>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "tests/cli/program.h"
 #include "tests/support/catch.h"
 #include "tokenizer/tokenizer.h"
@@ -39,7 +40,7 @@ struct Workplace {
   }
 
   std::string file(const Json& sweep) const {
-    return folder.write("sweep.json", sweep.dump()).string();
+    return folder.write("sweep.json", json_text(sweep)).string();
   }
   ProgramResult run(const Json& sweep, const std::string& out,
                     std::vector<std::string> more = {}) const {
@@ -56,7 +57,7 @@ struct Workplace {
 std::vector<Json> lines_of(const std::string& text) {
   std::vector<Json> lines;
   std::istringstream stream(text);
-  for (std::string line; std::getline(stream, line);) lines.push_back(Json::parse(line));
+  for (std::string line; std::getline(stream, line);) lines.push_back(parse_json<Json>(line));
   return lines;
 }
 

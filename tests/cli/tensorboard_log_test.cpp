@@ -2,6 +2,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "base/json.h"
 #include "tests/cli/train_workplace.h"
 #include "tests/support/catch.h"
 #include "tests/support/fixtures.h"
@@ -41,7 +42,7 @@ TrainingProgress progress_at(std::int64_t step) {
 
 TEST_CASE("records and scalars are TensorBoard's own, byte by byte") {
   QUIRE_FIXTURE(path, "tensorboard/records.json");
-  const nlohmann::json files = nlohmann::json::parse(std::ifstream(path));
+  const nlohmann::json files = parse_json<nlohmann::json>(read_file(path));
   int records = 0, scalars = 0;
   for (const auto& [name, list] : files.items()) {
     const std::string file = read_file(path.parent_path() / name);

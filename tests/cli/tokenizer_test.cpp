@@ -1,6 +1,7 @@
 // quire tokenizer: train, encode and decode through the program.
 #include <nlohmann/json.hpp>
 
+#include "base/json.h"
 #include "tests/cli/program.h"
 #include "tests/support/catch.h"
 
@@ -53,15 +54,15 @@ TEST_CASE("what is encoded decodes to the same bytes") {
   const ProgramResult from_file =
       run_quire({"tokenizer", "encode", "--tokenizer", tokenizer, scratch.write("in.txt", text)});
   CHECK(from_file.out == ids.out);
-  const std::string line = nlohmann::json{{"text", text}}.dump();
+  const std::string line = quire::json_text(nlohmann::json{{"text", text}});
   const ProgramResult json_ids = with_input(
       {"tokenizer", "encode", "--jsonl", "--tokenizer", tokenizer}, line + "\n\n" + line);
-  const ProgramResult json_text =
+  const ProgramResult from_json =
       with_input({"tokenizer", "decode", "--jsonl", "--tokenizer", tokenizer}, json_ids.out);
-  CHECK(json_text.exit_code == 0);
-  const std::string first = json_text.out.substr(0, json_text.out.find('\n'));
-  CHECK(nlohmann::json::parse(first)["text"] == text);
-  CHECK(json_text.out == first + "\n" + first + "\n");
+  CHECK(from_json.exit_code == 0);
+  const std::string first = from_json.out.substr(0, from_json.out.find('\n'));
+  CHECK(quire::parse_json<nlohmann::json>(first)["text"] == text);
+  CHECK(from_json.out == first + "\n" + first + "\n");
 }
 
 TEST_CASE("special tokens are one id, or plain text with --plain") {

@@ -5,10 +5,10 @@
 #include <csignal>
 #include <filesystem>
 #include <nlohmann/json.hpp>
-#include <sstream>
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/json.h"
 #include "cli/terminal.h"
 #include "cli/train_memory.h"
 #include "cli/train_progress.h"
@@ -41,7 +41,7 @@ TEST_CASE("a fresh model is trained, and its options saved make it again") {
     INFO(name);
     CHECK(fs::exists(fs::path(out) / name));
   }
-  const nlohmann::json config = nlohmann::json::parse(file(out, "config.json"));
+  const nlohmann::json config = parse_json<nlohmann::json>(file(out, "config.json"));
   CHECK(config["vocab_size"] == 300);
   CHECK(config["eos_token_id"] == 299);
 
@@ -115,11 +115,8 @@ TEST_CASE("with --json every line of stdout is an event") {
       run_quire(work.command("out", {"--max-steps", "10", "--json", "--dtype", "bfloat16"}));
   INFO(run.err);
   REQUIRE(run.exit_code == 0);
-  std::istringstream lines(run.out);
   std::vector<std::string> events;
-  for (std::string line; std::getline(lines, line);) {
-    events.push_back(nlohmann::json::parse(line).at("event"));
-  }
+  for (const nlohmann::json& line : json_lines(run.out)) events.push_back(line.at("event"));
   CHECK(events == std::vector<std::string>{"eval", "log", "log", "eval", "save", "save", "done"});
   CHECK(contains(file(work.folder / "out", "config.json"), "bfloat16"));
 }
@@ -209,7 +206,7 @@ TEST_CASE("an adapter is trained, resumed, generated with and merged") {
                    "--json", "--dtype", "float32"});
     INFO(result.err);
     REQUIRE(result.exit_code == 0);
-    return nlohmann::json::parse(result.out)["loss"].get<double>();
+    return parse_json<nlohmann::json>(result.out)["loss"].get<double>();
   };
   CHECK(evaluated("adapter") == evaluated("merged"));
   CHECK(evaluated("adapter") != evaluated("base"));
@@ -243,10 +240,10 @@ TEST_CASE("an adapter is trained, resumed, generated with and merged") {
 
   // A base that lies beside the adapter, then one that is gone.
   const fs::path json = work.folder / "adapter/adapter_config.json";
-  nlohmann::json config = nlohmann::json::parse(read_file(json));
+  nlohmann::json config = parse_json<nlohmann::json>(read_file(json));
   CHECK(config["base_model_name_or_path"] == (work.folder / "base").string());
   config["base_model_name_or_path"] = "../base";
-  write_file(json, config.dump());
+  write_file(json, json_text(config));
   CHECK(generated("adapter").out == generated("merged").out);
   fs::remove_all(work.folder / "base");
   const ProgramResult gone = generated("adapter");

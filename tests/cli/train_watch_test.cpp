@@ -1,8 +1,8 @@
 // What quire train shows, records and guards against, run as a user would.
 #include <filesystem>
 #include <nlohmann/json.hpp>
-#include <sstream>
 
+#include "base/json.h"
 #include "cli/html_report.h"
 #include "cli/terminal.h"
 #include "tests/cli/train_workplace.h"
@@ -82,10 +82,8 @@ TEST_CASE("samples, logs and the report are made of one run, and do not change i
         file(work.folder / "plain", "checkpoint-10/trainer_state.json"));
   CHECK(count_of(run.err, "from \"The fox\":\n  The fox") == 3);  // at 0, 5 and 10
 
-  std::istringstream lines(file(work.folder / "out", "log.jsonl"));
   int samples = 0, losses = 0;
-  for (std::string line; std::getline(lines, line);) {
-    const nlohmann::json entry = nlohmann::json::parse(line);
+  for (const nlohmann::json& entry : json_lines(file(work.folder / "out", "log.jsonl"))) {
     samples += entry.contains("sample") ? 1 : 0;
     if (!entry.contains("loss")) continue;
     ++losses;
@@ -149,10 +147,8 @@ TEST_CASE("with --json samples and warnings are events") {
                                      "0", "--spike-z", "0.5"}));
   INFO(run.err);
   REQUIRE(run.exit_code == 0);
-  std::istringstream lines(run.out);
   int samples = 0, warnings = 0;
-  for (std::string line; std::getline(lines, line);) {
-    const nlohmann::json event = nlohmann::json::parse(line);
+  for (const nlohmann::json& event : json_lines(run.out)) {
     samples += event["event"] == "sample" ? 1 : 0;
     warnings += event["event"] == "warning" ? 1 : 0;
   }

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/json.h"
 #include "corpus/characters.h"
 #include "corpus/sentences.h"
 #include "corpus/words.h"
@@ -251,7 +252,7 @@ TEST_CASE("keywords, scores and tokens equal the fixtures") {
   std::ifstream file(path);
   std::size_t cases = 0, details = 0;
   for (std::string line; std::getline(file, line); ++cases) {
-    const Json expected = Json::parse(line);
+    const Json expected = parse_json<Json>(line);
     const std::string text = expected["text"];
     INFO(text);
     for (const auto& [name, ngram] : {std::pair("n1", 1), std::pair("n3", 3)}) {

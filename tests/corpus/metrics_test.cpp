@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "tests/support/catch.h"
 #include "tests/support/fixtures.h"
 
@@ -97,8 +98,8 @@ TEST_CASE("coherence is what neighbouring sentences share") {
 
 TEST_CASE("text metrics equal the fixtures") {
   QUIRE_FIXTURE(path, "metrics/metrics.json");
-  const Json expected = Json::parse(read_file(path));
-  const Json sets = Json::parse(read_file(path.parent_path() / "texts.json"));
+  const Json expected = parse_json<Json>(read_file(path));
+  const Json sets = parse_json<Json>(read_file(path.parent_path() / "texts.json"));
   // A few hundred additions of numbers up to 1: their rounding is far below this.
   const auto near = [](const Json& value) {
     return Approx(value.get<double>()).epsilon(0).margin(1e-12);

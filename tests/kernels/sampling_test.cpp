@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "engine/formats/safetensors.h"
 #include "tests/support/cases.h"
 #include "tests/support/catch.h"
@@ -354,7 +355,7 @@ TEST_CASE("a row's sampling does not depend on the rows beside it") {
 
 TEST_CASE("filters and penalties agree with the ecosystem's on 200 rows a chain") {
   QUIRE_FIXTURE(folder, "warpers");
-  const auto list = nlohmann::json::parse(read_file(folder / "warpers.json"));
+  const auto list = parse_json<nlohmann::json>(read_file(folder / "warpers.json"));
   const Safetensors file(folder / "warpers.safetensors");
   const auto scores = numbers<float>(tensor(file, "scores"));
   const auto history = numbers<std::int32_t>(tensor(file, "history"));

@@ -1,6 +1,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "base/json.h"
 #include "tests/tokenizer/helpers.h"
 #include "tokenizer/utf8.h"
 
@@ -49,7 +50,7 @@ TEST_CASE("the reference's invalid texts encode to the same ids") {
   std::ifstream file(path);
   int cases = 0;
   for (std::string line; std::getline(file, line); ++cases) {
-    const json entry = json::parse(line);
+    const json entry = parse_json<json>(line);
     const std::string bytes = bytes_of_hex(entry["hex"]);
     INFO(line);
     CHECK(repaired(bytes) == entry["text"].get<std::string>());
@@ -65,7 +66,7 @@ TEST_CASE("the reference's token sequences decode to the same text, at once and 
   std::ifstream file(path);
   int cases = 0;
   for (std::string line; std::getline(file, line); ++cases) {
-    const json entry = json::parse(line);
+    const json entry = parse_json<json>(line);
     const auto ids = entry["ids"].get<std::vector<TokenId>>();
     INFO(line);
     std::string bytes;

@@ -3,6 +3,7 @@
 #include <set>
 #include <thread>
 
+#include "base/json.h"
 #include "tests/tokenizer/helpers.h"
 #include "tokenizer/bpe.h"
 #include "tokenizer/splitter.h"
@@ -58,7 +59,7 @@ TEST_CASE("the reference cases encode to the same ids and decode to the same tex
   std::ifstream file(path);
   int cases = 0;
   for (std::string line; std::getline(file, line); ++cases) {
-    const json entry = json::parse(line);
+    const json entry = parse_json<json>(line);
     const auto text = entry["text"].get<std::string>();
     const auto mode = entry.value("special", true) ? SpecialTokens::parse : SpecialTokens::plain;
     INFO(line.substr(0, 300));

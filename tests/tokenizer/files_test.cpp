@@ -1,6 +1,6 @@
-#include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "base/json.h"
 #include "tests/tokenizer/helpers.h"
 
 using namespace quire;
@@ -13,7 +13,7 @@ namespace {
 /// A folder with the small tokenizer's files, to be damaged.
 struct Files : ScratchFolder {
   Files() { small_tokenizer().save(path()); }
-  json read(const char* name) const { return json::parse(read_file(*this / name)); }
+  json read(const char* name) const { return parse_json<json>(read_file(*this / name)); }
   std::string load_error() const {
     return error_of([&] { Tokenizer::load(path()); });
   }
@@ -67,7 +67,7 @@ TEST_CASE("GPT-2's vocabulary comes back unchanged from a save") {
   CHECK(tokenizer.encode("Hello world") == std::vector<TokenId>{15496, 995});
   tokenizer.save(folder.path());
   CHECK(read_file(folder / "merges.txt") == read_file(vocabulary / "merges.txt"));
-  const auto parsed = [](const fs::path& path) { return json::parse(std::ifstream(path)); };
+  const auto parsed = [](const fs::path& path) { return parse_json<json>(read_file(path)); };
   CHECK(parsed(folder / "vocab.json") == parsed(vocabulary / "vocab.json"));
   const json ours = parsed(folder / "tokenizer.json");
   const json theirs = parsed(vocabulary / "tokenizer.json");
@@ -102,7 +102,7 @@ TEST_CASE("merges written as single strings are read") {
   for (json& merge : tree["model"]["merges"]) {
     merge = merge[0].get<std::string>() + " " + merge[1].get<std::string>();
   }
-  files.write("tokenizer.json", tree.dump());
+  files.write("tokenizer.json", json_text(tree));
   check_same(small_tokenizer(), Tokenizer::load(files.path()));
 }
 
@@ -113,14 +113,14 @@ TEST_CASE("added tokens keep their ids, flags and roles through load and save") 
   tree["added_tokens"].push_back(
       {{"id", 328}, {"content", "<mask>"}, {"special", true}, {"lstrip", true}, {"rstrip", true}});
   tree["added_tokens"].push_back({{"id", 329}, {"content", "caf\xC3\xA9"}, {"special", false}});
-  files.write("tokenizer.json", tree.dump());
+  files.write("tokenizer.json", json_text(tree));
   json configuration = files.read("tokenizer_config.json");
   configuration["pad_token"] = {{"content", "<pad>"}};
-  files.write("tokenizer_config.json", configuration.dump());
+  files.write("tokenizer_config.json", json_text(configuration));
 
   const ScratchFolder again;
   Tokenizer::load(files.path()).save(again.path(), 256);
-  const json saved = json::parse(read_file(again / "tokenizer_config.json"));
+  const json saved = parse_json<json>(read_file(again / "tokenizer_config.json"));
   CHECK(saved["pad_token"] == "<pad>");
   CHECK(saved["eos_token"] == "<|endoftext|>");
   CHECK(saved["model_max_length"] == 256);
@@ -175,7 +175,7 @@ TEST_CASE("a vocabulary that is not one is refused with its reason") {
     CHECK(contains(files.load_error(), "vocab.json"));
     CHECK(contains(files.load_error(), reason));
   };
-  const std::string whole = vocabulary.dump();
+  const std::string whole = json_text(vocabulary);
   refused("", "not valid JSON");
   refused(whole.substr(0, whole.size() / 2), "line 1, column");
   refused("[]", "not a vocabulary");
@@ -186,12 +186,12 @@ TEST_CASE("a vocabulary that is not one is refused with its reason") {
   refused("{}", "no token has id 0");
   json changed = vocabulary;
   changed["B"] = 32;
-  refused(changed.dump(), "id 32 is given twice");
+  refused(json_text(changed), "id 32 is given twice");
   changed = vocabulary;
   changed.erase("\xC4\xA0");
-  refused(changed.dump(), "no token has id 220");
+  refused(json_text(changed), "no token has id 220");
   changed["new"] = 220;
-  refused(changed.dump(), "no token for byte 32");
+  refused(json_text(changed), "no token for byte 32");
   refused("{\"!\": 327, " + whole.substr(1), "is there twice");
 }
 
@@ -222,7 +222,7 @@ TEST_CASE("a tokenizer.json of another kind is refused") {
   const auto refused = [&](const char* pointer, const json& value, const std::string& reason) {
     json changed = whole;
     changed[json::json_pointer(pointer)] = value;
-    files.write("tokenizer.json", changed.dump());
+    files.write("tokenizer.json", json_text(changed));
     INFO(files.load_error());
     CHECK(contains(files.load_error(), reason));
     CHECK(contains(files.load_error(), "tokenizer.json"));

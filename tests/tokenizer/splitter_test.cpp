@@ -1,8 +1,8 @@
 #include "tokenizer/splitter.h"
 
-#include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "base/json.h"
 #include "tests/tokenizer/helpers.h"
 #include "tokenizer/unicode.h"
 #include "tokenizer/utf8.h"
@@ -79,7 +79,7 @@ TEST_CASE("code points have the classes of Unicode 16.0") {
 
 TEST_CASE("every code point has the class that the reference tokenizer gives it") {
   QUIRE_FIXTURE(path, "tokenizer/unicode_classes.json");
-  const auto ranges = nlohmann::json::parse(std::ifstream(path));
+  const auto ranges = parse_json<nlohmann::json>(read_file(path));
   std::vector<CharClass> expected(0x110000, CharClass::other);
   const auto fill = [&](const char* name, CharClass kind) {
     for (const auto& range : ranges[name]) {

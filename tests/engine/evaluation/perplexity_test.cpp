@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "engine/formats/hub_folder.h"
 #include "tests/engine/generation/tiny_model.h"
 #include "tests/support/catch.h"
@@ -117,7 +118,7 @@ TEST_CASE("perplexity agrees with the fixtures") {
       load_model(*device, root / "models/tiny-char", WeightStorage::as_stored);
   const Tokenizer tokenizer = Tokenizer::load(root / "models/tiny-char");
   Gpt2 gpt2(*device, model.config, model.parameters);
-  const nlohmann::json fixture = nlohmann::json::parse(read_file(path));
+  const nlohmann::json fixture = parse_json<nlohmann::json>(read_file(path));
   int rows = 0;
   for (const auto& row : fixture["rows"]) {
     std::string text;
@@ -134,7 +135,7 @@ TEST_CASE("perplexity agrees with the fixtures") {
     const PerplexityResult result =
         perplexity(gpt2, model.config, ids,
                    {.window = row["window"].get<int>(), .stride = row["stride"].get<int>()});
-    INFO(row.dump());
+    INFO(json_text(row));
     CHECK(result.scored == row["scored"].get<std::int64_t>());
     // The fixture's own float program is off by up to 5e-8 relative; a hundred times that is far
     // below what one wrong token would do (1e-5).

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/json.h"
 #include "engine/formats/hub_folder.h"
 #include "engine/formats/safetensors.h"
 #include "engine/model/gpt2.h"
@@ -54,9 +55,9 @@ bool contains(const std::string& text, const std::string& part) {
 }
 
 void change_config(const fs::path& folder, const std::string& name, const nlohmann::json& value) {
-  nlohmann::json json = nlohmann::json::parse(read_file(folder / "adapter_config.json"));
+  nlohmann::json json = parse_json<nlohmann::json>(read_file(folder / "adapter_config.json"));
   json[name] = value;
-  write_file(folder / "adapter_config.json", json.dump());
+  write_file(folder / "adapter_config.json", json_text(json));
 }
 
 /// Logits of the tied small model under an adapter, [N, V], for ids 0, 1, 2, …
@@ -184,7 +185,7 @@ TEST_CASE("PEFT computes with our adapters what we do, and we with PEFT's") {
       (scratch / "theirs").string() + "'");
   INFO(text);
   REQUIRE(well);
-  const auto results = nlohmann::json::parse(text.substr(text.find('[')));
+  const auto results = parse_json<nlohmann::json>(text.substr(text.find('[')));
   const std::vector<float> of_base = results[1];
   const LoraAdapter theirs = load_adapter(device, scratch / "theirs", model.config);
   CHECK(theirs.config().layers_to_transform == std::vector<int>{0});

@@ -1,6 +1,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "engine/formats/hub_folder.h"
 #include "tests/support/catch.h"
 #include "tests/support/fixtures.h"
@@ -118,13 +119,14 @@ TEST_CASE("what we write says the same as what transformers wrote") {
   QUIRE_FIXTURE(models, "models");
   for (const std::string name : {"tiny-char", "odd-inner", "odd-untied", "odd-inverse-layer"}) {
     INFO(name);
-    auto theirs = nlohmann::json::parse(quire::read_file(models / name / "config.json"));
+    auto theirs =
+        quire::parse_json<nlohmann::json>(quire::read_file(models / name / "config.json"));
     theirs.erase("transformers_version");
     const Gpt2Config config = quire::read_config(models / name / "config.json");
-    CHECK(nlohmann::json::parse(quire::config_to_json(config, DType::f32)) == theirs);
-    auto generation =
-        nlohmann::json::parse(quire::read_file(models / name / "generation_config.json"));
-    const auto ours = nlohmann::json::parse(quire::generation_config_to_json(config));
+    CHECK(quire::parse_json<nlohmann::json>(quire::config_to_json(config, DType::f32)) == theirs);
+    auto generation = quire::parse_json<nlohmann::json>(
+        quire::read_file(models / name / "generation_config.json"));
+    const auto ours = quire::parse_json<nlohmann::json>(quire::generation_config_to_json(config));
     for (const auto& [key, value] : ours.items()) CHECK(generation[key] == value);
   }
 }

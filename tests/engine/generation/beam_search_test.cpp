@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "base/json.h"
 #include "engine/formats/hub_folder.h"
 #include "engine/model/kv_cache.h"
 #include "tests/engine/generation/tiny_model.h"
@@ -37,16 +38,16 @@ int run_cases(Device& device, const std::filesystem::path& folder,
               const std::filesystem::path& file, const std::filesystem::path& tolerance_file,
               int every) {
   const LoadedModel model = load_model(device, folder, WeightStorage::as_stored);
-  const Json tolerance = Json::parse(std::ifstream(tolerance_file));
+  const Json tolerance = parse_json<Json>(read_file(tolerance_file));
   std::ifstream lines(file);
   int cases = 0;
   int place = 0;
   for (std::string line; std::getline(lines, line);) {
-    const Json test = Json::parse(line);
+    const Json test = parse_json<Json>(line);
     if (!test.contains("sequences_scores") || place++ % every != 0) continue;
     GenerationConfig config = read_generation_config(folder, model.config);
     int count = 1;
-    for (const std::string& unknown : apply_options(test["kwargs"].dump(), config)) {
+    for (const std::string& unknown : apply_options(json_text(test["kwargs"]), config)) {
       REQUIRE((unknown == "pad_token_id" || unknown == "num_return_sequences"));
       if (unknown == "num_return_sequences") test["kwargs"][unknown].get_to(count);
     }

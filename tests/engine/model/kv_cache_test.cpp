@@ -1,5 +1,6 @@
 // The cached decoder against the full forward pass, and rows of a batch against rows alone.
 #include "engine/model/kv_cache.h"
+#include "base/json.h"
 
 #include "tests/engine/model/model_case.h"
 #ifndef QUIRE_TEST_ON_GPU
@@ -176,7 +177,7 @@ TEST_CASE("the decoder writes what transformers writes") {
       std::string line;
       std::istringstream lines(read_file(c.folder / "generation.jsonl"));
       while (std::getline(lines, line)) {
-        const auto generation = nlohmann::json::parse(line);
+        const auto generation = parse_json<nlohmann::json>(line);
         if (generation["name"].get<std::string>().rfind("greedy", 0) != 0) continue;
         INFO(name << ", " << model << ", " << line);
         const Ids prompt = generation["prompt_ids"][0];

@@ -13,6 +13,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "engine/formats/hub_folder.h"
 #include "engine/formats/safetensors.h"
 #include "engine/model/gpt2.h"
@@ -97,7 +98,7 @@ struct ModelCase {
         tolerance(json("tolerance.json")) {}
 
   nlohmann::json json(const std::string& name) const {
-    return nlohmann::json::parse(read_file(folder / name));
+    return parse_json<nlohmann::json>(read_file(folder / name));
   }
 };
 

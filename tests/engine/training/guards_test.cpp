@@ -6,11 +6,13 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "base/json.h"
 #include "engine/formats/hub_folder.h"
 #include "engine/generation/generator.h"
 #include "engine/training/checkpoint.h"
 #include "tests/engine/training/tiny_run.h"
 #include "tests/support/catch.h"
+#include "tests/support/json_lines.h"
 
 using namespace quire;
 using namespace quire::test;
@@ -24,10 +26,7 @@ TrainingConfig resumed(TrainingConfig config) {
 }
 
 std::vector<nlohmann::json> log_lines(const fs::path& folder) {
-  std::vector<nlohmann::json> lines;
-  std::istringstream text(read_file(folder / "log.jsonl"));
-  for (std::string line; std::getline(text, line);) lines.push_back(nlohmann::json::parse(line));
-  return lines;
+  return json_lines(read_file(folder / "log.jsonl"));
 }
 
 /// Few records and no dropout: memorised soon, and worse on others from there on.
@@ -107,7 +106,7 @@ TEST_CASE("runs cut by their time limit and resumed write the bytes of one run")
   std::string kept;
   int more = 0;
   for (std::string line; std::getline(lines, line);) {
-    if (nlohmann::json::parse(line)["step"].get<int>() % 2 == 1) {
+    if (parse_json<nlohmann::json>(line)["step"].get<int>() % 2 == 1) {
       ++more;
     } else {
       kept += line + "\n";

@@ -5,6 +5,7 @@
 #include "engine/training/log_csv.h"
 #include "engine/training/log_jsonl.h"
 #include "tests/support/catch.h"
+#include "tests/support/json_lines.h"
 #include "tests/support/scratch.h"
 
 using namespace quire;
@@ -45,10 +46,7 @@ TEST_CASE("log.jsonl has one object a line, whatever a text holds") {
   CHECK(text.substr(0, text.find('\n')) ==
         "{\"step\":10,\"epoch\":0.1,\"loss\":3.25,\"grad_norm\":null,\"learning_rate\":5e-05,"
         "\"tokens\":1234,\"tokens_per_second\":1000000.0,\"mfu\":0.5}");
-  std::vector<nlohmann::json> lines;
-  for (std::size_t at = 0; at < text.size(); at = text.find('\n', at) + 1) {
-    lines.push_back(nlohmann::json::parse(text.substr(at, text.find('\n', at) - at)));
-  }
+  const std::vector<nlohmann::json> lines = json_lines(text);
   REQUIRE(lines.size() == 8);
   CHECK(lines[1]["eval_perplexity"] == std::exp(2.0));
   CHECK(lines[2]["prompt"] == "Once \"upon\"");

@@ -1,12 +1,13 @@
 #include "engine/training/schedule.h"
 
 #include <cmath>
-#include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 
 #include "base/error.h"
+#include "base/file.h"
+#include "base/json.h"
 #include "tests/support/catch.h"
 #include "tests/support/fixtures.h"
 
@@ -57,7 +58,7 @@ ScheduleOptions options_of(const nlohmann::json& item) {
 
 TEST_CASE("schedules are transformers' own, step by step") {
   QUIRE_FIXTURE(path, "schedules/schedules.json");
-  const nlohmann::json cases = nlohmann::json::parse(std::ifstream(path));
+  const nlohmann::json cases = quire::parse_json<nlohmann::json>(read_file(path));
   CHECK(cases.size() == 17);
   for (const nlohmann::json& item : cases) {
     const ScheduleOptions options = options_of(item);

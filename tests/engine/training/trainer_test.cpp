@@ -6,7 +6,6 @@
 #include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <sstream>
 
 #include "engine/formats/hub_folder.h"
 #include "engine/formats/safetensors.h"
@@ -14,6 +13,7 @@
 #include "engine/training/optimizer.h"
 #include "tests/engine/training/tiny_run.h"
 #include "tests/support/catch.h"
+#include "tests/support/json_lines.h"
 
 using namespace quire;
 using namespace quire::test;
@@ -22,10 +22,7 @@ namespace fs = std::filesystem;
 namespace {
 
 std::vector<nlohmann::json> log_lines(const fs::path& folder) {
-  std::vector<nlohmann::json> lines;
-  std::istringstream text(read_file(folder / "log.jsonl"));
-  for (std::string line; std::getline(text, line);) lines.push_back(nlohmann::json::parse(line));
-  return lines;
+  return json_lines(read_file(folder / "log.jsonl"));
 }
 
 Error error_of(const std::function<void()>& action) {
