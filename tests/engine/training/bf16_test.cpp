@@ -1,5 +1,6 @@
 // Training with bfloat16 activations beside float parameters, on the CUDA kernels.
 #include <cmath>
+#include <cstring>
 
 #include "engine/model/gpt2.h"
 #include "engine/training/checkpoint.h"
