@@ -2,6 +2,7 @@
 // reference and on a CPU that has the instructions with the operands of products rounded to it.
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "engine/model/gpt2.h"
 #include "engine/training/checkpoint.h"
