@@ -238,6 +238,9 @@ void report_end(const TrainingResult& result, const TrainOptions& options, doubl
                     result.final_eval_loss, std::exp(result.final_eval_loss));
   }
   note(line);
+  if (result.final_eval_loss > result.first_eval_loss) {
+    note("  it is worse than before: a lower --learning-rate, fewer steps or other data may help");
+  }
   note(result.out_of_time
            ? "  try: the same command with --resume-from-checkpoint latest"
            : fmt::format("  try: quire generate --model {} --prompt \"...\"", folder));

@@ -53,6 +53,16 @@ TEST_CASE("a fresh model is trained, and its options saved make it again") {
   CHECK(file(out, "quire_config.json") == file(work.folder / "again", "quire_config.json"));
 }
 
+TEST_CASE("a model that training made worse is said to be worse") {
+  const Workplace work;
+  const ProgramResult worse = run_quire(work.command("worse", {"--max-steps", "4", "--lr", "1"}));
+  CHECK(worse.exit_code == 0);
+  CHECK(contains(worse.err, "worse than before: a lower --learning-rate"));
+  const ProgramResult better = run_quire(work.command("better", {"--max-steps", "4"}));
+  CHECK(better.exit_code == 0);
+  CHECK_FALSE(contains(better.err, "worse"));
+}
+
 TEST_CASE("Ctrl-C saves and exits with 130, and the resumed run ends in the same bytes") {
   const Workplace work;
   const std::vector<std::string> options = {"--max-steps", "60", "--save-steps", "20"};
