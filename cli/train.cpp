@@ -165,6 +165,8 @@ void describe(const Start& start, const TrainOptions& options, const TrainData& 
     note(fmt::format("  processes   {}, each {} rows of a batch{}", t.ranks,
                      t.per_device_train_batch_size,
                      t.zero ? " and its part of the AdamW moments" : ""));
+  } else if (t.zero) {
+    note("  processes   one, which keeps all AdamW moments: --zero 1 is for mpirun -np N");
   }
   note(fmt::format(
       "  model       {}: {} layers of {}, {} heads, context {}, vocabulary {}: {} parameters",
