@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <unordered_map>
 
 #include "base/error.h"
 #include "tokenizer/byte_alphabet.h"
@@ -183,21 +184,22 @@ Tokenizer Tokenizer::load(const std::filesystem::path& folder) {
 
 Tokenizer Tokenizer::from_vocabulary(const Vocabulary& vocabulary) {
   TokenizerParts parts;
+  std::unordered_map<std::string_view, TokenId> ids;
   for (std::size_t i = 0; i < vocabulary.tokens.size(); ++i) {
     parts.tokens.push_back(vocabulary.tokens[i]);
     parts.ids.push_back(static_cast<std::int64_t>(i));
+    ids.emplace(vocabulary.tokens[i], static_cast<TokenId>(i));
   }
   for (const auto& [left, right] : vocabulary.merges) {
     parts.merges.push_back(left);
     parts.merges.push_back(right);
   }
   for (const std::string& special : vocabulary.special_tokens) {
-    const auto found = std::find(vocabulary.tokens.begin(), vocabulary.tokens.end(), special);
-    if (found == vocabulary.tokens.end()) {
+    const auto found = ids.find(special);
+    if (found == ids.end()) {
       throw Error(Fault::bad_data, "special token '" + special + "' is not in the vocabulary");
     }
-    parts.added.push_back(
-        {.content = special, .id = static_cast<TokenId>(found - vocabulary.tokens.begin())});
+    parts.added.push_back({.content = special, .id = found->second});
   }
   return Tokenizer(build_tokenizer(std::move(parts)));
 }
