@@ -1,9 +1,3 @@
-// Bytes are the traffic no kernel can avoid: each input read once, each output written once, what
-// is added to read and written. e is the size of an activation; statistics, losses, gradients of
-// parameters and indices have 4 bytes. Vectors of parameters, read once for all rows, are left out
-// where rows are many. Flops of products are 2 a multiply-add; of all else an addition,
-// multiplication, comparison, division, exponential, hyperbolic tangent or square root is one each.
-// Integer work (random numbers, selection) is not counted.
 #include "bench/kernel_cases.h"
 
 #include <fmt/format.h>
@@ -12,60 +6,11 @@
 #include <cmath>
 #include <memory>
 
+#include "bench/case_dimensions.h"
 #include "engine/model/parameters.h"
 
 namespace quire {
 namespace {
-
-constexpr Noise kWeights{.scale = 0.02f};
-constexpr Noise kGradients{.scale = 0.01f};
-constexpr Noise kLogits{.scale = 2.5f};  // about as peaked as a trained GPT-2's
-constexpr Noise kPositive{.kind = Noise::Kind::uniform, .low = 0.5f};
-constexpr Noise kUniform{.kind = Noise::Kind::uniform};
-
-struct Dimensions {
-  Gpt2Config config;
-  DType type;
-  Multiply multiply;
-  std::int64_t B, T, N, C, I, H, V, P, R;
-  double e;               // bytes of an activation
-  double NC, NI, RV, BV;  // elements
-
-  explicit Dimensions(const KernelShapes& s)
-      : config(s.config),
-        type(s.dtype),
-        multiply(s.multiply),
-        B(s.batch),
-        T(s.length),
-        N(B * T),
-        C(s.config.n_embd),
-        I(s.config.inner()),
-        H(s.config.n_head),
-        V(s.config.vocab_size),
-        P(s.config.n_positions),
-        R(std::min(s.head_rows, N)),
-        e(static_cast<double>(size_of(s.dtype))),
-        NC(static_cast<double>(N * C)),
-        NI(static_cast<double>(N * I)),
-        RV(static_cast<double>(R * V)),
-        BV(static_cast<double>(B * V)) {}
-
-  View positions(Operands& o) const {
-    return o.integers({B, T}, [T = T](std::int64_t i) { return static_cast<std::int32_t>(i % T); });
-  }
-};
-
-using Cases = std::vector<KernelCase>;
-
-double real(std::int64_t count) {
-  return static_cast<double>(count);
-}
-
-/// How many different ones are expected among `draws` of `all`, each as likely as the next: what a
-/// table's cache lines are read for.
-double distinct(std::int64_t draws, std::int64_t all) {
-  return real(all) * -std::expm1(real(draws) * std::log1p(-1.0 / real(all)));
-}
 
 // ---------------------------------------------------------------- embedding
 
@@ -184,92 +129,7 @@ void add_layernorm(Cases& cases, const Dimensions& d) {
                    }});
 }
 
-// ---------------------------------------------------------------- products
-
-struct Product {
-  const char* name;
-  std::int64_t M, K, N;
-  WeightLayout layout = WeightLayout::in_out;
-  Activation activation = Activation::none;  // with one, the pre-activation is written too
-  bool is_head = false;                      // no bias
-  Activation of_x = Activation::none;  // what x was taken through: backward goes on through it
-
-  Shape weight() const { return layout == WeightLayout::in_out ? Shape{K, N} : Shape{N, K}; }
-  double x() const { return real(M) * real(K); }
-  double w() const { return real(K) * real(N); }
-  double out() const { return real(M) * real(N); }
-  double flops() const { return 2 * real(M) * w(); }
-};
-
-void add_forward(Cases& cases, const Dimensions& d, const Product& s) {
-  const bool activates = s.activation != Activation::none;
-  // x, weight, out and, before an activation, the pre-activation; 8 flops for gelu_new.
-  const double bytes = d.e * (s.x() + s.w() + (activates ? 2 : 1) * s.out());
-  cases.push_back({fmt::format("matmul_forward/{}", s.name), bytes,
-                   s.flops() + (activates ? 8 * s.out() : 0), [=](Device& device, Operands& o) {
-                     MatmulForward p{.out = o.output(d.type, {s.M, s.N}),
-                                     .x = o.random(d.type, {s.M, s.K}),
-                                     .weight = o.random(d.type, s.weight(), kWeights),
-                                     .layout = s.layout,
-                                     .activation = s.activation,
-                                     .multiply = d.multiply};
-                     if (!s.is_head) p.bias = o.random(DType::f32, {s.N}, kWeights);
-                     if (activates) p.pre_activation = o.output(d.type, {s.M, s.N});
-                     return KernelCall{[=, &device](std::int64_t) { device.matmul_forward(p); }};
-                   }});
-}
-
-void add_backward(Cases& cases, const Dimensions& d, const Product& s) {
-  // d_out, weight, d_x and, through an activation, what it was taken of; 16 flops for gelu_new.
-  const bool activates = s.of_x != Activation::none;
-  cases.push_back({fmt::format("matmul_backward_input/{}", s.name),
-                   d.e * ((activates ? 2 : 1) * s.x() + s.w() + s.out()),
-                   s.flops() + (activates ? 16 * s.x() : 0), [=](Device& device, Operands& o) {
-                     MatmulBackwardInput p{.d_x = o.output(d.type, {s.M, s.K}),
-                                           .d_out = o.random(d.type, {s.M, s.N}, kGradients),
-                                           .weight = o.random(d.type, s.weight(), kWeights),
-                                           .layout = s.layout,
-                                           .activation = s.of_x,
-                                           .multiply = d.multiply};
-                     if (activates) p.pre_activation = o.random(d.type, {s.M, s.K});
-                     return KernelCall{
-                         [=, &device](std::int64_t) { device.matmul_backward_input(p); }};
-                   }});
-  // d_out, x, d_weight read and written in float; the bias adds d_out up.
-  cases.push_back(
-      {fmt::format("matmul_backward_weight/{}", s.name), d.e * (s.x() + s.out()) + 8 * s.w(),
-       s.flops() + (s.is_head ? 0 : s.out()), [=](Device& device, Operands& o) {
-         MatmulBackwardWeight p{.d_weight = Accumulate{o.zeros(DType::f32, s.weight())},
-                                .d_out = o.random(d.type, {s.M, s.N}, kGradients),
-                                .x = o.random(d.type, {s.M, s.K}),
-                                .layout = s.layout,
-                                .multiply = d.multiply};
-         if (!s.is_head) p.d_bias = Accumulate{o.zeros(DType::f32, {s.N})};
-         return KernelCall{[=, &device](std::int64_t) { device.matmul_backward_weight(p); }};
-       }});
-}
-
-void add_products(Cases& cases, const Dimensions& d) {
-  const auto out_in = WeightLayout::out_in;
-  const Product of_blocks[] = {
-      {.name = "qkv", .M = d.N, .K = d.C, .N = 3 * d.C},
-      {.name = "proj", .M = d.N, .K = d.C, .N = d.C},
-      {.name = "fc", .M = d.N, .K = d.C, .N = d.I, .activation = d.config.activation_function},
-      {.name = "mlp_proj", .M = d.N, .K = d.I, .N = d.C, .of_x = d.config.activation_function}};
-  const Product head = {
-      .name = "head", .M = d.R, .K = d.C, .N = d.V, .layout = out_in, .is_head = true};
-  // Decoding: a weight read for each token.
-  const Product of_one_row[] = {
-      {.name = "one_row_mlp_proj", .M = 1, .K = d.I, .N = d.C},
-      {.name = "one_row_head", .M = 1, .K = d.C, .N = d.V, .layout = out_in, .is_head = true}};
-  for (const Product& s : of_blocks) add_forward(cases, d, s);
-  add_forward(cases, d, head);
-  for (const Product& s : of_one_row) {
-    if (d.multiply == Multiply::as_stored) add_forward(cases, d, s);  // decoding is in float
-  }
-  for (const Product& s : of_blocks) add_backward(cases, d, s);
-  add_backward(cases, d, head);
-}
+// ---------------------------------------------------------------- activation
 
 void add_activation(Cases& cases, const Dimensions& d) {
   // x, out. gelu_new: x·x, ·0.044715, +1, ·x·sqrt(2/pi), tanh, +1, ·0.5x.

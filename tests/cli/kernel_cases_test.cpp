@@ -38,6 +38,9 @@ TEST_CASE("bytes and flops of kernels follow from GPT-2's shapes") {
   CHECK(fc.flops == 2 * N * 768 * 3072 + 8 * N * 3072);
   // d_weight in float is read and written whatever the activations are.
   CHECK(find("matmul_backward_weight/proj", DType::bf16).bytes == 4 * NC + 8 * 768.0 * 768);
+  // x·Aᵀ of rank 8, the adapter's B, and out [65536, 2304] read and written.
+  CHECK(find("matmul_add/lora_qkv", DType::bf16).bytes == 2 * (N * 8 + 8 * 2304.0 + 2 * N * 2304));
+  CHECK(find("matmul_add/lora_qkv", DType::bf16).flops == 2 * N * 8 * 2304);
   CHECK(find("matmul_forward/head", DType::bf16).flops == 2.0 * 8192 * 768 * 50257);
   // 64 rows of 12 heads: 524,800 pairs, each 2 products of 64 channels.
   CHECK(find("attention_forward", DType::bf16).flops == 64.0 * 12 * 524800 * 2 * 2 * 64);
@@ -56,7 +59,7 @@ TEST_CASE("where products round their operands, they alone are cases, at the byt
   KernelShapes shapes;
   shapes.multiply = quire::Multiply::in_bf16;
   const std::vector<KernelCase> narrow = quire::kernel_cases(shapes);
-  CHECK(narrow.size() == 15);  // five products, forward and both backward
+  CHECK(narrow.size() == 16);  // five products, forward and both backward, and an adapter's
   for (const KernelCase& c : narrow) {
     INFO(c.name);
     CHECK(c.name.starts_with("matmul_"));

@@ -1,0 +1,73 @@
+// What the tables of cases are made from: the extents of a model's tensors under their letters, and
+// what tensors hold.
+//
+// Bytes are the traffic no kernel can avoid: each input read once, each output written once, what
+// is added to read and written. e is the size of an activation; statistics, losses, gradients of
+// parameters and indices have 4 bytes. Vectors of parameters, read once for all rows, are left out
+// where rows are many. Flops of products are 2 a multiply-add; of all else an addition,
+// multiplication, comparison, division, exponential, hyperbolic tangent or square root is one each.
+// Integer work (random numbers, selection) is not counted.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "bench/kernel_cases.h"
+
+namespace quire {
+
+inline constexpr Noise kWeights{.scale = 0.02f};
+inline constexpr Noise kGradients{.scale = 0.01f};
+inline constexpr Noise kLogits{.scale = 2.5f};  // about as peaked as a trained GPT-2's
+inline constexpr Noise kPositive{.kind = Noise::Kind::uniform, .low = 0.5f};
+inline constexpr Noise kUniform{.kind = Noise::Kind::uniform};
+
+struct Dimensions {
+  Gpt2Config config;
+  DType type;
+  Multiply multiply;
+  std::int64_t B, T, N, C, I, H, V, P, R;
+  double e;               // bytes of an activation
+  double NC, NI, RV, BV;  // elements
+
+  explicit Dimensions(const KernelShapes& s)
+      : config(s.config),
+        type(s.dtype),
+        multiply(s.multiply),
+        B(s.batch),
+        T(s.length),
+        N(B * T),
+        C(s.config.n_embd),
+        I(s.config.inner()),
+        H(s.config.n_head),
+        V(s.config.vocab_size),
+        P(s.config.n_positions),
+        R(std::min(s.head_rows, N)),
+        e(static_cast<double>(size_of(s.dtype))),
+        NC(static_cast<double>(N * C)),
+        NI(static_cast<double>(N * I)),
+        RV(static_cast<double>(R * V)),
+        BV(static_cast<double>(B * V)) {}
+
+  View positions(Operands& o) const {
+    return o.integers({B, T}, [T = T](std::int64_t i) { return static_cast<std::int32_t>(i % T); });
+  }
+};
+
+using Cases = std::vector<KernelCase>;
+
+inline double real(std::int64_t count) {
+  return static_cast<double>(count);
+}
+
+/// How many different ones are expected among `draws` of `all`, each as likely as the next: what a
+/// table's cache lines are read for.
+inline double distinct(std::int64_t draws, std::int64_t all) {
+  return real(all) * -std::expm1(real(draws) * std::log1p(-1.0 / real(all)));
+}
+
+/// Every product of training and decoding at the model's shapes.
+void add_products(Cases& cases, const Dimensions& d);
+
+}  // namespace quire
