@@ -349,13 +349,13 @@ void recompute_block(const Pass& pass, int layer) {
   adapter_hidden(pass, layer, BlockProduct::mlp_proj, a.act);
 }
 
-void for_each_chunk(std::int64_t rows, const std::function<void(Rows)>& head) {
+void for_each_chunk(std::int64_t rows, const std::function<void(RowRange)>& head) {
   for (std::int64_t first = 0; first < rows; first += kHeadRows) {
     head({.first = first, .count = std::min(kHeadRows, rows - first)});
   }
 }
 
-View forward_logits(const Pass& pass, Rows rows) {
+View forward_logits(const Pass& pass, RowRange rows) {
   const View logits = pass.a.logits.rows(0, rows.count);  // [R, V]
   pass.device.matmul_forward({.out = logits,
                               .x = pass.a.ln.rows(rows.first, rows.count),  // [R, C]
@@ -367,7 +367,7 @@ View forward_logits(const Pass& pass, Rows rows) {
 
 void forward_losses(const Pass& pass) {
   const View targets = pass.a.targets.reshaped({pass.a.tokens()});  // [N]
-  for_each_chunk(pass.a.tokens(), [&](Rows rows) {
+  for_each_chunk(pass.a.tokens(), [&](RowRange rows) {
     pass.device.cross_entropy_forward({.losses = pass.a.losses.rows(rows.first, rows.count),
                                        .logits = forward_logits(pass, rows),
                                        .targets = targets.rows(rows.first, rows.count)});

@@ -136,14 +136,14 @@ void recompute_block(const Pass& pass, int layer);
 /// With GPT-2's head, 256 rows are 59 GFLOP of forward and backward against 0.6 GB of the head and
 /// its gradient, read or written anew in every chunk: about 6 % of the time. Their logits take
 /// 51 MB; those of B = 4, T = 1024 would take 823.
-struct Rows {
+struct RowRange {
   std::int64_t first, count;
 };
 inline constexpr std::int64_t kHeadRows = 256;
-void for_each_chunk(std::int64_t rows, const std::function<void(Rows)>& head);
+void for_each_chunk(std::int64_t rows, const std::function<void(RowRange)>& head);
 
 /// Logits of a chunk into the first rows of a.logits, which it returns.
-View forward_logits(const Pass& pass, Rows rows);
+View forward_logits(const Pass& pass, RowRange rows);
 
 /// Losses of all targets into a.losses, without gradients.
 void forward_losses(const Pass& pass);

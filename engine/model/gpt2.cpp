@@ -48,7 +48,7 @@ std::vector<float> Gpt2::logits(const TokenBatch& batch, HiddenStates* hidden) {
   forward_hidden(pass, hidden);
   const std::int64_t V = impl_->config.vocab_size;
   std::vector<float> all(static_cast<std::size_t>(pass.a.tokens() * V));  // [N, V]
-  for_each_chunk(pass.a.tokens(), [&](Rows rows) {
+  for_each_chunk(pass.a.tokens(), [&](RowRange rows) {
     const View logits = forward_logits(pass, rows);
     pass.device.copy_to_host(all.data() + rows.first * V, logits.bytes(), logits.size_bytes());
   });

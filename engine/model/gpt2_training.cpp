@@ -39,7 +39,7 @@ void backward_head(const Pass& pass, const Parameters& grads, float grad_scale) 
   const View targets = a.targets.reshaped({a.tokens()});  // [N]
   const View d_ln = a.d_branch;                           // [N, C]
 
-  for_each_chunk(a.tokens(), [&](Rows rows) {
+  for_each_chunk(a.tokens(), [&](RowRange rows) {
     const View logits = forward_logits(pass, rows);  // [R, V], from here on their gradient
     device.cross_entropy_backward({.losses = a.losses.rows(rows.first, rows.count),
                                    .logits_to_grads = logits,

@@ -4,6 +4,7 @@
 // 2·(l%4) + 1 of row l/4 in elements 0 and 1, and of row l/4 + 8 in elements 2 and 3.
 #pragma once
 
+#include "kernels/cuda/math.cuh"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/vec.cuh"
 
@@ -126,17 +127,6 @@ __device__ __forceinline__ void wait_for_copies() {
   }
 #else
   asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
-#endif
-}
-
-/// 2^x, to 2 ulp; results below 2^-126 are 0.
-__device__ __forceinline__ float fast_exp2(float x) {
-#ifdef QUIRE_CUDA_ON_HOST
-  return std::exp2(x);
-#else
-  float power;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x));
-  return power;
 #endif
 }
 
