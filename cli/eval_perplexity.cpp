@@ -99,7 +99,7 @@ std::optional<Scored> score(const ScoringOptions& options, const std::vector<Rec
   std::int64_t to_score = 0;
   for (const Text& text : texts) {
     scored.tokens += std::ssize(text.ids);
-    to_score += std::max<std::int64_t>(std::ssize(text.ids) - 1, 0);
+    to_score += count_scored(std::ssize(text.ids), windows);
     scored.bytes += text.bytes;
   }
   if (to_score == 0) {
@@ -109,9 +109,8 @@ std::optional<Scored> score(const ScoringOptions& options, const std::vector<Rec
   }
   if (windows.stride == windows.window && to_score >= windows.window) {
     note(
-        "note: with the stride as long as the window, the first token of each window is scored "
-        "without "
-        "its context; a smaller --stride gives the model's true perplexity");
+        "note: with the stride as long as the window, the first token of each window has nothing "
+        "before it and is not scored; a smaller --stride scores all of them");
   }
 
   const std::unique_ptr<Device> device = options.device.open();

@@ -21,10 +21,17 @@ std::vector<Window> windows_of(std::int64_t count, const PerplexityOptions& opti
   std::int64_t scored_to = 1;
   for (std::int64_t begin = 0; scored_to < count; begin += options.stride) {
     const std::int64_t end = std::min(begin + options.window, count);
-    if (end > scored_to) windows.push_back({begin, end, scored_to});
+    const std::int64_t first_scored = std::max(scored_to, begin + 1);  // after one id at least
+    if (end > first_scored) windows.push_back({begin, end, first_scored});
     scored_to = std::max(scored_to, end);
   }
   return windows;
+}
+
+std::int64_t count_scored(const std::vector<Window>& windows) {
+  std::int64_t scored = 0;
+  for (const Window& window : windows) scored += window.end - window.first_scored;
+  return scored;
 }
 
 }  // namespace
@@ -60,12 +67,16 @@ PerplexityOptions resolve(const PerplexityOptions& options, const Gpt2Config& co
   return resolved;
 }
 
+std::int64_t count_scored(std::int64_t count, const PerplexityOptions& resolved) {
+  return count_scored(windows_of(count, resolved));
+}
+
 PerplexityResult perplexity(Gpt2& model, const Gpt2Config& config,
                             std::span<const std::int32_t> ids, const PerplexityOptions& options,
                             const PerplexityCallback& on_progress) {
   const PerplexityOptions resolved = resolve(options, config);
-  const std::int64_t count = std::ssize(ids);
-  const std::vector<Window> windows = windows_of(count, resolved);
+  const std::vector<Window> windows = windows_of(std::ssize(ids), resolved);
+  const std::int64_t total = count_scored(windows);
 
   PerplexityResult result;
   for (std::size_t w = 0; w < windows.size();) {
@@ -81,8 +92,8 @@ PerplexityResult perplexity(Gpt2& model, const Gpt2Config& config,
       const auto row = static_cast<std::ptrdiff_t>(targets.size());
       targets.insert(targets.end(), static_cast<std::size_t>(length), kIgnoredTarget);
       for (std::int64_t t = window.first_scored; t < window.end; ++t) {
-        const std::int64_t before = (t - 1 - window.begin + length) % length;  // wraps where S = W
-        targets[static_cast<std::size_t>(row + before)] = ids[static_cast<std::size_t>(t)];
+        targets[static_cast<std::size_t>(row + t - 1 - window.begin)] =
+            ids[static_cast<std::size_t>(t)];
       }
       result.scored += window.end - window.first_scored;
       ++result.windows;
@@ -90,7 +101,7 @@ PerplexityResult perplexity(Gpt2& model, const Gpt2Config& config,
     const std::vector<float> losses = model.token_losses(
         {.batch = batch, .length = static_cast<int>(length), .ids = batch_ids, .targets = targets});
     for (const float loss : losses) result.loss_sum += loss;  // 0 where ignored
-    if (on_progress && on_progress(result, count - 1)) break;
+    if (on_progress && on_progress(result, total)) break;
   }
   return result;
 }

@@ -5,10 +5,8 @@
 // windows did not reach. Every id after the first is so scored once, with at least W - S ids of
 // context. Perplexity = exp(sum of losses / number of ids scored), summed in double.
 //
-// Where S = W, a later window begins with an id that has no context inside it. By the convention of
-// the reference evaluation (its index wraps round) that id is scored by the logits at the window's
-// end, one id in W: figures at S = W are a little too high and good for comparing with others made
-// the same way; choose S < W for the perplexity itself.
+// Where S = W, a later window begins with an id that has nothing before it there: it is not scored,
+// as the very first of a text is not.
 #pragma once
 
 #include <cstdint>
@@ -40,6 +38,9 @@ using PerplexityCallback = std::function<bool(const PerplexityResult& so_far, st
 
 /// The options with their zeros filled in. Throws Error(usage) naming option, value and context.
 PerplexityOptions resolve(const PerplexityOptions& options, const Gpt2Config& config);
+
+/// How many ids of a text of `count` will be scored, with options that are resolved.
+std::int64_t count_scored(std::int64_t count, const PerplexityOptions& resolved);
 
 /// A text of fewer than two ids scores nothing: an empty result.
 PerplexityResult perplexity(Gpt2& model, const Gpt2Config& config,
