@@ -472,9 +472,8 @@ void check(const AdamwStep& p) {
       .requires_that(p.eps >= 0.0f, "eps", p.eps, "eps >= 0");
   for (std::size_t i = 0; i < p.tensors.size(); ++i) {
     const AdamwTensor& tensor = p.tensors[i];
-    const bool rounded = p.stochastic_rounding && tensor.param.dtype() == DType::bf16;
     Views views("adamw", static_cast<std::int64_t>(i));
-    views.writes("param", tensor.param, "*", rounded ? Types::any_float : Types::f32)
+    views.writes("param", tensor.param, "*")
         .reads("grad", tensor.grad, "*")
         .writes("m", tensor.m, "*")
         .writes("v", tensor.v, "*")
@@ -482,7 +481,6 @@ void check(const AdamwStep& p) {
     if (tensor.copy && size_of(tensor.copy.dtype()) != 2) {
       views.fail("copy is float32, wants float16 or bfloat16");
     }
-    if (tensor.copy && rounded) views.fail("copy is given, wants a param in float32");
   }
 }
 

@@ -270,19 +270,19 @@ struct CrossEntropyBackward {
 
 /// One tensor of an AdamW step.
 struct AdamwTensor {
-  View param;      // any shape; f32, or bf16 where stochastic_rounding is given
+  View param;      // any shape, f32
   ConstView grad;  // same count
   View m;          // same count, f32
   View v;          // same count, f32
   float weight_decay = 0.0f;
-  View copy;  // same count, f16 or bf16, or empty: a param in f32 to nearest, for the products
+  View copy;  // same count, f16 or bf16, or empty: the param to nearest, for the products
 };
 
 /// Loshchilov and Hutter, "Decoupled Weight Decay Regularization" (2019), in torch's order:
 ///   g = grad·grad_scale;  p *= 1 - lr·weight_decay;  m += (g - m)·(1 - beta1);
 ///   v = beta2·v + (1 - beta2)·g²;
 ///   p -= lr/(1 - beta1^step) · m/(sqrt(v)/sqrt(1 - beta2^step) + eps)
-/// 28 bytes of traffic a parameter in float; 30 with a copy, 24 in bf16 without a master.
+/// 28 bytes of traffic a parameter in float; 30 with a copy.
 struct AdamwStep {
   std::span<const AdamwTensor> tensors;
   float lr = 5e-5f;
@@ -291,11 +291,6 @@ struct AdamwStep {
   float eps = 1e-8f;
   std::int64_t step = 1;    // counted from 1
   float grad_scale = 1.0f;  // clipping: min(1, max_norm/(norm + 1e-6))
-  /// For params in bf16, which have no master in float: to nearest, every step below half an ulp
-  /// (1/512 of the param) would be lost. Up with the probability of what rounding down loses:
-  /// round_stochastically() with number i of this stream for element i of all tensors one after the
-  /// other. Wants another stream in every step.
-  std::optional<RandomKey> stochastic_rounding = std::nullopt;
 };
 
 // ---------------------------------------------------------------- sampling

@@ -36,14 +36,6 @@ inline BFloat16 to_bfloat16(float value) {  ///< to nearest, ties to even; NaN s
   return {static_cast<std::uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16)};
 }
 
-/// Away from zero with the probability of what truncation loses, as 16 random bits decide: right in
-/// the mean. `random`'s lower half counts. What bf16 holds exactly stays; NaN stays NaN.
-constexpr BFloat16 round_stochastically(float value, std::uint32_t random) {
-  const std::uint32_t bits = std::bit_cast<std::uint32_t>(value);
-  if ((bits & 0x7fffffffu) > 0x7f800000u) return {static_cast<std::uint16_t>((bits >> 16) | 0x40u)};
-  return {static_cast<std::uint16_t>((bits + (random & 0xffffu)) >> 16)};
-}
-
 enum class DType : std::uint8_t { f32, f16, bf16, i32 };
 
 constexpr std::size_t size_of(DType dtype) {

@@ -17,25 +17,22 @@
 #define QUIRE_CPU_OPTIMIZER_ONCE
 namespace quire::cpu {
 
-/// Elements [first, first + count) of tensor `tensor`; the first is element `place` of all tensors.
+/// Elements [first, first + count) of tensor `tensor`.
 struct Chunk {
   std::size_t tensor;
   std::int64_t first;
   std::int64_t count;
-  std::int64_t place;
 };
 
 template <class CountOf>
 std::vector<Chunk> chunks_of(std::size_t tensors, CountOf count_of) {
   constexpr std::int64_t kChunk = 32768;
   std::vector<Chunk> chunks;
-  std::int64_t place = 0;
   for (std::size_t tensor = 0; tensor < tensors; ++tensor) {
     const std::int64_t count = count_of(tensor);
     for (std::int64_t first = 0; first < count; first += kChunk) {
-      chunks.push_back({tensor, first, std::min(kChunk, count - first), place + first});
+      chunks.push_back({tensor, first, std::min(kChunk, count - first)});
     }
-    place += count;
   }
   return chunks;
 }
@@ -67,46 +64,27 @@ void adamw(const AdamwStep& s, const std::vector<Chunk>& chunks, ThreadPool& poo
     const Chunk& chunk = chunks[static_cast<std::size_t>(task)];
     const AdamwTensor& tensor = s.tensors[chunk.tensor];
     const Vec decay = set(static_cast<float>(1.0 - double{s.lr} * tensor.weight_decay));
-    // Elements [first, first + length) of the tensor, whose params are float at `param`.
-    const auto update = [&](float* param, std::int64_t first, std::int64_t length) HWY_ATTR {
-      float* m = tensor.m.data<float>() + first;
-      float* v = tensor.v.data<float>() + first;
-      const float* grad = tensor.grad.data<float>() + first;
-      for_vectors(length, [&](std::int64_t i, std::int64_t count) QUIRE_INLINE_LAMBDA {
-        const Vec g = hn::Mul(load(grad + i, count), grad_scale);
-        const Vec old_m = load(m + i, count);
-        const Vec new_m = hn::MulAdd(hn::Sub(g, old_m), rest1, old_m);
-        const Vec new_v = hn::MulAdd(hn::Mul(rest2, g), g, hn::Mul(beta2, load(v + i, count)));
-        const Vec divisor = hn::Add(hn::Div(hn::Sqrt(new_v), root_correction), eps);
-        const Vec decayed = hn::Mul(load(param + i, count), decay);
-        store(new_m, m + i, count);
-        store(new_v, v + i, count);
-        store(hn::NegMulAdd(rate, hn::Div(new_m, divisor), decayed), param + i, count);
-      });
-      if (!tensor.copy) return;
-      if (tensor.copy.dtype() == DType::f16) {
-        narrow_row<Half>(param, tensor.copy.data<Half>() + first, length, to_half);
-      } else {
-        narrow_row<BFloat16>(param, tensor.copy.data<BFloat16>() + first, length, to_bfloat16);
-      }
-    };
-    if (tensor.param.dtype() == DType::f32) {
-      update(tensor.param.data<float>() + chunk.first, chunk.first, chunk.count);
-      return;
-    }
-    // In bf16, by way of a piece in float.
-    constexpr std::int64_t kPiece = 512;
-    float piece[kPiece];
-    for (std::int64_t at = 0; at < chunk.count; at += kPiece) {
-      const std::int64_t length = std::min(kPiece, chunk.count - at);
-      BFloat16* param = tensor.param.data<BFloat16>() + chunk.first + at;
-      for (std::int64_t i = 0; i < length; ++i) piece[i] = to_float(param[i]);
-      update(piece, chunk.first + at, length);
-      for (std::int64_t i = 0; i < length; ++i) {
-        param[i] = round_stochastically(
-            piece[i],
-            random_bits(*s.stochastic_rounding, static_cast<std::uint64_t>(chunk.place + at + i)));
-      }
+    float* param = tensor.param.data<float>() + chunk.first;
+    float* m = tensor.m.data<float>() + chunk.first;
+    float* v = tensor.v.data<float>() + chunk.first;
+    const float* grad = tensor.grad.data<float>() + chunk.first;
+    for_vectors(chunk.count, [&](std::int64_t i, std::int64_t count) QUIRE_INLINE_LAMBDA {
+      const Vec g = hn::Mul(load(grad + i, count), grad_scale);
+      const Vec old_m = load(m + i, count);
+      const Vec new_m = hn::MulAdd(hn::Sub(g, old_m), rest1, old_m);
+      const Vec new_v = hn::MulAdd(hn::Mul(rest2, g), g, hn::Mul(beta2, load(v + i, count)));
+      const Vec divisor = hn::Add(hn::Div(hn::Sqrt(new_v), root_correction), eps);
+      const Vec decayed = hn::Mul(load(param + i, count), decay);
+      store(new_m, m + i, count);
+      store(new_v, v + i, count);
+      store(hn::NegMulAdd(rate, hn::Div(new_m, divisor), decayed), param + i, count);
+    });
+    if (!tensor.copy) return;
+    if (tensor.copy.dtype() == DType::f16) {
+      narrow_row<Half>(param, tensor.copy.data<Half>() + chunk.first, chunk.count, to_half);
+    } else {
+      narrow_row<BFloat16>(param, tensor.copy.data<BFloat16>() + chunk.first, chunk.count,
+                           to_bfloat16);
     }
   });
 }

@@ -16,31 +16,42 @@ namespace {
 template <class T, bool kWhole>
 __global__ void __launch_bounds__(kFlatThreads)
     activation_forward(T* out, const T* x, std::int64_t count, Activation activation) {
-  const FlatPart part = flat_part(count);
-  if (part.count <= 0) return;
-  float values[kFlatGroup];
-  load_row<kWhole>(x + part.first, 0, part.count, values);
+  constexpr int kGroups = kFlatGroups<T, 1>;
+  const FlatBlock block = FlatBlock::of<kGroups>(count);
+  Packs<T, kFlatGroup> of_x[kGroups];
+  fetch_flat<kWhole>(of_x, x, block);
   with_activation(activation, [&]<Activation kind>() {
 #pragma unroll
-    for (int j = 0; j < kFlatGroup; ++j) values[j] = activate<kind>(values[j]);
+    for (int g = 0; g < kGroups; ++g) {
+      float values[kFlatGroup];
+      widen(of_x[g], values);
+#pragma unroll
+      for (int j = 0; j < kFlatGroup; ++j) values[j] = activate<kind>(values[j]);
+      store_row<kWhole>(out + block.first, flat_index(g), block.count, values);
+    }
   });
-  store_row<kWhole>(out + part.first, 0, part.count, values);
 }
 
 template <class T, bool kWhole>
 __global__ void __launch_bounds__(kFlatThreads)
     activation_backward(T* d_x, const T* d_out, const T* x, std::int64_t count,
                         Activation activation) {
-  const FlatPart part = flat_part(count);
-  if (part.count <= 0) return;
-  float values[kFlatGroup], gradients[kFlatGroup];
-  load_row<kWhole>(x + part.first, 0, part.count, values);
-  load_row<kWhole>(d_out + part.first, 0, part.count, gradients);
+  constexpr int kGroups = kFlatGroups<T, 2>;
+  const FlatBlock block = FlatBlock::of<kGroups>(count);
+  Packs<T, kFlatGroup> of_x[kGroups], of_d_out[kGroups];
+  fetch_flat<kWhole>(of_x, x, block);
+  fetch_flat<kWhole>(of_d_out, d_out, block);
   with_activation(activation, [&]<Activation kind>() {
 #pragma unroll
-    for (int j = 0; j < kFlatGroup; ++j) gradients[j] *= activation_slope<kind>(values[j]);
+    for (int g = 0; g < kGroups; ++g) {
+      float values[kFlatGroup], gradients[kFlatGroup];
+      widen(of_x[g], values);
+      widen(of_d_out[g], gradients);
+#pragma unroll
+      for (int j = 0; j < kFlatGroup; ++j) gradients[j] *= activation_slope<kind>(values[j]);
+      store_row<kWhole>(d_x + block.first, flat_index(g), block.count, gradients);
+    }
   });
-  store_row<kWhole>(d_x + part.first, 0, part.count, gradients);
 }
 
 }  // namespace
@@ -51,8 +62,8 @@ void CudaDevice::activation_forward(const ActivationForward& p) {
   dispatch(p.x.dtype(), [&](auto zero) {
     using T = decltype(zero);
     choose(whole_rows(count, kFlatGroup, p.out, p.x), [&](auto whole) {
-      QUIRE_LAUNCH((cuda::activation_forward<T, whole()>), flat_blocks(count), kFlatThreads, 0,
-                   stream_, p.out.data<T>(), p.x.data<T>(), count, p.activation);
+      QUIRE_LAUNCH((cuda::activation_forward<T, whole()>), (flat_blocks<kFlatGroups<T, 1>>(count)),
+                   kFlatThreads, 0, stream_, p.out.data<T>(), p.x.data<T>(), count, p.activation);
     });
   });
 }
@@ -63,8 +74,9 @@ void CudaDevice::activation_backward(const ActivationBackward& p) {
   dispatch(p.x.dtype(), [&](auto zero) {
     using T = decltype(zero);
     choose(whole_rows(count, kFlatGroup, p.d_x, p.d_out, p.x), [&](auto whole) {
-      QUIRE_LAUNCH((cuda::activation_backward<T, whole()>), flat_blocks(count), kFlatThreads, 0,
-                   stream_, p.d_x.data<T>(), p.d_out.data<T>(), p.x.data<T>(), count, p.activation);
+      QUIRE_LAUNCH((cuda::activation_backward<T, whole()>), (flat_blocks<kFlatGroups<T, 2>>(count)),
+                   kFlatThreads, 0, stream_, p.d_x.data<T>(), p.d_out.data<T>(), p.x.data<T>(),
+                   count, p.activation);
     });
   });
 }

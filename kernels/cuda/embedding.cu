@@ -57,14 +57,25 @@ __global__ void __launch_bounds__(kThreads) embedding_rows(ForwardRows p) {
   const Table* place =
       static_cast<const Table*>(p.wpe) + (possible ? p.positions[n] : 0) * std::int64_t{p.C};
   T* out = static_cast<T*>(p.out) + n * p.C;
-#pragma unroll 2
-  for (int c = lane * kGroup; c < p.C; c += kWarp * kGroup) {
-    float sum[kGroup], other[kGroup];
-    load_row<true>(token, c, p.C, sum);
-    load_row<true>(place, c, p.C, other);
+  // Of 768 columns in 16 bits the six loads of a lane are on their way together.
+  constexpr int kTogether = sizeof(Table) == 2 ? 3 : 2;
+  for (int first = lane * kGroup; first < p.C; first += kTogether * kWarp * kGroup) {
+    Packs<Table, kGroup> of_token[kTogether], of_place[kTogether];
 #pragma unroll
-    for (int j = 0; j < kGroup; ++j) sum[j] = possible ? sum[j] + other[j] : NAN;
-    store_row<true>(out, c, p.C, sum);
+    for (int g = 0; g < kTogether; ++g) {
+      const int c = first + g * kWarp * kGroup;
+      of_token[g] = fetch<true, kGroup>(token, c, p.C);
+      of_place[g] = fetch<true, kGroup>(place, c, p.C);
+    }
+#pragma unroll
+    for (int g = 0; g < kTogether; ++g) {
+      float sum[kGroup], other[kGroup];
+      widen(of_token[g], sum);
+      widen(of_place[g], other);
+#pragma unroll
+      for (int j = 0; j < kGroup; ++j) sum[j] = possible ? sum[j] + other[j] : NAN;
+      store_row<true>(out, first + g * kWarp * kGroup, p.C, sum);
+    }
   }
 }
 

@@ -4,83 +4,16 @@
 // The library multiplies matrices of one type. A weight of another one (16-bit weights under float
 // activations) is converted into scratch first: 6 bytes moved an element, where decoding at batch 1
 // reads 2. Models whose activations have the weights' type do not pay it.
-#include <algorithm>
-
 #include "kernels/check.h"
+#include "kernels/cuda/bias_gradient.h"
+#include "kernels/cuda/convert.h"
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/gemm_library.h"
 #include "kernels/cuda/matvec.h"
-#include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/vec.cuh"
 
 namespace quire::cuda {
 namespace {
-
-constexpr int kRows = 8;  // that a block of bias_gradient_partials takes at a time, a warp each
-template <class T>
-constexpr int kColumns = kWarp* kStep<T>;  // of a block: 16 bytes a lane
-
-/// Column sums of d_out [M, N]: a block takes 512 bytes of every gridDim.y-th group of 8 rows.
-template <class T, bool kWhole>
-__global__ void __launch_bounds__(kRows* kWarp)
-    bias_gradient_partials(float* partial, const T* d_out, std::int64_t M, int N) {
-  QUIRE_SHARED(float, of_rows, kRows* kColumns<T>);
-  const int first = static_cast<int>(blockIdx.x) * kColumns<T>;
-  const int column = static_cast<int>(threadIdx.x) * kStep<T>;
-  float sums[kStep<T>] = {};
-#pragma unroll 4
-  for (std::int64_t m = std::int64_t{blockIdx.y} * kRows + threadIdx.y; m < M;
-       m += std::int64_t{gridDim.y} * kRows) {
-    float part[kStep<T>];
-    load_row<kWhole>(d_out + m * N, first + column, N, part);
-#pragma unroll
-    for (int j = 0; j < kStep<T>; ++j) sums[j] += part[j];
-  }
-  store_row<true>(of_rows + threadIdx.y * kColumns<T>, column, kColumns<T>, sums);
-  __syncthreads();
-  const int own = static_cast<int>(threadIdx.y * kWarp + threadIdx.x);
-  if (own >= kColumns<T> || first + own >= N) return;
-  float total = 0.0f;
-#pragma unroll
-  for (int row = 0; row < kRows; ++row) total += of_rows[row * kColumns<T> + own];
-  partial[std::int64_t{blockIdx.y} * N + first + own] = total;
-}
-
-__global__ void bias_gradient_add(float* d_bias, const float* partial, int parts, std::int64_t N) {
-  const std::int64_t n = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-  if (n >= N) return;
-  float sum = 0.0f;
-  for (int part = 0; part < parts; ++part) sum += partial[part * N + n];
-  d_bias[n] += sum;
-}
-
-/// Elements in another type; a thread takes 16 bytes of the narrower one.
-template <class To, class From, bool kWhole>
-__global__ void convert_elements(To* to, const From* from, std::int64_t count) {
-  constexpr int kPart = std::max(kStep<To>, kStep<From>);
-  const std::int64_t first = (std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * kPart;
-  const int left = static_cast<int>(min(count - first, std::int64_t{kPart}));
-  if (left <= 0) return;
-  float part[kPart];
-  load_row<kWhole>(from + first, 0, left, part);
-  store_row<kWhole>(to + first, 0, left, part);
-}
-
-void convert(const View& to, const ConstView& from, cudaStream_t stream) {
-  const bool whole = whole_rows(to.count(), 8, to, from);
-  const auto blocks = static_cast<unsigned>((to.count() + 8 * 256 - 1) / (8 * 256));
-  dispatch(to.dtype(), [&](auto to_zero) {
-    dispatch(from.dtype(), [&](auto from_zero) {
-      using To = decltype(to_zero);
-      using From = decltype(from_zero);
-      choose(whole, [&](auto w) {
-        constexpr int kPart = std::max(kStep<To>, kStep<From>);
-        QUIRE_LAUNCH((convert_elements<To, From, w()>), blocks * (8 / kPart), 256, 0, stream,
-                     to.data<To>(), from.data<From>(), to.count());
-      });
-    });
-  });
-}
 
 Gemm::Operand operand_of(const ConstView& matrix, bool transposed) {
   return {.data = matrix.bytes(),
@@ -212,29 +145,19 @@ void CudaDevice::matmul_backward_weight(const MatmulBackwardWeight& p) {
     gemm_->run(product, stream_);
     return;
   }
-  const auto add_to_bias = [&](const float* partial, unsigned parts) {
-    QUIRE_LAUNCH(bias_gradient_add, static_cast<unsigned>((N + 255) / 256), 256, 0, stream_,
-                 p.d_bias.view.data<float>(), partial, static_cast<int>(parts), N);
-  };
+  float* const d_bias = p.d_bias.view.data<float>();
   Gemm fused = product;
   fused.epilogue = in_out ? Epilogue::sums_of_b : Epilogue::sums_of_a;
   fused.sums = scratch<float>(N);
   if (gemm_->run(fused, stream_)) {
-    add_to_bias(fused.sums, 1);
+    add_to_bias(d_bias, fused.sums, 1, N, stream_);
     return;
   }
   gemm_->run(product, stream_);
-  const unsigned parts = persistent_blocks((M + kRows - 1) / kRows, 1);
+  const unsigned parts = persistent_blocks((M + kBiasRows - 1) / kBiasRows, 1);
   auto* partial = scratch<float>(std::int64_t{parts} * N);
-  dispatch(p.d_out.dtype(), [&](auto zero) {
-    using T = decltype(zero);
-    const auto columns = static_cast<unsigned>((N + kColumns<T> - 1) / kColumns<T>);
-    choose(whole_rows(N, kStep<T>, p.d_out), [&](auto whole) {
-      QUIRE_LAUNCH((bias_gradient_partials<T, whole()>), dim3(columns, parts), dim3(kWarp, kRows),
-                   0, stream_, partial, p.d_out.data<T>(), M, static_cast<int>(N));
-    });
-  });
-  add_to_bias(partial, parts);
+  sum_columns(partial, parts, p.d_out, N, stream_);
+  add_to_bias(d_bias, partial, parts, N, stream_);
 }
 
 void CudaDevice::matmul_add(const MatmulAdd& p) {

@@ -2,7 +2,7 @@
 //
 // A block takes a chunk of a tensor, a thread 4 elements at a time, 16 bytes of float. AdamW reads
 // p, g, m and v and writes p, m and v: 28 bytes a parameter, 3.5 GB or 1.04 ms at 3.35 TB/s for
-// GPT-2's 124 million; 30 bytes with a copy in 16 bits, 24 where p itself is bf16. The norm reads 4
+// GPT-2's 124 million; 30 bytes with a copy in 16 bits. The norm reads 4
 // bytes, 0.15 ms, and sums in double: the squares of floats are exact there and their sum cannot
 // overflow. Its two stages (chunks, then one block over them) have one order whatever runs first.
 #include <cmath>
@@ -24,117 +24,74 @@ static_assert(TensorTable::kChunk % kBlockStep == 0);
 struct Factors {
   float rest1, beta2, rest2, rate, root_correction, eps, grad_scale;
   double lr;
-  RandomKey key;  // of stochastic rounding
 };
 
-/// 4 elements as they lie in memory: 8 bytes of a 16-bit type.
-template <class T>
-struct alignas(4 * sizeof(T)) Four {
-  T element[4];
-};
-
-/// load_row and store_row for 4 elements of any type.
-template <bool kWhole, class T>
-__device__ __forceinline__ void load_four(const T* row, int i, int C, float (&out)[kGroup]) {
-  if constexpr (kWhole) {
-    const Four<T> four = *reinterpret_cast<const Four<T>*>(row + i);
-#pragma unroll
-    for (int j = 0; j < kGroup; ++j) out[j] = widen(four.element[j]);
-  } else {
-    load_row<false>(row, i, C, out);
-  }
+/// Where a thread's groups of 4 elements begin in a chunk: a block's step apart, so that neighbours
+/// take neighbours and all groups are on their way together.
+__device__ __forceinline__ int place_of(int step) {
+  return (step * kThreads + static_cast<int>(threadIdx.x)) * kGroup;
 }
-template <bool kWhole, class T>
-__device__ __forceinline__ void store_four(T* row, int i, int C, const float (&values)[kGroup]) {
-  if constexpr (kWhole) {
-    Four<T> four;
+template <bool kWhole, int kSteps>
+__device__ __forceinline__ void fetch_steps(Packs<float, kGroup> (&groups)[kSteps],
+                                            const float* chunk, int first_step, int C) {
 #pragma unroll
-    for (int j = 0; j < kGroup; ++j) four.element[j] = narrow<T>(values[j]);
-    *reinterpret_cast<Four<T>*>(row + i) = four;
-  } else {
-    store_row<false>(row, i, C, values);
+  for (int s = 0; s < kSteps; ++s) {
+    groups[s] = fetch<kWhole, kGroup, Load::once>(chunk, place_of(first_step + s), C);
   }
 }
 
-/// Numbers place … place + 3 of the stream.
-__device__ __forceinline__ void random_numbers(RandomKey key, std::int64_t place,
-                                               std::uint32_t (&numbers)[kGroup]) {
-  const auto first = static_cast<std::uint64_t>(place);
-  const int skipped = static_cast<int>(first % 4);  // of a block, behind a tensor of odd size
-  const auto a = random_block(key, first / 4);
-  auto b = a;
-  if (skipped != 0) b = random_block(key, first / 4 + 1);
-  const std::uint32_t both[] = {a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3]};
-#pragma unroll
-  for (int j = 0; j < kGroup; ++j) {
-    numbers[j] = skipped < 2 ? (skipped == 0 ? both[j] : both[j + 1])
-                             : (skipped == 2 ? both[j + 2] : both[j + 3]);
-  }
-}
-
-/// Writes params in bf16, the first of which is element `place` of all tensors.
+/// The table's pointers point to global memory, which the compiler cannot know.
 template <bool kWhole>
-__device__ __forceinline__ void store_rounded(BFloat16* row, int i, int C, float (&p)[kGroup],
-                                              RandomKey key, std::int64_t place) {
-  std::uint32_t numbers[kGroup] = {};
-  random_numbers(key, place, numbers);
-#pragma unroll
-  for (int j = 0; j < kGroup; ++j) p[j] = widen(round_stochastically(p[j], numbers[j]));
-  store_four<kWhole>(row, i, C, p);
-}
-
-template <bool kWhole, bool kRounded>
 __device__ __forceinline__ void step_of_chunk(const TensorEntry& tensor, std::int64_t first,
                                               const Factors& f) {
+  constexpr int kSteps = 2;  // eight loads of a thread under way
   const std::int64_t rest = tensor.count - first;
   const int C = static_cast<int>(rest < TensorTable::kChunk ? rest : TensorTable::kChunk);
   const float decay = static_cast<float>(1.0 - f.lr * double{tensor.weight_decay});
-  const bool in_bf16 = kRounded && tensor.param_type == DType::bf16;
-  for (int i = static_cast<int>(threadIdx.x) * kGroup; i < C; i += kBlockStep) {
-    float p[kGroup], g[kGroup], m[kGroup], v[kGroup];
-    if (in_bf16) {
-      load_four<kWhole>(static_cast<const BFloat16*>(tensor.param) + first, i, C, p);
-    } else {
-      load_four<kWhole>(static_cast<const float*>(tensor.param) + first, i, C, p);
-    }
-    load_four<kWhole>(tensor.grad + first, i, C, g);
-    load_four<kWhole>(tensor.m + first, i, C, m);
-    load_four<kWhole>(tensor.v + first, i, C, v);
+  float* const param = in_global(tensor.param) + first;
+  float* const m = in_global(tensor.m) + first;
+  float* const v = in_global(tensor.v) + first;
+  const float* const grad = in_global(tensor.grad) + first;
+  for (int step = 0; step * kBlockStep < C; step += kSteps) {
+    Packs<float, kGroup> of_p[kSteps], of_g[kSteps], of_m[kSteps], of_v[kSteps];
+    fetch_steps<kWhole>(of_p, param, step, C);
+    fetch_steps<kWhole>(of_g, grad, step, C);
+    fetch_steps<kWhole>(of_m, m, step, C);
+    fetch_steps<kWhole>(of_v, v, step, C);
 #pragma unroll
-    for (int j = 0; j < kGroup; ++j) {
-      const float scaled = g[j] * f.grad_scale;
-      m[j] = fmaf(scaled - m[j], f.rest1, m[j]);
-      v[j] = fmaf(f.rest2 * scaled, scaled, f.beta2 * v[j]);
-      const float divisor = sqrtf(v[j]) / f.root_correction + f.eps;
-      p[j] = fmaf(-f.rate, m[j] / divisor, p[j] * decay);
-    }
-    store_four<kWhole>(tensor.m + first, i, C, m);
-    store_four<kWhole>(tensor.v + first, i, C, v);
-    if (in_bf16) {
-      store_rounded<kWhole>(static_cast<BFloat16*>(tensor.param) + first, i, C, p, f.key,
-                            tensor.place + first + i);
-    } else {
-      store_four<kWhole>(static_cast<float*>(tensor.param) + first, i, C, p);
-    }
-    if (tensor.copy == nullptr) continue;
-    if (tensor.copy_type == DType::bf16) {
-      store_four<kWhole>(static_cast<BFloat16*>(tensor.copy) + first, i, C, p);
-    } else {
-      store_four<kWhole>(static_cast<Half*>(tensor.copy) + first, i, C, p);
+    for (int s = 0; s < kSteps; ++s) {
+      const int i = place_of(step + s);
+      float new_p[kGroup], new_m[kGroup], new_v[kGroup];
+#pragma unroll
+      for (int j = 0; j < kGroup; ++j) {
+        const float scaled = of_g[s].element[j] * f.grad_scale;
+        const float old_m = of_m[s].element[j];
+        new_m[j] = fmaf(scaled - old_m, f.rest1, old_m);
+        new_v[j] = fmaf(f.rest2 * scaled, scaled, f.beta2 * of_v[s].element[j]);
+        const float divisor = sqrtf(new_v[j]) / f.root_correction + f.eps;
+        new_p[j] = fmaf(-f.rate, new_m[j] / divisor, of_p[s].element[j] * decay);
+      }
+      store_row<kWhole, Store::once>(m, i, C, new_m);
+      store_row<kWhole, Store::once>(v, i, C, new_v);
+      store_row<kWhole, Store::once>(param, i, C, new_p);
+      if (tensor.copy == nullptr) continue;
+      if (tensor.copy_type == DType::bf16) {
+        store_row<kWhole>(static_cast<BFloat16*>(in_global(tensor.copy)) + first, i, C, new_p);
+      } else {
+        store_row<kWhole>(static_cast<Half*>(in_global(tensor.copy)) + first, i, C, new_p);
+      }
     }
   }
 }
 
-/// kRounded: some params are bf16, rounded stochastically.
-template <bool kRounded>
 __global__ void __launch_bounds__(kThreads, 4)
     adamw_chunks(const TensorEntry* tensors, const TensorTable::Chunk* chunks, Factors f) {
   const TensorTable::Chunk chunk = chunks[blockIdx.x];
   const TensorEntry tensor = tensors[chunk.tensor];
   if (tensor.whole) {
-    step_of_chunk<true, kRounded>(tensor, chunk.first, f);
+    step_of_chunk<true>(tensor, chunk.first, f);
   } else {
-    step_of_chunk<false, kRounded>(tensor, chunk.first, f);
+    step_of_chunk<false>(tensor, chunk.first, f);
   }
 }
 
@@ -143,18 +100,21 @@ template <bool kWhole>
 __device__ __forceinline__ double squares_of_chunk(const TensorEntry& tensor, std::int64_t first) {
   const std::int64_t rest = tensor.count - first;
   const int C = static_cast<int>(rest < TensorTable::kChunk ? rest : TensorTable::kChunk);
+  constexpr int kSteps = TensorTable::kChunk / kBlockStep;
+  Packs<float, kGroup> groups[kSteps];
+  fetch_steps<kWhole>(groups, in_global(tensor.grad) + first, 0, C);
   double sum = 0.0;
-#pragma unroll 2
-  for (int i = static_cast<int>(threadIdx.x) * kGroup; i < C; i += kBlockStep) {
+#pragma unroll
+  for (int s = 0; s < kSteps; ++s) {
     float x[kGroup];
-    load_four<kWhole>(tensor.grad + first, i, C, x);
+    widen<kWhole>(groups[s], place_of(s), C, x);
 #pragma unroll
     for (int j = 0; j < kGroup; ++j) sum = fma(double{x[j]}, double{x[j]}, sum);
   }
   return sum;
 }
 
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 4)
     sum_squares(const TensorEntry* tensors, const TensorTable::Chunk* chunks, double* partial) {
   const TensorTable::Chunk chunk = chunks[blockIdx.x];
   const TensorEntry tensor = tensors[chunk.tensor];
@@ -180,24 +140,18 @@ void CudaDevice::adamw(const AdamwStep& s) {
   if (s.tensors.empty()) return;
   std::vector<TensorEntry> entries;
   entries.reserve(s.tensors.size());
-  std::int64_t place = 0;
-  bool rounded = false;
   for (const AdamwTensor& tensor : s.tensors) {
     const std::int64_t count = tensor.param.count();
-    entries.push_back({.param = tensor.param.bytes(),
+    entries.push_back({.param = tensor.param.data<float>(),
                        .grad = tensor.grad.data<float>(),
                        .m = tensor.m.data<float>(),
                        .v = tensor.v.data<float>(),
                        .copy = tensor.copy.bytes(),
                        .count = count,
-                       .place = place,
                        .weight_decay = tensor.weight_decay,
-                       .param_type = tensor.param.dtype(),
                        .copy_type = tensor.copy.dtype(),
                        .whole = whole_rows(count, kGroup, tensor.param, tensor.grad, tensor.m,
                                            tensor.v, tensor.copy)});
-    place += count;
-    rounded = rounded || tensor.param.dtype() == DType::bf16;
   }
   adamw_tensors_.assign(std::move(entries), stream_);
   const double step = static_cast<double>(s.step), beta1 = s.beta1, beta2 = s.beta2;
@@ -209,12 +163,9 @@ void CudaDevice::adamw(const AdamwStep& s) {
       .root_correction = static_cast<float>(std::sqrt(1.0 - std::pow(beta2, step))),
       .eps = s.eps,
       .grad_scale = s.grad_scale,
-      .lr = s.lr,
-      .key = s.stochastic_rounding.value_or(RandomKey{})};
-  choose(rounded, [&](auto r) {
-    QUIRE_LAUNCH(adamw_chunks<r()>, adamw_tensors_.blocks(), kThreads, 0, stream_,
-                 adamw_tensors_.entries(), adamw_tensors_.chunks(), factors);
-  });
+      .lr = s.lr};
+  QUIRE_LAUNCH(adamw_chunks, adamw_tensors_.blocks(), kThreads, 0, stream_,
+               adamw_tensors_.entries(), adamw_tensors_.chunks(), factors);
 }
 
 double CudaDevice::squared_norm(std::span<const ConstView> tensors) {

@@ -95,6 +95,15 @@ enum class Store {
   once,  ///< nobody reads it soon
 };
 
+/// A pointer to global memory that was itself read from memory: else its accesses are generic ones.
+template <class T>
+__device__ __forceinline__ T* in_global(T* pointer) {
+#ifndef QUIRE_CUDA_ON_HOST
+  __builtin_assume(__isGlobal(pointer));
+#endif
+  return pointer;
+}
+
 /// One access; 8 bytes where there are fewer than 16.
 template <Load kLoad, int kCount, class T>
 __device__ __forceinline__ Packs<T, kCount> load_pack(const T* at) {

@@ -16,15 +16,13 @@ namespace quire::cuda {
 
 /// What an op wants to know of a tensor; it leaves the rest as it is.
 struct TensorEntry {
-  void* param = nullptr;
+  float* param = nullptr;
   const float* grad = nullptr;
   float* m = nullptr;
   float* v = nullptr;
   void* copy = nullptr;
   std::int64_t count = 0;
-  std::int64_t place = 0;  ///< of its first element among those of all tensors
   float weight_decay = 0.0f;
-  DType param_type = DType::f32;
   DType copy_type = DType::bf16;
   bool whole = false;  ///< may be accessed in steps of 16 bytes
 

@@ -8,16 +8,6 @@
 namespace quire {
 namespace {
 
-/// Params of the step, the first of which is element `place` of all tensors.
-void write_params(const View& view, const reference::Doubles& values,
-                  const std::optional<RandomKey>& rounding, std::uint64_t place) {
-  if (view.dtype() == DType::f32) return reference::write(view, values);
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    view.data<BFloat16>()[i] =
-        round_stochastically(static_cast<float>(values[i]), random_bits(*rounding, place + i));
-  }
-}
-
 void write_copy(const View& copy, const ConstView& param) {
   const reference::Doubles values = reference::read(param);
   for (std::size_t i = 0; i < values.size(); ++i) {
@@ -37,7 +27,6 @@ void ReferenceDevice::adamw(const AdamwStep& s) {
   const double beta1 = s.beta1, beta2 = s.beta2, lr = s.lr;
   const double correction1 = 1.0 - std::pow(beta1, static_cast<double>(s.step));
   const double correction2 = std::sqrt(1.0 - std::pow(beta2, static_cast<double>(s.step)));
-  std::uint64_t place = 0;
   for (const AdamwTensor& tensor : s.tensors) {
     reference::Doubles param = reference::read(tensor.param);
     reference::Doubles m = reference::read(tensor.m);
@@ -50,8 +39,7 @@ void ReferenceDevice::adamw(const AdamwStep& s) {
       v[i] = beta2 * v[i] + (1.0 - beta2) * g * g;
       param[i] -= lr / correction1 * m[i] / (std::sqrt(v[i]) / correction2 + s.eps);
     }
-    write_params(tensor.param, param, s.stochastic_rounding, place);
-    place += param.size();
+    reference::write(tensor.param, param);
     if (tensor.copy) write_copy(tensor.copy, tensor.param);
     reference::write(tensor.m, m);
     reference::write(tensor.v, v);

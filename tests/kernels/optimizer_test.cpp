@@ -1,5 +1,4 @@
 #include <cmath>
-#include <limits>
 
 #include "kernels/reference/formulas.h"
 #include "tests/support/cases.h"
@@ -155,134 +154,6 @@ TEST_CASE("adamw writes the copy that products read, its params rounded to neare
   }
 }
 
-TEST_CASE("round_stochastically goes up as often as the remainder says, for every remainder") {
-  for (const float sign : {1.0f, -1.0f}) {
-    for (const std::uint32_t remainder : {0u, 1u, 0x1234u, 0x8000u, 0xffffu}) {
-      const float value = sign * std::bit_cast<float>(0x3f810000u + remainder);
-      std::uint32_t up = 0, wrong = 0;
-      for (std::uint32_t random = 0; random < 0x10000u; ++random) {
-        const std::uint16_t bits = round_stochastically(value, random | 0xabcd0000u).bits;
-        const unsigned magnitude = bits & 0x7fffu;
-        wrong += magnitude != 0x3f81u && magnitude != 0x3f82u;
-        wrong += (bits >> 15 != 0) != (sign < 0.0f);
-        up += magnitude == 0x3f82u;
-      }
-      CHECK(wrong == 0);
-      CHECK(up == remainder);
-    }
-  }
-  constexpr float kInfinity = std::numeric_limits<float>::infinity();
-  CHECK(to_float(round_stochastically(kInfinity, 0xffffu)) == kInfinity);
-  CHECK(to_float(round_stochastically(-kInfinity, 0xffffu)) == -kInfinity);
-  CHECK(std::isnan(to_float(round_stochastically(std::bit_cast<float>(0xffffffffu), 0xffffu))));
-  CHECK(std::isnan(to_float(round_stochastically(std::bit_cast<float>(0x7f800001u), 0u))));
-}
-
-namespace {
-
-/// Params in bf16 after a step that is exact in float: without memory and eps, m/sqrt(v) is the
-/// sign of a gradient that is a power of two, so every param moves by the learning rate.
-std::vector<std::vector<float>> run_exact(const TestDevice& device,
-                                          const std::vector<std::vector<float>>& params, float lr,
-                                          std::int64_t shift, RandomKey key) {
-  Stage stage(device.device, join("adamw in bf16", device.name, shift), shift);
-  std::vector<AdamwTensor> tensors;
-  std::vector<Guarded*> buffers;
-  for (const std::vector<float>& values : params) {
-    const auto count = static_cast<std::int64_t>(values.size());
-    std::vector<float> grad(values.size());
-    for (std::size_t i = 0; i < grad.size(); ++i) grad[i] = i % 3 == 1 ? -0.5f : 2.0f;
-    const std::vector<float> zeros(values.size(), 0.0f);
-    buffers.push_back(&stage.in_out(values, {count}, DType::bf16));
-    tensors.push_back({.param = *buffers.back(),
-                       .grad = stage.input(grad, {count}),
-                       .m = stage.in_out(zeros, {count}),
-                       .v = stage.in_out(zeros, {count})});
-  }
-  device.device.adamw({.tensors = tensors,
-                       .lr = lr,
-                       .beta1 = 0.0f,
-                       .beta2 = 0.0f,
-                       .eps = 0.0f,
-                       .stochastic_rounding = key});
-  std::vector<std::vector<float>> after;
-  for (const Guarded* buffer : buffers) after.push_back(buffer->floats());
-  return after;
-}
-
-}  // namespace
-
-TEST_CASE("stochastic rounding of adamw has the same bits on every device") {
-  constexpr float kRate = 0x1p-12f;
-  constexpr RandomKey kKey{77, 3};
-  std::vector<TestDevice> devices = devices_under_test();
-  for (const TestDevice& device : cpu_with_threads()) devices.push_back(device);
-  std::vector<std::vector<float>> params, want;
-  std::uint64_t place = 0;
-  for (const std::int64_t count : {8, 1024, 3, 999, 70001, 16}) {  // some begin within four numbers
-    params.push_back(rounded_to(DType::bf16, uniform(count, 61, 0.25f, 4.0f)));
-    want.push_back(params.back());
-    for (std::size_t i = 0; i < want.back().size(); ++i, ++place) {
-      float& value = want.back()[i];
-      value = i % 3 == 1 ? value + kRate : value - kRate;
-      value = to_float(round_stochastically(value, random_bits(kKey, place)));
-    }
-  }
-  for (const TestDevice& device : devices) {
-    for (const std::int64_t shift : {0, 1}) {
-      const auto got = run_exact(device, params, kRate, shift, kKey);
-      for (std::size_t tensor = 0; tensor < got.size(); ++tensor) {
-        compare_bits(join("adamw in bf16", device.name, shift, tensor), got[tensor], want[tensor]);
-      }
-      CHECK(run_exact(device, params, kRate, shift, {77, 4}) != got);
-    }
-  }
-}
-
-TEST_CASE("stochastic rounding of adamw moves params by the learning rate in the mean") {
-  constexpr std::int64_t kCount = 50'000;
-  constexpr float kRate = 0x1p-12f;  // 1/16 of the distance between numbers of bf16 beyond 1/2
-  for (const TestDevice& device : devices_under_test()) {
-    for (const float start : {0.75f, -0.75f}) {
-      const std::vector<float> after =
-          run_exact(device, {std::vector<float>(kCount, start)}, kRate, 0, {78, 1})[0];
-      double moved = 0.0;
-      for (std::size_t i = 0; i < after.size(); ++i) {
-        moved += (i % 3 == 1 ? 1.0 : -1.0) * (double{after[i]} - start);
-      }
-      // Each moves by 2^-8 with probability 1/16, or stays.
-      const double deviation = 0x1p-8 * std::sqrt(1.0 / 16.0 * 15.0 / 16.0 * kCount);
-      CHECK(std::abs(moved - kCount * double{kRate}) < 5.0 * deviation);
-    }
-  }
-}
-
-TEST_CASE("a step of adamw over params in bf16 is that over float, rounded up or down") {
-  constexpr std::int64_t kCount = 1025;
-  for (const TestDevice& device : devices_under_test()) {
-    const std::vector<float> start = rounded_to(DType::bf16, normal(kCount, 51));
-    const std::vector<float> grad = normal(kCount, 57), m = normal(kCount, 52, 0.0, 0.1),
-                             v = moments(kCount, 53);
-    const std::vector<State> in_float =
-        run(device, kCount, {.lr = 1e-2f, .step = 5}, {{start, m, v}}, grad);
-    Stage stage(device.device, "adamw in bf16 " + device.name);
-    Guarded& param = stage.in_out(start, {kCount}, DType::bf16);
-    Guarded& new_m = stage.in_out(m, {kCount});
-    const AdamwTensor tensors[] = {{.param = param,
-                                    .grad = stage.input(grad, {kCount}),
-                                    .m = new_m,
-                                    .v = stage.in_out(v, {kCount}),
-                                    .weight_decay = 0.1f}};
-    device.device.adamw(
-        {.tensors = tensors, .lr = 1e-2f, .step = 5, .stochastic_rounding = RandomKey{79, 0}});
-    compare_bits(stage.what() + " m", new_m.floats(), in_float[0].m);
-    // Either neighbour, so within twice the half distance.
-    const Doubles want = widened(in_float[0].param);
-    compare(stage.what(), param.floats(), want,
-            [&](std::size_t i) { return 2.0 * half_ulp(DType::bf16, std::abs(want[i])); });
-  }
-}
-
 TEST_CASE("adamw names a param or a copy of the wrong type") {
   for (const TestDevice& device : devices_under_test()) {
     Stage stage(device.device, "adamw types " + device.name);
@@ -291,19 +162,15 @@ TEST_CASE("adamw names a param or a copy of the wrong type") {
                        .grad = stage.input(ones, {4}),
                        .m = stage.in_out(ones, {4}),
                        .v = stage.in_out(ones, {4})};
-    const auto message = [&](const std::optional<RandomKey>& key) {
-      return error_of([&] {
-        device.device.adamw({.tensors = {&tensor, 1}, .stochastic_rounding = key});
-      });
+    const auto message = [&] {
+      return error_of([&] { device.device.adamw({.tensors = {&tensor, 1}}); });
     };
-    CHECK(message(std::nullopt) == "adamw: tensor 0: param is bfloat16, wants float32");
-    tensor.copy = stage.in_out(ones, {4}, DType::bf16);
-    CHECK(message(RandomKey{}) == "adamw: tensor 0: copy is given, wants a param in float32");
+    CHECK(message() == "adamw: tensor 0: param is bfloat16, wants float32");
     tensor.param = stage.in_out(ones, {4}, DType::f16);
-    CHECK(message(RandomKey{}) == "adamw: tensor 0: param is float16, wants float32");
+    CHECK(message() == "adamw: tensor 0: param is float16, wants float32");
     tensor.param = stage.in_out(ones, {4});
     tensor.copy = stage.in_out(ones, {4});
-    CHECK(message(std::nullopt) == "adamw: tensor 0: copy is float32, wants float16 or bfloat16");
+    CHECK(message() == "adamw: tensor 0: copy is float32, wants float16 or bfloat16");
   }
 }
 

@@ -1,0 +1,46 @@
+// From one float type to another: 6 bytes an element between 16 bits and float.
+#include "kernels/cuda/convert.h"
+
+#include <algorithm>
+
+#include "kernels/cuda/flat.cuh"
+
+namespace quire::cuda {
+namespace {
+
+/// Four loads of a thread under way, or two where the result has twice their bytes.
+template <class To, class From>
+constexpr int kGroups = std::min(kFlatGroups<To, 1>, kFlatGroups<From, 1>);
+
+template <class To, class From, bool kWhole>
+__global__ void __launch_bounds__(kFlatThreads)
+    convert_elements(To* to, const From* from, std::int64_t count) {
+  constexpr int kOwn = kGroups<To, From>;
+  const FlatBlock block = FlatBlock::of<kOwn>(count);
+  Packs<From, kFlatGroup> groups[kOwn];
+  fetch_flat<kWhole>(groups, from, block);
+#pragma unroll
+  for (int g = 0; g < kOwn; ++g) {
+    float values[kFlatGroup];
+    widen(groups[g], values);
+    store_row<kWhole>(to + block.first, flat_index(g), block.count, values);
+  }
+}
+
+}  // namespace
+
+void convert(const View& to, const ConstView& from, cudaStream_t stream) {
+  const std::int64_t count = to.count();
+  dispatch(to.dtype(), [&](auto to_zero) {
+    dispatch(from.dtype(), [&](auto from_zero) {
+      using To = decltype(to_zero);
+      using From = decltype(from_zero);
+      choose(whole_rows(count, kFlatGroup, to, from), [&](auto whole) {
+        QUIRE_LAUNCH((convert_elements<To, From, whole()>), (flat_blocks<kGroups<To, From>>(count)),
+                     kFlatThreads, 0, stream, to.data<To>(), from.data<From>(), count);
+      });
+    });
+  });
+}
+
+}  // namespace quire::cuda
