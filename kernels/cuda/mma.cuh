@@ -74,22 +74,6 @@ __device__ __forceinline__ void multiply_add(float (&sum)[4], const std::uint32_
 #endif
 }
 
-/// Two neighbours of a fragment: the first one in the low half.
-template <class T>
-__device__ __forceinline__ std::uint32_t pack_pair(float low, float high) {
-#ifdef QUIRE_CUDA_ON_HOST
-  return std::uint32_t{narrow<T>(low).bits} | std::uint32_t{narrow<T>(high).bits} << 16;
-#else
-  std::uint32_t pair;  // one instruction; the high half is named first
-  if constexpr (std::is_same_v<T, Half>) {
-    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
-  } else {
-    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
-  }
-  return pair;
-#endif
-}
-
 /// The results of two products, side by side, as the `a` of the next one.
 template <class T>
 __device__ __forceinline__ void pack_a(std::uint32_t (&a)[4], const float (&left)[4],

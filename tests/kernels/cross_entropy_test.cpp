@@ -150,6 +150,24 @@ TEST_CASE("cross_entropy neither overflows nor underflows on large logits") {
   }
 }
 
+TEST_CASE("cross_entropy takes logits so large that no two floats are close") {
+  for (const TestDevice& device : devices_under_test()) {
+    for (const DType dtype : device.types) {
+      if (dtype == DType::f16) continue;                                    // has none
+      const std::int64_t longest = dtype == DType::f32 ? 60'001 : 120'003;  // beyond shared memory
+      for (const std::int64_t V : {std::int64_t{33}, longest}) {
+        std::vector<float> logits = normal(4 * V, 57, 0.0, 1.0e9);  // some beyond 2^30, some not
+        for (std::int64_t v = 0; v < V; ++v) {
+          logits[V + v] *= 1.0e21f;
+          logits[2 * V + v] -= 1.0e10f;
+        }
+        logits[3 * V + 2] = logits[3 * V + V - 1] = 1.0e10f;
+        compare_with_formula(device, logits, {5, 32, 7, 2}, V, 0, dtype);
+      }
+    }
+  }
+}
+
 TEST_CASE("cross_entropy takes logits of minus infinity, such as a mask leaves") {
   constexpr std::int64_t V = 1003;
   std::vector<float> logits = normal(2 * V, 49);
