@@ -107,22 +107,22 @@ __global__ void __launch_bounds__(kTileThreads,
   const auto tile_of = [&](int which) {  // keys 0 and 1, values 2 and 3
     return Tile{queries.first + (Shape::kQueries + which * kKeys) * kColumns};
   };
-  const T* keys = p.k.head<T>(b, h);
-  const T* values = p.v.head<T>(b, h);
   const int first_of_block = p.first(b, t0), keys_end = past + p.T;
   const int end_of_block = past + min(t0 + Shape::kQueries, p.T);  // of keys
-  const auto start_tile = [&](int k0, int stage) {
-    tile_of(stage).template copy_rows<kKeys, kTileThreads>(keys, p.k.of_row, k0, keys_end, p.D,
-                                                           thread);
-    tile_of(2 + stage).template copy_rows<kKeys, kTileThreads>(values, p.v.of_row, k0, keys_end,
-                                                               p.D, thread);
+  using Copies = TileCopies<Tile, kTileThreads>;
+  Copies keys(p.k.head<T>(b, h), p.k.of_row, first_of_block, p.D, thread);
+  Copies values(p.v.head<T>(b, h), p.v.of_row, first_of_block, p.D, thread);
+  const auto start_next_tile = [&](int stage) {
+    keys.template start<kKeys>(tile_of(stage), keys_end);
+    values.template start<kKeys>(tile_of(2 + stage), keys_end);
     commit_copies();
   };
-  queries.template copy_rows<Shape::kQueries, kTileThreads>(p.q.head<T>(b, h), p.q.of_row, t0, p.T,
-                                                            p.D, thread);
-  start_tile(first_of_block, 0);
+  Copies(p.q.head<T>(b, h), p.q.of_row, t0, p.D, thread)
+      .template start<Shape::kQueries>(queries, p.T);
+  start_next_tile(0);
 
   const int warp_row = warp * Shape::kWarpQueries;  // of the block
+  const Tile own = queries.from(warp_row);          // the warp's
   const int t_low = t0 + warp_row, t_high = min(t_low + Shape::kWarpQueries, p.T) - 1;
   // A warp behind the last query has t_high < t_low, and nothing to do.
   const int last_of_warp = t_high < t_low ? -1 : past + t_high;  // key
@@ -135,7 +135,7 @@ __global__ void __launch_bounds__(kTileThreads,
   for (int k0 = first_of_block; k0 < end_of_block; k0 += kKeys, stage ^= 1) {
     wait_for_copies<0>();
     __syncthreads();  // this tile is here, and all warps are done with the other one
-    if (k0 + kKeys < end_of_block) start_tile(k0 + kKeys, stage ^ 1);
+    if (k0 + kKeys < end_of_block) start_next_tile(stage ^ 1);
     if (k0 > last_of_warp || k0 + kKeys <= first_of_warp) continue;
 
     float scores[kBlocks][kScoreColumns][4] = {};
@@ -143,7 +143,7 @@ __global__ void __launch_bounds__(kTileThreads,
     for (int step = 0; step < kColumns / 16; ++step) {
       std::uint32_t a[kBlocks][4];
 #pragma unroll
-      for (int m = 0; m < kBlocks; ++m) queries.load_a(a[m], warp_row + 16 * m, step, lane);
+      for (int m = 0; m < kBlocks; ++m) own.load_a(a[m], 16 * m, step, lane);
 #pragma unroll
       for (int n = 0; n < kScoreColumns; n += 2) {
         std::uint32_t key[4];
@@ -230,11 +230,11 @@ __global__ void __launch_bounds__(kTileThreads,
                         : (query[m].largest[half] * scale_log2 + log2f(sum)) * kLn2;
       }
     }
-    queries.put(warp_row + 16 * m, query[m].out, factor[0], factor[1], lane);
+    own.put(16 * m, query[m].out, factor[0], factor[1], lane);
   }
   __syncwarp();
-  queries.write_rows(static_cast<T*>(p.out) + ((std::int64_t{b} * p.T + t_low) * p.H + h) * p.D,
-                     p.H * p.D, warp_row, t_high - t_low + 1, p.D, lane);
+  own.write_rows(static_cast<T*>(p.out) + ((std::int64_t{b} * p.T + t_low) * p.H + h) * p.D,
+                 p.H * p.D, t_high - t_low + 1, p.D, lane);
 }
 
 template <class Shape, bool kDropout>
@@ -266,7 +266,7 @@ void launch_attention(const AttentionProblem& p, DType dtype, bool whole, cudaSt
     return;
   }
   const std::int64_t queries = std::int64_t{p.B} * p.H * p.T;
-  with_layout(dtype, whole, p.D, [&](auto layout) {
+  with_plain_layout(dtype, whole, p.D, [&](auto layout) {
     QUIRE_LAUNCH(attention_rows<decltype(layout)>,
                  dim3(blocks_of(queries, kRowWarps), slices_of(p.D)), kRowThreads, 0, stream, p);
   });

@@ -8,14 +8,12 @@
 
 #include <limits>
 
+#include "kernels/cuda/math.cuh"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/vec.cuh"
 #include "kernels/ops.h"
 
 namespace quire::cuda {
-
-inline constexpr float kLog2e = 1.4426950408889634f;
-inline constexpr float kLn2 = 0.6931471805599453f;
 
 __device__ __forceinline__ float minus_infinity() {
 #ifdef QUIRE_CUDA_ON_HOST

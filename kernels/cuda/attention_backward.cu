@@ -67,12 +67,12 @@ struct BackwardTiles {
 /// A warp's rows as operands: read from their tile whenever they are wanted …
 template <class Shape>
 struct RowsInTile {
-  typename Shape::Tile tile;
-  int row, lane;
+  typename Shape::Tile tile;  // begins with them
+  int lane;
 
   __device__ __forceinline__ void load(std::uint32_t (&a)[Shape::kBlocks][4], int step) const {
 #pragma unroll
-    for (int m = 0; m < Shape::kBlocks; ++m) tile.load_a(a[m], row + 16 * m, step, lane);
+    for (int m = 0; m < Shape::kBlocks; ++m) tile.load_a(a[m], 16 * m, step, lane);
   }
 };
 /// … or kept in registers.
@@ -93,11 +93,11 @@ struct RowsInRegisters {
   }
 };
 
-/// sums = fixed rows · moving rowsᵀ: a warp's rows by kAtOnce of those that pass by, from `row` on.
+/// sums = fixed rows · moving rowsᵀ: a warp's rows by the first kAtOnce of those that pass by.
 template <class Shape, class Rows>
 __device__ __forceinline__ void multiply_rows(float (&sums)[Shape::kBlocks][Shape::kAtOnce / 8][4],
                                               const Rows& fixed, const typename Shape::Tile& moving,
-                                              int row, int lane) {
+                                              int lane) {
   using T = typename Shape::T;
 #pragma unroll
   for (int m = 0; m < Shape::kBlocks; ++m) {
@@ -114,7 +114,7 @@ __device__ __forceinline__ void multiply_rows(float (&sums)[Shape::kBlocks][Shap
 #pragma unroll
     for (int n = 0; n < Shape::kAtOnce / 8; n += 2) {
       std::uint32_t b[4];
-      moving.load_b_transposed(b, row + 8 * n, step, lane);
+      moving.load_b_transposed(b, 8 * n, step, lane);
 #pragma unroll
       for (int m = 0; m < Shape::kBlocks; ++m) {
         multiply_add<T>(sums[m][n], a[m], b[0], b[1]);
@@ -128,7 +128,7 @@ __device__ __forceinline__ void multiply_rows(float (&sums)[Shape::kBlocks][Shap
 template <class T, class Tile, int kBlocks, int kColumnBlocks, int kCountBlocks>
 __device__ __forceinline__ void add_products(float (&sums)[kBlocks][kColumnBlocks][4],
                                              const float (&factors)[kBlocks][kCountBlocks][4],
-                                             const Tile& moving, int row, int lane) {
+                                             const Tile& moving, int lane) {
 #pragma unroll
   for (int step = 0; step < kCountBlocks / 2; ++step) {
     std::uint32_t a[kBlocks][4];
@@ -139,7 +139,7 @@ __device__ __forceinline__ void add_products(float (&sums)[kBlocks][kColumnBlock
 #pragma unroll
     for (int n = 0; n < kColumnBlocks; n += 2) {
       std::uint32_t b[4];
-      moving.load_b(b, row + 16 * step, n / 2, lane);
+      moving.load_b(b, 16 * step, n / 2, lane);
 #pragma unroll
       for (int m = 0; m < kBlocks; ++m) {
         multiply_add<T>(sums[m][n], a[m], b[0], b[1]);
@@ -165,31 +165,30 @@ __global__ void __launch_bounds__(kThreads, Shape::kBlocksAtOnce)
   const int k0 = static_cast<int>(blockIdx.x) % blocks * Shape::kRows;
   const int b = bh / p.H, h = bh % p.H;
   const BackwardTiles<Shape> tiles{QUIRE_DYNAMIC_SHARED};
-  const T* queries = p.q.head<T>(b, h);
-  const T* d_outs = p.d_out.head<T>(b, h);
+  using Copies = TileCopies<Tile, kThreads>;
+  Copies queries(p.q.head<T>(b, h), p.q.of_row, k0, p.D, thread);
+  Copies d_outs(p.d_out.head<T>(b, h), p.d_out.of_row, k0, p.D, thread);
   const QueryStats* stats = p.stats_of(bh);
-  const auto start_tile = [&](int t0, int stage) {
-    tiles.moving(0, stage).template copy_rows<kMoving, kThreads>(queries, p.q.of_row, t0, p.T, p.D,
-                                                                 thread);
-    tiles.moving(1, stage).template copy_rows<kMoving, kThreads>(d_outs, p.d_out.of_row, t0, p.T,
-                                                                 p.D, thread);
+  const auto start_tile = [&](int t0, int stage) {  // tile after tile
+    queries.template start<kMoving>(tiles.moving(0, stage), p.T);
+    d_outs.template start<kMoving>(tiles.moving(1, stage), p.T);
     if (thread < kMoving / 2) {
       const bool given = t0 + 2 * thread < p.T;
       copy_async(tiles.stats(stage) + 2 * thread, stats + (given ? t0 + 2 * thread : 0), given);
     }
     commit_copies();
   };
-  tiles.fixed(0).template copy_rows<Shape::kRows, kThreads>(p.k.head<T>(b, h), p.k.of_row, k0, p.T,
-                                                            p.D, thread);
-  tiles.fixed(1).template copy_rows<Shape::kRows, kThreads>(p.v.head<T>(b, h), p.v.of_row, k0, p.T,
-                                                            p.D, thread);
+  Copies(p.k.head<T>(b, h), p.k.of_row, k0, p.D, thread)
+      .template start<Shape::kRows>(tiles.fixed(0), p.T);
+  Copies(p.v.head<T>(b, h), p.v.of_row, k0, p.D, thread)
+      .template start<Shape::kRows>(tiles.fixed(1), p.T);
   start_tile(k0, 0);
 
   const int warp_row = warp * Shape::kWarpRows, k_low = k0 + warp_row;
   const int k_high = k_low + Shape::kWarpRows - 1;
   const float scale_log2 = p.scale * kLog2e;
-  const RowsInTile<Shape> key{tiles.fixed(0), warp_row, lane},
-      value{tiles.fixed(1), warp_row, lane};
+  const Tile own_keys = tiles.fixed(0).from(warp_row), own_values = tiles.fixed(1).from(warp_row);
+  const RowsInTile<Shape> key{own_keys, lane}, value{own_values, lane};
   float d_key[kBlocks][Shape::kColumns / 8][4] = {};
   float d_value[kBlocks][Shape::kColumns / 8][4] = {};
   // first_key never decreases, so the queries that see the block's keys are a run.
@@ -201,9 +200,10 @@ __global__ void __launch_bounds__(kThreads, Shape::kBlocksAtOnce)
     __syncthreads();  // this tile is here, and all warps are done with the other one
     more = seen_by(t0 + kMoving);
     if (more) start_tile(t0 + kMoving, stage ^ 1);
-    const Tile query = tiles.moving(0, stage), d_out = tiles.moving(1, stage);
 #pragma unroll 1
     for (int part = 0; part < kMoving; part += kAtOnce) {
+      const Tile query = tiles.moving(0, stage).from(part);
+      const Tile d_out = tiles.moving(1, stage).from(part);
       const int t_low = t0 + part, t_high = min(t_low + kAtOnce, p.T) - 1;
       if (t_high < k_low || k_low >= p.T || p.first(b, t_low) > k_high) continue;
       unsigned kept[kAtOnce / 8][2];
@@ -220,7 +220,7 @@ __global__ void __launch_bounds__(kThreads, Shape::kBlocksAtOnce)
         }
       }
       float prob[kBlocks][kAtOnce / 8][4], d_score[kBlocks][kAtOnce / 8][4];
-      multiply_rows<Shape>(prob, key, query, part, lane);
+      multiply_rows<Shape>(prob, key, query, lane);
       // Masked here, before the second product is in registers too.
       if (t_low < k_high || p.first(b, t_high) > k_low) {
 #pragma unroll
@@ -240,7 +240,7 @@ __global__ void __launch_bounds__(kThreads, Shape::kBlocksAtOnce)
           }
         }
       }
-      multiply_rows<Shape>(d_score, value, d_out, part, lane);
+      multiply_rows<Shape>(d_score, value, d_out, lane);
 #pragma unroll
       for (int n = 0; n < kAtOnce / 8; ++n) {
         // The lane's queries are this one and the next.
@@ -268,8 +268,8 @@ __global__ void __launch_bounds__(kThreads, Shape::kBlocksAtOnce)
           }
         }
       }
-      add_products<T>(d_value, prob, d_out, part, lane);
-      add_products<T>(d_key, d_score, query, part, lane);
+      add_products<T>(d_value, prob, d_out, lane);
+      add_products<T>(d_key, d_score, query, lane);
     }
   }
   if (k_low >= p.T) return;
@@ -277,16 +277,13 @@ __global__ void __launch_bounds__(kThreads, Shape::kBlocksAtOnce)
   __syncwarp();
 #pragma unroll
   for (int m = 0; m < kBlocks; ++m) {
-    tiles.fixed(0).put(warp_row + 16 * m, d_key[m], p.scale, p.scale, lane);
-    tiles.fixed(1).put(warp_row + 16 * m, d_value[m], 1.0f, 1.0f, lane);
+    own_keys.put(16 * m, d_key[m], p.scale, p.scale, lane);
+    own_values.put(16 * m, d_value[m], 1.0f, 1.0f, lane);
   }
   __syncwarp();
   const int count = min(Shape::kWarpRows, p.T - k_low);
-#pragma unroll
-  for (int which = 0; which < 2; ++which) {
-    tiles.fixed(which).write_rows(p.gradient<T>(1 + which, b, h, k_low), 3 * p.H * p.D, warp_row,
-                                  count, p.D, lane);
-  }
+  own_keys.write_rows(p.gradient<T>(1, b, h, k_low), 3 * p.H * p.D, count, p.D, lane);
+  own_values.write_rows(p.gradient<T>(2, b, h, k_low), 3 * p.H * p.D, count, p.D, lane);
 }
 
 /// d_q of a block of queries.
@@ -304,22 +301,21 @@ __global__ void __launch_bounds__(kThreads, Shape::kBlocksAtOnce)
   const int t0 = (blocks - 1 - static_cast<int>(blockIdx.x) % blocks) * Shape::kRows;
   const int b = bh / p.H, h = bh % p.H;
   const BackwardTiles<Shape> tiles{QUIRE_DYNAMIC_SHARED};
-  const T* keys = p.k.head<T>(b, h);
-  const T* values = p.v.head<T>(b, h);
-  const auto start_tile = [&](int k0, int stage) {
-    tiles.moving(0, stage).template copy_rows<kMoving, kThreads>(keys, p.k.of_row, k0, p.T, p.D,
-                                                                 thread);
-    tiles.moving(1, stage).template copy_rows<kMoving, kThreads>(values, p.v.of_row, k0, p.T, p.D,
-                                                                 thread);
+  const int first_of_block = p.first(b, t0), end_of_block = min(t0 + Shape::kRows, p.T);
+  using Copies = TileCopies<Tile, kThreads>;
+  Copies keys(p.k.head<T>(b, h), p.k.of_row, first_of_block, p.D, thread);
+  Copies values(p.v.head<T>(b, h), p.v.of_row, first_of_block, p.D, thread);
+  const auto start_next_tile = [&](int stage) {
+    keys.template start<kMoving>(tiles.moving(0, stage), p.T);
+    values.template start<kMoving>(tiles.moving(1, stage), p.T);
     commit_copies();
   };
-  tiles.fixed(0).template copy_rows<Shape::kRows, kThreads>(p.q.head<T>(b, h), p.q.of_row, t0, p.T,
-                                                            p.D, thread);
-  tiles.fixed(1).template copy_rows<Shape::kRows, kThreads>(p.d_out.head<T>(b, h), p.d_out.of_row,
-                                                            t0, p.T, p.D, thread);
+  Copies(p.q.head<T>(b, h), p.q.of_row, t0, p.D, thread)
+      .template start<Shape::kRows>(tiles.fixed(0), p.T);
+  Copies(p.d_out.head<T>(b, h), p.d_out.of_row, t0, p.D, thread)
+      .template start<Shape::kRows>(tiles.fixed(1), p.T);
   commit_copies();
-  const int first_of_block = p.first(b, t0), end_of_block = min(t0 + Shape::kRows, p.T);
-  start_tile(first_of_block, 0);
+  start_next_tile(0);
 
   const int warp_row = warp * Shape::kWarpRows, t_low = t0 + warp_row;
   const int t_high = min(t_low + Shape::kWarpRows, p.T) - 1;
@@ -337,22 +333,24 @@ __global__ void __launch_bounds__(kThreads, Shape::kBlocksAtOnce)
   }
   wait_for_copies<1>();
   __syncthreads();
-  const RowsInRegisters<Shape> query(RowsInTile<Shape>{tiles.fixed(0), warp_row, lane});
-  const RowsInRegisters<Shape> d_out(RowsInTile<Shape>{tiles.fixed(1), warp_row, lane});
+  const Tile own = tiles.fixed(0).from(warp_row);
+  const RowsInRegisters<Shape> query(RowsInTile<Shape>{own, lane});
+  const RowsInRegisters<Shape> d_out(RowsInTile<Shape>{tiles.fixed(1).from(warp_row), lane});
   float d_query[kBlocks][Shape::kColumns / 8][4] = {};
   int stage = 0;
   for (int k0 = first_of_block; k0 < end_of_block; k0 += kMoving, stage ^= 1) {
     wait_for_copies<0>();
     __syncthreads();
-    if (k0 + kMoving < end_of_block) start_tile(k0 + kMoving, stage ^ 1);
-    const Tile key = tiles.moving(0, stage), value = tiles.moving(1, stage);
+    if (k0 + kMoving < end_of_block) start_next_tile(stage ^ 1);
 #pragma unroll 1
     for (int part = 0; part < kMoving; part += kAtOnce) {
+      const Tile key = tiles.moving(0, stage).from(part);
+      const Tile value = tiles.moving(1, stage).from(part);
       const int k_low = k0 + part;
       if (k_low > t_high || t_high < t_low || k_low + kAtOnce <= first_of_warp) continue;
       float score[kBlocks][kAtOnce / 8][4], d_score[kBlocks][kAtOnce / 8][4];
-      multiply_rows<Shape>(score, query, key, part, lane);
-      multiply_rows<Shape>(d_score, d_out, value, part, lane);
+      multiply_rows<Shape>(score, query, key, lane);
+      multiply_rows<Shape>(d_score, d_out, value, lane);
       if (k_low + kAtOnce - 1 > t_low || k_low < last_first_of_warp) {
 #pragma unroll
         for (int m = 0; m < kBlocks; ++m) {
@@ -393,7 +391,7 @@ __global__ void __launch_bounds__(kThreads, Shape::kBlocksAtOnce)
           }
         }
       }
-      add_products<T>(d_query, d_score, key, part, lane);
+      add_products<T>(d_query, d_score, key, lane);
     }
   }
   wait_for_copies<0>();
@@ -401,11 +399,10 @@ __global__ void __launch_bounds__(kThreads, Shape::kBlocksAtOnce)
   __syncwarp();
 #pragma unroll
   for (int m = 0; m < kBlocks; ++m) {
-    tiles.fixed(0).put(warp_row + 16 * m, d_query[m], p.scale, p.scale, lane);
+    own.put(16 * m, d_query[m], p.scale, p.scale, lane);
   }
   __syncwarp();
-  tiles.fixed(0).write_rows(p.gradient<T>(0, b, h, t_low), 3 * p.H * p.D, warp_row,
-                            t_high - t_low + 1, p.D, lane);
+  own.write_rows(p.gradient<T>(0, b, h, t_low), 3 * p.H * p.D, t_high - t_low + 1, p.D, lane);
 }
 
 template <class Shape, bool kDropout>
@@ -423,6 +420,23 @@ void launch_tiles(const BackwardProblem& p, cudaStream_t stream) {
                stream, p);
   QUIRE_LAUNCH(kQueryKernel, blocks_of(p.T, Shape::kRows) * heads, kThreads, Shape::kSharedBytes,
                stream, p);
+}
+
+void launch_tiles(const BackwardProblem& p, DType dtype, cudaStream_t stream) {
+  dispatch(dtype, [&](auto zero) {
+    using T = decltype(zero);
+    if constexpr (sizeof(T) == 2) {
+      choose(p.dropout.on, [&](auto dropout) {
+        // As many rows as fit in 255 registers without spilling. Where dropout draws its numbers,
+        // which takes longer than the products, more warps at a time do better.
+        if (p.D <= 64) {
+          launch_tiles<BackwardShape<T, 64, dropout() ? 1 : 2, 64, 32>, dropout()>(p, stream);
+        } else {
+          launch_tiles<BackwardShape<T, 128, 1, 64, 32>, dropout()>(p, stream);
+        }
+      });
+    }
+  });
 }
 
 /// Rows of a [B, T, C].
@@ -461,28 +475,16 @@ void CudaDevice::attention_backward(const AttentionBackward& p) {
   const bool by_tiles = takes_mma(dtype, whole, D, p.scale);
   with_layout(dtype, whole, D, [&](auto layout) {
     using Layout = decltype(layout);
-    QUIRE_LAUNCH(attention_stats<Layout>, blocks_of(rows, kRowWarps * Layout::kRowsAtOnce),
-                 kRowThreads, 0, stream_, problem);
-    if (by_tiles) return;
+    QUIRE_LAUNCH(attention_stats<Layout>,
+                 blocks_of(rows, kRowWarps * Layout::kRowsAtOnce * kStatsTogether), kRowThreads, 0,
+                 stream_, problem);
+  });
+  if (by_tiles) return launch_tiles(problem, dtype, stream_);
+  with_plain_layout(dtype, whole, D, [&](auto layout) {
+    using Layout = decltype(layout);
     const dim3 grid(blocks_of(rows, kRowWarps), slices_of(D));
     QUIRE_LAUNCH(attention_d_query_rows<Layout>, grid, kRowThreads, 0, stream_, problem);
     QUIRE_LAUNCH(attention_d_key_rows<Layout>, grid, kRowThreads, 0, stream_, problem);
-  });
-  if (!by_tiles) return;
-  dispatch(dtype, [&](auto zero) {
-    using T = decltype(zero);
-    if constexpr (sizeof(T) == 2) {
-      choose(p.dropout > 0.0f, [&](auto dropout) {
-        // As many rows as fit in 255 registers without spilling. Where dropout draws its numbers,
-        // which takes longer than the products, more warps at a time do better.
-        if (D <= 64) {
-          launch_tiles<BackwardShape<T, 64, dropout() ? 1 : 2, 64, 32>, dropout()>(problem,
-                                                                                   stream_);
-        } else {
-          launch_tiles<BackwardShape<T, 128, 1, 64, 32>, dropout()>(problem, stream_);
-        }
-      });
-    }
   });
 }
 

@@ -22,7 +22,7 @@ namespace {
 namespace context = boost::context;
 
 constexpr std::size_t kStackBytes = (kAddressSanitizer || kThreadSanitizer) ? 512 << 10 : 64 << 10;
-constexpr std::size_t kRedZone = 64;
+constexpr std::size_t kRedZone = 128;  // what shared memory is aligned to, as on a GPU
 constexpr std::byte kUnwritten{0xff};
 constexpr unsigned kLanes = 32;
 
