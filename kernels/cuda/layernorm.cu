@@ -21,24 +21,22 @@ constexpr int kThreads = kWarpsPerBlock * kWarp;
 constexpr int kGroup = 8;
 constexpr int kWarpStride = kWarp * kGroup;
 
-/// The part of a row that a lane holds: groups l, l + 32, … of the row's groups of 8.
-template <int kGroups>
+/// The part of a row that a lane holds, as it lies in memory: groups l, l + 32, … of the row's
+/// groups of 8. Rows are whole.
+template <class T, int kGroups>
 struct RowPart {
-  float x[kGroups][kGroup];
+  Packs<T, kGroup> packs[kGroups];
 
-  template <class T>
-  __device__ __forceinline__ void load(const T* row, int lane, int C) {
+  template <Load kLoad = Load::plain>
+  __device__ __forceinline__ void fetch_row(const T* row, int lane, int C) {
 #pragma unroll
     for (int g = 0; g < kGroups; ++g) {
-      load_row<true>(row, (g * kWarp + lane) * kGroup, C, x[g]);
+      packs[g] = fetch<true, kGroup, kLoad>(row, (g * kWarp + lane) * kGroup, C);
     }
   }
-  template <class T>
-  __device__ __forceinline__ void store(T* row, int lane, int C) const {
+  __device__ __forceinline__ void stay_packed() {
 #pragma unroll
-    for (int g = 0; g < kGroups; ++g) {
-      store_row<true>(row, (g * kWarp + lane) * kGroup, C, x[g]);
-    }
+    for (int g = 0; g < kGroups; ++g) hold_packed(packs[g]);
   }
 };
 
@@ -62,49 +60,57 @@ __global__ void __launch_bounds__(kThreads) layernorm_rows(ForwardRows p) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const std::int64_t n = std::int64_t{blockIdx.x} * kWarpsPerBlock + threadIdx.x / kWarp;
   if (n >= p.N) return;
-  RowPart<kGroups> row;
-  row.load(static_cast<const T*>(p.x) + n * p.C, lane, p.C);
+  constexpr Load kLoad = kResidual ? Load::once : Load::plain;  // x has another reader without
+  RowPart<T, kGroups> row;
+  row.template fetch_row<kLoad>(static_cast<const T*>(p.x) + n * p.C, lane, p.C);
   if constexpr (kResidual) {
-    RowPart<kGroups> branch;
-    branch.load(static_cast<const T*>(p.branch) + n * p.C, lane, p.C);
+    RowPart<T, kGroups> branch;
+    branch.template fetch_row<kLoad>(static_cast<const T*>(p.branch) + n * p.C, lane, p.C);
 #pragma unroll
     for (int g = 0; g < kGroups; ++g) {
+      float sum[kGroup], other[kGroup];
+      widen(row.packs[g], sum);
+      widen(branch.packs[g], other);
+      // The sum is normalised as it is stored: the backward op reads it from there.
 #pragma unroll
-      for (int j = 0; j < kGroup; ++j) {
-        // The sum is normalised as it is stored: the backward op reads it from there.
-        row.x[g][j] = widen(narrow<T>(row.x[g][j] + branch.x[g][j]));
-      }
+      for (int j = 0; j < kGroup; ++j) row.packs[g].element[j] = narrow<T>(sum[j] + other[j]);
+      store_packs(static_cast<T*>(p.sum) + n * p.C, (g * kWarp + lane) * kGroup, p.C, row.packs[g]);
     }
-    row.store(static_cast<T*>(p.sum) + n * p.C, lane, p.C);
   }
   float total = 0.0f;
 #pragma unroll
   for (int g = 0; g < kGroups; ++g) {
+    float x[kGroup];
+    widen<true>(row.packs[g], (g * kWarp + lane) * kGroup, p.C, x);
 #pragma unroll
-    for (int j = 0; j < kGroup; ++j) total += row.x[g][j];
+    for (int j = 0; j < kGroup; ++j) total += x[j];
   }
   const float mean = warp_sum(total) / static_cast<float>(p.C);
+  row.stay_packed();
   float squares = 0.0f;
 #pragma unroll
   for (int g = 0; g < kGroups; ++g) {
+    float x[kGroup];
+    widen(row.packs[g], x);
+    if ((g * kWarp + lane) * kGroup >= p.C) continue;
 #pragma unroll
-    for (int j = 0; j < kGroup; ++j) {
-      const bool inside = (g * kWarp + lane) * kGroup + j < p.C;
-      row.x[g][j] -= mean;
-      if (inside) squares += row.x[g][j] * row.x[g][j];
-    }
+    for (int j = 0; j < kGroup; ++j) squares += (x[j] - mean) * (x[j] - mean);
   }
   const float rstd = rsqrtf(warp_sum(squares) / static_cast<float>(p.C) + p.eps);
+  row.stay_packed();
 #pragma unroll
   for (int g = 0; g < kGroups; ++g) {
     const int i = (g * kWarp + lane) * kGroup;
-    float weight[kGroup], bias[kGroup];
-    load_row<true>(p.weight, i, p.C, weight);
-    load_row<true>(p.bias, i, p.C, bias);
+    const auto of_weight = fetch<true, kGroup>(p.weight, i, p.C);
+    const auto of_bias = fetch<true, kGroup>(p.bias, i, p.C);
+    float x[kGroup], weight[kGroup], bias[kGroup];
+    widen(row.packs[g], x);
+    widen(of_weight, weight);
+    widen(of_bias, bias);
 #pragma unroll
-    for (int j = 0; j < kGroup; ++j) row.x[g][j] = row.x[g][j] * rstd * weight[j] + bias[j];
+    for (int j = 0; j < kGroup; ++j) x[j] = (x[j] - mean) * rstd * weight[j] + bias[j];
+    store_row<true>(static_cast<T*>(p.out) + n * p.C, i, p.C, x);
   }
-  row.store(static_cast<T*>(p.out) + n * p.C, lane, p.C);
   if (lane == 0 && p.mean != nullptr) p.mean[n] = mean;
   if (lane == 0 && p.rstd != nullptr) p.rstd[n] = rstd;
 }
@@ -118,14 +124,19 @@ __global__ void __launch_bounds__(kThreads) layernorm_any_rows(ForwardRows p) {
   const T* x = static_cast<const T*>(p.x) + n * p.C;
   float total = 0.0f;
   for (int i = lane * kGroup; i < p.C; i += kWarpStride) {
+    const auto of_x = fetch<kWhole, kGroup>(x, i, p.C);
     float part[kGroup];
-    load_row<kWhole>(x, i, p.C, part);
     if constexpr (kResidual) {
+      const auto of_branch =
+          fetch<kWhole, kGroup>(static_cast<const T*>(p.branch) + n * p.C, i, p.C);
       float branch[kGroup];
-      load_row<kWhole>(static_cast<const T*>(p.branch) + n * p.C, i, p.C, branch);
+      widen<kWhole>(of_branch, i, p.C, branch);
+      widen<kWhole>(of_x, i, p.C, part);
 #pragma unroll
       for (int j = 0; j < kGroup; ++j) part[j] = widen(narrow<T>(part[j] + branch[j]));
       store_row<kWhole>(static_cast<T*>(p.sum) + n * p.C, i, p.C, part);
+    } else {
+      widen<kWhole>(of_x, i, p.C, part);
     }
 #pragma unroll
     for (int j = 0; j < kGroup; ++j) total += part[j];
@@ -141,10 +152,13 @@ __global__ void __launch_bounds__(kThreads) layernorm_any_rows(ForwardRows p) {
   }
   const float rstd = rsqrtf(warp_sum(squares) / static_cast<float>(p.C) + p.eps);
   for (int i = lane * kGroup; i < p.C; i += kWarpStride) {
+    const auto of_x = fetch<kWhole, kGroup>(x, i, p.C);
+    const auto of_weight = fetch<kWhole, kGroup>(p.weight, i, p.C);
+    const auto of_bias = fetch<kWhole, kGroup>(p.bias, i, p.C);
     float part[kGroup], weight[kGroup], bias[kGroup];
-    load_row<kWhole>(x, i, p.C, part);
-    load_row<kWhole>(p.weight, i, p.C, weight);
-    load_row<kWhole>(p.bias, i, p.C, bias);
+    widen(of_x, part);
+    widen(of_weight, weight);
+    widen(of_bias, bias);
 #pragma unroll
     for (int j = 0; j < kGroup; ++j) part[j] = (part[j] - mean) * rstd * weight[j] + bias[j];
     store_row<kWhole>(static_cast<T*>(p.out) + n * p.C, i, p.C, part);
@@ -166,59 +180,72 @@ struct BackwardRows {
 };
 
 /// One pass: each warp takes rows in turn, adds to d_x, and sums its part of the parameters'
-/// gradients in registers; at the end the block's warps are added up, in order. For seven groups
-/// that is 224 floats a lane where 255 registers are: two groups of x are read again, from the
-/// cache. Rows of float still spill 18 registers of a lane; of a dozen variants (fewer groups held,
-/// barriers that keep loads from moving up) the best took 24 bytes of stack where this takes 40.
+/// gradients in registers; at the end the block's warps are added up, in order. In 16 bits x, d_out
+/// and d_x are all on their way at once, nine loads for 768 columns, and stay packed: two blocks fit
+/// an SM. Rows of float have no room for that: two groups of x are read again, from the cache, d_x
+/// comes when it is needed, and seven groups, 224 floats of gradients and rows beside what is
+/// computed, still spill a few registers of a lane.
 template <class T, int kGroups>
-__global__ void __launch_bounds__(kThreads) layernorm_backward_rows(BackwardRows p) {
-  constexpr int kHeld = std::min(kGroups, 5);
+__global__ void __launch_bounds__(kThreads, kGroups <= 3 ? 2 : 1)
+    layernorm_backward_rows(BackwardRows p) {
+  constexpr bool kAhead = sizeof(T) == 2;  // d_x comes with the others
+  constexpr int kHeld = sizeof(T) == 2 ? kGroups : std::max(1, kGroups - 2);
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   float d_weight[kGroups][kGroup] = {}, d_bias[kGroups][kGroup] = {};
   const std::int64_t step = std::int64_t{gridDim.x} * kWarpsPerBlock;
   for (std::int64_t n = std::int64_t{blockIdx.x} * kWarpsPerBlock + warp; n < p.N; n += step) {
     const T* const x = static_cast<const T*>(p.x) + n * p.C;
-    RowPart<kGroups> d_out;
-    RowPart<kHeld> held;  // of x, normalised
-    d_out.load(static_cast<const T*>(p.d_out) + n * p.C, lane, p.C);
-    held.load(x, lane, p.C);
+    T* const d_x = static_cast<T*>(p.d_x) + n * p.C;
+    RowPart<T, kGroups> of_d_out, of_d_x;
+    RowPart<T, kHeld> of_x;
+    of_x.fetch_row(x, lane, p.C);
+    of_d_out.fetch_row(static_cast<const T*>(p.d_out) + n * p.C, lane, p.C);
+    if constexpr (kAhead) of_d_x.fetch_row(d_x, lane, p.C);
     const float mean = p.mean[n], rstd = p.rstd[n];
+    // Of group g: the rows' elements, widened; beyond the row's end d_out is 0.
+    const auto widen_group = [&](int g, float(&norm)[kGroup], float(&d_out)[kGroup],
+                                 float(&gradient)[kGroup]) {
+      const int i = (g * kWarp + lane) * kGroup;
+      const auto of_weight = fetch<true, kGroup>(p.weight, i, p.C);
+      float weight[kGroup];
+      widen(g < kHeld ? of_x.packs[g] : fetch<true, kGroup>(x, i, p.C), norm);
+      widen<true>(of_d_out.packs[g], i, p.C, d_out);
+      widen(of_weight, weight);
+#pragma unroll
+      for (int j = 0; j < kGroup; ++j) {
+        norm[j] = (norm[j] - mean) * rstd;
+        gradient[j] = d_out[j] * weight[j];
+      }
+    };
+    float norm[kGroup], d_out[kGroup], gradient[kGroup];
     float sum_g = 0.0f, sum_gn = 0.0f;
 #pragma unroll
     for (int g = 0; g < kGroups; ++g) {
-      const int i = (g * kWarp + lane) * kGroup;
-      float weight[kGroup], rest[kGroup];
-      load_row<true>(p.weight, i, p.C, weight);
-      if (g >= kHeld) load_row<true>(x, i, p.C, rest);
-      float(&normalised)[kGroup] = g < kHeld ? held.x[g] : rest;
+      widen_group(g, norm, d_out, gradient);
 #pragma unroll
       for (int j = 0; j < kGroup; ++j) {
-        const float norm = (normalised[j] - mean) * rstd;
-        d_weight[g][j] += d_out.x[g][j] * norm;
-        d_bias[g][j] += d_out.x[g][j];
-        const float gradient = d_out.x[g][j] * weight[j];
-        normalised[j] = norm;
-        d_out.x[g][j] = gradient;
-        sum_g += gradient;
-        sum_gn += gradient * norm;
+        d_weight[g][j] += d_out[j] * norm[j];
+        d_bias[g][j] += d_out[j];
+        sum_g += gradient[j];
+        sum_gn += gradient[j] * norm[j];
       }
     }
     const float mean_g = warp_sum(sum_g) / static_cast<float>(p.C);
     const float mean_gn = warp_sum(sum_gn) / static_cast<float>(p.C);
-    T* d_x = static_cast<T*>(p.d_x) + n * p.C;
+    of_x.stay_packed();
+    of_d_out.stay_packed();
 #pragma unroll
     for (int g = 0; g < kGroups; ++g) {
-      const int i = (g * kWarp + lane) * kGroup;
-      float sum[kGroup], rest[kGroup];
-      load_row<true>(d_x, i, p.C, sum);
-      if (g >= kHeld) load_row<true>(x, i, p.C, rest);
+      float sum[kGroup];
+      widen_group(g, norm, d_out, gradient);
+      widen(kAhead ? of_d_x.packs[g] : fetch<true, kGroup>(d_x, (g * kWarp + lane) * kGroup, p.C),
+            sum);
 #pragma unroll
       for (int j = 0; j < kGroup; ++j) {
-        const float norm = g < kHeld ? held.x[g][j] : (rest[j] - mean) * rstd;
-        sum[j] += rstd * (d_out.x[g][j] - mean_g - norm * mean_gn);
+        sum[j] += rstd * (gradient[j] - mean_g - norm[j] * mean_gn);
       }
-      store_row<true>(d_x, i, p.C, sum);
+      store_row<true>(d_x, (g * kWarp + lane) * kGroup, p.C, sum);
     }
   }
   if (p.partial == nullptr) return;

@@ -1,112 +1,12 @@
-// Elements of any float type as floats, 16 bytes at a time.
-//
-// A kernel walks a row in steps of kStep<T> elements and never sees its tail: load_row and
-// store_row own it. Rows<true> are aligned to 16 bytes and hold a whole number of steps, so each
-// step is one access of 16 bytes; Rows<false>, which any view may be, go element by element. The
-// launcher asks whole_rows() and picks the kernel.
+// What a launcher asks before it picks a kernel: the type of the elements, and whether rows may be
+// accessed 16 bytes at a time (packs.cuh).
 #pragma once
 
 #include <type_traits>
 
-#include "kernels/cuda/platform.cuh"
-#include "kernels/tensor.h"
+#include "kernels/cuda/packs.cuh"
 
 namespace quire::cuda {
-
-template <class T>
-inline constexpr int kStep = 16 / static_cast<int>(sizeof(T));
-
-__device__ __forceinline__ float widen(float value) {
-  return value;
-}
-__device__ __forceinline__ float widen(BFloat16 value) {
-#ifdef QUIRE_CUDA_ON_HOST
-  return to_float(value);
-#else
-  return __uint_as_float(static_cast<unsigned>(value.bits) << 16);
-#endif
-}
-__device__ __forceinline__ float widen(Half value) {
-#ifdef QUIRE_CUDA_ON_HOST
-  return to_float(value);
-#else
-  return __half2float(__ushort_as_half(value.bits));
-#endif
-}
-
-/// To nearest, ties to even.
-template <class T>
-__device__ T narrow(float value);
-template <>
-__device__ __forceinline__ float narrow<float>(float value) {
-  return value;
-}
-template <>
-__device__ __forceinline__ BFloat16 narrow<BFloat16>(float value) {
-#ifdef QUIRE_CUDA_ON_HOST
-  return to_bfloat16(value);
-#else
-  return {__bfloat16_as_ushort(__float2bfloat16_rn(value))};
-#endif
-}
-template <>
-__device__ __forceinline__ Half narrow<Half>(float value) {
-#ifdef QUIRE_CUDA_ON_HOST
-  return to_half(value);
-#else
-  return {__half_as_ushort(__float2half_rn(value))};
-#endif
-}
-
-/// 16 bytes as they lie in memory.
-template <class T>
-struct alignas(16) Pack {
-  T element[kStep<T>];
-};
-
-/// Elements [i, i + kCount) of a row of C; those beyond its end are `beyond`.
-template <bool kWhole, int kCount, class T>
-__device__ __forceinline__ void load_row(const T* row, int i, int C, float (&out)[kCount],
-                                         float beyond = 0.0f) {
-  if constexpr (kWhole) {
-    static_assert(kCount % kStep<T> == 0);
-    if (i >= C) {
-#pragma unroll
-      for (int j = 0; j < kCount; ++j) out[j] = beyond;
-      return;
-    }
-#pragma unroll
-    for (int j = 0; j < kCount; j += kStep<T>) {
-      const Pack<T> pack = *reinterpret_cast<const Pack<T>*>(row + i + j);
-#pragma unroll
-      for (int k = 0; k < kStep<T>; ++k) out[j + k] = widen(pack.element[k]);
-    }
-  } else {
-#pragma unroll
-    for (int j = 0; j < kCount; ++j) out[j] = i + j < C ? widen(row[i + j]) : beyond;
-  }
-}
-
-/// Writes elements [i, i + kCount) of a row of C, those that there are.
-template <bool kWhole, int kCount, class T>
-__device__ __forceinline__ void store_row(T* row, int i, int C, const float (&values)[kCount]) {
-  if constexpr (kWhole) {
-    static_assert(kCount % kStep<T> == 0);
-    if (i >= C) return;
-#pragma unroll
-    for (int j = 0; j < kCount; j += kStep<T>) {
-      Pack<T> pack;
-#pragma unroll
-      for (int k = 0; k < kStep<T>; ++k) pack.element[k] = narrow<T>(values[j + k]);
-      *reinterpret_cast<Pack<T>*>(row + i + j) = pack;
-    }
-  } else {
-#pragma unroll
-    for (int j = 0; j < kCount; ++j) {
-      if (i + j < C) row[i + j] = narrow<T>(values[j]);
-    }
-  }
-}
 
 /// Whether rows of C elements of all these views may be accessed in steps of `step` elements, each
 /// of them whole and aligned. Views that are not given do not count.
