@@ -141,6 +141,12 @@ struct LayernormMatmul {
   MatmulForward matmul;  // its x is layernorm.out
 };
 
+/// out = inᵀ: a weight in the other layout, for devices that want it so (Device::prefers_out_in).
+struct Transpose {
+  View out;      // [N, K] in's type
+  ConstView in;  // [K, N] any float type
+};
+
 /// d_x = d_out·weightᵀ (overwrites), and where the product's x is activation(pre_activation), the
 /// gradient of that: d_x = (d_out·weightᵀ)·activation'(pre_activation). weight as in the forward
 /// op.
@@ -422,6 +428,9 @@ class Device {
   /// where a device has no such choice. "gelu_new f16: in the product, sums_of_b bf16: refused"
   virtual std::string epilogues() const { return ""; }
 
+  /// Whether products of so many rows are faster where the weight is [N, K]. The bits are the same.
+  virtual bool prefers_out_in(std::int64_t /*rows*/) const { return false; }
+
   /// Where some kernels wait for `quire doctor --verify` to pass on this machine: why they still
   /// do, as the end of a sentence. Empty where none wait.
   virtual std::string why_unproven() const { return ""; }
@@ -469,6 +478,7 @@ class Device {
     residual_layernorm_forward(p.layernorm);
     matmul_forward(p.matmul);
   }
+  virtual void transpose(const Transpose&) = 0;
   virtual void matmul_backward_input(const MatmulBackwardInput&) = 0;
   virtual void matmul_backward_weight(const MatmulBackwardWeight&) = 0;
   virtual void matmul_add(const MatmulAdd&) = 0;

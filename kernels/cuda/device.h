@@ -12,6 +12,7 @@
 
 #include "kernels/cuda/cuda_device.h"
 #include "kernels/cuda/error.h"
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/proof.h"
 #include "kernels/cuda/tensor_table.h"
 #include "kernels/ops.h"
@@ -30,6 +31,7 @@ class CudaDevice final : public Device {
   std::string description() const override;
   bool shares_host_memory() const override { return false; }
   DType activation_type(DType weights) const override { return weights; }
+  bool prefers_out_in(std::int64_t rows) const override;
   std::string why_unproven() const override { return why_unproven_; }
   void keep_proof(bool passed) override;
 
@@ -52,6 +54,7 @@ class CudaDevice final : public Device {
   void layernorm_backward(const LayernormBackward&) override;
   void matmul_forward(const MatmulForward&) override;
   void layernorm_matmul(const LayernormMatmul&) override;
+  void transpose(const Transpose&) override;
   void matmul_backward_input(const MatmulBackwardInput&) override;
   void matmul_backward_weight(const MatmulBackwardWeight&) override;
   void matmul_add(const MatmulAdd&) override;
@@ -91,6 +94,10 @@ class CudaDevice final : public Device {
   }
   /// Counters that every kernel finds at zero and leaves at zero.
   unsigned* arrivals(std::size_t count);
+  /// How the kernels of decoding are launched.
+  ChainLaunch chain() const {
+    return {stream_, proven() && properties_.major >= 9, properties_.multiProcessorCount};
+  }
   /// Blocks that fill the card `times` over, for kernels that stay and take one row after another.
   unsigned persistent_blocks(std::int64_t rows_of_blocks, int times) const;
 
