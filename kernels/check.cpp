@@ -367,6 +367,12 @@ void check(const MatmulForward& p) {
       .writes_if_given("pre_activation", p.pre_activation, "M N", Types::activation);
 }
 
+void check(const Transpose& p) {
+  Views("transpose")
+      .reads("in", p.in, "K N", Types::activation)
+      .writes("out", p.out, "N K", Types::activation);
+}
+
 void check(const MatmulBackwardInput& p) {
   Views views("matmul_backward_input");
   views.reads("d_out", p.d_out, "M N", Types::activation)

@@ -14,6 +14,7 @@ void check(const LayernormForward&);
 void check(const ResidualLayernormForward&);
 void check(const LayernormBackward&);
 void check(const MatmulForward&);
+void check(const Transpose&);
 void check(const MatmulBackwardInput&);
 void check(const MatmulBackwardWeight&);
 void check(const MatmulAdd&);

@@ -1,6 +1,7 @@
 #include "engine/model/kv_cache.h"
 
 #include <algorithm>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -58,6 +59,36 @@ Workspace take_workspace(Arena& arena, const Gpt2Config& config, int batch, int 
   w.act = arena.take("MLP activation", {N, config.inner()}, dtype);
   w.logits = arena.take("logits", {B, config.vocab_size});
   return w;
+}
+
+/// The matrices of a block as the products of a step read them.
+struct BlockWeights {
+  WeightLayout layout = WeightLayout::in_out;
+  View c_attn;     // [C, 3C], or all of them transposed
+  View attn_proj;  // [C, C]
+  View c_fc;       // [C, I]
+  View mlp_proj;   // [I, C]
+};
+
+BlockWeights stored_weights(const LayerParameters& layer) {
+  return {.c_attn = layer.c_attn_weight,
+          .attn_proj = layer.attn_proj_weight,
+          .c_fc = layer.c_fc_weight,
+          .mlp_proj = layer.mlp_proj_weight};
+}
+
+std::vector<BlockWeights> take_transposed(Arena& arena, const Gpt2Config& config,
+                                          const Parameters& parameters) {
+  std::vector<BlockWeights> blocks;
+  for (int l = 0; l < config.n_layer; ++l) {
+    BlockWeights weights = stored_weights(parameters.layer(l));
+    weights.layout = WeightLayout::out_in;
+    for (View* w : {&weights.c_attn, &weights.attn_proj, &weights.c_fc, &weights.mlp_proj}) {
+      *w = arena.take("transposed weights", {w->shape()[1], w->shape()[0]}, w->dtype());
+    }
+    blocks.push_back(weights);
+  }
+  return blocks;
 }
 
 std::size_t cache_bytes(const Gpt2Config& config, int batch, int slots, DType dtype) {
@@ -129,9 +160,13 @@ struct Gpt2Decoder::Impl {
   Buffer spare_row;                   // for rows that swap places, once there are any
   std::unique_ptr<Recording> step;    // one more token for each of `step_rows` rows, or null
   int step_rows = 0;
+  Arena transposed_memory;
+  std::vector<BlockWeights> transposed;  // what steps of few rows read, where there is room for it
 
   void check(int rows, std::size_t ids) const;
   Workspace upload_batch(int rows, int tokens, std::span<const std::int32_t> ids);
+  void transpose_weights(int rows);
+  BlockWeights weights_of(int layer, std::int64_t rows) const;
   void decode(int rows, const Workspace& w);
   void forward(int rows, int tokens, Workspace w);
 };
@@ -159,7 +194,9 @@ Gpt2Decoder::Gpt2Decoder(Device& device, const Gpt2Config& config, const Paramet
                        0,
                        {},
                        nullptr,
-                       0});
+                       0,
+                       {},
+                       {}});
   impl_->caches = take_caches(impl_->cache_memory, config, batch, slots, dtype);
   reset({});
 }
@@ -266,6 +303,33 @@ Workspace Gpt2Decoder::Impl::upload_batch(int rows, int tokens, std::span<const 
   return w;
 }
 
+/// Bits do not depend on it: the copy takes what memory is left, and half of that at most, as others
+/// come after it.
+void Gpt2Decoder::Impl::transpose_weights(int rows) {
+  if (!transposed.empty() || !device.prefers_out_in(rows)) return;
+  Arena count;
+  take_transposed(count, config, parameters);
+  const std::optional<DeviceMemory> memory = device.memory();
+  if (memory && count.taken() > memory->free / 2) return;
+  transposed_memory = Arena(device, count.taken());
+  transposed = take_transposed(transposed_memory, config, parameters);
+  for (int l = 0; l < config.n_layer; ++l) {
+    const BlockWeights from = stored_weights(parameters.layer(l));
+    const BlockWeights& to = transposed[static_cast<std::size_t>(l)];
+    device.transpose({.out = to.c_attn, .in = from.c_attn});
+    device.transpose({.out = to.attn_proj, .in = from.attn_proj});
+    device.transpose({.out = to.c_fc, .in = from.c_fc});
+    device.transpose({.out = to.mlp_proj, .in = from.mlp_proj});
+  }
+}
+
+BlockWeights Gpt2Decoder::Impl::weights_of(int layer, std::int64_t rows) const {
+  if (transposed.empty() || !device.prefers_out_in(rows)) {
+    return stored_weights(parameters.layer(layer));
+  }
+  return transposed[static_cast<std::size_t>(layer)];
+}
+
 /// All that changes from step to step lies in w.inputs, and the workspace of as many rows is always
 /// the same memory: a recorded step fits every later one.
 void Gpt2Decoder::Impl::decode(int rows, const Workspace& w) {
@@ -273,6 +337,7 @@ void Gpt2Decoder::Impl::decode(int rows, const Workspace& w) {
     step->replay();
     return;
   }
+  transpose_weights(rows);
   step = device.record([&] { forward(rows, 1, w); });
   step_rows = rows;
 }
@@ -293,11 +358,13 @@ void Gpt2Decoder::Impl::forward(int rows, int tokens, Workspace w) {
                             .weight = p.layer(0).ln_1_weight,
                             .bias = p.layer(0).ln_1_bias,
                             .eps = eps});
-  const auto to_qkv = [&](const LayerParameters& layer) -> MatmulForward {
+  const auto to_qkv = [&](int l) -> MatmulForward {
+    const BlockWeights weights = weights_of(l, B * T);
     return {.out = w.qkv,  // [N, 3C]
             .x = w.ln,     // [N, C]
-            .weight = layer.c_attn_weight,
-            .bias = layer.c_attn_bias};
+            .weight = weights.c_attn,
+            .bias = p.layer(l).c_attn_bias,
+            .layout = weights.layout};
   };
   const auto add_branch = [&](View ln_weight, View ln_bias) -> ResidualLayernormForward {
     return {.sum = w.x_next,
@@ -308,7 +375,7 @@ void Gpt2Decoder::Impl::forward(int rows, int tokens, Workspace w) {
             .bias = ln_bias,
             .eps = eps};
   };
-  device.matmul_forward(to_qkv(p.layer(0)));
+  device.matmul_forward(to_qkv(0));
   for (int l = 0; l < config.n_layer; ++l) {
     const LayerParameters& layer = p.layer(l);
     const LayerCache& cache = caches[static_cast<std::size_t>(l)];
@@ -334,28 +401,32 @@ void Gpt2Decoder::Impl::forward(int rows, int tokens, Workspace w) {
       w.act = w.act.rows(0, B);
     }
     // 3. x = x + att·c_proj;  act = activation(ln_2·c_fc)
+    const BlockWeights weights = weights_of(l, w.att.shape()[0]);
     device.matmul_forward({.out = w.branch,
                            .x = w.att,
-                           .weight = layer.attn_proj_weight,
-                           .bias = layer.attn_proj_bias});
+                           .weight = weights.attn_proj,
+                           .bias = layer.attn_proj_bias,
+                           .layout = weights.layout});
     device.layernorm_matmul({.layernorm = add_branch(layer.ln_2_weight, layer.ln_2_bias),
                              .matmul = {.out = w.act,  // [N, I]
                                         .x = w.ln,
-                                        .weight = layer.c_fc_weight,
+                                        .weight = weights.c_fc,
                                         .bias = layer.c_fc_bias,
+                                        .layout = weights.layout,
                                         .activation = config.activation_function}});
     std::swap(w.x, w.x_next);
     // 4. x = x + act·c_proj;  q, k, v of the next block, or ln_f
     device.matmul_forward({.out = w.branch,
                            .x = w.act,
-                           .weight = layer.mlp_proj_weight,
-                           .bias = layer.mlp_proj_bias});
+                           .weight = weights.mlp_proj,
+                           .bias = layer.mlp_proj_bias,
+                           .layout = weights.layout});
     if (last) {
       device.residual_layernorm_forward(add_branch(p.ln_f_weight(), p.ln_f_bias()));
     } else {
       const LayerParameters& next = p.layer(l + 1);
       device.layernorm_matmul(
-          {.layernorm = add_branch(next.ln_1_weight, next.ln_1_bias), .matmul = to_qkv(next)});
+          {.layernorm = add_branch(next.ln_1_weight, next.ln_1_bias), .matmul = to_qkv(l + 1)});
     }
     std::swap(w.x, w.x_next);
   }

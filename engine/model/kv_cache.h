@@ -34,7 +34,9 @@ class Gpt2Decoder {
   void select_rows(std::span<const int> sources);
 
   int length() const;  ///< slots used, padding included
-  /// What it allocates, on a device with activations of that type.
+  /// What it allocates, on a device with activations of that type. Where products of few rows are
+  /// faster for it (Device::prefers_out_in), the first step makes a transposed copy of the blocks'
+  /// matrices besides, if that takes no more than half of the memory then free.
   static std::size_t bytes(const Gpt2Config& config, int batch, int slots, int max_new,
                            DType activations = DType::f32);
 

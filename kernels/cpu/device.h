@@ -31,6 +31,7 @@ class CpuDevice final : public Device {
   void residual_layernorm_forward(const ResidualLayernormForward&) override;
   void layernorm_backward(const LayernormBackward&) override;
   void matmul_forward(const MatmulForward&) override;
+  void transpose(const Transpose&) override;
   void matmul_backward_input(const MatmulBackwardInput&) override;
   void matmul_backward_weight(const MatmulBackwardWeight&) override;
   void matmul_add(const MatmulAdd&) override;

@@ -7,16 +7,26 @@
 // D + 2 floats, 3% of what the chunk reads in 16 bits. B = 64, H = 12, D = 64 and 1024 slots in
 // bf16: 201 MB, 60 µs at 3.35 TB/s.
 //
+// In 16 bits a warp asks for its whole chunk, keys and values, before it looks at a key: 32 copies
+// of 16 bytes a lane into shared memory, where each lane reads what it copied itself. Floats, heads
+// of odd sizes and those of more than 128 elements go through attend_chunk() (attention_rows.cuh).
+//
 // More new positions (a prompt) are written into the cache first and go through the forward kernel.
 #include "kernels/check.h"
 #include "kernels/cuda/attention_rows.cuh"
 #include "kernels/cuda/device.h"
-#include "kernels/cuda/gemm_library.h"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/mma.cuh"
 
 namespace quire::cuda {
 namespace {
 
 constexpr int kMaxQueries = 8;  // of a row, that are decoded chunk by chunk
+
+/// Floats of a chunk's result, whole steps of 16 bytes.
+__host__ __device__ constexpr int part_size(int D) {
+  return (D + kPart - 1) / kPart * kPart + 4;
+}
 
 struct Cached {
   void* out;  // [B, T, C]
@@ -25,40 +35,62 @@ struct Cached {
   HeadRows q, k, v;  // the new ones, T rows
   const int* past;
   const int* first_key;  // [B], or null
-  float* parts;          // [B, T, H, chunks, D + 2]: see SoftmaxPart
+  float* parts;          // [B, T, H, chunks, part_size(D)]: out, largest and sum of SoftmaxPart
   unsigned* arrivals;    // [B, T, H]: warps that have written their part; 0 before and after
   int B, H, T, S, D, chunks;
+  int size;  // bytes of an element
   float scale_log2;
 
   __device__ __forceinline__ int first(int b) const {
     return first_key == nullptr ? 0 : first_key[b];
   }
   __device__ __forceinline__ float* part(int bth, int chunk) const {
-    return parts + (std::int64_t{bth} * chunks + chunk) * (D + 2);
+    return parts + (std::int64_t{bth} * chunks + chunk) * part_size(D);
   }
 };
 
-/// Row t of the new keys and values of (b, h) goes into the cache: a warp.
-template <class Layout>
-__device__ __forceinline__ void write_slot(const Cached& p, int b, int t, int h, int lane) {
-  using T = typename Layout::T;
-  const std::int64_t slot = (std::int64_t{b} * p.H + h) * p.S + p.past[b] + t;
-  const T* from[] = {p.k.row<T>(b, h, t), p.v.row<T>(b, h, t)};
-  T* to[] = {static_cast<T*>(p.k_cache) + slot * p.D, static_cast<T*>(p.v_cache) + slot * p.D};
-#pragma unroll
-  for (int which = 0; which < 2; ++which) {
-    for (int d = lane * kPart; d < p.D; d += kWarp * kPart) {
-      float values[kPart];
-      load_row<Layout::kWhole>(from[which], d, p.D, values);
-      store_row<Layout::kWhole>(to[which], d, p.D, values);
-    }
+/// Where the keys or values of a row and head are: new ones are read where they came from, as who
+/// writes them into the cache is another warp.
+template <class T>
+struct Slots {
+  const T *old_rows, *new_rows;
+  int past, D, new_stride;
+
+  __device__ __forceinline__ Slots(const Cached& p, const void* cache, const HeadRows& rows, int b,
+                                   int h)
+      : old_rows(static_cast<const T*>(cache) + (std::int64_t{b} * p.H + h) * p.S * p.D),
+        new_rows(rows.head<T>(b, h)),
+        past(p.past[b]),
+        D(p.D),
+        new_stride(rows.of_row) {}
+  __device__ __forceinline__ const T* operator()(int k) const {
+    const bool old = k < past;
+    return (old ? old_rows : new_rows) +
+           std::int64_t{old ? k : k - past} * std::int64_t{old ? D : new_stride};
   }
+};
+
+/// Row t of the new keys and values of (b, h) goes into the cache: a warp, which copies elements of
+/// any type as Units.
+template <class Unit>
+__device__ __forceinline__ void write_slot(const Cached& p, int b, int t, int h, int lane) {
+  const std::int64_t slot = (std::int64_t{b} * p.H + h) * p.S + p.past[b] + t;
+  const std::int64_t bytes = std::int64_t{p.D} * p.size, count = bytes / sizeof(Unit);
+  const auto copy = [&](void* cache, const HeadRows& rows) {
+    const std::int64_t row = b * rows.of_batch + h * rows.of_head + std::int64_t{t} * rows.of_row;
+    auto* to = reinterpret_cast<Unit*>(static_cast<std::byte*>(cache) + slot * bytes);
+    const auto* from =
+        reinterpret_cast<const Unit*>(static_cast<const std::byte*>(rows.first) + row * p.size);
+    for (std::int64_t i = lane; i < count; i += kWarp) to[i] = from[i];
+  };
+  copy(p.k_cache, p.k);
+  copy(p.v_cache, p.v);
 }
 
-template <class Layout>
+template <class Unit>
 __global__ void __launch_bounds__(kWarp) attention_write_slots(Cached p) {
   const int bth = static_cast<int>(blockIdx.x), bt = bth / p.H;
-  write_slot<Layout>(p, bt / p.T, bt % p.T, bth % p.H, static_cast<int>(threadIdx.x));
+  write_slot<Unit>(p, bt / p.T, bt % p.T, bth % p.H, static_cast<int>(threadIdx.x));
 }
 
 /// Joins the chunks of (b, t, h) over all columns: a warp.
@@ -72,11 +104,11 @@ __device__ __forceinline__ void join_chunks(const Cached& p, int bth, int count,
 #pragma unroll 4
     for (int chunk = 0; chunk < count; ++chunk) {
       const float* from = p.part(bth, chunk);
+      const float* totals = from + part_size(p.D) - 4;
       SoftmaxPart part;
-      part.largest = from[p.D];
-      part.sum = from[p.D + 1];
-#pragma unroll
-      for (int j = 0; j < kPart; ++j) part.out[j] = d + j < p.D ? from[d + j] : 0.0f;
+      part.largest = totals[0];
+      part.sum = totals[1];
+      widen(fetch_at<kPart>(from + min(d, part_size(p.D) - 4 - kPart)), part.out);
       all.join(part);
     }
     all.store<Layout>(out, nullptr, d, p.D, lane);
@@ -98,54 +130,161 @@ __device__ __forceinline__ bool arrives_last(unsigned* arrivals, unsigned expect
   return before + 1 == expected;
 }
 
-/// A warp for each ((b, t, h), chunk, slice). New keys are read where they came from: who writes
-/// them into the cache is another warp.
+/// The chunk of a warp: slots first … first + count - 1 of those that query t of (b, h) sees.
+struct Chunk {
+  int lane, bth, number, b, t, h;
+  int first, count;
+  int chunks;  // of the query
+
+  __device__ __forceinline__ explicit Chunk(const Cached& p)
+      : lane(static_cast<int>(threadIdx.x)),
+        bth(static_cast<int>(blockIdx.x)),
+        number(static_cast<int>(blockIdx.y)),
+        b(bth / p.H / p.T),
+        t(bth / p.H % p.T),
+        h(bth % p.H) {
+    const int begin = p.first(b), end = p.past[b] + t + 1;
+    first = begin + number * kChunk;
+    count = min(kChunk, end - first);
+    chunks = (end - begin + kChunk - 1) / kChunk;
+  }
+};
+
+/// attend_chunk() of keys and values that lie in shared memory, or are still on their way there.
+template <class Layout>
+__device__ __forceinline__ SoftmaxPart attend_staged(const Cached& p, const Chunk& c,
+                                                     const Pack<typename Layout::T>* keys,
+                                                     const Pack<typename Layout::T>* values) {
+  using T = typename Layout::T;
+  constexpr int kSteps = Layout::kSteps;
+  float query[kPart];
+  load_row<true>(p.q.row<T>(c.b, c.h, c.t), Layout::column(c.lane), p.D, query);
+  const auto given = [&](int step) {
+    return step * Layout::kRowsAtOnce + Layout::row(c.lane) < c.count;
+  };
+  SoftmaxPart part = SoftmaxPart::nothing();
+  float score[kSteps];
+  wait_for_copies<1>();
+#pragma unroll
+  for (int step = 0; step < kSteps; ++step) {
+    float key[kPart], dot = 0.0f;
+    widen(keys[step * kWarp + c.lane], key);
+#pragma unroll
+    for (int j = 0; j < kPart; ++j) dot = fmaf(query[j], key[j], dot);
+    dot = reduce_neighbours<Layout::kLanesOfRow>(dot, Add{});
+    score[step] = given(step) ? dot * p.scale_log2 : minus_infinity();
+    part.largest = Largest{}(part.largest, score[step]);
+  }
+  part.largest = reduce_groups<Layout::kLanesOfRow>(part.largest, Largest{});
+  wait_for_copies<0>();
+#pragma unroll
+  for (int step = 0; step < kSteps; ++step) {
+    const float factor = given(step) ? exp2f(score[step] - part.largest) : 0.0f;
+    float value[kPart];
+    widen(values[step * kWarp + c.lane], value);
+    part.sum += factor;
+#pragma unroll
+    for (int j = 0; j < kPart; ++j) part.out[j] = fmaf(factor, value[j], part.out[j]);
+  }
+  part.sum = reduce_groups<Layout::kLanesOfRow>(part.sum, Add{});
+#pragma unroll
+  for (int j = 0; j < kPart; ++j) {
+    part.out[j] = reduce_groups<Layout::kLanesOfRow>(part.out[j], Add{});
+  }
+  return part;
+}
+
+/// What a query's first warp does, whether it has slots to read or not.
+template <class Layout, class Unit>
+__device__ __forceinline__ void begin_query(const Cached& p, const Chunk& c) {
+  if (c.number != 0 || blockIdx.z != 0) return;
+  write_slot<Unit>(p, c.b, c.t, c.h, c.lane);
+  if (c.chunks <= 0) join_chunks<Layout>(p, c.bth, 0, c.lane);
+}
+
+/// Keeps what a chunk gives from column d on, and joins all of them where it is the last.
+template <class Layout>
+__device__ __forceinline__ void finish_chunk(const Cached& p, const Chunk& c,
+                                             const SoftmaxPart& part, int d) {
+  float* to = p.part(c.bth, c.number);
+  if (c.lane < Layout::kLanesOfRow && d < p.D) {
+    store_row<true>(to, d, part_size(p.D), part.out);
+  }
+  if (c.lane == 0 && blockIdx.z == 0) {
+    float* totals = to + part_size(p.D) - 4;
+    totals[0] = part.largest;
+    totals[1] = part.sum;
+  }
+  if (arrives_last(p.arrivals + c.bth, static_cast<unsigned>(c.chunks) * gridDim.z, c.lane)) {
+    join_chunks<Layout>(p, c.bth, c.chunks, c.lane);
+    if (c.lane == 0) p.arrivals[c.bth] = 0;
+  }
+}
+
+/// A warp for each ((b, t, h), chunk, slice).
 template <class Layout>
 __global__ void __launch_bounds__(kWarp) attention_chunks(Cached p) {
   using T = typename Layout::T;
-  const int lane = static_cast<int>(threadIdx.x);
-  const int bth = static_cast<int>(blockIdx.x), chunk = static_cast<int>(blockIdx.y);
-  const int h = bth % p.H, t = bth / p.H % p.T, b = bth / p.H / p.T;
-  const bool is_first = chunk == 0 && blockIdx.z == 0;
-  if (is_first) write_slot<Layout>(p, b, t, h, lane);
-  const int past = p.past[b], end = past + t + 1;
-  const int first = p.first(b) + chunk * kChunk;
-  const int count = (end - p.first(b) + kChunk - 1) / kChunk;  // of chunks
-  if (is_first && count <= 0) join_chunks<Layout>(p, bth, 0, lane);
-  if (first >= end) return;
+  let_next_begin();
+  wait_for_previous();
+  const Chunk c(p);
+  begin_query<Layout, T>(p, c);
+  if (c.count <= 0) return;
+  const int d = static_cast<int>(blockIdx.z) * Layout::kPiece + Layout::column(c.lane);
+  const Slots<T> key(p, p.k_cache, p.k, c.b, c.h), value(p, p.v_cache, p.v, c.b, c.h);
+  const FixedRow<Layout> query(p.q.row<T>(c.b, c.h, c.t), c.lane, p.D);
+  finish_chunk<Layout>(p, c,
+                       attend_chunk(query, key, value, c.first, c.count, p.scale_log2,
+                                    DropoutRule{}, 0, d, p.D, c.lane),
+                       d);
+}
 
-  const int d = static_cast<int>(blockIdx.z) * Layout::kPiece + Layout::column(lane);
-  const std::int64_t head = (std::int64_t{b} * p.H + h) * p.S * p.D;
-  const T* old_keys = static_cast<const T*>(p.k_cache) + head;
-  const T* old_values = static_cast<const T*>(p.v_cache) + head;
-  const T* new_keys = p.k.head<T>(b, h);
-  const T* new_values = p.v.head<T>(b, h);
-  const auto key = [&](int k) {
-    return k < past ? old_keys + std::int64_t{k} * p.D
-                    : new_keys + std::int64_t{k - past} * p.k.of_row;
-  };
-  const auto value = [&](int k) {
-    return k < past ? old_values + std::int64_t{k} * p.D
-                    : new_values + std::int64_t{k - past} * p.v.of_row;
-  };
-  const FixedRow<Layout> query(p.q.row<T>(b, h, t), lane, p.D);
-  const SoftmaxPart part = attend_chunk(query, key, value, first, min(kChunk, end - first),
-                                        p.scale_log2, DropoutRule{}, 0, d, p.D, lane);
-  float* to = p.part(bth, chunk);
-  if (lane < Layout::kLanesOfRow) {
+/// The same for whole rows of 16 bits, of up to kPiece elements.
+template <class T, int kPiece>
+__global__ void __launch_bounds__(kWarp) attention_staged(Cached p) {
+  using Layout = RowLayout<T, true, kPiece, false>;
+  constexpr int kSteps = Layout::kSteps;
+  QUIRE_SHARED(Pack<T>, keys, kSteps * kWarp);
+  QUIRE_SHARED(Pack<T>, values, kSteps * kWarp);
+  let_next_begin();
+  wait_for_previous();
+  const Chunk c(p);
+  if (c.count > 0) {
+    const int d = Layout::column(c.lane);
+    const auto stage = [&](Pack<T>* to, const Slots<T>& rows) {
 #pragma unroll
-    for (int j = 0; j < kPart; ++j) {
-      if (d + j < p.D) to[d + j] = part.out[j];
+      for (int step = 0; step < kSteps; ++step) {
+        const int row = step * Layout::kRowsAtOnce + Layout::row(c.lane);
+        const bool given = row < c.count && d < p.D;
+        copy_async(to + step * kWarp + c.lane, rows(c.first + (given ? row : 0)) + (given ? d : 0),
+                   given);
+      }
+      commit_copies();
+    };
+    stage(keys, Slots<T>(p, p.k_cache, p.k, c.b, c.h));
+    stage(values, Slots<T>(p, p.v_cache, p.v, c.b, c.h));
+  }
+  begin_query<Layout, uint4>(p, c);
+  if (c.count <= 0) return;
+  finish_chunk<Layout>(p, c, attend_staged<Layout>(p, c, keys, values), Layout::column(c.lane));
+}
+
+void launch_chunks(const Cached& p, DType dtype, bool whole, const ChainLaunch& how) {
+  const dim3 grid(static_cast<unsigned>(p.B * p.T * p.H), static_cast<unsigned>(p.chunks),
+                  slices_of(p.D));
+  with_layout(dtype, whole, p.D, [&](auto layout) {
+    using Layout = decltype(layout);
+    if constexpr (sizeof(typename Layout::T) == 2 && Layout::kWhole) {
+      QUIRE_LAUNCH_CHAINED((attention_staged<typename Layout::T, Layout::kPiece>), grid, kWarp, 0,
+                           how, p);
+    } else {
+      // In 16 bits one layout does for all that is left. Floats have the prompt's, for its bits.
+      using T = typename Layout::T;
+      using Of16Bits = RowLayout<T, false, 128, true>;
+      using Plain = std::conditional_t<sizeof(T) == 2, Of16Bits, Layout>;
+      QUIRE_LAUNCH_CHAINED(attention_chunks<Plain>, grid, kWarp, 0, how, p);
     }
-  }
-  if (lane == 0 && blockIdx.z == 0) {
-    to[p.D] = part.largest;
-    to[p.D + 1] = part.sum;
-  }
-  if (arrives_last(p.arrivals + bth, static_cast<unsigned>(count) * gridDim.z, lane)) {
-    join_chunks<Layout>(p, bth, count, lane);
-    if (lane == 0) p.arrivals[bth] = 0;
-  }
+  });
 }
 
 }  // namespace
@@ -172,21 +311,20 @@ void CudaDevice::attention_cached(const AttentionCached& p) {
                 .S = S,
                 .D = D,
                 .chunks = (S + kChunk - 1) / kChunk,
+                .size = static_cast<int>(size_of(p.qkv.dtype())),
                 .scale_log2 = p.scale * kLog2e};
   const unsigned rows = static_cast<unsigned>(B * T * H);
   if (T <= kMaxQueries) {
-    cached.parts = scratch<float>(std::int64_t{rows} * cached.chunks * (D + 2));
+    cached.parts = scratch<float>(std::int64_t{rows} * cached.chunks * part_size(D));
     cached.arrivals = arrivals(rows);
-    with_layout(p.qkv.dtype(), whole, D, [&](auto layout) {
-      QUIRE_LAUNCH(attention_chunks<decltype(layout)>,
-                   dim3(rows, static_cast<unsigned>(cached.chunks), slices_of(D)), kWarp, 0,
-                   stream_, cached);
-    });
+    launch_chunks(cached, p.qkv.dtype(), whole, chain());
     return;
   }
-  with_layout(p.qkv.dtype(), whole, D, [&](auto layout) {
-    QUIRE_LAUNCH(attention_write_slots<decltype(layout)>, rows, kWarp, 0, stream_, cached);
-  });
+  if (whole) {
+    QUIRE_LAUNCH(attention_write_slots<uint4>, rows, kWarp, 0, stream_, cached);
+  } else {
+    QUIRE_LAUNCH(attention_write_slots<std::uint16_t>, rows, kWarp, 0, stream_, cached);
+  }
   const std::int64_t of_head = std::int64_t{S} * D;
   launch_attention({.out = cached.out,
                     .lse = nullptr,

@@ -10,7 +10,10 @@
 #include <memory>
 #include <string>
 
+#include "kernels/cuda/cuda_device.h"
 #include "kernels/cuda/error.h"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/proof.h"
 #include "kernels/cuda/tensor_table.h"
 #include "kernels/ops.h"
 
@@ -20,7 +23,7 @@ class GemmLibrary;
 
 class CudaDevice final : public Device {
  public:
-  explicit CudaDevice(int index);
+  explicit CudaDevice(int index, const CudaOptions& options = {});
   ~CudaDevice() override;
   CudaDevice(const CudaDevice&) = delete;
   CudaDevice& operator=(const CudaDevice&) = delete;
@@ -28,6 +31,9 @@ class CudaDevice final : public Device {
   std::string description() const override;
   bool shares_host_memory() const override { return false; }
   DType activation_type(DType weights) const override { return weights; }
+  bool prefers_out_in(std::int64_t rows) const override;
+  std::string why_unproven() const override { return why_unproven_; }
+  void keep_proof(bool passed) override;
 
   std::optional<DeviceMemory> memory() const override;
   void* allocate(std::size_t bytes) override;
@@ -48,6 +54,7 @@ class CudaDevice final : public Device {
   void layernorm_backward(const LayernormBackward&) override;
   void matmul_forward(const MatmulForward&) override;
   void layernorm_matmul(const LayernormMatmul&) override;
+  void transpose(const Transpose&) override;
   void matmul_backward_input(const MatmulBackwardInput&) override;
   void matmul_backward_weight(const MatmulBackwardWeight&) override;
   void matmul_add(const MatmulAdd&) override;
@@ -67,6 +74,10 @@ class CudaDevice final : public Device {
   void argmax_tokens(const ArgmaxTokens&) override;
 
  private:
+  /// Whether kernels of one chip may run: they have passed `quire doctor --verify` with this build
+  /// on this card and driver, or are at it.
+  bool proven() const { return on_trial_ || why_unproven_.empty(); }
+
   /// Device memory that only grows. Whoever recorded work on a block keeps it beside the new one.
   struct Block {
     std::shared_ptr<void> data;
@@ -83,10 +94,17 @@ class CudaDevice final : public Device {
   }
   /// Counters that every kernel finds at zero and leaves at zero.
   unsigned* arrivals(std::size_t count);
+  /// How the kernels of decoding are launched.
+  ChainLaunch chain() const {
+    return {stream_, proven() && properties_.major >= 9, properties_.multiProcessorCount};
+  }
   /// Blocks that fill the card `times` over, for kernels that stay and take one row after another.
   unsigned persistent_blocks(std::int64_t rows_of_blocks, int times) const;
 
   cudaDeviceProp properties_{};
+  const bool on_trial_;
+  CardKey key_;
+  std::string why_unproven_;
   cudaStream_t stream_ = nullptr;
   Block scratch_, arrivals_;
   std::unique_ptr<GemmLibrary> gemm_;

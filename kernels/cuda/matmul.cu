@@ -55,7 +55,7 @@ void CudaDevice::matmul_forward(const MatmulForward& p) {
   check_multiply(*this, p.multiply, p.x.dtype());
   const auto [K, N] = Extents(p.weight.shape(), p.layout);
   if (takes_matvec(p)) {
-    launch_matvec(p, stream_);
+    launch_matvec(p, chain());
     return;
   }
   const Converted converted(p.x.dtype()), of_out(p.out.dtype());
@@ -88,6 +88,10 @@ void CudaDevice::matmul_forward(const MatmulForward& p) {
   }
 }
 
+bool CudaDevice::prefers_out_in(std::int64_t rows) const {
+  return rows <= kMatvecRows;
+}
+
 void CudaDevice::layernorm_matmul(const LayernormMatmul& p) {
   const ResidualLayernormForward& l = p.layernorm;
   const bool fused = takes_matvec(p.matmul) && l.sum.bytes() != l.x.bytes() && !l.mean && !l.rstd &&
@@ -96,7 +100,7 @@ void CudaDevice::layernorm_matmul(const LayernormMatmul& p) {
   check(l);
   check(p.matmul);
   check_multiply(*this, p.matmul.multiply, p.matmul.x.dtype());
-  launch_layernorm_matvec(p, stream_);
+  launch_layernorm_matvec(p, chain());
 }
 
 void CudaDevice::matmul_backward_input(const MatmulBackwardInput& p) {

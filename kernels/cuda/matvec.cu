@@ -2,8 +2,16 @@
 //
 // Every weight is read once, for all rows together, and the time is that of reading it: K·N
 // elements, 2·M·K·N flops. At batch 1 GPT-2's 124M parameters in 16 bits are 247 MB a token: 74 µs
-// at 3.35 TB/s. A block owns a strip of outputs, so nothing is summed across blocks; the order of a
-// sum depends on K alone, not on the number of rows.
+// at 3.35 TB/s.
+//
+// A warp holds a tile of the weight in registers: 8 loads of 16 bytes a lane, all under way before
+// the first is looked at. The tile is 256 elements of K by 4 or 8 outputs; the warps of a block
+// share K among them, so that of a product of 768 by 768 all 1.2 MB are under way at once, in 96
+// blocks or more. Rows of x are as short as the weight is wide: each lane reads its own 8 elements.
+//
+// Nothing is summed across blocks, as an output's weights are at most 12 KB. The order of a sum
+// depends on K alone: 8 elements in a lane, every 256·warps of them one after the other, then the
+// lanes by halves, then the warps.
 #include "kernels/cuda/matvec.h"
 
 #include <limits>
@@ -15,11 +23,10 @@
 namespace quire::cuda {
 namespace {
 
-constexpr int kThreads = 256;
-constexpr int kWarps = kThreads / kWarp;
-/// Elements of x, of all rows together, that a block holds in shared memory at a time: 32 KB.
-constexpr int kHeld = 8192;
-constexpr int kPart = 8;  // elements a thread takes at a time: 16 bytes of a 16-bit type
+constexpr int kPart = 8;               // elements of K in a lane: 16 bytes of a 16-bit type
+constexpr int kReach = kWarp * kPart;  // and in a warp
+constexpr int kRowsTogether = 4;       // of x, in a block: eight would spill registers
+constexpr int kMostWarps = 12;         // of a block: GPT-2's 3072 at once
 
 /// What comes before the product, where something does: the rows are those of x + branch, written
 /// to sum, normalised.
@@ -33,90 +40,206 @@ struct Before {
 struct Matvec {
   void* out;             // [rows, N]
   bool out_is_float;     // else x's type
+  bool overlapped;       // launched so
   void* pre_activation;  // [rows, N] of x's type, or null
   const void* x;         // [rows, K]
   const void* weight;    // [K, N] or [N, K]
   const float* bias;     // [N], or null
   int rows, K, N;
+  unsigned groups;  // of rows of x, each by blocks of its own
   Activation activation;
   Before before;
 };
-struct Statistics {
-  float mean, rstd;
+
+int warps_for(int K) {
+  const int steps = (K + kReach - 1) / kReach;
+  const int rounds = (steps + kMostWarps - 1) / kMostWarps;
+  return (steps + rounds - 1) / rounds;
+}
+
+/// Elements [k, k + 8) of kRows outputs from n on, of a weight [N, K]
+/// (kOutIn) or [K, N]. What lies beyond K or N is some other element.
+template <int kRows, bool kOutIn, class W>
+struct Tile {
+  static_assert(kOutIn || kRows == kStep<W>);
+  static constexpr int kPacks = kOutIn ? kRows : kPart;
+  Packs<W, kOutIn ? kPart : kRows> packs[kPacks];
+
+  __device__ __forceinline__ static const W* at(const Matvec& p, int i, int k, int n) {
+    const W* const weight = static_cast<const W*>(p.weight);
+    const int first = min(k, p.K - kPart);
+    return kOutIn ? weight + std::int64_t{min(n + i, p.N - 1)} * p.K + first
+                  : weight + std::int64_t{first + i} * p.N + n;
+  }
+  __device__ __forceinline__ static void prefetch(const Matvec& p, int k, int n) {
+#pragma unroll
+    for (int i = 0; i < kPacks; ++i) cuda::prefetch(at(p, i, k, n));
+  }
+  __device__ __forceinline__ void fetch(const Matvec& p, int k, int n) {
+    // Lanes whose 16 bytes are neighbours read whole sectors; of a weight [K, N] the next block reads
+    // the rest, and of floats the next load.
+    constexpr Load kLoad = kOutIn && sizeof(W) == 2 ? Load::streamed : Load::plain;
+#pragma unroll
+    for (int i = 0; i < kPacks; ++i) {
+      packs[i] = fetch_at<(kOutIn ? kPart : kRows), kLoad>(at(p, i, k, n));
+    }
+  }
+  __device__ __forceinline__ float element(int row, int j) const {
+    return widen(kOutIn ? packs[row].element[j] : packs[j].element[row]);
+  }
 };
 
-/// Elements [k, k + 8) of x + branch, as they are stored.
-template <class X>
-__device__ __forceinline__ void load_sum(const Matvec& p, std::int64_t row, int k,
-                                         float (&values)[kPart]) {
-  float branch[kPart];
-  load_row<true>(static_cast<const X*>(p.x) + row * p.K, k, p.K, values);
-  load_row<true>(static_cast<const X*>(p.before.branch) + row * p.K, k, p.K, branch);
-#pragma unroll
-  for (int j = 0; j < kPart; ++j) values[j] = widen(narrow<X>(values[j] + branch[j]));
+/// The rows of x that a block takes: blocks side by side take the same weights.
+template <int M>
+__device__ __forceinline__ int first_row(const Matvec& p) {
+  return M == 1 ? 0 : static_cast<int>(blockIdx.x % p.groups) * M;
 }
 
-/// A warp for each row. Every block does it for itself, which costs less than a launch; the first
-/// one writes the sums.
-template <class X>
-__device__ void add_and_measure(Statistics* statistics, const Matvec& p) {
-  const int row = static_cast<int>(threadIdx.x) / kWarp,
-            lane = static_cast<int>(threadIdx.x) % kWarp;
-  if (row >= p.rows) return;
-  float total = 0.0f, values[kPart];
-#pragma unroll 2  // four spill registers on sm_80
-  for (int k = lane * kPart; k < p.K; k += kWarp * kPart) {
-    load_sum<X>(p, row, k, values);
-    if (blockIdx.x == 0) {
-      store_row<true>(static_cast<X*>(p.before.sum) + std::int64_t{row} * p.K, k, p.K, values);
-    }
-#pragma unroll
-    for (int j = 0; j < kPart; ++j) total += values[j];
-  }
-  const float mean = warp_sum(total) / static_cast<float>(p.K);
-  float squares = 0.0f;
-#pragma unroll 2
-  for (int k = lane * kPart; k < p.K; k += kWarp * kPart) {
-    load_sum<X>(p, row, k, values);
-#pragma unroll
-    for (int j = 0; j < kPart; ++j) squares += (values[j] - mean) * (values[j] - mean);
-  }
-  const float variance = warp_sum(squares) / static_cast<float>(p.K);
-  if (lane == 0) statistics[row] = {mean, rsqrtf(variance + p.before.eps)};
-}
-
-/// Copies the rows' elements [first, first + depth) to shared memory as floats, [M, depth], through
-/// the layernorm where there is one. Whole parts: K is a multiple of 8.
+/// Elements [k, k + 8) of M rows of x. Beyond the last row, or K, are those that stand last.
 template <int M, class X>
-__device__ __forceinline__ void hold(float* held, const Statistics* statistics, const Matvec& p,
-                                     int first, int depth) {
-  __syncthreads();  // the part before has been used, and statistics are there
-  for (int i = static_cast<int>(threadIdx.x) * kPart; i < M * depth; i += kThreads * kPart) {
-    const int m = i / depth, k = first + i % depth;
-    float values[kPart] = {};
-    if (m < p.rows && p.before.weight == nullptr) {
-      load_row<true>(static_cast<const X*>(p.x) + std::int64_t{m} * p.K, k, p.K, values);
-    } else if (m < p.rows) {
-      float weight[kPart], bias[kPart];
-      load_sum<X>(p, m, k, values);
-      load_row<true>(p.before.weight, k, p.K, weight);
-      load_row<true>(p.before.bias, k, p.K, bias);
-      const Statistics s = statistics[m];
+struct Inputs {
+  Packs<X, kPart> rows[M];
+
+  __device__ __forceinline__ void fetch_rows(const void* x, const Matvec& p, int k) {
+#pragma unroll
+    for (int m = 0; m < M; ++m) {
+      const int row = min(first_row<M>(p) + m, p.rows - 1);
+      rows[m] = fetch<true, kPart>(static_cast<const X*>(x) + std::int64_t{row} * p.K, k, p.K);
+    }
+  }
+  /// Of x + branch, as they are stored.
+  __device__ __forceinline__ void fetch_sums(const Matvec& p, int k) {
+    Inputs branch;
+    fetch_rows(p.x, p, k);
+    branch.fetch_rows(p.before.branch, p, k);
+#pragma unroll
+    for (int m = 0; m < M; ++m) {
 #pragma unroll
       for (int j = 0; j < kPart; ++j) {
-        values[j] = widen(narrow<X>((values[j] - s.mean) * s.rstd * weight[j] + bias[j]));
+        rows[m].element[j] =
+            narrow<X>(widen(rows[m].element[j]) + widen(branch.rows[m].element[j]));
       }
     }
-    store_row<true>(held, i, M * depth, values);
+  }
+};
+
+/// Sums over a block's lanes, then its warps in order.
+template <int M>
+__device__ __forceinline__ void add_over_block(float (&values)[M],
+                                               float (*of_warps)[kRowsTogether]) {
+  const int warp = static_cast<int>(threadIdx.x) / kWarp;
+#pragma unroll
+  for (int m = 0; m < M; ++m) {
+    values[m] = warp_sum(values[m]);
+    if (threadIdx.x % kWarp == 0) of_warps[warp][m] = values[m];
+    values[m] = 0.0f;
   }
   __syncthreads();
+  for (int w = 0; w < static_cast<int>(blockDim.x) / kWarp; ++w) {
+#pragma unroll
+    for (int m = 0; m < M; ++m) values[m] += of_warps[w][m];
+  }
+}
+
+template <int M>
+struct Statistics {
+  float mean[M] = {}, rstd[M] = {};
+};
+
+/// Of the rows of x + branch. Every block does it for itself, which costs less than a launch; the
+/// first ones write the sums.
+template <int M, class X>
+__device__ __forceinline__ void add_and_measure(Statistics<M>& statistics, const Matvec& p) {
+  QUIRE_SHARED(float, totals, kMostWarps* kRowsTogether);
+  QUIRE_SHARED(float, squares, kMostWarps* kRowsTogether);
+  using OfWarps = float(*)[kRowsTogether];
+  const int first = static_cast<int>(threadIdx.x) * kPart;
+  const int stride = static_cast<int>(blockDim.x) * kPart;
+  Inputs<M, X> sums;
+  for (int k = first; k < p.K; k += stride) {
+    sums.fetch_sums(p, k);
+#pragma unroll
+    for (int m = 0; m < M; ++m) {
+      float values[kPart];
+      widen(sums.rows[m], values);
+      const int row = first_row<M>(p) + m;
+      if (blockIdx.x < p.groups && row < p.rows) {
+        store_row<true>(static_cast<X*>(p.before.sum) + std::int64_t{row} * p.K, k, p.K, values);
+      }
+#pragma unroll
+      for (int j = 0; j < kPart; ++j) statistics.mean[m] += values[j];
+    }
+  }
+  add_over_block(statistics.mean, reinterpret_cast<OfWarps>(totals));
+#pragma unroll
+  for (int m = 0; m < M; ++m) statistics.mean[m] /= static_cast<float>(p.K);
+  for (int k = first; k < p.K; k += stride) {
+    sums.fetch_sums(p, k);  // out of the L1 cache
+#pragma unroll
+    for (int m = 0; m < M; ++m) {
+#pragma unroll
+      for (int j = 0; j < kPart; ++j) {
+        const float distance = widen(sums.rows[m].element[j]) - statistics.mean[m];
+        statistics.rstd[m] = fmaf(distance, distance, statistics.rstd[m]);
+      }
+    }
+  }
+  add_over_block(statistics.rstd, reinterpret_cast<OfWarps>(squares));
+#pragma unroll
+  for (int m = 0; m < M; ++m) {
+    statistics.rstd[m] = rsqrtf(statistics.rstd[m] / static_cast<float>(p.K) + p.before.eps);
+  }
+}
+
+/// Elements [k, k + 8) of the rows that the product reads.
+template <int M, class X>
+__device__ __forceinline__ void fetch_inputs(Inputs<M, X>& x, const Statistics<M>& statistics,
+                                             const Matvec& p, int k) {
+  if (p.before.weight == nullptr) return x.fetch_rows(p.x, p, k);
+  float weight[kPart], bias[kPart];
+  load_row<true>(p.before.weight, k, p.K, weight);
+  load_row<true>(p.before.bias, k, p.K, bias);
+  x.fetch_sums(p, k);
+#pragma unroll
+  for (int m = 0; m < M; ++m) {
+#pragma unroll
+    for (int j = 0; j < kPart; ++j) {
+      const float value = widen(x.rows[m].element[j]) - statistics.mean[m];
+      x.rows[m].element[j] = narrow<X>(fmaf(value * statistics.rstd[m], weight[j], bias[j]));
+    }
+  }
+}
+
+/// Sums of kCount values over a warp's lanes, by halves: each exchange halves the values that a
+/// lane goes on with, and their order is that of warp_sum(). The lane is left with `kCount / 32`
+/// sums, at least one, from the index on that is returned.
+template <int kCount, int kDistance = kWarp / 2>
+__device__ __forceinline__ int add_over_lanes(float* values, int lane) {
+  if constexpr (kCount == 1) {
+    values[0] = reduce_neighbours<2 * kDistance>(values[0], Add{});
+    return 0;
+  } else {
+    constexpr int kHalf = kCount / 2;
+    const bool upper = (lane & kDistance) != 0;
+#pragma unroll
+    for (int i = 0; i < kHalf; ++i) {
+      const float given = upper ? values[i] : values[i + kHalf];
+      const float kept = upper ? values[i + kHalf] : values[i];
+      values[i] = kept + __shfl_xor_sync(kWholeWarp, given, kDistance);
+    }
+    const int index = upper ? kHalf : 0;
+    if constexpr (kDistance == 1) {
+      return index;
+    } else {
+      return index + add_over_lanes<kHalf, kDistance / 2>(values, lane);
+    }
+  }
 }
 
 /// The sum and what is done to it.
 template <class X>
 __device__ __forceinline__ void store(const Matvec& p, int m, int n, float sum) {
   const std::int64_t i = std::int64_t{m} * p.N + n;
-  if (p.bias != nullptr) sum += p.bias[n];
   if (p.pre_activation != nullptr) static_cast<X*>(p.pre_activation)[i] = narrow<X>(sum);
   with_activation(p.activation, [&]<Activation kKind>() { sum = activate<kKind>(sum); });
   if (p.out_is_float) {
@@ -126,118 +249,77 @@ __device__ __forceinline__ void store(const Matvec& p, int m, int n, float sum) 
   }
 }
 
-/// weight [K, N]: four lanes take 32 columns of a row of the weight, a warp eight rows at a time, a
-/// block 64. Partial sums meet in shared memory.
-template <int M, class X, class W>
-__global__ void __launch_bounds__(kThreads) matvec_in_out(Matvec p) {
-  constexpr int kColumns = 32, kLanes = kColumns / kPart, kRowsAtOnce = kThreads / kLanes;
-  QUIRE_SHARED(float, held, kHeld);
-  QUIRE_SHARED(Statistics, statistics, kMatvecRows);
-  if (p.before.weight != nullptr) add_and_measure<X>(statistics, p);
-  const auto* weight = static_cast<const W*>(p.weight);
-  const int group = static_cast<int>(threadIdx.x) % kLanes;
-  const int row = static_cast<int>(threadIdx.x) / kLanes;
-  const int n = static_cast<int>(blockIdx.x) * kColumns + group * kPart;
-  float sums[M][kPart] = {};
-  constexpr int kDepth = kHeld / M;
-  for (int first = 0; first < p.K; first += kDepth) {
-    const int depth = min(kDepth, p.K - first);
-    hold<M, X>(held, statistics, p, first, depth);
-    for (int k = row; k < depth; k += kRowsAtOnce) {
-      float w[kPart];
-      load_row<true>(weight + std::int64_t{first + k} * p.N, n, p.N, w);
+/// A block takes all of K for kRows outputs.
+template <int M, int kRows, bool kOutIn, class X, class W>
+__global__ void __launch_bounds__(kMostWarps* kWarp) matvec_tiles(Matvec p) {
+  constexpr int kSums = M * kRows;
+  QUIRE_SHARED(float, of_warps, kMostWarps* kSums);
+  using OfWeight = Tile<kRows, kOutIn, W>;
+  const int thread = static_cast<int>(threadIdx.x), lane = thread % kWarp, warp = thread / kWarp;
+  const int threads = static_cast<int>(blockDim.x), stride = threads * kPart;
+  const int n = static_cast<int>(blockIdx.x / (M == 1 ? 1u : p.groups)) * kRows;
+  if (p.overlapped) {
+    for (int k = thread * kPart; k < p.K; k += stride) OfWeight::prefetch(p, k, n);
+  }
+  let_next_begin();
+  wait_for_previous();
+
+  OfWeight weight;
+  weight.fetch(p, thread * kPart, n);
+  const int own = n + thread % kRows;  // of the outputs: what this thread stores, if it does
+  const float bias = p.bias != nullptr ? p.bias[min(own, p.N - 1)] : 0.0f;
+  Statistics<M> statistics;
+  if (p.before.weight != nullptr) add_and_measure<M, X>(statistics, p);
+  float sums[kSums] = {};
+  for (int first = 0; first < p.K; first += stride) {
+    const int k = first + thread * kPart;
+    if (first > 0) weight.fetch(p, k, n);
+    Inputs<M, X> x;
+    fetch_inputs(x, statistics, p, k);
+    if (k >= p.K) continue;
 #pragma unroll
-      for (int m = 0; m < M; ++m) {
-        const float factor = held[m * depth + k];
+    for (int j = 0; j < kPart; ++j) {
 #pragma unroll
-        for (int j = 0; j < kPart; ++j) sums[m][j] += factor * w[j];
+      for (int i = 0; i < kSums; ++i) {
+        sums[i] = fmaf(widen(x.rows[i / kRows].element[j]), weight.element(i % kRows, j), sums[i]);
       }
     }
   }
-  // The eight rows of a warp by shuffles, the warps in order.
+
+  constexpr int kLeft = kSums > kWarp ? kSums / kWarp : 1;
+  const int index = add_over_lanes<kSums>(sums, lane);
+  if (lane % (kSums < kWarp ? kWarp / kSums : 1) == 0) {
 #pragma unroll
-  for (int m = 0; m < M; ++m) {
-#pragma unroll
-    for (int j = 0; j < kPart; ++j) sums[m][j] = reduce_groups<kLanes>(sums[m][j], Add{});
+    for (int i = 0; i < kLeft; ++i) of_warps[warp * kSums + index + i] = sums[i];
   }
   __syncthreads();
-  const int warp = static_cast<int>(threadIdx.x) / kWarp;
-  if (static_cast<int>(threadIdx.x) % kWarp < kLanes) {
-#pragma unroll
-    for (int m = 0; m < M; ++m) {
-#pragma unroll
-      for (int j = 0; j < kPart; ++j) {
-        held[(warp * M + m) * kColumns + group * kPart + j] = sums[m][j];
-      }
-    }
-  }
-  __syncthreads();
-  for (int i = static_cast<int>(threadIdx.x); i < M * kColumns; i += kThreads) {
-    const int m = i / kColumns, column = static_cast<int>(blockIdx.x) * kColumns + i % kColumns;
-    if (m >= p.rows || column >= p.N) continue;
+  for (int i = thread; i < kSums; i += threads) {
+    const int m = first_row<M>(p) + i / kRows;
     float sum = 0.0f;
-    for (int w = 0; w < kWarps; ++w) sum += held[(w * M + m) * kColumns + i % kColumns];
-    store<X>(p, m, column, sum);
+    for (int w = 0; w < threads / kWarp; ++w) sum += of_warps[w * kSums + i];
+    if (m < p.rows && own < p.N) store<X>(p, m, own, p.bias != nullptr ? sum + bias : sum);
   }
 }
-static_assert(kWarps * kMatvecRows * 32 <= kHeld && kMatvecRows <= kWarps);
 
-/// weight [N, K]: a warp takes one row of the weight.
-template <int M, class X, class W>
-__global__ void __launch_bounds__(kThreads) matvec_out_in(Matvec p) {
-  QUIRE_SHARED(float, held, kHeld);
-  QUIRE_SHARED(Statistics, statistics, kMatvecRows);
-  if (p.before.weight != nullptr) add_and_measure<X>(statistics, p);
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  const int n = static_cast<int>(blockIdx.x * kWarps + threadIdx.x / kWarp);
-  const W* weight = static_cast<const W*>(p.weight) + std::int64_t{n} * p.K;
-  float sums[M] = {};
-  constexpr int kDepth = kHeld / M;
-  for (int first = 0; first < p.K; first += kDepth) {
-    const int depth = min(kDepth, p.K - first);
-    hold<M, X>(held, statistics, p, first, depth);
-    if (n >= p.N) continue;
-    for (int k = lane * kPart; k < depth; k += kWarp * kPart) {
-      float w[kPart];
-      load_row<true>(weight + first, k, depth, w);
-#pragma unroll
-      for (int m = 0; m < M; ++m) {
-        float factors[kPart];
-        load_row<true>(held + m * depth, k, depth, factors);
-#pragma unroll
-        for (int j = 0; j < kPart; ++j) sums[m] += factors[j] * w[j];
-      }
-    }
-  }
-#pragma unroll
-  for (int m = 0; m < M; ++m) sums[m] = warp_sum(sums[m]);
-  if (n >= p.N || lane >= p.rows) return;
-  float sum = 0.0f;
-#pragma unroll
-  for (int m = 0; m < M; ++m) {
-    if (lane == m) sum = sums[m];
-  }
-  store<X>(p, lane, n, sum);
+template <int kRows, bool kOutIn, class X, class W>
+void launch_tiles(const Matvec& p, const ChainLaunch& how) {
+  choose(p.rows == 1, [&](auto one) {
+    constexpr int M = one() ? 1 : kRowsTogether;
+    QUIRE_LAUNCH_CHAINED((matvec_tiles<M, kRows, kOutIn, X, W>),
+                         static_cast<unsigned>((p.N + kRows - 1) / kRows) * p.groups,
+                         static_cast<unsigned>(warps_for(p.K) * kWarp), 0, how, p);
+  });
 }
 
 template <class X, class W>
-void launch(const Matvec& p, WeightLayout layout, cudaStream_t stream) {
-  const auto with_rows = [&](auto rows) {
-    constexpr int M = decltype(rows)::value;
-    if (layout == WeightLayout::in_out) {
-      QUIRE_LAUNCH((matvec_in_out<M, X, W>), static_cast<unsigned>((p.N + 31) / 32), kThreads, 0,
-                   stream, p);
-    } else {
-      QUIRE_LAUNCH((matvec_out_in<M, X, W>), static_cast<unsigned>((p.N + kWarps - 1) / kWarps),
-                   kThreads, 0, stream, p);
-    }
-  };
-  if (p.rows == 1) {
-    with_rows(std::integral_constant<int, 1>{});
-  } else if (p.rows <= 4) {
-    with_rows(std::integral_constant<int, 4>{});
+void launch(const Matvec& p, WeightLayout layout, const ChainLaunch& how) {
+  constexpr int kRows = kStep<W>;
+  if (layout == WeightLayout::in_out) {
+    launch_tiles<kRows, false, X, W>(p, how);
+  } else if (p.N < kRows * how.processors) {  // half a tile each, so that no processor is left out
+    launch_tiles<4, true, X, W>(p, how);
   } else {
-    with_rows(std::integral_constant<int, 8>{});
+    launch_tiles<kRows, true, X, W>(p, how);
   }
 }
 
@@ -246,7 +328,7 @@ void launch(const Matvec& p, WeightLayout layout, cudaStream_t stream) {
 bool takes_matvec(const MatmulForward& p) {
   const Shape& weight = p.weight.shape();
   const std::int64_t K = p.x.shape()[1];
-  constexpr std::int64_t kMost = std::numeric_limits<int>::max() - kThreads;  // of all indices
+  constexpr std::int64_t kMost = std::numeric_limits<int>::max() / 2;  // of all indices
   return p.x.shape()[0] <= kMatvecRows && weight[0] <= kMost && weight[1] <= kMost &&
          whole_rows(weight[1], kPart, p.weight) && whole_rows(K, kPart, p.x) &&
          (!p.bias || p.bias.dtype() == DType::f32) &&
@@ -255,10 +337,11 @@ bool takes_matvec(const MatmulForward& p) {
 
 namespace {
 
-Matvec arguments_of(const MatmulForward& p) {
+Matvec arguments_of(const MatmulForward& p, const ChainLaunch& how) {
   const bool in_out = p.layout == WeightLayout::in_out;
   return {.out = p.out.bytes(),
           .out_is_float = p.out.dtype() == DType::f32,
+          .overlapped = how.overlapped,
           .pre_activation = p.pre_activation.bytes(),
           .x = p.x.bytes(),
           .weight = p.weight.bytes(),
@@ -266,35 +349,36 @@ Matvec arguments_of(const MatmulForward& p) {
           .rows = static_cast<int>(p.x.shape()[0]),
           .K = static_cast<int>(p.weight.shape()[in_out ? 0 : 1]),
           .N = static_cast<int>(p.weight.shape()[in_out ? 1 : 0]),
+          .groups = static_cast<unsigned>((p.x.shape()[0] + kRowsTogether - 1) / kRowsTogether),
           .activation = p.activation,
           .before = {}};
 }
 
-void launch(const Matvec& arguments, const MatmulForward& p, cudaStream_t stream) {
+void launch(const Matvec& arguments, const MatmulForward& p, const ChainLaunch& how) {
   if (p.x.dtype() == DType::f32) {
     dispatch(p.weight.dtype(),
-             [&](auto w) { launch<float, decltype(w)>(arguments, p.layout, stream); });
+             [&](auto w) { launch<float, decltype(w)>(arguments, p.layout, how); });
   } else {
     dispatch(p.x.dtype(),
-             [&](auto x) { launch<decltype(x), decltype(x)>(arguments, p.layout, stream); });
+             [&](auto x) { launch<decltype(x), decltype(x)>(arguments, p.layout, how); });
   }
 }
 
 }  // namespace
 
-void launch_matvec(const MatmulForward& p, cudaStream_t stream) {
-  launch(arguments_of(p), p, stream);
+void launch_matvec(const MatmulForward& p, const ChainLaunch& how) {
+  launch(arguments_of(p, how), p, how);
 }
 
-void launch_layernorm_matvec(const LayernormMatmul& p, cudaStream_t stream) {
-  Matvec arguments = arguments_of(p.matmul);
+void launch_layernorm_matvec(const LayernormMatmul& p, const ChainLaunch& how) {
+  Matvec arguments = arguments_of(p.matmul, how);
   arguments.x = p.layernorm.x.bytes();
   arguments.before = {.sum = p.layernorm.sum.bytes(),
                       .branch = p.layernorm.branch.bytes(),
                       .weight = p.layernorm.weight.data<float>(),
                       .bias = p.layernorm.bias.data<float>(),
                       .eps = p.layernorm.eps};
-  launch(arguments, p.matmul, stream);
+  launch(arguments, p.matmul, how);
 }
 
 }  // namespace quire::cuda

@@ -34,6 +34,7 @@ struct Thread {
   const char* waits_in = "";
   Site site{"", 0};
   bool started_block = false;
+  bool waited_for_previous = false;
   unsigned index = 0;  // in its block
   std::vector<AsyncCopy> started;
   std::deque<std::vector<AsyncCopy>> committed;
@@ -110,10 +111,11 @@ struct StackAllocator {
 class Scheduler {
  public:
   void run(const char* name, Index3 grid, Index3 block, std::size_t shared_bytes,
-           const std::function<void()>& body);
+           const std::function<void()>& body, Overlap overlap);
   void seed(std::uint64_t seed) { random_ = seed * 2 + 1; }
 
   void barrier(Site site);
+  void wait_for_previous();
   void warp_wide(const char* what, unsigned mask, Site site, void* operand, Combine combine);
   std::byte* dynamic_shared() { return shared_.front().data(); }
   void* static_shared(const void* tag, std::size_t bytes);
@@ -122,6 +124,7 @@ class Scheduler {
  private:
   void join_group(const char* what, unsigned mask, Site site, void* operand, Combine combine);
   void run_block(Index3 index);
+  void run_previous();
   void resume(Thread& thread);
   void switch_to_scheduler(Thread& thread);
   void suspend();
@@ -147,6 +150,8 @@ class Scheduler {
   const char* name_ = "";
   const std::function<void()>* body_ = nullptr;
   std::size_t shared_bytes_ = 0;
+  Overlap overlap_;
+  bool previous_is_wanted_ = false;
   Index3 block_index_;
 
   std::vector<std::unique_ptr<Thread>> threads_;  // kept from launch to launch
@@ -161,13 +166,18 @@ class Scheduler {
   std::uint64_t random_ = 0x9E3779B97F4A7C15u;
   // Addresses for TSan to synchronise by. Those of a block, its warps' too, are new memory for each
   // block: at an old one a block would find what the last one released, and no race between blocks.
-  char begin_ = 0, end_ = 0;
+  char begin_ = 0, end_ = 0, previous_ = 0;
   std::unique_ptr<char> block_barrier_;
 };
 
+/// One for the kernel that runs, and one for the kernel before it, where that runs meanwhile.
+Scheduler& scheduler(int depth) {
+  static auto* const instances = new Scheduler[2];  // fibers are not unwound at the end
+  return instances[depth];
+}
+int depth = 0;
 Scheduler& scheduler() {
-  static auto& instance = *new Scheduler;  // its fibers are not unwound at the program's end
-  return instance;
+  return scheduler(depth);
 }
 
 std::string text_of(Index3 i) {
@@ -231,7 +241,7 @@ void Scheduler::fail(const std::string& what) {
 }
 
 void Scheduler::run(const char* name, Index3 grid, Index3 block, std::size_t shared_bytes,
-                    const std::function<void()>& body) {
+                    const std::function<void()>& body, Overlap overlap) {
   if (current_thread != nullptr) throw Fault("a kernel launches a kernel");
   if (grid.count() == 0 || block.count() == 0 || block.count() > 1024) {
     throw Fault(std::string(name) + ": a grid of " + text_of(grid) + " blocks of " +
@@ -240,6 +250,7 @@ void Scheduler::run(const char* name, Index3 grid, Index3 block, std::size_t sha
   name_ = name;
   body_ = &body;
   shared_bytes_ = shared_bytes;
+  overlap_ = std::move(overlap);
   count_ = block.count();
   for (auto i = static_cast<unsigned>(threads_.size()); i < count_; ++i) {
     threads_.push_back(std::make_unique<Thread>());
@@ -284,6 +295,7 @@ void Scheduler::run_block(Index3 index) {
     Thread& thread = *threads_[i];
     thread.view.block_index = index;
     thread.started_block = false;
+    thread.waited_for_previous = !overlap_.allowed;
     thread.started.clear();
     thread.committed.clear();
     warps_[i / kLanes].alive |= 1u << i % kLanes;
@@ -297,6 +309,7 @@ void Scheduler::run_block(Index3 index) {
     ready_.pop_back();
     next.started_block = true;
     resume(next);
+    if (std::exchange(previous_is_wanted_, false)) run_previous();
   }
   if (fault_.empty() && alive_ > 0) {
     fault_ = std::string(name_) + ", block " + text_of(index) + ": deadlock: " + waiting();
@@ -321,6 +334,17 @@ void Scheduler::run_block(Index3 index) {
     acquire(&end_);
     throw Fault(std::exchange(fault_, ""));
   }
+}
+
+void Scheduler::run_previous() {
+  ++depth;
+  try {
+    std::exchange(overlap_.previous, nullptr)();
+  } catch (const Fault& fault) {
+    fault_ = fault.what();
+  }
+  --depth;
+  release(&previous_);
 }
 
 std::string Scheduler::waiting() const {
@@ -362,6 +386,19 @@ void Scheduler::barrier(Site site) {
   acquire(block_barrier_.get());
 }
 
+void Scheduler::wait_for_previous() {
+  current_->waited_for_previous = true;
+  if (overlap_.previous) {
+    {
+      const Unwatched here;
+      previous_is_wanted_ = true;
+      make_ready(*current_);
+    }
+    suspend();
+  }
+  acquire(&previous_);
+}
+
 void Scheduler::open_barrier_if_complete() {
   if (at_barrier_ == 0 || at_barrier_ != alive_) return;
   const Thread* first = nullptr;
@@ -378,6 +415,9 @@ void Scheduler::open_barrier_if_complete() {
 }
 
 void Scheduler::ended(Thread& thread) {
+  if (!thread.waited_for_previous) {
+    fail("ends without having waited for the kernels that its launch overlaps");
+  }
   thread.state = State::ended;
   --alive_;
   Warp& warp = warps_[thread.index / kLanes];
@@ -445,15 +485,18 @@ void* Scheduler::static_shared(const void* tag, std::size_t bytes) {
 }  // namespace
 
 void run_kernel(const char* name, Index3 grid, Index3 block, std::size_t shared_bytes,
-                const std::function<void()>& body) {
-  scheduler().run(name, grid, block, shared_bytes, body);
+                const std::function<void()>& body, Overlap overlap) {
+  scheduler().run(name, grid, block, shared_bytes, body, std::move(overlap));
 }
 void set_schedule_seed(std::uint64_t seed) {
-  scheduler().seed(seed);
+  for (const int d : {0, 1}) scheduler(d).seed(seed);
 }
 
 void sync_threads(Site site) {
   scheduler().barrier(site);
+}
+void wait_for_previous() {
+  scheduler().wait_for_previous();
 }
 std::byte* dynamic_shared() {
   return scheduler().dynamic_shared();

@@ -6,7 +6,8 @@
 // leaves undefined is a Fault here, with kernel, block, threads and lines:
 //  - threads of a block that wait at different barriers, lanes of a warp in different operations;
 //  - threads that wait for what cannot come (a lane that never arrives);
-//  - writes beyond an array in shared memory, found by red zones when the block ends.
+//  - writes beyond an array in shared memory, found by red zones when the block ends;
+//  - threads of an overlapped launch that end without having waited for the kernels before it.
 // Shared memory starts as 0xff bytes (NaN), so that a read of what was not written shows in the
 // result. Built with AddressSanitizer, accesses out of bounds are reported where they happen; with
 // ThreadSanitizer every CUDA thread is a fiber of TSan's, synchronised by barriers alone, and a
@@ -48,10 +49,16 @@ struct ThreadView {
 };
 extern const ThreadView* current_thread;  ///< null outside kernels
 
+/// A launch that may begin before the kernel before it has ended.
+struct Overlap {
+  bool allowed = false;
+  std::function<void()> previous = nullptr;  ///< runs when a thread first waits for it; or empty
+};
+
 /// Calls `body` once for every thread of every block. Throws Fault. Not from several threads at
-/// once.
+/// once; from `overlap.previous`, which may not do so again.
 void run_kernel(const char* name, Index3 grid, Index3 block, std::size_t shared_bytes,
-                const std::function<void()>& body);
+                const std::function<void()>& body, Overlap overlap = {});
 
 /// Another order of threads from now on.
 void set_schedule_seed(std::uint64_t seed);
@@ -59,6 +66,7 @@ void set_schedule_seed(std::uint64_t seed);
 // ---- for the code of kernels, by way of platform.h
 
 void sync_threads(Site site);
+void wait_for_previous();
 
 /// The launch's dynamic shared memory.
 std::byte* dynamic_shared();

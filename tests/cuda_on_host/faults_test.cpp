@@ -41,6 +41,10 @@ TEST_CASE("a missing barrier shows in the result") {
   CHECK(wrong_orders<Planted::missing_barrier>() > 0);
   CHECK(wrong_orders<Planted::async_copy_without_barrier>() > 0);
 }
+
+TEST_CASE("what an overlapped launch reads before it waits is not there") {
+  CHECK(wrong_orders<Planted::read_before_waiting>() > 0);
+}
 #endif
 
 TEST_CASE("shared memory that was not written is not a number") {
@@ -64,6 +68,11 @@ TEST_CASE("barriers and warps that diverge are reported with threads and lines")
 
   CHECK(contains(fault_of([] { run_add_neighbours<Planted::shuffle_without_own_lane>(); }),
                  "a mask that leaves its own lane out"));
+}
+
+TEST_CASE("an overlapped launch that ends without waiting for the one before it is reported") {
+  CHECK(contains(fault_of([] { run_add_neighbours<Planted::end_without_waiting>(); }),
+                 "ends without having waited"));
 }
 
 TEST_CASE("after a fault the next launch is sound") {

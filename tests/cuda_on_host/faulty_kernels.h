@@ -5,7 +5,7 @@
 #include <limits>
 #include <vector>
 
-#include "kernels/cuda/platform.cuh"
+#include "kernels/cuda/launch.cuh"
 
 namespace quire::test {
 
@@ -22,6 +22,8 @@ enum class Planted {
   async_copy_without_wait,
   async_copy_without_barrier,  ///< waits for its own copies, not for the others'
   race_between_blocks,         ///< two blocks write the same elements
+  read_before_waiting,         ///< reads what the kernel before it may still have to write
+  end_without_waiting,         ///< for that kernel
 };
 
 inline constexpr int kFaultyThreads = 64;
@@ -31,6 +33,8 @@ template <Planted kFault>
 __global__ void add_neighbours(float* out, const float* in) {
   QUIRE_SHARED(float, tile, kFaultyThreads);
   const unsigned t = threadIdx.x;
+  constexpr bool kWaitsLater = kFault == Planted::read_before_waiting;
+  if (!kWaitsLater && kFault != Planted::end_without_waiting) cuda_on_host::wait_for_previous();
   if constexpr (kFault == Planted::async_copy_without_wait ||
                 kFault == Planted::async_copy_without_barrier) {
     cuda_on_host::start_async({tile + t, in + t, sizeof(float)});
@@ -42,6 +46,7 @@ __global__ void add_neighbours(float* out, const float* in) {
     const bool writes = kFault != Planted::unwritten_shared_memory || t + 1 < kFaultyThreads;
     const unsigned to = kFault == Planted::write_beyond_shared_memory ? t + 1 : t;
     if (writes) tile[to] = in[reads ? t : t + 1];
+    if (kWaitsLater) cuda_on_host::wait_for_previous();
   }
   if constexpr (kFault == Planted::divergent_barrier) {
     if (t < kFaultyThreads / 2) {
@@ -66,6 +71,10 @@ __global__ void add_neighbours(float* out, const float* in) {
   out[to] = tile[t] + tile[(t + 33) % kFaultyThreads] + sum;
 }
 
+inline __global__ void put_values(float* to, const float* from) {
+  to[threadIdx.x] = from[threadIdx.x];
+}
+
 /// The kernel's result, computed by plain loops.
 inline std::vector<float> neighbours_added(const std::vector<float>& in) {
   std::vector<float> out(in.size());
@@ -82,9 +91,11 @@ template <Planted kFault>
 std::vector<float> run_add_neighbours(std::uint64_t seed = 1) {
   cudaStream_t stream = nullptr;
   cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
+  void* given = nullptr;
   void* in = nullptr;
   void* out = nullptr;
   const std::size_t bytes = kFaultyThreads * sizeof(float);
+  cudaMalloc(&given, bytes);
   cudaMalloc(&in, bytes);
   cudaMalloc(&out, bytes);
   std::vector<float> values(kFaultyThreads), result(kFaultyThreads);
@@ -92,16 +103,21 @@ std::vector<float> run_add_neighbours(std::uint64_t seed = 1) {
   cuda_on_host::set_schedule_seed(seed);
   struct Cleanup {
     cudaStream_t stream;
-    void *in, *out;
+    void *given, *in, *out;
     ~Cleanup() {
+      cudaFree(given);
       cudaFree(in);
       cudaFree(out);
       cudaStreamDestroy(stream);
     }
-  } cleanup{stream, in, out};
-  cudaMemcpyAsync(in, values.data(), bytes, cudaMemcpyHostToDevice, stream);
-  QUIRE_LAUNCH(add_neighbours<kFault>, kFault == Planted::race_between_blocks ? 2 : 1,
-               kFaultyThreads, 0, stream, static_cast<float*>(out), static_cast<const float*>(in));
+  } cleanup{stream, given, in, out};
+  cudaMemcpyAsync(given, values.data(), bytes, cudaMemcpyHostToDevice, stream);
+  QUIRE_LAUNCH(put_values, 1, kFaultyThreads, 0, stream, static_cast<float*>(in),
+               static_cast<const float*>(given));
+  const cuda::ChainLaunch overlapped{.stream = stream, .overlapped = true, .processors = 1};
+  QUIRE_LAUNCH_CHAINED(add_neighbours<kFault>, kFault == Planted::race_between_blocks ? 2 : 1,
+                       kFaultyThreads, 0, overlapped, static_cast<float*>(out),
+                       static_cast<const float*>(in));
   cudaMemcpyAsync(result.data(), out, bytes, cudaMemcpyDeviceToHost, stream);
   cudaStreamSynchronize(stream);
   return result;

@@ -11,6 +11,7 @@
 #include <cstring>
 #include <tuple>
 #include <type_traits>
+#include <utility>
 
 #include "tests/cuda_on_host/block.h"
 #include "tests/cuda_on_host/runtime.h"
@@ -64,12 +65,19 @@ T shuffle_any(Site site, Shuffle kind, unsigned mask, T value, int argument, int
 
 /// The launch's kernel with its arguments, queued on the stream.
 template <class... P, class... A>
+void launch_overlapped(bool overlaps, const char* name, void (*kernel)(P...), dim3 grid, dim3 block,
+                       std::size_t shared_bytes, cudaStream_t stream, A&&... arguments) {
+  std::tuple<P...> values(static_cast<P>(arguments)...);
+  enqueue_kernel(stream, grid, block, shared_bytes, overlaps, [=](std::function<void()> previous) {
+    run_kernel(name, grid, block, shared_bytes, [&] { std::apply(kernel, values); },
+               {overlaps, std::move(previous)});
+  });
+}
+template <class... P, class... A>
 void launch(const char* name, void (*kernel)(P...), dim3 grid, dim3 block, std::size_t shared_bytes,
             cudaStream_t stream, A&&... arguments) {
-  std::tuple<P...> values(static_cast<P>(arguments)...);
-  enqueue_kernel(stream, grid, block, shared_bytes, [=] {
-    run_kernel(name, grid, block, shared_bytes, [&] { std::apply(kernel, values); });
-  });
+  launch_overlapped(false, name, kernel, grid, block, shared_bytes, stream,
+                    std::forward<A>(arguments)...);
 }
 
 }  // namespace quire::cuda_on_host

@@ -16,7 +16,7 @@ namespace {
 /// Tensors on the CUDA device, kept until the end of the test.
 class Bench {
  public:
-  Bench() : device_(open_cuda_device(0)) {}
+  Bench() : device_(open_cuda_device(0, {.on_trial = true})) {}
 
   Device& device() { return *device_; }
   View zeros(Shape shape, DType dtype = DType::f32) {
@@ -209,6 +209,38 @@ TEST_CASE("races: attention with a cache") {
                                    .scale = 0.125f});
       b.finish(out);
     }
+  }
+}
+
+TEST_CASE("races: the kernels of a decoding step, which may overlap") {
+  for (const DType dtype : kTypes) {
+    Bench b;
+    constexpr std::int64_t B = 2, H = 1, D = 64, C = H * D, S = 70;
+    const View x = b.random({B, C}, dtype), sum = b.zeros({B, C}, dtype);
+    const View ln = b.random({B, C}, dtype), qkv = b.zeros({B, 3 * C}, dtype);
+    const View att = b.zeros({B, C}, dtype), branch = b.zeros({B, C}, dtype);
+    const View stored = b.random({C, 3 * C}, dtype), weight = b.zeros({3 * C, C}, dtype);
+    const View keys = b.random({B, H, S, D}, dtype), values = b.random({B, H, S, D}, dtype);
+    const View square = b.random({C, C}, dtype), past = b.integers({B}, S), bias = b.random({C});
+    b.device().transpose({.out = weight, .in = stored});
+    for (int round = 0; round < 2; ++round) {
+      b.device().matmul_forward(
+          {.out = qkv, .x = ln, .weight = weight, .layout = WeightLayout::out_in});
+      b.device().attention_cached({.out = att.reshaped({B, 1, C}),
+                                   .k_cache = keys,
+                                   .v_cache = values,
+                                   .qkv = qkv.reshaped({B, 1, 3 * C}),
+                                   .past = past,
+                                   .heads = H,
+                                   .scale = 0.125f});
+      b.device().matmul_forward({.out = branch, .x = att, .weight = square, .bias = bias});
+      b.device().layernorm_matmul(
+          {.layernorm =
+               {.sum = sum, .out = ln, .x = x, .branch = branch, .weight = bias, .bias = bias},
+           .matmul = {.out = att, .x = ln, .weight = square}});
+    }
+    b.finish(att);
+    b.finish(sum);
   }
 }
 

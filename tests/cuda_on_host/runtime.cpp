@@ -22,12 +22,17 @@
 
 namespace quire::cuda_on_host {
 
+struct Work {
+  Kernel run;
+  bool is_kernel = false;
+  bool overlaps = false;  // may begin before the kernel before it has ended
+};
 struct Stream {
-  std::vector<std::function<void()>> queue;
+  std::vector<Work> queue;
   Graph* capture = nullptr;
 };
 struct Graph {
-  std::vector<std::function<void()>> work;
+  std::vector<Work> work;
 };
 
 namespace {
@@ -42,10 +47,22 @@ std::vector<Stream*>& streams() {
 
 /// Runs what waits in the queue, as far as the device lives.
 void drain(Stream& stream) {
-  const std::vector<std::function<void()>> queue = std::exchange(stream.queue, {});
-  for (const std::function<void()>& work : queue) {
-    if (!machine().lost) work();
+  static bool together = false;  // the last pair that could be
+  const std::vector<Work> queue = std::exchange(stream.queue, {});
+  for (std::size_t i = 0; i < queue.size() && !machine().lost; ++i) {
+    const bool may_be = queue[i].is_kernel && i + 1 < queue.size() && queue[i + 1].overlaps;
+    if (may_be) together = !together;
+    if (may_be && together) {
+      queue[i + 1].run([&previous = queue[i]] { previous.run(nullptr); });
+      ++i;
+    } else {
+      queue[i].run(nullptr);
+    }
   }
+}
+
+void add(Stream& stream, Work work) {
+  (stream.capture != nullptr ? stream.capture->work : stream.queue).push_back(std::move(work));
 }
 
 struct Memory {
@@ -148,7 +165,7 @@ std::size_t take_peak_memory() {
 }
 
 void enqueue_kernel(cudaStream_t stream, Index3 grid, Index3 block, std::size_t shared_bytes,
-                    std::function<void()> kernel) {
+                    bool overlaps, Kernel kernel) {
   const bool fits = grid.count() > 0 && grid.x <= 0x7fffffff && grid.y <= 65535 &&
                     grid.z <= 65535 && block.count() > 0 && block.count() <= 1024 &&
                     block.z <= 64 && shared_bytes <= kMostSharedBytes;
@@ -156,15 +173,16 @@ void enqueue_kernel(cudaStream_t stream, Index3 grid, Index3 block, std::size_t 
     fail(fits ? cudaErrorLaunchFailure : cudaErrorInvalidConfiguration);
     return;
   }
-  enqueue(stream, [kernel = std::move(kernel)] {
-    std::int64_t& left = machine().fail_launch;
-    machine().lost = left > 0 && --left == 0;
-    if (!machine().lost) kernel();
-  });
+  add(*stream, {[kernel = std::move(kernel)](std::function<void()> previous) {
+                  std::int64_t& left = machine().fail_launch;
+                  machine().lost = left > 0 && --left == 0;
+                  if (!machine().lost) kernel(std::move(previous));
+                },
+                true, overlaps});
 }
 
 void enqueue(cudaStream_t stream, std::function<void()> work) {
-  (stream->capture != nullptr ? stream->capture->work : stream->queue).push_back(std::move(work));
+  add(*stream, {[work = std::move(work)](const std::function<void()>&) { work(); }});
 }
 
 }  // namespace quire::cuda_on_host
@@ -316,7 +334,7 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph,
   return cudaSuccess;
 }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
-  for (const std::function<void()>& work : executable->work) enqueue(stream, work);
+  for (const Work& work : executable->work) add(*stream, work);
   return cudaSuccess;
 }
 cudaError_t cudaGraphDestroy(cudaGraph_t graph) {

@@ -3,7 +3,9 @@
 // Device memory is host memory between margins that are checked when it is freed. Work on a stream
 // is queued and runs when the host waits for it, not before: a result that is read without waiting
 // is not there, and a buffer that is released too early is found by AddressSanitizer. An exception
-// of a kernel (Fault) comes out of the call that waits.
+// of a kernel (Fault) comes out of the call that waits. Of an overlapped launch and the kernel before
+// it every second pair runs as a card may run it: the later kernel first, until a thread
+// of it waits.
 //
 // What the machine pretends to be can be set from outside, for tests of the program:
 //   QUIRE_CUDA_ON_HOST=memory=64M,driver=11080,compute=7.5,devices=0,fail_launch=200,groups=0
@@ -87,9 +89,11 @@ inline constexpr std::size_t kMostSharedBytes = 227 << 10;  // of a block, as on
 /// Runs `work` when the stream comes to it, or each time its graph is launched.
 void enqueue(cudaStream_t stream, std::function<void()> work);
 
-/// The same for a kernel, where the card can run it: else the launch is the last error.
+/// The same for a kernel, where the card can run it: else the launch is the last error. It is given
+/// the kernel before it to run, or nothing.
+using Kernel = std::function<void(std::function<void()> previous)>;
 void enqueue_kernel(cudaStream_t stream, Index3 grid, Index3 block, std::size_t shared_bytes,
-                    std::function<void()> kernel);
+                    bool overlaps, Kernel kernel);
 
 /// What this machine pretends to be; QUIRE_CUDA_ON_HOST where it begins.
 struct Machine {

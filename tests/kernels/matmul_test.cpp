@@ -121,6 +121,44 @@ TEST_CASE("a row of a product does not depend on other rows, on blocking or on t
   }
 }
 
+TEST_CASE("up to eight rows have the bits of each row alone, and a weight in either layout") {
+  for (const TestDevice& device : devices_under_test()) {
+    for (const DType dtype : device.types) {
+      for (const auto& [K, N] : {std::pair<std::int64_t, std::int64_t>{8, 8},
+                                 {264, 40},
+                                 {768, 24},
+                                 {3072, 16},
+                                 {4104, 8}}) {
+        constexpr std::int64_t kRows = 8;
+        const std::vector<float> x = rounded_to(dtype, normal(kRows * K, 11));
+        const std::vector<float> weight = rounded_to(dtype, normal(K * N, 12));
+        ForwardCase c{.M = 1,
+                      .K = K,
+                      .N = N,
+                      .dtype = dtype,
+                      .activation = Activation::gelu_new,
+                      .activations = dtype};
+        std::vector<float> alone;
+        for (std::int64_t m = 0; m < kRows; ++m) {
+          const std::vector<float> row = run_forward(device, c, slice(x, m * K, K), weight).out;
+          alone.insert(alone.end(), row.begin(), row.end());
+        }
+        for (const std::int64_t M : {1, 2, 4, 5, 8}) {
+          for (const WeightLayout layout : kLayouts) {
+            c.M = M;
+            c.layout = layout;
+            compare_bits(join(device.name, name_of(dtype), name_of(layout), M, K, N),
+                         run_forward(device, c, slice(x, 0, M * K), weight).out,
+                         slice(alone, 0, M * N));
+          }
+          c.M = 1;
+          c.layout = WeightLayout::in_out;
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE(
     "each element of a product is a sum of chains of 128 additions over k, fused where the machine "
     "can") {

@@ -251,8 +251,46 @@ TEST_CASE("a decode step on CUDA is five kernels a layer and four around them, r
     return kMany - countdown;
   };
   kernels({1, 2, 3, 4});
-  for (int step = 0; step < 5; ++step) CHECK(kernels({5}) == 5 * config.n_layer + 4);
+  const int of_step = 5 * config.n_layer + 4;
+  CHECK(kernels({5}) == 4 * config.n_layer + of_step);  // the first one transposes the matrices
+  for (int step = 0; step < 4; ++step) CHECK(kernels({5}) == of_step);
   countdown = 0;
+}
+
+TEST_CASE("steps have the same bits where no memory is left for transposed weights") {
+  Gpt2Config config = odd_config();
+  config.n_embd = 40;
+  config.n_head = 2;
+  config.n_inner = 72;
+  const auto device = open_cuda_device(0, {.on_trial = true});
+  const Parameters parameters = initialize_parameters(*device, config, 5);
+  std::size_t& memory = cuda_on_host::machine().memory;
+  const std::size_t all = memory;
+  const auto decoded = [&](std::size_t left) {
+    Gpt2Decoder decoder(*device, config, parameters, 3, 9, 2);
+    const DeviceMemory before = device->memory().value();
+    memory = std::min(all, before.total - before.free + left);
+    std::vector<std::vector<float>> logits;
+    for (const Ids& ids : {Ids{1, 2, 3, 4, 5, 6}, {7, 8, 9}, {1, 2, 3}}) {
+      logits.push_back(to_host(*device, decoder.forward(3, ids)));
+    }
+    const std::size_t taken = before.free - device->memory()->free - (all - memory);
+    memory = all;
+    return std::pair{logits, taken};
+  };
+  decoded(all);  // scratch grows
+  std::size_t matrices = 0;
+  for (int l = 0; l < config.n_layer; ++l) {
+    const LayerParameters& p = parameters.layer(l);
+    for (const View& w : {p.c_attn_weight, p.attn_proj_weight, p.c_fc_weight, p.mlp_proj_weight}) {
+      matrices += w.size_bytes();
+    }
+  }
+  const auto [with, taken] = decoded(2 * matrices + 4096);
+  const auto [without, nothing] = decoded(2 * matrices - 4096);
+  CHECK(taken >= matrices);
+  CHECK(nothing == 0);
+  CHECK(with == without);
 }
 #endif
 

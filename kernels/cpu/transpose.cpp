@@ -1,0 +1,44 @@
+// A matrix transposed, in squares whose lines stay in the nearest cache.
+#include <algorithm>
+
+#include "kernels/check.h"
+#include "kernels/cpu/device.h"
+
+namespace quire::cpu {
+namespace {
+
+constexpr std::int64_t kSide = 32;  // elements: 32 lines of 128 bytes of each matrix
+
+/// Columns [first, first + kSide) of in [K, N].
+template <class T>
+void transpose_columns(T* out, const T* in, std::int64_t K, std::int64_t N, std::int64_t first) {
+  const std::int64_t end = std::min(first + kSide, N);
+  for (std::int64_t begin = 0; begin < K; begin += kSide) {
+    for (std::int64_t n = first; n < end; ++n) {
+      for (std::int64_t k = begin; k < std::min(begin + kSide, K); ++k) {
+        out[n * K + k] = in[k * N + n];
+      }
+    }
+  }
+}
+
+}  // namespace
+
+void CpuDevice::transpose(const Transpose& p) {
+  check(p);
+  const std::int64_t K = p.in.shape()[0], N = p.in.shape()[1];
+  pool_.run((N + kSide - 1) / kSide, [&](std::int64_t task) {
+    switch (p.in.dtype()) {
+      case DType::f32:
+        return transpose_columns(p.out.data<float>(), p.in.data<float>(), K, N, task * kSide);
+      case DType::f16:
+        return transpose_columns(p.out.data<Half>(), p.in.data<Half>(), K, N, task * kSide);
+      case DType::bf16:
+        return transpose_columns(p.out.data<BFloat16>(), p.in.data<BFloat16>(), K, N, task * kSide);
+      case DType::i32:
+        return;  // refused by check()
+    }
+  });
+}
+
+}  // namespace quire::cpu
