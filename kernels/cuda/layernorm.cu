@@ -182,14 +182,15 @@ struct BackwardRows {
 /// One pass: each warp takes rows in turn, adds to d_x, and sums its part of the parameters'
 /// gradients in registers; at the end the block's warps are added up, in order. In 16 bits x, d_out
 /// and d_x are all on their way at once, nine loads for 768 columns, and stay packed: two blocks fit
-/// an SM. Rows of float have no room for that: two groups of x are read again, from the cache, d_x
-/// comes when it is needed, and seven groups, 224 floats of gradients and rows beside what is
-/// computed, still spill a few registers of a lane.
+/// an SM. Rows of float have no room for that: d_x comes when it is needed, and two groups of x are
+/// read again, from the cache; of seven groups five, or registers are spilled (72 bytes a lane with
+/// two read again).
 template <class T, int kGroups>
 __global__ void __launch_bounds__(kThreads, kGroups <= 3 ? 2 : 1)
     layernorm_backward_rows(BackwardRows p) {
   constexpr bool kAhead = sizeof(T) == 2;  // d_x comes with the others
-  constexpr int kHeld = sizeof(T) == 2 ? kGroups : std::max(1, kGroups - 2);
+  constexpr int kOfFloats = kGroups == 7 ? 2 : std::max(1, kGroups - 2);
+  constexpr int kHeld = sizeof(T) == 2 ? kGroups : kOfFloats;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   float d_weight[kGroups][kGroup] = {}, d_bias[kGroups][kGroup] = {};
