@@ -34,10 +34,17 @@ std::size_t sets_in(std::size_t all, std::size_t one) {
 class KernelBench {
  public:
   KernelBench(Device& device, const Ceilings& ceilings, const KernelBenchOptions& options,
-              const std::function<void(const std::string&)>& note)
-      : device_(device), ceilings_(ceilings), options_(options), note_(note), noise_(device) {}
+              const std::function<void(const std::string&)>& note, BenchReport& report,
+              const std::function<void()>& added)
+      : device_(device),
+        ceilings_(ceilings),
+        options_(options),
+        note_(note),
+        report_(report),
+        added_(added),
+        noise_(device) {}
 
-  BenchReport run() {
+  void run() {
     for (const KernelCase& c : kernel_cases(options_.shapes)) {
       if (!selected(c, options_.ops)) continue;
       if (c.whole_model) {
@@ -46,7 +53,6 @@ class KernelBench {
         run(c);
       }
     }
-    return std::move(report_);
   }
 
  private:
@@ -154,14 +160,16 @@ class KernelBench {
     entry.counters["bytes"] = c.bytes;
     entry.counters["flops"] = c.flops;
     report_.entries.push_back(std::move(entry));
+    added_();
   }
 
   Device& device_;
   const Ceilings& ceilings_;
   const KernelBenchOptions& options_;
   const std::function<void(const std::string&)>& note_;
+  BenchReport& report_;
+  const std::function<void()>& added_;
   NoiseBlocks noise_;
-  BenchReport report_;
 };
 
 }  // namespace
@@ -205,10 +213,10 @@ void check_kernel_names(const KernelShapes& shapes, const std::vector<std::strin
   }
 }
 
-BenchReport run_kernel_bench(Device& device, const Ceilings& ceilings,
-                             const KernelBenchOptions& options,
-                             const std::function<void(const std::string&)>& note) {
-  return KernelBench(device, ceilings, options, note).run();
+void run_kernel_bench(Device& device, const Ceilings& ceilings, const KernelBenchOptions& options,
+                      const std::function<void(const std::string&)>& note, BenchReport& report,
+                      const std::function<void()>& added) {
+  KernelBench(device, ceilings, options, note, report, added).run();
 }
 
 }  // namespace quire

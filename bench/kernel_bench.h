@@ -36,9 +36,10 @@ void check_kernel_names(const KernelShapes& shapes, const std::vector<std::strin
 /// percent_of_ceiling is the time that memory() or compute() asks for, whichever is more, as a part
 /// of the median; what lies in a cache can be above 100. Where it is compute(), percent_of_gemm
 /// compares with the matrix product alone. calls_per_sample says over how many calls the wait for
-/// the device is spread: few, where an op works in place on large tensors.
-BenchReport run_kernel_bench(Device& device, const Ceilings& ceilings,
-                             const KernelBenchOptions& options,
-                             const std::function<void(const std::string&)>& note);
+/// the device is spread: few, where an op works in place on large tensors. Entries are added to
+/// `report`, and `added` is called after each, so that what stops half-way keeps what it has.
+void run_kernel_bench(Device& device, const Ceilings& ceilings, const KernelBenchOptions& options,
+                      const std::function<void(const std::string&)>& note, BenchReport& report,
+                      const std::function<void()>& added);
 
 }  // namespace quire

@@ -31,8 +31,12 @@ struct Output {
     flags.add("json", json, "the JSON on stdout instead of the table");
     flags.add_quiet();
   }
-  void write(const BenchReport& report) const {
+  /// What there is of a report so far; whole at every moment.
+  void save(const BenchReport& report) const {
     if (!file.empty()) write_file(file, report.to_json());
+  }
+  void write(const BenchReport& report) const {
+    save(report);
     print(json ? report.to_json() : report.to_table());
   }
 };
@@ -252,7 +256,7 @@ int run_kernels(const std::vector<std::string>& arguments) {
   if (batch > 0) shapes.batch = batch;
   if (length > 0) shapes.length = length;
   if (head_rows > 0) shapes.head_rows = head_rows;
-  BenchReport report = run_kernel_bench(*device, ceilings, options, say);
+  BenchReport report;
   report.context["device"] = device->description();
   report.context["model"] = model.name;
   report.context["dtype"] = name_of(product_dtype);
@@ -263,6 +267,7 @@ int run_kernels(const std::vector<std::string>& arguments) {
   report.context["read_bytes_per_second"] = fmt::format("{:.4g}", ceilings.read_bytes_per_second);
   report.context["fma_flops_per_second"] = fmt::format("{:.4g}", ceilings.fma_flops_per_second);
   report.context["gemm_flops_per_second"] = fmt::format("{:.4g}", ceilings.gemm_flops_per_second);
+  run_kernel_bench(*device, ceilings, options, say, report, [&] { output.save(report); });
   if (!picture.empty()) {
     const std::string title = fmt::format(
         "{}, {}: {} rows of {} tokens in {} (discs: cold, rings: warm)", device->description(),

@@ -1,5 +1,6 @@
 // quire bench kernels: its entries, its JSON and its picture.
 #include <algorithm>
+#include <csignal>
 #include <nlohmann/json.hpp>
 
 #include "base/file.h"
@@ -19,12 +20,13 @@ using quire::test::ScratchFolder;
 namespace {
 
 // A model of one layer and 100 tokens, small enough that every op is over at once.
+constexpr const char* kSmallConfig =
+    R"({"model_type": "gpt2", "vocab_size": 100, "n_positions": 16, "n_embd": 8, "n_layer": 1,
+        "n_head": 2, "bos_token_id": 0, "eos_token_id": 0})";
+
 ProgramResult bench_kernels(const ScratchFolder& folder, std::vector<std::string> more,
                             const ProgramOptions& options = {}) {
-  const std::filesystem::path config = folder.write(
-      "config.json",
-      R"({"model_type": "gpt2", "vocab_size": 100, "n_positions": 16, "n_embd": 8, "n_layer": 1,
-          "n_head": 2, "bos_token_id": 0, "eos_token_id": 0})");
+  const std::filesystem::path config = folder.write("config.json", kSmallConfig);
   std::vector<std::string> arguments = {"bench",        "kernels", "--config",  config.string(),
                                         "--device",     "cpu",     "--threads", "1",
                                         "--batch-size", "2",       "--seconds", "0.001"};
@@ -76,6 +78,24 @@ TEST_CASE("bench kernels times what was asked for, cold and warm, as JSON and as
   const std::string svg = quire::read_file(picture);
   CHECK(quire::test::xml_fault(svg) == "");
   for (const std::string& name : names) CHECK(svg.find(">" + name + "<") != std::string::npos);
+}
+
+TEST_CASE("bench kernels that is killed leaves a whole file of what it had measured") {
+  const ScratchFolder folder;
+  const auto config = folder.write("config.json", kSmallConfig);
+  const auto file = folder / "out.json";
+  quire::test::Program program({"bench", "kernels", "--config", config.string(), "--device", "cpu",
+                                "--ops", "layernorm_forward", "argmax", "--seconds", "0.5",
+                                "--output", file.string()});
+  REQUIRE(program.wait_for("argmax_tokens"));
+  program.send(SIGKILL);
+  CHECK(program.wait().signal == SIGKILL);
+  const nlohmann::json report = quire::parse_json<nlohmann::json>(quire::read_file(file));
+  CHECK(report["context"]["dtype"] == "float32");
+  REQUIRE(report["benchmarks"].size() >= 2);
+  CHECK(report["benchmarks"].size() < 4);
+  CHECK(report["benchmarks"][0]["name"] == "layernorm_forward/warm");
+  CHECK(report["benchmarks"][1]["name"] == "layernorm_forward/cold");
 }
 
 TEST_CASE("bench kernels runs every op of a model and checks what it computes") {

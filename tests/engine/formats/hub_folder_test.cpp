@@ -458,6 +458,7 @@ TEST_CASE("a model that diverged or does not fit its type is not saved, and the 
 
 TEST_CASE("every stored form of one model holds the same weights") {
   QUIRE_FIXTURE(models, "models");
+  QUIRE_FIXTURE(forms, "models/tiny-char-formats");
   quire::ReferenceDevice device;
   const auto original = load_values(device, models / "tiny-char", WeightStorage::f32);
   for (const auto& [form, dtype] :
@@ -470,7 +471,7 @@ TEST_CASE("every stored form of one model holds the same weights") {
       quire::write_elements(values, dtype, stored.data());
       quire::read_elements(stored.data(), dtype, values);
     }
-    const fs::path folder = models / "tiny-char-formats" / form;
+    const fs::path folder = forms / form;
     CHECK(load_values(device, folder, WeightStorage::f32) == expected);
     const LoadedModel model = quire::load_model(device, folder, WeightStorage::as_stored);
     CHECK(values_of(device, model) == expected);
