@@ -266,7 +266,7 @@ void launch_attention(const AttentionProblem& p, DType dtype, bool whole, cudaSt
     return;
   }
   const std::int64_t queries = std::int64_t{p.B} * p.H * p.T;
-  with_layout(dtype, whole, p.D, [&](auto layout) {
+  with_plain_layout(dtype, whole, p.D, [&](auto layout) {
     QUIRE_LAUNCH(attention_rows<decltype(layout)>,
                  dim3(blocks_of(queries, kRowWarps), slices_of(p.D)), kRowThreads, 0, stream, p);
   });

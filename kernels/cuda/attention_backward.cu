@@ -422,6 +422,23 @@ void launch_tiles(const BackwardProblem& p, cudaStream_t stream) {
                stream, p);
 }
 
+void launch_tiles(const BackwardProblem& p, DType dtype, cudaStream_t stream) {
+  dispatch(dtype, [&](auto zero) {
+    using T = decltype(zero);
+    if constexpr (sizeof(T) == 2) {
+      choose(p.dropout.on, [&](auto dropout) {
+        // As many rows as fit in 255 registers without spilling. Where dropout draws its numbers,
+        // which takes longer than the products, more warps at a time do better.
+        if (p.D <= 64) {
+          launch_tiles<BackwardShape<T, 64, dropout() ? 1 : 2, 64, 32>, dropout()>(p, stream);
+        } else {
+          launch_tiles<BackwardShape<T, 128, 1, 64, 32>, dropout()>(p, stream);
+        }
+      });
+    }
+  });
+}
+
 /// Rows of a [B, T, C].
 HeadRows plain_rows(const ConstView& x, int heads) {
   const std::int64_t T = x.shape()[1], C = x.shape()[2];
@@ -458,28 +475,16 @@ void CudaDevice::attention_backward(const AttentionBackward& p) {
   const bool by_tiles = takes_mma(dtype, whole, D, p.scale);
   with_layout(dtype, whole, D, [&](auto layout) {
     using Layout = decltype(layout);
-    QUIRE_LAUNCH(attention_stats<Layout>, blocks_of(rows, kRowWarps * Layout::kRowsAtOnce),
-                 kRowThreads, 0, stream_, problem);
-    if (by_tiles) return;
+    QUIRE_LAUNCH(attention_stats<Layout>,
+                 blocks_of(rows, kRowWarps * Layout::kRowsAtOnce * kStatsTogether), kRowThreads, 0,
+                 stream_, problem);
+  });
+  if (by_tiles) return launch_tiles(problem, dtype, stream_);
+  with_plain_layout(dtype, whole, D, [&](auto layout) {
+    using Layout = decltype(layout);
     const dim3 grid(blocks_of(rows, kRowWarps), slices_of(D));
     QUIRE_LAUNCH(attention_d_query_rows<Layout>, grid, kRowThreads, 0, stream_, problem);
     QUIRE_LAUNCH(attention_d_key_rows<Layout>, grid, kRowThreads, 0, stream_, problem);
-  });
-  if (!by_tiles) return;
-  dispatch(dtype, [&](auto zero) {
-    using T = decltype(zero);
-    if constexpr (sizeof(T) == 2) {
-      choose(p.dropout > 0.0f, [&](auto dropout) {
-        // As many rows as fit in 255 registers without spilling. Where dropout draws its numbers,
-        // which takes longer than the products, more warps at a time do better.
-        if (D <= 64) {
-          launch_tiles<BackwardShape<T, 64, dropout() ? 1 : 2, 64, 32>, dropout()>(problem,
-                                                                                   stream_);
-        } else {
-          launch_tiles<BackwardShape<T, 128, 1, 64, 32>, dropout()>(problem, stream_);
-        }
-      });
-    }
   });
 }
 
