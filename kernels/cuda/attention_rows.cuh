@@ -285,7 +285,7 @@ struct Place {
 
 /// 4·D flops a key and 2·D elements read through the caches.
 template <class Layout>
-__global__ void __launch_bounds__(kRowThreads) attention_rows(AttentionProblem p) {
+__global__ void __launch_bounds__(kRowThreads, 4) attention_rows(AttentionProblem p) {
   using T = typename Layout::T;
   const Place place(p);
   if (!place.given) return;
