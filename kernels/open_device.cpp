@@ -30,10 +30,11 @@ std::string why_not(int index) {
 #endif
 }
 
-std::unique_ptr<Device> open_cuda(int index) {
+std::unique_ptr<Device> open_cuda(int index, const DeviceOptions& options) {
 #ifdef QUIRE_WITH_CUDA
-  return open_cuda_device(index);
+  return open_cuda_device(index, {.on_trial = options.on_trial});
 #else
+  (void)options;
   throw Error(Fault::device, "CUDA cannot be used: " + why_not(index), {}, "--device cpu");
 #endif
 }
@@ -53,9 +54,9 @@ bool built_with_cuda() {
 }
 
 std::unique_ptr<Device> open_device(std::string_view name, const DeviceOptions& options) {
-  if (name == "auto" && why_no_cuda().empty()) return open_cuda(0);
+  if (name == "auto" && why_no_cuda().empty()) return open_cuda(0, options);
   if (name == "auto" || name == "cpu") return open_cpu_device(options.threads);
-  if (const int index = cuda_index(name); index >= 0) return open_cuda(index);
+  if (const int index = cuda_index(name); index >= 0) return open_cuda(index, options);
   const std::array<std::string, 3> names = {"auto", "cpu", "cuda"};
   const std::string near = nearest(name, names);
   throw Error(Fault::usage, "there is no device '" + std::string(name) + "'",

@@ -11,6 +11,8 @@ namespace quire {
 
 struct DeviceOptions {
   int threads = 0;  ///< CPU threads, 0 = one per core this process may use
+  /// To be verified: kernels run that wait for it (Device::why_unproven()).
+  bool on_trial = false;
 };
 
 /// `name` is "cpu", "cuda", "cuda:1" (the second card), or "auto": the first card where there is

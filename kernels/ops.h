@@ -9,10 +9,12 @@
 //  - A View is overwritten, an Accumulate is added to, a ConstView is read. Outputs never alias
 //    inputs, except where the field says so.
 //  - Sums run in float at least, whatever the storage type; the reference sums in double.
-//  - The result of a row depends on that row alone, bit for bit: not on how many rows there are,
-//  nor
+//  - The result of a row depends on that row alone, bit for bit: not on how many rows there are, nor
 //    on the number of threads. (A batch row equals the same prompt alone, and the same seed gives
-//    the same bytes with any number of threads.)
+//    the same bytes with any number of threads.) On a GPU this holds for all ops but products,
+//    which a library multiplies: Device::rows_alone().
+//  - The same calls give the same bits in every run and process on the same kind of device. On a GPU
+//    that is the same card, driver, library and build, and the same Device::tuned().
 //  - Views that do not fit together throw Error(internal), naming the op and the dimension
 //    ("matmul: K is 63, weight expects 64"): see check.h.
 //  - Work may be queued: results are on the host after copy_to_host() or synchronize().
@@ -115,8 +117,11 @@ enum class WeightLayout : std::uint8_t { in_out /* [K, N] */, out_in /* [N, K] *
 enum class Multiply : std::uint8_t { as_stored, in_bf16 };
 
 /// pre = x·weight + bias;  out = activation(pre). 2·M·N·K flops.
-/// An element's bits do not depend on M: every device has one order of summation of its own for
-/// each value of `multiply`.
+/// Where Device::rows_alone(), an element's bits do not depend on M: the device has one order of
+/// summation for each value of `multiply`. Elsewhere the order may change with M: up to 8 rows have
+/// kernels of their own, and the library's algorithm, which never splits a sum among blocks, is
+/// chosen for M rounded up to a power of two. What an algorithm makes of an element does not depend
+/// on where its operands lie.
 struct MatmulForward {
   View out;             // [M, N] x's type, or float: logits under 16-bit activations
   View pre_activation;  // [M, N], or empty: pre, which the activation's backward wants
@@ -407,6 +412,22 @@ class Device {
   virtual std::string why_not_in_bf16() const {
     return "its products take operands as they are stored";
   }
+
+  /// Whether the rows of a product have the same bits however many there are: see the rules above.
+  virtual bool rows_alone() const { return true; }
+  /// Names the table of algorithms that were chosen by timing them (DeviceOptions::autotune): with
+  /// another one products may have other bits. Empty where nothing was timed.
+  virtual std::string tuned() const { return ""; }
+  /// What products have taken in with them so far, and what had to follow them, for people; empty
+  /// where a device has no such choice. "gelu_new f16: in the product, sums_of_b bf16: refused"
+  virtual std::string epilogues() const { return ""; }
+
+  /// Where some kernels wait for `quire doctor --verify` to pass on this machine: why they still
+  /// do, as the end of a sentence. Empty where none wait.
+  virtual std::string why_unproven() const { return ""; }
+  /// Keeps for later processes that all kernels passed, or forgets that they once did. Throws Error
+  /// naming file and cause where it cannot.
+  virtual void keep_proof(bool /*passed*/) {}
 
   /// The memory of a device that has its own; none where it shares the host's.
   virtual std::optional<DeviceMemory> memory() const { return std::nullopt; }

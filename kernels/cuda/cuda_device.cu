@@ -14,10 +14,6 @@ namespace {
 
 constexpr int kOldestMajor = 8;  // sm_80: bfloat16, asynchronous copies
 
-std::string version_text(int version) {
-  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
-}
-
 }  // namespace
 
 void throw_cuda(cudaError_t error, const char* call, const char* what) {
@@ -80,10 +76,12 @@ std::string why_unusable(int index) {
   return why_no_gemm_library();
 }
 
-CudaDevice::CudaDevice(int index) {
+CudaDevice::CudaDevice(int index, const CudaOptions& options) : on_trial_(options.on_trial) {
   QUIRE_CUDA(cudaSetDevice(index), "opening the device");
   QUIRE_CUDA(cudaGetDeviceProperties(&properties_, index), "opening the device");
   QUIRE_CUDA(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "opening the device");
+  key_ = key_of(properties_);
+  why_unproven_ = cuda::why_unproven(key_);
   gemm_ = open_gemm_library();
 }
 
@@ -94,6 +92,11 @@ CudaDevice::~CudaDevice() {
 
 std::string CudaDevice::description() const {
   return std::string("CUDA, ") + properties_.name;
+}
+
+void CudaDevice::keep_proof(bool passed) {
+  cuda::keep_proof(key_, passed);
+  why_unproven_ = cuda::why_unproven(key_);
 }
 
 std::optional<DeviceMemory> CudaDevice::memory() const {
@@ -169,14 +172,14 @@ unsigned CudaDevice::persistent_blocks(std::int64_t rows_of_blocks, int times) c
 
 namespace quire {
 
-std::unique_ptr<Device> open_cuda_device(int index) {
+std::unique_ptr<Device> open_cuda_device(int index, const CudaOptions& options) {
   const std::string reason = cuda::why_unusable(index);
   if (!reason.empty()) {
     const bool another = index > 0 && cuda::why_unusable(0).empty();
     throw Error(Fault::device, "CUDA cannot be used: " + reason, {},
                 another ? "--device cuda" : "--device cpu");
   }
-  return std::make_unique<cuda::CudaDevice>(index);
+  return std::make_unique<cuda::CudaDevice>(index, options);
 }
 
 }  // namespace quire

@@ -14,7 +14,12 @@ std::string why_unusable(int index);
 
 }  // namespace cuda
 
+struct CudaOptions {
+  /// To be verified: kernels of one chip run though they have not passed (proof.h).
+  bool on_trial = false;
+};
+
 /// Card `index`. Throws Error(device) saying why where it cannot be used.
-std::unique_ptr<Device> open_cuda_device(int index);
+std::unique_ptr<Device> open_cuda_device(int index, const CudaOptions& options = {});
 
 }  // namespace quire

@@ -10,7 +10,9 @@
 #include <memory>
 #include <string>
 
+#include "kernels/cuda/cuda_device.h"
 #include "kernels/cuda/error.h"
+#include "kernels/cuda/proof.h"
 #include "kernels/cuda/tensor_table.h"
 #include "kernels/ops.h"
 
@@ -20,7 +22,7 @@ class GemmLibrary;
 
 class CudaDevice final : public Device {
  public:
-  explicit CudaDevice(int index);
+  explicit CudaDevice(int index, const CudaOptions& options = {});
   ~CudaDevice() override;
   CudaDevice(const CudaDevice&) = delete;
   CudaDevice& operator=(const CudaDevice&) = delete;
@@ -28,6 +30,8 @@ class CudaDevice final : public Device {
   std::string description() const override;
   bool shares_host_memory() const override { return false; }
   DType activation_type(DType weights) const override { return weights; }
+  std::string why_unproven() const override { return why_unproven_; }
+  void keep_proof(bool passed) override;
 
   std::optional<DeviceMemory> memory() const override;
   void* allocate(std::size_t bytes) override;
@@ -67,6 +71,10 @@ class CudaDevice final : public Device {
   void argmax_tokens(const ArgmaxTokens&) override;
 
  private:
+  /// Whether kernels of one chip may run: they have passed `quire doctor --verify` with this build
+  /// on this card and driver, or are at it.
+  bool proven() const { return on_trial_ || why_unproven_.empty(); }
+
   /// Device memory that only grows. Whoever recorded work on a block keeps it beside the new one.
   struct Block {
     std::shared_ptr<void> data;
@@ -87,6 +95,9 @@ class CudaDevice final : public Device {
   unsigned persistent_blocks(std::int64_t rows_of_blocks, int times) const;
 
   cudaDeviceProp properties_{};
+  const bool on_trial_;
+  CardKey key_;
+  std::string why_unproven_;
   cudaStream_t stream_ = nullptr;
   Block scratch_, arrivals_;
   std::unique_ptr<GemmLibrary> gemm_;

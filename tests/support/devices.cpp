@@ -23,15 +23,13 @@ bool tests_cuda() {
 #endif
 }
 
-/// Null on a GPU, where the library decides.
-std::unique_ptr<Device> open_cuda_without_epilogues() {
-#ifdef QUIRE_TEST_ON_GPU
-  return nullptr;
-#else
+/// On a GPU the library decides whether it has epilogues.
+std::unique_ptr<Device> open_plain_cuda() {
   if (!tests_cuda()) return nullptr;
+#ifndef QUIRE_TEST_ON_GPU
   const cuda_on_host::WithoutEpilogues refused;
-  return open_cuda_device(0);
 #endif
+  return open_cuda_device(0);
 }
 
 const std::vector<DType> kCudaTypes = {DType::f32, DType::bf16, DType::f16};
@@ -41,7 +39,8 @@ const std::vector<DType> kCudaTypes = {DType::f32, DType::bf16, DType::f16};
 const std::vector<TestDevice>& devices_under_test() {
   static const std::unique_ptr<Device> reference = open_reference_device();
   static const std::unique_ptr<Device> cpu = open_device("cpu");
-  static const std::unique_ptr<Device> cuda = tests_cuda() ? open_cuda_device(0) : nullptr;
+  static const std::unique_ptr<Device> cuda =
+      tests_cuda() ? open_cuda_device(0, {.on_trial = true}) : nullptr;
   static const std::vector<TestDevice> devices = [] {
     std::vector<TestDevice> all = {{"reference", *reference}, {"cpu", *cpu}};
     if (cuda) all.push_back({kCudaDevice, *cuda, kCudaTypes});
@@ -51,10 +50,10 @@ const std::vector<TestDevice>& devices_under_test() {
 }
 
 const std::vector<TestDevice>& devices_for_products() {
-  static const std::unique_ptr<Device> refused = open_cuda_without_epilogues();
+  static const std::unique_ptr<Device> plain = open_plain_cuda();
   static const std::vector<TestDevice> devices = [] {
     std::vector<TestDevice> all = devices_under_test();
-    if (refused) all.push_back({"cuda-on-host without epilogues", *refused, kCudaTypes});
+    if (plain) all.push_back({kPlainCudaDevice, *plain, kCudaTypes});
     return all;
   }();
   return devices;

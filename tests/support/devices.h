@@ -11,8 +11,11 @@ namespace quire::test {
 /// Where the CUDA kernels run: on a GPU, or on the CPU by tests/cuda_on_host.
 #ifdef QUIRE_TEST_ON_GPU
 inline constexpr const char* kCudaDevice = "cuda";
+inline constexpr const char* kPlainCudaDevice = "cuda, kernels for all cards";
 #else
 inline constexpr const char* kCudaDevice = "cuda-on-host";
+inline constexpr const char* kPlainCudaDevice =
+    "cuda-on-host, kernels for all cards, without epilogues";
 #endif
 
 struct TestDevice {
@@ -22,11 +25,11 @@ struct TestDevice {
   std::vector<DType> types = {DType::f32};
 };
 
-/// Every backend, by name, at its own default settings.
+/// Every backend, by name, at its own default settings; kernels of one chip are on trial.
 const std::vector<TestDevice>& devices_under_test();
 
-/// The same, and the CUDA kernels once more with a library that has no epilogues, where that can be
-/// had: for the ops that multiply.
+/// The same, and once more the CUDA kernels that serve all cards, on the host with a library that
+/// has no epilogues: for the ops that multiply.
 const std::vector<TestDevice>& devices_for_products();
 
 /// The CPU backend with 1, 2 and 3 threads: the same bits are expected of all.

@@ -32,7 +32,7 @@ inline const std::vector<std::string> kDevices = {"reference", "cpu", kCudaDevic
 
 inline std::unique_ptr<Device> open_test_device(const std::string& name, int threads = 0) {
   if (name == "reference") return open_reference_device();
-  if (name == kCudaDevice) return open_cuda_device(0);
+  if (name == kCudaDevice) return open_cuda_device(0, {.on_trial = true});
   return open_device(name, {.threads = threads});
 }
 
