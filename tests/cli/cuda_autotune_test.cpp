@@ -1,8 +1,10 @@
 // --autotune on a pretended card: the table, runs that read it, and tables that are no good.
 #ifndef QUIRE_TEST_ON_GPU
 #include <filesystem>
+#include <nlohmann/json.hpp>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "tests/cli/cuda_workplace.h"
 #include "tests/support/cache.h"
 #include "tests/support/catch.h"
@@ -111,6 +113,25 @@ TEST_CASE("a cache folder that cannot be written is told once, and the run goes 
   CHECK(verified.exit_code == 0);
   CHECK(contains(verified.err,
                  "warning: the result cannot be kept, so kernels of one chip stay unused: "));
+}
+
+TEST_CASE("bench kernels says which epilogues the library granted, and by which table") {
+  const Tuned t;
+  const fs::path
+      file = t.work.folder / "bench.json",
+      config = t.work.folder.write(
+          "even.json",
+          R"({"vocab_size": 40, "n_layer": 1, "n_head": 2, "n_embd": 16, "n_positions": 16})");
+  const ProgramResult result =
+      CudaWorkplace::run({"bench", "kernels", "--config", config, "--device", "cuda", "--dtype",
+                          "bfloat16", "--batch-size", "2", "--seconds", "0.001", "--ops",
+                          "matmul_forward/fc", "--autotune", "--output", file});
+  INFO(result.err);
+  REQUIRE(result.exit_code == 0);
+  CHECK(contains(result.err, "\n  epilogues: gelu_new bfloat16: in the product\n"));
+  const auto context = parse_json<nlohmann::json>(read_file(file))["context"];
+  CHECK(context["epilogues"] == "gelu_new bfloat16: in the product");
+  CHECK(context["autotune_table"].get<std::string>().size() == 16);
 }
 
 TEST_CASE("on a CPU --autotune says that there is nothing to time") {

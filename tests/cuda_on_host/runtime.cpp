@@ -149,8 +149,8 @@ Machine& machine() {
 }
 
 bool is_broken(std::string_view kernel) {
-  kernel.remove_prefix(kernel.starts_with('(') ? 1 : 0);
-  return !machine().broken_kernel.empty() && kernel.starts_with(machine().broken_kernel);
+  const std::string& broken = machine().broken_kernel;
+  return !broken.empty() && kernel.find(broken) != std::string_view::npos;
 }
 
 std::size_t take_peak_memory() {

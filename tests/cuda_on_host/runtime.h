@@ -6,8 +6,8 @@
 // of a kernel (Fault) comes out of the call that waits.
 //
 // What the machine pretends to be can be set from outside, for tests of the program:
-//   QUIRE_CUDA_ON_HOST=memory=64M,taken=32M,driver=11080,compute=7.5,devices=0,fail_launch=200,groups=0,
-//     break_kernel=activation_forward
+//   QUIRE_CUDA_ON_HOST=memory=64M,taken=32M,driver=11080,compute=7.5,devices=0,fail_launch=200,
+//     groups=0,break_kernel=activation_forward
 #pragma once
 
 #include <cstddef>
@@ -109,11 +109,11 @@ struct Machine {
   /// to all calls that follow. 0: none fails.
   std::int64_t fail_launch = 0;
   bool lost = false;
-  /// Kernels whose names begin with it leave out their last block. Empty: none.
+  /// Kernels whose launches name it leave out their last block. Empty: none.
   std::string broken_kernel;
 };
 Machine& machine();
-/// "activation_forward<T, whole()>" of a launch, in parentheses or not.
+/// As a launch writes it: "(cuda::activation_forward<T, whole()>)".
 bool is_broken(std::string_view kernel);
 /// Device memory that was allocated at once, at the most, since the last call.
 std::size_t take_peak_memory();
