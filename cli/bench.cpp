@@ -259,6 +259,13 @@ int run_kernels(const std::vector<std::string>& arguments) {
   BenchReport report;
   report.context["device"] = device->description();
   report.context["model"] = model.name;
+  if (const std::string epilogues = device->epilogues(); !epilogues.empty()) {
+    report.context["epilogues"] = epilogues;
+    note("  epilogues: " + epilogues);
+  }
+  if (const std::string table = device->tuned(); !table.empty()) {
+    report.context["autotune_table"] = table;
+  }
   report.context["dtype"] = name_of(product_dtype);
   report.context["batch"] = std::to_string(shapes.batch);
   report.context["length"] = std::to_string(shapes.length);

@@ -14,6 +14,19 @@ void DeviceFlags::add_to(Flags& flags) {
             "what computes; auto is CUDA where it can be");
   flags.add("threads", threads, "N", "CPU threads; 0 is one per core this process may use",
             between(0, 1024));
+  flags.add("autotune", autotune,
+            "on CUDA: time the algorithms of each product once and keep a table of the fastest, "
+            "which later runs read");
+}
+
+std::unique_ptr<Device> DeviceFlags::open_named(const std::string& name, int of_threads) const {
+  DeviceOptions options{.threads = of_threads, .on_trial = on_trial, .autotune = autotune};
+  options.warn = [](const std::string& line) { warn(line); };
+  std::unique_ptr<Device> opened = open_device(name, options);
+  if (autotune && opened->shares_host_memory()) {
+    note("--autotune: the CPU has one algorithm for a product, there is nothing to time");
+  }
+  return opened;
 }
 
 std::unique_ptr<Device> DeviceFlags::open(int local_rank, int local_size) const {
@@ -22,15 +35,13 @@ std::unique_ptr<Device> DeviceFlags::open(int local_rank, int local_size) const 
     const std::string reason = why_no_cuda();
     if (!reason.empty()) note("on the CPU, as CUDA cannot be used: " + reason);
   }
-  if (local_size == 1) return open_device(device, DeviceOptions{.threads = threads});
+  if (local_size == 1) return open_named(device, threads);
   const bool next_card = device == "cuda" || (device == "auto" && why_no_cuda().empty());
   // Launchers bind a process to cores of its own, or leave all of them to all.
   const int cores = inspect_machine().cores;
   const bool bound = cores < static_cast<int>(std::thread::hardware_concurrency());
-  return open_device(
-      next_card ? "cuda:" + std::to_string(local_rank) : device,
-      DeviceOptions{.threads =
-                        threads > 0 ? threads : std::max(1, bound ? cores : cores / local_size)});
+  return open_named(next_card ? "cuda:" + std::to_string(local_rank) : device,
+                    threads > 0 ? threads : std::max(1, bound ? cores : cores / local_size));
 }
 
 }  // namespace quire

@@ -1,4 +1,4 @@
-// --device and --threads, for commands that compute.
+// --device, --threads and --autotune, for commands that compute.
 #pragma once
 
 #include <memory>
@@ -12,11 +12,16 @@ namespace quire {
 struct DeviceFlags {
   std::string device = "auto";
   int threads = 0;
+  bool autotune = false;
+  bool on_trial = false;  ///< no option: for what verifies the device
 
   void add_to(Flags& flags);
   /// Of several processes on a machine each takes the card of its number, or its share of the
   /// cores.
   std::unique_ptr<Device> open(int local_rank = 0, int local_size = 1) const;
+
+ private:
+  std::unique_ptr<Device> open_named(const std::string& name, int of_threads) const;
 };
 
 }  // namespace quire

@@ -8,6 +8,7 @@
 #include "bench/ceilings.h"
 #include "cli/command.h"
 #include "cli/device_flags.h"
+#include "cli/doctor_verify.h"
 #include "cli/machine.h"
 #include "cli/memory_plan.h"
 #include "cli/terminal.h"
@@ -88,12 +89,20 @@ int run(const std::vector<std::string>& arguments) {
       "doctor", "[OPTION...]",
       "Shows what this machine has, how fast it is, and which models fit (about two seconds).");
   DeviceFlags device_flags;
-  bool as_json = false;
+  bool as_json = false, verifies = false;
   flags.group("Machine");
   device_flags.add_to(flags);
+  flags.add("verify", verifies,
+            "compare every op and a small model on the device with the CPU instead; exit code 7 "
+            "where something disagrees");
   flags.add("json", as_json, "one JSON object on stdout");
   if (!flags.parse(arguments)) return 0;
 
+  if (verifies) {
+    device_flags.on_trial = true;
+    verify_device(*device_flags.open(), as_json);
+    return 0;
+  }
   const Machine machine = inspect_machine();
   const int threads = device_flags.threads > 0 ? device_flags.threads : machine.cores;
   const std::unique_ptr<Device> device = device_flags.open();
@@ -142,6 +151,8 @@ int run(const std::vector<std::string>& arguments) {
     if (card) {
       report["device_memory_total"] = card->total;
       report["device_memory_available"] = room.available;
+      report["why_unproven"] = device->why_unproven();
+      report["autotune_table"] = device->tuned();
     }
     print(json_text(report) + "\n");
     return 0;
@@ -158,6 +169,12 @@ int run(const std::vector<std::string>& arguments) {
     print(fmt::format("  card        {} of memory, {} available\n",
                       human_bytes(static_cast<double>(card->total)),
                       human_bytes(static_cast<double>(room.available))));
+    const std::string why = device->why_unproven();
+    print(why.empty() ? "  verified    with this build, on this card and driver\n"
+                      : "  verified    no, so kernels of one chip are not used: " + why + "\n");
+    if (const std::string table = device->tuned(); !table.empty()) {
+      print("  products    by the algorithms that --autotune found, table " + table + "\n");
+    }
   }
   print(fmt::format("  reading     {}/s\n", human_bytes(bandwidth)));
   print(fmt::format(

@@ -32,7 +32,8 @@ std::string why_not(int index) {
 
 std::unique_ptr<Device> open_cuda(int index, const DeviceOptions& options) {
 #ifdef QUIRE_WITH_CUDA
-  return open_cuda_device(index, {.on_trial = options.on_trial});
+  return open_cuda_device(
+      index, {.on_trial = options.on_trial, .autotune = options.autotune, .warn = options.warn});
 #else
   (void)options;
   throw Error(Fault::device, "CUDA cannot be used: " + why_not(index), {}, "--device cpu");

@@ -9,12 +9,12 @@
 //  - A View is overwritten, an Accumulate is added to, a ConstView is read. Outputs never alias
 //    inputs, except where the field says so.
 //  - Sums run in float at least, whatever the storage type; the reference sums in double.
-//  - The result of a row depends on that row alone, bit for bit: not on how many rows there are, nor
-//    on the number of threads. (A batch row equals the same prompt alone, and the same seed gives
-//    the same bytes with any number of threads.) On a GPU this holds for all ops but products,
-//    which a library multiplies: Device::rows_alone().
-//  - The same calls give the same bits in every run and process on the same kind of device. On a GPU
-//    that is the same card, driver, library and build, and the same Device::tuned().
+//  - The result of a row depends on that row alone, bit for bit: not on how many rows there are,
+//    nor on the number of threads. (A batch row equals the same prompt alone, and the same seed
+//    gives the same bytes with any number of threads.) On a GPU this holds for all ops but
+//    products, which a library multiplies: Device::rows_alone().
+//  - The same calls give the same bits in every run and process on the same kind of device. On a
+//    GPU that is the same card, driver, library and build, Device::tuned() and why_unproven().
 //  - Views that do not fit together throw Error(internal), naming the op and the dimension
 //    ("matmul: K is 63, weight expects 64"): see check.h.
 //  - Work may be queued: results are on the host after copy_to_host() or synchronize().
@@ -118,10 +118,10 @@ enum class Multiply : std::uint8_t { as_stored, in_bf16 };
 
 /// pre = x·weight + bias;  out = activation(pre). 2·M·N·K flops.
 /// Where Device::rows_alone(), an element's bits do not depend on M: the device has one order of
-/// summation for each value of `multiply`. Elsewhere the order may change with M: up to 8 rows have
-/// kernels of their own, and the library's algorithm, which never splits a sum among blocks, is
-/// chosen for M rounded up to a power of two. What an algorithm makes of an element does not depend
-/// on where its operands lie.
+/// summation for each value of `multiply`. Elsewhere the order may change with M, and with where
+/// views begin: up to 8 rows of whole vectors have kernels of their own; else it is the library's
+/// algorithm for M rounded up to a power of two, where one serves that whole class, which finds all
+/// views aligned and leaves no sum to several blocks.
 struct MatmulForward {
   View out;             // [M, N] x's type, or float: logits under 16-bit activations
   View pre_activation;  // [M, N], or empty: pre, which the activation's backward wants
@@ -435,8 +435,8 @@ class Device {
   /// Names the table of algorithms that were chosen by timing them (DeviceOptions::autotune): with
   /// another one products may have other bits. Empty where nothing was timed.
   virtual std::string tuned() const { return ""; }
-  /// What products have taken in with them so far, and what had to follow them, for people; empty
-  /// where a device has no such choice. "gelu_new f16: in the product, sums_of_b bf16: refused"
+  /// What products have taken in with them so far, and what had to follow them, for people:
+  /// "gelu_new float16: in the product, sums_of_b bfloat16: refused". Empty without such a choice.
   virtual std::string epilogues() const { return ""; }
 
   /// Whether products of so many rows are faster where the weight is [N, K]. The bits are the same.

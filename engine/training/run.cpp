@@ -78,6 +78,7 @@ Run::Run(Device& device, const Gpt2Config& model, const Parameters& parameters,
   state_.data.seed = config_.data_seed.value_or(config_.seed);
   state_.fixed = fixed_facts(model, config_, records, validation);
   state_.options = option_facts(config_);
+  note_tuning();
   peak_flops_ = config_.peak_flops;
   if (!ranks_.first()) return;
   if (config_.write_jsonl) logs_.push_back(std::make_shared<JsonlLog>());

@@ -60,6 +60,8 @@ class Run {
   void sample();
   void save();
   void write_checkpoint(std::span<const TensorToWrite> moments);
+  /// With other algorithms or kernels a continuation may have other bits, which it then says.
+  void note_tuning();
   void save_result();
   void rotate();
   /// A checkpoint of the current step, unless it has one.

@@ -96,7 +96,16 @@ void Run::save() {
   if (callbacks_.on_save) callbacks_.on_save(last_checkpoint_);
 }
 
+void Run::note_tuning() {
+  const std::string table = device_.tuned();
+  if (!table.empty()) state_.options["autotune table"] = table;
+  if (!device_.why_unproven().empty()) {
+    state_.options["kernels that wait for doctor --verify"] = "some";
+  }
+}
+
 void Run::write_checkpoint(std::span<const TensorToWrite> moments) {
+  note_tuning();
   save_checkpoint(device_, config_.output_dir,
                   {.config = model_,
                    .parameters = parameters_,

@@ -1,6 +1,7 @@
-// GemmLibrary by cuBLASLt: bias, GELU, GELU's slope and gradients of biases in the epilogue, and
-// for every shape the fastest of the algorithms it proposes, timed the first time the shape comes
-// and kept. Which epilogue it has for which shape, type and card is written nowhere: it is asked.
+// GemmAlgorithms of cuBLASLt: bias, GELU, GELU's slope and gradients of biases in the epilogue.
+// Which epilogue it has for which shape, type and card is written nowhere: it is asked, and says
+// CUBLAS_STATUS_NOT_SUPPORTED or nothing. CUBLAS_STATUS_INVALID_VALUE is another thing: a call that
+// makes no sense, which is a fault.
 //
 // cuBLASLt counts in columns. A row-major [M, N] is a column-major [N, M], so out = a·b is asked
 // for as outᵀ = bᵀ·aᵀ: our b is its A, our a its B, and our N its rows, along which it adds the
@@ -13,10 +14,9 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <limits>
-#include <map>
 #include <string>
-#include <tuple>
 
 #include "kernels/cuda/gemm_library.h"
 
@@ -56,7 +56,10 @@ class Library {
   QUIRE_FUNCTION(cublasLtCreate);
   QUIRE_FUNCTION(cublasLtDestroy);
   QUIRE_FUNCTION(cublasLtGetStatusString);
+  QUIRE_FUNCTION(cublasLtGetVersion);
   QUIRE_FUNCTION(cublasLtMatmul);
+  QUIRE_FUNCTION(cublasLtMatmulAlgoCheck);
+  QUIRE_FUNCTION(cublasLtMatmulAlgoConfigGetAttribute);
   QUIRE_FUNCTION(cublasLtMatmulAlgoGetHeuristic);
   QUIRE_FUNCTION(cublasLtMatmulDescCreate);
   QUIRE_FUNCTION(cublasLtMatmulDescDestroy);
@@ -98,11 +101,6 @@ cudaDataType_t type_of(DType dtype) {
   throw_dtype(DType::f32, dtype);
 }
 
-std::string text_of(const Gemm& g) {
-  return "matmul [" + std::to_string(g.M) + ", " + std::to_string(g.K) + "] x [" +
-         std::to_string(g.K) + ", " + std::to_string(g.N) + "] of " + name_of(g.a.dtype);
-}
-
 /// What cuBLASLt calls descriptors, released at the end of the scope.
 template <class Handle, cublasStatus_t (*Library::*kDestroy)(Handle)>
 class Owned {
@@ -122,66 +120,6 @@ class Owned {
 using Operation = Owned<cublasLtMatmulDesc_t, &Library::cublasLtMatmulDescDestroy>;
 using Layout = Owned<cublasLtMatrixLayout_t, &Library::cublasLtMatrixLayoutDestroy>;
 using Preference = Owned<cublasLtMatmulPreference_t, &Library::cublasLtMatmulPreferenceDestroy>;
-
-int alignment_of(const void* data) {
-  const auto address = reinterpret_cast<std::uintptr_t>(data);
-  return static_cast<int>(std::min<std::uintptr_t>(address & (~address + 1), 256));
-}
-
-/// All that the choice of an algorithm may depend on.
-using Key = std::tuple<std::int64_t, std::int64_t, std::int64_t, DType, std::int64_t, bool,
-                       std::int64_t, bool, DType, bool, bool, Epilogue, bool, std::array<int, 7>>;
-Key key_of(const Gemm& g) {
-  return {
-      g.M,
-      g.N,
-      g.K,
-      g.a.dtype,
-      g.a.stride,
-      g.a.transposed,
-      g.b.stride,
-      g.b.transposed,
-      g.out_dtype,
-      g.accumulate,
-      g.bias != nullptr,
-      g.epilogue,
-      g.pre_activation != nullptr,
-      {alignment_of(g.a.data), alignment_of(g.b.data), alignment_of(g.out), alignment_of(g.bias),
-       alignment_of(g.pre_activation), alignment_of(g.pre_activation_read), alignment_of(g.sums)}};
-}
-
-struct Algorithm {  // nvcc 13.0 breaks down over a std::optional of this type
-  bool found = false;
-  cublasLtMatmulAlgo_t algo{};
-};
-
-/// How it says that it has nothing for a combination of shapes, types and epilogue.
-bool refused(cublasStatus_t status) {
-  return status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_INVALID_VALUE;
-}
-
-class CublasLt final : public GemmLibrary {
- public:
-  CublasLt() {
-    QUIRE_CUBLASLT(cublasLtCreate, "opening cuBLASLt", &handle_);
-    QUIRE_CUDA(cudaMalloc(&workspace_, kWorkspace), "cuBLASLt's workspace");
-  }
-  ~CublasLt() override {
-    cudaFree(workspace_);
-    library().cublasLtDestroy(handle_);
-  }
-
-  bool run(const Gemm& gemm, cudaStream_t stream) override;
-
- private:
-  /// Not found where cuBLASLt has none.
-  Algorithm fastest(const Gemm& gemm, const Operation& operation, const Layout& a, const Layout& b,
-                    const Layout& out, cudaStream_t stream);
-
-  cublasLtHandle_t handle_ = nullptr;
-  void* workspace_ = nullptr;
-  std::map<Key, Algorithm> algorithms_;
-};
 
 template <class Value>
 void set(const Operation& operation, cublasLtMatmulDescAttributes_t attribute, const Value& value) {
@@ -231,43 +169,86 @@ void describe(Layout& layout, const Gemm::Operand& operand, std::int64_t rows,
                  operand.stride);
 }
 
-bool CublasLt::run(const Gemm& g, cudaStream_t stream) {
+/// A product as cuBLASLt is told of it.
+struct Described {
   Operation operation;
-  QUIRE_CUBLASLT(cublasLtMatmulDescCreate, text_of(g), operation.receive(), CUBLAS_COMPUTE_32F,
-                 CUDA_R_32F);
-  set(operation, CUBLASLT_MATMUL_DESC_TRANSA, g.b.transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
-  set(operation, CUBLASLT_MATMUL_DESC_TRANSB, g.a.transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
-  set_epilogue(operation, g);
-  Layout a, b, out;
-  describe(a, g.b, g.K, g.N);
-  describe(b, g.a, g.M, g.K);
-  describe(out, {.data = g.out, .dtype = g.out_dtype, .stride = g.N}, g.M, g.N);
+  Layout a, b, out;  // its A and B: our b and a
 
-  const Key key = key_of(g);
-  auto known = algorithms_.find(key);
-  if (known == algorithms_.end()) {
-    known = algorithms_.emplace(key, fastest(g, operation, a, b, out, stream)).first;
+  explicit Described(const Gemm& g) {
+    QUIRE_CUBLASLT(cublasLtMatmulDescCreate, text_of(g), operation.receive(), CUBLAS_COMPUTE_32F,
+                   CUDA_R_32F);
+    set(operation, CUBLASLT_MATMUL_DESC_TRANSA, g.b.transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
+    set(operation, CUBLASLT_MATMUL_DESC_TRANSB, g.a.transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
+    set_epilogue(operation, g);
+    describe(a, g.b, g.K, g.N);
+    describe(b, g.a, g.M, g.K);
+    describe(out, {.data = g.out, .dtype = g.out_dtype, .stride = g.N}, g.M, g.N);
   }
-  Algorithm& algorithm = known->second;
-  const bool may_refuse = g.epilogue != Epilogue::none;
-  if (!algorithm.found) {
-    if (may_refuse) return false;
-    throw Error(Fault::device, text_of(g) + ": cuBLASLt has no algorithm for it");
-  }
-  const float beta = g.accumulate ? 1.0f : 0.0f;
-  const cublasStatus_t status =
-      library().cublasLtMatmul(handle_, operation, &g.scale, g.b.data, a, g.a.data, b, &beta, g.out,
-                               out, g.out, out, &algorithm.algo, workspace_, kWorkspace, stream);
-  if (may_refuse && refused(status)) {
-    algorithm.found = false;
-    return false;
-  }
-  require(status, "cublasLtMatmul", text_of(g));
-  return true;
+};
+
+bool sums_in_parts(const cublasLtMatmulAlgo_t& algo) {
+  std::uint32_t scheme = 0;
+  std::size_t written = 0;
+  return library().cublasLtMatmulAlgoConfigGetAttribute(
+             &algo, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME, &scheme, sizeof scheme, &written) !=
+             CUBLAS_STATUS_SUCCESS ||
+         scheme != CUBLASLT_REDUCTION_SCHEME_NONE;
 }
 
-Algorithm CublasLt::fastest(const Gemm& g, const Operation& operation, const Layout& a,
-                            const Layout& b, const Layout& out, cudaStream_t stream) {
+Algorithm written_down(const cublasLtMatmulAlgo_t& algo) {
+  Algorithm words;
+  static_assert(sizeof words == sizeof algo);
+  std::memcpy(words.data(), &algo, sizeof algo);
+  return words;
+}
+cublasLtMatmulAlgo_t restored(const Algorithm& words) {
+  cublasLtMatmulAlgo_t algo;
+  std::memcpy(&algo, words.data(), sizeof algo);
+  return algo;
+}
+
+class CublasLt final : public GemmAlgorithms {
+ public:
+  CublasLt() {
+    QUIRE_CUBLASLT(cublasLtCreate, "opening cuBLASLt", &handle_);
+    QUIRE_CUDA(cudaMalloc(&workspace_, kWorkspace), "cuBLASLt's workspace");
+  }
+  ~CublasLt() override {
+    cudaFree(workspace_);
+    library().cublasLtDestroy(handle_);
+  }
+
+  std::string name() const override {
+    return "cuBLASLt " + std::to_string(library().cublasLtGetVersion());
+  }
+  /// An algorithm sums each element alike wherever it lies, but which one is chosen depends on M.
+  bool rows_alone() const override { return false; }
+  std::vector<Proposal> propose(const Gemm& gemm) override;
+  bool can_run(const Gemm& gemm, const Algorithm& algorithm) override;
+  float time(const Gemm& gemm, const Algorithm& algorithm, cudaStream_t stream) override;
+  bool multiply(const Gemm& gemm, const Algorithm& algorithm, cudaStream_t stream) override {
+    const cublasStatus_t status = start(gemm, algorithm, gemm.out, stream);
+    if (status == CUBLAS_STATUS_NOT_SUPPORTED) return false;
+    require(status, "cublasLtMatmul", text_of(gemm));
+    return true;
+  }
+
+ private:
+  cublasStatus_t start(const Gemm& g, const Algorithm& algorithm, void* out, cudaStream_t stream) {
+    const Described d(g);
+    const cublasLtMatmulAlgo_t algo = restored(algorithm);
+    const float beta = g.accumulate ? 1.0f : 0.0f;
+    return library().cublasLtMatmul(handle_, d.operation, &g.scale, g.b.data, d.a, g.a.data, d.b,
+                                    &beta, out, d.out, out, d.out, &algo, workspace_, kWorkspace,
+                                    stream);
+  }
+
+  cublasLtHandle_t handle_ = nullptr;
+  void* workspace_ = nullptr;
+};
+
+std::vector<GemmAlgorithms::Proposal> CublasLt::propose(const Gemm& g) {
+  const Described d(g);
   Preference preference;
   QUIRE_CUBLASLT(cublasLtMatmulPreferenceCreate, text_of(g), preference.receive());
   const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t attribute, const auto& value) {
@@ -275,57 +256,64 @@ Algorithm CublasLt::fastest(const Gemm& g, const Operation& operation, const Lay
                    sizeof value);
   };
   prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, kWorkspace);
-  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, std::uint32_t(alignment_of(g.b.data)));
-  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, std::uint32_t(alignment_of(g.a.data)));
-  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, std::uint32_t(alignment_of(g.out)));
-  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, std::uint32_t(alignment_of(g.out)));
-  std::array<cublasLtMatmulHeuristicResult_t, kProposals> proposals{};
+  prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, std::uint32_t(CUBLASLT_REDUCTION_SCHEME_NONE));
+  for (const auto operand :
+       {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES}) {
+    prefer(operand, std::uint32_t(kGemmAlignment));
+  }
+  std::array<cublasLtMatmulHeuristicResult_t, kProposals> results{};
   int count = 0;
   const cublasStatus_t status = library().cublasLtMatmulAlgoGetHeuristic(
-      handle_, operation, a, b, out, out, preference, kProposals, proposals.data(), &count);
-  if (g.epilogue != Epilogue::none && refused(status)) return {};
+      handle_, d.operation, d.a, d.b, d.out, d.out, preference, kProposals, results.data(), &count);
+  if (status == CUBLAS_STATUS_NOT_SUPPORTED) return {};
   require(status, "cublasLtMatmulAlgoGetHeuristic", text_of(g));
-  if (count == 0) return {};
+  std::vector<Proposal> proposals;
+  for (int i = 0; i < count; ++i) {
+    if (results[i].state != CUBLAS_STATUS_SUCCESS) continue;
+    proposals.push_back({written_down(results[i].algo), sums_in_parts(results[i].algo)});
+  }
+  return proposals;
+}
+
+bool CublasLt::can_run(const Gemm& g, const Algorithm& algorithm) {
+  const Described d(g);
+  const cublasLtMatmulAlgo_t algo = restored(algorithm);
+  cublasLtMatmulHeuristicResult_t result{};
+  return library().cublasLtMatmulAlgoCheck(handle_, d.operation, d.a, d.b, d.out, d.out, &algo,
+                                           &result) == CUBLAS_STATUS_SUCCESS &&
+         result.workspaceSize <= kWorkspace;
+}
+
+float CublasLt::time(const Gemm& g, const Algorithm& algorithm, cudaStream_t stream) {
   cudaStreamCaptureStatus capturing = cudaStreamCaptureStatusNone;
   QUIRE_CUDA(cudaStreamIsCapturing(stream, &capturing), "matmul");
-  if (count == 1 || capturing != cudaStreamCaptureStatusNone) return {true, proposals[0].algo};
-
-  // Timed into memory of its own: what is added to must be added to once.
+  if (capturing != cudaStreamCaptureStatusNone) return -1.0f;
   const std::size_t bytes = static_cast<std::size_t>(g.M * g.N) * size_of(g.out_dtype);
-  void* trial = nullptr;
+  void* trial = nullptr;  // what is added to must be added to once
   if (cudaMalloc(&trial, bytes) != cudaSuccess) {
     cudaGetLastError();
-    return {true, proposals[0].algo};
+    return -1.0f;
   }
-  cudaEvent_t start = nullptr, stop = nullptr;
-  cudaEventCreate(&start);
-  cudaEventCreate(&stop);
-  const float one = 1.0f, zero = 0.0f;
-  cublasLtMatmulAlgo_t best = proposals[0].algo;
-  float best_ms = std::numeric_limits<float>::infinity();
-  for (int i = 0; i < count; ++i) {
-    float fastest_ms = std::numeric_limits<float>::infinity();
-    for (int run = 0; run <= kTimedRuns; ++run) {
-      cudaEventRecord(start, stream);
-      const cublasStatus_t done = library().cublasLtMatmul(
-          handle_, operation, &one, g.b.data, a, g.a.data, b, &zero, trial, out, trial, out,
-          &proposals[i].algo, workspace_, kWorkspace, stream);
-      cudaEventRecord(stop, stream);
-      cudaEventSynchronize(stop);
-      float ms = std::numeric_limits<float>::infinity();
-      if (done == CUBLAS_STATUS_SUCCESS) cudaEventElapsedTime(&ms, start, stop);
-      if (run > 0) fastest_ms = std::min(fastest_ms, ms);  // the first one warms up
-    }
-    if (fastest_ms < best_ms) {
-      best_ms = fastest_ms;
-      best = proposals[i].algo;
-    }
+  cudaMemsetAsync(trial, 0, bytes, stream);
+  cudaEvent_t begin = nullptr, end = nullptr;
+  cudaEventCreate(&begin);
+  cudaEventCreate(&end);
+  float fastest = std::numeric_limits<float>::infinity();
+  for (int run = 0; run <= kTimedRuns; ++run) {
+    cudaEventRecord(begin, stream);
+    const cublasStatus_t done = start(g, algorithm, trial, stream);
+    cudaEventRecord(end, stream);
+    cudaEventSynchronize(end);
+    float milliseconds = std::numeric_limits<float>::infinity();
+    if (done == CUBLAS_STATUS_SUCCESS) cudaEventElapsedTime(&milliseconds, begin, end);
+    if (run > 0) fastest = std::min(fastest, milliseconds);  // the first one warms up
   }
-  cudaEventDestroy(start);
-  cudaEventDestroy(stop);
+  cudaEventDestroy(begin);
+  cudaEventDestroy(end);
   cudaFree(trial);
   QUIRE_CUDA(cudaGetLastError(), "timing cuBLASLt's algorithms");
-  return {true, best};
+  return fastest;
 }
 
 }  // namespace
@@ -334,7 +322,7 @@ std::string why_no_gemm_library() {
   return library().why_unusable();
 }
 
-std::unique_ptr<GemmLibrary> open_gemm_library() {
+std::unique_ptr<GemmAlgorithms> open_gemm_algorithms() {
   return std::make_unique<CublasLt>();
 }
 

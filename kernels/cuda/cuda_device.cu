@@ -82,7 +82,8 @@ CudaDevice::CudaDevice(int index, const CudaOptions& options) : on_trial_(option
   QUIRE_CUDA(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "opening the device");
   key_ = key_of(properties_);
   why_unproven_ = cuda::why_unproven(key_);
-  gemm_ = open_gemm_library();
+  gemm_ = std::make_unique<GemmLibrary>(open_gemm_algorithms(), key_,
+                                        TuningOptions{options.autotune, options.warn});
 }
 
 CudaDevice::~CudaDevice() {
@@ -92,6 +93,18 @@ CudaDevice::~CudaDevice() {
 
 std::string CudaDevice::description() const {
   return std::string("CUDA, ") + properties_.name;
+}
+
+bool CudaDevice::rows_alone() const {
+  return gemm_->rows_alone();
+}
+
+std::string CudaDevice::tuned() const {
+  return gemm_->tuned();
+}
+
+std::string CudaDevice::epilogues() const {
+  return gemm_->epilogues();
 }
 
 void CudaDevice::keep_proof(bool passed) {

@@ -19,6 +19,7 @@
 
 namespace quire::cuda {
 
+struct Gemm;
 class GemmLibrary;
 
 class CudaDevice final : public Device {
@@ -32,6 +33,9 @@ class CudaDevice final : public Device {
   bool shares_host_memory() const override { return false; }
   DType activation_type(DType weights) const override { return weights; }
   bool prefers_out_in(std::int64_t rows) const override;
+  bool rows_alone() const override;
+  std::string tuned() const override;
+  std::string epilogues() const override;
   std::string why_unproven() const override { return why_unproven_; }
   void keep_proof(bool passed) override;
 
@@ -86,6 +90,9 @@ class CudaDevice final : public Device {
   /// True when it had to be replaced by a larger one.
   bool grow(Block& block, std::size_t bytes);
 
+  /// GemmLibrary::run(), with what lies off its alignment copied to where it does not.
+  bool multiply(Gemm gemm);
+
   /// Device memory of at least `bytes` for the kernels of one op; the next op may overwrite it.
   void* scratch(std::size_t bytes);
   template <class T>
@@ -106,7 +113,7 @@ class CudaDevice final : public Device {
   CardKey key_;
   std::string why_unproven_;
   cudaStream_t stream_ = nullptr;
-  Block scratch_, arrivals_;
+  Block scratch_, arrivals_, aligned_;
   std::unique_ptr<GemmLibrary> gemm_;
   TensorTable adamw_tensors_, norm_tensors_;  // of the last call
 };

@@ -1,9 +1,14 @@
 // Products with weights, by the library; activations and gradients of biases that it has no
-// epilogue for are kernels after it.
+// epilogue for are kernels after it. GELU in float32 always is: how exact the library's is there is
+// written nowhere, and an approximate tanh would be beyond the bound of eight roundings.
 //
 // The library multiplies matrices of one type. A weight of another one (16-bit weights under float
 // activations) is converted into scratch first: 6 bytes moved an element, where decoding at batch 1
 // reads 2. Models whose activations have the weights' type do not pay it.
+#include <algorithm>
+#include <utility>
+#include <vector>
+
 #include "kernels/check.h"
 #include "kernels/cuda/bias_gradient.h"
 #include "kernels/cuda/convert.h"
@@ -50,6 +55,54 @@ struct Extents {
 
 }  // namespace
 
+bool CudaDevice::multiply(Gemm gemm) {
+  std::vector<std::pair<void*, const std::byte*>> back;  // of of_out bytes, from scratch
+  std::size_t total = 0;
+  const auto whole = [](std::size_t bytes) { return (bytes + 255) / 256 * 256; };
+  const auto aligned = [](const void* data) {
+    return reinterpret_cast<std::uintptr_t>(data) % kGemmAlignment == 0;
+  };
+  // Twice over the operands: how much is to be copied, then the copies.
+  const auto for_each = [&](const auto& read, const auto& written) {
+    read(gemm.a.data, gemm.M * gemm.K, gemm.a.dtype);
+    read(gemm.b.data, gemm.K * gemm.N, gemm.b.dtype);
+    read(gemm.bias, gemm.N, gemm.out_dtype);
+    read(gemm.pre_activation_read, gemm.M * gemm.N, gemm.out_dtype);
+    written(gemm.pre_activation, false);
+    written(gemm.out, gemm.accumulate);
+  };
+  const std::size_t of_out = static_cast<std::size_t>(gemm.M * gemm.N) * size_of(gemm.out_dtype);
+  for_each(
+      [&](const void* data, std::int64_t count, DType dtype) {
+        if (!aligned(data)) total += whole(static_cast<std::size_t>(count) * size_of(dtype));
+      },
+      [&](const void* data, bool) {
+        if (!aligned(data)) total += whole(of_out);
+      });
+  if (total == 0) return gemm_->run(gemm, stream_);
+
+  grow(aligned_, total);
+  auto* place = static_cast<std::byte*>(aligned_.data.get());
+  for_each(
+      [&](const void*& data, std::int64_t count, DType dtype) {
+        if (aligned(data)) return;
+        const std::size_t bytes = static_cast<std::size_t>(count) * size_of(dtype);
+        copy(place, data, bytes);
+        data = place;
+        place += whole(bytes);
+      },
+      [&](void*& data, bool is_added_to) {
+        if (aligned(data)) return;
+        if (is_added_to) copy(place, data, of_out);
+        back.emplace_back(data, place);
+        data = place;
+        place += whole(of_out);
+      });
+  if (!gemm_->run(gemm, stream_)) return false;
+  for (const auto& [to, from] : back) copy(to, from, of_out);
+  return true;
+}
+
 void CudaDevice::matmul_forward(const MatmulForward& p) {
   check(p);
   check_multiply(*this, p.multiply, p.x.dtype());
@@ -74,15 +127,15 @@ void CudaDevice::matmul_forward(const MatmulForward& p) {
                      .out = pre.bytes(),
                      .out_dtype = p.out.dtype(),
                      .bias = bias.bytes()};
-  if (p.activation == Activation::gelu_new && p.out.dtype() == p.x.dtype() &&
-      whole_rows(N, 8, p.out, p.pre_activation)) {
+  if (p.activation == Activation::gelu_new && p.x.dtype() != DType::f32 &&
+      p.out.dtype() == p.x.dtype() && N % 8 == 0) {
     Gemm fused = product;
     fused.out = p.out.bytes();
     fused.epilogue = Epilogue::gelu_new;
     fused.pre_activation = p.pre_activation.bytes();
-    if (gemm_->run(fused, stream_)) return;
+    if (multiply(fused)) return;
   }
-  gemm_->run(product, stream_);
+  multiply(product);
   if (p.activation != Activation::none || p.pre_activation) {
     activation_forward({.out = p.out, .x = pre, .activation = p.activation});
   }
@@ -118,13 +171,13 @@ void CudaDevice::matmul_backward_input(const MatmulBackwardInput& p) {
       .b = operand_of(converted(p.weight, space, stream_), p.layout == WeightLayout::in_out),
       .out = p.d_x.bytes(),
       .out_dtype = p.d_x.dtype()};
-  if (p.activation == Activation::gelu_new && whole_rows(K, 8, p.d_x, p.pre_activation)) {
+  if (p.activation == Activation::gelu_new && p.d_x.dtype() != DType::f32 && K % 8 == 0) {
     Gemm fused = product;
     fused.epilogue = Epilogue::gelu_new_backward;
     fused.pre_activation_read = p.pre_activation.bytes();
-    if (gemm_->run(fused, stream_)) return;
+    if (multiply(fused)) return;
   }
-  gemm_->run(product, stream_);
+  multiply(product);
   if (p.activation == Activation::none) return;
   activation_backward(
       {.d_x = p.d_x, .d_out = p.d_x, .x = p.pre_activation, .activation = p.activation});
@@ -146,18 +199,18 @@ void CudaDevice::matmul_backward_weight(const MatmulBackwardWeight& p) {
                      .out_dtype = p.d_weight.view.dtype(),
                      .accumulate = true};
   if (!p.d_bias.view) {
-    gemm_->run(product, stream_);
+    multiply(product);
     return;
   }
   float* const d_bias = p.d_bias.view.data<float>();
   Gemm fused = product;
   fused.epilogue = in_out ? Epilogue::sums_of_b : Epilogue::sums_of_a;
   fused.sums = scratch<float>(N);
-  if (gemm_->run(fused, stream_)) {
+  if (multiply(fused)) {
     add_to_bias(d_bias, fused.sums, 1, N, stream_);
     return;
   }
-  gemm_->run(product, stream_);
+  multiply(product);
   const unsigned parts = persistent_blocks((M + kBiasRows - 1) / kBiasRows, 1);
   auto* partial = scratch<float>(std::int64_t{parts} * N);
   sum_columns(partial, parts, p.d_out, N, stream_);
@@ -181,7 +234,7 @@ void CudaDevice::matmul_add(const MatmulAdd& p) {
       .out_dtype = p.out.view.dtype(),
       .scale = p.scale,
       .accumulate = true};
-  gemm_->run(product, stream_);
+  multiply(product);
 }
 
 }  // namespace quire::cuda

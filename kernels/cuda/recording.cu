@@ -60,7 +60,7 @@ std::unique_ptr<Recording> CudaDevice::record(const std::function<void()>& work)
   Capture capture(stream_);
   work();
   return std::make_unique<CudaGraph>(capture.end(), stream_,
-                                     std::vector{scratch_.data, arrivals_.data});
+                                     std::vector{scratch_.data, arrivals_.data, aligned_.data});
 }
 
 }  // namespace quire::cuda

@@ -87,6 +87,17 @@ TEST_CASE("training that a card has no room for is refused before it begins, wit
   CHECK(fits.exit_code == 0);
 }
 
+TEST_CASE("memory that other processes hold is not planned with") {
+  const CudaWorkplace work;
+  const ProgramResult refused =
+      CudaWorkplace::run(work.train_command("out", {"--config", work.config, "--device", "cuda",
+                                                    "--max-steps", "1", "--batch-size", "4096"}),
+                         "memory=40M,taken=20M");
+  check_says(refused, 4,
+             {"error: training needs ", " of memory, 20.3 MB are available\n",
+              "\n  CUDA, CUDA on the host: 41.9 MB of memory, 21.0 MB"});
+}
+
 TEST_CASE("texts that a card has no room for are refused before the first, with what would fit") {
   const ScratchFolder scratch;
   const std::string model = make_letter_model(scratch);

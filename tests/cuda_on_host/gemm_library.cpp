@@ -1,4 +1,8 @@
 // The twin of kernels/cuda/cublaslt.cu: the same products, with the same epilogues, as plain loops.
+//
+// It has three algorithms: one that sums from the first k to the last, which it proposes second and
+// says is the slower; one that sums even and odd k apart; and, proposed first, one whose sums are of
+// several blocks, which nobody may use.
 #include "tests/cuda_on_host/gemm_library.h"
 
 #include <cmath>
@@ -73,15 +77,20 @@ void add_up(const Gemm& g, const std::vector<float>& a, const std::vector<float>
   }
 }
 
-void multiply(const Gemm& g) {
+enum : std::uint64_t { kInOrder = 1, kEvenAndOdd = 2, kInParts = 3 };
+
+void multiply(const Gemm& g, std::uint64_t algorithm) {
   const std::vector<float> a = unpacked(g.a, g.M, g.K), b = unpacked(g.b, g.K, g.N);
-  std::vector<float> row(static_cast<std::size_t>(g.N));
+  std::vector<float> row(static_cast<std::size_t>(g.N)), odd(row.size());
   for (std::int64_t m = 0; m < g.M; ++m) {
     row.assign(row.size(), 0.0f);
+    odd.assign(row.size(), 0.0f);
     for (std::int64_t k = 0; k < g.K; ++k) {
       const float factor = a[m * g.K + k];
-      for (std::int64_t n = 0; n < g.N; ++n) row[n] += factor * b[k * g.N + n];
+      std::vector<float>& sums = algorithm == kEvenAndOdd && k % 2 == 1 ? odd : row;
+      for (std::int64_t n = 0; n < g.N; ++n) sums[n] += factor * b[k * g.N + n];
     }
+    for (std::int64_t n = 0; n < g.N; ++n) row[n] += odd[n];
     for (std::int64_t n = 0; n < g.N; ++n) {
       const std::int64_t at = m * g.N + n;
       float value = g.scale * row[n];
@@ -98,8 +107,13 @@ void multiply(const Gemm& g) {
   if (g.sums != nullptr) add_up(g, a, b);
 }
 
-bool aligned(const void* data) {
-  return reinterpret_cast<std::uintptr_t>(data) % 16 == 0;
+bool aligned(const Gemm& g) {
+  for (const void* data : {g.a.data, g.b.data, static_cast<const void*>(g.out), g.bias,
+                           static_cast<const void*>(g.pre_activation), g.pre_activation_read,
+                           static_cast<const void*>(g.sums)}) {
+    if (reinterpret_cast<std::uintptr_t>(data) % kGemmAlignment != 0) return false;
+  }
+  return true;
 }
 
 /// What no call may ask of cuBLASLt: a mistake of the caller, whatever epilogues there are.
@@ -117,21 +131,44 @@ bool is_valid(const Gemm& g) {
   if (g.bias != nullptr && (sums || g.epilogue == Epilogue::gelu_new_backward)) return false;
   if (g.accumulate && (g.bias != nullptr || !(sums || g.epilogue == Epilogue::none))) return false;
   const bool keeps = g.pre_activation != nullptr || g.pre_activation_read != nullptr;
-  return !keeps || (g.N % 8 == 0 && aligned(g.pre_activation) && aligned(g.pre_activation_read));
+  return !keeps || g.N % 8 == 0;
 }
 
 int without_epilogues = 0;
 
-class PlainGemmLibrary final : public GemmLibrary {
+class PlainGemmAlgorithms final : public GemmAlgorithms {
  public:
-  bool run(const Gemm& g, cudaStream_t stream) override {
-    if (!is_valid(g)) throw Error(Fault::device, "cuBLASLt has no algorithm for it");
-    if (refuses_ && g.epilogue != Epilogue::none) return false;
-    cuda_on_host::enqueue(stream, [g] { multiply(g); });
+  std::string name() const override {
+    return "plain loops " + std::to_string(cuda_on_host::machine().gemm_library_version);
+  }
+  bool rows_alone() const override { return true; }
+
+  std::vector<Proposal> propose(const Gemm& g) override {
+    require_valid(g);
+    if (refuses_ && g.epilogue != Epilogue::none) return {};
+    return {{{kInParts}, true}, {{kInOrder}}, {{kEvenAndOdd}}};
+  }
+  bool can_run(const Gemm& g, const Algorithm& algorithm) override {
+    require_valid(g);
+    return algorithm == Algorithm{kInOrder} || algorithm == Algorithm{kEvenAndOdd};
+  }
+  float time(const Gemm&, const Algorithm& algorithm, cudaStream_t) override {
+    ++cuda_on_host::machine().products_timed;
+    return algorithm == Algorithm{kInOrder} ? 2.0f : 1.0f;
+  }
+  bool multiply(const Gemm& g, const Algorithm& algorithm, cudaStream_t stream) override {
+    require_valid(g);
+    if (!aligned(g)) throw Error(Fault::device, text_of(g) + ": an operand is not aligned");
+    if (!can_run(g, algorithm)) throw Error(Fault::device, text_of(g) + ": no such algorithm");
+    cuda_on_host::enqueue(stream, [g, number = algorithm[0]] { cuda::multiply(g, number); });
     return true;
   }
 
  private:
+  static void require_valid(const Gemm& g) {
+    if (!is_valid(g)) throw Error(Fault::device, text_of(g) + ": makes no sense to cuBLASLt");
+  }
+
   const bool refuses_ = without_epilogues > 0;
 };
 
@@ -141,8 +178,8 @@ std::string why_no_gemm_library() {
   return cuda_on_host::machine().why_no_gemm_library;
 }
 
-std::unique_ptr<GemmLibrary> open_gemm_library() {
-  return std::make_unique<PlainGemmLibrary>();
+std::unique_ptr<GemmAlgorithms> open_gemm_algorithms() {
+  return std::make_unique<PlainGemmAlgorithms>();
 }
 
 }  // namespace quire::cuda

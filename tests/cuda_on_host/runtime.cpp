@@ -122,9 +122,14 @@ std::pair<std::int64_t, std::string_view> number_of(std::string_view text) {
 void apply(std::string_view setting, Machine& machine) {
   const std::size_t equals = std::min(setting.find('='), setting.size() - 1);
   const std::string_view name = setting.substr(0, equals);
+  if (name == "break_kernel") {
+    machine.broken_kernel = setting.substr(equals + 1);
+    return;
+  }
   const auto [value, rest] = number_of(setting.substr(equals + 1));
-  if (name == "memory" && (rest.empty() || rest == "M")) {
-    machine.memory = static_cast<std::size_t>(value) << (rest.empty() ? 0 : 20);
+  if ((name == "memory" || name == "taken") && (rest.empty() || rest == "M")) {
+    (name == "memory" ? machine.memory : machine.taken) = static_cast<std::size_t>(value)
+                                                          << (rest.empty() ? 0 : 20);
   } else if (name == "compute" && rest.starts_with('.')) {
     machine.compute_major = static_cast<int>(value);
     machine.compute_minor = static_cast<int>(number_of(rest.substr(1)).first);
@@ -158,6 +163,11 @@ Machine machine_of_environment() {
 Machine& machine() {
   static Machine instance = machine_of_environment();
   return instance;
+}
+
+bool is_broken(std::string_view kernel) {
+  const std::string& broken = machine().broken_kernel;
+  return !broken.empty() && kernel.find(broken) != std::string_view::npos;
 }
 
 std::size_t take_peak_memory() {
@@ -254,7 +264,8 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
 
 cudaError_t cudaMalloc(void** data, std::size_t bytes) {
   if (machine().lost) return state();
-  if (memory().used + bytes > machine().memory) return fail(cudaErrorMemoryAllocation);
+  if (memory().used + machine().taken + bytes > machine().memory)
+    return fail(cudaErrorMemoryAllocation);
   auto* block = static_cast<std::byte*>(std::aligned_alloc(kMargin, whole(bytes)));
   std::memset(block, kUnwritten, whole(bytes));
   *data = block + kMargin;
@@ -294,7 +305,7 @@ cudaError_t cudaFree(void* data) {
 
 cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
   *total = machine().memory;
-  *free = machine().memory - memory().used;
+  *free = machine().memory - machine().taken - memory().used;
   return state();
 }
 

@@ -8,12 +8,15 @@
 // of it waits.
 //
 // What the machine pretends to be can be set from outside, for tests of the program:
-//   QUIRE_CUDA_ON_HOST=memory=64M,driver=11080,compute=7.5,devices=0,fail_launch=200,groups=0
+//   QUIRE_CUDA_ON_HOST=memory=64M,taken=32M,driver=11080,compute=7.5,devices=0,fail_launch=200,
+//     groups=0,break_kernel=activation_forward
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <string>
+#include <string_view>
 
 #include "tests/cuda_on_host/block.h"
 
@@ -98,17 +101,24 @@ void enqueue_kernel(cudaStream_t stream, Index3 grid, Index3 block, std::size_t 
 /// What this machine pretends to be; QUIRE_CUDA_ON_HOST where it begins.
 struct Machine {
   std::size_t memory = std::size_t{8} << 30;
+  std::size_t taken = 0;  ///< of it, by other processes
   int devices = 1;
   int compute_major = 9, compute_minor = 0;
   int driver_version = 13000, runtime_version = 13000;
   const char* why_no_gemm_library = "";
-  bool groups = true;  ///< NCCL is there
+  int gemm_library_version = 1;
+  int products_timed = 0;  ///< counts up
+  bool groups = true;      ///< NCCL is there
   /// Counts down with every kernel that runs: the one that makes it 0 fails, and the device is lost
   /// to all calls that follow. 0: none fails.
   std::int64_t fail_launch = 0;
   bool lost = false;
+  /// Kernels whose launches name it leave out their last block. Empty: none.
+  std::string broken_kernel;
 };
 Machine& machine();
+/// As a launch writes it: "(cuda::activation_forward<T, whole()>)".
+bool is_broken(std::string_view kernel);
 /// Device memory that was allocated at once, at the most, since the last call.
 std::size_t take_peak_memory();
 

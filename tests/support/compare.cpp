@@ -70,6 +70,15 @@ void compare_bits(const std::string& what, const std::vector<float>& got,
   compare_all_bits(what, got, want);
 }
 
+void compare_rows(bool rows_alone, const std::string& what, const std::vector<float>& got,
+                  const std::vector<float>& want, double bound) {
+  if (rows_alone) {
+    compare_bits(what, got, want);
+  } else {
+    compare(what, got, widened(want), [bound](std::size_t) { return bound; });
+  }
+}
+
 void compare_ints(const std::string& what, const std::vector<std::int32_t>& got,
                   const std::vector<std::int32_t>& want) {
   compare_all_bits(what, got, want);

@@ -7,13 +7,13 @@
 #include <string>
 #include <vector>
 
+#include "verify/bounds.h"
+
 namespace quire::test {
 
 using Doubles = std::vector<double>;
 
-/// Float's machine epsilon. One rounding is off by half of it at most, so a sum of k products that
-/// a bound calls k·eps·Σ|ab| may take its roundings in any order, fused or not.
-inline constexpr double kEps = 0x1p-23;
+using verify::kEps;
 
 /// "matmul cpu M 3": what a failure names.
 template <class... Parts>
@@ -35,6 +35,10 @@ void compare(const std::string& what, const std::vector<float>& got, const Doubl
 /// Fails, with `what`, the first index and both values, unless all bits are equal.
 void compare_bits(const std::string& what, const std::vector<float>& got,
                   const std::vector<float>& want);
+/// The rows of products among others. `rows_alone` (the device's): all bits are equal. Elsewhere
+/// |got - want| <= bound in every element.
+void compare_rows(bool rows_alone, const std::string& what, const std::vector<float>& got,
+                  const std::vector<float>& want, double bound);
 void compare_ints(const std::string& what, const std::vector<std::int32_t>& got,
                   const std::vector<std::int32_t>& want);
 

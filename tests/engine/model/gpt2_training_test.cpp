@@ -41,7 +41,8 @@ TEST_CASE("four micro-batches of one row have the gradient of one of four") {
     for (int row = 0; row < 4; ++row) {
       sum += parts.forward_backward(batch.rows(row, 1), scale, 0);
     }
-    CHECK(sum == loss);  // every row's losses are its own, and both sums are exact enough in double
+    // Where every row's losses are its own, both sums are exact enough in double.
+    CHECK(std::abs(sum - loss) <= (device->rows_alone() ? 0.0 : 64 * kEps * loss));
     check_same_gradients(*device, parts, whole, 44);
   }
 }

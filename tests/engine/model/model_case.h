@@ -21,12 +21,11 @@
 #include "kernels/open_device.h"
 #include "kernels/reference/reference_device.h"
 #include "tests/support/catch.h"
+#include "tests/support/compare.h"
 #include "tests/support/devices.h"
 #include "tests/support/fixtures.h"
 
 namespace quire::test {
-
-inline constexpr double kEps = std::numeric_limits<float>::epsilon();
 
 inline const std::vector<std::string> kDevices = {"reference", "cpu", kCudaDevice};
 
