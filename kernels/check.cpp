@@ -453,7 +453,9 @@ void check(const CrossEntropyForward& p) {
   Views("cross_entropy")
       .reads("logits", p.logits, "N V", Types::activation)
       .reads("targets", p.targets, "N", Types::i32)
-      .writes("losses", p.losses, "N");
+      .writes("losses", p.losses, "N")
+      .requires_that(p.vocab >= 0 && p.vocab <= p.logits.shape()[1], "vocab", p.vocab,
+                     "no more than logits has columns");
 }
 
 void check(const CrossEntropyBackward& p) {
@@ -461,7 +463,9 @@ void check(const CrossEntropyBackward& p) {
   views.writes("logits_to_grads", p.logits_to_grads, "N V", Types::activation)
       .reads("targets", p.targets, "N", Types::i32)
       .writes("losses", p.losses, "N")
-      .requires_that(std::isfinite(p.scale), "scale", p.scale, "a finite number");
+      .requires_that(std::isfinite(p.scale), "scale", p.scale, "a finite number")
+      .requires_that(p.vocab >= 0 && p.vocab <= p.logits_to_grads.shape()[1], "vocab", p.vocab,
+                     "no more than logits has columns");
 }
 
 void check(const AdamwStep& p) {
@@ -554,11 +558,11 @@ void check_values(const AttentionCached& p) {
 }
 
 void check_values(const CrossEntropyForward& p) {
-  check_targets(p.targets, p.logits.shape()[1]);
+  check_targets(p.targets, p.vocabulary());
 }
 
 void check_values(const CrossEntropyBackward& p) {
-  check_targets(p.targets, p.logits_to_grads.shape()[1]);
+  check_targets(p.targets, p.vocabulary());
 }
 
 void check_values(const RepetitionPenalty& p) {

@@ -15,7 +15,7 @@ namespace quire::cpu::HWY_NAMESPACE {
 namespace {
 
 void cross_entropy_forward(const CrossEntropyForward& p, ThreadPool& pool) {
-  const std::int64_t V = p.logits.shape()[1];
+  const std::int64_t V = p.vocabulary(), columns = p.logits.shape()[1];
   const float* logits = p.logits.data<float>();
   const std::int32_t* targets = p.targets.data<std::int32_t>();
   float* losses = p.losses.data<float>();
@@ -24,7 +24,7 @@ void cross_entropy_forward(const CrossEntropyForward& p, ThreadPool& pool) {
       losses[n] = 0.0f;
       return;
     }
-    const float* row = logits + n * V;
+    const float* row = logits + n * columns;
     const float largest = max_of(row, V);
     const float sum = sum_terms(V, [&](std::int64_t v, std::int64_t count) QUIRE_INLINE_LAMBDA {
       return exp_bounded(hn::Sub(load(row + v, count), set(largest)));
@@ -34,17 +34,18 @@ void cross_entropy_forward(const CrossEntropyForward& p, ThreadPool& pool) {
 }
 
 void cross_entropy_backward(const CrossEntropyBackward& p, ThreadPool& pool) {
-  const std::int64_t V = p.logits_to_grads.shape()[1];
+  const std::int64_t V = p.vocabulary(), columns = p.logits_to_grads.shape()[1];
   float* logits = p.logits_to_grads.data<float>();
   const std::int32_t* targets = p.targets.data<std::int32_t>();
   float* losses = p.losses.data<float>();
   pool.run(p.targets.count(), [&](std::int64_t n) HWY_ATTR {
-    float* row = logits + n * V;
+    float* row = logits + n * columns;
     if (targets[n] == kIgnoredTarget) {
       losses[n] = 0.0f;
-      std::memset(row, 0, static_cast<std::size_t>(V) * sizeof(float));
+      std::memset(row, 0, static_cast<std::size_t>(columns) * sizeof(float));
       return;
     }
+    std::memset(row + V, 0, static_cast<std::size_t>(columns - V) * sizeof(float));
     const float largest = max_of(row, V);
     const double from_largest = double{largest} - row[targets[n]];
     // The exponentials replace the logits; the last pass makes them probabilities.

@@ -173,7 +173,8 @@ __device__ __forceinline__ Softmax softmax_of_long_row(const T* row, int V) {
 /// and one without gradients have the same bits.
 template <class T, bool kHeld>
 __global__ void __launch_bounds__(kMostThreads, 2)
-    cross_entropy_forward(float* losses, const T* logits, const std::int32_t* targets, int V) {
+    cross_entropy_forward(float* losses, const T* logits, const std::int32_t* targets, int V,
+                          std::int64_t columns) {
   const std::int64_t n = blockIdx.x;
   const std::int32_t target = targets[n];
   const RowKind kind = kind_of(target, V);
@@ -181,7 +182,7 @@ __global__ void __launch_bounds__(kMostThreads, 2)
     if (threadIdx.x == 0) losses[n] = kind == RowKind::ignored ? 0.0f : NAN;
     return;
   }
-  const T* row = logits + n * V;
+  const T* row = logits + n * columns;
   const Softmax softmax =
       kHeld ? softmax_and_hold(room_for(row), row, V) : softmax_of_long_row(row, V);
   if (threadIdx.x == 0) losses[n] = loss_of(softmax, widen(row[target]));
@@ -192,8 +193,15 @@ struct BackwardRows {
   void* logits_to_grads;
   const std::int32_t* targets;
   int V;
+  std::int64_t columns;  // of a row: V and what fills it up
   float scale;
 };
+
+/// Nothing is known of the columns behind the vocabulary; their gradient is 0.
+template <class T>
+__device__ __forceinline__ void clear_rest(const BackwardRows& p, T* row) {
+  for (std::int64_t v = p.V + threadIdx.x; v < p.columns; v += blockDim.x) row[v] = narrow<T>(0.0f);
+}
 
 /// Writes loss and gradients of a row whose target is ignored (0) or impossible (NaN).
 template <class T>
@@ -244,7 +252,8 @@ template <class T>
 __global__ void __launch_bounds__(kMostThreads, 2) cross_entropy_rows_in_shared(BackwardRows p) {
   const std::int64_t n = blockIdx.x;
   const std::int32_t target = p.targets[n];
-  T* row = static_cast<T*>(p.logits_to_grads) + n * p.V;
+  T* row = static_cast<T*>(p.logits_to_grads) + n * p.columns;
+  clear_rest(p, row);
   if (filled_unless_plain(p, target, row)) return;
   T* const held = room_for(row);
   const Softmax softmax = softmax_and_hold(held, row, p.V);
@@ -257,7 +266,8 @@ template <class T>
 __global__ void __launch_bounds__(kMostThreads) cross_entropy_long_rows(BackwardRows p) {
   const std::int64_t n = blockIdx.x;
   const std::int32_t target = p.targets[n];
-  T* row = static_cast<T*>(p.logits_to_grads) + n * p.V;
+  T* row = static_cast<T*>(p.logits_to_grads) + n * p.columns;
+  clear_rest(p, row);
   if (filled_unless_plain(p, target, row)) return;
   const float target_logit = widen(row[target]);
   const Softmax softmax = softmax_of_long_row(row, p.V);  // its barriers end the reading of the row
@@ -297,24 +307,25 @@ void launch_rows(void (*kernel)(P...), bool held, std::int64_t rows, std::int64_
 
 void CudaDevice::cross_entropy_forward(const CrossEntropyForward& p) {
   check(p);
-  const std::int64_t V = p.logits.shape()[1];
+  const std::int64_t V = p.vocabulary();
   dispatch(p.logits.dtype(), [&](auto zero) {
     using T = decltype(zero);
     choose(can_hold<T>(V, properties_), [&](auto held) {
       launch_rows<T>(cuda::cross_entropy_forward<T, held()>, held(), p.targets.count(), V, stream_,
                      p.losses.data<float>(), p.logits.data<T>(), p.targets.data<std::int32_t>(),
-                     static_cast<int>(V));
+                     static_cast<int>(V), p.logits.shape()[1]);
     });
   });
 }
 
 void CudaDevice::cross_entropy_backward(const CrossEntropyBackward& p) {
   check(p);
-  const std::int64_t V = p.logits_to_grads.shape()[1];
+  const std::int64_t V = p.vocabulary();
   const BackwardRows rows{.losses = p.losses.data<float>(),
                           .logits_to_grads = p.logits_to_grads.bytes(),
                           .targets = p.targets.data<std::int32_t>(),
                           .V = static_cast<int>(V),
+                          .columns = p.logits_to_grads.shape()[1],
                           .scale = p.scale};
   dispatch(p.logits_to_grads.dtype(), [&](auto zero) {
     using T = decltype(zero);

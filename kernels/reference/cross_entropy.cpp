@@ -17,6 +17,15 @@ double log_sum_exp(const double* row, std::size_t V) {
   return largest + std::log(sum);
 }
 
+/// The first V columns of rows of `columns`.
+Doubles first_columns(const Doubles& rows, std::size_t columns, std::size_t V) {
+  Doubles first;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    if (i % columns < V) first.push_back(rows[i]);
+  }
+  return first;
+}
+
 }  // namespace
 
 Doubles cross_entropy(const Doubles& logits, std::span<const std::int32_t> targets) {
@@ -51,17 +60,24 @@ Doubles cross_entropy_gradients(const Doubles& logits, std::span<const std::int3
 void ReferenceDevice::cross_entropy_forward(const CrossEntropyForward& p) {
   check(p);
   check_values(p);
-  reference::write(p.losses,
-                   reference::cross_entropy(reference::read(p.logits), reference::ids(p.targets)));
+  const auto columns = static_cast<std::size_t>(p.logits.shape()[1]);
+  const auto V = static_cast<std::size_t>(p.vocabulary());
+  const auto logits = reference::first_columns(reference::read(p.logits), columns, V);
+  reference::write(p.losses, reference::cross_entropy(logits, reference::ids(p.targets)));
 }
 
 void ReferenceDevice::cross_entropy_backward(const CrossEntropyBackward& p) {
   check(p);
   check_values(p);
-  const reference::Doubles logits = reference::read(p.logits_to_grads);
+  const auto columns = static_cast<std::size_t>(p.logits_to_grads.shape()[1]);
+  const auto V = static_cast<std::size_t>(p.vocabulary());
+  const auto logits = reference::first_columns(reference::read(p.logits_to_grads), columns, V);
   const auto targets = reference::ids(p.targets);
   reference::write(p.losses, reference::cross_entropy(logits, targets));
-  reference::write(p.logits_to_grads, reference::cross_entropy_gradients(logits, targets, p.scale));
+  const auto gradients = reference::cross_entropy_gradients(logits, targets, p.scale);
+  reference::Doubles padded(targets.size() * columns);
+  for (std::size_t i = 0; i < gradients.size(); ++i) padded[i / V * columns + i % V] = gradients[i];
+  reference::write(p.logits_to_grads, padded);
 }
 
 }  // namespace quire

@@ -131,6 +131,14 @@ TEST_CASE("extents that disagree are named with both values") {
   CHECK(message(CrossEntropyForward{
             .losses = m({2}), .logits = m({2, 7}), .targets = m({3}, DType::i32)}) ==
         "cross_entropy: N is 2, targets expects 3");
+  CHECK(message(CrossEntropyForward{
+            .losses = m({2}), .logits = m({2, 7}), .targets = m({2}, DType::i32), .vocab = 8}) ==
+        "cross_entropy: vocab is 8, wants no more than logits has columns");
+  CHECK(message(CrossEntropyBackward{.losses = m({2}),
+                                     .logits_to_grads = m({2, 7}),
+                                     .targets = m({2}, DType::i32),
+                                     .vocab = -1}) ==
+        "cross_entropy_backward: vocab is -1, wants no more than logits has columns");
   CHECK(
       message(DrawTokens{.tokens = m({2}, DType::i32), .logits = m({2, 7}), .uniforms = m({1})}) ==
       "draw_tokens: B is 2, uniforms expects 1");

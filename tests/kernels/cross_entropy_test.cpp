@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 
@@ -183,6 +184,52 @@ TEST_CASE("ignored targets have no loss and no gradient, exactly") {
   }
 }
 
+TEST_CASE("columns behind the vocabulary are not read and have no gradient") {
+  for (const TestDevice& device : devices_under_test()) {
+    for (const DType dtype : device.types) {
+      const std::int64_t longest = dtype == DType::f32 ? 60'001 : 120'003;  // beyond shared memory
+      for (const auto [N, V, W] : {std::array<std::int64_t, 3>{5, 1003, 1024},
+                                   {4, 7, 8},
+                                   {3, 1, 128},
+                                   {3, 57, 57 + 300},
+                                   {2, longest, longest + 77}}) {
+        const std::vector<float> logits = normal(N * V, 56, 0.0, 2.0);
+        std::vector<float> wide(static_cast<std::size_t>(N * W),
+                                std::numeric_limits<float>::quiet_NaN());
+        for (std::int64_t n = 0; n < N; ++n) {
+          std::copy_n(logits.begin() + n * V, V, wide.begin() + n * W);
+        }
+        std::vector<std::int32_t> targets = some_targets(N, V);
+        const std::string what = join("columns", W, device.name, name_of(dtype), N, V);
+        Stage stage(device.device, what);
+        Guarded& losses = stage.output({N});
+        Guarded& both_losses = stage.output({N});
+        Guarded& both = stage.in_out(wide, {N, W}, dtype);
+        Guarded& on_device = stage.input(targets, {N});
+        device.device.cross_entropy_forward({.losses = losses,
+                                             .logits = stage.input(wide, {N, W}, dtype),
+                                             .targets = on_device,
+                                             .vocab = V});
+        device.device.cross_entropy_backward({.losses = both_losses,
+                                              .logits_to_grads = both,
+                                              .targets = on_device,
+                                              .scale = 0.3f,
+                                              .vocab = V});
+        const Result alone = run_backward(device, logits, targets, V, 0.3f, 0, dtype);
+        compare_bits(what + " forward", losses.floats(),
+                     run_forward(device, logits, targets, V, 0, dtype));
+        compare_bits(what + " losses", both_losses.floats(), alone.losses);
+        const std::vector<float> gradients = both.floats();
+        for (std::int64_t n = 0; n < N; ++n) {
+          compare_bits(what, slice(gradients, n * W, V), slice(alone.gradients, n * V, V));
+          compare_bits(what + " behind", slice(gradients, n * W + V, W - V),
+                       std::vector<float>(static_cast<std::size_t>(W - V), 0.0f));
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE("cross_entropy names a target outside the vocabulary") {
   for (const TestDevice& device : devices_under_test()) {
     if (!device.device.shares_host_memory()) continue;  // check.h: the host reads no targets there
@@ -194,6 +241,14 @@ TEST_CASE("cross_entropy names a target outside the vocabulary") {
     CHECK(error_of([&] {
             run_backward(device, logits, {-1, 0}, 17, 1.0f);
           }) == "cross_entropy: targets[0] is -1" + wants);
+    Stage stage(device.device, "a target behind the vocabulary");
+    const std::vector<std::int32_t> behind = {12, 13};
+    CHECK(error_of([&] {
+            device.device.cross_entropy_forward({.losses = stage.output({2}),
+                                                 .logits = stage.input(logits, {2, 17}),
+                                                 .targets = stage.input(behind, {2}),
+                                                 .vocab = 13});
+          }) == "cross_entropy: targets[1] is 13, wants 0 to 12, or -100 to ignore it");
   }
 }
 
