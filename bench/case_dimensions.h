@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "bench/kernel_cases.h"
+#include "engine/model/parameters.h"
 
 namespace quire {
 
@@ -27,9 +28,9 @@ struct Dimensions {
   Gpt2Config config;
   DType type;
   Multiply multiply;
-  std::int64_t B, T, N, C, I, H, V, P, R;
-  double e;               // bytes of an activation
-  double NC, NI, RV, BV;  // elements
+  std::int64_t B, T, N, C, I, H, V, W, P, R;
+  double e;                   // bytes of an activation
+  double NC, NI, RV, RW, BV;  // elements
 
   explicit Dimensions(const KernelShapes& s)
       : config(s.config),
@@ -42,12 +43,14 @@ struct Dimensions {
         I(s.config.inner()),
         H(s.config.n_head),
         V(s.config.vocab_size),
+        W(round_up(V, s.vocab_multiple)),
         P(s.config.n_positions),
         R(std::min(s.head_rows, N)),
         e(static_cast<double>(size_of(s.dtype))),
         NC(static_cast<double>(N * C)),
         NI(static_cast<double>(N * I)),
         RV(static_cast<double>(R * V)),
+        RW(static_cast<double>(R * W)),
         BV(static_cast<double>(B * V)) {}
 
   View positions(Operands& o) const {

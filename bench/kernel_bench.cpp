@@ -6,7 +6,7 @@
 
 #include "base/error.h"
 #include "base/nearest.h"
-#include "engine/model/forward.h"
+#include "engine/model/gpt2.h"
 
 namespace quire {
 namespace {
@@ -179,8 +179,9 @@ void choose_size(KernelShapes& shapes, const Device& device, const Ceilings& cei
   const bool fast = !device.shares_host_memory() && ceilings.compute() > 1e12;
   shapes.batch = fast ? 64 : 4;
   shapes.length = std::min(fast ? 1024 : 256, shapes.config.n_positions);
-  // On a CPU the model's own chunks; a GPU is not full with their products.
-  shapes.head_rows = fast ? 8192 : kHeadRows;
+  const HeadLayout head = head_layout(device, shapes.config, shapes.dtype);
+  shapes.head_rows = head.rows;
+  shapes.vocab_multiple = head.vocab_multiple;
 }
 
 void check_kernel_names(const KernelShapes& shapes, const std::vector<std::string>& ops) {

@@ -226,19 +226,21 @@ void add_cross_entropy(Cases& cases, const Dimensions& d) {
   cases.push_back({"cross_entropy_forward", d.e * d.RV + 8 * real(d.R), 4 * d.RV,
                    [d](Device& device, Operands& o) {
                      const CrossEntropyForward p{.losses = o.output(DType::f32, {d.R}),
-                                                 .logits = o.random(d.type, {d.R, d.V}, kLogits),
-                                                 .targets = o.ids({d.R}, d.V)};
+                                                 .logits = o.random(d.type, {d.R, d.W}, kLogits),
+                                                 .targets = o.ids({d.R}, d.V),
+                                                 .vocab = d.V};
                      return KernelCall{
                          [=, &device](std::int64_t) { device.cross_entropy_forward(p); }};
                    }});
   // Logits read, gradients written. The same, and a subtraction, an exponential, a product.
   cases.push_back(
-      {"cross_entropy_backward", 2 * d.e * d.RV + 8 * real(d.R), 7 * d.RV,
+      {"cross_entropy_backward", d.e * (d.RV + d.RW) + 8 * real(d.R), 7 * d.RV,
        [d](Device& device, Operands& o) {
          const CrossEntropyBackward p{.losses = o.output(DType::f32, {d.R}),
-                                      .logits_to_grads = o.in_place(d.type, {d.R, d.V}, kLogits),
+                                      .logits_to_grads = o.in_place(d.type, {d.R, d.W}, kLogits),
                                       .targets = o.ids({d.R}, d.V),
-                                      .scale = 1.0f / static_cast<float>(d.R)};
+                                      .scale = 1.0f / static_cast<float>(d.R),
+                                      .vocab = d.V};
          return KernelCall{[=, &device](std::int64_t) { device.cross_entropy_backward(p); }};
        }});
 }

@@ -35,6 +35,7 @@ struct KernelShapes {
   int batch = 4;                 // B
   int length = 256;              // T
   std::int64_t head_rows = 256;  // R, of B·T: the rows whose logits exist at once
+  int vocab_multiple = 1;        // of W, the columns of training's logits
   DType dtype = DType::f32;      // of activations, weights, tables and caches
   Multiply multiply = Multiply::as_stored;
 };

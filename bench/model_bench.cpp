@@ -88,11 +88,15 @@ BenchReport run_train_bench(Device& device, const Ceilings& ceilings,
   const Parameters parameters = initialize_parameters(device, config, /*seed=*/1);
   for (const TrainBenchCase& c : options.cases) {
     note(fmt::format("training step, {} rows of {} tokens", c.batch, c.length));
-    Gpt2Training training(device, config, parameters,
-                          {.batch = c.batch,
-                           .length = c.length,
-                           .dropout = false,
-                           .activations = options.bf16 ? DType::bf16 : DType::f32});
+    const TrainingConfig run{
+        .block_size = c.length, .per_device_train_batch_size = c.batch, .bf16 = options.bf16};
+    Gpt2Training training(
+        device, config, parameters,
+        {.batch = c.batch,
+         .length = c.length,
+         .dropout = false,
+         .activations = run.activations(),
+         .keep_outputs = keeps_outputs(config, run, device, options.memory_bytes)});
     AdamwOptimizer optimizer(device, parameters, training.gradients(), training.copies(), {});
     const std::int64_t tokens = std::int64_t{c.batch} * c.length;
     const std::vector<std::int32_t> ids = random_ids(config, tokens + 1);

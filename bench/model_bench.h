@@ -22,8 +22,9 @@ struct TrainBenchOptions {
   std::string model = "gpt2";  // for the entries' names
   Gpt2Config config;
   std::vector<TrainBenchCase> cases = {{4, 64}, {4, 256}};
-  double seconds = 5.0;  // at least, for each case
-  bool bf16 = false;     // as TrainingConfig has it
+  double seconds = 5.0;           // at least, for each case
+  bool bf16 = false;              // as TrainingConfig has it
+  std::int64_t memory_bytes = 0;  // that a case may take: what it keeps follows, as in training
 };
 
 struct GenerateBenchOptions {

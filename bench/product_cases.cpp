@@ -93,7 +93,7 @@ void add_products(Cases& cases, const Dimensions& d) {
       {.name = "fc", .M = d.N, .K = d.C, .N = d.I, .activation = d.config.activation_function},
       {.name = "mlp_proj", .M = d.N, .K = d.I, .N = d.C, .of_x = d.config.activation_function}};
   const Product head = {
-      .name = "head", .M = d.R, .K = d.C, .N = d.V, .layout = out_in, .is_head = true};
+      .name = "head", .M = d.R, .K = d.C, .N = d.W, .layout = out_in, .is_head = true};
   // Decoding: a weight read for each token.
   const Product of_one_row[] = {
       {.name = "one_row_mlp_proj", .M = 1, .K = d.I, .N = d.C},

@@ -13,6 +13,7 @@
 #include "cli/command.h"
 #include "cli/device_flags.h"
 #include "cli/machine.h"
+#include "cli/memory_plan.h"
 #include "cli/subcommands.h"
 #include "cli/terminal.h"
 #include "engine/formats/hub_folder.h"
@@ -122,6 +123,7 @@ int run_train(const std::vector<std::string>& arguments) {
   check_trains_in(*device, options.bf16 ? DType::bf16 : DType::f32);
   const Ceilings ceilings =
       announce_ceilings(*device, device_flags.threads, options.bf16 ? DType::bf16 : DType::f32);
+  options.memory_bytes = memory_room(*device).available;
   BenchReport report = run_train_bench(*device, ceilings, options, say);
   report.context["device"] = device->description();
   output.write(report);
@@ -226,7 +228,7 @@ int run_kernels(const std::vector<std::string>& arguments) {
   flags.add("block-size", length, "T", "tokens a row; without it 1024 on a GPU, 256 on a CPU",
             at_least(1));
   flags.add("head-rows", head_rows, "R",
-            "rows of logits at once; without it 8192 on a GPU, 256 on a CPU", at_least(1));
+            "rows of logits at once; without it as many as training has", at_least(1));
   flags.add("seconds", options.seconds, "S", "time at least this long for each entry", above(0));
   flags.group("Machine");
   device_flags.add_to(flags);

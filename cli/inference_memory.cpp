@@ -72,8 +72,9 @@ void check_scoring_memory(const Device& device, const Gpt2Config& model, DType w
   if (!device.memory()) return;
   const MemoryRoom room = memory_room(device);
   const DType activations = device.activation_type(weights);
+  const HeadLayout head = head_layout(device, model, DType::f32);
   const auto fits = [&](int rows, int length) {
-    return bytes_of(Gpt2::memory_plan(model, rows, length, activations)) <= room.available;
+    return bytes_of(Gpt2::memory_plan(model, rows, length, activations, head)) <= room.available;
   };
   if (fits(batch, window)) return;
   const int rows = largest_below(batch, [&](int tried) { return fits(tried, window); });
@@ -85,7 +86,7 @@ void check_scoring_memory(const Device& device, const Gpt2Config& model, DType w
           : kNothingFits;
   throw_no_room(fmt::format("scoring {} of {} tokens together",
                             counted(static_cast<std::size_t>(batch), "window"), window),
-                Gpt2::memory_plan(model, batch, window, activations), room, next);
+                Gpt2::memory_plan(model, batch, window, activations, head), room, next);
 }
 
 }  // namespace quire

@@ -295,8 +295,10 @@ bool prepare(const std::vector<std::string>& arguments, const Ranks& ranks, Prep
   check_trains_in(*run.device, options.training.activations());
   MemoryRoom room = memory_room(*run.device);
   if (run.device->shares_host_memory()) room.available /= ranks.local_size();
-  const TrainingConfig planned = as_planned(options.training, run.start.config, run.data);
+  TrainingConfig planned = as_planned(options.training, run.start.config, run.data);
   check_memory(run.start.config, planned, *run.device, room);
+  planned.keep_outputs = options.training.keep_outputs =
+      keeps_outputs(run.start.config, planned, *run.device, room.available);
   // Before the plan's memory is taken.
   options.training.peak_flops = measure_matmul(*run.device, options.training.activations());
   run.parameters.emplace(make_parameters(*run.device, run.start, options));

@@ -259,7 +259,7 @@ LoadedModel load_model(Device& device, const std::filesystem::path& folder, Weig
 
   std::vector<Destination> destinations;
   if (storage == WeightStorage::f32) {
-    require_room(device, files, Parameters::bytes(config));
+    require_room(device, files, Parameters::bytes(config, {}, 1, device.vocab_multiple()));
     Parameters parameters(device, config);
     for (std::size_t i = 0; i < list.size(); ++i) {
       destinations.push_back({tensors[i], parameters.tensors()[i].bytes(), DType::f32});
@@ -270,6 +270,7 @@ LoadedModel load_model(Device& device, const std::filesystem::path& folder, Weig
 
   // Matrices stay in the file where the device can read them there; the rest goes to one buffer.
   constexpr std::size_t kAlignment = 64;
+  const int multiple = device.shares_host_memory() ? 1 : device.vocab_multiple();
   std::vector<std::size_t> offsets;
   std::size_t size = 0;
   for (std::size_t i = 0; i < list.size(); ++i) {
@@ -278,8 +279,8 @@ LoadedModel load_model(Device& device, const std::filesystem::path& folder, Weig
         {tensors[i], nullptr, list[i].is_matrix ? tensors[i]->dtype() : DType::f32});
     offsets.push_back(stays ? SIZE_MAX : size);
     if (stays) continue;
-    const std::size_t bytes =
-        static_cast<std::size_t>(list[i].shape.count()) * size_of(destinations[i].dtype);
+    const std::size_t bytes = static_cast<std::size_t>(padded_shape(list[i], multiple).count()) *
+                              size_of(destinations[i].dtype);
     size += (bytes + kAlignment - 1) / kAlignment * kAlignment;
   }
   require_room(device, files, size);
@@ -288,6 +289,7 @@ LoadedModel load_model(Device& device, const std::filesystem::path& folder, Weig
   for (std::size_t i = 0; i < list.size(); ++i) {
     if (offsets[i] != SIZE_MAX) {
       destinations[i].data = static_cast<std::byte*>(holder->buffer.data()) + offsets[i];
+      clear_padding(device, list[i], destinations[i].data, destinations[i].dtype, multiple);
       views.emplace_back(destinations[i].data, destinations[i].dtype, list[i].shape);
     } else {
       // Parameters know no read-only views: generating never writes weights, and a write would
@@ -297,7 +299,7 @@ LoadedModel load_model(Device& device, const std::filesystem::path& folder, Weig
     }
   }
   fill(device, files, destinations);
-  return {config, Parameters(config, std::move(views), holder), std::move(notes)};
+  return {config, Parameters(config, std::move(views), holder, multiple), std::move(notes)};
 }
 
 void save_model(Device& device, const std::filesystem::path& folder, const Gpt2Config& config,

@@ -55,7 +55,7 @@ void drop(Device& device, View x, const DropoutSites::Site& site) {
   if (site.p > 0.0f) device.dropout({.out = x, .x = x, .p = site.p, .key = site.key});
 }
 
-/// From ln_1 in a.ln to the MLP's activation in a.act.
+/// From layer.ln_1 to the MLP's activation in layer.act.
 void forward_to_activation(const Pass& pass, int l) {
   Device& device = pass.device;
   const Gpt2Config& config = pass.config;
@@ -66,11 +66,11 @@ void forward_to_activation(const Pass& pass, int l) {
 
   // 3. q, k, v = ln_1·c_attn
   device.matmul_forward({.out = layer.qkv,  // [N, 3C]
-                         .x = a.ln,         // [N, C]
+                         .x = layer.ln_1,   // [N, C]
                          .weight = w.c_attn_weight,
                          .bias = w.c_attn_bias,
                          .multiply = pass.multiply});
-  add_adapter(pass, l, BlockProduct::c_attn, a.ln, layer.qkv);
+  add_adapter(pass, l, BlockProduct::c_attn, layer.ln_1, layer.qkv);
   // 4. Attention of all heads
   const DropoutSites::Site attention = pass.dropout.attention(l);
   device.attention_forward({.out = layer.att.reshaped({B, T, C}),
@@ -91,7 +91,7 @@ void forward_to_activation(const Pass& pass, int l) {
   drop(device, a.branch, pass.dropout.attention_projection(l));
   // 6. x_mid = x + branch;  ln_2
   device.residual_layernorm_forward({.sum = layer.x_mid,
-                                     .out = a.ln,
+                                     .out = layer.ln_2,
                                      .mean = layer.ln_2_mean,
                                      .rstd = layer.ln_2_rstd,
                                      .x = layer.x,
@@ -101,9 +101,9 @@ void forward_to_activation(const Pass& pass, int l) {
                                      .eps = config.layer_norm_epsilon});
   // 7. act = activation(ln_2·c_fc)
   if (adapter_pair(pass.adapter, l, BlockProduct::c_fc) == nullptr) {
-    device.matmul_forward({.out = a.act,  // [N, I]
+    device.matmul_forward({.out = layer.act,  // [N, I]
                            .pre_activation = layer.fc,
-                           .x = a.ln,
+                           .x = layer.ln_2,
                            .weight = w.c_fc_weight,
                            .bias = w.c_fc_bias,
                            .activation = config.activation_function,
@@ -111,13 +111,13 @@ void forward_to_activation(const Pass& pass, int l) {
     return;
   }
   device.matmul_forward({.out = layer.fc,
-                         .x = a.ln,
+                         .x = layer.ln_2,
                          .weight = w.c_fc_weight,
                          .bias = w.c_fc_bias,
                          .multiply = pass.multiply});
-  add_adapter(pass, l, BlockProduct::c_fc, a.ln, layer.fc);
+  add_adapter(pass, l, BlockProduct::c_fc, layer.ln_2, layer.fc);
   device.activation_forward(
-      {.out = a.act, .x = layer.fc, .activation = config.activation_function});
+      {.out = layer.act, .x = layer.fc, .activation = config.activation_function});
 }
 
 }  // namespace
@@ -125,7 +125,8 @@ void forward_to_activation(const Pass& pass, int l) {
 Activations take_activations(Arena& arena, const Gpt2Config& config, int batch, int length,
                              const Keep& keep, DType dtype) {
   const std::int64_t B = batch, T = length, N = B * T, C = config.n_embd, I = config.inner();
-  const std::int64_t H = config.n_head, V = config.vocab_size;
+  const std::int64_t H = config.n_head;
+  const std::int64_t W = round_up(config.vocab_size, keep.head.vocab_multiple);
   const int L = config.n_layer, first = keep.for_backward ? keep.first_layer : L;
   const auto statistics = [&] { return arena.take("layernorm statistics", {N}); };
   const auto take_stream = [&] { return arena.take("residual stream", {N, C}, dtype); };
@@ -142,6 +143,11 @@ Activations take_activations(Arena& arena, const Gpt2Config& config, int batch, 
     layer.ln_2_mean = statistics();
     layer.ln_2_rstd = statistics();
     layer.fc = arena.take("MLP pre-activations", {N, I}, dtype);
+    layer.outputs_kept = keep.outputs && !keep.inputs_only;
+    if (!layer.outputs_kept) return;
+    layer.ln_1 = arena.take("layernorm outputs of the blocks", {N, C}, dtype);
+    layer.ln_2 = arena.take("layernorm outputs of the blocks", {N, C}, dtype);
+    layer.act = arena.take("MLP activations", {N, I}, dtype);
   };
   const auto take_adapter = [&](LayerActivations& layer, int l) {
     for (int i = 0; i < kBlockProducts && keep.lora.r > 0; ++i) {
@@ -185,8 +191,17 @@ Activations take_activations(Arena& arena, const Gpt2Config& config, int batch, 
   }
   a.ln = arena.take("layernorm output", {N, C}, dtype);
   a.branch = arena.take("branch output", {N, C}, dtype);
-  a.act = arena.take("MLP activation", {N, I}, dtype);
-  a.logits = arena.take("logits of a chunk", {std::min(N, kHeadRows), V},
+  const auto shares = [](const LayerActivations& l) { return !l.outputs_kept; };
+  if (std::any_of(a.layers.begin(), a.layers.end(), shares)) {
+    a.act = arena.take("MLP activation", {N, I}, dtype);
+  }
+  for (LayerActivations& l : a.layers) {
+    if (!l.outputs_kept) {
+      l.ln_1 = l.ln_2 = a.ln;
+      l.act = a.act;
+    }
+  }
+  a.logits = arena.take("logits of a chunk", {std::min(N, keep.head.rows), W},
                         keep.for_backward ? dtype : DType::f32);
   a.losses = arena.take("losses", {N});
   if (keep.for_backward) {
@@ -294,7 +309,7 @@ void forward_hidden(const Pass& pass, HiddenStates* hidden) {
   keep_hidden(pass, x_0, hidden);
 
   // 2. The first block's ln_1. All other layernorms are fused with the addition before them.
-  device.layernorm_forward({.out = a.ln,
+  device.layernorm_forward({.out = a.layers.front().ln_1,
                             .mean = a.layers.front().ln_1_mean,
                             .rstd = a.layers.front().ln_1_rstd,
                             .x = x_0,
@@ -310,18 +325,18 @@ void forward_hidden(const Pass& pass, HiddenStates* hidden) {
     forward_to_activation(pass, l);  // 3 to 7
     // 8. branch = dropout(act·c_proj)
     device.matmul_forward({.out = a.branch,  // [N, C]
-                           .x = a.act,
+                           .x = layer.act,
                            .weight = w.mlp_proj_weight,
                            .bias = w.mlp_proj_bias,
                            .multiply = pass.multiply});
-    add_adapter(pass, l, BlockProduct::mlp_proj, a.act, a.branch);
+    add_adapter(pass, l, BlockProduct::mlp_proj, layer.act, a.branch);
     drop(device, a.branch, pass.dropout.mlp_projection(l));
     // 9. x = x_mid + branch;  ln_1 of the next block, or ln_f
     const View x_next = last ? a.x_final : a.layers[static_cast<std::size_t>(l) + 1].x;
     const LayerActivations* next = last ? nullptr : &a.layers[static_cast<std::size_t>(l) + 1];
     device.residual_layernorm_forward(
         {.sum = x_next,
-         .out = a.ln,
+         .out = last ? a.ln : next->ln_1,
          .mean = last ? a.ln_f_mean : next->ln_1_mean,
          .rstd = last ? a.ln_f_rstd : next->ln_1_rstd,
          .x = layer.x_mid,
@@ -338,7 +353,7 @@ void recompute_block(const Pass& pass, int layer) {
   Activations& a = pass.a;
   const LayerParameters& w = pass.parameters.layer(layer);
   const LayerActivations& kept = a.layers[static_cast<std::size_t>(layer)];
-  pass.device.layernorm_forward({.out = a.ln,
+  pass.device.layernorm_forward({.out = kept.ln_1,
                                  .mean = kept.ln_1_mean,
                                  .rstd = kept.ln_1_rstd,
                                  .x = kept.x,
@@ -346,20 +361,22 @@ void recompute_block(const Pass& pass, int layer) {
                                  .bias = w.ln_1_bias,
                                  .eps = pass.config.layer_norm_epsilon});
   forward_to_activation(pass, layer);
-  adapter_hidden(pass, layer, BlockProduct::mlp_proj, a.act);
+  adapter_hidden(pass, layer, BlockProduct::mlp_proj, kept.act);
 }
 
-void for_each_chunk(std::int64_t rows, const std::function<void(RowRange)>& head) {
-  for (std::int64_t first = 0; first < rows; first += kHeadRows) {
-    head({.first = first, .count = std::min(kHeadRows, rows - first)});
+void for_each_chunk(const Activations& a, const std::function<void(RowRange)>& head) {
+  const std::int64_t R = a.logits.shape()[0];
+  for (std::int64_t first = 0; first < a.tokens(); first += R) {
+    head({.first = first, .count = std::min(R, a.tokens() - first)});
   }
 }
 
 View forward_logits(const Pass& pass, RowRange rows) {
-  const View logits = pass.a.logits.rows(0, rows.count);  // [R, V]
+  const View weight = pass.parameters.padded_head();  // [W, C]
+  const View logits(pass.a.logits.bytes(), pass.a.logits.dtype(), {rows.count, weight.shape()[0]});
   pass.device.matmul_forward({.out = logits,
                               .x = pass.a.ln.rows(rows.first, rows.count),  // [R, C]
-                              .weight = pass.parameters.head(),             // [V, C]
+                              .weight = weight,
                               .layout = WeightLayout::out_in,
                               .multiply = pass.multiply});
   return logits;
@@ -367,10 +384,11 @@ View forward_logits(const Pass& pass, RowRange rows) {
 
 void forward_losses(const Pass& pass) {
   const View targets = pass.a.targets.reshaped({pass.a.tokens()});  // [N]
-  for_each_chunk(pass.a.tokens(), [&](RowRange rows) {
+  for_each_chunk(pass.a, [&](RowRange rows) {
     pass.device.cross_entropy_forward({.losses = pass.a.losses.rows(rows.first, rows.count),
                                        .logits = forward_logits(pass, rows),
-                                       .targets = targets.rows(rows.first, rows.count)});
+                                       .targets = targets.rows(rows.first, rows.count),
+                                       .vocab = pass.config.vocab_size});
   });
 }
 

@@ -17,10 +17,12 @@
 namespace quire {
 
 /// What of one block's forward pass its backward pass reads again. Layernorm outputs and the
-/// activation's output are not among it: computing them anew reads memory once, storing them for
-/// all layers would take 6·C of 16·C floats a token.
+/// activation's output are its own only where `outputs_kept`: computing them anew reads memory once,
+/// storing them for all layers takes 6·C of 16·C numbers a token.
 struct LayerActivations {
+  bool outputs_kept = false;  // ln_1, ln_2 and act; or all layers share them
   View x;                     // [N, C] the block's input, what ln_1 normalises
+  View ln_1, ln_2;            // [N, C] the layernorms' outputs; shared they are one
   View ln_1_mean, ln_1_rstd;  // [N]
   View qkv;                   // [N, 3C]
   View lse;                   // [B, H, T]
@@ -28,6 +30,7 @@ struct LayerActivations {
   View x_mid;                 // [N, C] after the attention branch, what ln_2 normalises
   View ln_2_mean, ln_2_rstd;  // [N]
   View fc;                    // [N, I] the MLP's pre-activation
+  View act;                   // [N, I] the MLP's activation
   /// [N, r] scale·dropout(x)·Aᵀ of each product that is adapted
   std::array<View, kBlockProducts> lora_h;
 };
@@ -42,10 +45,10 @@ struct Activations {
   View ln_f_mean, ln_f_rstd;  // [N]
 
   // Used by one step of the pass after the other.
-  View ln;      // [N, C] output of the latest layernorm
+  View ln;      // [N, C] output of the latest layernorm that no layer keeps
   View branch;  // [N, C] output of the latest attention or MLP, before it joins the residual
-  View act;     // [N, I] output of the activation
-  View logits;  // [R, V] of a chunk of R rows
+  View act;     // [N, I] output of the latest activation that no layer keeps
+  View logits;  // [R, W] of a chunk of R rows: V columns and those that fill them up
   View losses;  // [N]
 
   // Backward only.
@@ -65,7 +68,9 @@ struct Keep {
   bool for_backward = false;  ///< or no layer keeps anything: all share one layer's tensors
   int first_layer = 0;        ///< where the backward pass ends: the layers below it keep nothing
   bool inputs_only = false;   ///< a layer keeps its input; all share the rest, computed again
-  LoraConfig lora;            ///< of the adapter, where its rank is not 0
+  bool outputs = false;       ///< a layer keeps ln_1, ln_2 and act, too, unless inputs_only
+  HeadLayout head;
+  LoraConfig lora;  ///< of the adapter, where its rank is not 0
 };
 
 /// Lays out a pass in `arena`, which may be one that only counts. Sizes grow with B·T alone. What
@@ -132,17 +137,14 @@ void forward_hidden(const Pass& pass, HiddenStates* hidden = nullptr);
 /// same numbers, so the same bits.
 void recompute_block(const Pass& pass, int layer);
 
-/// Calls `head` for one chunk of rows after the other: the logits of a whole batch never exist.
-/// With GPT-2's head, 256 rows are 59 GFLOP of forward and backward against 0.6 GB of the head and
-/// its gradient, read or written anew in every chunk: about 6 % of the time. Their logits take
-/// 51 MB; those of B = 4, T = 1024 would take 823.
+/// Calls `head` for one chunk of rows after the other, as many as a.logits has: the logits of a
+/// whole batch never exist. 256 rows of GPT-2's take 51 MB; those of B = 4, T = 1024 would take 823.
 struct RowRange {
   std::int64_t first, count;
 };
-inline constexpr std::int64_t kHeadRows = 256;
-void for_each_chunk(std::int64_t rows, const std::function<void(RowRange)>& head);
+void for_each_chunk(const Activations& a, const std::function<void(RowRange)>& head);
 
-/// Logits of a chunk into the first rows of a.logits, which it returns.
+/// Logits of a chunk, in the memory of a.logits: [count, W], W as the parameters' padded_head().
 View forward_logits(const Pass& pass, RowRange rows);
 
 /// Losses of all targets into a.losses, without gradients.

@@ -12,10 +12,23 @@ std::int64_t count_targets(std::span<const std::int32_t> targets) {
   return static_cast<std::int64_t>(targets.size()) - ignored;
 }
 
+HeadLayout head_layout(const Device& device, const Gpt2Config& config, DType dtype) {
+  HeadLayout head{.rows = device.head_rows(), .vocab_multiple = device.vocab_multiple()};
+  const std::optional<DeviceMemory> memory = device.memory();
+  const std::size_t row_bytes =
+      static_cast<std::size_t>(round_up(config.vocab_size, head.vocab_multiple)) * size_of(dtype);
+  while (memory && head.rows > HeadLayout{}.rows &&
+         static_cast<std::size_t>(head.rows) * row_bytes > memory->total / 32) {
+    head.rows /= 2;
+  }
+  return head;
+}
+
 struct Gpt2::Impl {
   Device& device;
   Gpt2Config config;
   const Parameters& parameters;
+  Keep keep;
   Arena arena;
   Activations a;
 
@@ -24,20 +37,21 @@ struct Gpt2::Impl {
     check_batch(config, batch);
     const DType dtype = device.activation_type(parameters.wte().dtype());
     Arena count;
-    take_activations(count, config, batch.batch, batch.length, Keep{}, dtype);
+    take_activations(count, config, batch.batch, batch.length, keep, dtype);
     if (count.taken() > arena.capacity()) {
       arena = Arena();  // the old memory goes before the new comes
       arena = Arena(device, count.taken());
     }
     arena.restart();
-    a = take_activations(arena, config, batch.batch, batch.length, Keep{}, dtype);
+    a = take_activations(arena, config, batch.batch, batch.length, keep, dtype);
     upload(device, batch, a);
     return {.device = device, .config = config, .parameters = parameters, .a = a, .dropout = {}};
   }
 };
 
 Gpt2::Gpt2(Device& device, const Gpt2Config& config, const Parameters& parameters)
-    : impl_(new Impl{device, config, parameters, {}, {}}) {
+    : impl_(new Impl{
+          device, config, parameters, {.head = head_layout(device, config, DType::f32)}, {}, {}}) {
   config.check();
 }
 Gpt2::Gpt2(Gpt2&&) noexcept = default;
@@ -48,9 +62,16 @@ std::vector<float> Gpt2::logits(const TokenBatch& batch, HiddenStates* hidden) {
   forward_hidden(pass, hidden);
   const std::int64_t V = impl_->config.vocab_size;
   std::vector<float> all(static_cast<std::size_t>(pass.a.tokens() * V));  // [N, V]
-  for_each_chunk(pass.a.tokens(), [&](RowRange rows) {
-    const View logits = forward_logits(pass, rows);
-    pass.device.copy_to_host(all.data() + rows.first * V, logits.bytes(), logits.size_bytes());
+  for_each_chunk(pass.a, [&](RowRange rows) {
+    const View logits = forward_logits(pass, rows);  // [R, W]
+    const std::int64_t W = logits.shape()[1];
+    float* const to = all.data() + rows.first * V;
+    if (W == V) return pass.device.copy_to_host(to, logits.bytes(), logits.size_bytes());
+    std::vector<float> chunk(static_cast<std::size_t>(logits.count()));
+    pass.device.copy_to_host(chunk.data(), logits.bytes(), logits.size_bytes());
+    for (std::int64_t r = 0; r < rows.count; ++r) {
+      std::copy_n(chunk.data() + r * W, V, to + r * V);
+    }
   });
   return all;
 }
@@ -64,9 +85,9 @@ std::vector<float> Gpt2::token_losses(const TokenBatch& batch) {
 }
 
 std::vector<MemoryItem> Gpt2::memory_plan(const Gpt2Config& config, int batch, int length,
-                                          DType activations) {
+                                          DType activations, const HeadLayout& head) {
   Arena count;
-  take_activations(count, config, batch, length, Keep{}, activations);
+  take_activations(count, config, batch, length, {.head = head}, activations);
   return count.plan();
 }
 

@@ -37,6 +37,17 @@ struct HiddenStates {
   std::vector<std::vector<float>> states;  // n_layer + 2 times [B, T, C]
 };
 
+/// How the head is computed: by the chunk of rows, so that the logits of a whole batch never exist.
+struct HeadLayout {
+  std::int64_t rows = 256;  ///< of a chunk, at most
+  int vocab_multiple = 1;   ///< of the columns of logits, the device's
+};
+
+/// The device's, with fewer rows where logits of `dtype` would take more than a thirty-second of
+/// the memory that it has. Not of what is free of it: the table's gradient is a sum over chunks, and
+/// a resumed run is to add up the same ones.
+HeadLayout head_layout(const Device& device, const Gpt2Config& config, DType dtype);
+
 /// Full-sequence forward without gradients: logits, losses, hidden states. Workspace grows to the
 /// largest batch seen. Holds references to device and parameters.
 class Gpt2 {
@@ -50,10 +61,10 @@ class Gpt2 {
   /// Loss of every target, [B, T], 0 where ignored. Logits exist for a chunk of rows at a time.
   std::vector<float> token_losses(const TokenBatch& batch);
 
-  /// What either allocates for B rows of T tokens, on a device with activations of that type,
-  /// largest first.
+  /// What either allocates for B rows of T tokens, on a device with activations of that type and
+  /// that head_layout() of logits in float, largest first.
   static std::vector<MemoryItem> memory_plan(const Gpt2Config& config, int batch, int length,
-                                             DType activations);
+                                             DType activations, const HeadLayout& head);
 
  private:
   struct Impl;
@@ -75,6 +86,12 @@ struct TrainingOptions {
   /// Keeps of each block its input alone and computes the rest again in the backward pass: the same
   /// gradients, bit for bit, for one more forward pass.
   bool gradient_checkpointing = false;
+  /// Keeps of each block the outputs of its layernorms and of its activation, 6·C numbers a token
+  /// beside 10·C, which the backward pass computes anew otherwise. The same gradients, bit for bit,
+  /// where a device's product with an activation has the bits of one after the other. Nothing where
+  /// gradient_checkpointing.
+  bool keep_outputs = false;
+  HeadLayout head;         ///< for the memory plan; a pass takes that of its device
   LoraConfig lora;         ///< for the memory plan; a pass takes that of its adapter
   int gradient_parts = 1;  ///< the memory of the gradients divides into so many equal parts
 };

@@ -39,19 +39,21 @@ void backward_head(const Pass& pass, const Parameters& grads, float grad_scale) 
   const View targets = a.targets.reshaped({a.tokens()});  // [N]
   const View d_ln = a.d_branch;                           // [N, C]
 
-  for_each_chunk(a.tokens(), [&](RowRange rows) {
-    const View logits = forward_logits(pass, rows);  // [R, V], from here on their gradient
+  for_each_chunk(a, [&](RowRange rows) {
+    const View logits = forward_logits(pass, rows);  // [R, W], from here on their gradient
     device.cross_entropy_backward({.losses = a.losses.rows(rows.first, rows.count),
                                    .logits_to_grads = logits,
                                    .targets = targets.rows(rows.first, rows.count),
-                                   .scale = grad_scale});
+                                   .scale = grad_scale,
+                                   .vocab = pass.config.vocab_size});
     device.matmul_backward_input({.d_x = d_ln.rows(rows.first, rows.count),  // [R, C]
                                   .d_out = logits,
-                                  .weight = pass.parameters.head(),
+                                  .weight = pass.parameters.padded_head(),
                                   .layout = WeightLayout::out_in,
                                   .multiply = pass.multiply});
     if (!grads.head()) return;
-    device.matmul_backward_weight({.d_weight = Accumulate{grads.head()},  // [V, C]
+    const View d_weight = grads.padded_head().rows(0, logits.shape()[1]);  // [W, C]
+    device.matmul_backward_weight({.d_weight = Accumulate{d_weight},
                                    .d_out = logits,
                                    .x = a.ln.rows(rows.first, rows.count),
                                    .layout = WeightLayout::out_in,
@@ -94,10 +96,11 @@ void backward_mlp(const Pass& pass, const Gradients& grads, int l) {
   const View d_fc = leading(a.d_wide, layer.fc.shape());  // [N, I]
   const View d_ln = a.d_branch;                           // [N, C]
 
-  // 8. act, computed again, then through c_proj and, in the same op, through the activation of 7
+  // 8. act, computed again unless kept, then through c_proj and, in the same op, through the
+  // activation of 7
   const View d_branch = branch_gradient(pass, pass.dropout.mlp_projection(l));  // [N, C]
-  if (wants_input(pass, l, BlockProduct::mlp_proj, d.mlp_proj_weight)) {
-    device.activation_forward({.out = a.act,  // [N, I]
+  if (!layer.outputs_kept && wants_input(pass, l, BlockProduct::mlp_proj, d.mlp_proj_weight)) {
+    device.activation_forward({.out = layer.act,  // [N, I]
                                .x = layer.fc,
                                .activation = pass.config.activation_function});
   }
@@ -105,16 +108,16 @@ void backward_mlp(const Pass& pass, const Gradients& grads, int l) {
   backward_product(pass, grads, l, BlockProduct::mlp_proj,
                    {.d_x = to_c_fc ? d_fc : View(),
                     .d_out = d_branch,
-                    .x = a.act,
+                    .x = layer.act,
                     .weight = w.mlp_proj_weight,
                     .d_weight = d.mlp_proj_weight,  // [I, C]
                     .d_bias = d.mlp_proj_bias,
                     .pre_activation = layer.fc,
                     .activation = pass.config.activation_function});
   if (!to_c_fc) return;
-  // 7. Through c_fc, with ln_2 computed again
-  if (wants_input(pass, l, BlockProduct::c_fc, d.c_fc_weight)) {
-    device.layernorm_forward({.out = a.ln,  // [N, C]
+  // 7. Through c_fc, with ln_2 computed again unless kept
+  if (!layer.outputs_kept && wants_input(pass, l, BlockProduct::c_fc, d.c_fc_weight)) {
+    device.layernorm_forward({.out = layer.ln_2,  // [N, C]
                               .x = layer.x_mid,
                               .weight = w.ln_2_weight,
                               .bias = w.ln_2_bias,
@@ -124,7 +127,7 @@ void backward_mlp(const Pass& pass, const Gradients& grads, int l) {
   backward_product(pass, grads, l, BlockProduct::c_fc,
                    {.d_x = to_ln_2 ? d_ln : View(),
                     .d_out = d_fc,
-                    .x = a.ln,
+                    .x = layer.ln_2,
                     .weight = w.c_fc_weight,
                     .d_weight = d.c_fc_weight,  // [C, I]
                     .d_bias = d.c_fc_bias});
@@ -175,9 +178,9 @@ void backward_attention(const Pass& pass, const Gradients& grads, int l) {
                              .scale = pass.config.attention_scale(l),
                              .dropout = attention.p,
                              .key = attention.key});
-  // 3. Through c_attn, with ln_1 computed again
-  if (wants_input(pass, l, BlockProduct::c_attn, d.c_attn_weight)) {
-    device.layernorm_forward({.out = a.ln,  // [N, C]
+  // 3. Through c_attn, with ln_1 computed again unless kept
+  if (!layer.outputs_kept && wants_input(pass, l, BlockProduct::c_attn, d.c_attn_weight)) {
+    device.layernorm_forward({.out = layer.ln_1,  // [N, C]
                               .x = layer.x,
                               .weight = w.ln_1_weight,
                               .bias = w.ln_1_bias,
@@ -187,7 +190,7 @@ void backward_attention(const Pass& pass, const Gradients& grads, int l) {
   backward_product(pass, grads, l, BlockProduct::c_attn,
                    {.d_x = to_ln_1 ? d_ln : View(),
                     .d_out = d_qkv,
-                    .x = a.ln,
+                    .x = layer.ln_1,
                     .weight = w.c_attn_weight,
                     .d_weight = d.c_attn_weight,  // [C, 3C]
                     .d_bias = d.c_attn_bias});
@@ -241,6 +244,8 @@ Activations take(Arena& arena, const Gpt2Config& config, const TrainingOptions& 
                           {.for_backward = true,
                            .first_layer = first_layer(config, options),
                            .inputs_only = options.gradient_checkpointing,
+                           .outputs = options.keep_outputs,
+                           .head = options.head,
                            .lora = options.lora},
                           options.activations);
 }
@@ -317,6 +322,7 @@ Gpt2Training::Gpt2Training(Device& device, const Gpt2Config& config, const Param
   require_float32(parameters);
   check_trains_in(device, options.activations);
   options.activations = device.activation_type(asked.activations);
+  options.head = head_layout(device, config, options.activations);
   const Multiply multiply =
       options.activations == asked.activations ? Multiply::as_stored : Multiply::in_bf16;
   impl_.reset(new Impl{.device = device,
@@ -347,14 +353,16 @@ std::vector<MemoryItem> Gpt2Training::memory_plan(const Gpt2Config& config,
   check_frozen_layers(config, options.frozen_layers);
   std::vector<MemoryItem> items = count_activations(config, options).plan();
   if (options.activations != DType::f32) {
-    items.push_back({"16-bit copy of the matrices",
-                     Parameters::bytes_of_matrices(config, options.activations)});
+    items.push_back(
+        {"16-bit copy of the matrices",
+         Parameters::bytes_of_matrices(config, options.activations, options.head.vocab_multiple)});
   }
-  items.push_back({"gradients", options.lora.r > 0
-                                    ? NamedTensors::bytes(adapter_list(config, options.lora), {},
-                                                          options.gradient_parts)
-                                    : Parameters::bytes(config, trained_parameters(config, options),
-                                                        options.gradient_parts)});
+  items.push_back(
+      {"gradients",
+       options.lora.r > 0
+           ? NamedTensors::bytes(adapter_list(config, options.lora), {}, options.gradient_parts)
+           : Parameters::bytes(config, trained_parameters(config, options), options.gradient_parts,
+                               options.head.vocab_multiple)});
   sort_by_size(items);
   return items;
 }

@@ -11,9 +11,10 @@ namespace {
 
 constexpr std::int64_t kAlignment = 64;  // bytes
 
-std::int64_t padded_bytes(const Shape& shape, DType dtype = DType::f32) {
-  const std::int64_t bytes = shape.count() * static_cast<std::int64_t>(size_of(dtype));
-  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+std::int64_t padded_bytes(const NamedParameter& parameter, int vocab_multiple,
+                          DType dtype = DType::f32) {
+  const std::int64_t count = padded_shape(parameter, vocab_multiple).count();
+  return round_up(count * static_cast<std::int64_t>(size_of(dtype)), kAlignment);
 }
 
 /// Fills `values` with numbers 0, 1, … of the stream, normally distributed: Box and Muller, "A note
@@ -44,6 +45,24 @@ bool ends_with(const std::string& text, std::string_view end) {
 
 }  // namespace
 
+std::int64_t round_up(std::int64_t size, std::int64_t multiple) {
+  return (size + multiple - 1) / multiple * multiple;
+}
+
+Shape padded_shape(const NamedParameter& parameter, int vocab_multiple) {
+  if (!parameter.is_head) return parameter.shape;
+  return {round_up(parameter.shape[0], vocab_multiple), parameter.shape[1]};
+}
+
+void clear_padding(Device& device, const NamedParameter& parameter, void* tensor, DType dtype,
+                   int vocab_multiple) {
+  const View own(tensor, dtype, parameter.shape);
+  const View all(tensor, dtype, padded_shape(parameter, vocab_multiple));
+  if (all.count() == own.count()) return;
+  device.fill_zero(static_cast<std::byte*>(tensor) + own.size_bytes(),
+                   all.size_bytes() - own.size_bytes());
+}
+
 std::vector<NamedParameter> parameter_list(const Gpt2Config& config) {
   const std::int64_t C = config.n_embd, I = config.inner();
   std::vector<NamedParameter> list;
@@ -54,6 +73,7 @@ std::vector<NamedParameter> parameter_list(const Gpt2Config& config) {
     list.push_back({name, Shape{count}, /*decays=*/false, /*is_matrix=*/false});
   };
   matrix("transformer.wte.weight", config.vocab_size, C);
+  list.back().is_head = config.tie_word_embeddings;
   matrix("transformer.wpe.weight", config.n_positions, C);
   for (int layer = 0; layer < config.n_layer; ++layer) {
     const std::string h = "transformer.h." + std::to_string(layer);
@@ -72,7 +92,10 @@ std::vector<NamedParameter> parameter_list(const Gpt2Config& config) {
   }
   vector("transformer.ln_f.weight", C);
   vector("transformer.ln_f.bias", C);
-  if (!config.tie_word_embeddings) matrix("lm_head.weight", config.vocab_size, C);
+  if (!config.tie_word_embeddings) {
+    matrix("lm_head.weight", config.vocab_size, C);
+    list.back().is_head = true;
+  }
   return list;
 }
 
@@ -86,24 +109,27 @@ ParameterSet trainable_parameters(const Gpt2Config& config, int frozen_layers) {
 }
 
 std::size_t NamedTensors::bytes(const std::vector<NamedParameter>& list, const ParameterSet& held,
-                                int parts) {
+                                int parts, int vocab_multiple) {
   std::int64_t bytes = 0;
   for (std::size_t i = 0; i < list.size(); ++i) {
-    if (held.empty() || held[i]) bytes += padded_bytes(list[i].shape);
+    if (held.empty() || held[i]) bytes += padded_bytes(list[i], vocab_multiple);
   }
-  const std::int64_t step = kAlignment * parts;
-  return static_cast<std::size_t>((bytes + step - 1) / step * step);
+  return static_cast<std::size_t>(round_up(bytes, kAlignment * parts));
 }
 
 NamedTensors::NamedTensors(Device& device, std::vector<NamedParameter> list,
                            const ParameterSet& held, int parts)
     : names_(std::move(list)) {
-  if (const std::size_t size = bytes(names_, held, parts); size > 0) buffer_ = Buffer(device, size);
+  const int multiple = device.vocab_multiple();
+  const std::size_t size = bytes(names_, held, parts, multiple);
+  if (size > 0) buffer_ = Buffer(device, size);
   std::byte* next = static_cast<std::byte*>(buffer_.data());
   for (std::size_t i = 0; i < names_.size(); ++i) {
     const bool has_memory = held.empty() || held[i];
     tensors_.emplace_back(has_memory ? next : nullptr, DType::f32, names_[i].shape);
-    if (has_memory) next += padded_bytes(names_[i].shape);
+    if (!has_memory) continue;
+    clear_padding(device, names_[i], next, DType::f32, multiple);
+    next += padded_bytes(names_[i], multiple);
   }
 }
 
@@ -132,18 +158,19 @@ void NamedTensors::fill_zero(Device& device) const {
   }
 }
 
-std::size_t Parameters::bytes(const Gpt2Config& config, const ParameterSet& held, int parts) {
-  return NamedTensors::bytes(parameter_list(config), held, parts);
+std::size_t Parameters::bytes(const Gpt2Config& config, const ParameterSet& held, int parts,
+                              int vocab_multiple) {
+  return NamedTensors::bytes(parameter_list(config), held, parts, vocab_multiple);
 }
 
 Parameters::Parameters(Device& device, const Gpt2Config& config, const ParameterSet& held,
                        int parts)
     : NamedTensors(device, parameter_list(config), held, parts) {
-  wire(config);
+  wire(config, device.vocab_multiple());
 }
 
 Parameters::Parameters(const Gpt2Config& config, std::vector<View> views,
-                       std::shared_ptr<void> owner)
+                       std::shared_ptr<void> owner, int vocab_multiple)
     : NamedTensors(parameter_list(config), std::move(views)), owner_(std::move(owner)) {
   if (tensors().size() != names().size()) {
     throw Error(Fault::internal, "parameters: " + std::to_string(tensors().size()) +
@@ -156,20 +183,22 @@ Parameters::Parameters(const Gpt2Config& config, std::vector<View> views,
                                        names()[i].shape.to_string());
     }
   }
-  wire(config);
+  wire(config, vocab_multiple);
 }
 
-std::size_t Parameters::bytes_of_matrices(const Gpt2Config& config, DType dtype) {
+std::size_t Parameters::bytes_of_matrices(const Gpt2Config& config, DType dtype,
+                                          int vocab_multiple) {
   std::int64_t bytes = 0;
   for (const NamedParameter& parameter : parameter_list(config)) {
-    if (parameter.is_matrix) bytes += padded_bytes(parameter.shape, dtype);
+    if (parameter.is_matrix) bytes += padded_bytes(parameter, vocab_multiple, dtype);
   }
   return static_cast<std::size_t>(bytes);
 }
 
 Parameters Parameters::with_matrices(Device& device, const Gpt2Config& config,
                                      const Parameters& masters, DType dtype) {
-  auto memory = std::make_shared<Buffer>(device, bytes_of_matrices(config, dtype));
+  const int multiple = device.vocab_multiple();
+  auto memory = std::make_shared<Buffer>(device, bytes_of_matrices(config, dtype, multiple));
   std::byte* next = static_cast<std::byte*>(memory->data());
   std::vector<View> views;
   for (std::size_t i = 0; i < masters.names().size(); ++i) {
@@ -179,12 +208,13 @@ Parameters Parameters::with_matrices(Device& device, const Gpt2Config& config,
       continue;
     }
     views.emplace_back(next, dtype, parameter.shape);
-    next += padded_bytes(parameter.shape, dtype);
+    clear_padding(device, parameter, next, dtype, multiple);
+    next += padded_bytes(parameter, multiple, dtype);
   }
-  return Parameters(config, std::move(views), std::move(memory));
+  return Parameters(config, std::move(views), std::move(memory), multiple);
 }
 
-void Parameters::wire(const Gpt2Config& config) {
+void Parameters::wire(const Gpt2Config& config, int vocab_multiple) {
   auto next = tensors().begin() + 2;  // after wte and wpe
   for (int layer = 0; layer < config.n_layer; ++layer) {
     LayerParameters p;
@@ -198,7 +228,9 @@ void Parameters::wire(const Gpt2Config& config) {
   }
   ln_f_weight_ = *next++;
   ln_f_bias_ = *next++;
-  head_ = config.tie_word_embeddings ? wte() : *next;
+  const std::size_t head = config.tie_word_embeddings ? 0 : tensors().size() - 1;
+  head_ = tensors()[head];
+  padded_head_ = View(head_.bytes(), head_.dtype(), padded_shape(names()[head], vocab_multiple));
 }
 
 Parameters initialize_parameters(Device& device, const Gpt2Config& config, std::uint64_t seed) {

@@ -27,7 +27,21 @@ struct NamedParameter {
   Shape shape;
   bool decays;     ///< matrices and embeddings decay, biases and layernorms do not
   bool is_matrix;  ///< a Conv1D weight, a table or the head: what 16-bit storage applies to
+  /// The table that the head multiplies with, [V, C]. Its memory has rows of zeros behind it, as
+  /// many as make V a multiple of the device's vocab_multiple(); they belong to no tensor, so no
+  /// file, norm or optimizer meets them.
+  bool is_head = false;
 };
+
+/// `size` up to the next multiple.
+std::int64_t round_up(std::int64_t size, std::int64_t multiple);
+
+/// Its shape with the rows behind the head; any other tensor's own.
+Shape padded_shape(const NamedParameter& parameter, int vocab_multiple);
+
+/// Zeros into the rows behind the head, whose first V lie at `tensor`; nothing for other tensors.
+void clear_padding(Device& device, const NamedParameter& parameter, void* tensor, DType dtype,
+                   int vocab_multiple);
 
 /// Every parameter of the model in the order of transformers' named_parameters(); `lm_head.weight`
 /// comes last and only when the head is not tied.
@@ -63,9 +77,9 @@ class NamedTensors {
   View all() const;
   /// Sets every element to zero: how gradients and moments start.
   void fill_zero(Device& device) const;
-  /// What the constructor allocates.
+  /// What the constructor allocates on a device with that vocab_multiple().
   static std::size_t bytes(const std::vector<NamedParameter>& list, const ParameterSet& held = {},
-                           int parts = 1);
+                           int parts = 1, int vocab_multiple = 1);
 
  protected:
   NamedTensors(std::vector<NamedParameter> list, std::vector<View> tensors)
@@ -83,8 +97,10 @@ class Parameters : public NamedTensors {
   explicit Parameters(Device& device, const Gpt2Config& config, const ParameterSet& held = {},
                       int parts = 1);
   /// Takes views that someone else owns; `owner` keeps that memory (a mapped file, say) alive.
-  /// `views` are in the order of parameter_list().
-  Parameters(const Gpt2Config& config, std::vector<View> views, std::shared_ptr<void> owner);
+  /// `views` are in the order of parameter_list(); behind the head lies what clear_padding() has
+  /// cleared for that multiple.
+  Parameters(const Gpt2Config& config, std::vector<View> views, std::shared_ptr<void> owner,
+             int vocab_multiple = 1);
 
   View wte() const { return tensors()[0]; }  // [V, C]
   View wpe() const { return tensors()[1]; }  // [P, C]
@@ -92,21 +108,25 @@ class Parameters : public NamedTensors {
   View ln_f_weight() const { return ln_f_weight_; }
   View ln_f_bias() const { return ln_f_bias_; }
   View head() const { return head_; }  // [V, C]; wte() itself when tied
+  /// The head with the rows behind it, where there are any.
+  View padded_head() const { return padded_head_; }  // [W, C], W >= V
 
-  /// What the allocating constructor allocates.
-  static std::size_t bytes(const Gpt2Config& config, const ParameterSet& held = {}, int parts = 1);
+  /// What the allocating constructor allocates on a device with that vocab_multiple().
+  static std::size_t bytes(const Gpt2Config& config, const ParameterSet& held = {}, int parts = 1,
+                           int vocab_multiple = 1);
 
   /// The same parameters with matrices of type `dtype` in memory of their own, not yet filled; all
   /// else is shared with `masters`, which must outlive it.
   static Parameters with_matrices(Device& device, const Gpt2Config& config,
                                   const Parameters& masters, DType dtype);
-  static std::size_t bytes_of_matrices(const Gpt2Config& config, DType dtype);
+  static std::size_t bytes_of_matrices(const Gpt2Config& config, DType dtype,
+                                       int vocab_multiple = 1);
 
  private:
-  void wire(const Gpt2Config& config);
+  void wire(const Gpt2Config& config, int vocab_multiple);
 
   std::vector<LayerParameters> layers_;
-  View ln_f_weight_, ln_f_bias_, head_;
+  View ln_f_weight_, ln_f_bias_, head_, padded_head_;
   std::shared_ptr<void> owner_;
 };
 

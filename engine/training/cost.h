@@ -15,6 +15,11 @@ namespace quire {
 std::vector<MemoryItem> training_memory_plan(const Gpt2Config& model, const TrainingConfig& config,
                                              const Device& device);
 
+/// Whether a run with TrainingConfig::keep_outputs is faster on that device, and its plan within
+/// `available` bytes.
+bool keeps_outputs(const Gpt2Config& model, TrainingConfig config, const Device& device,
+                   std::int64_t available);
+
 /// Floating-point operations of forward and backward for `tokens` tokens in rows of `length`:
 /// 6 a token and parameter that is multiplied with, and 6·L·C·length a token for causal attention
 /// (half of the square is computed).

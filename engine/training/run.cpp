@@ -118,6 +118,7 @@ TrainingResult Run::run() {
                                    .activations = config_.activations(),
                                    .frozen_layers = config_.freeze_layers,
                                    .gradient_checkpointing = config_.gradient_checkpointing,
+                                   .keep_outputs = config_.keep_outputs,
                                    .gradient_parts = config_.ranks},
                    adapter_ ? &*adapter_ : nullptr);
   optimizer_.emplace(device_, trained(), network_->gradients(),

@@ -41,6 +41,8 @@ struct TrainingConfig {
   std::string base_model;   ///< what the adapter's config calls the model it adapts
   bool lora_merge = false;  ///< the final folder holds the merged model, not the adapter
   bool gradient_checkpointing = false;  ///< less memory for one more forward pass
+  /// More memory for less arithmetic, see TrainingOptions: where keeps_outputs() says that it fits.
+  bool keep_outputs = false;
   /// Products in bfloat16 beside float parameters; activations too, where the device keeps them so.
   bool bf16 = false;
   DType save_dtype = DType::f32;  ///< of the final model; checkpoints are f32

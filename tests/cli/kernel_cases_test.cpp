@@ -55,6 +55,24 @@ TEST_CASE("bytes and flops of kernels follow from GPT-2's shapes") {
   CHECK(find("squared_norm", DType::bf16).bytes == 4.0 * 124439808);
 }
 
+TEST_CASE("columns behind the vocabulary are multiplied and written, and never read as logits") {
+  KernelShapes shapes;
+  shapes.batch = 64;
+  shapes.length = 1024;
+  shapes.head_rows = 16384;
+  shapes.vocab_multiple = 128;
+  shapes.dtype = DType::bf16;
+  int seen = 0;
+  for (const KernelCase& c : quire::kernel_cases(shapes)) {
+    if (c.name == "matmul_forward/head") CHECK(c.flops == 2.0 * 16384 * 768 * 50304);
+    if (c.name == "matmul_forward/one_row_head") CHECK(c.flops == 2.0 * 768 * 50257);
+    if (c.name == "cross_entropy_forward") CHECK(c.bytes == 16384 * (2.0 * 50257 + 8));
+    if (c.name == "cross_entropy_backward") CHECK(c.bytes == 16384 * (2.0 * (50257 + 50304) + 8));
+    seen += c.name.ends_with("head") || c.name.starts_with("cross_entropy");
+  }
+  CHECK(seen == 6);
+}
+
 TEST_CASE("where products round their operands, they alone are cases, at the bytes of floats") {
   KernelShapes shapes;
   shapes.multiply = quire::Multiply::in_bf16;

@@ -107,6 +107,39 @@ TEST_CASE("training that its plan lets onto a card runs there, and needs what th
   }
 }
 
+TEST_CASE("outputs are kept where they fit a card, and training takes what the plan then says") {
+  const ScratchFolder scratch;
+  const Gpt2Config model = small_model();
+  Card card;
+  TrainingConfig config;
+  config.output_dir = scratch / "out";
+  config.per_device_train_batch_size = 2;
+  config.block_size = 32;
+  config.max_steps = 1;
+  config.bf16 = true;
+  TokenRecords records;
+  records.ids.resize(400, 5);
+  records.offsets = {0, 400};
+
+  const std::int64_t again = bytes_of(training_memory_plan(model, config, card.device()));
+  TrainingConfig kept = config;
+  kept.keep_outputs = true;
+  const std::int64_t plan = bytes_of(training_memory_plan(model, kept, card.device()));
+  // Two blocks keep 6 rows of 32 channels in two bytes, and none is left to share 4 of them.
+  CHECK(plan - again == (2 * 6 - 4) * 32 * 2 * 64);
+  CHECK(keeps_outputs(model, config, card.device(), plan));
+  CHECK_FALSE(keeps_outputs(model, config, card.device(), plan - 1));
+  kept.gradient_checkpointing = true;
+  CHECK_FALSE(keeps_outputs(model, kept, card.device(), plan));
+  kept.gradient_checkpointing = false;
+  const std::unique_ptr<Device> cpu = open_device("cpu");
+  CHECK_FALSE(keeps_outputs(model, config, *cpu, plan * 1000));
+  check_taken(plan, [&] {
+    const Parameters parameters = initialize_parameters(card.device(), model, 1);
+    train(card.device(), model, parameters, records, {}, kept);
+  });
+}
+
 TEST_CASE("texts that their plan lets onto a card are generated there") {
   Gpt2Config model = small_model();
   model.vocab_size = 1500;  // its logits are more than what is kept for ops
@@ -154,7 +187,8 @@ TEST_CASE("windows that their plan lets onto a card are scored there") {
   const Gpt2Config model = small_model();
   Card card;
   const Parameters parameters = initialize_parameters(card.device(), model, 1);
-  const std::int64_t plan = bytes_of(Gpt2::memory_plan(model, 4, 64, DType::f32));
+  const HeadLayout head = head_layout(card.device(), model, DType::f32);
+  const std::int64_t plan = bytes_of(Gpt2::memory_plan(model, 4, 64, DType::f32, head));
   const auto check = [&](int batch, int window) {
     return next_of([&] { check_scoring_memory(card.device(), model, DType::f32, batch, window); });
   };
@@ -168,7 +202,7 @@ TEST_CASE("windows that their plan lets onto a card are scored there") {
     CHECK(gpt2.token_losses({.batch = 4, .length = 64, .ids = ids, .targets = ids}).size() == 256);
   });
 
-  card.set_room(bytes_of(Gpt2::memory_plan(model, 1, 40, DType::f32)));
+  card.set_room(bytes_of(Gpt2::memory_plan(model, 1, 40, DType::f32, head)));
   CHECK(check(1, 64) == "--batch-size 1 --window 40 (less context: another result)");
 }
 #endif

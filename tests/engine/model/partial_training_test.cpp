@@ -1,6 +1,7 @@
 // Training of a part of the parameters: what is left out must change nothing else.
 #include <algorithm>
 #include <numeric>
+#include <optional>
 
 #include "engine/training/optimizer.h"
 #include "tests/engine/model/odd_model.h"
@@ -154,4 +155,70 @@ TEST_CASE("gradient checkpointing keeps one row of each block instead of ten") {
   const std::size_t C = 768, N = 4 * 256;
   CHECK(full - bytes_of(Gpt2Training::memory_plan(config, options)) ==
         11 * (9 * C + 4 + 12) * N * sizeof(float));
+}
+
+TEST_CASE("outputs of layernorms and activations that are kept are those computed again") {
+  for (const bool tied : {true, false}) {
+    Gpt2Config config = odd_config();
+    config.tie_word_embeddings = tied;
+    config.activation_function = tied ? Activation::gelu_new : Activation::relu;
+    const RandomBatch batch(2, 9, config.vocab_size);
+    for (const std::string& name : kDevices) {
+      const auto device = open_test_device(name);
+      const Parameters parameters = initialize_parameters(*device, config, 1);
+      std::vector<DType> types = {DType::f32};
+      if (trains_in(*device, DType::bf16)) types.push_back(DType::bf16);
+      for (const DType activations : types) {
+        for (const int frozen : {-1, 0, 1, 3}) {  // -1: an adapter on all products
+          INFO(name << ", " << name_of(activations) << ", " << frozen << " frozen blocks");
+          TrainingOptions options = {.batch = 2,
+                                     .length = 9,
+                                     .activations = activations,
+                                     .frozen_layers = std::max(frozen, 0)};
+          std::optional<LoraAdapter> adapter;
+          if (frozen < 0) {
+            const LoraConfig lora{
+                .r = 2, .lora_dropout = 0.1f, .target_modules = {"c_attn", "c_proj", "c_fc"}};
+            adapter.emplace(initialize_adapter(*device, config, lora, 3));
+          }
+          const LoraAdapter* const beside = adapter ? &*adapter : nullptr;
+          Gpt2Training computed_again(*device, config, parameters, options, beside);
+          options.keep_outputs = true;
+          Gpt2Training kept(*device, config, parameters, options, beside);
+          for (const std::uint64_t seed : {4, 5}) {
+            CHECK(kept.forward_backward(batch.view(), 0.1f, seed) ==
+                  computed_again.forward_backward(batch.view(), 0.1f, seed));
+            const std::vector<float> got = all_gradients(*device, kept);
+            const std::vector<float> want = all_gradients(*device, computed_again);
+            if (name != "reference") {
+              CHECK(got == want);
+              continue;
+            }
+            // It takes the activation of a product that is not rounded yet, so what it keeps is off
+            // by half an ulp: in a gradient that is a term for each of 18 tokens.
+            check_close("gradients", got, want, 18 * kEps * largest_magnitude(want));
+          }
+          CHECK(kept.forward(batch.view()) == computed_again.forward(batch.view()));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("outputs that are kept take six more rows of each block that trains") {
+  const Gpt2Config config = Gpt2Config::preset("gpt2").value();
+  const std::size_t C = 768, N = 4 * 256;
+  for (const int frozen : {0, 3}) {
+    TrainingOptions options = {.batch = 4, .length = 256, .frozen_layers = frozen};
+    const std::size_t again = bytes_of(Gpt2Training::memory_plan(config, options));
+    options.keep_outputs = true;
+    // Where all blocks keep theirs, none is left to share.
+    const std::size_t shared = frozen == 0 ? 4 * C : 0;
+    CHECK(bytes_of(Gpt2Training::memory_plan(config, options)) - again ==
+          (static_cast<std::size_t>(12 - frozen) * 6 * C - shared) * N * sizeof(float));
+    options.gradient_checkpointing = true;
+    const std::size_t checkpointing = bytes_of(Gpt2Training::memory_plan(config, options));
+    options.keep_outputs = false;
+    CHECK(checkpointing == bytes_of(Gpt2Training::memory_plan(config, options)));
+  }
 }
