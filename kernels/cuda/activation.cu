@@ -18,6 +18,7 @@ __global__ void __launch_bounds__(kFlatThreads)
     activation_forward(T* out, const T* x, std::int64_t count, Activation activation) {
   constexpr int kGroups = kFlatGroups<T, 1>;
   const FlatBlock block = FlatBlock::of<kGroups>(count);
+  if (flat_index(0) >= block.count) return;
   Packs<T, kFlatGroup> of_x[kGroups];
   fetch_flat<kWhole>(of_x, x, block);
   with_activation(activation, [&]<Activation kind>() {
@@ -38,6 +39,7 @@ __global__ void __launch_bounds__(kFlatThreads)
                         Activation activation) {
   constexpr int kGroups = kFlatGroups<T, 2>;
   const FlatBlock block = FlatBlock::of<kGroups>(count);
+  if (flat_index(0) >= block.count) return;
   Packs<T, kFlatGroup> of_x[kGroups], of_d_out[kGroups];
   fetch_flat<kWhole>(of_x, x, block);
   fetch_flat<kWhole>(of_d_out, d_out, block);

@@ -17,6 +17,7 @@ __global__ void __launch_bounds__(kFlatThreads)
     convert_elements(To* to, const From* from, std::int64_t count) {
   constexpr int kOwn = kGroups<To, From>;
   const FlatBlock block = FlatBlock::of<kOwn>(count);
+  if (flat_index(0) >= block.count) return;
   Packs<From, kFlatGroup> groups[kOwn];
   fetch_flat<kWhole>(groups, from, block);
 #pragma unroll

@@ -16,6 +16,7 @@ __global__ void __launch_bounds__(kFlatThreads)
                      float scale) {
   constexpr int kGroups = kFlatGroups<T, 1>;
   const FlatBlock block = FlatBlock::of<kGroups>(count);
+  if (flat_index(0) >= block.count) return;
   Packs<T, kFlatGroup> of_x[kGroups];
   fetch_flat<kWhole>(of_x, x, block);
 #pragma unroll

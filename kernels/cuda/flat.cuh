@@ -31,13 +31,15 @@ __device__ __forceinline__ int flat_index(int g) {
   return (g * kFlatThreads + static_cast<int>(threadIdx.x)) * kFlatGroup;
 }
 
-/// The calling thread's groups of a block that begins at `data`.
+/// The calling thread's groups of a block of `data`, the first of which there is. For others beyond
+/// the end it fetches the first again: ops work in place, and other threads write theirs.
 template <bool kWhole, int kGroups, Load kLoad = Load::plain, class T>
 __device__ __forceinline__ void fetch_flat(Packs<T, kFlatGroup> (&groups)[kGroups], const T* data,
                                            const FlatBlock& block) {
 #pragma unroll
   for (int g = 0; g < kGroups; ++g) {
-    groups[g] = fetch<kWhole, kFlatGroup, kLoad>(data + block.first, flat_index(g), block.count);
+    const int i = flat_index(g) < block.count ? flat_index(g) : flat_index(0);
+    groups[g] = fetch<kWhole, kFlatGroup, kLoad>(data + block.first, i, block.count);
   }
 }
 

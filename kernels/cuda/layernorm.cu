@@ -66,6 +66,7 @@ __global__ void __launch_bounds__(kThreads) layernorm_rows(ForwardRows p) {
   if constexpr (kResidual) {
     RowPart<T, kGroups> branch;
     branch.template fetch_row<kLoad>(static_cast<const T*>(p.branch) + n * p.C, lane, p.C);
+    __syncwarp();  // sum may be x, of which a lane beyond the row's end has fetched another's part
 #pragma unroll
     for (int g = 0; g < kGroups; ++g) {
       float sum[kGroup], other[kGroup];
@@ -188,7 +189,7 @@ struct BackwardRows {
 template <class T, int kGroups>
 __global__ void __launch_bounds__(kThreads, kGroups <= 3 ? 2 : 1)
     layernorm_backward_rows(BackwardRows p) {
-  constexpr bool kAhead = sizeof(T) == 2;  // d_x comes with the others
+  constexpr bool kAhead = sizeof(T) == 2 || kGroups == 1;  // d_x comes with the others
   constexpr int kOfFloats = kGroups == 7 ? 2 : std::max(1, kGroups - 2);
   constexpr int kHeld = sizeof(T) == 2 ? kGroups : kOfFloats;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
@@ -240,13 +241,14 @@ __global__ void __launch_bounds__(kThreads, kGroups <= 3 ? 2 : 1)
     for (int g = 0; g < kGroups; ++g) {
       float sum[kGroup];
       widen_group(g, norm, d_out, gradient);
-      widen(kAhead ? of_d_x.packs[g] : fetch<true, kGroup>(d_x, (g * kWarp + lane) * kGroup, p.C),
-            sum);
+      const int i = (g * kWarp + lane) * kGroup;
+      const int own = i < p.C ? i : lane * kGroup;  // other lanes write theirs
+      widen(kAhead ? of_d_x.packs[g] : fetch<true, kGroup>(d_x, own, p.C), sum);
 #pragma unroll
       for (int j = 0; j < kGroup; ++j) {
         sum[j] += rstd * (gradient[j] - mean_g - norm[j] * mean_gn);
       }
-      store_row<true>(d_x, (g * kWarp + lane) * kGroup, p.C, sum);
+      store_row<true>(d_x, i, p.C, sum);
     }
   }
   if (p.partial == nullptr) return;

@@ -26,17 +26,16 @@ struct Factors {
   double lr;
 };
 
-/// Where a thread's groups of 4 elements begin in a chunk: a block's step apart, so that neighbours
-/// take neighbours and all groups are on their way together.
-__device__ __forceinline__ int place_of(int step) {
-  return (step * kThreads + static_cast<int>(threadIdx.x)) * kGroup;
-}
+/// kSteps groups of 4 elements of a chunk of C, the first at i < C and the others a block's step
+/// apart, so that neighbours take neighbours. For those beyond the end the first once more: other
+/// threads write theirs.
 template <bool kWhole, int kSteps>
 __device__ __forceinline__ void fetch_steps(Packs<float, kGroup> (&groups)[kSteps],
-                                            const float* chunk, int first_step, int C) {
+                                            const float* chunk, int i, int C) {
 #pragma unroll
   for (int s = 0; s < kSteps; ++s) {
-    groups[s] = fetch<kWhole, kGroup, Load::once>(chunk, place_of(first_step + s), C);
+    const int place = i + s * kBlockStep;
+    groups[s] = fetch<kWhole, kGroup, Load::once>(chunk, place < C ? place : i, C);
   }
 }
 
@@ -52,15 +51,16 @@ __device__ __forceinline__ void step_of_chunk(const TensorEntry& tensor, std::in
   float* const m = in_global(tensor.m) + first;
   float* const v = in_global(tensor.v) + first;
   const float* const grad = in_global(tensor.grad) + first;
-  for (int step = 0; step * kBlockStep < C; step += kSteps) {
+  for (int begin = static_cast<int>(threadIdx.x) * kGroup; begin < C;
+       begin += kSteps * kBlockStep) {
     Packs<float, kGroup> of_p[kSteps], of_g[kSteps], of_m[kSteps], of_v[kSteps];
-    fetch_steps<kWhole>(of_p, param, step, C);
-    fetch_steps<kWhole>(of_g, grad, step, C);
-    fetch_steps<kWhole>(of_m, m, step, C);
-    fetch_steps<kWhole>(of_v, v, step, C);
+    fetch_steps<kWhole>(of_p, param, begin, C);
+    fetch_steps<kWhole>(of_g, grad, begin, C);
+    fetch_steps<kWhole>(of_m, m, begin, C);
+    fetch_steps<kWhole>(of_v, v, begin, C);
 #pragma unroll
     for (int s = 0; s < kSteps; ++s) {
-      const int i = place_of(step + s);
+      const int i = begin + s * kBlockStep;
       float new_p[kGroup], new_m[kGroup], new_v[kGroup];
 #pragma unroll
       for (int j = 0; j < kGroup; ++j) {
@@ -102,12 +102,14 @@ __device__ __forceinline__ double squares_of_chunk(const TensorEntry& tensor, st
   const int C = static_cast<int>(rest < TensorTable::kChunk ? rest : TensorTable::kChunk);
   constexpr int kSteps = TensorTable::kChunk / kBlockStep;
   Packs<float, kGroup> groups[kSteps];
-  fetch_steps<kWhole>(groups, in_global(tensor.grad) + first, 0, C);
+  const int own = static_cast<int>(threadIdx.x) * kGroup;
   double sum = 0.0;
+  if (own >= C) return sum;
+  fetch_steps<kWhole>(groups, in_global(tensor.grad) + first, own, C);
 #pragma unroll
   for (int s = 0; s < kSteps; ++s) {
     float x[kGroup];
-    widen<kWhole>(groups[s], place_of(s), C, x);
+    widen<kWhole>(groups[s], own + s * kBlockStep, C, x);
 #pragma unroll
     for (int j = 0; j < kGroup; ++j) sum = fma(double{x[j]}, double{x[j]}, sum);
   }

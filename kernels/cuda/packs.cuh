@@ -148,8 +148,9 @@ __device__ __forceinline__ Packs<T, kCount> fetch_at(const T* at) {
   return packs;
 }
 
-/// Elements [i, i + kCount) of a row of C > 0; for those beyond its end, any of the row's. Whole
-/// rows: C is a multiple of kCount, and so is i.
+/// Elements [i, i + kCount) of a row of C > 0; for those beyond its end, the row's last ones. Whole
+/// rows: C is a multiple of kCount, and so is i. In an op in place, what lies beyond is what another
+/// thread may be writing: let a barrier (or a shuffle) stand between the two.
 template <bool kWhole, int kCount, Load kLoad = Load::plain, class T>
 __device__ __forceinline__ Packs<T, kCount> fetch(const T* row, int i, int C) {
   if constexpr (kWhole) {
