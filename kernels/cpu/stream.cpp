@@ -207,7 +207,7 @@ void StreamColumnsOf(const Product& p, const float* x, int64_t first, int64_t co
 // ---- one function for each type and number of rows
 
 template <class T, int kM>
-struct Rows {
+struct RunRows {
   static void run(const Product& p, const float* x, int64_t first_k, int64_t depth, int64_t first,
                   int64_t count, float* sums) {
     const T* b = static_cast<const T*>(p.b.data) + first_k * p.b.row_stride + first;
@@ -221,7 +221,7 @@ struct Rows {
 };
 
 template <class T, int kM>
-struct Columns {
+struct RunColumns {
   static void run(const Product& p, const float* x, int64_t first, int64_t count) {
     StreamColumnsOf<T, kM>(p, x, first, count);
     if (p.bias == nullptr) return;
@@ -275,11 +275,11 @@ void RunForType(const Product& p, Args... args) {
 
 void StreamRows(const Product& p, const float* x, int64_t first_k, int64_t depth, int64_t first,
                 int64_t count, float* sums) {
-  RunForType<Rows>(p, x, first_k, depth, first, count, sums);
+  RunForType<RunRows>(p, x, first_k, depth, first, count, sums);
 }
 
 void StreamColumns(const Product& p, const float* x, int64_t first, int64_t count) {
-  RunForType<Columns>(p, x, first, count);
+  RunForType<RunColumns>(p, x, first, count);
 }
 
 void AddParts(const Product& p, const float* sums, int64_t parts, int64_t first, int64_t count) {
