@@ -302,6 +302,9 @@ TEST_CASE("a header that looks like data is reported, and one that does not is n
     REQUIRE(opened.report.headers.size() == 1);
     CHECK(std::string(text).starts_with(opened.report.headers[0].row));
   }
+  const std::string paragraph = "id," + std::string(65, 'x') + "\n1,y\n";
+  CHECK(open(paragraph).report.headers.size() == 1);
+  CHECK(open("id," + std::string(64, 'x') + "\n1,y\n").report.headers.empty());
   for (const char* text : {"quote\nThe sea is wide.\n", "Full Name,No. of rows\na,b\n",
                            ",0,1\n0,a,b\n1,c,d\n", "a,b\n\"open", "text\n", "id,text\n1,\n"}) {
     INFO(text);
