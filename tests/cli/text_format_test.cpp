@@ -221,6 +221,44 @@ TEST_CASE("bytes that are not UTF-8 are warned of once by every command that rea
   CHECK(contains(read.out, "Café “open” — until nine…,Zoë,"));
 }
 
+TEST_CASE("a vocabulary is learnt and used in the encoding that is named") {
+  const ScratchFolder folder;
+  std::string latin, utf8;
+  for (int i = 0; i < 50; ++i) {
+    latin += "caf\xE9 \x93" + std::to_string(i) + "\x94\n";
+    utf8 += "café “" + std::to_string(i) + "”\n";
+  }
+  const std::string odd = folder.write("cp1252.txt", latin), even = folder.write("utf8.txt", utf8);
+  const auto learn = [&](const std::string& file, const std::string& output,
+                         std::vector<std::string> more = {}) {
+    std::vector<std::string> arguments = {"tokenizer",     "train", "--vocab-size", "261", "-o",
+                                          folder / output, file};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return run_quire(arguments);
+  };
+  check_warns(learn(even, "even"), 0);
+  check_warns(learn(odd, "converted", {"--encoding", "cp1252"}), 0);
+  CHECK(file(folder / "converted", "tokenizer.json") == file(folder / "even", "tokenizer.json"));
+  check_warns(learn(odd, "odd"), 1,
+              {"50 lines have bytes that are not UTF-8, the first in " + odd +
+               " line 1: these are "
+               "read as U+FFFD; likely cp1252"});
+  const auto encode = [&](const std::string& file, std::vector<std::string> more = {}) {
+    std::vector<std::string> arguments = {"tokenizer", "encode", "--tokenizer", folder / "even",
+                                          file};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return run_quire(arguments);
+  };
+  const ProgramResult converted = encode(odd, {"--encoding", "cp1252"});
+  check_warns(converted, 0);
+  CHECK(converted.out == encode(even).out);
+  check_warns(encode(odd), 1, {"the first in " + odd + " line 1"});
+  const ProgramResult refused =
+      learn(folder.write("wide.txt", std::string("a\0b\0c\0d\0", 8)), "wide");
+  CHECK(refused.exit_code == 3);
+  CHECK(contains(refused.err, "wide.txt is UTF-16, Quire reads UTF-8"));
+}
+
 TEST_CASE("encodings that are mixed, unknown or not the file's are told apart") {
   const ScratchFolder folder;
   QUIRE_CASE(mixed, "csv-mixed-encoding/in.csv");
