@@ -1,5 +1,8 @@
 #include "base/text.h"
 
+#include <cstdint>
+#include <cstring>
+
 namespace quire {
 
 namespace {
@@ -26,10 +29,33 @@ Sequence first_sequence(std::string_view text) {
   return {length, true};
 }
 
+// How many bytes at the start are below 0x80: 8 at a time, since every text is looked through.
+std::size_t ascii_bytes(std::string_view text) {
+  std::size_t at = 0;
+  for (; at + 8 <= text.size(); at += 8) {
+    std::uint64_t eight;
+    std::memcpy(&eight, text.data() + at, 8);
+    if ((eight & 0x8080808080808080u) != 0) break;
+  }
+  while (at < text.size() && static_cast<unsigned char>(text[at]) < 0x80) ++at;
+  return at;
+}
+
 }  // namespace
 
+bool is_ascii(std::string_view text) {
+  return ascii_bytes(text) == text.size();
+}
+
+std::size_t valid_sequence(std::string_view text) {
+  const Sequence sequence = first_sequence(text);
+  return sequence.valid ? static_cast<std::size_t>(sequence.length) : 0;
+}
+
 bool is_utf8(std::string_view text) {
-  while (!text.empty()) {
+  while (true) {
+    text.remove_prefix(ascii_bytes(text));
+    if (text.empty()) break;
     const Sequence sequence = first_sequence(text);
     if (!sequence.valid) return false;
     text.remove_prefix(static_cast<std::size_t>(sequence.length));

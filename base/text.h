@@ -2,6 +2,7 @@
 #pragma once
 
 #include <concepts>
+#include <cstddef>
 #include <string>
 #include <string_view>
 
@@ -10,6 +11,12 @@ namespace quire {
 /// Whether all of it is well-formed UTF-8 (The Unicode Standard, table 3-7): no overlong forms, no
 /// surrogates, nothing above U+10FFFF.
 bool is_utf8(std::string_view text);
+
+/// Whether all bytes are below 0x80.
+bool is_ascii(std::string_view text);
+
+/// Bytes of the well-formed UTF-8 sequence at the start of a text that is not empty; 0: none is.
+std::size_t valid_sequence(std::string_view text);
 
 /// The text with U+FFFD for each maximal part that is not UTF-8, as Python's errors="replace" has
 /// it.

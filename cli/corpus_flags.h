@@ -5,9 +5,22 @@
 #include <vector>
 
 #include "cli/flags.h"
+#include "corpus/reading_report.h"
 #include "corpus/records.h"
 
 namespace quire {
+
+/// --encoding, --delimiter and --no-header.
+class TextFormatFlags {
+ public:
+  void add_to(Flags& flags);
+  /// After parsing. Throws Error(usage) for an encoding or a delimiter that there is not.
+  TextFormat finish() const;
+
+ private:
+  std::string encoding_, delimiter_;
+  bool no_header_ = false;
+};
 
 class CorpusFlags {
  public:
@@ -16,11 +29,17 @@ class CorpusFlags {
   void finish(CorpusOptions& corpus) const;
 
  private:
+  TextFormatFlags format_;
   std::string loss_on_ = "all";
   std::vector<std::string> clean_;
 };
 
 /// "control changed 3 records, dropped 1": a line on stderr for each step.
 void note_cleaning(const std::vector<StepCount>& counts);
+
+/// What reading came upon, on stderr: one warning or note of each kind, with its first place.
+void tell(const ReadingReport& report);
+/// "likely cp1252; try: …", or who else it may be; for lines that are not UTF-8.
+std::string likely_encoding(const ReadingReport& report);
 
 }  // namespace quire

@@ -29,7 +29,8 @@ using Json = nlohmann::ordered_json;
 struct InspectCommand {
   CorpusOptions corpus;
   CorpusFlags corpus_flags;
-  std::string tokenizer, packing = "stream";
+  std::vector<std::string> named;  // by --data; `corpus` has them after those without a name
+  std::string tokenizer, packing = "stream", overflow = "truncate";
   TrainingConfig training;
   double validation_split = 0.05;
   int threads = 0;
@@ -41,11 +42,14 @@ struct Inspected {
   std::map<std::string, std::int64_t> kinds;  // extension -> files
   std::int64_t files = 0, file_bytes = 0;
   ColumnsSummary columns;
+  ReadingReport tables, texts;
   bool read = false;       // whether records were: not where nobody knows the column
   bool in_tokens = false;  // lengths; else in words
   RecordsSummary records;
   struct Epoch {
     std::int64_t rows = 0, steps = 0, left_out = 0, held_out_records = 0;
+    std::int64_t cut_records = 0, unused_tokens = 0;  // of records that are longer than a row
+    std::string unused;                               // the same in words
   };
   std::optional<Epoch> epoch;
 };
@@ -53,6 +57,7 @@ struct Inspected {
 void add_flags(Flags& flags, InspectCommand& c) {
   flags.positional("PATH", c.corpus.paths);
   flags.group("Data");
+  flags.add("data,data-dir", c.named, "PATH...", "the same as PATH", ListStyle::several);
   c.corpus_flags.add_to(flags, c.corpus);
   flags.add("tokenizer,model", c.tokenizer, "DIR",
             "counts tokens with it; without one lengths are in words");
@@ -60,6 +65,7 @@ void add_flags(Flags& flags, InspectCommand& c) {
   flags.add("block-size,max-length", c.training.block_size, "T", "tokens a row", at_least(1));
   flags.add_choice("packing", c.packing, {"stream", "records", "none"},
                    "how quire train makes rows of records");
+  add_overflow(flags, c.overflow);
   flags.add("per-device-train-batch-size,batch-size", c.training.per_device_train_batch_size, "B",
             "rows at a time", at_least(1));
   flags.add("gradient-accumulation-steps", c.training.gradient_accumulation_steps, "N",
@@ -86,11 +92,14 @@ void add_file(Inspected& inspected, const fs::path& path) {
 }
 
 Inspected::Epoch epoch_of(const InspectCommand& c, const TrainData& data) {
-  const Rows rows(data.train, c.training.packing, c.training.block_size);
+  const Rows rows(data.train, c.training.packing, c.training.block_size, c.training.overflow);
   return {.rows = rows.size(),
           .steps = rows.size() > 0 ? total_steps(c.training, rows.size()) : 0,
           .left_out = rows.left_out(),
-          .held_out_records = data.validation.size()};
+          .held_out_records = data.validation.size(),
+          .cut_records = rows.cut_records(),
+          .unused_tokens = rows.unused_tokens(),
+          .unused = rows.unused_tokens() > 0 ? unused_text(rows, c.training.block_size) : ""};
 }
 
 /// Whether one of several columns would have to be chosen, and nobody did.
@@ -106,14 +115,17 @@ Inspected inspect_text(const InspectCommand& c, const std::optional<Tokenizer>& 
   Inspected inspected;
   const std::vector<fs::path> files = find_files(c.corpus.paths);
   for (const fs::path& path : files) add_file(inspected, path);
-  inspected.columns = summarize_columns(files);
+  inspected.columns = summarize_columns(files, c.corpus.format, &inspected.tables);
   if (column_unknown(c, inspected.columns.columns)) return inspected;
   inspected.read = true;
   inspected.in_tokens = tokenizer.has_value();
-  inspected.records = summarize_records(c.corpus, tokenizer, c.threads);
+  CorpusOptions corpus_options = c.corpus;
+  corpus_options.report = &inspected.texts;
+  inspected.records = summarize_records(corpus_options, tokenizer, c.threads);
   if (tokenizer) {
     const auto corpus = std::make_shared<TokenizedCorpus>(std::move(inspected.records.corpus));
-    inspected.epoch = epoch_of(c, split_views(corpus, c.validation_split, c.training.seed));
+    inspected.epoch = epoch_of(c, split_views(corpus, c.validation_split, c.training.seed,
+                                              only_record(c.training.packing)));
   }
   return inspected;
 }
@@ -125,7 +137,7 @@ Inspected inspect_shards(const InspectCommand& c, const std::optional<Tokenizer>
   for (const TokenShard& shard : *shards) add_file(inspected, shard.path());
   inspected.read = inspected.in_tokens = true;
   RecordsSummary& records = inspected.records;
-  const TokenView all = split_views(shards, 0, 0).train;
+  const TokenView all = split_views(shards, 0, 0, OnlyRecord::keep).train;
   records.records = all.size();
   for (std::size_t r = 1; r < all.offsets.size(); ++r) {
     records.lengths.push_back(all.offsets[r] - all.offsets[r - 1]);
@@ -140,7 +152,8 @@ Inspected inspect_shards(const InspectCommand& c, const std::optional<Tokenizer>
       records.samples.push_back({r + 1, tokenizer->decode(ids)});
     }
   }
-  inspected.epoch = epoch_of(c, split_views(shards, c.validation_split, c.training.seed));
+  inspected.epoch = epoch_of(
+      c, split_views(shards, c.validation_split, c.training.seed, only_record(c.training.packing)));
   return inspected;
 }
 
@@ -247,7 +260,8 @@ void print_lengths(const Inspected& inspected) {
   print(text);
 }
 
-void print_findings(const RecordsSummary& records) {
+void print_findings(const Inspected& inspected) {
+  const RecordsSummary& records = inspected.records;
   std::string text = "\n" + bold("Trouble") + "\n";
   bool any = false;
   for (const NamedFinding& named : findings_of(records)) {
@@ -257,6 +271,9 @@ void print_findings(const RecordsSummary& records) {
     text += fmt::format("  {}: {}\n    first {} line {}{}\n", named.what,
                         counted(finding.records, "record"), finding.file.string(), finding.line,
                         finding.excerpt.empty() ? "" : ": " + quoted(finding.excerpt, 60));
+    if (&finding == &records.invalid_utf8 && inspected.texts.not_utf8.lines > 0) {
+      text += "    " + likely_encoding(inspected.texts) + "\n";
+    }
     if (*named.step != '\0') text += fmt::format("    --clean {}\n", named.step);
   }
   print(any ? text : text + "  none was found\n");
@@ -307,7 +324,7 @@ void print_for_people(const InspectCommand& c, const Inspected& inspected) {
     return;
   }
   print_lengths(inspected);
-  if (records.bytes > 0) print_findings(records);
+  if (records.bytes > 0) print_findings(inspected);
   note_cleaning(records.cleaned);
   if (inspected.epoch) {
     const Inspected::Epoch& e = *inspected.epoch;
@@ -319,6 +336,7 @@ void print_for_people(const InspectCommand& c, const Inspected& inspected) {
     if (e.left_out > 0) {
       print(fmt::format("  {} without a target are left out\n", counted(e.left_out, "row")));
     }
+    if (!e.unused.empty()) print("  " + e.unused + "; --overflow split uses them\n");
   } else {
     print("\n" + bold("An epoch") + ": --tokenizer DIR tells its rows and steps\n");
   }
@@ -330,6 +348,7 @@ Json to_json(const InspectCommand& c, const Inspected& inspected) {
                {"file_bytes", inspected.file_bytes},
                {"kinds", inspected.kinds},
                {"rows", inspected.columns.rows},
+               {"blank_rows", inspected.tables.blank_rows.lines},
                {"columns", Json::array()}};
   for (const ColumnSummary& column : inspected.columns.columns) {
     json["columns"].push_back({{"name", column.name},
@@ -361,6 +380,9 @@ Json to_json(const InspectCommand& c, const Inspected& inspected) {
     finding["file"] = named.finding.file.string();
     finding["line"] = named.finding.line;
     finding["excerpt"] = named.finding.excerpt;
+    if (&named.finding == &records.invalid_utf8 && inspected.texts.not_utf8.lines > 0) {
+      finding["likely_encoding"] = inspected.texts.guess.likely();
+    }
   }
   json["cleaning"] = Json::array();
   for (const StepCount& count : records.cleaned) {
@@ -373,6 +395,8 @@ Json to_json(const InspectCommand& c, const Inspected& inspected) {
                      {"rows", inspected.epoch->rows},
                      {"steps", inspected.epoch->steps},
                      {"rows_left_out", inspected.epoch->left_out},
+                     {"records_cut", inspected.epoch->cut_records},
+                     {"tokens_unused", inspected.epoch->unused_tokens},
                      {"records_held_out", inspected.epoch->held_out_records}};
   }
   json["samples"] = Json::array();
@@ -393,7 +417,9 @@ int run_data_inspect(const std::vector<std::string>& arguments) {
   add_flags(flags, c);
   if (!flags.parse(arguments)) return 0;
   c.corpus_flags.finish(c.corpus);
+  c.corpus.paths.insert(c.corpus.paths.end(), c.named.begin(), c.named.end());
   c.training.packing = packing_of(c.packing);
+  c.training.overflow = overflow_of(c.overflow);
   if (c.corpus.paths.empty()) {
     throw Error(Fault::usage, "no data is named: what shall be looked into?", {},
                 flags.help_command());
@@ -402,7 +428,9 @@ int run_data_inspect(const std::vector<std::string>& arguments) {
   if (!c.tokenizer.empty()) tokenizer = Tokenizer::load(resolve_tokenizer(c.tokenizer));
   const bool prepared = std::any_of(c.corpus.paths.begin(), c.corpus.paths.end(),
                                     [](const std::string& path) { return is_prepared(path); });
-  const Inspected inspected = prepared ? inspect_shards(c, tokenizer) : inspect_text(c, tokenizer);
+  Inspected inspected = prepared ? inspect_shards(c, tokenizer) : inspect_text(c, tokenizer);
+  inspected.tables.surrogates = inspected.texts.surrogates;
+  tell(inspected.tables);
   if (c.json) {
     print(json_text(to_json(c, inspected)) + "\n");
   } else {

@@ -17,6 +17,7 @@
 #include "cli/model_path.h"
 #include "cli/signals.h"
 #include "cli/terminal.h"
+#include "cli/train_options.h"
 #include "corpus/token_shards.h"
 
 namespace quire {
@@ -30,7 +31,10 @@ constexpr std::size_t kBatchBytes = 1 << 25;  // of text; all threads have work 
 struct PrepareCommand {
   CorpusOptions corpus;
   CorpusFlags corpus_flags;
+  std::vector<std::string> named;  // by --data; `corpus` has them after those without a name
   std::string tokenizer;
+  std::int64_t block_size = 0;
+  std::string overflow = "truncate";
   fs::path output;
   std::int64_t shard_tokens = 1 << 26;  // 128 MiB of 16-bit ids
   int threads = 0;
@@ -40,15 +44,66 @@ struct PrepareCommand {
 /// Thrown out of the reading of records.
 struct Interrupted {};
 
+/// Records that have more tokens than a row of training: what of them --packing none and records
+/// do not use. Shards hold them whole.
+struct Longer {
+  std::int64_t block_size = 0;  // of a row; 0: not known
+  Overflow overflow = Overflow::truncate;
+  std::int64_t seen = 0, records = 0, tokens = 0, unused = 0;
+
+  void look(const TokenizedCorpus& corpus) {
+    for (std::size_t r = 1; r < corpus.offsets.size(); ++r) {
+      ++seen;
+      const std::int64_t length = corpus.offsets[r] - corpus.offsets[r - 1];
+      if (block_size == 0 || length <= block_size) continue;
+      if (overflow == Overflow::error) {
+        throw Error(Fault::bad_data,
+                    fmt::format("record {} has {}, a row has {}", with_commas(seen),
+                                counted(length, "token"), with_commas(block_size)),
+                    {}, "--overflow split or truncate, or a larger --block-size");
+      }
+      ++records;
+      tokens += length;
+      unused += overflow == Overflow::truncate ? length - (block_size - 1) : 0;
+    }
+  }
+  void tell() const {
+    if (unused == 0) return;
+    warn(
+        fmt::format("{} longer than a row of {}: with --packing none or records {} of their {} "
+                    "are not used\n  try: quire train --overflow split, or --packing stream",
+                    records == 1 ? "1 record is" : with_commas(records) + " records are",
+                    counted(block_size, "token"), with_commas(unused), counted(tokens, "token")));
+  }
+};
+
+/// The context of the model beside a tokenizer; 0 where there is none.
+std::int64_t context_of(const fs::path& folder) {
+  const fs::path path = folder / "config.json";
+  if (!fs::exists(path)) return 0;
+  const Json config = parse_json_or_discard<Json>(read_file(path));
+  if (!config.is_object() || !config.contains("n_positions")) return 0;
+  const Json& context = config["n_positions"];
+  return context.is_number_integer() ? std::max<std::int64_t>(context.get<std::int64_t>(), 0) : 0;
+}
+
 void add_flags(Flags& flags, PrepareCommand& c) {
   flags.positional("PATH", c.corpus.paths);
   flags.group("Data");
+  flags.add("data,data-dir", c.named, "PATH...", "the same as PATH", ListStyle::several);
   c.corpus_flags.add_to(flags, c.corpus);
   flags.group("Tokens");
   flags.add("tokenizer,model", c.tokenizer, "DIR",
             "a folder with a tokenizer, or a Hub name in the cache");
   flags.add("shard-tokens", c.shard_tokens, "N", "a shard ends with the record that reaches N",
             at_least(1));
+  flags.add("block-size,max-length", c.block_size, "T",
+            "tokens a row will have in training, to tell which records are longer; 0 is the "
+            "context of the model beside the tokenizer",
+            at_least(0));
+  flags.add_choice("overflow", c.overflow, {"truncate", "split", "error"},
+                   "how quire train will take a longer record: cut, which is warned of, or gone on "
+                   "with in further rows; or none is prepared");
   flags.group("Output");
   flags.add("output-dir,o", c.output, "DIR", "gets shard-00000.tokens, ..., and manifest.json");
   flags.add("overwrite", c.overwrite, "replace the shards that are there");
@@ -82,7 +137,7 @@ void prepare_folder(const PrepareCommand& c) {
 
 Json manifest_of(const PrepareCommand& c, const Flags& flags, const Tokenizer& tokenizer,
                  const ShardWriter& writer, const std::vector<StepCount>& cleaned,
-                 std::int64_t text_bytes, std::int64_t invalid_utf8) {
+                 std::int64_t text_bytes, std::int64_t invalid_utf8, const Longer& longer) {
   Json shards = Json::array();
   for (const ShardWriter::Written& shard : writer.shards()) {
     shards.push_back({{"file", shard.file},
@@ -96,7 +151,7 @@ Json manifest_of(const PrepareCommand& c, const Flags& flags, const Tokenizer& t
         {{"step", name_of(count.step)}, {"changed", count.changed}, {"dropped", count.dropped}});
   }
   Json options = parse_json<Json>(flags.resolved_json());
-  for (const char* name : {"output_dir", "overwrite", "json", "quiet", "threads"}) {
+  for (const char* name : {"data", "output_dir", "overwrite", "json", "quiet", "threads"}) {
     options.erase(name);
   }
   return {
@@ -105,6 +160,10 @@ Json manifest_of(const PrepareCommand& c, const Flags& flags, const Tokenizer& t
       {"tokens", writer.tokens()},
       {"text_bytes", text_bytes},
       {"records_with_invalid_utf8", invalid_utf8},
+      {"longer_than_a_row",
+       {{"block_size", longer.block_size},
+        {"records", longer.records},
+        {"tokens_unused", longer.unused}}},
       {"bytes_per_id", writer.bytes_per_id()},
       {"labels", writer.labelled()},
       {"tokenizer",
@@ -116,7 +175,8 @@ Json manifest_of(const PrepareCommand& c, const Flags& flags, const Tokenizer& t
 }
 
 int prepare(PrepareCommand& c, const Flags& flags) {
-  const Tokenizer tokenizer = Tokenizer::load(resolve_tokenizer(c.tokenizer));
+  const fs::path folder = resolve_tokenizer(c.tokenizer);
+  const Tokenizer tokenizer = Tokenizer::load(folder);
   find_files(c.corpus.paths);  // refused before the folder is touched
   prepare_folder(c);
 
@@ -124,12 +184,18 @@ int prepare(PrepareCommand& c, const Flags& flags) {
   const auto start = std::chrono::steady_clock::now();
   ShardWriter writer(c.output, tokenizer, c.shard_tokens);
   ProgressLine progress;
+  Longer longer{.block_size = c.block_size > 0 ? c.block_size : context_of(folder),
+                .overflow = overflow_of(c.overflow)};
   std::vector<Record> batch;
   std::size_t batch_bytes = 0;
   std::int64_t text_bytes = 0, invalid_utf8 = 0, records = 0;
+  ReadingReport report;
+  c.corpus.report = &report;
   const auto flush = [&] {
     if (interrupted()) throw Interrupted();
-    writer.add(tokenize(batch, tokenizer, c.threads));
+    const TokenizedCorpus corpus = tokenize(batch, tokenizer, c.threads);
+    longer.look(corpus);
+    writer.add(corpus);
     records += std::ssize(batch);
     batch.clear();
     batch_bytes = 0;
@@ -156,7 +222,8 @@ int prepare(PrepareCommand& c, const Flags& flags) {
                      c.output.string()));
     return interrupt_exit_code();
   }
-  const Json manifest = manifest_of(c, flags, tokenizer, writer, cleaned, text_bytes, invalid_utf8);
+  const Json manifest =
+      manifest_of(c, flags, tokenizer, writer, cleaned, text_bytes, invalid_utf8, longer);
   const auto dump = [&](int indent) { return json_text(manifest, indent) + "\n"; };
   write_file(c.output / kShardManifest, dump(2));
   progress.clear();
@@ -164,10 +231,8 @@ int prepare(PrepareCommand& c, const Flags& flags) {
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   note_cleaning(cleaned);
-  if (invalid_utf8 > 0) {
-    warn(fmt::format("{} had bytes that are not UTF-8: they are learnt as U+FFFD",
-                     counted(invalid_utf8, "record")));
-  }
+  longer.tell();
+  tell(report);
   note(fmt::format("{}, {} ({} bits each) from {} of text in {}, {}/s: saved in {}",
                    counted(writer.records(), "record"), counted(writer.tokens(), "token"),
                    8 * writer.bytes_per_id(), human_bytes(static_cast<double>(text_bytes)),
@@ -188,6 +253,7 @@ int run_data_prepare(const std::vector<std::string>& arguments) {
   add_flags(flags, c);
   if (!flags.parse(arguments)) return 0;
   c.corpus_flags.finish(c.corpus);
+  c.corpus.paths.insert(c.corpus.paths.end(), c.named.begin(), c.named.end());
   const auto missing = [&](const char* what) {
     throw Error(Fault::usage, what, {}, flags.help_command());
   };

@@ -6,6 +6,7 @@
 
 #include "base/text.h"
 #include "cli/command.h"
+#include "cli/corpus_flags.h"
 #include "cli/eval_completions.h"
 #include "cli/eval_perplexity.h"
 #include "cli/eval_report.h"
@@ -21,6 +22,7 @@ struct EvalOptions {
   ScoringOptions scoring;
   CorpusOptions corpus{.command = "quire eval --data"};
   SampleOptions texts;
+  TextFormatFlags format;
   std::vector<std::string> training_data;
   std::string training_text_column;
   int copied_ngram = 5;
@@ -48,6 +50,7 @@ void add_flags(Flags& flags, EvalOptions& o) {
   flags.add("template", o.corpus.template_text, "TEXT",
             "a text made of several columns, \"{a}: {b}\"");
   flags.add("line-by-line", o.corpus.line_by_line, "every line of a .txt is a text of its own");
+  o.format.add_to(flags);
   flags.add("prepend-endoftext", scoring.prepend_endoftext,
             "put <|endoftext|> before each text, so that its first token is scored too");
   flags.add("window", scoring.perplexity.window, "N",
@@ -106,8 +109,17 @@ void finish(const EvalReport& report, const EvalOptions& o, const std::string& t
   print(o.json ? to_json(report) + "\n" : table);
 }
 
+/// The records, and a word on what reading them came upon.
+std::vector<Record> read_and_tell(CorpusOptions options) {
+  ReadingReport report;
+  options.report = &report;
+  std::vector<Record> records = read_records(options);
+  tell(report);
+  return records;
+}
+
 int evaluate_data(const EvalOptions& o) {
-  const std::vector<Record> records = read_records(o.corpus);
+  const std::vector<Record> records = read_and_tell(o.corpus);
   const std::optional<Scored> scored = score(o.scoring, records);
   if (!scored) return interrupt_exit_code();
   EvalReport report{.title = "data under " + o.scoring.model, .metrics = metrics_of(*scored)};
@@ -160,7 +172,7 @@ std::optional<std::vector<Metric>> measure_completions(const EvalOptions& o,
 
 int evaluate_completions(EvalOptions& o) {
   o.corpus.loss_on_completion = true;
-  const std::vector<Record> records = read_records(o.corpus);
+  const std::vector<Record> records = read_and_tell(o.corpus);
   const auto metrics = measure_completions(o, records, o.scoring.model);
   if (!metrics) return interrupt_exit_code();
   EvalReport report{.title = "completions by " + o.scoring.model, .metrics = *metrics};
@@ -175,10 +187,13 @@ int evaluate_completions(EvalOptions& o) {
 }
 
 /// Nothing when it was interrupted.
-std::optional<std::vector<Metric>> measure(const EvalOptions& o, const SampleOptions& texts,
+std::optional<std::vector<Metric>> measure(const EvalOptions& o, SampleOptions texts,
                                            const std::vector<std::string>* training,
                                            bool with_model) {
+  ReadingReport report;
+  texts.report = &report;
   const std::vector<Sample> samples = read_samples(texts);
+  tell(report);
   std::vector<Metric> metrics =
       measure_texts(samples, training, static_cast<std::size_t>(o.copied_ngram));
   if (!with_model) return metrics;
@@ -198,13 +213,15 @@ std::optional<std::vector<Metric>> measure(const EvalOptions& o, const SampleOpt
 int evaluate_texts(EvalOptions& o, bool with_model) {
   o.texts.text_column = o.corpus.text_column;
   o.texts.line_by_line = o.corpus.line_by_line;
+  o.texts.format = o.corpus.format;
   std::vector<std::string> training;
   if (!o.training_data.empty()) {
     const bool own_column = !o.training_text_column.empty();
-    for (Record& record : read_records({.paths = o.training_data,
+    for (Record& record : read_and_tell({.paths = o.training_data,
                           .text_column = own_column ? o.training_text_column : o.corpus.text_column,
                           .command = "quire eval --texts FILE --training-data",
-                          .column_option = "--training-text-column"})) {
+                          .column_option = "--training-text-column",
+                          .format = o.corpus.format})) {
       training.push_back(std::move(record.text));
     }
   }
@@ -246,6 +263,7 @@ int run(const std::vector<std::string>& arguments) {
       "(0 where one is empty); then the mean over these texts.");
   add_flags(flags, options);
   if (!flags.parse(arguments)) return 0;
+  options.corpus.format = options.format.finish();
   if (!options.corpus.paths.empty() && !options.texts.paths.empty()) {
     throw Error(Fault::usage, "--data and --texts exclude each other",
                 {"--data gives perplexity under a model, --texts what texts are like"},

@@ -10,7 +10,9 @@
 #include "base/json.h"
 #include "base/text.h"
 #include "corpus/csv.h"
+#include "corpus/encoding.h"
 #include "corpus/file_kind.h"
+#include "corpus/input_file.h"
 #include "corpus/template.h"
 
 namespace quire {
@@ -33,15 +35,17 @@ std::string without_last_line_break(std::string text) {
   return text;
 }
 
-void add_file(const std::string& name, std::string text, bool line_by_line,
-              std::vector<NamedText>& texts) {
-  if (text.starts_with("\xEF\xBB\xBF")) text.erase(0, 3);  // byte-order mark
+void add_file(const std::string& name, const std::string& bytes, const TextFormat& format,
+              bool line_by_line, ReadingReport& report, std::vector<NamedText>& texts) {
+  const std::string converted = to_utf8(bytes, format.encoding, name);
+  std::string text(without_byte_order_mark(converted, name));
+  report.look(name, 1, text);
   if (!line_by_line) {
     texts.push_back({name, without_last_line_break(std::move(text))});
     return;
   }
   int number = 0;
-  for (std::string& line : split_lines(text)) {
+  for (std::string& line : split_lines(with_newlines(text))) {
     texts.push_back({fmt::format("{}:{}", name, ++number), std::move(line)});
   }
   if (number == 0) throw Error(Fault::bad_data, fmt::format("{} holds no prompt", name));
@@ -92,8 +96,9 @@ std::vector<NamedText> prompts_of_keywords(const PromptOptions& prompts, const T
 
 std::vector<GenerateRequest> requests_of_table(const PromptOptions& prompts,
                                                const Template& pattern, const RequestReader& reader,
-                                               const RequestOptions& options) {
-  CsvReader table{fs::path(prompts.requests)};
+                                               const RequestOptions& options,
+                                               ReadingReport& report) {
+  CsvReader table(prompts.requests, prompts.format.finish(), &report);
   std::vector<std::size_t> columns;
   for (std::size_t i = 0; i + 1 < pattern.fields().size(); ++i) {
     try {
@@ -110,6 +115,7 @@ std::vector<GenerateRequest> requests_of_table(const PromptOptions& prompts,
     Fields used;
     for (std::size_t i = 0; i < columns.size(); ++i) {
       values[i] = fields[columns[i]];
+      report.look(prompts.requests, table.line(), values[i]);
       used.emplace_back(pattern.fields()[i], fields[columns[i]]);
     }
     requests.push_back(reader.from_text(fmt::format("{}:{}", prompts.requests, table.line()),
@@ -131,6 +137,7 @@ void PromptOptions::add_to(Flags& flags) {
             "a prompt; may be given again; an empty one starts a text");
   flags.add("prompt-file", prompt_files, "FILE",
             "a file that is one prompt (its last line break is dropped); may be given again");
+  format.add_to(flags);
   flags.add("line-by-line", line_by_line, "every line of a file or of standard input is a prompt");
   flags.add("prompt-ids", prompt_ids, "IDS", "a prompt as token ids, \"15496 995\"");
   flags.add("keywords", keywords, "A,B",
@@ -151,6 +158,8 @@ std::vector<GenerateRequest> collect_requests(const PromptOptions& prompts,
                                               const RequestOptions& options,
                                               const fs::path& model_folder) {
   const bool has_table = is_table(prompts.requests);
+  const TextFormat format = prompts.format.finish();
+  ReadingReport report;
   if (!prompts.template_text.empty() && prompts.keywords.empty() && !has_table) {
     throw Error(Fault::usage, "--template has nothing to fill it",
                 {"it makes prompts of --keywords, or of the rows of --requests FILE.csv"},
@@ -163,20 +172,27 @@ std::vector<GenerateRequest> collect_requests(const PromptOptions& prompts,
                   {"leave out --prompt, --prompt-file, --prompt-ids and --keywords"});
     }
     if (!has_table) {
+      if (format.encoding != "" || format.delimiter != 0 || !format.header) {
+        throw Error(Fault::usage, "--encoding, --delimiter and --no-header are for tables",
+                    {"requests in JSON lines are UTF-8"}, "--requests FILE.csv");
+      }
       std::vector<GenerateRequest> requests = reader.from_jsonl(prompts.requests, options);
       if (prompts.limit > 0 && std::ssize(requests) > prompts.limit) {
         requests.erase(requests.begin() + prompts.limit, requests.end());
       }
       return requests;
     }
-    return requests_of_table(prompts, find_template(prompts, model_folder), reader, options);
+    std::vector<GenerateRequest> requests =
+        requests_of_table(prompts, find_template(prompts, model_folder), reader, options, report);
+    tell(report);
+    return requests;
   }
   std::vector<NamedText> texts;
   for (const auto* list : {&prompts.positional_prompts, &prompts.prompts}) {
     for (const std::string& prompt : *list) texts.push_back({"", prompt});
   }
   for (const std::string& path : prompts.prompt_files) {
-    add_file(path, read_file(path), prompts.line_by_line, texts);
+    add_file(path, read_file(path), format, prompts.line_by_line, report, texts);
   }
   if (!prompts.keywords.empty()) {
     std::vector<NamedText> filled =
@@ -187,8 +203,9 @@ std::vector<GenerateRequest> collect_requests(const PromptOptions& prompts,
     if (::isatty(STDIN_FILENO) != 0) {
       throw Error(Fault::usage, "there is no prompt", {}, "quire generate -p \"Once upon a time\"");
     }
-    add_file("standard input", read_standard_input(), prompts.line_by_line, texts);
+    add_file("standard input", read_standard_input(), format, prompts.line_by_line, report, texts);
   }
+  tell(report);
   const std::size_t count = texts.size() + prompts.prompt_ids.size();
   std::vector<GenerateRequest> requests;
   const auto name = [&](const std::string& given) {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/corpus_flags.h"
 #include "cli/flags.h"
 #include "cli/generate_requests.h"
 
@@ -18,6 +19,7 @@ struct PromptOptions {
   std::vector<std::string> keywords;  ///< each fills the template
   std::string template_text;          ///< empty: what the model's folder says it was trained on
   int limit = 0;                      ///< only so many of the requests' prompts; 0: all
+  TextFormatFlags format;             ///< of files and standard input
 
   void add_to(Flags& flags);
 };

@@ -1,6 +1,7 @@
 // quire keywords: YAKE's keywords for every row of a table.
 //
-// The rows go out as they came in, byte for byte, with one more column: the keywords, best first.
+// The rows go out as they came in, byte for byte (in UTF-8 where --encoding names another one), with
+// one more column: the keywords, best first.
 // With
 // --json every row is an object with its columns, the keywords as a list, and their scores.
 #include <fmt/format.h>
@@ -19,6 +20,7 @@
 #include "base/parallel.h"
 #include "base/text.h"
 #include "cli/command.h"
+#include "cli/corpus_flags.h"
 #include "cli/flags.h"
 #include "cli/signals.h"
 #include "cli/terminal.h"
@@ -38,6 +40,7 @@ constexpr const char* kScores = "scores";  // beside the keywords in JSON
 struct KeywordsCommand {
   std::vector<std::string> inputs;
   std::string text_column;
+  TextFormatFlags format;
   fs::path output = "-";
   std::string output_column = "keywords";
   fs::path stop_words;
@@ -51,6 +54,7 @@ void add_flags(Flags& flags, KeywordsCommand& c) {
   flags.group("Input");
   flags.add("text-column", c.text_column, "NAME",
             "the column with the texts; without it 'text', or the only one");
+  c.format.add_to(flags);
   flags.add("stopwords", c.stop_words, "FILE",
             "a list of stop words, one a line, instead of the English one that is built in");
   flags.group("Keywords");
@@ -75,17 +79,19 @@ void add_flags(Flags& flags, KeywordsCommand& c) {
   flags.example("quire keywords samples/quotes.csv --text-column quote --top 3 --ngram 1 --json");
 }
 
-std::unique_ptr<CsvReader> open_table(const std::string& name) {
+std::unique_ptr<CsvReader> open_table(const std::string& name, const TextFormat& format,
+                                      ReadingReport& report) {
   if (name == "-") {
     return std::make_unique<CsvReader>("standard input",
-                                       std::string(std::istreambuf_iterator<char>(std::cin), {}));
+                                       std::string(std::istreambuf_iterator<char>(std::cin), {}),
+                                       format, &report);
   }
   const std::vector<fs::path> files = find_files({name});  // knows near names
   if (files.size() != 1 || kind_of(files[0]) != FileKind::table) {
     throw Error(Fault::usage, name + " is not one table", {"keywords reads a .csv or a .tsv"},
                 "quire keywords --help");
   }
-  return std::make_unique<CsvReader>(files[0]);
+  return std::make_unique<CsvReader>(files[0], format, &report);
 }
 
 std::size_t find_text(CsvReader& table, const std::string& name) {
@@ -113,10 +119,13 @@ void check_output(const CsvReader& table, const KeywordsCommand& c) {
   if (c.output == "-") return;
   const bool tabs = lower_extension(c.output) == ".tsv";
   if (!c.json && tabs != (table.delimiter() == '\t')) {
-    throw Error(Fault::usage,
-                fmt::format("{} is written with {} between its fields, as the input is",
-                            c.output.string(), tabs ? "commas" : "tabs"),
-                {"its name would say otherwise"}, tabs ? "-o FILE.csv" : "-o FILE.tsv");
+    throw Error(
+        Fault::usage,
+        fmt::format("{} is written with {} between its fields, as the input is", c.output.string(),
+                    table.delimiter() == '\t'  ? "tabs"
+                    : table.delimiter() == ',' ? "commas"
+                                               : delimiter_name(table.delimiter())),
+        {"its name would say otherwise"}, tabs ? "-o FILE.csv" : "-o FILE.tsv");
   }
   std::error_code ignored;
   if (!c.overwrite && fs::exists(c.output, ignored)) {
@@ -194,7 +203,9 @@ int run(const std::vector<std::string>& arguments) {
   const auto start = Clock::now();
   const StopWords stop_words =
       command.stop_words.empty() ? StopWords::english() : StopWords::from_file(command.stop_words);
-  const std::unique_ptr<CsvReader> table = open_table(command.inputs[0]);
+  ReadingReport report;
+  const std::unique_ptr<CsvReader> table =
+      open_table(command.inputs[0], command.format.finish(), report);
   const std::size_t text = find_text(*table, command.text_column);
   check_new_column(*table, command);
   check_output(*table, command);
@@ -205,17 +216,19 @@ int run(const std::vector<std::string>& arguments) {
   const std::string line_end(table->line_end());
   if (!command.json) {
     output.write((table->has_byte_order_mark() ? "\xEF\xBB\xBF" : "") +
-                 csv_row(table->row_text(), command.output_column, delimiter, line_end));
+                 std::string(table->separator_line()));
+    if (table->has_header()) {
+      output.write(csv_row(table->row_text(), command.output_column, delimiter, line_end));
+    }
   }
   constexpr std::size_t kBlock = 4096;  // rows in memory at once
   std::vector<Row> rows(kBlock);
   std::vector<std::string> lines(kBlock);
-  std::size_t all_rows = 0, all_keywords = 0, odd_rows = 0, odd_line = 0;
+  std::size_t all_rows = 0, all_keywords = 0;
   for (std::size_t count = kBlock; count == kBlock && !interrupted();) {
     for (count = 0; count < kBlock && table->next(rows[count].fields); ++count) {
       rows[count].as_written = table->row_text();
-      if (is_utf8(rows[count].fields[text])) continue;
-      if (odd_rows++ == 0) odd_line = table->line();
+      report.look(table->path(), table->line(), rows[count].fields[text]);
     }
     parallel_for(command.threads, count, [&](std::size_t i) {
       rows[i].keywords = extract_keywords(rows[i].fields[text], command.options, stop_words);
@@ -238,10 +251,7 @@ int run(const std::vector<std::string>& arguments) {
   }
   output.commit();
 
-  if (odd_rows > 0) {
-    warn(fmt::format("{} not UTF-8, the first on line {}: what is not was read as U+FFFD",
-                     odd_rows == 1 ? "1 text is" : with_commas(odd_rows) + " texts are", odd_line));
-  }
+  tell(report);
   const std::chrono::duration<double> seconds = Clock::now() - start;
   note(fmt::format("{} for {} in {}{}", counted(all_keywords, "keyword"), counted(all_rows, "row"),
                    human_duration(seconds.count()),

@@ -4,22 +4,29 @@
 // files named, and with --jsonl one {"text": …} or {"ids": […]} a line. The text is taken byte for
 // byte: a final newline is part of it, and decode adds none.
 #include <fmt/format.h>
+#include <stdlib.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
 #include <chrono>
+#include <cstring>
 #include <iostream>
 #include <iterator>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/text.h"
 #include "cli/command.h"
+#include "cli/corpus_flags.h"
 #include "cli/flags.h"
 #include "cli/model_path.h"
 #include "cli/subcommands.h"
 #include "cli/terminal.h"
+#include "corpus/encoding.h"
 #include "tokenizer/tokenizer.h"
 
 namespace quire {
@@ -105,6 +112,41 @@ std::vector<TokenId> parse_ids(const Input& input, const Tokenizer& tokenizer) {
   }
 }
 
+/// --encoding alone: what is read here are texts, not tables.
+void add_encoding(Flags& flags, std::string& encoding) {
+  flags.add("encoding", encoding, "NAME",
+            "of the files: utf-8, cp1252, latin-1, utf-16le, shift_jis, ... (any that ICU knows)");
+}
+
+/// In a folder that goes away with it: copies of files in UTF-8.
+class ConvertedFiles {
+ public:
+  ConvertedFiles() {
+    std::string name = (fs::temp_directory_path() / "quire-XXXXXX").string();
+    if (::mkdtemp(name.data()) == nullptr) {
+      throw Error(Fault::bad_data,
+                  "cannot create a folder in " + fs::temp_directory_path().string(),
+                  {std::strerror(errno)}, "TMPDIR=DIR");
+    }
+    folder_ = name;
+  }
+  ConvertedFiles(const ConvertedFiles&) = delete;
+  ConvertedFiles& operator=(const ConvertedFiles&) = delete;
+  ~ConvertedFiles() {
+    std::error_code ignored;
+    fs::remove_all(folder_, ignored);
+  }
+  fs::path add(const fs::path& file, const std::string& encoding) {
+    const fs::path copy = folder_ / std::to_string(files_++);
+    write_file(copy, to_utf8(MappedFile(file).text(), encoding, file));
+    return copy;
+  }
+
+ private:
+  fs::path folder_;
+  int files_ = 0;
+};
+
 Tokenizer load_tokenizer(const std::string& name, const Flags& flags) {
   if (name.empty()) {
     throw Error(Fault::usage, "--tokenizer is missing: which vocabulary?", {},
@@ -116,6 +158,7 @@ Tokenizer load_tokenizer(const std::string& name, const Flags& flags) {
 int run_encode(const std::vector<std::string>& arguments) {
   std::string name;
   std::vector<std::string> files;
+  std::string encoding;
   bool plain = false, jsonl = false;
   Flags flags("tokenizer encode", "--tokenizer DIR [OPTION...] [FILE...]",
               "Turns text (standard input, or files) into token ids.");
@@ -124,13 +167,18 @@ int run_encode(const std::vector<std::string>& arguments) {
             "a folder with a tokenizer, or a Hub name in the cache");
   flags.add("plain", plain, "special tokens in the text are ordinary characters");
   flags.add("jsonl", jsonl, "lines of {\"text\": ...} in, lines of {\"ids\": [...]} out");
+  add_encoding(flags, encoding);
   flags.positional("FILE", files);
   flags.example("echo -n 'Once upon a time' | quire tokenizer encode --tokenizer gpt2");
   if (!flags.parse(arguments)) return 0;
 
   const Tokenizer tokenizer = load_tokenizer(name, flags);
   const SpecialTokens special = plain ? SpecialTokens::plain : SpecialTokens::parse;
-  for (const Input& input : read_inputs(files)) {
+  check_encoding(encoding);
+  ReadingReport report;
+  for (Input& input : read_inputs(files)) {
+    input.text = to_utf8(input.text, encoding, input.name);
+    report.look(input.name, 1, input.text);
     std::string out;
     const auto append = [&](const std::vector<TokenId>& ids, const char* separator) {
       for (std::size_t i = 0; i < ids.size(); ++i) {
@@ -156,6 +204,7 @@ int run_encode(const std::vector<std::string>& arguments) {
     });
     print(out);
   }
+  tell(report);
   return 0;
 }
 
@@ -220,6 +269,7 @@ std::vector<fs::path> training_files(const std::vector<std::string>& names) {
 int run_train(const std::vector<std::string>& arguments) {
   BpeTrainingOptions options;
   std::vector<std::string> names;
+  std::string encoding;
   fs::path output;
   int max_length = 1024;
   bool overwrite = false;
@@ -233,6 +283,7 @@ int run_train(const std::vector<std::string>& arguments) {
   flags.add("special-token", options.special_tokens, "TEXT", "a special token; repeatable");
   flags.add("model-max-length", max_length, "N", "noted in tokenizer_config.json", at_least(1));
   flags.group("Run");
+  add_encoding(flags, encoding);
   flags.add("output-dir,o", output, "DIR", "gets vocab.json, merges.txt, tokenizer.json");
   flags.add("overwrite-output-dir", overwrite, "replace a tokenizer that is there");
   flags.add("threads", options.threads, "N", "0 is one per core; the result is the same",
@@ -253,7 +304,8 @@ int run_train(const std::vector<std::string>& arguments) {
     throw Error(Fault::usage, output.string() + " holds a tokenizer already", {},
                 "another --output-dir, or --overwrite-output-dir");
   }
-  const std::vector<fs::path> files = training_files(names);
+  check_encoding(encoding);
+  std::vector<fs::path> files = training_files(names);
   double bytes = 0;
   for (const fs::path& file : files) {
     std::error_code trouble;
@@ -261,6 +313,18 @@ int run_train(const std::vector<std::string>& arguments) {
     if (trouble) throw Error(Fault::bad_data, "cannot read " + file.string(), {trouble.message()});
     bytes += static_cast<double>(size);
   }
+  ReadingReport report;
+  std::optional<ConvertedFiles> converted;
+  for (fs::path& file : files) {
+    if (!names_utf8(encoding)) {
+      if (!converted) converted.emplace();
+      file = converted->add(file, encoding);
+    } else {
+      const MappedFile mapped(file);
+      report.look(file, 1, without_byte_order_mark(mapped.text(), file));
+    }
+  }
+  tell(report);
   const auto start = std::chrono::steady_clock::now();
   const Tokenizer tokenizer = train_bpe(files, options);
   const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;

@@ -144,20 +144,16 @@ std::string saved_options(const Flags& flags, const TrainingConfig& training) {
 
 /// What the run will hold in memory: rows as long as the longest one there is, which may be far
 /// shorter than the context.
-TrainingConfig as_planned(TrainingConfig config, const Gpt2Config& model, const TrainData& data) {
-  config = with_block_size(config, model);
-  const int longest = std::max(Rows(data.train, config.packing, config.block_size).longest(),
-                               Rows(data.validation, config.packing, config.block_size).longest());
+TrainingConfig as_planned(TrainingConfig config, const Rows& rows, const Rows& validation) {
+  const int longest = std::max(rows.longest(), validation.longest());
   if (longest > 0) config.block_size = std::min(config.block_size, longest);
   return config;
 }
 
 void describe(const Start& start, const TrainOptions& options, const TrainData& data,
-              const Device& device) {
+              const Rows& rows, const Device& device) {
   const Gpt2Config& c = start.config;
   const TrainingConfig& t = options.training;
-  const int block = t.block_size > 0 ? t.block_size : c.n_positions;
-  const Rows rows(data.train, t.packing, block);
   const std::int64_t steps = total_steps(t, rows.size());
   const Schedule schedule = schedule_of(t, steps);
   note(fmt::format("  device      {}", device.description()));
@@ -295,7 +291,13 @@ bool prepare(const std::vector<std::string>& arguments, const Ranks& ranks, Prep
   check_trains_in(*run.device, options.training.activations());
   MemoryRoom room = memory_room(*run.device);
   if (run.device->shares_host_memory()) room.available /= ranks.local_size();
-  TrainingConfig planned = as_planned(options.training, run.start.config, run.data);
+  const TrainingConfig config = with_block_size(options.training, run.start.config);
+  const auto rows_of = [&](const TokenView& records) {
+    return Rows(records, config.packing, config.block_size, config.overflow);
+  };
+  const Rows rows = rows_of(run.data.train), validation = rows_of(run.data.validation);
+  tell_unused(run.data, options.validation_split, config, rows, validation);
+  TrainingConfig planned = as_planned(config, rows, validation);
   check_memory(run.start.config, planned, *run.device, room);
   planned.keep_outputs = options.training.keep_outputs =
       keeps_outputs(run.start.config, planned, *run.device, room.available);
@@ -303,7 +305,7 @@ bool prepare(const std::vector<std::string>& arguments, const Ranks& ranks, Prep
   options.training.peak_flops = measure_matmul(*run.device, options.training.activations());
   run.parameters.emplace(make_parameters(*run.device, run.start, options));
   if (!options.json) {
-    describe(run.start, options, run.data, *run.device);
+    describe(run.start, options, run.data, rows, *run.device);
     note(format_memory_plan(training_memory_plan(run.start.config, planned, *run.device),
                             room.available));
   }

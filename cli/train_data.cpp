@@ -1,5 +1,7 @@
 #include "cli/train_data.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -85,8 +87,8 @@ TokenView view_of(const std::vector<Source>& sources, const std::vector<TokenRan
 
 TrainData split_sources(const std::vector<Source>& sources, std::span<const std::int64_t> offsets,
                         const std::shared_ptr<const void>& owner, double validation_share,
-                        std::uint64_t seed) {
-  const SplitRanges ranges = split(offsets, validation_share, seed);
+                        std::uint64_t seed, OnlyRecord only) {
+  const SplitRanges ranges = split(offsets, validation_share, seed, only);
   return {.train = view_of(sources, ranges.train, owner),
           .validation = view_of(sources, ranges.validation, owner)};
 }
@@ -99,6 +101,9 @@ void refuse_text_options(const CorpusOptions& corpus) {
                      : !corpus.document_separator.empty() ? "--document-separator"
                      : corpus.loss_on_completion          ? "--loss-on completion"
                      : !corpus.cleaning.steps.empty()     ? "--clean"
+                     : !corpus.format.encoding.empty()    ? "--encoding"
+                     : corpus.format.delimiter != 0       ? "--delimiter"
+                     : !corpus.format.header              ? "--no-header"
                                                           : nullptr;
   if (late == nullptr) return;
   throw Error(Fault::usage, std::string(late) + " does nothing to shards",
@@ -114,14 +119,14 @@ bool are_prepared(const std::vector<std::string>& paths) {
 }  // namespace
 
 TrainData split_views(const std::shared_ptr<const TokenizedCorpus>& corpus, double validation_share,
-                      std::uint64_t seed) {
+                      std::uint64_t seed, OnlyRecord only) {
   std::vector<Source> sources{{.begin = 0, .ids = std::span(corpus->ids), .labels = {}}};
   if (!corpus->labels.empty()) sources[0].labels = std::span(corpus->labels);
-  return split_sources(sources, corpus->offsets, corpus, validation_share, seed);
+  return split_sources(sources, corpus->offsets, corpus, validation_share, seed, only);
 }
 
 TrainData split_views(const std::shared_ptr<const std::vector<TokenShard>>& shards,
-                      double validation_share, std::uint64_t seed) {
+                      double validation_share, std::uint64_t seed, OnlyRecord only) {
   std::vector<Source> sources;
   std::vector<std::int64_t> offsets{0};
   for (const TokenShard& shard : *shards) {
@@ -129,7 +134,42 @@ TrainData split_views(const std::shared_ptr<const std::vector<TokenShard>>& shar
     sources.push_back({.begin = begin, .ids = shard.ids(), .labels = shard.labels()});
     for (const std::int64_t offset : shard.offsets().subspan(1)) offsets.push_back(begin + offset);
   }
-  return split_sources(sources, offsets, shards, validation_share, seed);
+  return split_sources(sources, offsets, shards, validation_share, seed, only);
+}
+
+OnlyRecord only_record(Packing packing) {
+  return packing == Packing::stream ? OnlyRecord::cut : OnlyRecord::keep;
+}
+
+std::string unused_text(const Rows& rows, int block_size) {
+  return fmt::format(
+      "{} longer than a row of {}: {} of {} {} {} not used",
+      rows.cut_records() == 1 ? "1 record is" : with_commas(rows.cut_records()) + " records are",
+      counted(block_size, "token"), with_commas(rows.unused_tokens()),
+      rows.cut_records() == 1 ? "its" : "their", counted(rows.cut_tokens(), "token"),
+      rows.unused_tokens() == 1 ? "is" : "are");
+}
+
+void tell_unused(const TrainData& data, double validation_share, const TrainingConfig& config,
+                 const Rows& rows, const Rows& validation_rows) {
+  if (rows.unused_tokens() > 0) {
+    warn(unused_text(rows, config.block_size) +
+         "\n  try: --overflow split, or a larger --block-size");
+  }
+  if (config.packing == Packing::stream && config.overflow != Overflow::truncate) {
+    note(fmt::format("--overflow {} changes nothing: --packing stream uses every token",
+                     name_of(config.overflow)));
+  }
+  if (validation_share <= 0) return;
+  if (data.validation.size() == 0) {
+    note("nothing is held out: there is no second record, so there will be no validation loss");
+  } else if (validation_rows.targets() == 0) {
+    warn(
+        fmt::format("nothing of what is held out can be scored ({} without a target): there will "
+                    "be no validation loss\n  try: another --data-seed, or a larger "
+                    "--validation-split",
+                    counted(data.validation.size(), "record")));
+  }
 }
 
 void check_train_data(const CorpusOptions& corpus) {
@@ -142,22 +182,27 @@ void check_train_data(const CorpusOptions& corpus) {
 
 TrainData load_train_data(const TrainOptions& options, const std::optional<Tokenizer>& tokenizer) {
   const std::uint64_t seed = options.training.data_seed.value_or(options.training.seed);
+  const OnlyRecord only = only_record(options.training.packing);
   const std::vector<std::string>& paths = options.corpus.paths;
   if (are_prepared(paths)) {
     refuse_text_options(options.corpus);
     auto shards = std::make_shared<const std::vector<TokenShard>>(open_shards(paths));
     if (tokenizer) check_tokenizer(*shards, *tokenizer);
-    return split_views(shards, options.validation_split, seed);
+    return split_views(shards, options.validation_split, seed, only);
   }
   std::vector<StepCount> cleaned;
   auto corpus = std::make_shared<TokenizedCorpus>();
   {
-    const std::vector<Record> records = read_records(options.corpus, &cleaned);
+    ReadingReport report;
+    CorpusOptions corpus_options = options.corpus;
+    corpus_options.report = &report;
+    const std::vector<Record> records = read_records(corpus_options, &cleaned);
+    tell(report);
     *corpus =
         tokenizer ? tokenize(records, *tokenizer, options.device.threads) : corpus_of_ids(records);
   }
   if (!options.json) note_cleaning(cleaned);
-  return split_views(corpus, options.validation_split, seed);
+  return split_views(corpus, options.validation_split, seed, only);
 }
 
 }  // namespace quire

@@ -26,8 +26,17 @@ TrainData load_train_data(const TrainOptions& options, const std::optional<Token
 
 /// The two parts as views, which keep what they view. Nothing is copied but where records begin.
 TrainData split_views(const std::shared_ptr<const TokenizedCorpus>& corpus, double validation_share,
-                      std::uint64_t seed);
+                      std::uint64_t seed, OnlyRecord only);
 TrainData split_views(const std::shared_ptr<const std::vector<TokenShard>>& shards,
-                      double validation_share, std::uint64_t seed);
+                      double validation_share, std::uint64_t seed, OnlyRecord only);
+/// Where records have rows of their own, the end of the only one is not parted from its beginning.
+OnlyRecord only_record(Packing packing);
+
+/// Says what of the data is not learnt from, or not validated on: records that are cut, and a
+/// held-out part that is empty or has nothing to score.
+void tell_unused(const TrainData& data, double validation_share, const TrainingConfig& config,
+                 const Rows& rows, const Rows& validation_rows);
+/// "2 records are longer than a row of 256 tokens: 1,024 of their 1,536 tokens are not used".
+std::string unused_text(const Rows& rows, int block_size);
 
 }  // namespace quire

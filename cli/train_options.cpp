@@ -10,6 +10,16 @@ Packing packing_of(const std::string& name) {
   return name == "stream" ? Packing::stream : name == "records" ? Packing::records : Packing::none;
 }
 
+Overflow overflow_of(const std::string& name) {
+  return name == "split" ? Overflow::split : name == "error" ? Overflow::error : Overflow::truncate;
+}
+
+void add_overflow(Flags& flags, std::string& word) {
+  flags.add_choice("overflow", word, {"truncate", "split", "error"},
+                   "a record longer than a row, with --packing none or records: cut, with a "
+                   "warning; gone on with in further rows; or refused");
+}
+
 void TrainOptions::add_to(Flags& flags) {
   flags.group("Model");
   flags.add("model,model-dir", model, "DIR",
@@ -46,6 +56,7 @@ void TrainOptions::add_to(Flags& flags) {
                    "of which sees another; none: one record a row");
   flags.add("block-size,max-length", training.block_size, "T",
             "tokens a row; 0 is the model's context", at_least(0));
+  add_overflow(flags, overflow_);
   flags.add("validation-split", validation_split, "SHARE", "of the records, held out; 0 is none",
             between(0, 0.9));
 
@@ -131,9 +142,12 @@ void TrainOptions::add_to(Flags& flags) {
       "schedule of the whole run; 0 does not",
       at_least(0));
   flags.add("load-best-model-at-end", training.load_best_model_at_end,
-            "the model of the lowest validation loss is what is saved");
+            "the model of the lowest validation loss is what is saved; the one before the first "
+            "step is not among them");
   flags.add("early-stopping-patience", training.early_stopping_patience, "N",
-            "end after N validations without a lower loss; 0 does not", at_least(0));
+            "end after N validations without a lower loss, that before the first step not "
+            "counted; 0 does not",
+            at_least(0));
   flags.add("max-time", max_time_, "TIME",
             "save and end after 90s, 30m, 1h30m; a bare number is hours; resuming goes on");
   flags.add("spike-z", training.spike_z, "Z",
@@ -156,6 +170,7 @@ void TrainOptions::add_to(Flags& flags) {
 
 void TrainOptions::finish(const Flags& flags) {
   training.packing = packing_of(packing_);
+  training.overflow = overflow_of(overflow_);
   training.zero = zero_ == "1";
   training.save_dtype = dtype_ == "bfloat16"  ? DType::bf16
                         : dtype_ == "float16" ? DType::f16

@@ -15,6 +15,10 @@ namespace quire {
 
 /// Of the word that --packing takes.
 Packing packing_of(const std::string& name);
+/// Of the word that --overflow takes.
+Overflow overflow_of(const std::string& name);
+/// --overflow, for every command that makes rows of records.
+void add_overflow(Flags& flags, std::string& word);
 
 struct TrainOptions {
   std::string model;      ///< folder, file or Hub name to go on from
@@ -36,7 +40,7 @@ struct TrainOptions {
  private:
   void choose_reports();
 
-  std::string packing_ = "stream";
+  std::string packing_ = "stream", overflow_ = "truncate";
   std::string zero_ = "0";
   CorpusFlags corpus_;
   std::string dtype_ = "auto";

@@ -1,6 +1,7 @@
 #include "corpus/csv.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/nearest.h"
 #include "base/text.h"
@@ -22,16 +23,20 @@ std::string join(const std::vector<std::string>& words) {
   return text;
 }
 
+/// `only`: the table's only column.
+bool looks_like_data(const std::string& name, bool only) {
+  constexpr std::size_t kLong = 64;  // bytes
+  const auto words = 1 + std::count(name.begin(), name.end(), ' ');
+  const bool sentence = words > 2 && (name.ends_with('.') || name.ends_with('!') ||
+                                      name.ends_with("\xE2\x80\xA6"));  // an ellipsis
+  return name.size() > kLong || sentence || name.find('\n') != std::string::npos ||
+         (only && (words > 2 || name.find(',') != std::string::npos));
+}
+
 }  // namespace
 
-std::string_view without_byte_order_mark(std::string_view text, const std::filesystem::path& path) {
-  if (text.starts_with("\xEF\xBB\xBF")) return text.substr(3);
-  if (text.starts_with("\xFF\xFE") || text.starts_with("\xFE\xFF")) {
-    throw Error(
-        Fault::bad_data, path.string() + " is UTF-16, Quire reads UTF-8", {},
-        "iconv -f UTF-16 -t UTF-8 " + path.string() + " > utf8" + path.extension().string());
-  }
-  return text;
+std::string delimiter_name(char delimiter) {
+  return delimiter == '\t' ? "tab" : std::string(1, delimiter);
 }
 
 std::string csv_field(std::string_view text, char delimiter) {
@@ -51,28 +56,150 @@ std::string csv_field(std::string_view text, char delimiter) {
   return field + '"';
 }
 
-CsvReader::CsvReader(const std::filesystem::path& path)
+CsvReader::CsvReader(const std::filesystem::path& path, const TextFormat& format,
+                     ReadingReport* report)
     : path_(path),
-      file_(path),
+      file_(std::in_place, path, format),
       text_(without_byte_order_mark(file_->text(), path)),
-      delimiter_(lower_extension(unpacked_name(path)) == ".tsv" ? '\t' : ','),
+      report_(report),
+      usual_delimiter_(lower_extension(unpacked_name(path)) == ".tsv" ? '\t' : ','),
       has_byte_order_mark_(text_.size() < file_->text().size()) {
-  read_header();
+  begin(format);
 }
 
-CsvReader::CsvReader(const std::string& name, std::string text)
+CsvReader::CsvReader(const std::string& name, std::string text, const TextFormat& format,
+                     ReadingReport* report)
     : path_(name),
-      memory_(std::move(text)),
+      memory_(names_utf8(format.encoding) ? std::move(text)
+                                          : to_utf8(text, format.encoding, path_)),
       text_(without_byte_order_mark(memory_, path_)),
+      report_(report),
       has_byte_order_mark_(text_.size() < memory_.size()) {
-  read_header();
+  begin(format);
 }
 
-void CsvReader::read_header() {
+void CsvReader::begin(const TextFormat& format) {
+  delimiter_ = format.delimiter != 0 ? format.delimiter : usual_delimiter_;
+  read_separator_line(format.delimiter);
+  if (format.delimiter == 0 && body_ == 0) delimiter_ = find_delimiter();
+  if (report_ != nullptr && format.delimiter == 0 && delimiter_ != usual_delimiter_) {
+    report_->delimiters.push_back({path_, delimiter_});
+  }
+  has_header_ = format.header;
   if (!read_row(columns_)) {
     throw Error(Fault::bad_data, path_.string() + " is empty",
-                {"the first row must name the columns"});
+                {has_header_ ? "the first row must name the columns" : "there is no row"});
   }
+  if (has_header_) {
+    if (report_ != nullptr) look_at_header();
+    return;
+  }
+  for (std::size_t i = 0; i < columns_.size(); ++i) columns_[i] = std::to_string(i + 1);
+  // The row is read again.
+  go_to({row_begin_, row_line_, row_line_, row_begin_, row_begin_, /*crlf=*/false});
+}
+
+void CsvReader::go_to(const Place& place) {
+  at_ = place.at;
+  line_ = place.line;
+  row_line_ = place.row_line;
+  row_begin_ = place.row_begin;
+  row_end_ = place.row_end;
+  crlf_ = place.crlf;
+}
+
+// "sep=;" in the first line, in quotes or not.
+void CsvReader::read_separator_line(char asked) {
+  const std::size_t end = std::min(text_.find_first_of("\r\n"), text_.size());
+  std::string_view line = text_.substr(0, end);
+  if (line.size() >= 2 && line.starts_with('"') && line.ends_with('"')) {
+    line = line.substr(1, line.size() - 2);
+  }
+  if (line.size() != 5 || lower(std::string(line.substr(0, 4))) != "sep=") return;
+  if (asked == 0) delimiter_ = line[4];
+  body_ = at_ = end == text_.size() ? end : end + (text_.substr(end).starts_with("\r\n") ? 2 : 1);
+  line_ = 2;
+}
+
+CsvReader::Shape CsvReader::shape_with(char delimiter) {
+  constexpr std::size_t kRows = 100;
+  const Place start = place();
+  const char own = std::exchange(delimiter_, delimiter);
+  ReadingReport* const report = std::exchange(report_, nullptr);
+  Shape shape;
+  std::vector<std::string> fields;
+  try {
+    if (read_row(fields)) shape.columns = fields.size();
+    while (shape.rows < kRows && read_row(fields)) {
+      ++shape.rows;
+      shape.same += fields.size() == shape.columns;
+    }
+  } catch (const Error&) {  // a row that is none with this delimiter
+    ++shape.rows;
+  }
+  go_to(start);
+  delimiter_ = own;
+  report_ = report;
+  return shape;
+}
+
+char CsvReader::find_delimiter() {
+  const Shape usual = shape_with(usual_delimiter_);
+  if (usual.columns > 1 && usual.whole()) return usual_delimiter_;
+  char best = usual_delimiter_, doubtful = 0;
+  std::size_t most = 1;
+  for (const char other : {';', '\t', '|', ','}) {
+    if (other == usual_delimiter_) continue;
+    const Shape shape = shape_with(other);
+    if (shape.columns < 2) continue;
+    // One row of ten may be broken: it is an error, with its line, when it is read.
+    const bool fits = usual.columns == 1 ? 10 * shape.same >= 9 * shape.rows : shape.whole();
+    if (fits && shape.columns > most) {
+      best = other;
+      most = shape.columns;
+    } else if (usual.columns == 1 && 2 * shape.same >= shape.rows) {
+      doubtful = other;
+    }
+  }
+  if (most == 1 && doubtful != 0) {
+    throw Error(Fault::bad_data,
+                path_.string() + ": its rows look delimited by '" + delimiter_name(doubtful) +
+                    "', but not all alike",
+                {"taken as they are, they have one column"},
+                "--delimiter '" + delimiter_name(doubtful) + "', or --delimiter '" +
+                    delimiter_name(usual_delimiter_) + "' for one column");
+  }
+  return best;
+}
+
+// Names of columns are short, no sentences, and stand in no other row.
+void CsvReader::look_at_header() {
+  const Place start = place();
+  ReadingReport* const report = std::exchange(report_, nullptr);
+  bool again = false;
+  std::vector<std::string> fields;
+  try {
+    constexpr int kRows = 100;
+    for (int row = 0; row < kRows && !again && read_row(fields); ++row) {
+      const std::size_t common = std::min(fields.size(), columns_.size());
+      for (std::size_t i = 0; i < common; ++i) again |= fields[i] == columns_[i] && fields[i] != "";
+    }
+  } catch (const Error&) {  // it is thrown again when the row is reached
+  }
+  go_to(start);
+  report_ = report;
+  const bool only = columns_.size() == 1;
+  if (again || std::any_of(columns_.begin(), columns_.end(),
+                           [&](const std::string& name) { return looks_like_data(name, only); })) {
+    report_->headers.push_back({path_, std::string(row_text())});
+  }
+}
+
+// " (…)" where a field of the row goes over several lines: a quote may have been opened too early.
+std::string CsvReader::lines_of_quote() const {
+  if (quote_opened_ == quote_closed_) return "";
+  return "; the quote that opens on line " + std::to_string(quote_opened_) + " closes on line " +
+         std::to_string(quote_closed_);
 }
 
 void CsvReader::fail(std::size_t line, const std::string& why, const std::string& next) const {
@@ -80,8 +207,8 @@ void CsvReader::fail(std::size_t line, const std::string& why, const std::string
               next);
 }
 
-// at_ is behind the opening quote; ends behind the closing one.
-void CsvReader::read_quoted(std::string& field) {
+// at_ is behind the opening quote; ends behind the closing one. Returns the opening one's line.
+std::size_t CsvReader::read_quoted(std::string& field) {
   const std::size_t opened = line_;
   while (true) {
     const std::size_t stop = text_.find_first_of("\"\r\n", at_);
@@ -92,7 +219,13 @@ void CsvReader::read_quoted(std::string& field) {
     field.append(text_.substr(at_, stop - at_));
     at_ = stop + 1;
     if (text_[stop] == '"') {
-      if (at_ == text_.size() || text_[at_] != '"') return;
+      if (at_ == text_.size() || text_[at_] != '"') {
+        if (line_ > opened && quote_opened_ == 0) {
+          quote_opened_ = opened;
+          quote_closed_ = line_;
+        }
+        return opened;
+      }
       field += '"';
       ++at_;
       continue;
@@ -103,22 +236,38 @@ void CsvReader::read_quoted(std::string& field) {
   }
 }
 
+// A line without anything but spaces and, where they do not delimit, tabs.
+bool CsvReader::skip_blank_line() {
+  const std::size_t end =
+      std::min(text_.find_first_not_of(delimiter_ == '\t' ? " " : " \t", at_), text_.size());
+  if (end < text_.size() && text_[end] != '\n' && text_[end] != '\r') return false;
+  at_ = end;
+  if (at_ == text_.size()) return true;
+  at_ += text_.substr(at_).starts_with("\r\n") ? 2 : 1;
+  ++line_;
+  return true;
+}
+
 bool CsvReader::read_row(std::vector<std::string>& fields) {
-  while (at_ < text_.size() && (text_[at_] == '\n' || text_[at_] == '\r')) {  // blank lines
-    at_ += text_.substr(at_).starts_with("\r\n") ? 2 : 1;
-    ++line_;
-  }
+  const std::size_t first = line_;
+  std::size_t blank = 0;
+  while (at_ < text_.size() && skip_blank_line()) ++blank;
   if (at_ == text_.size()) return false;
+  for (std::size_t i = 0; i < blank && report_ != nullptr; ++i) {
+    report_->blank_rows.add(path_, first + i);
+  }
+  quote_opened_ = quote_closed_ = 0;
   row_line_ = line_;
   row_begin_ = at_;
   std::size_t count = 0;
   while (true) {
+    std::size_t opened = line_;
     if (count == fields.size()) fields.emplace_back();
     std::string& field = fields[count++];  // reused from row to row
     field.clear();
     if (at_ < text_.size() && text_[at_] == '"') {
       ++at_;
-      read_quoted(field);
+      opened = read_quoted(field);
     } else {
       const std::size_t start = at_;
       while (at_ < text_.size() && text_[at_] != delimiter_ && text_[at_] != '\n' &&
@@ -131,7 +280,9 @@ bool CsvReader::read_row(std::vector<std::string>& fields) {
     const char end = text_[at_++];
     if (end == delimiter_) continue;
     if (end != '\n' && end != '\r') {
-      fail(line_, "there is text after the closing quote of field " + std::to_string(count),
+      fail(line_,
+           "there is text after the closing quote of field " + std::to_string(count) +
+               (opened < line_ ? ", which opens on line " + std::to_string(opened) : ""),
            "write a quote inside a field twice");
     }
     if (end == '\r' && at_ < text_.size() && text_[at_] == '\n') {
@@ -150,7 +301,7 @@ bool CsvReader::next(std::vector<std::string>& fields) {
   if (fields.size() != columns_.size()) {
     fail(row_line_, "the row has " + std::to_string(fields.size()) +
                         (fields.size() == 1 ? " field" : " fields") + ", the header has " +
-                        std::to_string(columns_.size()));
+                        std::to_string(columns_.size()) + lines_of_quote());
   }
   return true;
 }
@@ -178,6 +329,9 @@ void CsvReader::throw_no_column(const std::string& name, const std::string& comm
   std::vector<std::string> details;
   details.push_back("columns: " + join(columns_) + " (" + with_commas(rows) +
                     (rows == 1 ? " row, " : " rows, ") +
+                    (delimiter_ == ',' || delimiter_ == '\t'
+                         ? ""
+                         : "delimiter '" + delimiter_name(delimiter_) + "', ") +
                     (is_utf8(text_) ? "UTF-8" : "not all UTF-8") + (crlf_ ? ", CRLF)" : ", LF)"));
 
   const bool trains = command == "quire train";
@@ -190,8 +344,7 @@ void CsvReader::throw_no_column(const std::string& name, const std::string& comm
   constexpr std::size_t kProse =
       32;  // bytes a row, beyond which a column is text rather than a label
   if (columns_.size() == 1 && columns_[0].find(';') != std::string::npos) {
-    details.push_back(
-        "the fields seem to be separated by ';': Quire reads ',' (.csv) and tabs (.tsv)");
+    choice = "--delimiter ';'";
   } else if (!close.empty()) {
     const auto index = std::find(lowered.begin(), lowered.end(), close) - lowered.begin();
     choice = option + " '" + columns_[static_cast<std::size_t>(index)] + "'";

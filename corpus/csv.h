@@ -2,9 +2,14 @@
 //
 // A row ends with "\n", "\r\n" or "\r", outside of quotes. A field in quotes may hold the
 // delimiter, line ends (each becomes "\n") and quotes written twice. A quote inside an unquoted
-// field is an ordinary character, as most programs read it. Blank lines are passed over. Every row
-// has as many fields as the first. We have our own reader because those at hand do not say on which
-// line the quote began that nobody closed, and that line is what a person needs.
+// field is an ordinary character, as most programs read it. Blank lines and lines of blanks are
+// passed over. Every row has as many fields as the first. We have our own reader because those at
+// hand do not say on which line the quote began that nobody closed, and that line is what a person
+// needs.
+//
+// The delimiter is the one of the format; or that of a first line "sep=;", which spreadsheets write;
+// or ',' ('\t' for .tsv), unless the first 100 rows are a table with ';', '\t', '|' or ',' and none
+// with it. What was found and what a person might have meant otherwise goes into a ReadingReport.
 #pragma once
 
 #include <cstddef>
@@ -15,18 +20,23 @@
 #include <vector>
 
 #include "base/error.h"
+#include "corpus/encoding.h"
 #include "corpus/input_file.h"
+#include "corpus/reading_report.h"
 
 namespace quire {
 
 /// Throws Error(bad_data) with file and line for text after a closing quote, a quote that is never
-/// closed, a row with another number of fields than the header, and a file without a header.
+/// closed, a row with another number of fields than the header, a file without a header, and one
+/// column whose rows look delimited, if not all.
 class CsvReader {
  public:
-  /// The delimiter is ',' or '\t' by the file's extension; .gz and .zst are unpacked.
-  explicit CsvReader(const std::filesystem::path& path);
-  /// Text that is in memory already, with commas; errors call it `name`.
-  CsvReader(const std::string& name, std::string text);
+  /// .gz and .zst are unpacked. A report must outlive the reader.
+  explicit CsvReader(const std::filesystem::path& path, const TextFormat& format = {},
+                     ReadingReport* report = nullptr);
+  /// Text that is in memory already; errors call it `name`.
+  CsvReader(const std::string& name, std::string text, const TextFormat& format = {},
+            ReadingReport* report = nullptr);
   CsvReader(const CsvReader&) = delete;
   CsvReader& operator=(const CsvReader&) = delete;
 
@@ -36,9 +46,11 @@ class CsvReader {
   std::size_t line() const { return row_line_; }  ///< where the last row began, from 1
   const std::filesystem::path& path() const { return path_; }
 
-  /// For writing the table again as it was: the last row (or the header, before the first) byte for
-  /// byte, without its line end; and what it takes around it.
+  /// For writing the table again as it was: the last row (or the header, before the first; nothing
+  /// without one) byte for byte, without its line end; and what it takes around it.
   std::string_view row_text() const { return text_.substr(row_begin_, row_end_ - row_begin_); }
+  std::string_view separator_line() const { return text_.substr(0, body_); }  ///< "sep=;\n", or ""
+  bool has_header() const { return has_header_; }
   char delimiter() const { return delimiter_; }
   std::string_view line_end() const { return crlf_ ? "\r\n" : "\n"; }  ///< of the rows so far
   bool has_byte_order_mark() const { return has_byte_order_mark_; }
@@ -54,9 +66,27 @@ class CsvReader {
                                     const std::string& option = "--text-column");
 
  private:
-  void read_header();
+  /// How the first rows look with a delimiter.
+  struct Shape {
+    std::size_t columns = 0, rows = 0, same = 0;  ///< rows: without the first; with as many fields
+    bool whole() const { return same == rows; }
+  };
+  /// Where reading stands, to come back to.
+  struct Place {
+    std::size_t at, line, row_line, row_begin, row_end;
+    bool crlf;
+  };
+  Place place() const { return {at_, line_, row_line_, row_begin_, row_end_, crlf_}; }
+  void go_to(const Place& place);
+  void begin(const TextFormat& format);
+  void read_separator_line(char asked);
+  char find_delimiter();
+  Shape shape_with(char delimiter);
+  void look_at_header();
+  bool skip_blank_line();
   bool read_row(std::vector<std::string>& fields);
-  void read_quoted(std::string& field);
+  std::size_t read_quoted(std::string& field);
+  std::string lines_of_quote() const;
   [[noreturn]] void fail(std::size_t line, const std::string& why,
                          const std::string& next = {}) const;
 
@@ -64,21 +94,25 @@ class CsvReader {
   std::optional<InputFile> file_;
   std::string memory_;     // without a file
   std::string_view text_;  // all of either, without the byte-order mark
-  char delimiter_ = ',';
+  ReadingReport* report_ = nullptr;
+  char delimiter_ = ',', usual_delimiter_ = ',';  // usual: by the file's name
+  bool has_header_ = true;
   bool has_byte_order_mark_ = false;
+  std::size_t body_ = 0;  // where the header is, or the first row
   std::size_t at_ = 0;
   std::size_t line_ = 1;
+  std::size_t quote_opened_ = 0, quote_closed_ = 0;  // lines: the row's first field over several
   std::size_t row_line_ = 0, row_begin_ = 0, row_end_ = 0;
   bool crlf_ = false;  // seen at the end of a row
   std::vector<std::string> columns_;
 };
 
+/// ";", or "tab".
+std::string delimiter_name(char delimiter);
+
 /// A field as it is written: in quotes where it has the delimiter, a quote or a line end, where
 /// white space at its ends would be lost in some programs, and where it might begin with a
 /// byte-order mark.
 std::string csv_field(std::string_view text, char delimiter = ',');
-
-/// Drops a UTF-8 byte-order mark. Throws Error(bad_data) naming the file for one of UTF-16.
-std::string_view without_byte_order_mark(std::string_view text, const std::filesystem::path& path);
 
 }  // namespace quire

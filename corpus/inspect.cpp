@@ -1,14 +1,16 @@
 #include "corpus/inspect.h"
 
 #include <algorithm>
+#include <map>
 #include <nlohmann/json.hpp>
-#include <unordered_map>
+#include <utility>
 
 #include "base/json.h"
 #include "base/text.h"
 #include "corpus/csv.h"
 #include "corpus/file_kind.h"
 #include "corpus/input_file.h"
+#include "corpus/json_text.h"
 #include "corpus/mojibake.h"
 
 namespace quire {
@@ -22,46 +24,59 @@ constexpr std::size_t kBatchBytes = 1 << 25;  // of text that is tokenized at on
 class Columns {
  public:
   void add_row() { ++summary_.rows; }
-  void add(const std::string& name, std::string_view value) {
-    const auto [found, fresh] = index_.emplace(name, summary_.columns.size());
+  /// `which`: of the columns of one table that have the name, from 0.
+  std::size_t index(const std::string& name, int which = 0) {
+    const auto [found, fresh] = index_.emplace(std::pair(name, which), summary_.columns.size());
     if (fresh) summary_.columns.push_back({.name = name, .example = {}});
-    ColumnSummary& column = summary_.columns[found->second];
+    return found->second;
+  }
+  void add(std::size_t index, std::string_view value) {
+    ColumnSummary& column = summary_.columns[index];
     if (value.empty()) return;
-    if (column.filled++ == 0) column.example = value;
+    if (column.filled++ == 0) column.example = replace_invalid_utf8(value);
     column.bytes += std::ssize(value);
   }
   ColumnsSummary take() { return std::move(summary_); }
 
  private:
   ColumnsSummary summary_;
-  std::unordered_map<std::string, std::size_t> index_;
+  std::map<std::pair<std::string, int>, std::size_t> index_;
 };
 
-void add_table(const fs::path& path, Columns& columns) {
-  CsvReader csv(path);
-  for (const std::string& name : csv.columns()) columns.add(name, "");
+void add_table(const fs::path& path, const TextFormat& format, ReadingReport* report,
+               Columns& columns) {
+  CsvReader csv(path, format, report);
+  std::map<std::string, int> seen;
+  std::vector<std::size_t> indexes;
+  for (const std::string& name : csv.columns()) {
+    indexes.push_back(columns.index(name, seen[name]++));
+  }
   std::vector<std::string> fields;
   while (csv.next(fields)) {
     columns.add_row();
-    for (std::size_t i = 0; i < fields.size(); ++i) columns.add(csv.columns()[i], fields[i]);
+    for (std::size_t i = 0; i < fields.size(); ++i) columns.add(indexes[i], fields[i]);
   }
 }
 
 // Lines that are no objects are passed over: reading the records says what is wrong with them.
-void add_json_lines(const fs::path& path, Columns& columns) {
+void add_json_lines(const fs::path& path, const TextFormat& format, Columns& columns) {
   using Json = nlohmann::ordered_json;
-  const InputFile file(path);
+  const InputFile file(path, format);
   std::string_view text = without_byte_order_mark(file.text(), path);
   while (!text.empty()) {
     const std::string_view line = text.substr(0, text.find('\n'));
     text.remove_prefix(std::min(line.size() + 1, text.size()));
-    const Json json = parse_json_or_discard<Json>(replace_invalid_utf8(line));
+    const std::string valid = replace_invalid_utf8(line);
+    const StrictJson strict = strict_json(valid);
+    const Json json = parse_json_or_discard<Json>(strict.text.empty() ? valid : strict.text);
     if (json.is_discarded() || !json.is_object()) continue;
     columns.add_row();
     for (const auto& [name, value] : json.items()) {
-      columns.add(name, value.is_null()     ? ""
-                        : value.is_string() ? value.get<std::string>()
-                                            : json_text(value));
+      columns.add(columns.index(name), value.is_null()     ? ""
+                                       : value.is_string() ? value.get<std::string>()
+                                       : value.is_number()
+                                           ? std::string(written_member(valid, name))
+                                           : json_text(value));
     }
   }
 }
@@ -232,17 +247,18 @@ class Inspection {
 
 }  // namespace
 
-ColumnsSummary summarize_columns(const std::vector<fs::path>& files) {
+ColumnsSummary summarize_columns(const std::vector<fs::path>& files, const TextFormat& format,
+                                 ReadingReport* report) {
   Columns columns;
   for (const fs::path& path : files) {
     switch (kind_of(path)) {
       case FileKind::text:
         break;
       case FileKind::table:
-        add_table(path, columns);
+        add_table(path, format, report, columns);
         break;
       case FileKind::json_lines:
-        add_json_lines(path, columns);
+        add_json_lines(path, format, columns);
         break;
     }
   }

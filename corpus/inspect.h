@@ -24,8 +24,10 @@ struct ColumnsSummary {
   std::vector<ColumnSummary> columns;  ///< in the order in which they were met
 };
 
-/// The columns of all tables and JSON lines among the files.
-ColumnsSummary summarize_columns(const std::vector<std::filesystem::path>& files);
+/// The columns of all tables and JSON lines among the files. Two of one name in a table are two.
+/// `report`, where it is given, gets what is to be said of the tables.
+ColumnsSummary summarize_columns(const std::vector<std::filesystem::path>& files,
+                                 const TextFormat& format = {}, ReadingReport* report = nullptr);
 
 /// Something that is found in records, and where first.
 struct Finding {

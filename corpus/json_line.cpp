@@ -6,8 +6,9 @@
 #include "base/json.h"
 #include "base/nearest.h"
 #include "base/text.h"
-#include "corpus/csv.h"
+#include "corpus/encoding.h"
 #include "corpus/input_file.h"
+#include "corpus/json_text.h"
 #include "corpus/records.h"
 
 namespace quire {
@@ -25,10 +26,17 @@ std::string excerpt(const Json& value) {
 }  // namespace
 
 JsonLine::JsonLine(const std::filesystem::path& path, std::size_t line, std::string_view text)
-    : path_(path), line_(line), invalid_utf8_(!is_utf8(text)) {
+    : path_(path), line_(line), invalid_utf8_(!is_utf8(text)), written_(text) {
+  if (const std::size_t zero = text.find('\0'); zero != std::string_view::npos) {
+    fail("byte " + std::to_string(zero + 1) + " of the line is zero, and JSON has none",
+         {"what is behind it would not be read"});
+  }
+  // JSON must be UTF-8, but a stray byte in a text is no reason to stop.
+  if (invalid_utf8_) written_ = valid_ = replace_invalid_utf8(text);
+  const StrictJson strict = strict_json(written_);
+  lone_surrogate_ = strict.lone_surrogate;
   try {
-    // JSON must be UTF-8, but a stray byte in a text is no reason to stop.
-    json_ = invalid_utf8_ ? parse_json<Json>(replace_invalid_utf8(text)) : parse_json<Json>(text);
+    json_ = parse_json<Json>(strict.text.empty() ? written_ : strict.text);
   } catch (const Json::exception& error) {
     fail("it is not valid JSON: " + std::string(error.what()));
   }
@@ -40,16 +48,21 @@ JsonLine::JsonLine(const std::filesystem::path& path, std::size_t line, std::str
 std::string JsonLine::text(const std::string& name, const std::string& command,
                            const std::string& option) const {
   if (!has(name)) throw_no_field(name, command, option);
-  return text_of(name, json_[name]);
+  const Json& value = json_[name];
+  return text_of(name, value, value.is_string() ? "" : written_member(written_, name));
 }
 
 std::vector<std::string> JsonLine::list(const std::string& name, const std::string& command,
                                         const std::string& option) const {
   if (!has(name)) throw_no_field(name, command, option);
   const Json& value = json_[name];
-  if (!value.is_array()) return split_at_commas(text_of(name, value));
+  const std::string_view written = written_member(written_, name);
+  if (!value.is_array()) return split_at_commas(text_of(name, value, written));
+  const std::vector<std::string_view> parts = written_entries(written);
   std::vector<std::string> entries;
-  for (const Json& entry : value) entries.push_back(text_of(name, entry));
+  for (std::size_t i = 0; i < value.size(); ++i) {
+    entries.push_back(text_of(name, value[i], parts.at(i)));
+  }
   return entries;
 }
 
@@ -75,13 +88,18 @@ void JsonLine::fail(const std::string& why, const std::vector<std::string>& deta
               details, next);
 }
 
-std::string JsonLine::text_of(const std::string& name, const Json& value) const {
+std::string JsonLine::text_of(const std::string& name, const Json& value,
+                              std::string_view written) const {
   if (value.is_string()) return value.get<std::string>();
-  if (value.is_null()) return {};
-  if (value.is_number() || value.is_boolean()) return json_text(value);
+  if (value.is_null() && written == "null") return {};
+  if (value.is_null()) fail("'" + name + "' is " + std::string(written) + ", not a text");
+  if (value.is_number() || value.is_boolean()) return std::string(written);
   if (!value.is_array()) fail("'" + name + "' is " + excerpt(value) + ", not a text");
+  const std::vector<std::string_view> parts = written_entries(written);
   std::string joined;
-  for (const Json& entry : value) joined += (joined.empty() ? "" : ", ") + text_of(name, entry);
+  for (std::size_t i = 0; i < value.size(); ++i) {
+    joined += (joined.empty() ? "" : ", ") + text_of(name, value[i], parts.at(i));
+  }
   return joined;
 }
 
@@ -103,15 +121,21 @@ void JsonLine::throw_no_field(const std::string& name, const std::string& comman
 }
 
 void for_each_json_line(const std::filesystem::path& path,
-                        const std::function<void(const JsonLine&)>& take) {
-  const InputFile file(path);
+                        const std::function<void(const JsonLine&)>& take, const TextFormat& format,
+                        ReadingReport* report) {
+  const InputFile file(path, format);
   std::string_view text = without_byte_order_mark(file.text(), path);
   for (std::size_t number = 1; !text.empty(); ++number) {
     const std::size_t end = std::min(text.find('\n'), text.size());
     const std::string_view written = text.substr(0, end);
     text.remove_prefix(std::min(end + 1, text.size()));
     if (written.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-    take(JsonLine(path, number, written));
+    const JsonLine line(path, number, written);
+    if (report != nullptr) {
+      report->look(path, number, written);
+      if (line.lone_surrogate()) report->surrogates.add(path, number);
+    }
+    take(line);
   }
 }
 

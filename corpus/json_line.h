@@ -1,4 +1,8 @@
 // One line of a .jsonl file: an object, and errors that name file, line and field.
+//
+// JSON as it is met: NaN, Infinity and -Infinity, which Python writes, may stand where a field is
+// not used; half a surrogate pair alone ("\ud83d") is U+FFFD, as a byte that is not UTF-8; numbers
+// become text as they are written, "1.50" and 25 digits too.
 #pragma once
 
 #include <cstdint>
@@ -9,15 +13,22 @@
 #include <string_view>
 #include <vector>
 
+#include "corpus/reading_report.h"
+#include "corpus/text_format.h"
+
 namespace quire {
 
 class JsonLine {
  public:
-  /// Throws Error(bad_data) for what is not a JSON object. What is not UTF-8 is read as U+FFFD.
+  /// Throws Error(bad_data) for what is not a JSON object, and for a zero byte, behind which nothing
+  /// would be read. `text` must outlive it.
   JsonLine(const std::filesystem::path& path, std::size_t line, std::string_view text);
+  JsonLine(const JsonLine&) = delete;
+  JsonLine& operator=(const JsonLine&) = delete;
 
   std::size_t line() const { return line_; }  ///< from 1
   bool invalid_utf8() const { return invalid_utf8_; }
+  bool lone_surrogate() const { return lone_surrogate_; }
 
   bool has(const std::string& name) const { return json_.contains(name); }
   bool is_null(const std::string& name) const { return has(name) && json_[name].is_null(); }
@@ -36,19 +47,24 @@ class JsonLine {
                          const std::string& next = {}) const;
 
  private:
-  std::string text_of(const std::string& name, const nlohmann::json& value) const;
+  /// `written` is the value's own part of the line.
+  std::string text_of(const std::string& name, const nlohmann::json& value,
+                      std::string_view written) const;
   [[noreturn]] void throw_no_field(const std::string& name, const std::string& command,
                                    const std::string& option) const;
 
   const std::filesystem::path& path_;
   std::size_t line_;
-  bool invalid_utf8_;
+  bool invalid_utf8_, lone_surrogate_ = false;
+  std::string valid_;         // where the line is not UTF-8
+  std::string_view written_;  // all of it
   nlohmann::json json_;
 };
 
 /// Every line of a file that is not blank, in order.
 void for_each_json_line(const std::filesystem::path& path,
-                        const std::function<void(const JsonLine&)>& take);
+                        const std::function<void(const JsonLine&)>& take,
+                        const TextFormat& format = {}, ReadingReport* report = nullptr);
 
 /// The parts of "a, b,c" without the white space around them; none is empty.
 std::vector<std::string> split_at_commas(std::string_view text);

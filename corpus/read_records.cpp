@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/text.h"
 #include "corpus/csv.h"
+#include "corpus/encoding.h"
 #include "corpus/file_kind.h"
 #include "corpus/input_file.h"
 #include "corpus/json_line.h"
@@ -73,28 +74,16 @@ class Output {
   std::int64_t read_ = 0, taken_ = 0;
 };
 
-std::string with_newlines(std::string_view text) {
-  std::string result;
-  result.reserve(text.size());
-  while (true) {
-    const std::size_t end = std::min(text.find('\r'), text.size());
-    result += text.substr(0, end);
-    if (end == text.size()) return result;
-    const bool pair = end + 1 < text.size() && text[end + 1] == '\n';
-    if (!pair) result += '\r';  // alone it is no line end
-    text.remove_prefix(end + 1);
-  }
-}
-
 bool is_blank(std::string_view text) {
   return text.find_first_not_of(" \t\n") == std::string_view::npos;
 }
 
 void read_text(const fs::path& path, const CorpusOptions& options, Output& output) {
-  const InputFile file(path);
+  const InputFile file(path, options.format);
   std::string_view text = without_byte_order_mark(file.text(), path);
   std::string converted;
   if (text.find('\r') != std::string_view::npos) text = converted = with_newlines(text);
+  if (options.report != nullptr) options.report->look(path, 1, text);
   const std::string& separator = options.document_separator;
   if (!options.line_by_line && separator.empty()) {
     output.add_text(std::string(text), {.file = &path, .line = 1});
@@ -121,8 +110,9 @@ void read_text(const fs::path& path, const CorpusOptions& options, Output& outpu
   if (!options.line_by_line) end_document(text.size());
 }
 
-void read_table(const fs::path& path, const Choice& choice, Output& output) {
-  CsvReader csv(path);
+void read_table(const fs::path& path, const CorpusOptions& options, const Choice& choice,
+                Output& output) {
+  CsvReader csv(path, options.format, options.report);
   std::vector<std::size_t> indexes;
   if (choice.pattern) {
     for (const std::string& name : choice.pattern->fields())
@@ -139,9 +129,13 @@ void read_table(const fs::path& path, const Choice& choice, Output& output) {
     bool blank = true;
     for (std::size_t i = 0; i < indexes.size(); ++i) {
       values[i] = fields[indexes[i]];
-      blank &= values[i].empty();
+      blank &= is_blank(values[i]);
+      if (options.report != nullptr) options.report->look(path, csv.line(), values[i]);
     }
-    if (blank) continue;
+    if (blank) {
+      if (options.report != nullptr) options.report->blank_rows.add(path, csv.line());
+      continue;
+    }
     const RecordPlace place{.file = &path, .line = csv.line()};
     if (choice.pattern) {
       output.add(choice.record(values), place);
@@ -151,10 +145,12 @@ void read_table(const fs::path& path, const Choice& choice, Output& output) {
   }
 }
 
-void read_json_lines(const fs::path& path, const Choice& choice, Output& output) {
-  for_each_json_line(path, [&](const JsonLine& line) {
-    const RecordPlace place{
-        .file = &path, .line = line.line(), .invalid_utf8 = line.invalid_utf8()};
+void read_json_lines(const fs::path& path, const CorpusOptions& options, const Choice& choice,
+                     Output& output) {
+  const auto take = [&](const JsonLine& line) {
+    const RecordPlace place{.file = &path,
+                            .line = line.line(),
+                            .invalid_utf8 = line.invalid_utf8() || line.lone_surrogate()};
     if (choice.pattern) {
       std::vector<std::string> values;
       for (const std::string& name : choice.pattern->fields())
@@ -179,7 +175,8 @@ void read_json_lines(const fs::path& path, const Choice& choice, Output& output)
                                 choice.command, choice.column_option),
                       place);
     }
-  });
+  };
+  for_each_json_line(path, take, options.format, options.report);
 }
 
 }  // namespace
@@ -198,10 +195,10 @@ std::vector<StepCount> for_each_record(const CorpusOptions& options, const TakeR
         read_text(path, options, output);
         break;
       case FileKind::table:
-        read_table(path, choice, output);
+        read_table(path, options, choice, output);
         break;
       case FileKind::json_lines:
-        read_json_lines(path, choice, output);
+        read_json_lines(path, options, choice, output);
         break;
     }
   }

@@ -1,7 +1,7 @@
 // Text in: files and folders become records of text or token ids.
 //
 //   .txt           one record; or one for each line, with line_by_line; or one for each document,
-//                  with a separator. Line ends "\r\n" become "\n"
+//                  with a separator. Line ends "\r\n" and "\r" become "\n"
 //   .csv, .tsv     RFC 4180, the first row names the columns; one record for each row (csv.h)
 //   .jsonl         an object a line: {"text": …}, or {"input_ids": […], "labels": […]}
 //   .gz, .zst      any of these, packed
@@ -10,8 +10,9 @@
 //   a pattern      *, ? and [a-z] as in a shell, ** for any number of folders; in the order of the
 //                  paths
 //
-// A byte-order mark at the start of a file is dropped. Bytes that are not UTF-8 are kept: the
-// tokenizer reads them as U+FFFD. Records without any text are left out.
+// A byte-order mark at the start of a file is dropped. Bytes that are not UTF-8 are kept, and
+// reported: the tokenizer reads them as U+FFFD. Records without any text are left out, and so are
+// rows of a table whose columns hold nothing but blanks.
 #pragma once
 
 #include <cstdint>
@@ -22,6 +23,8 @@
 #include <vector>
 
 #include "corpus/clean.h"
+#include "corpus/reading_report.h"
+#include "corpus/text_format.h"
 #include "tokenizer/tokenizer.h"
 
 namespace quire {
@@ -38,6 +41,9 @@ struct CorpusOptions {
   std::string command = "quire train", column_option = "--text-column";
   std::string document_separator;  ///< a line of a .txt that is this text divides records
   CleaningOptions cleaning;
+  TextFormat format;
+  /// Where it is given, it gets what a person is to be told of the files.
+  ReadingReport* report = nullptr;
 };
 
 /// One document: text, or ids where a JSONL line brings {"input_ids", "labels"}.
@@ -95,14 +101,20 @@ struct SplitRanges {
   std::vector<TokenRange> train, validation;
 };
 
+/// What is held out of a record that is the only one.
+enum class OnlyRecord {
+  cut,   ///< its beginning: its end, where a model learns to stop, stays to be learnt
+  keep,  ///< nothing
+};
+
 /// Splits by record, given their offsets: a seeded shuffle chooses round(records · share) of them,
-/// both sides keep the order. Where that is no whole record (a few books, say), the last share of
-/// each record's tokens is cut off instead. Equal seeds give equal splits everywhere. Throws
-/// Error(usage) unless 0 <= share < 1.
+/// at least one and not all where there are two; both sides keep the order. Where the share is less
+/// than one, the chosen record has no more than half of all tokens. Equal seeds give equal splits
+/// everywhere. Throws Error(usage) unless 0 <= share < 1.
 SplitRanges split(std::span<const std::int64_t> offsets, double validation_share,
-                  std::uint64_t seed);
+                  std::uint64_t seed, OnlyRecord only = OnlyRecord::cut);
 /// The same as copies.
 void split(const TokenizedCorpus& corpus, double validation_share, std::uint64_t seed,
-           TokenizedCorpus& train, TokenizedCorpus& validation);
+           TokenizedCorpus& train, TokenizedCorpus& validation, OnlyRecord only = OnlyRecord::cut);
 
 }  // namespace quire

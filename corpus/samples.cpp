@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/text.h"
 #include "corpus/csv.h"
+#include "corpus/encoding.h"
 #include "corpus/file_kind.h"
 #include "corpus/input_file.h"
 #include "corpus/json_line.h"
@@ -26,14 +27,16 @@ void read_text(const fs::path& path, const SampleOptions& options, std::vector<S
     throw Error(Fault::usage, path.string() + " has no columns, so it has no keywords",
                 {"--keywords-column is for .csv, .tsv and .jsonl"});
   }
-  const InputFile file(path);
+  const InputFile file(path, options.format);
   std::string_view text = without_byte_order_mark(file.text(), path);
+  std::string converted;
+  if (text.find('\r') != std::string_view::npos) text = converted = with_newlines(text);
+  if (options.report != nullptr) options.report->look(path, 1, text);
   bool open = false;  // a text has begun
   while (!text.empty()) {
     const std::size_t end = std::min(text.find('\n'), text.size());
-    std::string_view line = text.substr(0, end);
+    const std::string_view line = text.substr(0, end);
     text.remove_prefix(std::min(end + 1, text.size()));
-    if (line.ends_with('\r')) line.remove_suffix(1);
     if (options.line_by_line) {
       if (line.find_first_not_of(" \t") == std::string_view::npos) continue;
       samples.push_back({.text = std::string(line), .keywords = {}});
@@ -50,7 +53,7 @@ void read_text(const fs::path& path, const SampleOptions& options, std::vector<S
 }
 
 void read_table(const fs::path& path, const SampleOptions& options, std::vector<Sample>& samples) {
-  CsvReader csv(path);
+  CsvReader csv(path, options.format, options.report);
   std::size_t text = 0, keywords = 0;
   if (!options.text_column.empty() || csv.columns().size() > 1) {
     text = csv.column(options.text_column.empty() ? kDefaultColumn : options.text_column, kCommand,
@@ -60,6 +63,7 @@ void read_table(const fs::path& path, const SampleOptions& options, std::vector<
   if (has_keywords) keywords = csv.column(options.keywords_column, kCommand, kKeywordsOption);
   std::vector<std::string> fields;
   while (csv.next(fields)) {
+    if (options.report != nullptr) options.report->look(path, csv.line(), fields[text]);
     samples.push_back({.text = fields[text], .keywords = {}});
     if (has_keywords) samples.back().keywords = split_at_commas(fields[keywords]);
   }
@@ -68,7 +72,7 @@ void read_table(const fs::path& path, const SampleOptions& options, std::vector<
 void read_json_lines(const fs::path& path, const SampleOptions& options,
                      std::vector<Sample>& samples) {
   const std::string column = options.text_column.empty() ? kDefaultColumn : options.text_column;
-  for_each_json_line(path, [&](const JsonLine& line) {
+  const auto take = [&](const JsonLine& line) {
     if (line.is_null(column)) {
       line.fail("'" + column + "' is null", {"the model that wrote it had no tokenizer"},
                 "quire generate --json with --tokenizer DIR");
@@ -77,7 +81,8 @@ void read_json_lines(const fs::path& path, const SampleOptions& options,
     sample.text = line.text(column, kCommand, kTextOption);
     if (options.keywords_column.empty()) return;
     sample.keywords = line.list(options.keywords_column, kCommand, kKeywordsOption);
-  });
+  };
+  for_each_json_line(path, take, options.format, options.report);
 }
 
 }  // namespace

@@ -11,6 +11,9 @@
 #include <string>
 #include <vector>
 
+#include "corpus/reading_report.h"
+#include "corpus/text_format.h"
+
 namespace quire {
 
 struct Sample {
@@ -23,6 +26,8 @@ struct SampleOptions {
   std::string text_column;      ///< of a CSV, or a field of a JSONL; empty: "text", or the only one
   std::string keywords_column;  ///< keywords between commas, or a list in a JSONL; empty: none
   bool line_by_line = false;
+  TextFormat format;
+  ReadingReport* report = nullptr;  ///< where given, gets what a person is to be told of the files
 };
 
 /// All samples, in order. Throws Error(bad_data) naming file, line and cause, also where no text

@@ -4,7 +4,8 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "corpus/characters.h"
-#include "corpus/csv.h"
+#include "corpus/encoding.h"
+#include "corpus/input_file.h"
 
 namespace quire {
 
@@ -16,7 +17,7 @@ StopWords StopWords::english() {
 
 StopWords StopWords::from_file(const std::filesystem::path& path) {
   const MappedFile file(path);
-  const std::string_view text = without_byte_order_mark(file.text(), path);
+  const std::string text = with_newlines(without_byte_order_mark(file.text(), path));
   if (!is_utf8(text)) {
     throw Error(Fault::bad_data, path.string() + " is not UTF-8",
                 {"a list of stop words has one word a line"},

@@ -4,6 +4,8 @@
 #include <map>
 #include <numeric>
 
+#include "base/error.h"
+#include "base/text.h"
 #include "engine/training/ranks.h"
 #include "kernels/random.h"
 
@@ -37,7 +39,19 @@ const char* name_of(Packing packing) {
   return "";
 }
 
-Rows::Rows(const TokenView& records, Packing packing, int block_size)
+const char* name_of(Overflow overflow) {
+  switch (overflow) {
+    case Overflow::truncate:
+      return "truncate";
+    case Overflow::split:
+      return "split";
+    case Overflow::error:
+      return "error";
+  }
+  return "";
+}
+
+Rows::Rows(const TokenView& records, Packing packing, int block_size, Overflow overflow)
     : ids_(records.ids), labels_(records.labels), packing_(packing) {
   if (packing == Packing::stream) {
     const std::int64_t last = ids_.size() - 1;  // it is a target only
@@ -50,7 +64,14 @@ Rows::Rows(const TokenView& records, Packing packing, int block_size)
   for (std::int64_t r = 0; r < records.size(); ++r) {
     const std::int64_t begin = records.offsets[static_cast<std::size_t>(r)];
     const std::int64_t end = records.offsets[static_cast<std::size_t>(r) + 1];
-    add_piece(begin, std::min<std::int64_t>(block_size, end - begin) - 1);
+    add_record(begin, end, block_size, overflow);
+  }
+  if (cut_records_ > 0 && overflow == Overflow::error) {
+    throw Error(Fault::bad_data,
+                counted(cut_records_, "record") + (cut_records_ == 1 ? " is" : " are") +
+                    " longer than a row of " + counted(block_size, "token"),
+                {"together they have " + counted(cut_tokens_, "token")},
+                "--overflow split or truncate, a larger --block-size, or --packing stream");
   }
   if (packing == Packing::records) {
     pack(block_size);
@@ -59,7 +80,24 @@ Rows::Rows(const TokenView& records, Packing packing, int block_size)
   }
 }
 
-void Rows::add_piece(std::int64_t begin, std::int64_t length) {
+void Rows::add_record(std::int64_t begin, std::int64_t end, int block_size, Overflow overflow) {
+  const std::int64_t length = end - begin;
+  if (length <= block_size) {
+    add_piece(begin, length - 1);
+    return;
+  }
+  ++cut_records_;
+  cut_tokens_ += length;
+  if (overflow == Overflow::split) {
+    for (; begin < end - 1; begin += block_size) {
+      add_piece(begin, std::min<std::int64_t>(block_size, end - 1 - begin));
+    }
+  } else {
+    unused_ += add_piece(begin, block_size - 1) ? length - (block_size - 1) : length;
+  }
+}
+
+bool Rows::add_piece(std::int64_t begin, std::int64_t length) {
   std::int64_t valid = std::max<std::int64_t>(length, 0);
   if (valid > 0 && labels_.size() > 0) {
     std::vector<std::int32_t> targets(static_cast<std::size_t>(length));
@@ -68,10 +106,11 @@ void Rows::add_piece(std::int64_t begin, std::int64_t length) {
   }
   if (valid == 0) {
     ++left_out_;
-    return;
+    return false;
   }
   pieces_.push_back({begin, static_cast<std::int32_t>(length)});
   targets_ += valid;
+  return true;
 }
 
 void Rows::put_each_in_a_row() {

@@ -4,8 +4,9 @@
 // array:    ids [begin, begin + n),  targets labels[begin + 1, begin + n + 1).
 //  - Packing::stream takes all records as one stream and cuts a row every block_size ids; the last,
 //    shorter row is kept, so every token but the first is a target exactly once an epoch.
-//  - Packing::none takes each record as a row. A record longer than block_size is cut to that many
-//    ids, as a tokenizer with truncation does, so its last id has no target.
+//  - Packing::none takes each record as a row. What becomes of a record longer than block_size says
+//    Overflow: it is cut to that many ids, as a tokenizer with truncation does, so that the last of
+//    these is a target only; or it goes on in further rows, as a stream does; or it is refused.
 //  - Packing::records cuts records in the same way and puts several into a row: best fit, the
 //    longest first. Positions begin anew with each record, and attention does not cross from one
 //    into the next, so a record's losses are those it has in a row of its own, bit for bit.
@@ -31,6 +32,14 @@ enum class Packing {
   records,  ///< as many whole records a row as fit, none of which sees another
 };
 const char* name_of(Packing packing);  ///< "stream", "none", "records"
+
+/// What becomes of a record that has more than block_size ids, where each record has a row.
+enum class Overflow {
+  truncate,  ///< what is behind them is not used
+  split,     ///< it goes on in further rows of block_size ids, none of which sees another
+  error,     ///< Rows throws
+};
+const char* name_of(Overflow overflow);  ///< "truncate", "split", "error"
 
 /// A micro-batch in host memory.
 struct Batch {
@@ -58,11 +67,16 @@ struct Batch {
 /// The table of rows over records, whose ids must outlive it.
 class Rows {
  public:
-  Rows(const TokenView& records, Packing packing, int block_size);
+  /// Throws Error(bad_data) for longer records with Overflow::error.
+  Rows(const TokenView& records, Packing packing, int block_size,
+       Overflow overflow = Overflow::truncate);
 
   std::int64_t size() const { return static_cast<std::int64_t>(rows_.size()); }
-  std::int64_t targets() const { return targets_; }    ///< valid targets of all rows
-  std::int64_t left_out() const { return left_out_; }  ///< rows without a target
+  std::int64_t targets() const { return targets_; }          ///< valid targets of all rows
+  std::int64_t left_out() const { return left_out_; }        ///< rows without a target
+  std::int64_t cut_records() const { return cut_records_; }  ///< that are longer than a row
+  std::int64_t cut_tokens() const { return cut_tokens_; }    ///< ids of these
+  std::int64_t unused_tokens() const { return unused_; }     ///< of these, that no row holds
   int longest() const { return longest_; }
 
   /// The rows numbered `which`, padded to the longest of them.
@@ -82,7 +96,9 @@ class Rows {
     std::int32_t pieces;
     std::int32_t length;
   };
-  void add_piece(std::int64_t begin, std::int64_t length);
+  void add_record(std::int64_t begin, std::int64_t end, int block_size, Overflow overflow);
+  /// False: it has no target, and is left out.
+  bool add_piece(std::int64_t begin, std::int64_t length);
   void put_each_in_a_row();
   void pack(int block_size);
 
@@ -93,6 +109,7 @@ class Rows {
   std::vector<Row> rows_;
   std::int64_t targets_ = 0;
   std::int64_t left_out_ = 0;
+  std::int64_t cut_records_ = 0, cut_tokens_ = 0, unused_ = 0;
   int longest_ = 0;
 };
 

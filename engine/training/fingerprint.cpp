@@ -41,6 +41,9 @@ Fingerprint fixed_facts(const Gpt2Config& model, const TrainingConfig& config,
   facts["validation data"] = describe(validation);
   facts["block_size"] = std::to_string(config.block_size);
   facts["packing"] = name_of(config.packing);
+  if (config.packing != Packing::stream && config.overflow != Overflow::truncate) {
+    facts["overflow"] = name_of(config.overflow);
+  }
   facts["per_device_train_batch_size × ranks"] = std::to_string(config.micro_batch_rows());
   facts["gradient_accumulation_steps"] = std::to_string(config.gradient_accumulation_steps);
   facts["seed"] = std::to_string(config.seed);

@@ -63,8 +63,8 @@ Run::Run(Device& device, const Gpt2Config& model, const Parameters& parameters,
                      ? callbacks
                      : TrainingCallbacks{.stop_requested = callbacks.stop_requested,
                                          .write_companions = callbacks.write_companions}),
-      rows_(records, config_.packing, config_.block_size),
-      eval_rows_(validation, config_.packing, config_.block_size),
+      rows_(records, config_.packing, config_.block_size, config_.overflow),
+      eval_rows_(validation, config_.packing, config_.block_size, config_.overflow),
       total_steps_(total_steps(config_, rows_.size())),
       schedule_(schedule_of(config_, total_steps_)) {
   if (config_.load_best_model_at_end || config_.early_stopping_patience > 0) check_early_stopping();

@@ -17,6 +17,8 @@ struct TrainingConfig {
   std::filesystem::path output_dir;
   int block_size = 0;  ///< tokens a row; 0 = n_positions
   Packing packing = Packing::stream;
+  Overflow overflow =
+      Overflow::truncate;  ///< of records longer than block_size, where not a stream
   double num_train_epochs = 3.0;
   std::int64_t max_steps = -1;  ///< overrides epochs when positive
   int per_device_train_batch_size = 8;

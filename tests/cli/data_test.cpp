@@ -137,8 +137,9 @@ TEST_CASE("views of a split are the copies of it, of text and of shards") {
       }
       for (const double share : {0.0, 0.2, 0.5}) {
         INFO(name << " " << share);
+        const OnlyRecord only = records == 1 && labelled ? OnlyRecord::keep : OnlyRecord::cut;
         TokenizedCorpus train, validation;
-        split(*corpus, share, 7, train, validation);
+        split(*corpus, share, 7, train, validation, only);
         const auto check = [](const TokenView& view, const TokenizedCorpus& want) {
           const auto all = [](const TokenStream& stream) {
             std::vector<std::int32_t> ids(static_cast<std::size_t>(stream.size()));
@@ -150,10 +151,10 @@ TEST_CASE("views of a split are the copies of it, of text and of shards") {
           CHECK(std::vector<std::int64_t>(view.offsets.begin(), view.offsets.end()) ==
                 want.offsets);
         };
-        const TrainData of_text = split_views(corpus, share, 7);
+        const TrainData of_text = split_views(corpus, share, 7, only);
         check(of_text.train, train);
         check(of_text.validation, validation);
-        const TrainData of_shards = split_views(shards, share, 7);
+        const TrainData of_shards = split_views(shards, share, 7, only);
         check(of_shards.train, train);
         check(of_shards.validation, validation);
       }

@@ -25,7 +25,7 @@ std::string small_model(const ScratchFolder& scratch) {
               .exit_code == 0);
   const ProgramResult trained =
       run_quire({"train", "--config", config, "--tokenizer", scratch / "tok", "--data", text,
-                 "--max-steps", "1", "--output-dir", scratch / "model"});
+                 "--validation-split", "0", "--max-steps", "1", "--output-dir", scratch / "model"});
   CAPTURE(trained.err);
   REQUIRE(trained.exit_code == 0);
   return scratch / "model";

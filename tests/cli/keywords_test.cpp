@@ -207,7 +207,9 @@ TEST_CASE("bytes that are not UTF-8 are kept, and said") {
   CHECK(result.exit_code == 0);
   CHECK(contains(result.out, "silver,\xE9,silver\n"));
   CHECK(contains(result.out, "silver \xE9t\xE9,2,silver\n"));
-  CHECK(contains(result.err, "warning: 2 texts are not UTF-8, the first on line 3: "));
+  CHECK(contains(result.err, "warning: 2 lines have bytes that are not UTF-8, the first in " + in +
+                                 " line 3: these are read as U+FFFD; likely latin-1\n"
+                                 "  try: --encoding latin-1\n"));
   CHECK(keywords({in, "--text-column", "text", "--json"}).exit_code == 0);
 }
 

@@ -98,8 +98,14 @@ TEST_CASE("damaged tables are refused with the line") {
         "error: DIR/x.csv is empty\n  the first row must name the columns");
   CHECK(complaint("\xFF\xFE"
                   "a") ==
-        "error: DIR/x.csv is UTF-16, Quire reads UTF-8\n  try: iconv -f UTF-16 -t UTF-8 DIR/x.csv "
-        "> utf8.csv");
+        "error: DIR/x.csv is UTF-16, Quire reads UTF-8\n"
+        "  try: --encoding utf-16, or iconv -f utf-16 -t utf-8 DIR/x.csv > utf8.csv");
+  CHECK(complaint("a,b\n1,\"open\nand\",\"more\nand\" shut\n") ==
+        "error: DIR/x.csv line 4: there is text after the closing quote of field 3, which opens on "
+        "line 3\n  try: write a quote inside a field twice");
+  CHECK(complaint("a,b\n1,\"open\nand\nshut\",3\n") ==
+        "error: DIR/x.csv line 2: the row has 3 fields, the header has 2; the quote that opens on "
+        "line 2 closes on line 4");
 }
 
 TEST_CASE("a column that is not there: columns, rows, encoding, line ends and what to try") {
@@ -117,9 +123,10 @@ TEST_CASE("a column that is not there: columns, rows, encoding, line ends and wh
   CHECK(no_column("only\n\xFFx\n", "text") ==
         "error: DIR/x.csv has no column 'text'\n  columns: only (1 row, not all UTF-8, LF)\n"
         "  try: quire train --model DIR --data DIR/x.csv --text-column 'only'");
-  CHECK(no_column("a;b\n1;2\n", "a") ==
-        "error: DIR/x.csv has no column 'a'\n  columns: a;b (1 row, UTF-8, LF)\n"
-        "  the fields seem to be separated by ';': Quire reads ',' (.csv) and tabs (.tsv)");
+  CHECK(
+      no_column("a;b\n1;2\n", "quotes") ==
+      "error: DIR/x.csv has no column 'quotes'\n  columns: a, b (1 row, delimiter ';', UTF-8, LF)\n"
+      "  try: quire train --model DIR --data DIR/x.csv --template \"{a} => {b}\"");
   CHECK(no_column("a,a,b\n1,2,3\n", "a") ==
         "error: DIR/x.csv has more than one column 'a'\n  columns: a, a, b");
 }
@@ -193,4 +200,125 @@ TEST_CASE("real tables are read whole") {
           "columns: emoji, name, group, sub_group, codepoints (3,664 rows, UTF-8, LF)");
     CHECK(error.next().ends_with("--template \"{name} => {emoji}\""));
   }
+}
+
+namespace {
+
+struct Opened {
+  quire::ReadingReport report;
+  Rows rows;  // with the header
+  char delimiter = 0;
+};
+
+Opened open(const std::string& text, const quire::TextFormat& format = {},
+            const std::string& name = "x.csv") {
+  const ScratchFolder folder;
+  Opened opened;
+  CsvReader csv(folder.write(name, text), format, &opened.report);
+  opened.delimiter = csv.delimiter();
+  opened.rows.push_back(csv.columns());
+  std::vector<std::string> fields;
+  while (csv.next(fields)) opened.rows.push_back(fields);
+  return opened;
+}
+
+}  // namespace
+
+TEST_CASE("another delimiter is seen where the table is one with it alone, and reported") {
+  for (const char delimiter : {';', '\t', '|'}) {
+    const std::string d(1, delimiter);
+    INFO("'" << d << "'");
+    const Opened opened =
+        open("kind" + d + "text\na" + d + "\"one, two" + d + "\n\"\nb" + d + "x,y,z\n");
+    CHECK(opened.delimiter == delimiter);
+    CHECK(opened.rows == Rows{{"kind", "text"}, {"a", "one, two" + d + "\n"}, {"b", "x,y,z"}});
+    REQUIRE(opened.report.delimiters.size() == 1);
+    CHECK(opened.report.delimiters[0].delimiter == delimiter);
+  }
+  CHECK(open("a,b\n1,2\n", {}, "x.tsv").delimiter == ',');
+  CHECK(open("a;b\n").delimiter == ';');
+  for (const char* text : {"a,b\n1;2,3\n", "text\none; two\nthree; four\n", "a,b;c\n1,2;3\n",
+                           "to be; or not\nx\ny\nz\n"}) {
+    const Opened opened = open(text);
+    CHECK(opened.delimiter == ',');
+    CHECK(opened.report.delimiters.empty());
+  }
+}
+
+TEST_CASE("one row of ten may be broken where a delimiter is found, and is refused with its line") {
+  std::string text = "kind;text\n";
+  for (int row = 0; row < 12; ++row) text += row == 5 ? "a;b;c\n" : "a;b\n";
+  CHECK(complaint(text) == "error: DIR/x.csv line 7: the row has 3 fields, the header has 2");
+  CHECK(complaint("kind;text\na;b\na;b\na\n") ==
+        "error: DIR/x.csv: its rows look delimited by ';', but not all alike\n"
+        "  taken as they are, they have one column\n"
+        "  try: --delimiter ';', or --delimiter ',' for one column");
+}
+
+TEST_CASE("a delimiter that is asked for is used, whatever the table looks like") {
+  CHECK(open("kind;text\na;b\na;b\na\n", {.delimiter = ','}).rows.size() == 4);
+  CHECK(open("a,b\n1,2\n", {.delimiter = ';'}).rows == Rows{{"a,b"}, {"1,2"}});
+  CHECK(open("sep=|\na;b\n1;2\n", {.delimiter = ';'}).rows == Rows{{"a", "b"}, {"1", "2"}});
+}
+
+TEST_CASE("the line in which spreadsheets name the delimiter is no header") {
+  const Rows expected = {{"a,", "b"}, {"1", "2,"}};
+  for (const char* first : {"sep=;\n", "SEP=;\r\n", "\"sep=;\"\r", "\xEF\xBB\xBFsep=;\n"}) {
+    INFO(first);
+    const Opened opened = open(std::string(first) + "a,;b\n1;2,\n");
+    CHECK(opened.rows == expected);
+    CHECK(opened.report.delimiters.size() == 1);
+  }
+  CHECK(open("sep=\n1\n").rows == Rows{{"sep="}, {"1"}});
+  CsvReader csv("memory", "sep=;\na;b\n\n1;2\n");
+  CHECK(csv.separator_line() == "sep=;\n");
+  std::vector<std::string> fields;
+  REQUIRE(csv.next(fields));
+  CHECK(csv.line() == 4);
+}
+
+TEST_CASE("without a header the columns have numbers, and the first row is data") {
+  const Opened opened = open("\n\"x\ny\",2\n3,4\n", {.header = false});
+  CHECK(opened.rows == Rows{{"1", "2"}, {"x\ny", "2"}, {"3", "4"}});
+  CHECK(opened.report.headers.empty());
+  CHECK(opened.report.blank_rows.lines == 1);
+  CsvReader csv("memory", "a,b\n1,2\n", {.header = false});
+  CHECK(csv.row_text().empty());
+  CHECK(csv.column("2") == 1);
+  std::vector<std::string> fields;
+  REQUIRE(csv.next(fields));
+  CHECK(csv.line() == 1);
+  CHECK(csv.row_text() == "a,b");
+  CHECK(complaint("1,2\n1,2\n1\n").find("line 3: the row has 1 field") != std::string::npos);
+}
+
+TEST_CASE("a header that looks like data is reported, and one that does not is not") {
+  for (const char* text :
+       {"\"First quote, with comma\"\nSecond\n", "The sea is wide\nThe sea is not\n",
+        "joy,The sea is wide.\ncalm,The sea is not.\n", "joy,a\ncalm,b\njoy,c\n",
+        "a,\"two\nlines\"\n1,2\n"}) {
+    INFO(text);
+    const Opened opened = open(text);
+    REQUIRE(opened.report.headers.size() == 1);
+    CHECK(std::string(text).starts_with(opened.report.headers[0].row));
+  }
+  const std::string paragraph = "id," + std::string(65, 'x') + "\n1,y\n";
+  CHECK(open(paragraph).report.headers.size() == 1);
+  CHECK(open("id," + std::string(64, 'x') + "\n1,y\n").report.headers.empty());
+  for (const char* text : {"quote\nThe sea is wide.\n", "Full Name,No. of rows\na,b\n",
+                           ",0,1\n0,a,b\n1,c,d\n", "a,b\n\"open", "text\n", "id,text\n1,\n"}) {
+    INFO(text);
+    const ScratchFolder folder;
+    quire::ReadingReport report;
+    CsvReader csv(folder.write("x.csv", text), {}, &report);
+    CHECK(report.headers.empty());
+  }
+}
+
+TEST_CASE("lines of blanks are passed over as blank lines are, and counted") {
+  const Opened opened = open("a,b\n\n1,2\n   \n\t \n3,4\n\n  ");
+  CHECK(opened.rows == Rows{{"a", "b"}, {"1", "2"}, {"3", "4"}});
+  CHECK(opened.report.blank_rows.lines == 3);  // those behind the last row divide nothing
+  CHECK(opened.report.blank_rows.line == 2);
+  CHECK(open("a\tb\n \n\t\n", {}, "x.tsv").rows == Rows{{"a", "b"}, {"", ""}});
 }

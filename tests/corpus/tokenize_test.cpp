@@ -141,25 +141,64 @@ TEST_CASE("a split takes whole records, keeps their order, and is the same for t
   CHECK(firsts == std::vector<std::int32_t>{6, 21, 56, 59, 66, 127, 197, 225, 309, 392});
 }
 
-TEST_CASE("where the share is no whole record, the end of each record is held out") {
+TEST_CASE("a whole record is held out where there are two, however small the share") {
+  for (const int records : {2, 3, 8, 49}) {
+    for (const double share : {0.001, 0.01, 0.05, 0.9}) {
+      for (const std::uint64_t seed : {1u, 2u, 3u}) {
+        INFO(records << " records, share " << share << ", seed " << seed);
+        const TokenizedCorpus corpus =
+            counted(std::vector<int>(static_cast<std::size_t>(records), 5));
+        TokenizedCorpus train, validation;
+        quire::split(corpus, share, seed, train, validation);
+        CHECK(validation.size() >= 1);
+        CHECK(train.size() >= 1);
+        CHECK(train.size() + validation.size() == records);
+        std::set<std::int32_t> ends;  // ids count from 0: those that end a record are 4, 9, …
+        for (const TokenizedCorpus* part : {&train, &validation}) {
+          for (std::int64_t r = 0; r < part->size(); ++r) {
+            REQUIRE(record(*part, r).size() == 5);
+            ends.insert(record(*part, r).back());
+          }
+        }
+        CHECK(std::ssize(ends) == records);
+        for (const std::int32_t end : ends) CHECK(end % 5 == 4);
+      }
+    }
+  }
+}
+
+TEST_CASE("of a few records the one held out is neither most of the data nor without a target") {
+  TokenizedCorpus train, validation;
+  std::set<std::size_t> chosen;
+  for (std::uint64_t seed = 0; seed < 20; ++seed) {
+    quire::split(counted({1, 1000, 30, 40, 0}), 0.01, seed, train, validation);
+    REQUIRE(validation.size() == 1);
+    chosen.insert(validation.ids.size());
+  }
+  CHECK(chosen == std::set<std::size_t>{30, 40});
+  quire::split(counted({1, 1}), 0.05, 1, train, validation);  // nothing better is there
+  CHECK(validation.ids.size() == 1);
+}
+
+TEST_CASE("of the only record the beginning is held out, never its end, or nothing") {
   TokenizedCorpus train, validation;
   TokenizedCorpus book = counted({1000});
   book.labels = book.ids;
   book.labels[10] = -100;
   quire::split(book, 0.05, 1, train, validation);
-  CHECK(train.offsets == std::vector<std::int64_t>{0, 950});
   CHECK(validation.offsets == std::vector<std::int64_t>{0, 50});
-  CHECK(validation.ids[0] == 950);
-  CHECK(train.labels[10] == -100);
-  CHECK(validation.labels[0] == 950);
-
-  quire::split(counted({600, 300, 100}), 0.15, 1, train, validation);
-  CHECK(train.offsets == std::vector<std::int64_t>{0, 510, 765, 850});
-  CHECK(validation.offsets == std::vector<std::int64_t>{0, 90, 135, 150});
-  CHECK(validation.ids[0] == 510);
-  CHECK(validation.ids[90] == 600 + 255);
-  quire::split(counted({1}), 0.9, 1, train, validation);
-  CHECK(train.size() + validation.size() == 1);
+  CHECK(train.offsets == std::vector<std::int64_t>{0, 950});
+  CHECK(train.ids.front() == 50);
+  CHECK(train.ids.back() == 999);
+  CHECK(validation.labels[10] == -100);
+  quire::split(book, 0.05, 1, train, validation, quire::OnlyRecord::keep);
+  CHECK(train.ids == book.ids);
+  CHECK(validation.size() == 0);
+  for (const int tokens : {0, 1, 3, 20}) {  // a part of one token has no target
+    quire::split(counted({tokens}), 0.05, 1, train, validation);
+    CHECK(std::ssize(train.ids) == tokens);
+    CHECK(validation.size() == 0);
+  }
 }
 
 TEST_CASE(

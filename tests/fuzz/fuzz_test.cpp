@@ -86,10 +86,24 @@ TEST_CASE("no damaged table gets past the checks, and what is read can be writte
   const std::string table =
       "\xEF\xBB\xBFname,\"the \"\"quote\"\"\",mood\r\nAnn,\"one\r\ntwo, "
       "three\",glad\r\n\r\nBob,5\" disk,\"\"\n\"C\",,x\n";
-  const std::vector<std::string> words = {
-      "\"",           "\"\"",     ",",     "\n",     "\r",
-      "\r\n",         ",,",       "\",\"", "\"\n\"", std::string("\0", 1),
-      "\xEF\xBB\xBF", "\xFF\xFE", "\t",    "a,b,c\n"};
+  const std::vector<std::string> words = {"\"",
+                                          "\"\"",
+                                          ",",
+                                          "\n",
+                                          "\r",
+                                          "\r\n",
+                                          ",,",
+                                          "\",\"",
+                                          "\"\n\"",
+                                          std::string("\0", 1),
+                                          "\xEF\xBB\xBF",
+                                          "\xFF\xFE",
+                                          "\t",
+                                          "a,b,c\n",
+                                          ";",
+                                          "|",
+                                          "sep=;\n",
+                                          "a;b\n"};
   std::mt19937 random(21);
   for (int round = 0; round < 6000; ++round) {
     const std::string changed = mutate(table, words, random);
@@ -172,5 +186,20 @@ TEST_CASE("no damaged archive gets past the checks") {
     const std::string archive = round % 2 == 0 ? quire::test::kGzipTable : quire::test::kZstdTable;
     const std::string changed = mutate(round % 4 < 2 ? archive : archive + archive, words, random);
     CHECK(fuzz_decompress(bytes(changed), changed.size()) == 0);
+  }
+}
+
+TEST_CASE("no line of JSON gets past its parser, or is found elsewhere than it is written") {
+  const std::string line =
+      R"({"text": "a \ud83d\ude00 \" b", "n" : [1.50, -0, {"x":NaN}, "],"] , "d":-Infinity,"l":123})";
+  const std::vector<std::string> words = {"\"",       "\\",   "\\ud83d",   "\\u",
+                                          "{",        "}",    "[",         "]",
+                                          ",",        ":",    "NaN",       "null",
+                                          "Infinity", "-",    "1e3",       " ",
+                                          "\xFF",     "true", "\"text\":", std::string("\0", 1)};
+  std::mt19937 random(24);
+  for (int round = 0; round < 6000; ++round) {
+    const std::string changed = mutate(line, words, random);
+    CHECK(fuzz_json_line(bytes(changed), changed.size()) == 0);
   }
 }

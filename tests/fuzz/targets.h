@@ -2,7 +2,7 @@
 // and aborts when a property does not hold.
 //
 // Under Clang, `cmake -DQUIRE_FUZZ=ON` builds a fuzzer for each (fuzz_safetensors, fuzz_csv,
-// fuzz_keywords, fuzz_shard, fuzz_decompress). Everywhere, fuzz_test.cpp drives them with seeded
+// fuzz_keywords, fuzz_shard, fuzz_decompress, fuzz_json_line). Everywhere, fuzz_test.cpp drives them with seeded
 // mutations of valid files.
 #pragma once
 
@@ -17,6 +17,9 @@ int fuzz_safetensors(const std::uint8_t* data, std::size_t size);
 /// Reading these bytes as a table throws Error(bad_data), or all rows have as many fields as the
 /// header, and written again, by field or as they were, they read back the same.
 int fuzz_csv(const std::uint8_t* data, std::size_t size);
+/// Reading these bytes as a line of JSON throws Error(bad_data), or each field is found as it is
+/// written, and its text is that of the line where it is a number.
+int fuzz_json_line(const std::uint8_t* data, std::size_t size);
 /// The first two bytes are options, the rest is a text: its sentences leave out nothing but white
 /// space, no word is empty, and its keywords are as many, as long and in the order asked for.
 int fuzz_keywords(const std::uint8_t* data, std::size_t size);

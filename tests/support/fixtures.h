@@ -22,11 +22,25 @@ inline std::filesystem::path fixtures_root() {
   return variable != nullptr ? variable : QUIRE_DEFAULT_FIXTURES;
 }
 
+/// $QUIRE_CASES, or the folder set at configure time: small inputs of which its README says what is
+/// right.
+inline std::filesystem::path cases_root() {
+  const char* variable = std::getenv("QUIRE_CASES");
+  return variable != nullptr ? variable : QUIRE_DEFAULT_CASES;
+}
+
 }  // namespace quire::test
 
 /// Declares `variable` as the fixture of that name, or ends the test as skipped, saying what is
 /// missing. Catch2 2 knows no skipping: there the test says so by name and ends.
+/// QUIRE_CASE does the same with a case.
 #ifdef QUIRE_CATCH2_V2
+#define QUIRE_CASE(variable, name)                                           \
+  const std::filesystem::path variable = quire::test::cases_root() / (name); \
+  if (!std::filesystem::exists(variable)) {                                  \
+    WARN("SKIPPED: no case " << variable.string() << " (set QUIRE_CASES)");  \
+    return;                                                                  \
+  }
 #define QUIRE_FIXTURE(variable, name)                                             \
   const std::filesystem::path variable = quire::test::fixtures_root() / (name);   \
   if (!std::filesystem::exists(variable)) {                                       \
@@ -34,6 +48,11 @@ inline std::filesystem::path fixtures_root() {
     return;                                                                       \
   }
 #else
+#define QUIRE_CASE(variable, name)                                           \
+  const std::filesystem::path variable = quire::test::cases_root() / (name); \
+  if (!std::filesystem::exists(variable)) {                                  \
+    SKIP("no case " << variable.string() << " (set QUIRE_CASES)");           \
+  }
 #define QUIRE_FIXTURE(variable, name)                                           \
   const std::filesystem::path variable = quire::test::fixtures_root() / (name); \
   if (!std::filesystem::exists(variable)) {                                     \

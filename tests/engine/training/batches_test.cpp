@@ -5,6 +5,7 @@
 #include <numeric>
 #include <set>
 
+#include "base/error.h"
 #include "engine/training/training_config.h"
 #include "kernels/random.h"
 #include "tests/support/catch.h"
@@ -96,6 +97,58 @@ TEST_CASE("packed records stand side by side, each with positions and a view of 
   CHECK(batch.first_key == Ids{0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 4, 4, 0, 0, 0, 3, 4, 5});
   CHECK(batch.tokens == 15);
   CHECK(batch.valid_targets == 15);
+}
+
+TEST_CASE("records longer than a row are counted, go on in further rows, or are refused") {
+  const TokenRecords records = counting_records({3, 6, 5, 14, 1});
+  for (const Packing packing : {Packing::none, Packing::records}) {
+    INFO(name_of(packing));
+    const Rows cut(records, packing, 5);
+    CHECK(cut.cut_records() == 2);
+    CHECK(cut.cut_tokens() == 20);
+    CHECK(cut.unused_tokens() == 20 - 2 * 4);
+    CHECK(cut.left_out() == 1);
+
+    const Rows whole(records, packing, 5, Overflow::split);
+    CHECK(whole.cut_records() == 2);
+    CHECK(whole.unused_tokens() == 0);
+    CHECK(whole.longest() == 5);
+    CHECK(whole.targets() == 2 + 5 + 4 + 13);  // all but the first of each
+    const Batch batch = whole.gather(all(whole));
+    std::map<std::int32_t, int> seen;
+    for (std::size_t i = 0; i < batch.targets.size(); ++i) {
+      if (batch.targets[i] == kIgnoredTarget) continue;
+      CHECK(batch.targets[i] == batch.ids[i] + 1);
+      ++seen[batch.targets[i]];
+    }
+    CHECK(std::ssize(seen) == whole.targets());
+    CHECK(!seen.contains(9));  // what begins a record is no target of the one before
+    CHECK(!seen.contains(14));
+
+    try {
+      Rows(records, packing, 5, Overflow::error);
+      FAIL("nothing was thrown");
+    } catch (const Error& error) {
+      CHECK(error.fault() == Fault::bad_data);
+      CHECK(error.message() ==
+            "error: 2 records are longer than a row of 5 tokens\n  together they have 20 tokens\n"
+            "  try: --overflow split or truncate, a larger --block-size, or --packing stream");
+    }
+    CHECK_NOTHROW(Rows(records, packing, 14, Overflow::error));
+  }
+  const Rows stream(records, Packing::stream, 5, Overflow::error);
+  CHECK(stream.targets() == 28);  // uses all but the first in any case
+  CHECK(stream.cut_records() == 0);
+}
+
+TEST_CASE("a record that is cut before its first label is not used at all, and counted so") {
+  TokenRecords records = counting_records({6});
+  records.labels = {-100, -100, -100, -100, 4, 5};
+  const Rows cut(records, Packing::none, 4), whole(records, Packing::none, 4, Overflow::split);
+  CHECK(cut.size() == 0);
+  CHECK(cut.unused_tokens() == 6);
+  REQUIRE(whole.size() == 2);
+  CHECK(whole.targets() == 2);
 }
 
 TEST_CASE("packing loses no target and leaves little padding") {

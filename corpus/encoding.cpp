@@ -1,0 +1,139 @@
+#include "corpus/encoding.h"
+
+#include <unicode/ucnv.h>
+#include <unicode/ustring.h>
+#include <unicode/utf16.h>
+
+#include <algorithm>
+#include <array>
+#include <memory>
+#include <vector>
+
+#include "base/error.h"
+#include "base/nearest.h"
+
+namespace quire {
+namespace {
+
+constexpr std::array kUsualNames = {
+    "utf-8",     "cp1252", "latin-1", "iso-8859-15", "macintosh", "utf-16",      "utf-16le",
+    "utf-16be",  "utf-32", "cp437",   "cp850",       "cp1250",    "cp1251",      "koi8-r",
+    "shift_jis", "euc-jp", "gb18030", "big5",        "euc-kr",    "windows-1252"};
+
+struct CloseConverter {
+  void operator()(UConverter* converter) const { ucnv_close(converter); }
+};
+using Converter = std::unique_ptr<UConverter, CloseConverter>;
+
+Converter open(const std::string& encoding) {
+  UErrorCode status = U_ZERO_ERROR;
+  Converter converter(ucnv_open(encoding.c_str(), &status));
+  if (U_SUCCESS(status)) return converter;
+  const std::vector<std::string> names(kUsualNames.begin(), kUsualNames.end());
+  std::string listed;
+  for (const std::string& name : names) listed += (listed.empty() ? "" : ", ") + name;
+  const std::string close = nearest(encoding, names);
+  throw Error(Fault::usage, "there is no encoding '" + encoding + "'",
+              {"known are, among others, " + listed},
+              "--encoding " + (close.empty() ? "cp1252" : close));
+}
+
+void append(std::string& text, const UChar* units, std::int32_t count) {
+  std::array<char, 3 * 4096> bytes;
+  std::int32_t length = 0;
+  UErrorCode status = U_ZERO_ERROR;
+  u_strToUTF8(bytes.data(), static_cast<std::int32_t>(bytes.size()), &length, units, count,
+              &status);
+  if (U_FAILURE(status)) throw Error(Fault::internal, "ICU made UTF-16 that is none");
+  text.append(bytes.data(), static_cast<std::size_t>(length));
+}
+
+[[noreturn]] void fail(UConverter* from, const std::string& so_far, const std::string& encoding,
+                       const std::filesystem::path& path) {
+  std::array<char, 16> bytes;
+  auto count = static_cast<std::int8_t>(bytes.size());
+  UErrorCode status = U_ZERO_ERROR;
+  ucnv_getInvalidChars(from, bytes.data(), &count, &status);
+  std::string listed;
+  for (std::int8_t i = 0; U_SUCCESS(status) && i < count; ++i) {
+    constexpr const char* kDigits = "0123456789ABCDEF";
+    const auto byte = static_cast<unsigned char>(bytes[static_cast<std::size_t>(i)]);
+    listed += {' ', kDigits[byte >> 4], kDigits[byte & 15]};
+  }
+  const auto line = 1 + std::count(so_far.begin(), so_far.end(), '\n');
+  throw Error(Fault::bad_data,
+              path.string() + " line " + std::to_string(line) + " is not " + encoding,
+              {"the bytes" + listed + " are no character of it"}, "another --encoding");
+}
+
+}  // namespace
+
+bool names_utf8(const std::string& encoding) {
+  return encoding.empty() || ucnv_compareNames(encoding.c_str(), "utf-8") == 0 ||
+         ucnv_compareNames(encoding.c_str(), "utf-8-sig") == 0;
+}
+
+void check_encoding(const std::string& encoding) {
+  if (!names_utf8(encoding)) open(encoding);
+}
+
+std::string to_utf8(std::string_view bytes, const std::string& encoding,
+                    const std::filesystem::path& path) {
+  if (names_utf8(encoding)) return std::string(bytes);
+  std::string name = encoding;
+  if (ucnv_compareNames(encoding.c_str(), "utf-16") == 0) {  // ICU takes big-endian without a mark
+    if (const std::string order = utf16_without_mark(bytes); !order.empty()) name = order;
+  }
+  const Converter from = open(name);
+  UErrorCode status = U_ZERO_ERROR;
+  ucnv_setToUCallBack(from.get(), UCNV_TO_U_CALLBACK_STOP, nullptr, nullptr, nullptr, &status);
+  std::string text;
+  text.reserve(bytes.size());
+  const char* at = bytes.data();
+  const char* const end = at + bytes.size();
+  std::array<UChar, 4096> units;
+  for (std::ptrdiff_t kept = 0;;) {  // half of a pair that the last round ended with
+    UChar* to = units.data() + kept;
+    status = U_ZERO_ERROR;
+    ucnv_toUnicode(from.get(), &to, units.data() + units.size(), &at, end, nullptr,
+                   /*flush=*/true, &status);
+    const bool more = status == U_BUFFER_OVERFLOW_ERROR;
+    std::ptrdiff_t count = to - units.data();
+    kept = more && count > 0 && U16_IS_LEAD(units[static_cast<std::size_t>(count - 1)]) ? 1 : 0;
+    count -= kept;
+    append(text, units.data(), static_cast<std::int32_t>(count));
+    units[0] = units[static_cast<std::size_t>(count)];
+    if (more) continue;
+    if (U_FAILURE(status)) fail(from.get(), text, encoding, path);
+    return text;
+  }
+}
+
+const char* utf16_without_mark(std::string_view bytes) {
+  constexpr std::size_t kLooked = 4096;
+  const std::size_t pairs = std::min(bytes.size(), kLooked) / 2;
+  if (pairs < 2 || bytes.starts_with("\xFF\xFE") || bytes.starts_with("\xFE\xFF")) return "";
+  std::array<std::size_t, 2> zeros{};
+  for (std::size_t i = 0; i < 2 * pairs; ++i) zeros[i % 2] += bytes[i] == '\0';
+  // Seven of ten: what is no Latin letter has no zero byte. In text that is not UTF-16 zeros are
+  // rare, and as often at even places as at odd ones.
+  const auto most = [&](std::size_t count) { return 10 * count >= 7 * pairs; };
+  const auto few = [&](std::size_t count) { return 10 * count <= pairs; };
+  if (most(zeros[1]) && few(zeros[0])) return "utf-16le";
+  if (most(zeros[0]) && few(zeros[1])) return "utf-16be";
+  return "";
+}
+
+std::string_view without_byte_order_mark(std::string_view text, const std::filesystem::path& path) {
+  if (text.starts_with("\xEF\xBB\xBF")) return text.substr(3);
+  const bool marked = text.starts_with("\xFF\xFE") || text.starts_with("\xFE\xFF");
+  const std::string encoding = marked ? "utf-16" : utf16_without_mark(text);
+  if (encoding.empty()) return text;
+  std::vector<std::string> details;
+  if (!marked) details.push_back("it has no byte-order mark, and every second byte is zero");
+  throw Error(Fault::bad_data, path.string() + " is UTF-16, Quire reads UTF-8", details,
+              "--encoding " + encoding + ", or iconv -f " + encoding + " -t utf-8 " +
+                  path.string() + " > utf8" + path.extension().string());
+}
+
+}  // namespace quire

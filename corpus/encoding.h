@@ -1,0 +1,30 @@
+// Text in other encodings than UTF-8, by ICU's converters.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+namespace quire {
+
+/// Whether it is a name of UTF-8: "utf-8", "UTF8", "utf-8-sig", or none.
+bool names_utf8(const std::string& encoding);
+
+/// Throws Error(usage) with the nearest name unless ICU has a converter of that name: cp1252,
+/// latin-1, utf-16le, shift_jis, …; case, '-' and '_' do not count.
+void check_encoding(const std::string& encoding);
+
+/// The bytes in UTF-8, a byte-order mark included. Throws Error(bad_data) naming file and line for
+/// bytes that are no character of the encoding, Error(usage) as check_encoding() does.
+std::string to_utf8(std::string_view bytes, const std::string& encoding,
+                    const std::filesystem::path& path);
+
+/// "utf-16le" or "utf-16be" for text whose every second byte is zero, as UTF-16 has Latin letters;
+/// "" for other text. A mark at its beginning is not looked for.
+const char* utf16_without_mark(std::string_view bytes);
+
+/// Drops a UTF-8 byte-order mark. Throws Error(bad_data) naming the file for UTF-16, with a mark or
+/// without.
+std::string_view without_byte_order_mark(std::string_view text, const std::filesystem::path& path);
+
+}  // namespace quire

@@ -1,0 +1,24 @@
+// JSON as text: what a parser would not take, or would not give back as it was written.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace quire {
+
+/// A text that a strict parser takes, and what was changed for it.
+struct StrictJson {
+  std::string text;             ///< empty: nothing was changed
+  bool lone_surrogate = false;  ///< "\ud83d" without its other half became "\ufffd"
+};
+/// NaN, Infinity and -Infinity outside of strings become null. What is not JSON stays as it is.
+StrictJson strict_json(std::string_view text);
+
+/// Of a text that is a valid object but for what strict_json() changes: the value of a field as it
+/// is written, of the last where several have the name; "" where none has.
+std::string_view written_member(std::string_view object, const std::string& name);
+/// The entries of a valid array as they are written.
+std::vector<std::string_view> written_entries(std::string_view array);
+
+}  // namespace quire

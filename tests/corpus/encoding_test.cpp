@@ -1,0 +1,105 @@
+#include "corpus/encoding.h"
+
+#include "corpus/input_file.h"
+#include "corpus/reading_report.h"
+#include "tests/support/catch.h"
+#include "tests/support/scratch.h"
+
+using quire::Fault;
+using quire::InputFile;
+using quire::to_utf8;
+using quire::test::ScratchFolder;
+
+namespace {
+
+// As UTF-16, little-endian: of ASCII and, where `high` is not 0, units with that high byte.
+std::string utf16le(const std::string& text) {
+  std::string bytes;
+  for (const char c : text) bytes += {c, '\0'};
+  return bytes;
+}
+
+}  // namespace
+
+TEST_CASE("text of other encodings becomes UTF-8") {
+  CHECK(to_utf8("Caf\xE9 \x93open\x94 \x80", "cp1252", "x") == "Café “open” €");
+  CHECK(to_utf8("Caf\xE9 \xA4", "latin-1", "x") == "Café ¤");
+  CHECK(to_utf8("Caf\xE9 \xA4", "ISO_8859-15", "x") == "Café €");
+  CHECK(to_utf8("\x93\xFA\x96\x7B", "shift_jis", "x") == "日本");
+  CHECK(to_utf8(utf16le("ab\n"), "utf-16le", "x") == "ab\n");
+  CHECK(to_utf8("\xFF\xFE" + utf16le("ab"), "UTF-16", "x") == "ab");
+  CHECK(to_utf8(utf16le("ab"), "utf-16", "x") == "ab");  // ICU alone would read it big-endian
+  CHECK(to_utf8("caf\xC3\xA9 \xE9", "utf8", "x") == "caf\xC3\xA9 \xE9");
+  CHECK(to_utf8("", "cp1252", "x").empty());
+}
+
+TEST_CASE("long texts are converted whole, pairs of surrogates at any place") {
+  for (std::size_t before = 0; before < 3; ++before) {
+    std::string bytes(2 * before, '\0'), expected(before, '\0');
+    for (int i = 0; i < 9000; ++i) {
+      bytes += std::string("\x3D\xD8\x00\xDE", 4);
+      expected += "\xF0\x9F\x98\x80";
+    }
+    CHECK(to_utf8(bytes, "utf-16le", "x") == expected);
+  }
+}
+
+TEST_CASE("bytes that are no character of the encoding are refused with their line") {
+  const ScratchFolder folder;
+  const std::string half = utf16le("one\ntwo ") + std::string("\x3D\xD8", 2) + utf16le("x");
+  CHECK(folder.message_of(Fault::bad_data, [&] { to_utf8(half, "utf-16le", "x.txt"); })
+            .find("error: x.txt line 2 is not utf-16le\n  the bytes ") == 0);
+  CHECK(folder.message_of(Fault::bad_data, [&] { to_utf8("a\x00z", "utf-16be", "x"); })
+            .find("error: x line 1 is not utf-16be") == 0);
+  CHECK(folder.message_of(Fault::usage, [&] { quire::check_encoding("cp125"); })
+            .find("error: there is no encoding 'cp125'\n  known are") == 0);
+  CHECK(folder.message_of(Fault::usage, [&] { quire::check_encoding("latn-1"); })
+            .ends_with("try: --encoding latin-1"));
+  for (const char* name : {"", "utf-8", "UTF8", "utf-8-sig", "Latin1", "windows-1251", "gb18030"}) {
+    CHECK_NOTHROW(quire::check_encoding(name));
+  }
+}
+
+TEST_CASE("UTF-16 without a mark is known by its zeros") {
+  CHECK(quire::utf16_without_mark(utf16le("quote,who\n")) == std::string("utf-16le"));
+  std::string big;
+  for (const char c : std::string("quote,who\n")) big += {'\0', c};
+  CHECK(quire::utf16_without_mark(big) == std::string("utf-16be"));
+  for (const std::string& text :
+       {std::string("plain text"), std::string("a\0b", 3), std::string(40, '\0'), std::string(),
+        std::string("a,b\nx\0y,\"\0\"\n", 12)}) {
+    CHECK(quire::utf16_without_mark(text) == std::string());
+  }
+}
+
+TEST_CASE("a file is read in the encoding that is asked for, but for one with UTF-8's mark") {
+  const ScratchFolder folder;
+  CHECK(InputFile(folder.write("a.txt", "\xE9"), {.encoding = "latin-1"}).text() == "é");
+  CHECK(InputFile(folder.write("b.txt", "\xEF\xBB\xBFé"), {.encoding = "latin-1"}).text() ==
+        "\xEF\xBB\xBFé");
+  CHECK(InputFile(folder.path() / "a.txt").text() == "\xE9");
+}
+
+TEST_CASE("lines that are not UTF-8 are counted, with the first, and their encoding is guessed") {
+  quire::ReadingReport report;
+  report.look("a.txt", 1, "all ASCII\n");
+  CHECK(!report.utf8_too);
+  report.look("a.txt", 5, "one\nCaf\xE9 ol\xE9\nthree\nna\xEFve");
+  CHECK(report.not_utf8.lines == 2);
+  CHECK(report.not_utf8.file == "a.txt");
+  CHECK(report.not_utf8.line == 6);
+  CHECK(report.guess.likely() == "latin-1");
+  CHECK(!report.utf8_too);
+  report.look("b.txt", 1, "it\x92s");
+  CHECK(report.not_utf8.lines == 3);
+  CHECK(report.not_utf8.file == "a.txt");
+  CHECK(report.guess.likely() == "cp1252");
+  report.look("b.txt", 2, "é");
+  CHECK(report.utf8_too);
+
+  quire::EncodingGuess russian, wide;
+  russian.add("\xCF\xF0\xE8\xE2\xE5\xF2, \xEC\xE8\xF0");  // in cp1251
+  CHECK(russian.likely().empty());
+  wide.add(std::string("\x1F\x04\x40\x04 \0\xE9", 7));
+  CHECK(wide.likely() == "utf-16");
+}
