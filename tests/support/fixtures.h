@@ -22,6 +22,13 @@ inline std::filesystem::path fixtures_root() {
   return variable != nullptr ? variable : QUIRE_DEFAULT_FIXTURES;
 }
 
+/// $QUIRE_CASES, or the folder `cases` beside the fixtures: small inputs that went wrong somewhere.
+inline std::filesystem::path cases_root() {
+  const char* variable = std::getenv("QUIRE_CASES");
+  return variable != nullptr ? std::filesystem::path(variable)
+                             : fixtures_root().parent_path() / "cases";
+}
+
 }  // namespace quire::test
 
 /// Declares `variable` as the fixture of that name, or ends the test as skipped, saying what is
@@ -38,5 +45,21 @@ inline std::filesystem::path fixtures_root() {
   const std::filesystem::path variable = quire::test::fixtures_root() / (name); \
   if (!std::filesystem::exists(variable)) {                                     \
     SKIP("no fixture " << variable.string() << " (set QUIRE_FIXTURES)");        \
+  }
+#endif
+
+/// The same for a case.
+#ifdef QUIRE_CATCH2_V2
+#define QUIRE_CASE(variable, name)                                           \
+  const std::filesystem::path variable = quire::test::cases_root() / (name); \
+  if (!std::filesystem::exists(variable)) {                                  \
+    WARN("SKIPPED: no case " << variable.string() << " (set QUIRE_CASES)");  \
+    return;                                                                  \
+  }
+#else
+#define QUIRE_CASE(variable, name)                                           \
+  const std::filesystem::path variable = quire::test::cases_root() / (name); \
+  if (!std::filesystem::exists(variable)) {                                  \
+    SKIP("no case " << variable.string() << " (set QUIRE_CASES)");           \
   }
 #endif
