@@ -207,7 +207,7 @@ int run(const std::vector<std::string>& arguments) {
   }
   GenerateOptions options;
   const std::filesystem::path model_folder = config_folder(folder);
-  Gpt2Config config = read_config(model_folder / "config.json");
+  Gpt2Config config = resolved_config(folder);
   const GenerationDefaults defaults = read_generation_defaults(model_folder, config);
   config.bos_token_id = defaults.bos_token_id;
   options.request.generation = defaults.config;

@@ -173,7 +173,8 @@ fs::path save_checkpoint(Device& device, const fs::path& output_dir,
     write_safetensors(saving / "optimizer.safetensors", checkpoint.moments);
     write_file(saving / "trainer_state.json", to_json(checkpoint.state));
     if (checkpoint.adapter != nullptr) {
-      save_adapter(device, saving, *checkpoint.adapter, checkpoint.base_model);
+      save_adapter(device, saving, *checkpoint.adapter, checkpoint.base_model,
+                   checkpoint.save_tables ? &checkpoint.parameters : nullptr);
     } else {
       save_model(device, saving, checkpoint.config, checkpoint.parameters, DType::f32);
     }
