@@ -108,7 +108,8 @@ std::vector<ConfigEntry> read_toml(const std::string& text, const std::string& f
         parse_json_or_discard<Json>(toml_value_as_json(trimmed(line.substr(equals + 1))));
     if (value.is_discarded()) {
       throw Error(Fault::bad_data, where + ": cannot read the value of '" + std::string(name) + "'",
-                  {std::string(line), "text stands in quotes, a list in brackets on one line"});
+                  {std::string(line.substr(0, 200)),
+                   "text stands in quotes, a list in brackets on one line"});
     }
     entries.push_back(to_entry(std::string(name), value, where));
   }
@@ -124,7 +125,7 @@ std::vector<ConfigEntry> read_json(const std::string& text, const std::string& f
     const auto line =
         1 + std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(until), '\n');
     throw Error(Fault::bad_data, file + " is not valid JSON",
-                {"the trouble is at or before line " + std::to_string(line)});
+                {"the trouble is at or before line " + std::to_string(line), error.what()});
   }
   std::vector<ConfigEntry> entries;
   for (const auto& [name, value] : object.items()) {

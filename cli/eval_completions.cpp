@@ -63,7 +63,7 @@ std::optional<CompletionScores> score_completions(const ScoringOptions& options,
                                                 : std::filesystem::path(options.tokenizer));
   const std::optional<TokenId> end = tokenizer.end_of_text();
   if (!end) throw Error(Fault::usage, "the tokenizer has no <|endoftext|> to end a completion");
-  const Gpt2Config config = read_config(config_folder(folder) / "config.json");
+  const Gpt2Config config = resolved_config(folder);
   std::vector<Question> questions;
   int longest = 0;
   for (std::size_t r = 0; r < records.size(); ++r) {
@@ -79,6 +79,7 @@ std::optional<CompletionScores> score_completions(const ScoringOptions& options,
   const std::unique_ptr<Device> device = options.device.open();
   const LoadedModel model = load_resolved(
       *device, folder, options.dtype == "float32" ? WeightStorage::f32 : WeightStorage::as_stored);
+  for (const std::string& line : model.notes) note(line);
   const InterruptGuard interrupts;
   ProgressLine progress;
   CompletionScores scores;

@@ -88,7 +88,7 @@ double Scored::bits_per_byte() const {
 
 std::optional<Scored> score(const ScoringOptions& options, const std::vector<Record>& records) {
   const std::filesystem::path folder = resolve_model(options.model);
-  const Gpt2Config config = read_config(config_folder(folder) / "config.json");
+  const Gpt2Config config = resolved_config(folder);
   const PerplexityOptions windows = resolve(options.perplexity, config);
   const Tokenizer tokenizer =
       Tokenizer::load(options.tokenizer.empty() ? tokenizer_folder(folder)
@@ -116,6 +116,7 @@ std::optional<Scored> score(const ScoringOptions& options, const std::vector<Rec
   const std::unique_ptr<Device> device = options.device.open();
   const LoadedModel model = load_resolved(
       *device, folder, options.dtype == "float32" ? WeightStorage::f32 : WeightStorage::as_stored);
+  for (const std::string& line : model.notes) note(line);
   check_largest_batch(*device, model, texts, windows);
   Gpt2 gpt2(*device, model.config, model.parameters);
   const InterruptGuard interrupts;

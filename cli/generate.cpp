@@ -1,5 +1,6 @@
 // quire generate: text from a model.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -61,12 +62,16 @@ void add_flags(Flags& flags, GenerateOptions& o) {
   flags.add("max-new-tokens,n", g.max_new_tokens, "N", "new tokens; -1 fills the context",
             at_least(-1));
   flags.add("max-length", g.max_length, "N", "the same, prompt included", at_least(0));
-  flags.add("min-new-tokens", g.min_new_tokens, "N", "no end of text before", at_least(0));
+  flags.add("min-new-tokens", g.min_new_tokens, "N",
+            "no end of text before; -1: --min-length says, whose place it takes", at_least(-1));
   flags.add("min-length", g.min_length, "N", "the same, prompt included", at_least(0));
   flags.add("stop", o.request.stop, "TEXT",
             "ends a text where this comes, which is kept; may be given again");
   flags.add("eos-token-id", o.eos_token_id, "IDS",
             "the ids that end a text, instead of the model's");
+  flags.add("pad-token-id", g.pad_token_id, "ID",
+            "taken as transformers takes it; texts end where they end and hold no padding",
+            at_least(-1));
   flags.add("ignore-eos", o.ignore_eos, "go on behind an end of text");
 
   flags.group("Sampling");
@@ -202,11 +207,18 @@ int run(const std::vector<std::string>& arguments) {
   }
   GenerateOptions options;
   const std::filesystem::path model_folder = config_folder(folder);
-  const Gpt2Config config = read_config(model_folder / "config.json");
-  options.request.generation = read_generation_config(model_folder, config);
+  Gpt2Config config = resolved_config(folder);
+  const GenerationDefaults defaults = read_generation_defaults(model_folder, config);
+  config.bos_token_id = defaults.bos_token_id;
+  options.request.generation = defaults.config;
+  options.request.num_return_sequences = defaults.num_return_sequences;
   Flags flags("generate", kSynopsis, kAbout);
   add_flags(flags, options);
   if (!flags.parse(arguments)) return 0;
+  if (!defaults.not_honoured.empty()) {
+    warn(fmt::format("{} is not honoured: {}", (model_folder / "generation_config.json").string(),
+                     fmt::join(defaults.not_honoured, ", ")));
+  }
 
   // 2. Prompts are read and checked before the weights: mistakes show at once.
   const std::filesystem::path tokenizer_path = options.tokenizer.empty()
@@ -220,8 +232,14 @@ int run(const std::vector<std::string>& arguments) {
   const std::vector<GenerateRequest> requests = collect_requests(
       options.prompts, RequestReader(config, tokenizer), options.request, model_folder);
   std::size_t texts = 0;
+  int exit_code = 0;
   for (const GenerateRequest& request : requests) {
-    texts += static_cast<std::size_t>(request.options.num_return_sequences);
+    if (!request.error) {
+      texts += static_cast<std::size_t>(request.options.num_return_sequences);
+      continue;
+    }
+    report_error(request.error->message());
+    if (exit_code == 0) exit_code = static_cast<int>(request.error->fault());
   }
   const bool searches = requests[0].options.generation.num_beams > 1;
   const bool streams = options.stream ||
@@ -234,6 +252,7 @@ int run(const std::vector<std::string>& arguments) {
   const std::unique_ptr<Device> device = options.device.open();
   const LoadedModel model = load_resolved(
       *device, folder, options.dtype == "float32" ? WeightStorage::f32 : WeightStorage::as_stored);
+  for (const std::string& line : model.notes) note(line);
   const InterruptGuard interrupts;
   ProgressLine progress;
   double first_token_after = 0;
@@ -261,7 +280,7 @@ int run(const std::vector<std::string>& arguments) {
       "{}, {}{}", speed(times.prompt_tokens, "prompt", times.prompt_tokens, times.prompt_seconds),
       speed(times.new_tokens, "new", times.decode_tokens, times.decode_seconds),
       first_token_after > 0 ? fmt::format(", first token after {:.2f} s", first_token_after) : ""));
-  return interrupted() ? interrupt_exit_code() : 0;
+  return interrupted() ? interrupt_exit_code() : exit_code;
 }
 
 }  // namespace

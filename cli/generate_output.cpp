@@ -93,7 +93,22 @@ void TextWriter::token(std::size_t request, std::int32_t id) {
   write_token(id);
 }
 
+void TextWriter::errors_before(std::size_t request) {
+  for (; next_request_ < request; ++next_request_) {
+    const std::optional<Error>& error = requests_[next_request_].error;
+    if (!error) continue;
+    nlohmann::ordered_json line = {{"index", next_request_}, {"error", error->what()}};
+    if (!error->details().empty()) line["details"] = error->details();
+    if (lines_) {
+      lines_->write(json_text(line) + "\n");
+    } else if (options_.json) {
+      print(json_text(line) + "\n");
+    }
+  }
+}
+
 void TextWriter::text(const GeneratedText& text) {
+  errors_before(text.request);
   if (lines_) {
     const std::string name = fmt::format("{:04}.txt", written_ + 1);
     write_file(options_.output_dir / name, whole(text) + "\n");
@@ -111,6 +126,7 @@ void TextWriter::text(const GeneratedText& text) {
 }
 
 void TextWriter::finish() {
+  errors_before(requests_.size());
   if (!lines_) return;
   lines_->commit();
   note(fmt::format("{} in {}", counted(written_, "text"), options_.output_dir.string()));

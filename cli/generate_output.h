@@ -40,12 +40,15 @@ class TextWriter {
   std::string whole(const GeneratedText& text) const;
   void begin(std::size_t request);
   void write_token(std::int32_t id);
+  /// A JSON line for each request before `request` that has none yet and has an error.
+  void errors_before(std::size_t request);
 
   const std::vector<GenerateRequest>& requests_;
   const std::optional<Tokenizer>& tokenizer_;
   OutputOptions options_;
   std::optional<AtomicFile> lines_;  // of the output folder
   std::optional<StreamDecoder> decoder_;
+  std::size_t next_request_ = 0;  // whose error may still be due
   bool open_ = false;
   bool first_id_ = true;
   std::size_t written_ = 0;

@@ -215,9 +215,19 @@ std::vector<GenerateRequest> RequestReader::from_jsonl(const std::string& path,
   for (std::string line : split_lines(text)) {
     if (number++ == 0 && line.starts_with("\xEF\xBB\xBF")) line.erase(0, 3);  // byte-order mark
     if (line.find_first_not_of(" \t") == std::string::npos) continue;
-    requests.push_back(from_json(fmt::format("{}:{}", shown, number), line, defaults));
+    std::string name = fmt::format("{}:{}", shown, number);
+    try {
+      requests.push_back(from_json(name, line, defaults));
+    } catch (const Error& error) {
+      requests.push_back({.name = std::move(name), .prompt_ids = {}, .options = {}});
+      requests.back().error = error;
+    }
   }
   if (requests.empty()) throw Error(Fault::bad_data, fmt::format("{} holds no request", shown));
+  if (std::ranges::all_of(requests,
+                          [](const auto& request) { return request.error.has_value(); })) {
+    throw *requests[0].error;
+  }
   return requests;
 }
 

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/error.h"
 #include "engine/generation/generator.h"
 #include "tokenizer/tokenizer.h"
 
@@ -28,6 +29,8 @@ struct GenerateRequest {
   RequestOptions options;
   /// What filled the template, by field: it stands in the answer's JSON line too.
   std::vector<std::pair<std::string, std::string>> fields = {};
+  /// Why this request is not answered, where others are.
+  std::optional<Error> error = std::nullopt;
 };
 
 /// Turns prompts into requests that the model can take, or throws Error(usage) naming the prompt.
@@ -43,7 +46,8 @@ class RequestReader {
   GenerateRequest from_ids(std::string name, std::string_view ids,
                            const RequestOptions& options) const;
   /// A JSONL file, "-" for standard input: {"prompt"} or {"prompt_ids"} and options over
-  /// `defaults`.
+  /// `defaults`. A line that cannot be answered is a request with an `error`; throws the first of
+  /// these where no line can.
   std::vector<GenerateRequest> from_jsonl(const std::string& path,
                                           const RequestOptions& defaults) const;
 

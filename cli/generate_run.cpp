@@ -39,6 +39,7 @@ std::vector<RowToRun> rows_of(const std::vector<GenerateRequest>& requests) {
   std::vector<RowToRun> rows;
   for (std::size_t r = 0; r < requests.size(); ++r) {
     const GenerateRequest& request = requests[r];
+    if (request.error) continue;
     auto& counts = seen[request.prompt_ids];
     auto count = std::find_if(counts.begin(), counts.end(), [&](const auto& entry) {
       return entry.first == request.options.generation;

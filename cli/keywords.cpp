@@ -60,9 +60,11 @@ void add_flags(Flags& flags, KeywordsCommand& c) {
   flags.group("Keywords");
   flags.add("top", c.options.top, "K", "keywords a row at most", at_least(1));
   flags.add("ngram", c.options.ngram, "N", "words a keyword at most", between(1, 100));
-  flags.add("dedup", c.options.dedup, "S",
-            "leave out a keyword that is more similar than this to a better one; 1 keeps all",
-            between(0, 1));
+  flags.add(
+      "dedup", c.options.dedup, "S",
+      "leave out a keyword that is more similar than this to a better one; 1 keeps all, in lower "
+      "case",
+      between(0, 1));
   flags.add("window", c.options.window, "N", "words before a word that count as its neighbours",
             between(1, 1000));
   flags.group("Output");

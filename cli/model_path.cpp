@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "cli/resources.h"
 #include "engine/formats/adapter_folder.h"
+#include "engine/formats/adapter_merge.h"
 #include "tokenizer/tokenizer.h"
 
 namespace quire {
@@ -145,10 +146,14 @@ fs::path tokenizer_folder(const fs::path& resolved_model) {
 LoadedModel load_resolved(Device& device, const fs::path& resolved_model, WeightStorage storage) {
   LoadedModel loaded = load_model(device, base_model(resolved_model), storage);
   if (!is_adapter(resolved_model)) return loaded;
-  const LoraAdapter adapter = load_adapter(device, resolved_model, loaded.config);
-  const auto base = std::make_shared<const Parameters>(std::move(loaded.parameters));
-  loaded.parameters = merge_adapter(device, loaded.config, base, adapter);
-  return loaded;
+  return merge_adapter_folder(device, resolved_model, std::move(loaded));
+}
+
+Gpt2Config resolved_config(const fs::path& resolved_model) {
+  Gpt2Config config = read_config(config_folder(resolved_model) / "config.json");
+  const int rows = is_adapter(resolved_model) ? adapted_vocab_size(resolved_model) : 0;
+  if (rows > 0) config.vocab_size = rows;
+  return config;
 }
 
 fs::path resolve_tokenizer(const std::string& tokenizer) {

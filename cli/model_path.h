@@ -23,6 +23,9 @@ std::filesystem::path base_model(const std::filesystem::path& resolved_model);
 /// The folder that holds the config.json of a resolved model.
 std::filesystem::path config_folder(const std::filesystem::path& resolved_model);
 
+/// What that file says, with the rows of the embedding that an adapter brings along.
+Gpt2Config resolved_config(const std::filesystem::path& resolved_model);
+
 /// The folder that holds its tokenizer: its own, or for an adapter without one that of the model it
 /// adapts.
 std::filesystem::path tokenizer_folder(const std::filesystem::path& resolved_model);

@@ -77,23 +77,18 @@ class TrainNames {
 
 /// JSON whose objects have no key twice: the second one would silently win.
 Json parse_strictly(const std::string& text, const std::string& file) {
-  std::vector<std::set<std::string>> open;
-  const auto watch = [&](int, Json::parse_event_t event, Json& parsed) {
-    if (event == Json::parse_event_t::object_start) open.emplace_back();
-    if (event == Json::parse_event_t::object_end) open.pop_back();
-    if (event == Json::parse_event_t::key &&
-        !open.back().insert(parsed.get<std::string>()).second) {
-      fail(fmt::format("{} has the key '{}' twice in one object", file, parsed.get<std::string>()));
-    }
-    return true;
-  };
   try {
-    return Json::parse(text, watch);
+    Json parsed = parse_json<Json>(text);
+    if (const auto name = repeated_json_name(text)) {
+      fail(fmt::format("{} has the key '{}' twice in one object", file, *name));
+    }
+    return parsed;
   } catch (const Json::parse_error& error) {
     const std::size_t until = std::min(error.byte, text.size());
     const auto line =
         1 + std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(until), '\n');
-    fail(file + " is not valid JSON", {fmt::format("the trouble is at or before line {}", line)});
+    fail(file + " is not valid JSON",
+         {fmt::format("the trouble is at or before line {}", line), error.what()});
   }
 }
 

@@ -119,6 +119,10 @@ void warn(std::string_view line) {
   if (!g_silent) write_all(STDERR_FILENO, "warning: " + std::string(line) + "\n");
 }
 
+void report_error(std::string_view message) {
+  if (!g_silent) write_all(STDERR_FILENO, std::string(message) + "\n");
+}
+
 void set_quiet() {
   g_quiet = true;
 }

@@ -24,6 +24,8 @@ void print(std::string_view text);
 void note(std::string_view line);
 /// "warning: …" on stderr, also when quiet.
 void warn(std::string_view line);
+/// The message of an error after which the program goes on, on stderr, also when quiet.
+void report_error(std::string_view message);
 /// From now on note() and ProgressLine say nothing.
 void set_quiet();
 bool is_quiet();

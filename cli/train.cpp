@@ -25,7 +25,9 @@
 #include "cli/train_samples.h"
 #include "distributed/launch.h"
 #include "engine/formats/adapter_folder.h"
+#include "engine/formats/adapter_merge.h"
 #include "engine/formats/hub_folder.h"
+#include "engine/model/vocabulary.h"
 #include "engine/training/checkpoint.h"
 #include "engine/training/output_folder.h"
 
@@ -39,6 +41,7 @@ using Json = nlohmann::ordered_json;
 struct Start {
   Gpt2Config config;
   fs::path weights;  ///< folder or file of --model; empty: fresh weights, or those of a checkpoint
+  fs::path tables;   ///< the adapter's checkpoint that brings embeddings with more rows; or empty
   std::optional<Tokenizer> tokenizer;
 };
 
@@ -70,6 +73,22 @@ void refuse_same_folder(const TrainOptions& options, const fs::path& model) {
       {"an adapter and the model that it adapts lie in two folders"}, "another --output-dir");
 }
 
+/// The model gets a row for each id that its tokenizer has beyond them, where that is asked for.
+void grow(TrainOptions& options, Start& start) {
+  const int ids = start.tokenizer->vocab_size();
+  // A checkpoint that is gone on from without --model has the rows that its run gave it.
+  if (!options.resize_vocab || options.model.empty()) {
+    throw Error(
+        Fault::bad_data, "the tokenizer has more ids than the model",
+        {fmt::format("the tokenizer has {} ids, the model {}", ids, start.config.vocab_size)},
+        options.model.empty() ? "the --tokenizer of the run that is resumed"
+                              : "the --tokenizer that the model was trained with, or "
+                                "--resize-vocab for a model with more rows");
+  }
+  start.config.vocab_size = ids;
+  options.training.save_tables = options.training.lora.r > 0;
+}
+
 Start find_start(TrainOptions& options) {
   Start start;
   fs::path folder;  // whose tokenizer is used when none is named
@@ -79,7 +98,7 @@ Start find_start(TrainOptions& options) {
     refuse_adapter_on_adapter(options, start.weights);
     refuse_same_folder(options, start.weights);
     folder = tokenizer_folder(start.weights);
-    start.config = read_config(config_folder(start.weights) / "config.json");
+    start.config = resolved_config(start.weights);
     if (training.lora.r > 0) training.base_model = base_name(options.model);
   } else if (!options.config.empty()) {
     const std::optional<Gpt2Config> preset = Gpt2Config::preset(options.config);
@@ -90,9 +109,11 @@ Start find_start(TrainOptions& options) {
     start.config = preset ? *preset : read_config(options.config);
   } else {
     folder = find_checkpoint(training.output_dir, training.resume_from_checkpoint);
-    start.config = read_config(config_folder(folder) / "config.json");
+    start.config = resolved_config(folder);
     if (is_adapter(folder)) {  // which holds no model: the base is read again
       start.weights = base_model(folder);
+      training.save_tables = adapted_vocab_size(folder) > 0;
+      if (training.save_tables) start.tables = folder;
       training.base_model = read_adapter_config(folder).base_model_name_or_path;
     }
     folder = tokenizer_folder(folder);
@@ -105,10 +126,7 @@ Start find_start(TrainOptions& options) {
     start.config.bos_token_id = start.config.eos_token_id = start.tokenizer->end_of_text();
   }
   if (start.tokenizer && start.tokenizer->vocab_size() > start.config.vocab_size) {
-    throw Error(Fault::bad_data, "the tokenizer does not belong to the model",
-                {fmt::format("the tokenizer has {} ids, the model {}",
-                             start.tokenizer->vocab_size(), start.config.vocab_size)},
-                "the --tokenizer that the model was trained with");
+    grow(options, start);
   }
   if (options.dropout >= 0) {
     start.config.resid_pdrop = start.config.embd_pdrop = start.config.attn_pdrop = options.dropout;
@@ -120,8 +138,16 @@ Start find_start(TrainOptions& options) {
 Parameters make_parameters(Device& device, Start& start, const TrainOptions& options) {
   if (!start.weights.empty()) {
     LoadedModel loaded = load_resolved(device, start.weights, WeightStorage::f32);
+    if (!start.tables.empty()) {
+      loaded = with_adapter_tables(device, start.tables, std::move(loaded));
+    }
     for (const std::string& line : loaded.notes) note(line);
     start.config.tie_word_embeddings = loaded.config.tie_word_embeddings;
+    if (loaded.config.vocab_size < start.config.vocab_size) {
+      note(fmt::format("the vocabulary grows from {} to {} rows, the new ones around their mean",
+                       loaded.config.vocab_size, start.config.vocab_size));
+      return grow_vocabulary(device, start.config, loaded.parameters, options.training.seed);
+    }
     return std::move(loaded.parameters);
   }
   if (!options.training.resume_from_checkpoint.empty()) return Parameters(device, start.config);

@@ -27,6 +27,8 @@ void TrainOptions::add_to(Flags& flags) {
   flags.add("config", config, "NAME|FILE",
             "a fresh model: tiny, gpt2, gpt2-medium, gpt2-large, gpt2-xl or a config.json");
   flags.add("tokenizer", tokenizer, "DIR", "its vocabulary; without it the model's own");
+  flags.add("resize-vocab", resize_vocab,
+            "the model gets a row for each id that the tokenizer has beyond the model's");
   flags.add("freeze-layers", training.freeze_layers, "N",
             "the embeddings and the first N blocks do not train; 0: all trains", at_least(0));
   flags.add("dropout", dropout, "P", "all three dropout probabilities; -1 keeps the model's",

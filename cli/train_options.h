@@ -21,9 +21,10 @@ Overflow overflow_of(const std::string& name);
 void add_overflow(Flags& flags, std::string& word);
 
 struct TrainOptions {
-  std::string model;      ///< folder, file or Hub name to go on from
-  std::string config;     ///< preset or config.json of a fresh model
-  std::string tokenizer;  ///< folder or Hub name; empty: the model's own
+  std::string model;          ///< folder, file or Hub name to go on from
+  std::string config;         ///< preset or config.json of a fresh model
+  std::string tokenizer;      ///< folder or Hub name; empty: the model's own
+  bool resize_vocab = false;  ///< rows for the ids that the tokenizer has beyond the model's
   CorpusOptions corpus;
   double validation_split = 0.05;
   float dropout = -1;  ///< for all three sites; negative: what the model's config says

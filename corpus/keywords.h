@@ -17,9 +17,10 @@
 namespace quire {
 
 struct KeywordOptions {
-  int top = 5;         ///< keywords at most
-  int ngram = 3;       ///< words in a keyword at most
-  double dedup = 0.9;  ///< a keyword more similar than this to a better one is left out; 1: none is
+  int top = 5;    ///< keywords at most
+  int ngram = 3;  ///< words in a keyword at most
+  /// At 1 none is left out, and all are in lower case, as yake has it.
+  double dedup = 0.9;  ///< a keyword more similar than this to a better one is left out
   int window = 1;      ///< words before a word that count as its neighbours
 };
 

@@ -13,12 +13,24 @@ bool is_space_at(const char* at) {
   return unicode::class_of(utf8::character(at).code) == unicode::CharClass::space;
 }
 
+/// Where the character before `at` begins.
+std::size_t character_before(std::string_view text, std::size_t at) {
+  do --at;
+  while (at > 0 && (static_cast<unsigned char>(text[at]) & 0xC0) == 0x80);
+  return at;
+}
+
+bool is_single_word(std::string_view text, std::size_t begin, std::size_t end) {
+  const auto word_at = [&](std::size_t at) {
+    return unicode::is_word(utf8::character(text.data() + at).code);
+  };
+  return (begin == 0 || !word_at(character_before(text, begin))) &&
+         (end == text.size() || !word_at(end));
+}
+
 std::size_t begin_of_spaces_before(std::string_view text, std::size_t taken, std::size_t at) {
   while (at > taken) {
-    std::size_t previous = at - 1;
-    while (previous > taken && (static_cast<unsigned char>(text[previous]) & 0xC0) == 0x80) {
-      --previous;
-    }
+    const std::size_t previous = character_before(text, at);
     if (!is_space_at(text.data() + previous)) break;
     at = previous;
   }
@@ -34,7 +46,10 @@ std::size_t end_of_spaces_from(std::string_view text, std::size_t at) {
 
 }  // namespace
 
-AddedTokenFinder::AddedTokenFinder(std::vector<AddedToken> tokens) : tokens_(std::move(tokens)) {
+AddedTokenFinder::AddedTokenFinder(std::vector<AddedToken> tokens, bool specials_are_text)
+    : tokens_(std::move(tokens)), specials_are_text_(specials_are_text) {
+  const auto text = [&](const AddedToken& token) { return specials_are_text && token.special; };
+  if (std::all_of(tokens_.begin(), tokens_.end(), text)) tokens_.clear();  // nothing to find
   std::stable_sort(tokens_.begin(), tokens_.end(), [](const AddedToken& a, const AddedToken& b) {
     return a.content.size() > b.content.size();
   });
@@ -61,15 +76,23 @@ AddedTokenFinder::Match AddedTokenFinder::find(std::string_view text, std::size_
       ++at;
       continue;
     }
-    for (const AddedToken& token : tokens_) {
-      if (text.compare(at, token.content.size(), token.content) != 0) continue;
-      const std::size_t end = at + token.content.size();
+    const auto found = std::find_if(tokens_.begin(), tokens_.end(), [&](const AddedToken& token) {
+      return text.compare(at, token.content.size(), token.content) == 0;
+    });
+    if (found == tokens_.end()) {
+      ++at;
+      continue;
+    }
+    const AddedToken& token = *found;
+    const std::size_t end = at + token.content.size();
+    const bool is_text = specials_are_text_ && token.special;
+    if (!is_text && (!token.single_word || is_single_word(text, at, end))) {
       Match match{.begin = at, .end = end, .resume = end, .id = token.id};
       if (token.strip_left) match.begin = begin_of_spaces_before(text, taken, at);
       if (token.strip_right) match.end = end_of_spaces_from(text, end);
       return match;
     }
-    ++at;
+    at = end;
   }
   return {};
 }

@@ -16,13 +16,19 @@ struct AddedToken {
   bool special = true;
   bool strip_left = false;   ///< takes the spaces before it along
   bool strip_right = false;  ///< takes the spaces after it along
+  bool single_word = false;  ///< only where no \w stands before it and none after it
+  /// Looked for in what the others leave of a text ("normalized" in the files: with a normalizer,
+  /// which GPT-2 has none of, they would be matched in its result).
+  bool second = false;
 };
 
-/// Finds added tokens in text: the leftmost first, and the longest of those that begin there.
+/// Finds added tokens in text as the Hugging Face tokenizers do: the leftmost first, and the longest
+/// of those that begin there. One that is found and is no single word is passed over as a whole.
 class AddedTokenFinder {
  public:
   AddedTokenFinder() = default;
-  explicit AddedTokenFinder(std::vector<AddedToken> tokens);
+  /// With `specials_are_text` the special ones are passed over as a whole, too.
+  explicit AddedTokenFinder(std::vector<AddedToken> tokens, bool specials_are_text = false);
 
   struct Match {
     std::size_t begin = std::string_view::npos;  ///< npos: no match
@@ -42,6 +48,7 @@ class AddedTokenFinder {
   std::bitset<256> first_bytes_;
   int only_first_byte_ = -1;  // that byte, if all begin alike
   std::size_t longest_ = 0;
+  bool specials_are_text_ = false;
 };
 
 }  // namespace quire

@@ -104,8 +104,12 @@ struct Tokenizer::Impl {
   MergeTable merges;
   JunctionSet junctions;          // of the merges
   std::vector<AddedToken> added;  // by id
-  AddedTokenFinder find_added;    // all of them
-  AddedTokenFinder find_plain;    // those that are not special: plain text has them too
+  /// Those that are looked for over the whole text, and those in what is left of it.
+  struct Finders {
+    AddedTokenFinder first, second;
+  };
+  Finders find_added;  // all of them
+  Finders find_plain;  // the special ones are text
   TokenRoles roles;
   bool whole_pieces_first = false;
 

@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/foreign_file.h"
 #include "base/json.h"
 #include "tokenizer/impl.h"
 
@@ -39,6 +40,14 @@ class JsonReader : public nlohmann::json_sax<json> {
     const MappedFile mapped(path);
     std::string_view text = mapped.text();
     if (text.substr(0, 3) == "\xEF\xBB\xBF") text.remove_prefix(3);
+    if (const auto foreign = recognise_foreign(text.substr(0, 1024))) {
+      fail(file_, "not valid JSON", {foreign->what}, foreign->next);
+    }
+    try {
+      check_json_limits(text);
+    } catch (const json::parse_error& error) {
+      parse_error(error.byte, "", error);
+    }
     json::sax_parse(text.begin(), text.end(), this);
   }
 
@@ -222,10 +231,8 @@ AddedToken added_token(const json& entry, std::int64_t id, const std::string& fi
   token.special = setting(entry, "special", false, file);
   token.strip_left = setting(entry, "lstrip", false, file);
   token.strip_right = setting(entry, "rstrip", false, file);
-  if (setting(entry, "single_word", false, file)) {
-    fail(file, "added token '" + token.content + "' has single_word set",
-         {"tokens that match whole words only are not supported"}, "set single_word to false");
-  }
+  token.single_word = setting(entry, "single_word", false, file);
+  token.second = setting(entry, "normalized", !token.special, file);
   return token;
 }
 
@@ -332,8 +339,8 @@ void read_vocabulary_and_merges(const fs::path& vocabulary, const fs::path& merg
   for (const auto& [content, id] : tree.items()) {
     if (!id.is_number_integer())
       fail(added.string(), "the id of '" + content + "' is not a number", {});
-    parts.added.push_back(
-        added_token({{"content", content}}, id.get<std::int64_t>(), added.string()));
+    parts.added.push_back(added_token({{"content", content}, {"normalized", false}},
+                                      id.get<std::int64_t>(), added.string()));
   }
 }
 

@@ -223,17 +223,23 @@ void Tokenizer::encode(std::string_view text, SpecialTokens special,
 
   Lease workspace(*impl_);
   Encoder encoder(*impl_, *workspace, text, append_to);
-  const AddedTokenFinder& finder =
+  const Impl::Finders& finders =
       special == SpecialTokens::parse ? impl_->find_added : impl_->find_plain;
-  std::size_t taken = 0;
-  AddedTokenFinder::Match match = finder.find(text, 0, 0);
-  while (match.id >= 0) {
-    if (match.begin > taken) encoder.encode_segment(text.substr(taken, match.begin - taken));
-    append_to.push_back(match.id);
-    taken = match.end;
-    match = finder.find(text, match.resume, taken);
-  }
-  encoder.encode_segment(text.substr(taken));
+  const auto split = [&](const AddedTokenFinder& finder, std::string_view part,
+                         const auto& between) {
+    std::size_t taken = 0;
+    AddedTokenFinder::Match match = finder.find(part, 0, 0);
+    while (match.id >= 0) {
+      if (match.begin > taken) between(part.substr(taken, match.begin - taken));
+      append_to.push_back(match.id);
+      taken = match.end;
+      match = finder.find(part, match.resume, taken);
+    }
+    between(part.substr(taken));
+  };
+  split(finders.first, text, [&](std::string_view rest) {
+    split(finders.second, rest, [&](std::string_view segment) { encoder.encode_segment(segment); });
+  });
 }
 
 std::string Tokenizer::decode(std::span<const TokenId> ids, bool skip_special_tokens) const {

@@ -2,7 +2,6 @@
 // checked here: ids without holes, every byte has a token, every merge joins two tokens to a third.
 #include <algorithm>
 #include <bit>
-#include <functional>
 
 #include "base/error.h"
 #include "tokenizer/byte_alphabet.h"
@@ -183,11 +182,11 @@ std::shared_ptr<const Tokenizer::Impl> build_tokenizer(TokenizerParts parts) {
   impl->added = std::move(parts.added);
   std::sort(impl->added.begin(), impl->added.end(),
             [](const AddedToken& a, const AddedToken& b) { return a.id < b.id; });
-  std::vector<AddedToken> plain;
-  std::copy_if(impl->added.begin(), impl->added.end(), std::back_inserter(plain),
-               [](const AddedToken& token) { return !token.special; });
-  impl->find_added = AddedTokenFinder(impl->added);
-  impl->find_plain = AddedTokenFinder(std::move(plain));
+  std::vector<AddedToken> first, second;
+  for (const AddedToken& token : impl->added) (token.second ? second : first).push_back(token);
+  impl->find_plain = {AddedTokenFinder(first, /*specials_are_text=*/true),
+                      AddedTokenFinder(second, /*specials_are_text=*/true)};
+  impl->find_added = {AddedTokenFinder(std::move(first)), AddedTokenFinder(std::move(second))};
   impl->roles = std::move(parts.roles);
   impl->whole_pieces_first = parts.whole_pieces_first;
   return impl;

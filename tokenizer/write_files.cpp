@@ -22,8 +22,9 @@ std::string indented(const ordered_json& tree) {
 }
 
 ordered_json flags_of(const AddedToken& token) {
-  return {{"content", token.content},    {"single_word", false}, {"lstrip", token.strip_left},
-          {"rstrip", token.strip_right}, {"normalized", false},  {"special", token.special}};
+  return {{"content", token.content},   {"single_word", token.single_word},
+          {"lstrip", token.strip_left}, {"rstrip", token.strip_right},
+          {"normalized", token.second}, {"special", token.special}};
 }
 
 /// The roles as read, or those of GPT-2 where there is an end-of-text token.

@@ -20,74 +20,13 @@ using Json = nlohmann::ordered_json;
 constexpr const char* kConfig = "adapter_config.json";
 constexpr const char* kWeights = "adapter_model.safetensors";
 
-/// The fields of an adapter_config.json, each read with a check of its type.
-class Fields {
- public:
-  explicit Fields(const fs::path& path) : path_(path) {
-    try {
-      json_ = parse_json<Json>(read_file(path));
-    } catch (const Json::exception& error) {
-      throw Error(Fault::bad_data, path.string() + " is not valid JSON", {error.what()});
-    }
-    if (!json_.is_object()) throw Error(Fault::bad_data, path.string() + " is not a JSON object");
-  }
-
-  /// Null where the field is absent.
-  const Json& operator[](const char* name) const {
-    static const Json kNull;
-    const auto found = json_.find(name);
-    return found == json_.end() ? kNull : *found;
-  }
-  template <class T>
-  T get(const char* name, T absent, const char* wanted) const {
-    const Json& value = (*this)[name];
-    if (value.is_null()) return absent;
-    try {
-      return value.get<T>();
-    } catch (const Json::exception&) {
-      refuse(name, wanted);
-    }
-  }
-  /// Only the values that leave a plain LoRA adapter.
-  void require_off(const char* name) const {
-    const Json& value = (*this)[name];
-    const bool off = value.is_null() || value == false || value == "none" ||
-                     (value.is_structured() && value.empty());
-    if (!off) refuse(name, "nothing: such adapters are not read");
-  }
-  [[noreturn]] void refuse(const char* name, const std::string& wanted) const {
-    throw Error(Fault::bad_data,
-                fmt::format("{}: \"{}\" is {}", path_.string(), name, json_text((*this)[name])),
-                {"expected " + wanted});
-  }
-
- private:
-  fs::path path_;
-  Json json_;
-};
-
-/// Names in the order of the file's list. PEFT writes the set it made of "all-linear" as a list,
-/// too.
-std::vector<std::string> read_targets(const Fields& fields) {
-  const Json& targets = fields["target_modules"];
-  if (!targets.is_array() || targets.empty()) fields.refuse("target_modules", "a list of names");
-  return fields.get<std::vector<std::string>>("target_modules", {}, "a list of names");
-}
-
-std::vector<int> read_layers(const Fields& fields) {
-  const Json& layers = fields["layers_to_transform"];
-  if (layers.is_number_integer()) return {layers.get<int>()};
-  return fields.get<std::vector<int>>("layers_to_transform", {}, "a list of blocks");
-}
-
-std::string to_json(const AdapterConfig& config) {
-  const LoraConfig& lora = config.lora;
+std::string to_json(const LoraConfig& lora, const std::string& base_model_name_or_path) {
   const Json layers = lora.layers_to_transform.empty() ? Json() : Json(lora.layers_to_transform);
   // A float that was given as 0.1 is written as 0.1.
   const auto number = [](float value) { return parse_json<Json>(fmt::format("{}", value)); };
   const Json json = {{"alpha_pattern", Json::object()},
                      {"auto_mapping", nullptr},
-                     {"base_model_name_or_path", config.base_model_name_or_path},
+                     {"base_model_name_or_path", base_model_name_or_path},
                      {"bias", "none"},
                      {"fan_in_fan_out", true},
                      {"inference_mode", true},
@@ -105,6 +44,15 @@ std::string to_json(const AdapterConfig& config) {
                      {"use_dora", false},
                      {"use_rslora", lora.use_rslora}};
   return json_text(json, 2) + "\n";
+}
+
+/// Whether a tensor is all of an embedding or of the head, as PEFT saves them with an adapter whose
+/// model got new rows.
+bool is_table(const std::string& name) {
+  const std::string module = name.substr(0, name.rfind('.'));
+  return name.ends_with(".weight") && name.find(".lora_") == std::string::npos &&
+         (module.starts_with("base_model.model.transformer.wte") ||
+          module.starts_with("base_model.model.lm_head"));
 }
 
 /// The file's tensor for an entry of the adapter, checked.
@@ -145,25 +93,16 @@ bool is_adapter(const fs::path& folder) {
          !fs::exists(folder / "model.safetensors.index.json", ignored);
 }
 
-AdapterConfig read_adapter_config(const fs::path& folder) {
-  const Fields fields(folder / kConfig);
-  if (fields["peft_type"] != "LORA") fields.refuse("peft_type", "\"LORA\"");
-  for (const char* name : {"bias", "modules_to_save", "rank_pattern", "alpha_pattern", "use_dora",
-                           "lora_bias", "layer_replication", "trainable_token_indices",
-                           "target_parameters", "use_qalora", "alora_invocation_tokens"}) {
-    fields.require_off(name);
+int adapted_vocab_size(const fs::path& folder) {
+  std::error_code ignored;
+  if (!fs::exists(folder / kWeights, ignored)) return 0;
+  const Safetensors file(folder / kWeights);
+  for (const FileTensor& tensor : file.tensors()) {
+    if (is_table(tensor.name) && tensor.shape.size() == 2 && tensor.shape[0] <= INT32_MAX) {
+      return static_cast<int>(tensor.shape[0]);
+    }
   }
-  AdapterConfig config;
-  if (!fields["r"].is_number_integer()) fields.refuse("r", "a whole number");
-  config.lora.r = fields.get<int>("r", 0, "a whole number");
-  config.lora.lora_alpha = fields.get<float>("lora_alpha", 8.0f, "a number");
-  config.lora.lora_dropout = fields.get<float>("lora_dropout", 0.0f, "a number");
-  config.lora.use_rslora = fields.get<bool>("use_rslora", false, "true or false");
-  config.lora.target_modules = read_targets(fields);
-  config.lora.layers_to_transform = read_layers(fields);
-  config.base_model_name_or_path =
-      fields.get<std::string>("base_model_name_or_path", "", "a path or a Hub name");
-  return config;
+  return 0;
 }
 
 LoraAdapter load_adapter(Device& device, const fs::path& folder, const Gpt2Config& config) {
@@ -172,7 +111,14 @@ LoraAdapter load_adapter(Device& device, const fs::path& folder, const Gpt2Confi
     throw Error(Fault::bad_data, folder.string() + " has no " + kWeights,
                 {std::string("only its ") + kConfig + " is there"});
   }
-  const LoraConfig lora = read_adapter_config(folder).lora;
+  const AdapterConfig read = read_adapter_config(folder);
+  if (!read.beyond.empty()) {
+    throw Error(Fault::bad_data,
+                fmt::format("{}: {}", (folder / kConfig).string(), read.beyond.front()),
+                {"such an adapter can be used, and not be trained on"},
+                "merge it first: PEFT's merge_and_unload()");
+  }
+  const LoraConfig& lora = read.lora;
   std::vector<NamedParameter> list;
   try {
     list = adapter_list(config, lora);
@@ -187,11 +133,11 @@ LoraAdapter load_adapter(Device& device, const fs::path& folder, const Gpt2Confi
   for (const NamedParameter& wanted : list) tensors.push_back(&match(file, wanted));
   for (const FileTensor& tensor : file.tensors()) {
     const auto same = [&](const NamedParameter& wanted) { return wanted.name == tensor.name; };
-    if (std::any_of(list.begin(), list.end(), same)) continue;
+    if (std::any_of(list.begin(), list.end(), same) || is_table(tensor.name)) continue;
     throw Error(
         Fault::bad_data,
         fmt::format("{}: tensor '{}' belongs to no product of a block", path.string(), tensor.name),
-        {"adapters of embeddings and of the head are not read"});
+        {fmt::format("{} does not name it", kConfig)});
   }
 
   LoraAdapter adapter(device, config, lora);
@@ -206,21 +152,27 @@ LoraAdapter load_adapter(Device& device, const fs::path& folder, const Gpt2Confi
 }
 
 void save_adapter(Device& device, const fs::path& folder, const LoraAdapter& adapter,
-                  const std::string& base_model_name_or_path) {
+                  const std::string& base_model_name_or_path, const Parameters* tables) {
+  std::vector<std::pair<std::string, View>> all;
+  for (std::size_t i = 0; i < adapter.names().size(); ++i) {
+    all.emplace_back(adapter.names()[i].name, adapter.tensors()[i]);
+  }
+  if (tables != nullptr) {  // a tied head under its own name, too, as PEFT has it
+    all.emplace_back("base_model.model.transformer.wte.weight", tables->wte());
+    all.emplace_back("base_model.model.lm_head.weight", tables->head());
+  }
   std::vector<std::vector<std::byte>> copies;
   std::vector<TensorToWrite> tensors;
-  for (std::size_t i = 0; i < adapter.names().size(); ++i) {
-    const View view = adapter.tensors()[i];
+  for (const auto& [name, view] : all) {
     std::vector<std::byte>& copy = copies.emplace_back(view.size_bytes());
     device.copy_to_host(copy.data(), view.bytes(), copy.size());
     if (const auto bad = find_not_finite(copy.data(), view.dtype(), view.count())) {
       throw Error(Fault::diverged,
-                  fmt::format("the adapter was not saved: tensor '{}' holds {}",
-                              adapter.names()[i].name, element(copy.data(), view.dtype(), *bad)),
+                  fmt::format("the adapter was not saved: tensor '{}' holds {}", name,
+                              element(copy.data(), view.dtype(), *bad)),
                   {}, "go on from the last good checkpoint, with a lower learning rate");
     }
-    tensors.push_back(
-        {adapter.names()[i].name, ConstView(copy.data(), view.dtype(), view.shape())});
+    tensors.push_back({name, ConstView(copy.data(), view.dtype(), view.shape())});
   }
   std::error_code failed;
   fs::create_directories(folder, failed);
@@ -229,7 +181,7 @@ void save_adapter(Device& device, const fs::path& folder, const LoraAdapter& ada
   }
   AtomicFile weights(folder / kWeights);
   write_safetensors(weights, tensors);
-  write_file(folder / kConfig, to_json({adapter.config(), base_model_name_or_path}));
+  write_file(folder / kConfig, to_json(adapter.config(), base_model_name_or_path));
   weights.commit();
 }
 

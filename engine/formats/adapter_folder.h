@@ -5,33 +5,29 @@
 #include <filesystem>
 #include <string>
 
+#include "engine/formats/adapter_config.h"
 #include "engine/model/lora.h"
 
 namespace quire {
 
-/// What adapter_config.json says.
-struct AdapterConfig {
-  LoraConfig lora;
-  std::string base_model_name_or_path;  ///< the model it adapts: a path or a Hub name
-};
-
 /// Whether a folder holds an adapter and no model of its own.
 bool is_adapter(const std::filesystem::path& folder);
 
-/// Throws Error(bad_data) naming the file and the field: for what is not a LoRA adapter, and for
-/// kinds of it that change more than products of blocks (DoRA, biases, whole modules, ranks or
-/// alphas of their own).
-AdapterConfig read_adapter_config(const std::filesystem::path& folder);
+/// The rows of the embedding that an adapter brings along, 0 where it brings none: from the header
+/// alone.
+int adapted_vocab_size(const std::filesystem::path& folder);
 
-/// The adapter of a model with that config. Throws Error(bad_data) naming file, tensor and shapes
+/// The adapter of a model with that config, without the embeddings that it may bring along; for
+/// kinds of adapters beyond LoraAdapter's see adapter_merge.h. Throws Error(bad_data) naming file, tensor and shapes
 /// for tensors that are missing, left over or do not fit, and for numbers that are not finite.
 LoraAdapter load_adapter(Device& device, const std::filesystem::path& folder,
                          const Gpt2Config& config);
 
-/// Writes both files, as f32; makes the folder when it is not there. Each is replaced atomically,
+/// Writes both files, as f32, and with `tables` the embedding and the head of these parameters, which
+/// have rows that the base has not; makes the folder when it is not there. Each is replaced atomically,
 /// the weights last. Throws Error(diverged) for weights that are not finite, Error(no_space) when
 /// the disk is full.
 void save_adapter(Device& device, const std::filesystem::path& folder, const LoraAdapter& adapter,
-                  const std::string& base_model_name_or_path);
+                  const std::string& base_model_name_or_path, const Parameters* tables = nullptr);
 
 }  // namespace quire

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/foreign_file.h"
 #include "base/json.h"
 #include "engine/formats/hub_folder.h"
 
@@ -92,7 +93,9 @@ Gpt2Config read_config(const std::filesystem::path& config_json) {
   try {
     json = parse_json<Json>(text);
   } catch (const Json::exception& error) {
-    throw Error(Fault::bad_data, config_json.string() + " is not valid JSON", {error.what()});
+    const auto foreign = recognise_foreign(std::string_view(text).substr(0, 1024));
+    throw Error(Fault::bad_data, config_json.string() + " is not valid JSON",
+                {foreign ? foreign->what : error.what()}, foreign ? foreign->next : "");
   }
   if (!json.is_object()) {
     throw Error(Fault::bad_data, config_json.string() + " is not a model's configuration",

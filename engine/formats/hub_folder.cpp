@@ -162,8 +162,15 @@ std::vector<const FileTensor*> match(const WeightFiles& files,
                 details);
   }
   left.erase("lm_head.weight");  // equal to wte.weight
-  for (const auto& [name, tensor] : left)
+  std::size_t named = 0;
+  constexpr std::size_t kNamed = 6;
+  for (const auto& [name, tensor] : left) {
+    if (++named > kNamed) break;
     notes.push_back("left out: tensor '" + tensor->name + "' is not part of a GPT-2");
+  }
+  if (left.size() > kNamed) {
+    notes.push_back("left out: " + std::to_string(left.size() - kNamed) + " more such tensors");
+  }
   return matched;
 }
 

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "base/error.h"
+#include "base/foreign_file.h"
 #include "base/json.h"
 #include "engine/model/elements.h"
 
@@ -82,20 +83,12 @@ class Complaint {
 // Parses the header and refuses what a plain parse would pass over in silence: a name that is there
 // twice, of which the last would win.
 nlohmann::json parse_header(std::string_view text, const Complaint& complain) {
-  std::vector<std::set<std::string>> keys;  // of the objects that are open
-  const auto callback = [&](int, nlohmann::json::parse_event_t event, nlohmann::json& value) {
-    if (event == nlohmann::json::parse_event_t::object_start) {
-      keys.emplace_back();
-    } else if (event == nlohmann::json::parse_event_t::object_end) {
-      keys.pop_back();
-    } else if (event == nlohmann::json::parse_event_t::key) {
-      const std::string& key = value.get_ref<const std::string&>();
-      if (!keys.back().insert(key).second) complain.file("the header names '" + key + "' twice");
-    }
-    return true;
-  };
   try {
-    return nlohmann::json::parse(text, callback);
+    check_json_limits(text);
+    if (const auto name = repeated_json_name(text)) {
+      complain.file("the header names '" + *name + "' twice");
+    }
+    return parse_json<nlohmann::json>(text);
   } catch (const nlohmann::json::exception& error) {
     complain.file(std::string("the header is not valid JSON: ") + error.what(), kFetchAgain);
   }
@@ -262,6 +255,11 @@ ConstView FileTensor::view() const {
 Safetensors::Safetensors(const std::filesystem::path& path) : file_(path) {
   const Complaint complain(file_.path());
   const std::span<const std::byte> bytes = file_.bytes();
+  // A header begins with its brace; gzip's first 8 bytes, for one, can pass for its length.
+  if (bytes.size() <= sizeof(std::uint64_t) || file_.text()[sizeof(std::uint64_t)] != '{') {
+    const auto foreign = recognise_foreign(file_.text().substr(0, 1024));
+    if (foreign) complain.file(foreign->what, foreign->next);
+  }
   std::uint64_t header_size = 0;
   if (bytes.size() < sizeof header_size) {
     complain.file(
@@ -331,19 +329,22 @@ Safetensors::Safetensors(const std::filesystem::path& path) : file_(path) {
   }
   tensors_.reserve(entries.size());
   for (Entry& entry : entries) tensors_.push_back(std::move(entry.tensor));
+  for (std::size_t i = 0; i < tensors_.size(); ++i) places_.emplace(tensors_[i].name, i);
 }
 
 const FileTensor* Safetensors::find(const std::string& name) const {
-  for (const FileTensor& tensor : tensors_) {
-    if (tensor.name == name) return &tensor;
-  }
-  return nullptr;
+  const auto place = places_.find(name);
+  return place == places_.end() ? nullptr : &tensors_[place->second];
 }
 
 void write_safetensors(AtomicFile& file, std::span<const TensorToWrite> tensors,
                        const std::map<std::string, std::string>& metadata) {
-  nlohmann::ordered_json header = nlohmann::ordered_json::object();
-  if (!metadata.empty()) header["__metadata__"] = metadata;
+  // Written by hand: nlohmann::ordered_json looks for each name among all those before it.
+  std::string text = "{";
+  const auto add = [&](const std::string& name, const nlohmann::ordered_json& value) {
+    text += (text.size() > 1 ? "," : "") + json_text(nlohmann::json(name)) + ":" + json_text(value);
+  };
+  if (!metadata.empty()) add("__metadata__", metadata);
   std::size_t offset = 0;
   std::set<std::string> names{"__metadata__"};
   for (const TensorToWrite& tensor : tensors) {
@@ -353,16 +354,17 @@ void write_safetensors(AtomicFile& file, std::span<const TensorToWrite> tensors,
     const DType dtype = tensor.stored_as.value_or(tensor.view.dtype());
     const std::size_t bytes = static_cast<std::size_t>(tensor.view.count()) * size_of(dtype);
     const Shape& shape = tensor.view.shape();
-    nlohmann::ordered_json& entry = header[tensor.name];
+    nlohmann::ordered_json entry;
     entry["dtype"] = stored_name(dtype);
     entry["shape"] = nlohmann::ordered_json::array();
     for (int i = 0; i < shape.rank(); ++i) entry["shape"].push_back(shape[i]);
     entry["data_offsets"] = {offset, offset + bytes};
+    add(tensor.name, entry);
     offset += bytes;
   }
+  text += "}";
   // Spaces after the JSON are part of the format. The data on a multiple of 64 lets a mapped matrix
   // start on a cache line wherever those before it fill whole lines.
-  std::string text = json_text(header);
   constexpr std::size_t kAlignment = 64;
   const std::size_t unpadded = sizeof(std::uint64_t) + text.size();
   text.append((kAlignment - unpadded % kAlignment) % kAlignment, ' ');

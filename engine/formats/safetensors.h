@@ -12,6 +12,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "base/file.h"
@@ -56,6 +57,7 @@ class Safetensors {
  private:
   MappedFile file_;
   std::vector<FileTensor> tensors_;
+  std::unordered_map<std::string, std::size_t> places_;  // in tensors_
   std::map<std::string, std::string> metadata_;
 };
 

@@ -2,7 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "base/file.h"
@@ -66,12 +68,55 @@ void set_option(const Json& value, T& into) {
   value.get_to(into);
 }
 
+template <class T>
+void set_field(const std::string& name, const Json& value, T& into) {
+  try {
+    set_option(value, into);
+  } catch (const Json::exception&) {
+    throw Error(Fault::usage, fmt::format("{} cannot be {}", name, json_text(value)));
+  }
+}
+
+/// Whether a field that is no option of ours would change a text in transformers 5. Its fields that
+/// say how a text is computed or returned do not; of the others the value that turns them off does
+/// not.
+bool changes_text(std::string_view name, const Json& value) {
+  constexpr std::string_view kNoEffect[] = {
+      "transformers_version", "_from_model_config", "_commit_hash", "use_cache",
+      "cache_implementation", "cache_config", "return_legacy_cache", "return_dict_in_generate",
+      "output_attentions", "output_hidden_states", "output_scores", "output_logits",
+      "output_router_logits", "low_memory", "prefill_chunk_size", "compile_config",
+      "disable_compile", "continuous_batching_config", "trust_remote_code",
+      // of encoders and decoders
+      "decoder_start_token_id", "encoder_no_repeat_ngram_size",
+      // of an assistant model, which a folder does not bring along
+      "is_assistant", "num_assistant_tokens", "num_assistant_tokens_schedule",
+      "assistant_confidence_threshold", "assistant_lookbehind", "target_lookbehind",
+      "assistant_early_exit", "assistant_temperature", "assistant_top_p", "assistant_top_k",
+      "speculative_eta"};
+  if (std::find(std::begin(kNoEffect), std::end(kNoEffect), name) != std::end(kNoEffect)) {
+    return false;
+  }
+  if (value == false || (value.is_structured() && value.empty())) return false;
+  constexpr std::string_view kOffAtOne[] = {"typical_p",       "guidance_scale",
+                                            "top_h",           "encoder_repetition_penalty",
+                                            "num_beam_groups", "min_tokens_to_keep"};
+  const bool at_one =
+      std::find(std::begin(kOffAtOne), std::end(kOffAtOne), name) != std::end(kOffAtOne);
+  constexpr std::string_view kOffAtZero[] = {"epsilon_cutoff", "eta_cutoff", "diversity_penalty",
+                                             "penalty_alpha", "prompt_lookup_num_tokens"};
+  const bool at_zero =
+      std::find(std::begin(kOffAtZero), std::end(kOffAtZero), name) != std::end(kOffAtZero);
+  return !(at_one && value == 1) && !(at_zero && value == 0);
+}
+
 /// Calls visit(name, field) for every option.
 template <class Visitor>
 void each_option(GenerationConfig& c, Visitor visit) {
   visit("max_new_tokens", c.max_new_tokens);
   visit("max_length", c.max_length);
   visit("eos_token_id", c.eos_token_ids);
+  visit("pad_token_id", c.pad_token_id);
   visit("sequence_bias", c.sequence_bias);
   visit("repetition_penalty", c.repetition_penalty);
   visit("no_repeat_ngram_size", c.no_repeat_ngram_size);
@@ -102,9 +147,10 @@ void GenerationConfig::check() const {
           "1 or more, -1 to fill the context");
   require(max_new_tokens != 0 || max_length > 0, "max_new_tokens", max_new_tokens,
           "1 or more, or a max_length");
+  require(pad_token_id >= -1, "pad_token_id", pad_token_id, "0 or more; -1 for none");
   require(max_length >= 0, "max_length", max_length, "1 or more");
   require(min_length >= 0, "min_length", min_length, "0 or more");
-  require(min_new_tokens >= 0, "min_new_tokens", min_new_tokens, "0 or more");
+  require(min_new_tokens >= -1, "min_new_tokens", min_new_tokens, "0 or more");
   require(max_new_tokens <= 0 || min_new_tokens <= max_new_tokens, "min_new_tokens", min_new_tokens,
           "at most max_new_tokens");
   require(repetition_penalty > 0 && repetition_penalty < 1e30f, "repetition_penalty",
@@ -142,11 +188,7 @@ std::vector<std::string> apply_options(std::string_view json_object, GenerationC
       if (key != option) return;
       known = true;
       if (json.is_null()) return;
-      try {
-        set_option(json, field);
-      } catch (const Json::exception&) {
-        throw Error(Fault::usage, fmt::format("{} cannot be {}", key, json_text(json)));
-      }
+      set_field(key, json, field);
     });
     if (!known) unknown.push_back(name);
   }
@@ -164,15 +206,33 @@ std::vector<std::string> generation_option_names() {
   return names;
 }
 
-GenerationConfig read_generation_config(const std::filesystem::path& folder,
-                                        const Gpt2Config& model) {
-  GenerationConfig config;
+GenerationDefaults read_generation_defaults(const std::filesystem::path& folder,
+                                            const Gpt2Config& model) {
+  GenerationDefaults defaults;
+  GenerationConfig& config = defaults.config;
+  defaults.bos_token_id = model.bos_token_id;
   if (model.eos_token_id) config.eos_token_ids = {*model.eos_token_id};
   const std::filesystem::path path = folder / "generation_config.json";
-  if (!std::filesystem::exists(path)) return config;
+  if (!std::filesystem::exists(path)) return defaults;
   try {
-    // Fields that are not options of ours (transformers_version, …) are nobody's mistake.
-    apply_options(read_file(path), config);
+    const std::string text = read_file(path);
+    const Json object = parse_json<Json>(text);
+    if (!object.is_object()) {
+      throw Error(Fault::bad_data, fmt::format("{} is not a JSON object", path.string()));
+    }
+    for (const std::string& name : apply_options(text, config)) {
+      const Json& value = object[name];
+      if (value.is_null()) continue;
+      if (name == "num_return_sequences") {
+        set_field(name, value, defaults.num_return_sequences);
+        require(defaults.num_return_sequences >= 1, "num_return_sequences",
+                defaults.num_return_sequences, "1 or more");
+      } else if (name == "bos_token_id") {
+        set_field(name, value, defaults.bos_token_id.emplace());
+      } else if (changes_text(name, value)) {
+        defaults.not_honoured.push_back(name);
+      }
+    }
     // transformers 4 wrote its default max_length of 20 into every file: what bare generate makes,
     // 20 new tokens, is what it stands for.
     if (config.max_new_tokens == 0 && config.max_length == 20) {
@@ -187,7 +247,12 @@ GenerationConfig read_generation_config(const std::filesystem::path& folder,
     throw Error(Fault::bad_data, fmt::format("{}: {}", path.string(), error.what()),
                 error.details());
   }
-  return config;
+  return defaults;
+}
+
+GenerationConfig read_generation_config(const std::filesystem::path& folder,
+                                        const Gpt2Config& model) {
+  return read_generation_defaults(folder, model).config;
 }
 
 }  // namespace quire

@@ -23,6 +23,9 @@ struct GenerationConfig {
   int max_length = 0;  ///< prompt included; used when max_new_tokens is 0
   /// Generation ends with any of these, which stays in the output. Empty: it ends by length alone.
   Tokens eos_token_ids;
+  /// What transformers fills finished rows of a batch with; -1: none. Rows here end with their text
+  /// and hold no filling, so the id is taken and changes nothing.
+  int pad_token_id = -1;
 
   // Processors: they work in greedy decoding too.
   std::vector<std::pair<Tokens, float>>
@@ -31,8 +34,8 @@ struct GenerationConfig {
   int no_repeat_ngram_size = 0;       ///< 0 = off
   std::vector<Tokens> bad_words_ids;  ///< sequences that never appear
   int min_length = 0;                 ///< no eos before, prompt included
-  int min_new_tokens = 0;             ///< no eos before, prompt excluded
-  Tokens forced_eos_token_id;         ///< the last token when the length runs out
+  int min_new_tokens = -1;     ///< the same, prompt excluded, in min_length's place; -1: unset
+  Tokens forced_eos_token_id;  ///< the last token when the length runs out
   std::optional<std::pair<int, float>>
       exponential_decay_length_penalty;  ///< {start, factor} for eos
   Tokens suppress_tokens;                ///< never drawn
@@ -70,9 +73,20 @@ std::vector<std::string> apply_options(std::string_view json_object, GenerationC
 /// The names that apply_options() knows.
 std::vector<std::string> generation_option_names();
 
-/// The defaults of a model folder: generation_config.json over config.json's eos over
-/// GenerationConfig's own. A file that is not there is no error; one that is damaged throws
-/// Error(bad_data) naming the file and the field.
+/// The defaults of a model folder.
+struct GenerationDefaults {
+  GenerationConfig config;
+  int num_return_sequences = 1;
+  std::optional<int> bos_token_id;  ///< begins a text without a prompt
+  /// Fields of the file that would change a text in transformers and do not here, by name.
+  std::vector<std::string> not_honoured;
+};
+
+/// generation_config.json over config.json's eos and bos over GenerationConfig's own. A file that is
+/// not there is no error; one that is damaged throws Error(bad_data) naming the file and the field.
+GenerationDefaults read_generation_defaults(const std::filesystem::path& folder,
+                                            const Gpt2Config& model);
+/// Their `config` alone.
 GenerationConfig read_generation_config(const std::filesystem::path& folder,
                                         const Gpt2Config& model);
 

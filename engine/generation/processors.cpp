@@ -174,11 +174,11 @@ Processors processors_after_penalty(const GenerationConfig& config) {
   }
   if (!bad_words.empty()) add<SequenceBias>(list, std::move(bad_words));
   if (!eos.empty()) {
-    if (config.min_length > 0) {
-      add<MinimumLength>(list, config.min_length, MinimumLength::Counting::all_tokens, eos);
-    }
-    if (config.min_new_tokens > 0) {
+    // min_new_tokens takes min_length's place, even as 0: transformers' _prepare_generated_length().
+    if (config.min_new_tokens >= 0) {
       add<MinimumLength>(list, config.min_new_tokens, MinimumLength::Counting::new_tokens, eos);
+    } else if (config.min_length > 0) {
+      add<MinimumLength>(list, config.min_length, MinimumLength::Counting::all_tokens, eos);
     }
   }
   if (!config.forced_eos_token_id.empty()) add<ForcedEos>(list, config.forced_eos_token_id);

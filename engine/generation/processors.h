@@ -35,7 +35,7 @@ using Processors = std::vector<std::unique_ptr<Processor>>;
 /// Those that come before the repetition penalty in transformers' order: sequence_bias.
 Processors processors_before_penalty(const GenerationConfig& config);
 
-/// Those after it: no_repeat_ngram, bad_words, min_length, min_new_tokens, forced_eos,
+/// Those after it: no_repeat_ngram, bad_words, min_new_tokens or min_length, forced_eos,
 /// exponential_decay_length_penalty, suppress_tokens, begin_suppress_tokens.
 Processors processors_after_penalty(const GenerationConfig& config);
 

@@ -173,7 +173,8 @@ fs::path save_checkpoint(Device& device, const fs::path& output_dir,
     write_safetensors(saving / "optimizer.safetensors", checkpoint.moments);
     write_file(saving / "trainer_state.json", to_json(checkpoint.state));
     if (checkpoint.adapter != nullptr) {
-      save_adapter(device, saving, *checkpoint.adapter, checkpoint.base_model);
+      save_adapter(device, saving, *checkpoint.adapter, checkpoint.base_model,
+                   checkpoint.save_tables ? &checkpoint.parameters : nullptr);
     } else {
       save_model(device, saving, checkpoint.config, checkpoint.parameters, DType::f32);
     }
@@ -210,10 +211,45 @@ void rotate_checkpoints(const fs::path& output_dir, const Rotation& rotation) {
   }
 }
 
+namespace {
+
+/// Why a checkpoint cannot be gone on from, as far as its state and the headers of its tensors say.
+std::optional<Error> damage_of(const fs::path& folder) {
+  try {
+    read_trainer_state(folder);
+    for (const char* name : {"optimizer.safetensors", "model.safetensors", kAdapterWeights}) {
+      if (fs::exists(folder / name)) Safetensors file(folder / name);
+    }
+  } catch (const Error& error) {
+    return error;
+  }
+  return std::nullopt;
+}
+
+/// The newest checkpoint, or an error that names the newest sound one where this one is damaged.
+fs::path newest_checkpoint(const fs::path& output_dir, const std::vector<std::int64_t>& steps) {
+  const fs::path newest = output_dir / checkpoint_name(steps.back());
+  const std::optional<Error> damage = damage_of(newest);
+  if (!damage || damage->fault() != Fault::bad_data) return newest;  // its own error comes later
+  for (std::size_t i = steps.size() - 1; i-- > 0;) {
+    const fs::path older = output_dir / checkpoint_name(steps[i]);
+    if (damage_of(older)) continue;
+    std::vector<std::string> details = damage->details();
+    details.insert(details.begin(), damage->what());
+    details.push_back(older.string() + " is sound");
+    throw Error(Fault::bad_data, "the newest checkpoint, " + newest.string() + ", is damaged",
+                std::move(details),
+                "the same command with --resume-from-checkpoint " + older.string());
+  }
+  return newest;
+}
+
+}  // namespace
+
 fs::path find_checkpoint(const fs::path& output_dir, const std::string& latest_or_folder) {
   if (latest_or_folder == "latest") {
     const std::vector<std::int64_t> steps = checkpoint_steps(output_dir);
-    if (!steps.empty()) return output_dir / checkpoint_name(steps.back());
+    if (!steps.empty()) return newest_checkpoint(output_dir, steps);
     throw Error(Fault::bad_data, "there is no checkpoint in " + output_dir.string(),
                 {"a run saves one every --save-steps steps, and when it is interrupted"},
                 "the same command with --overwrite-output-dir instead of --resume-from-checkpoint");

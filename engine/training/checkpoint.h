@@ -72,6 +72,7 @@ struct CheckpointToSave {
   const TrainerState& state;
   const LoraAdapter* adapter = nullptr;  ///< saved instead of the parameters where there is one
   std::string base_model;                ///< of the adapter
+  bool save_tables = false;              ///< with the adapter, the embeddings of `parameters`
   /// Adds to the folder what belongs beside the weights (the tokenizer's files); may be empty.
   std::function<void(const std::filesystem::path&)> write_companions;
 };

@@ -113,6 +113,7 @@ void Run::write_checkpoint(std::span<const TensorToWrite> moments) {
                    .state = state_,
                    .adapter = adapter_ ? &*adapter_ : nullptr,
                    .base_model = config_.base_model,
+                   .save_tables = config_.save_tables,
                    .write_companions = callbacks_.write_companions});
 }
 
@@ -155,7 +156,8 @@ void Run::save_result() {
   if (!adapter_) {
     save_model(device_, config_.output_dir, model_, parameters_, config_.save_dtype);
   } else if (!config_.lora_merge) {
-    save_adapter(device_, config_.output_dir, *adapter_, config_.base_model);
+    save_adapter(device_, config_.output_dir, *adapter_, config_.base_model,
+                 config_.save_tables ? &parameters_ : nullptr);
   } else {
     save_model(device_, config_.output_dir, model_, merged(), config_.save_dtype);
   }

@@ -40,8 +40,9 @@ struct TrainingConfig {
   /// With a rank above 0 an adapter trains instead of the parameters; what --freeze-layers leaves
   /// out has none.
   LoraConfig lora;
-  std::string base_model;   ///< what the adapter's config calls the model it adapts
-  bool lora_merge = false;  ///< the final folder holds the merged model, not the adapter
+  std::string base_model;    ///< what the adapter's config calls the model it adapts
+  bool save_tables = false;  ///< the adapter is saved with the embeddings, which got more rows
+  bool lora_merge = false;   ///< the final folder holds the merged model, not the adapter
   bool gradient_checkpointing = false;  ///< less memory for one more forward pass
   /// More memory for less arithmetic, see TrainingOptions: where keeps_outputs() says that it fits.
   bool keep_outputs = false;

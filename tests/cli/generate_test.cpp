@@ -205,8 +205,7 @@ TEST_CASE("beam search says what does not go with it") {
 TEST_CASE("mistakes in requests are named with file and line") {
   const Model model;
   const auto refused = [&](const std::string& line) {
-    return model.run(
-        {"--requests", model.scratch.write("r.jsonl", "{\"prompt\": \"a\"}\n" + line)});
+    return model.run({"--requests", model.scratch.write("r.jsonl", "\n" + line)});
   };
   check_refused(refused(R"({"prompt": "a", "temprature": 2})"), 2, "r.jsonl:2: there is no option");
   check_refused(refused(R"({"prompt": "a", "temprature": 2})"), 2, "did you mean temperature?");

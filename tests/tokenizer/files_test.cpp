@@ -247,7 +247,7 @@ TEST_CASE("a tokenizer.json of another kind is refused") {
   refused("/added_tokens/0", 5, "an added token is 5");
   refused("/added_tokens/0/id", 400, "no token has id");
   refused("/added_tokens/0/content", "", "");
-  refused("/added_tokens/0/single_word", true, "single_word");
+  refused("/added_tokens/0/single_word", "yes", "single_word");
   files.write("tokenizer.json", "[1, 2]");
   CHECK(contains(files.load_error(), "not a JSON object"));
 }

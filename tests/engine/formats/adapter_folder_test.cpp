@@ -133,8 +133,10 @@ TEST_CASE("an adapter's folder that is broken, or of another kind, is named") {
   CHECK(contains(config_with("r", "two"), "\"r\" is \"two\"\n  expected a whole number"));
   CHECK(contains(config_with("r", 0), "does not fit the model\n  the adapter's rank r is 0"));
   CHECK(contains(config_with("r", 3), "it has the shape [2, "));
-  CHECK(contains(config_with("target_modules", "all"), "expected a list of names"));
-  CHECK(contains(config_with("target_modules", {"c_attn", "wte"}), "no module 'wte'"));
+  CHECK(contains(config_with("target_modules", 3), "expected a list of names, or an expression"));
+  CHECK(contains(config_with("target_modules", "all"), "\"target_modules\" is \"all\""));
+  CHECK(contains(config_with("target_modules", {"c_attn", "wte"}), "\"target_modules\" is ["));
+  CHECK(contains(config_with("target_modules", {"c_attn", "wxe"}), "no module 'wxe'"));
   CHECK(contains(config_with("target_modules", {"c_attn", "c_fc"}), "has no tensor base_model."));
   CHECK(contains(config_with("layers_to_transform", {0}), "belongs to no product of a block"));
   CHECK(contains(config_with("layers_to_transform", {99}), "a block 99"));

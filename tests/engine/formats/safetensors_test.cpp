@@ -2,6 +2,7 @@
 
 #include <sys/resource.h>
 
+#include <chrono>
 #include <csignal>
 #include <cstring>
 #include <limits>
@@ -265,4 +266,52 @@ TEST_CASE("files of the safetensors library read") {
   CHECK(file.find("ids")->view().shape() == Shape{2, 33});
   CHECK(file.find("ids")->view().data<std::int32_t>()[0] >= 0);
   CHECK(file.find("logits")->view().shape() == Shape{2, 33, 1000});
+}
+
+TEST_CASE("a header of 100,000 tensors is read and written in time in proportion to it") {
+  const ScratchFolder folder;
+  std::string header = "{";
+  for (int i = 0; i < 100'000; ++i) {
+    header += (i > 0 ? ",\"t" : "\"t") + std::to_string(i) +
+              R"(":{"dtype":"F32","shape":[0],"data_offsets":[0,0]})";
+  }
+  header += "}";
+  header.append(8 - header.size() % 8, ' ');  // the data begin where floats can be read
+  const auto path = folder.write("x.safetensors", file_of(header, 0));
+  // The work of comparing all pairs of names takes minutes; 0.4 s are measured where it does not.
+  const auto start = std::chrono::steady_clock::now();
+  const Safetensors file(path);
+  REQUIRE(file.tensors().size() == 100'000);
+  std::vector<quire::TensorToWrite> again;
+  for (const FileTensor& tensor : file.tensors()) {
+    CHECK_FALSE(file.find(tensor.name) != &tensor);
+    again.push_back({tensor.name, tensor.view()});
+  }
+  quire::write_safetensors(folder / "y.safetensors", again);
+  CHECK(Safetensors(folder / "y.safetensors").find("t99999") != nullptr);
+  CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(20));
+}
+
+TEST_CASE("a header nested without end, or with a NUL byte in it, is refused") {
+  CHECK(complaint(std::string(100'000, '[') + std::string(100'000, ']'), 0).find("nested deeper") !=
+        std::string::npos);
+  const std::string header = R"({"a":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}})";
+  CHECK(complaint(header + std::string(8, '\0'), 0).find("a NUL byte") != std::string::npos);
+}
+
+TEST_CASE("what is not a safetensors file at all is called by its name") {
+  const ScratchFolder folder;
+  const auto says = [&](std::string_view text) {
+    const auto path = folder.write("x.safetensors", text);
+    return folder.message_of(Fault::bad_data, [&] { Safetensors file(path); });
+  };
+  CHECK(says("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 5\n") ==
+        "error: DIR/x.safetensors is not a usable safetensors file\n"
+        "  it is a Git LFS pointer, not the file, which is for a file of 5 bytes\n"
+        "  try: git lfs pull in the folder that was cloned");
+  CHECK(says("<!doctype html>\n<title>").find("a web page") != std::string::npos);
+  CHECK(says("GGUF").find("a GGUF file") != std::string::npos);
+  // As a length these are 559,903 bytes, which a large file has.
+  CHECK(says(std::string("\x1F\x8B\x08\0\0\0\0\0", 8) + std::string(600'000, 'x'))
+            .find("packed with gzip") != std::string::npos);
 }

@@ -95,3 +95,32 @@ TEST_CASE("a model folder brings its own defaults") {
     }
   }
 }
+
+TEST_CASE("what generation_config.json asks for and does not get is named") {
+  const quire::test::ScratchFolder folder;
+  Gpt2Config model;
+  model.bos_token_id = 7;
+  CHECK(read_generation_defaults(folder.path(), model).bos_token_id == 7);
+  const auto read = [&](const char* json) {
+    write_file(folder / "generation_config.json", json);
+    return read_generation_defaults(folder.path(), model);
+  };
+  const GenerationDefaults defaults =
+      read(R"({"num_return_sequences": 3, "do_sample": true, "bos_token_id": 5, "pad_token_id": 9,
+               "typical_p": 0.5, "guidance_scale": 2.0, "made_up": "x"})");
+  CHECK(defaults.num_return_sequences == 3);
+  CHECK(defaults.bos_token_id == 5);
+  CHECK(defaults.config.pad_token_id == 9);
+  CHECK(defaults.not_honoured ==
+        std::vector<std::string>{"guidance_scale", "made_up", "typical_p"});
+  // What turns an option off asks for nothing; nor does what says how a text is computed.
+  CHECK(read(R"({"typical_p": 1.0, "guidance_scale": 1, "epsilon_cutoff": 0.0, "use_cache": false,
+                 "stop_strings": null, "renormalize_logits": false, "force_words_ids": [],
+                 "transformers_version": "5.23.0", "num_assistant_tokens": 20})")
+            .not_honoured.empty());
+  for (const char* damaged : {"[1]", R"({"num_return_sequences": 0})", R"({"bos_token_id": "x"})",
+                              R"({"pad_token_id": -2})"}) {
+    const std::string message = folder.message_of(Fault::bad_data, [&] { (void)read(damaged); });
+    CHECK(message.find("DIR/generation_config.json") != std::string::npos);
+  }
+}

@@ -66,7 +66,7 @@ TEST_CASE("a sequence bias is added to the last token of the sequence") {
   CHECK(process(config, {1, 7}) == Scores{0, 1, 2, 13, 4, 5, 6, 7});
 }
 
-TEST_CASE("eos is forbidden below both minimum lengths") {
+TEST_CASE("eos is forbidden below either minimum length, and min_new_tokens wins") {
   GenerationConfig config;
   config.eos_token_ids = {4, 900};
   config.min_length = 4;  // counts the prompt of two
@@ -76,6 +76,10 @@ TEST_CASE("eos is forbidden below both minimum lengths") {
   config.min_new_tokens = 4;
   CHECK(process(config, {1, 1, 1, 1, 1}) == without({4}));
   CHECK(process(config, {1, 1, 1, 1, 1, 1}) == without({}));
+  config.min_length = 100;  // transformers puts min_new_tokens in its place
+  CHECK(process(config, {1, 1, 1, 1, 1, 1}) == without({}));
+  config.min_new_tokens = 0;
+  CHECK(process(config, {1, 1}) == without({}));
 }
 
 TEST_CASE("a forced eos is all that is left for the last token") {

@@ -293,6 +293,31 @@ TEST_CASE("a folder in use, a used folder and a missing checkpoint are refused")
         std::string::npos);
 }
 
+TEST_CASE("a damaged newest checkpoint is named with the newest sound one and the way to it") {
+  const ScratchFolder scratch;
+  TrainingConfig config = tiny_config(scratch / "out");
+  config.max_steps = 3;
+  config.save_steps = 1;
+  config.save_total_limit = 0;
+  const std::unique_ptr<Device> device = open_reference_device();
+  train_tiny(*device, config);
+  config.max_steps = 4;
+  for (const char* name : {"model.safetensors", "optimizer.safetensors"}) {
+    const fs::path file = config.output_dir / "checkpoint-3" / name;
+    const std::string whole = read_file(file);
+    write_file(file, whole.substr(0, whole.size() - 4));
+    write_file(config.output_dir / "checkpoint-2" / "trainer_state.json", "{");
+    const Error error = error_of([&] { train_tiny(*device, resumed(config)); });
+    CHECK(error.fault() == Fault::bad_data);
+    CHECK(error.message().find("the newest checkpoint, ") != std::string::npos);
+    CHECK(error.message().find("checkpoint-3, is damaged") != std::string::npos);
+    CHECK(error.message().find(name) != std::string::npos);
+    CHECK(error.next().ends_with("--resume-from-checkpoint " +
+                                 (config.output_dir / "checkpoint-1").string()));
+    write_file(file, whole);
+  }
+}
+
 TEST_CASE("a full disk while saving is no space, and the old checkpoint survives") {
   const ScratchFolder scratch;
   const TrainingConfig config = tiny_config(scratch / "out");

@@ -1,0 +1,308 @@
+#include "engine/formats/adapter_config.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cctype>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <regex>
+#include <string_view>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/json.h"
+
+namespace quire {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::ordered_json;  // patterns count in the order of the file
+
+/// The fields of an adapter_config.json, each read with a check of its type.
+class Fields {
+ public:
+  explicit Fields(const fs::path& path) : path_(path) {
+    try {
+      json_ = parse_json<Json>(read_file(path));
+    } catch (const Json::exception& error) {
+      throw Error(Fault::bad_data, path.string() + " is not valid JSON", {error.what()});
+    }
+    if (!json_.is_object()) throw Error(Fault::bad_data, path.string() + " is not a JSON object");
+  }
+
+  const Json& all() const { return json_; }
+  /// Null where the field is absent.
+  const Json& operator[](const char* name) const {
+    static const Json kNull;
+    const auto found = json_.find(name);
+    return found == json_.end() ? kNull : *found;
+  }
+  template <class T>
+  T get(const char* name, T absent, const char* wanted) const {
+    const Json& value = (*this)[name];
+    if (value.is_null()) return absent;
+    try {
+      return value.get<T>();
+    } catch (const Json::exception&) {
+      refuse(name, wanted);
+    }
+  }
+  std::string shown(const char* name) const {
+    std::string value = json_text((*this)[name]);
+    constexpr std::size_t kShown = 80;
+    if (value.size() > kShown) value = value.substr(0, kShown) + "…";
+    return fmt::format("\"{}\" is {}", name, value);
+  }
+  [[noreturn]] void refuse(const char* name, const std::string& wanted,
+                           const std::string& next = {}) const {
+    throw Error(Fault::bad_data, fmt::format("{}: {}", path_.string(), shown(name)),
+                {"expected " + wanted}, next);
+  }
+
+ private:
+  fs::path path_;
+  Json json_;
+};
+
+/// Values that leave a field without effect.
+bool is_off(const Json& value) {
+  return value.is_null() || value == false || (value.is_structured() && value.empty());
+}
+
+// Read below.
+constexpr std::string_view kRead[] = {"peft_type",
+                                      "r",
+                                      "lora_alpha",
+                                      "lora_dropout",
+                                      "use_rslora",
+                                      "base_model_name_or_path",
+                                      "target_modules",
+                                      "exclude_modules",
+                                      "rank_pattern",
+                                      "alpha_pattern",
+                                      "bias",
+                                      "modules_to_save",
+                                      "use_dora",
+                                      "lora_bias",
+                                      "layers_pattern",
+                                      "layers_to_transform",
+                                      "init_lora_weights"};
+// Without effect on what a trained adapter computes: about its making, or about other fields that
+// are refused themselves. PEFT sets fan_in_fan_out by the kind of each module, whatever it says.
+constexpr std::string_view kNoEffect[] = {
+    "task_type",         "inference_mode", "auto_mapping",   "revision",           "peft_version",
+    "fan_in_fan_out",    "megatron_core",  "loftq_config",   "eva_config",         "corda_config",
+    "qalora_group_size", "runtime_config", "lora_ga_config", "ensure_weight_tying"};
+
+/// Anything else must be off: it may be of a PEFT to come.
+void refuse_unknown(const Fields& fields) {
+  for (const auto& [name, value] : fields.all().items()) {
+    const auto is = [&, &field = name](std::string_view known) { return known == field; };
+    if (std::any_of(std::begin(kRead), std::end(kRead), is) ||
+        std::any_of(std::begin(kNoEffect), std::end(kNoEffect), is) || is_off(value)) {
+      continue;
+    }
+    fields.refuse(name.c_str(), "nothing: such adapters are not understood",
+                  "merge it with PEFT's merge_and_unload() and use the merged model");
+  }
+}
+
+/// `init_lora_weights`: how A and B began. Some ways change the base's weights, too, and the adapter
+/// is right on the changed ones alone.
+std::string read_init(const Fields& fields) {
+  const Json& init = fields["init_lora_weights"];
+  if (init.is_null() || init.is_boolean()) return "";
+  std::string name = init.is_string() ? init.get<std::string>() : "";
+  std::transform(name.begin(), name.end(), name.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  if (name == "gaussian" || name == "eva" || name == "orthogonal") return "";
+  if (name == "pissa" || name == "olora") return name;
+  fields.refuse(
+      "init_lora_weights",
+      "true, false, gaussian, eva, orthogonal, pissa or olora: what others take out of the "
+      "base's weights cannot be told from the adapter",
+      "save it with PEFT's path_initial_model_for_weight_conversion, or merge it with "
+      "merge_and_unload()");
+}
+
+/// What Python's re knows and std::regex does not is refused, not read as something else.
+std::regex compile(const std::string& pattern) {
+  constexpr std::size_t kLongest = 4096;
+  for (std::size_t i = 0; i + 1 < pattern.size(); ++i) {
+    if (pattern[i] != '\\') continue;
+    const char c = pattern[++i];
+    const bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+    if (letter && std::string_view("dDwWsSbBntrfv").find(c) == std::string_view::npos) {
+      throw Error(Fault::bad_data, "the expression has \\" + std::string(1, c));
+    }
+  }
+  if (pattern.size() > kLongest) throw Error(Fault::bad_data, "the expression is too long");
+  try {
+    return std::regex(pattern, std::regex::ECMAScript);
+  } catch (const std::regex_error& error) {
+    throw Error(Fault::bad_data, std::string("the expression is not understood: ") + error.what());
+  }
+}
+
+/// `checked` is a pattern of the field: compiling it now lets its error name file and field.
+void check_pattern(const Fields& fields, const char* name, const std::string& checked) {
+  try {
+    (void)compile(checked);
+  } catch (const Error& error) {
+    fields.refuse(name,
+                  std::string("a regular expression that std::regex has, too: ") + error.what(),
+                  "write it as a list of modules");
+  }
+}
+
+ModuleRule read_rule(const Fields& fields, const char* name) {
+  const Json& value = fields[name];
+  if (value.is_null()) return {};
+  if (value.is_string()) {
+    const std::string text = value.get<std::string>();
+    if (text == "all-linear") return {{"c_attn", "c_proj", "c_fc"}, ""};
+    check_pattern(fields, name, text);
+    return {{}, text};
+  }
+  return {fields.get<std::vector<std::string>>(name, {}, "a list of names, or an expression"), ""};
+}
+
+template <class T>
+std::vector<std::pair<std::string, T>> read_pattern(const Fields& fields, const char* name) {
+  const Json& value = fields[name];
+  if (value.is_null()) return {};
+  if (!value.is_object()) fields.refuse(name, "an object of numbers by module");
+  std::vector<std::pair<std::string, T>> pattern;
+  for (const auto& [module, number] : value.items()) {
+    const bool fits = std::is_integral_v<T> ? number.is_number_integer() : number.is_number();
+    if (!fits || number.template get<double>() <= 0 || number.template get<double>() > 1e6) {
+      fields.refuse(name, "numbers above 0");
+    }
+    check_pattern(fields, name, module);
+    pattern.emplace_back(module, number.template get<T>());
+  }
+  return pattern;
+}
+
+std::vector<std::string> read_names(const Fields& fields, const char* name) {
+  if (fields[name].is_string()) return {fields[name].get<std::string>()};
+  return fields.get<std::vector<std::string>>(name, {}, "a list of names");
+}
+
+std::vector<int> read_layers(const Fields& fields) {
+  const Json& layers = fields["layers_to_transform"];
+  if (layers.is_number_integer()) return {layers.get<int>()};
+  return fields.get<std::vector<int>>("layers_to_transform", {}, "a list of blocks");
+}
+
+/// Whether a list of targets has modules outside of blocks' products.
+bool reaches_beyond_blocks(const ModuleRule& targets) {
+  for (const char* module : {"transformer.wte", "transformer.wpe", "lm_head"}) {
+    if (targets.matches(module)) return true;
+  }
+  return false;
+}
+
+/// PEFT's get_pattern_key() (utils/other.py): the first that the end of the name matches.
+template <class T>
+T value_of(const std::vector<std::pair<std::string, T>>& pattern, const std::string& module,
+           T otherwise) {
+  for (const auto& [key, value] : pattern) {
+    if (std::regex_match(module, compile("(.*\\.)?(" + key + ")"))) return value;
+  }
+  return otherwise;
+}
+
+}  // namespace
+
+bool ModuleRule::matches(const std::string& module) const {
+  if (!pattern.empty()) return std::regex_match(module, compile(pattern));
+  return std::any_of(names.begin(), names.end(), [&](const std::string& name) {
+    return module == name || module.ends_with("." + name);
+  });
+}
+
+bool AdapterConfig::is_target(const std::string& module) const {
+  if (excluded.matches(module) || !targets.matches(module)) return false;
+  const std::vector<int>& layers = lora.layers_to_transform;
+  const bool exact =
+      std::find(targets.names.begin(), targets.names.end(), module) != targets.names.end();
+  if (layers.empty() || exact) return true;
+  std::vector<std::string> patterns = layers_pattern;
+  if (patterns.empty()) patterns.emplace_back("[^.]*");
+  for (const std::string& pattern : patterns) {
+    std::smatch match;
+    if (!std::regex_search(module, match, compile("^(?:.*\\.)?" + pattern + "\\.(\\d+)\\.")))
+      continue;
+    return std::find(layers.begin(), layers.end(), std::stoi(match[match.size() - 1])) !=
+           layers.end();
+  }
+  return false;
+}
+
+int AdapterConfig::rank_of(const std::string& module) const {
+  return value_of(rank_pattern, module, lora.r);
+}
+
+float AdapterConfig::scale_of(const std::string& module) const {
+  LoraConfig own = lora;
+  own.r = rank_of(module);
+  own.lora_alpha = value_of(alpha_pattern, module, lora.lora_alpha);
+  return own.scale();
+}
+
+AdapterConfig read_adapter_config(const fs::path& folder) {
+  const Fields fields(folder / "adapter_config.json");
+  if (fields["peft_type"] != "LORA") fields.refuse("peft_type", "\"LORA\"");
+  refuse_unknown(fields);
+  AdapterConfig config;
+  if (!fields["r"].is_number_integer()) fields.refuse("r", "a whole number");
+  config.lora.r = fields.get<int>("r", 0, "a whole number");
+  config.lora.lora_alpha = fields.get<float>("lora_alpha", 8.0f, "a number");
+  config.lora.lora_dropout = fields.get<float>("lora_dropout", 0.0f, "a number");
+  config.lora.use_rslora = fields.get<bool>("use_rslora", false, "true or false");
+  config.lora.layers_to_transform = read_layers(fields);
+  config.base_model_name_or_path =
+      fields.get<std::string>("base_model_name_or_path", "", "a path or a Hub name");
+  config.targets = read_rule(fields, "target_modules");
+  if (config.targets.names.empty() && config.targets.pattern.empty()) {
+    fields.refuse("target_modules", "a list of names, or an expression");
+  }
+  config.lora.target_modules = config.targets.names;
+  config.excluded = read_rule(fields, "exclude_modules");
+  config.layers_pattern = read_names(fields, "layers_pattern");
+  for (const std::string& pattern : config.layers_pattern) {
+    check_pattern(fields, "layers_pattern", pattern);
+  }
+  config.rank_pattern = read_pattern<int>(fields, "rank_pattern");
+  config.alpha_pattern = read_pattern<float>(fields, "alpha_pattern");
+  config.bias = fields.get<std::string>("bias", "none", "none, all or lora_only");
+  if (config.bias != "none" && config.bias != "all" && config.bias != "lora_only") {
+    fields.refuse("bias", "none, all or lora_only");
+  }
+  config.modules_to_save = read_names(fields, "modules_to_save");
+  config.use_dora = fields.get<bool>("use_dora", false, "true or false");
+  config.lora_bias = fields.get<bool>("lora_bias", false, "true or false");
+  config.init = read_init(fields);
+
+  const auto beyond = [&](const char* name, bool is) {
+    if (is) config.beyond.push_back(fields.shown(name));
+  };
+  beyond("target_modules",
+         !config.targets.pattern.empty() || reaches_beyond_blocks(config.targets));
+  beyond("exclude_modules", !is_off(fields["exclude_modules"]));
+  beyond("layers_pattern",
+         !config.layers_pattern.empty() && !is_off(fields["layers_to_transform"]));
+  beyond("rank_pattern", !config.rank_pattern.empty());
+  beyond("alpha_pattern", !config.alpha_pattern.empty());
+  beyond("bias", config.bias != "none");
+  beyond("modules_to_save", !config.modules_to_save.empty());
+  beyond("use_dora", config.use_dora);
+  beyond("lora_bias", config.lora_bias);
+  beyond("init_lora_weights", !config.init.empty());
+  return config;
+}
+
+}  // namespace quire

@@ -1,0 +1,431 @@
+// PEFT's LoraLayer.merge() (peft/tuners/lora/layer.py, dora.py), module by module:
+//   Conv1D     W [K, N] += s·(B·A)ᵀ        A [r, K], B [N, r]
+//   Linear     W [V, C] += s·B·A           the head
+//   Embedding  W [V, C] += s·(B·A)ᵀ        A [r, V], B [C, r]
+//   DoRA       W = m·(W + s·(B·A)ᵀ)/‖W + s·(B·A)ᵀ‖, a norm for each output
+// In float, and back into the type that each weight has.
+#include "engine/formats/adapter_merge.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <set>
+
+#include "base/error.h"
+#include "base/parallel.h"
+#include "engine/formats/adapter_config.h"
+#include "engine/formats/adapter_folder.h"
+#include "engine/formats/low_rank_part.h"
+#include "engine/formats/safetensors.h"
+#include "engine/model/elements.h"
+
+namespace quire {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kWte = "transformer.wte.weight";
+constexpr const char* kHead = "lm_head.weight";
+constexpr std::string_view kPrefix = "base_model.model.";
+
+enum class Kind { conv1d, linear, embedding };
+
+struct Module {
+  std::string name;  ///< "transformer.h.0.attn.c_attn"
+  Kind kind;
+};
+
+std::vector<Module> modules_of(const Gpt2Config& config) {
+  std::vector<Module> modules = {{"transformer.wte", Kind::embedding},
+                                 {"transformer.wpe", Kind::embedding}};
+  for (int layer = 0; layer < config.n_layer; ++layer) {
+    for (int i = 0; i < kBlockProducts; ++i) {
+      modules.push_back({product_name(layer, static_cast<BlockProduct>(i)), Kind::conv1d});
+    }
+  }
+  modules.push_back({"lm_head", Kind::linear});
+  return modules;
+}
+
+struct Tensor {
+  std::vector<float> values;
+  Shape shape;
+};
+
+/// The adapter's file, tensor by tensor; remembers which were asked for.
+class AdapterFile {
+ public:
+  explicit AdapterFile(const fs::path& path) : file_(path) {}
+
+  bool has(const std::string& name) const { return file_.find(name) != nullptr; }
+  const Safetensors& file() const { return file_; }
+  bool was_read(const std::string& name) const { return read_.count(name) > 0; }
+
+  /// Of the extents that are given; those below 0 may be any.
+  Tensor read(const std::string& name, std::vector<std::int64_t> extents) {
+    const FileTensor* tensor = file_.find(name);
+    if (tensor == nullptr) {
+      throw Error(Fault::bad_data, path() + " has no tensor " + name,
+                  {"adapter_config.json wants it"});
+    }
+    bool fits = tensor->shape.size() == extents.size();
+    for (std::size_t i = 0; fits && i < extents.size(); ++i) {
+      if (extents[i] < 0) extents[i] = tensor->shape[i];
+      fits = tensor->shape[i] == extents[i] && extents[i] > 0;
+    }
+    if (!fits) {
+      throw Error(Fault::bad_data, fmt::format("{}: tensor '{}' does not fit", path(), name),
+                  {fmt::format("it has the shape {}, adapter_config.json and model want {}",
+                               to_string(tensor->shape), to_string(extents))},
+                  "the model that the adapter was trained on");
+    }
+    if (!tensor->has_dtype() || tensor->dtype() == DType::i32) {
+      throw Error(Fault::bad_data,
+                  fmt::format("{}: tensor '{}' is of type {}", path(), name, tensor->dtype_name),
+                  {"weights are F32, F16 or BF16"});
+    }
+    std::int64_t count = 1;
+    for (const std::int64_t extent : extents) count *= extent;
+    if (const auto bad = find_not_finite(tensor->bytes.data(), tensor->dtype(), count)) {
+      throw Error(Fault::bad_data,
+                  fmt::format("{}: tensor '{}' holds {} at element {}", path(), name,
+                              element(tensor->bytes.data(), tensor->dtype(), *bad), *bad),
+                  {"the file is damaged, or its training diverged"});
+    }
+    read_.insert(name);
+    Tensor result{std::vector<float>(static_cast<std::size_t>(count)),
+                  extents.size() == 1 ? Shape{extents[0]} : Shape{extents[0], extents[1]}};
+    read_elements(tensor->bytes.data(), tensor->dtype(), result.values);
+    return result;
+  }
+
+ private:
+  std::string path() const { return file_.path().string(); }
+
+  Safetensors file_;
+  std::set<std::string> read_;
+};
+
+/// B·A for B [rows, r] and A [r, columns], a row at a time: take(row, sums).
+template <class Take>
+void each_row_of_product(const Tensor& b, const Tensor& a, const Take& take) {
+  const auto rows = static_cast<std::size_t>(b.shape[0]),
+             rank = static_cast<std::size_t>(b.shape[1]),
+             columns = static_cast<std::size_t>(a.shape[1]);
+  parallel_for(0, rows, [&](std::size_t row) {
+    std::vector<float> sum(columns, 0.0f);
+    for (std::size_t i = 0; i < rank; ++i) {
+      const float factor = b.values[row * rank + i];
+      const float* values = &a.values[i * columns];
+      for (std::size_t c = 0; c < columns; ++c) sum[c] += factor * values[c];
+    }
+    take(row, sum);
+  });
+}
+
+Tensor transposed(const Tensor& t) {
+  const auto rows = static_cast<std::size_t>(t.shape[0]),
+             columns = static_cast<std::size_t>(t.shape[1]);
+  Tensor result{std::vector<float>(t.values.size()), Shape{t.shape[1], t.shape[0]}};
+  for (std::size_t r = 0; r < rows; ++r) {
+    for (std::size_t c = 0; c < columns; ++c) {
+      result.values[c * rows + r] = t.values[r * columns + c];
+    }
+  }
+  return result;
+}
+
+/// weight [rows, columns] += scale·b·a
+void add_product(Tensor& weight, const Tensor& b, const Tensor& a, float scale) {
+  const auto columns = static_cast<std::size_t>(weight.shape[1]);
+  each_row_of_product(b, a, [&](std::size_t row, const std::vector<float>& sum) {
+    float* to = &weight.values[row * columns];
+    for (std::size_t c = 0; c < columns; ++c) to[c] += scale * sum[c];
+  });
+}
+
+/// Each column of weight [K, N] to the length in magnitude [N].
+void set_lengths(Tensor& weight, const std::vector<float>& magnitude) {
+  const auto rows = static_cast<std::size_t>(weight.shape[0]), columns = magnitude.size();
+  parallel_for(0, columns, [&](std::size_t c) {
+    double square = 0;
+    for (std::size_t r = 0; r < rows; ++r) {
+      const double value = weight.values[r * columns + c];
+      square += value * value;
+    }
+    const auto factor = static_cast<float>(magnitude[c] / std::sqrt(square));
+    for (std::size_t r = 0; r < rows; ++r) weight.values[r * columns + c] *= factor;
+  });
+}
+
+class Merger {
+ public:
+  Merger(Device& device, const fs::path& folder, LoadedModel base)
+      : device_(device),
+        folder_(folder),
+        config_(read_adapter_config(folder)),
+        file_(folder / "adapter_model.safetensors"),
+        base_(std::move(base)),
+        modules_(modules_of(base_.config)) {}
+
+  LoadedModel take_tables() {
+    take_base_tensors();
+    return build();
+  }
+
+  LoadedModel merge() {
+    take_base_tensors();
+    untie_where_apart();
+    for (const Module& module : modules_) {
+      if (config_.is_target(module.name) && !is_saved_whole(module.name)) adapt(module);
+    }
+    take_whole_modules();
+    refuse_left_over();
+    return build();
+  }
+
+ private:
+  bool is_saved_whole(const std::string& module) const {
+    const std::vector<std::string>& names = config_.modules_to_save;
+    return std::any_of(names.begin(), names.end(),
+                       [&](const std::string& name) { return module.ends_with(name); });
+  }
+  bool is_changed_apart(const std::string& module) const {
+    return config_.is_target(module) || is_saved_whole(module);
+  }
+  static std::string module_of(const std::string& parameter) {
+    return parameter.substr(0, parameter.rfind('.'));
+  }
+  bool is_saved_parameter(const std::string& parameter) const {
+    // "h.0" is a module, too, and saves all that is inside.
+    for (std::string name = module_of(parameter); !name.empty();
+         name = name.find('.') == std::string::npos ? "" : module_of(name)) {
+      if (is_saved_whole(name)) return true;
+    }
+    return false;
+  }
+
+  /// A parameter as it is now, copied from the base the first time.
+  Tensor& values_of(const std::string& parameter) {
+    const auto found = changed_.find(parameter);
+    if (found != changed_.end()) return found->second;
+    if (parameter == kHead && base_.config.tie_word_embeddings) {
+      return changed_[parameter] = values_of(kWte);
+    }
+    const View view = base_.parameters.find(parameter);
+    std::vector<std::byte> bytes(view.size_bytes());
+    device_.copy_to_host(bytes.data(), view.bytes(), bytes.size());
+    device_.synchronize();
+    Tensor tensor{std::vector<float>(static_cast<std::size_t>(view.count())), view.shape()};
+    read_elements(bytes.data(), view.dtype(), tensor.values);
+    return changed_[parameter] = std::move(tensor);
+  }
+  std::vector<std::int64_t> extents_of(const std::string& parameter) const {
+    const bool table = parameter == kWte || parameter == kHead;
+    if (table) return {-1, base_.config.n_embd};  // an adapter may bring new rows
+    const Shape shape = base_.parameters.find(parameter).shape();
+    std::vector<std::int64_t> extents;
+    for (int i = 0; i < shape.rank(); ++i) extents.push_back(shape[i]);
+    return extents;
+  }
+
+  /// The name in the file, of a parameter that it has under one of PEFT's names, or "".
+  std::string stored_name(const std::string& parameter) const {
+    const std::size_t dot = parameter.rfind('.');
+    const std::string module = std::string(kPrefix) + parameter.substr(0, dot);
+    for (const char* between :
+         {"", ".base_layer", ".modules_to_save", ".modules_to_save.default"}) {
+      const std::string name = module + between + parameter.substr(dot);
+      if (file_.has(name)) return name;
+    }
+    return "";
+  }
+
+  /// Biases, and the embeddings that PEFT saves when their rows became more: they take the place of
+  /// the base's own, and a tied head goes along.
+  void take_base_tensors() {
+    for (const NamedParameter& parameter : parameter_list(base_.config)) {
+      const std::string stored = stored_name(parameter.name);
+      const bool bias = parameter.name.ends_with(".bias") && config_.bias != "none";
+      const bool table = parameter.name == kWte || parameter.name == kHead;
+      if (stored.empty() || is_saved_parameter(parameter.name) || !(bias || table)) continue;
+      changed_[parameter.name] = file_.read(stored, extents_of(parameter.name));
+    }
+    if (!base_.config.tie_word_embeddings || is_saved_whole("lm_head")) return;
+    if (const std::string head = stored_name(kHead); !head.empty()) {
+      changed_[kWte] = file_.read(head, extents_of(kHead));
+    }
+  }
+
+  void untie_where_apart() {
+    if (!base_.config.tie_word_embeddings) return;
+    if (!is_changed_apart("transformer.wte") && !is_changed_apart("lm_head")) return;
+    values_of(kHead);
+    base_.notes.push_back("the adapter changes one of wte and lm_head: they are tied no more");
+  }
+
+  void adapt(const Module& module) {
+    const std::string prefix = std::string(kPrefix) + module.name;
+    const int r = config_.rank_of(module.name);
+    const float scale = config_.scale_of(module.name);
+    Tensor& weight = values_of(module.name + ".weight");
+    const std::int64_t rows = weight.shape[0], columns = weight.shape[1];
+    if (module.kind == Kind::embedding) {
+      if (config_.use_dora) {
+        throw Error(Fault::bad_data, folder_.string() + ": \"use_dora\" with an embedding",
+                    {"magnitudes of " + module.name + " are not read"},
+                    "merge it with PEFT's merge_and_unload()");
+      }
+      const Tensor a = file_.read(prefix + ".lora_embedding_A", {r, rows});
+      const Tensor b = file_.read(prefix + ".lora_embedding_B", {columns, r});
+      add_product(weight, transposed(a), transposed(b), scale);
+      return;
+    }
+    const bool conv = module.kind == Kind::conv1d;
+    const std::int64_t in = conv ? rows : columns, out = conv ? columns : rows;
+    const Tensor a = file_.read(prefix + ".lora_A.weight", {r, in});
+    const Tensor b = file_.read(prefix + ".lora_B.weight", {out, r});
+    if (!config_.init.empty()) take_initial_part(module, weight, r, scale);
+    if (conv) {
+      add_product(weight, transposed(a), transposed(b), scale);
+    } else {
+      add_product(weight, b, a, scale);
+    }
+    if (config_.use_dora) {
+      const Tensor magnitude = file_.read(magnitude_name(prefix), {out});
+      if (conv) {
+        set_lengths(weight, magnitude.values);
+      } else {
+        Tensor columns_first = transposed(weight);
+        set_lengths(columns_first, magnitude.values);
+        weight = transposed(columns_first);
+      }
+    }
+    if (config_.lora_bias) {
+      if (!conv) {
+        throw Error(Fault::bad_data, folder_.string() + ": \"lora_bias\" with the head",
+                    {"GPT-2's head has no bias"});
+      }
+      const Tensor own = file_.read(prefix + ".lora_B.bias", {out});
+      Tensor& bias = values_of(module.name + ".bias");
+      for (std::size_t i = 0; i < own.values.size(); ++i) {
+        bias.values[i] += scale * own.values[i];
+      }
+    }
+  }
+
+  std::string magnitude_name(const std::string& prefix) const {
+    const std::string older = prefix + ".lora_magnitude_vector.weight";
+    return file_.has(older) ? older : prefix + ".lora_magnitude_vector";
+  }
+
+  /// What A and B began with, which PEFT takes out of the base's weight each time it loads one.
+  void take_initial_part(const Module& module, Tensor& weight, int r, float scale) {
+    const std::int64_t rows = weight.shape[0], columns = weight.shape[1];
+    if (r > std::min(rows, columns)) {
+      throw Error(Fault::bad_data, fmt::format("{}: {} has rank {} and fewer rows or columns",
+                                               folder_.string(), module.name, r));
+    }
+    const bool pissa = config_.init == "pissa";
+    if (!(pissa ? remove_principal_part(weight.values, rows, columns, r)
+                : remove_first_columns(weight.values, rows, columns, r, scale))) {
+      throw Error(
+          Fault::bad_data,
+          fmt::format("{}: what \"init_lora_weights\": \"{}\" took out of {} cannot be told",
+                      folder_.string(), config_.init, module.name),
+          {"its singular values are too close to one another"},
+          "merge the adapter with PEFT's merge_and_unload()");
+    }
+  }
+
+  void take_whole_modules() {
+    std::vector<NamedParameter> list = parameter_list(base_.config);
+    if (base_.config.tie_word_embeddings) list.push_back({kHead, {}, true, true});
+    for (const NamedParameter& parameter : list) {
+      if (!is_saved_parameter(parameter.name)) continue;
+      std::string stored = stored_name(parameter.name);
+      if (stored.empty()) stored = std::string(kPrefix) + parameter.name;  // for the message
+      changed_[parameter.name] = file_.read(stored, extents_of(parameter.name));
+    }
+  }
+
+  void refuse_left_over() const {
+    for (const FileTensor& tensor : file_.file().tensors()) {
+      if (file_.was_read(tensor.name)) continue;
+      throw Error(Fault::bad_data,
+                  fmt::format("{}: tensor '{}' belongs to nothing that adapter_config.json names",
+                              file_.file().path().string(), tensor.name),
+                  {"using the adapter without it would be another model"},
+                  "merge it with PEFT's merge_and_unload() and use the merged model");
+    }
+  }
+
+  LoadedModel build() {
+    struct Holder {
+      Parameters base;
+      std::vector<Buffer> memory;
+    };
+    Gpt2Config config = base_.config;
+    if (changed_.count(kHead) > 0) config.tie_word_embeddings = false;
+    if (changed_.count(kWte) > 0) config.vocab_size = static_cast<int>(changed_[kWte].shape[0]);
+    const std::int64_t head_rows = changed_.count(kHead) > 0 ? changed_[kHead].shape[0]
+                                   : config.tie_word_embeddings
+                                       ? config.vocab_size
+                                       : base_.parameters.head().shape()[0];
+    if (head_rows != config.vocab_size) {
+      throw Error(Fault::bad_data,
+                  fmt::format("{} has {} rows for wte.weight and {} for lm_head.weight",
+                              file_.file().path().string(), config.vocab_size, head_rows));
+    }
+    auto holder = std::make_shared<Holder>(Holder{std::move(base_.parameters), {}});
+    const DType table_type = holder->base.wte().dtype();
+    std::vector<View> views;
+    for (const NamedParameter& parameter : parameter_list(config)) {
+      const auto found = changed_.find(parameter.name);
+      if (found == changed_.end()) {
+        views.push_back(holder->base.find(parameter.name));
+        continue;
+      }
+      const bool own_head = parameter.name == kHead && base_.config.tie_word_embeddings;
+      const DType dtype = own_head ? table_type : holder->base.find(parameter.name).dtype();
+      const Tensor& tensor = found->second;
+      std::vector<std::byte> bytes(tensor.values.size() * size_of(dtype));
+      write_elements(tensor.values, dtype, bytes.data());
+      Buffer& memory = holder->memory.emplace_back(device_, bytes.size());
+      device_.copy_to_device(memory.data(), bytes.data(), bytes.size());
+      device_.synchronize();  // `bytes` goes out of scope
+      views.emplace_back(memory.data(), dtype, tensor.shape);
+    }
+    return {config, Parameters(config, std::move(views), std::move(holder)),
+            std::move(base_.notes)};
+  }
+
+  Device& device_;
+  fs::path folder_;
+  AdapterConfig config_;
+  AdapterFile file_;
+  LoadedModel base_;
+  std::vector<Module> modules_;
+  std::map<std::string, Tensor> changed_;
+};
+
+}  // namespace
+
+LoadedModel merge_adapter_folder(Device& device, const fs::path& folder, LoadedModel base) {
+  const AdapterConfig config = read_adapter_config(folder);
+  if (config.beyond.empty() && adapted_vocab_size(folder) == 0) {
+    const LoraAdapter adapter = load_adapter(device, folder, base.config);
+    const auto parameters = std::make_shared<const Parameters>(std::move(base.parameters));
+    base.parameters = merge_adapter(device, base.config, parameters, adapter);
+    return base;
+  }
+  return Merger(device, folder, std::move(base)).merge();
+}
+
+LoadedModel with_adapter_tables(Device& device, const fs::path& folder, LoadedModel base) {
+  return Merger(device, folder, std::move(base)).take_tables();
+}
+
+}  // namespace quire

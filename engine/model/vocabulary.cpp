@@ -1,0 +1,72 @@
+#include "engine/model/vocabulary.h"
+
+#include <cmath>
+#include <vector>
+
+#include "base/error.h"
+#include "base/parallel.h"
+#include "engine/model/elements.h"
+#include "kernels/random.h"
+
+namespace quire {
+namespace {
+
+constexpr std::uint64_t kGrowStream = 0x67726F77;  // "grow", apart from other draws of the seed
+
+/// Draws from N(mean, 1e-9·covariance) without the covariance: for z of N(0, 1), the sum of
+/// z_i·(row_i − mean)/sqrt(rows) has it. N·C products a row, 39 million for GPT-2.
+void draw_rows(std::vector<float>& table, std::size_t old_rows, std::size_t C, std::uint64_t seed,
+               std::uint64_t stream) {
+  std::vector<double> mean(C, 0.0);
+  for (std::size_t i = 0; i < old_rows; ++i) {
+    for (std::size_t c = 0; c < C; ++c) mean[c] += table[i * C + c];
+  }
+  for (double& value : mean) value /= static_cast<double>(old_rows);
+  const double spread = std::sqrt(1e-9 / static_cast<double>(old_rows));
+  const std::size_t new_rows = table.size() / C - old_rows;
+  parallel_for(0, new_rows, [&](std::size_t r) {
+    const RandomKey key{.seed = mix(seed, kGrowStream), .stream = mix(stream, r)};
+    std::vector<double> sum(C, 0.0);
+    double all = 0;
+    for (std::size_t i = 0; i < old_rows; ++i) {
+      // Box and Muller, from two draws of (0, 1].
+      const double u = 1.0 - random_uniform(key, 2 * i), v = random_uniform(key, 2 * i + 1);
+      const double z = std::sqrt(-2 * std::log(u)) * std::cos(2 * 3.14159265358979323846 * v);
+      all += z;
+      for (std::size_t c = 0; c < C; ++c) sum[c] += z * table[i * C + c];
+    }
+    for (std::size_t c = 0; c < C; ++c) {
+      table[(old_rows + r) * C + c] =
+          static_cast<float>(mean[c] + spread * (sum[c] - all * mean[c]));
+    }
+  });
+}
+
+}  // namespace
+
+Parameters grow_vocabulary(Device& device, const Gpt2Config& config, const Parameters& parameters,
+                           std::uint64_t seed) {
+  Parameters grown(device, config);
+  for (std::size_t i = 0; i < grown.tensors().size(); ++i) {
+    const View from = parameters.tensors()[i], to = grown.tensors()[i];
+    std::vector<std::byte> bytes(from.size_bytes());
+    device.copy_to_host(bytes.data(), from.bytes(), bytes.size());
+    device.synchronize();
+    std::vector<float> values(static_cast<std::size_t>(from.count()));
+    read_elements(bytes.data(), from.dtype(), values);
+    if (to.count() > from.count()) {
+      const auto C = static_cast<std::size_t>(config.n_embd);
+      values.resize(static_cast<std::size_t>(to.count()));
+      draw_rows(values, static_cast<std::size_t>(from.shape()[0]), C, seed, i);
+    }
+    if (static_cast<std::int64_t>(values.size()) != to.count()) {
+      throw Error(Fault::internal,
+                  "grow_vocabulary: " + grown.names()[i].name + " has other extents");
+    }
+    device.copy_to_device(to.bytes(), values.data(), to.size_bytes());
+    device.synchronize();  // `values` goes out of scope
+  }
+  return grown;
+}
+
+}  // namespace quire

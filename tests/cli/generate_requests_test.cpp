@@ -1,0 +1,117 @@
+// Requests of a file that cannot be answered beside those that can, and a folder's own defaults.
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "tests/cli/letter_model.h"
+#include "tests/cli/program.h"
+#include "tests/support/catch.h"
+#include "tests/support/fixtures.h"
+
+using namespace quire;
+using namespace quire::test;
+using Json = nlohmann::json;
+
+namespace {
+
+std::vector<Json> lines_of(const std::string& text) {
+  std::vector<Json> lines;
+  std::istringstream stream(text);
+  for (std::string line; std::getline(stream, line);) lines.push_back(parse_json<Json>(line));
+  return lines;
+}
+
+}  // namespace
+
+TEST_CASE("a request that cannot be answered is named, and the others are answered") {
+  const ScratchFolder scratch;
+  const std::string model = make_letter_model(scratch);
+  const std::string path = scratch
+                               .write("r.jsonl",
+                                      "{\"prompt\": \"a\", \"temprature\": 2}\n"
+                                      "{\"prompt\": \"h\", \"pad_token_id\": 39}\n"
+                                      "{\"prompt\": \n"
+                                      "{\"prompt_ids\": [1, 2], \"max_new_tokens\": 3}\n"
+                                      "{\"prompt_ids\": [4000]}\n")
+                               .string();
+  const std::vector<std::string> generate = {"generate", "--model",    model, "-n",
+                                             "4",        "--requests", path};
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), generate.begin(), generate.end());
+    return run_quire(more);
+  };
+  const ProgramResult result = with({"--json"});
+  CHECK(result.exit_code == 2);  // the first one's
+  CHECK(contains(result.err,
+                 "r.jsonl:1: there is no option 'temprature'\n  did you mean temperature?"));
+  CHECK(contains(result.err, "r.jsonl:3 is not a JSON object"));
+  CHECK(contains(result.err, "r.jsonl:5"));
+  const std::vector<Json> lines = lines_of(result.out);
+  REQUIRE(lines.size() == 5);
+  for (int i = 0; i < 5; ++i) CHECK(lines[static_cast<std::size_t>(i)]["index"] == i);
+  CHECK(contains(lines[0]["error"], "r.jsonl:1: there is no option 'temprature'"));
+  CHECK(contains(lines[2]["error"], "r.jsonl:3"));
+  CHECK(contains(lines[4]["error"], "r.jsonl:5"));
+  CHECK(lines[3]["output_ids"].size() == 3);
+  const ProgramResult alone =
+      run_quire({"generate", "--model", model, "-n", "4", "--json", "-p", "h"});
+  CHECK(lines[1]["output_ids"] == lines_of(alone.out)[0]["output_ids"]);
+
+  // Plain text has the sound ones alone; a folder has the lines of both.
+  CHECK(count_of(with({}).out, "---") == 1);
+  const std::string out = (scratch / "out").string();
+  CHECK(with({"--output-dir", out}).exit_code == 2);
+  CHECK(lines_of(read_file(scratch / "out/generated_texts.jsonl")).size() == 5);
+  CHECK(std::filesystem::exists(scratch / "out/0002.txt"));
+  CHECK_FALSE(std::filesystem::exists(scratch / "out/0003.txt"));
+}
+
+TEST_CASE("pad_token_id is an option that leaves a text as it is") {
+  const ScratchFolder scratch;
+  const std::string model = make_letter_model(scratch);
+  const std::vector<std::string> plain = {"generate", "--model", model, "-p", "h", "-n", "4"};
+  std::vector<std::string> padded = plain;
+  padded.insert(padded.end(), {"--pad-token-id", "39"});
+  const ProgramResult result = run_quire(padded);
+  CHECK(result.exit_code == 0);
+  CHECK(result.out == run_quire(plain).out);
+  padded.back() = "-3";
+  CHECK(run_quire(padded).exit_code == 2);
+}
+
+TEST_CASE("a folder's generation_config.json is honoured, or what is not is named in one warning") {
+  QUIRE_CASE(folder, "gencfg");
+  const ProgramResult result = run_quire(
+      {"generate", "--model", folder.string(), "--prompt-ids", "1 2 3", "--json", "--seed", "1"});
+  INFO(result.err);
+  CHECK(result.exit_code == 0);
+  CHECK(lines_of(result.out).size() == 2);  // num_return_sequences
+  CHECK(count_of(result.err, "warning") == 1);
+  CHECK(contains(result.err,
+                 "generation_config.json is not honoured: encoder_repetition_penalty, "
+                 "forced_bos_token_id, guidance_scale, typical_p"));
+}
+
+TEST_CASE("min_new_tokens takes the place of min_length") {
+  QUIRE_CASE(folder, "min_both");
+  const ProgramResult result = run_quire({"generate", "--model", folder.string(), "--requests",
+                                          (folder / "request.jsonl").string(), "--json"});
+  INFO(result.err);
+  REQUIRE(result.exit_code == 0);
+  CHECK(lines_of(result.out)[0]["output_ids"] == Json({0, 2}));
+}
+
+TEST_CASE("a request and weights with NUL bytes behind their JSON are refused") {
+  QUIRE_CASE(request, "json/nul_req.jsonl");
+  QUIRE_CASE(weights, "st_nul_pad");
+  const ScratchFolder scratch;
+  CHECK(
+      run_quire({"generate", "--model", make_letter_model(scratch), "--requests", request.string()})
+          .exit_code == 3);
+  const ProgramResult result =
+      run_quire({"generate", "--model", weights.string(), "--prompt-ids", "1 2"});
+  CHECK(result.exit_code == 3);
+  CHECK(contains(result.err, "a NUL byte"));
+}
