@@ -83,59 +83,62 @@ struct LayernormBounds {
   }
 };
 
-void layernorm(Bench& bench, DType dtype, std::int64_t N, std::int64_t C) {
-  const auto compare = [&](Trial& t, const Tensor& x, const Tensor& weight, const Tensor& bias,
-                           const Tensor& out, const Tensor& mean, const Tensor& rstd) {
-    const LayernormBounds bounds(t.host(x, Side::trusted), t.host(weight, Side::trusted),
-                                 t.host(bias, Side::trusted));
-    t.compare(out, [&](std::size_t i) { return stored(dtype, t.want(out, i), bounds.out[i]); });
-    t.compare(
-        mean, [&](std::size_t i) { return bounds.mean[i]; }, "mean");
-    t.compare(
-        rstd, [&](std::size_t i) { return bounds.rstd[i]; }, "rstd");
+void compare_layernorm(Trial& t, const Tensor& x, const Tensor& weight, const Tensor& bias,
+                       const Tensor& out, const Tensor& mean, const Tensor& rstd) {
+  const LayernormBounds bounds(t.host(x, Side::trusted), t.host(weight, Side::trusted),
+                               t.host(bias, Side::trusted));
+  t.compare(out, [&](std::size_t i) { return stored(t.dtype(), t.want(out, i), bounds.out[i]); });
+  t.compare(
+      mean, [&](std::size_t i) { return bounds.mean[i]; }, "mean");
+  t.compare(
+      rstd, [&](std::size_t i) { return bounds.rstd[i]; }, "rstd");
+}
+
+void layernorm_forward(Bench& bench, DType dtype, std::int64_t N, std::int64_t C) {
+  Trial t(bench, "layernorm_forward", rows_text(N, C), dtype);
+  const Tensor out = t.output({N, C}), mean = t.output({N}, DType::f32),
+               rstd = t.output({N}, DType::f32), x = t.input({N, C}),
+               weight = t.input_in(DType::f32, {C}), bias = t.input_in(DType::f32, {C});
+  t.run([&](const Side& s) {
+    s.device.layernorm_forward({.out = out(s),
+                                .mean = mean(s),
+                                .rstd = rstd(s),
+                                .x = x(s),
+                                .weight = weight(s),
+                                .bias = bias(s),
+                                .eps = kLayernormEps});
+  });
+  compare_layernorm(t, x, weight, bias, out, mean, rstd);
+}
+
+void residual_layernorm(Bench& bench, DType dtype, std::int64_t N, std::int64_t C) {
+  // Whole numbers: their sum is exact, and what is normalised the same on both.
+  Trial t(bench, "residual_layernorm_forward", rows_text(N, C), dtype);
+  const auto whole = [&](std::uint64_t seed) {
+    std::vector<float> values = uniform(N * C, seed, -8.0f, 8.0f);
+    for (float& value : values) value = std::round(value);
+    return t.input({N, C}, values);
   };
-  {
-    Trial t(bench, "layernorm_forward", rows_text(N, C), dtype);
-    const Tensor out = t.output({N, C}), mean = t.output({N}, DType::f32),
-                 rstd = t.output({N}, DType::f32), x = t.input({N, C}),
-                 weight = t.input_in(DType::f32, {C}), bias = t.input_in(DType::f32, {C});
-    t.run([&](const Side& s) {
-      s.device.layernorm_forward({.out = out(s),
-                                  .mean = mean(s),
-                                  .rstd = rstd(s),
-                                  .x = x(s),
-                                  .weight = weight(s),
-                                  .bias = bias(s),
-                                  .eps = kLayernormEps});
-    });
-    compare(t, x, weight, bias, out, mean, rstd);
-  }
-  {
-    // Whole numbers: their sum is exact, and what is normalised the same on both.
-    Trial t(bench, "residual_layernorm_forward", rows_text(N, C), dtype);
-    const auto whole = [&](std::uint64_t seed) {
-      std::vector<float> values = uniform(N * C, seed, -8.0f, 8.0f);
-      for (float& value : values) value = std::round(value);
-      return t.input({N, C}, values);
-    };
-    const Tensor sum = t.output({N, C}), out = t.output({N, C}), mean = t.output({N}, DType::f32),
-                 rstd = t.output({N}, DType::f32), x = whole(1), branch = whole(2),
-                 weight = t.input_in(DType::f32, {C}), bias = t.input_in(DType::f32, {C});
-    t.run([&](const Side& s) {
-      s.device.residual_layernorm_forward({.sum = sum(s),
-                                           .out = out(s),
-                                           .mean = mean(s),
-                                           .rstd = rstd(s),
-                                           .x = x(s),
-                                           .branch = branch(s),
-                                           .weight = weight(s),
-                                           .bias = bias(s),
-                                           .eps = kLayernormEps});
-    });
-    t.compare(
-        sum, [](std::size_t) { return 0.0; }, "sum");
-    compare(t, sum, weight, bias, out, mean, rstd);
-  }
+  const Tensor sum = t.output({N, C}), out = t.output({N, C}), mean = t.output({N}, DType::f32),
+               rstd = t.output({N}, DType::f32), x = whole(1), branch = whole(2),
+               weight = t.input_in(DType::f32, {C}), bias = t.input_in(DType::f32, {C});
+  t.run([&](const Side& s) {
+    s.device.residual_layernorm_forward({.sum = sum(s),
+                                         .out = out(s),
+                                         .mean = mean(s),
+                                         .rstd = rstd(s),
+                                         .x = x(s),
+                                         .branch = branch(s),
+                                         .weight = weight(s),
+                                         .bias = bias(s),
+                                         .eps = kLayernormEps});
+  });
+  t.compare(
+      sum, [](std::size_t) { return 0.0; }, "sum");
+  compare_layernorm(t, sum, weight, bias, out, mean, rstd);
+}
+
+void layernorm_backward(Bench& bench, DType dtype, std::int64_t N, std::int64_t C) {
   Trial t(bench, "layernorm_backward", rows_text(N, C), dtype);
   const Tensor d_x = t.in_out({N, C}), d_weight = t.in_out_in(DType::f32, {C}),
                d_bias = t.in_out_in(DType::f32, {C}), d_out = t.input({N, C}), x = t.input({N, C}),
@@ -188,6 +191,12 @@ void layernorm(Bench& bench, DType dtype, std::int64_t N, std::int64_t C) {
   };
   of_parameter(d_weight, of_weight);
   of_parameter(d_bias, of_bias);
+}
+
+void layernorm(Bench& bench, DType dtype, std::int64_t N, std::int64_t C) {
+  layernorm_forward(bench, dtype, N, C);
+  residual_layernorm(bench, dtype, N, C);
+  layernorm_backward(bench, dtype, N, C);
 }
 
 void activation(Bench& bench, DType dtype, Activation which, std::int64_t count) {
