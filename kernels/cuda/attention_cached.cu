@@ -25,7 +25,7 @@ constexpr int kMaxQueries = 8;  // of a row, that are decoded chunk by chunk
 
 /// Floats of a chunk's result, whole steps of 16 bytes.
 __host__ __device__ constexpr int part_size(int D) {
-  return (D + kPart - 1) / kPart * kPart + 4;
+  return (D + 3) / 4 * 4 + 4;
 }
 
 struct Cached {
@@ -108,7 +108,7 @@ __device__ __forceinline__ void join_chunks(const Cached& p, int bth, int count,
       SoftmaxPart part;
       part.largest = totals[0];
       part.sum = totals[1];
-      widen(fetch_at<kPart>(from + min(d, part_size(p.D) - 4 - kPart)), part.out);
+      widen(fetch_at<kPart>(from + min(d, part_size(p.D) - kPart)), part.out);
       all.join(part);
     }
     all.store<Layout>(out, nullptr, d, p.D, lane);
@@ -207,8 +207,13 @@ template <class Layout>
 __device__ __forceinline__ void finish_chunk(const Cached& p, const Chunk& c,
                                              const SoftmaxPart& part, int d) {
   float* to = p.part(c.bth, c.number);
-  if (c.lane < Layout::kLanesOfRow && d < p.D) {
-    store_row<true>(to, d, part_size(p.D), part.out);
+  if (c.lane < Layout::kLanesOfRow) {
+#pragma unroll
+    for (int half = 0; half < kPart; half += 4) {
+      const float step[] = {part.out[half], part.out[half + 1], part.out[half + 2],
+                            part.out[half + 3]};
+      store_row<true>(to, d + half, part_size(p.D) - 4, step);
+    }
   }
   if (c.lane == 0 && blockIdx.z == 0) {
     float* totals = to + part_size(p.D) - 4;

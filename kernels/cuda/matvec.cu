@@ -4,14 +4,15 @@
 // elements, 2·M·K·N flops. At batch 1 GPT-2's 124M parameters in 16 bits are 247 MB a token: 74 µs
 // at 3.35 TB/s.
 //
-// A warp holds a tile of the weight in registers: 8 loads of 16 bytes a lane, all under way before
-// the first is looked at. The tile is 256 elements of K by 4 or 8 outputs; the warps of a block
-// share K among them, so that of a product of 768 by 768 all 1.2 MB are under way at once, in 96
-// blocks or more. Rows of x are as short as the weight is wide: each lane reads its own 8 elements.
+// A warp holds a tile of the weight in registers, all of whose loads are under way before the first
+// is looked at: 8 of 16 bytes a lane. The tile is 256 elements of K by 8 outputs in 16 bits, or by 4
+// where 8 would leave processors without a block. The warps of a block share K among them, so a
+// product of 768 by 768 is 192 blocks, and all of its 1.2 MB are under way at once. Each lane reads
+// its own 8 elements of x: nobody else in the block wants them.
 //
-// Nothing is summed across blocks, as an output's weights are at most 12 KB. The order of a sum
-// depends on K alone: 8 elements in a lane, every 256·warps of them one after the other, then the
-// lanes by halves, then the warps.
+// Nothing is summed across blocks, as an output's weights are a few KB. The order of a sum depends
+// on K alone: 8 elements in a lane, every 256·warps of them one after the other, then the lanes by
+// halves, then the warps.
 #include "kernels/cuda/matvec.h"
 
 #include <limits>
