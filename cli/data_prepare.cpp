@@ -67,13 +67,16 @@ struct Longer {
       unused += overflow == Overflow::truncate ? length - (block_size - 1) : 0;
     }
   }
-  void tell() const {
+  /// A warning where the size of a row was named; of a context that was found it is a note, since
+  /// most training packs into a stream.
+  void tell(bool named) const {
     if (unused == 0) return;
-    warn(
-        fmt::format("{} longer than a row of {}: with --packing none or records {} of their {} "
-                    "are not used\n  try: quire train --overflow split, or --packing stream",
-                    records == 1 ? "1 record is" : with_commas(records) + " records are",
-                    counted(block_size, "token"), with_commas(unused), counted(tokens, "token")));
+    const std::string line = fmt::format(
+        "{} longer than a row of {}: with --packing none or records {} of their {} "
+        "are not used\n  try: quire train --overflow split, or --packing stream",
+        records == 1 ? "1 record is" : with_commas(records) + " records are",
+        counted(block_size, "token"), with_commas(unused), counted(tokens, "token"));
+    named ? warn(line) : note(line);
   }
 };
 
@@ -177,6 +180,12 @@ Json manifest_of(const PrepareCommand& c, const Flags& flags, const Tokenizer& t
 int prepare(PrepareCommand& c, const Flags& flags) {
   const fs::path folder = resolve_tokenizer(c.tokenizer);
   const Tokenizer tokenizer = Tokenizer::load(folder);
+  Longer longer{.block_size = c.block_size > 0 ? c.block_size : context_of(folder),
+                .overflow = overflow_of(c.overflow)};
+  if (longer.overflow == Overflow::error && longer.block_size == 0) {
+    throw Error(Fault::usage, "--overflow error: how long is a row?",
+                {folder.string() + " holds no model that says so"}, "--block-size 1024");
+  }
   find_files(c.corpus.paths);  // refused before the folder is touched
   prepare_folder(c);
 
@@ -184,8 +193,6 @@ int prepare(PrepareCommand& c, const Flags& flags) {
   const auto start = std::chrono::steady_clock::now();
   ShardWriter writer(c.output, tokenizer, c.shard_tokens);
   ProgressLine progress;
-  Longer longer{.block_size = c.block_size > 0 ? c.block_size : context_of(folder),
-                .overflow = overflow_of(c.overflow)};
   std::vector<Record> batch;
   std::size_t batch_bytes = 0;
   std::int64_t text_bytes = 0, invalid_utf8 = 0, records = 0;
@@ -231,7 +238,7 @@ int prepare(PrepareCommand& c, const Flags& flags) {
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   note_cleaning(cleaned);
-  longer.tell();
+  longer.tell(c.block_size > 0);
   tell(report);
   note(fmt::format("{}, {} ({} bits each) from {} of text in {}, {}/s: saved in {}",
                    counted(writer.records(), "record"), counted(writer.tokens(), "token"),

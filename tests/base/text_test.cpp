@@ -25,6 +25,9 @@ TEST_CASE("UTF-8 is told from what is none, and the rest replaced part by part")
              "a" + bad + "b"}}) {
     CHECK_FALSE(quire::is_utf8(c.bytes));
     CHECK(quire::replace_invalid_utf8(c.bytes) == c.replaced);
+    for (std::size_t before = 1; before < 20; ++before) {  // ASCII is passed over 8 bytes at a time
+      CHECK_FALSE(quire::is_utf8(std::string(before, 'x') + c.bytes));
+    }
   }
   for (const std::string text :
        {"", "plain", "\xC2\x80 \xDF\xBF", "\xE0\xA0\x80\xED\x9F\xBF\xEE\x80\x80\xEF\xBF\xBF",
@@ -33,6 +36,23 @@ TEST_CASE("UTF-8 is told from what is none, and the rest replaced part by part")
     CHECK(quire::replace_invalid_utf8(text) == text);
   }
   CHECK(quire::is_utf8(std::string_view("\0", 1)));
+}
+
+TEST_CASE("ASCII ends at the first byte that has its highest bit, wherever that is") {
+  for (std::size_t size = 0; size < 20; ++size) {
+    std::string text(size, '\x7F');
+    CHECK(quire::is_ascii(text));
+    CHECK(quire::is_utf8(text));
+    for (std::size_t at = 0; at < size; ++at) {
+      std::string other = text;
+      other[at] = '\x80';
+      CHECK_FALSE(quire::is_ascii(other));
+      CHECK_FALSE(quire::is_utf8(other));
+    }
+  }
+  CHECK(quire::valid_sequence("ab") == 1);
+  CHECK(quire::valid_sequence("\xE2\x82\xAC!") == 3);
+  CHECK(quire::valid_sequence("\xE2\x82") == 0);
 }
 
 TEST_CASE("numbers get commas") {

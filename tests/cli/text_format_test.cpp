@@ -135,6 +135,7 @@ TEST_CASE("preparing says what rows will not hold") {
     return run_quire(arguments);
   };
   check_warns(prepare({}), 0);  // no model, no context
+  CHECK(prepare({"--overflow", "error"}).exit_code == 2);
   check_warns(prepare({"--block-size", "100"}), 0);
   check_warns(prepare({"--block-size", "32", "--overflow", "split"}), 0);
   check_warns(prepare({"--block-size", "32"}), 1,
@@ -148,7 +149,7 @@ TEST_CASE("preparing says what rows will not hold") {
   CHECK(refused.exit_code == 3);
   CHECK(contains(refused.err, "error: record 1 has 100 tokens, a row has 32"));
   work.folder.write("tokenizer/config.json", R"({"n_positions": 32})");
-  check_warns(prepare({}), 1, {"longer than a row of 32 tokens"});
+  check_warns(prepare({}), 0, {"1 record is longer than a row of 32 tokens: "});
 }
 
 TEST_CASE("data is named with --data, without it, or both") {
