@@ -24,7 +24,7 @@ std::string size_in_pointer(std::string_view pointer) {
   for (std::size_t i = at + 6; i < pointer.size() && pointer[i] >= '0' && pointer[i] <= '9'; ++i) {
     digits += pointer[i];
   }
-  return digits.empty() ? "" : ", which is for a file of " + digits + " bytes";
+  return digits.empty() ? "" : " of " + digits + " bytes";
 }
 
 }  // namespace
@@ -32,8 +32,9 @@ std::string size_in_pointer(std::string_view pointer) {
 std::optional<ForeignFile> recognise_foreign(std::string_view beginning) {
   const auto begins = [&](std::string_view mark) { return beginning.starts_with(mark); };
   if (begins("version https://git-lfs")) {
-    return ForeignFile{"it is a Git LFS pointer, not the file" + size_in_pointer(beginning),
-                       "git lfs pull in the folder that was cloned"};
+    return ForeignFile{
+        "it is a Git LFS pointer, not the file" + size_in_pointer(beginning) + " itself",
+        "git lfs pull in the folder that was cloned"};
   }
   const std::string markup = as_markup(beginning);
   if (markup.starts_with("<!doctype html") || markup.starts_with("<html")) {

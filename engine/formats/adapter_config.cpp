@@ -127,9 +127,11 @@ std::string read_init(const Fields& fields) {
       "merge_and_unload()");
 }
 
-/// What Python's re knows and std::regex does not is refused, not read as something else.
+/// What Python's re knows and std::regex does not is refused, not read as something else; and what
+/// is nested so deep that std::regex, which recurses, would end the stack.
 std::regex compile(const std::string& pattern) {
-  constexpr std::size_t kLongest = 4096;
+  constexpr std::size_t kLongest = 1000;
+  constexpr std::ptrdiff_t kDeepest = 50;
   for (std::size_t i = 0; i + 1 < pattern.size(); ++i) {
     if (pattern[i] != '\\') continue;
     const char c = pattern[++i];
@@ -138,7 +140,11 @@ std::regex compile(const std::string& pattern) {
       throw Error(Fault::bad_data, "the expression has \\" + std::string(1, c));
     }
   }
-  if (pattern.size() > kLongest) throw Error(Fault::bad_data, "the expression is too long");
+  if (pattern.size() > kLongest || std::count(pattern.begin(), pattern.end(), '(') > kDeepest) {
+    throw Error(Fault::bad_data, fmt::format("the expression has more than {} characters or {} "
+                                             "groups",
+                                             kLongest, kDeepest));
+  }
   try {
     return std::regex(pattern, std::regex::ECMAScript);
   } catch (const std::regex_error& error) {

@@ -12,7 +12,7 @@ TEST_CASE("what a download left in a file's place is recognised by its first byt
     return foreign ? foreign->what : "";
   };
   CHECK(what("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 548105171\n") ==
-        "it is a Git LFS pointer, not the file, which is for a file of 548105171 bytes");
+        "it is a Git LFS pointer, not the file of 548105171 bytes itself");
   CHECK(what("\n <!DOCTYPE HTML><html>") == "it is a web page, not the file");
   CHECK(what("<html lang=\"en\">") == "it is a web page, not the file");
   CHECK(what("\x1F\x8B\x08\0\0\0\0\0\0\x03"sv) == "it is packed with gzip");

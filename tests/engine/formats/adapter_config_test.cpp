@@ -71,6 +71,8 @@ TEST_CASE(
   CHECK(contains(folder.refused(R"("rank_pattern": {"c_attn(": 3})"), "rank_pattern"));
   CHECK(contains(folder.refused(R"("exclude_modules": "c_attn\\Z")"), "the expression has \\Z"));
   CHECK(contains(folder.refused(R"("exclude_modules": "(?<=h.)c_attn")"), "exclude_modules"));
+  const std::string deep = std::string(51, '(') + "a" + std::string(51, ')');
+  CHECK(contains(folder.refused("\"exclude_modules\": \"" + deep + "\""), "50 groups"));
 }
 
 TEST_CASE("modules are chosen as PEFT chooses them") {

@@ -307,7 +307,7 @@ TEST_CASE("what is not a safetensors file at all is called by its name") {
   };
   CHECK(says("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 5\n") ==
         "error: DIR/x.safetensors is not a usable safetensors file\n"
-        "  it is a Git LFS pointer, not the file, which is for a file of 5 bytes\n"
+        "  it is a Git LFS pointer, not the file of 5 bytes itself\n"
         "  try: git lfs pull in the folder that was cloned");
   CHECK(says("<!doctype html>\n<title>").find("a web page") != std::string::npos);
   CHECK(says("GGUF").find("a GGUF file") != std::string::npos);
