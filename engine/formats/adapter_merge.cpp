@@ -226,8 +226,8 @@ class Merger {
     const bool table = parameter == kWte || parameter == kHead;
     if (table) return {-1, base_.config.n_embd};  // an adapter may bring new rows
     const Shape shape = base_.parameters.find(parameter).shape();
-    std::vector<std::int64_t> extents;
-    for (int i = 0; i < shape.rank(); ++i) extents.push_back(shape[i]);
+    std::vector<std::int64_t> extents(static_cast<std::size_t>(shape.rank()));
+    for (int i = 0; i < shape.rank(); ++i) extents[static_cast<std::size_t>(i)] = shape[i];
     return extents;
   }
 
