@@ -261,13 +261,6 @@ int run_kernels(const std::vector<std::string>& arguments) {
   BenchReport report;
   report.context["device"] = device->description();
   report.context["model"] = model.name;
-  if (const std::string epilogues = device->epilogues(); !epilogues.empty()) {
-    report.context["epilogues"] = epilogues;
-    note("  epilogues: " + epilogues);
-  }
-  if (const std::string table = device->tuned(); !table.empty()) {
-    report.context["autotune_table"] = table;
-  }
   report.context["dtype"] = name_of(product_dtype);
   report.context["batch"] = std::to_string(shapes.batch);
   report.context["length"] = std::to_string(shapes.length);
@@ -276,7 +269,16 @@ int run_kernels(const std::vector<std::string>& arguments) {
   report.context["read_bytes_per_second"] = fmt::format("{:.4g}", ceilings.read_bytes_per_second);
   report.context["fma_flops_per_second"] = fmt::format("{:.4g}", ceilings.fma_flops_per_second);
   report.context["gemm_flops_per_second"] = fmt::format("{:.4g}", ceilings.gemm_flops_per_second);
-  run_kernel_bench(*device, ceilings, options, say, report, [&] { output.save(report); });
+  const auto save = [&] {  // what the library grants is known when products have asked for it
+    const std::string epilogues = device->epilogues(), table = device->tuned();
+    if (!epilogues.empty()) report.context["epilogues"] = epilogues;
+    if (!table.empty()) report.context["autotune_table"] = table;
+    output.save(report);
+  };
+  run_kernel_bench(*device, ceilings, options, say, report, save);
+  if (const std::string epilogues = device->epilogues(); !epilogues.empty()) {
+    note("  epilogues: " + epilogues);
+  }
   if (!picture.empty()) {
     const std::string title = fmt::format(
         "{}, {}: {} rows of {} tokens in {} (discs: cold, rings: warm)", device->description(),

@@ -68,17 +68,16 @@ template <class... P, class... A>
 void launch_overlapped(bool overlaps, const char* name, void (*kernel)(P...), dim3 grid, dim3 block,
                        std::size_t shared_bytes, cudaStream_t stream, A&&... arguments) {
   std::tuple<P...> values(static_cast<P>(arguments)...);
-  enqueue_kernel(stream, grid, block, shared_bytes, overlaps,
-                 [=, broken = is_broken(name)](std::function<void()> previous) {
-                   const auto thread = [&] {
-                     const Index3 at = current_thread->block_index;
-                     const bool last =
-                         at.x + 1 == grid.x && at.y + 1 == grid.y && at.z + 1 == grid.z;
-                     if (!(broken && last)) std::apply(kernel, values);
-                   };
-                   run_kernel(name, grid, block, shared_bytes, thread,
-                              {overlaps, std::move(previous)});
-                 });
+  enqueue_kernel(
+      stream, grid, block, shared_bytes, overlaps,
+      [=, broken = is_broken(name)](std::function<void()> previous) {
+        const auto thread = [&] {
+          const Index3 at = current_thread->block_index;
+          const bool last = at.x + 1 == grid.x && at.y + 1 == grid.y && at.z + 1 == grid.z;
+          if (!(broken && last)) std::apply(kernel, values);
+        };
+        run_kernel(name, grid, block, shared_bytes, thread, {overlaps, std::move(previous)});
+      });
 }
 template <class... P, class... A>
 void launch(const char* name, void (*kernel)(P...), dim3 grid, dim3 block, std::size_t shared_bytes,
