@@ -237,6 +237,7 @@ __global__ void __launch_bounds__(kThreads, kGroups <= 3 ? 2 : 1)
     const float mean_gn = warp_sum(sum_gn) / static_cast<float>(p.C);
     of_x.stay_packed();
     of_d_out.stay_packed();
+    if constexpr (kAhead) __syncwarp();  // lanes beyond the row's end have fetched another's d_x
 #pragma unroll
     for (int g = 0; g < kGroups; ++g) {
       float sum[kGroup];
