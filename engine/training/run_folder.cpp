@@ -102,6 +102,8 @@ void Run::note_tuning() {
   if (!device_.why_unproven().empty()) {
     state_.options["kernels that wait for doctor --verify"] = "some";
   }
+  // A library may take an activation of what is not rounded yet, where computing it again cannot.
+  if (config_.keep_outputs) state_.options["outputs of layernorms and activations"] = "kept";
 }
 
 void Run::write_checkpoint(std::span<const TensorToWrite> moments) {
