@@ -44,6 +44,7 @@ void Run::restore(const fs::path& checkpoint) {
   if (fs::equivalent(checkpoint.parent_path().empty() ? "." : checkpoint.parent_path(),
                      config_.output_dir)) {
     saved_step_ = state_.step;
+    rotation_due_ = true;  // it may have been killed between saving and rotating
   }
   const std::vector<std::int64_t> there = checkpoint_steps(config_.output_dir);
   if (config_.load_best_model_at_end && state_.best_step > 0 &&

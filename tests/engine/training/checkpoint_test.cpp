@@ -191,6 +191,18 @@ TEST_CASE("a run killed at any moment, twenty times, goes on from its last compl
   CHECK(killed >= 10);
 }
 
+TEST_CASE("a run that was killed before it removed an old checkpoint does so when it goes on") {
+  const ScratchFolder scratch;
+  const std::unique_ptr<Device> device = open_reference_device();
+  TrainingConfig config = tiny_config(scratch / "out");
+  config.save_steps = 1;
+  config.save_total_limit = 4;
+  train_tiny(*device, config);
+  config.save_total_limit = 3;  // as if the last save had been all that was done
+  CHECK(train_tiny(*device, resumed(config)).steps == 6);
+  CHECK(checkpoint_steps(config.output_dir) == std::vector<std::int64_t>{4, 5, 6});
+}
+
 TEST_CASE("what killed saves leave behind is not taken for a checkpoint, and goes") {
   const ScratchFolder scratch;
   const std::unique_ptr<Device> device = open_reference_device();
