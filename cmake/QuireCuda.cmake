@@ -47,6 +47,9 @@ set(CMAKE_BUILD_WITH_INSTALL_RPATH ON)  # else CMake pads the build's with empty
 quire_library(cuda ROOT kernels/cuda SUFFIX cu LINKS kernels PRIVATE CUDA::cudart_static ${CMAKE_DL_LIBS})
 target_compile_options(quire_cuda PRIVATE --expt-relaxed-constexpr
   -Xcompiler=-Wall,-Wextra,-Wno-missing-field-initializers)
+if(CMAKE_CXX_COMPILER_ID STREQUAL GNU AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  target_compile_options(quire_cuda PRIVATE -Xcompiler=-Wno-restrict)  # as in QuireTargets.cmake
+endif()
 if(QUIRE_WERROR)
   target_compile_options(quire_cuda PRIVATE -Werror=all-warnings -Xcompiler=-Werror)
 endif()
