@@ -430,6 +430,7 @@ int run_data_inspect(const std::vector<std::string>& arguments) {
                                     [](const std::string& path) { return is_prepared(path); });
   Inspected inspected = prepared ? inspect_shards(c, tokenizer) : inspect_text(c, tokenizer);
   inspected.tables.surrogates = inspected.texts.surrogates;
+  if (inspected.read) inspected.tables.not_utf8 = {};  // stands under Trouble
   tell(inspected.tables);
   if (c.json) {
     print(json_text(to_json(c, inspected)) + "\n");

@@ -54,7 +54,10 @@ void add_table(const fs::path& path, const TextFormat& format, ReadingReport* re
   std::vector<std::string> fields;
   while (csv.next(fields)) {
     columns.add_row();
-    for (std::size_t i = 0; i < fields.size(); ++i) columns.add(indexes[i], fields[i]);
+    for (std::size_t i = 0; i < fields.size(); ++i) {
+      columns.add(indexes[i], fields[i]);
+      if (report != nullptr) report->look(path, csv.line(), fields[i]);
+    }
   }
 }
 

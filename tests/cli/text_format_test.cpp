@@ -205,6 +205,12 @@ TEST_CASE("bytes that are not UTF-8 are warned of once by every command that rea
     if (command[0] == "train") command.push_back("--overwrite-output-dir");
     check_warns(run_quire(command), 0);
   }
+  // Where no column is named there are no records to look into, and no list of their trouble.
+  check_warns(run_quire({"data", "inspect", table}), 1,
+              {"3 lines have bytes that are not UTF-8, the first in " + table.string() +
+               " line 2: these are read as U+FFFD; likely cp1252\n"});
+  CHECK(
+      !contains(run_quire({"data", "inspect", table, "--text-column", "quote"}).err, "not UTF-8"));
   for (auto [command, place] : of_texts) {
     INFO(command[0]);
     check_warns(run_quire(command), 1,
