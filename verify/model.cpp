@@ -103,7 +103,7 @@ Parameters narrowed(Device& device, const Gpt2Config& config, const Parameters& 
 /// within what both may be off by.
 void decoding(Bench& bench, DType dtype) {
   const Gpt2Config config = small_config();
-  Trial t(bench, "model: greedy tokens", "", dtype);
+  Trial t(bench, "model: greedy tokens", "two rows", dtype);
   const std::vector<std::int32_t> prompts = integers(kRows * kPrompt, 63, config.vocab_size);
   const std::size_t V = static_cast<std::size_t>(config.vocab_size);
   struct Model {
