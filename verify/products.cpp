@@ -27,7 +27,7 @@ double of_sum(double terms, double size) {
 
 void forward(Bench& bench, DType dtype, const Shape3& shape, WeightLayout layout,
              Activation activation) {
-  const auto [M, K, N] = shape;
+  const std::int64_t M = shape.M, K = shape.K, N = shape.N;  // Clang 14 captures no bindings
   Trial t(bench, "matmul_forward", text_of(shape, layout), dtype);
   const Tensor out = t.output({M, N}), pre = t.output({M, N}), x = t.input({M, K}),
                weight = weight_of(t, shape, layout), bias = t.input_in(DType::f32, {N});
@@ -55,7 +55,7 @@ void forward(Bench& bench, DType dtype, const Shape3& shape, WeightLayout layout
 }
 
 void float_out(Bench& bench, DType dtype, const Shape3& shape) {
-  const auto [M, K, N] = shape;
+  const std::int64_t M = shape.M, K = shape.K, N = shape.N;
   Trial t(bench, "matmul_forward", text_of(shape, WeightLayout::out_in) + " into float32", dtype);
   const Tensor out = t.output({M, N}, DType::f32), x = t.input({M, K}),
                weight = weight_of(t, shape, WeightLayout::out_in);
@@ -70,7 +70,7 @@ void float_out(Bench& bench, DType dtype, const Shape3& shape) {
 
 void backward_input(Bench& bench, DType dtype, const Shape3& shape, WeightLayout layout,
                     Activation activation) {
-  const auto [M, K, N] = shape;
+  const std::int64_t M = shape.M, K = shape.K, N = shape.N;
   Trial t(bench, "matmul_backward_input", text_of(shape, layout), dtype);
   const Tensor d_x = t.output({M, K}), plain = t.output({M, K}, DType::f32),
                d_out = t.input({M, N}), weight = weight_of(t, shape, layout), pre = t.input({M, K});
@@ -101,7 +101,7 @@ void backward_input(Bench& bench, DType dtype, const Shape3& shape, WeightLayout
 }
 
 void backward_weight(Bench& bench, DType dtype, const Shape3& shape, WeightLayout layout) {
-  const auto [M, K, N] = shape;
+  const std::int64_t M = shape.M, K = shape.K, N = shape.N;
   Trial t(bench, "matmul_backward_weight", text_of(shape, layout), dtype);
   const std::int64_t rows = layout == WeightLayout::in_out ? K : N;
   const Tensor d_weight = t.in_out_in(DType::f32, {rows, K * N / rows}),
@@ -121,7 +121,7 @@ void backward_weight(Bench& bench, DType dtype, const Shape3& shape, WeightLayou
 }
 
 void add(Bench& bench, DType dtype, const Shape3& shape, WeightLayout layout) {
-  const auto [M, K, N] = shape;
+  const std::int64_t M = shape.M, K = shape.K, N = shape.N;
   Trial t(bench, "matmul_add", text_of(shape, layout), dtype);
   const Tensor out = t.in_out({M, N}), x = t.input({M, K}), weight = weight_of(t, shape, layout);
   const auto op = [&](const Side& s) {
