@@ -14,7 +14,6 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
-#include "base/parallel.h"
 #include "base/text.h"
 #include "cli/corpus_flags.h"
 #include "cli/data.h"
@@ -32,7 +31,6 @@ using Json = nlohmann::ordered_json;
 
 constexpr std::size_t kBatchBytes = 1 << 25;  // of text
 constexpr std::size_t kRecordBytes = 88;      // of a record beside its text
-constexpr std::size_t kPartBytes = 1 << 22;   // of a record's text
 
 struct PrepareCommand {
   CorpusOptions corpus;
@@ -88,19 +86,6 @@ struct Longer {
     named ? warn(line) : note(line);
   }
 };
-
-std::size_t bytes_of(const Record& record) {
-  return record.text.size() +
-         (record.input_ids.size() + record.labels.size()) * sizeof(std::int32_t);
-}
-
-/// Bytes of text that are tokenized at once: all threads have work in it, pieces of 256 KiB. Its ids
-/// take up to eight times as many.
-std::size_t bytes_tokenized(int threads) {
-  constexpr std::size_t kLeast = 1 << 23, kOfThread = 1 << 20;
-  return std::max(
-      kLeast, kOfThread * static_cast<std::size_t>(threads > 0 ? threads : available_threads()));
-}
 
 /// The context of the model beside a tokenizer; 0 where there is none.
 std::int64_t context_of(const fs::path& folder) {

@@ -108,6 +108,12 @@ struct TokenizedCorpus {
 /// the tokenizer does not have, naming the record; `before` were there before the first.
 TokenizedCorpus tokenize(std::span<const Record> records, const Tokenizer& tokenizer, int threads,
                          bool labels = false, std::int64_t before = 0);
+/// Bytes of text, and of ids and labels.
+std::size_t bytes_of(const Record& record);
+/// Bytes of text that are enough to tokenize at once: all threads have work in them, pieces of 256
+/// KiB. Their ids take up to eight times as many.
+std::size_t bytes_tokenized(int threads);
+inline constexpr std::size_t kPartBytes = 1 << 22;  ///< for CorpusOptions::part_bytes
 /// Whether some record has other labels than its ids.
 bool have_labels(std::span<const Record> records);
 

@@ -45,6 +45,17 @@ void ignore_prompt(const Record& record, const Tokenizer& tokenizer,
 
 }  // namespace
 
+std::size_t bytes_of(const Record& record) {
+  return record.text.size() +
+         (record.input_ids.size() + record.labels.size()) * sizeof(std::int32_t);
+}
+
+std::size_t bytes_tokenized(int threads) {
+  constexpr std::size_t kLeast = 1 << 23, kOfThread = 1 << 20;
+  return std::max(
+      kLeast, kOfThread * static_cast<std::size_t>(threads > 0 ? threads : available_threads()));
+}
+
 bool have_labels(std::span<const Record> records) {
   return std::any_of(records.begin(), records.end(), [](const Record& record) {
     return !record.labels.empty() || record.prompt_bytes > 0;
