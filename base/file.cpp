@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <utility>
 
@@ -61,6 +62,17 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 
 MappedFile::~MappedFile() {
   if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+void MappedFile::let_go(std::size_t first, std::size_t last) const {
+  // A page that is read brings those around it along, 64 KiB on Linux.
+  constexpr std::size_t kAround = 1 << 18;
+  const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  first -= std::min(first, kAround);
+  first -= first % page;
+  last -= last % page;
+  if (last <= first) return;
+  ::madvise(const_cast<std::byte*>(data_) + first, last - first, MADV_DONTNEED);
 }
 
 std::string read_file(const std::filesystem::path& path) {
@@ -160,6 +172,40 @@ void AppendFile::write(std::string_view text) {
       text.remove_prefix(static_cast<std::size_t>(written));
     } else if (errno != EINTR) {
       throw_errno("cannot write " + path_.string(), errno);
+    }
+  }
+}
+
+ScratchFile::ScratchFile(const std::filesystem::path& folder)
+    : name_((folder / "scratch-XXXXXX").string()) {
+  descriptor_ = ::mkostemp(name_.data(), O_CLOEXEC);
+  if (descriptor_ < 0) throw_errno("cannot create a file in " + folder.string(), errno);
+  ::unlink(name_.c_str());
+}
+
+ScratchFile::~ScratchFile() {
+  ::close(descriptor_);
+}
+
+void ScratchFile::write(std::string_view bytes) {
+  while (!bytes.empty()) {
+    const ssize_t written = ::write(descriptor_, bytes.data(), bytes.size());
+    if (written >= 0) {
+      bytes.remove_prefix(static_cast<std::size_t>(written));
+    } else if (errno != EINTR) {
+      throw_errno("cannot write " + name_, errno);
+    }
+  }
+}
+
+void ScratchFile::read(std::size_t offset, std::span<char> to) const {
+  while (!to.empty()) {
+    const ssize_t got = ::pread(descriptor_, to.data(), to.size(), static_cast<off_t>(offset));
+    if (got > 0) {
+      offset += static_cast<std::size_t>(got);
+      to = to.subspan(static_cast<std::size_t>(got));
+    } else if (got == 0 || errno != EINTR) {
+      throw_errno("cannot read " + name_, got == 0 ? EIO : errno);
     }
   }
 }

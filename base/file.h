@@ -22,6 +22,8 @@ class MappedFile {
   std::span<const std::byte> bytes() const { return {data_, size_}; }
   std::string_view text() const { return {reinterpret_cast<const char*>(data_), size_}; }
   const std::filesystem::path& path() const { return path_; }
+  /// Bytes first … last - 1 need no memory for now. They can be read again: from the file.
+  void let_go(std::size_t first, std::size_t last) const;
 
  private:
   std::filesystem::path path_;
@@ -75,6 +77,24 @@ class AppendFile {
 
  private:
   std::filesystem::path path_;
+  int descriptor_ = -1;
+};
+
+/// Bytes that nobody needs later than this object: a file without a name, which is gone with the
+/// process. Failures throw Error: no_space when the disk is full, bad_data otherwise.
+class ScratchFile {
+ public:
+  explicit ScratchFile(const std::filesystem::path& folder);
+  ScratchFile(const ScratchFile&) = delete;
+  ScratchFile& operator=(const ScratchFile&) = delete;
+  ~ScratchFile();
+
+  void write(std::string_view bytes);  ///< at the end
+  /// Bytes offset … offset + to.size() - 1. Throws where the file has fewer.
+  void read(std::size_t offset, std::span<char> to) const;
+
+ private:
+  std::string name_;  // it had, for errors
   int descriptor_ = -1;
 };
 

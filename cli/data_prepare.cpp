@@ -1,12 +1,15 @@
 // quire data prepare: text in, token shards out.
 //
-// The text goes through in batches, so that memory holds one batch and one shard. Every shard takes
-// its name when it is whole, and manifest.json comes last: what was interrupted is known as such.
+// The text goes through in batches of records, or of parts of one, so that memory holds one batch.
+// Every shard takes its name when it is whole, and manifest.json comes last: what was interrupted is
+// known as such.
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <chrono>
 #include <nlohmann/json.hpp>
+#include <span>
+#include <utility>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -26,7 +29,8 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
-constexpr std::size_t kBatchBytes = 1 << 25;  // of text; all threads have work in it
+constexpr std::size_t kBatchBytes = 1 << 25;  // of text
+constexpr std::size_t kRecordBytes = 88;      // of a record beside its text
 
 struct PrepareCommand {
   CorpusOptions corpus;
@@ -50,11 +54,13 @@ struct Longer {
   std::int64_t block_size = 0;  // of a row; 0: not known
   Overflow overflow = Overflow::truncate;
   std::int64_t seen = 0, records = 0, tokens = 0, unused = 0;
+  std::int64_t begun = 0;  // tokens of a record that goes on
 
   void look(const TokenizedCorpus& corpus) {
     for (std::size_t r = 1; r < corpus.offsets.size(); ++r) {
       ++seen;
-      const std::int64_t length = corpus.offsets[r] - corpus.offsets[r - 1];
+      const std::int64_t length =
+          std::exchange(begun, 0) + corpus.offsets[r] - corpus.offsets[r - 1];
       if (block_size == 0 || length <= block_size) continue;
       if (overflow == Overflow::error) {
         throw Error(Fault::bad_data,
@@ -66,6 +72,7 @@ struct Longer {
       tokens += length;
       unused += overflow == Overflow::truncate ? length - (block_size - 1) : 0;
     }
+    begun += std::ssize(corpus.ids) - corpus.offsets.back();
   }
   /// A warning where the size of a row was named; of a context that was found it is a note, since
   /// most training packs into a stream.
@@ -177,6 +184,68 @@ Json manifest_of(const PrepareCommand& c, const Flags& flags, const Tokenizer& t
       {"shards", std::move(shards)}};
 }
 
+/// Takes records, tokenizes them in batches and hands those on.
+class Batches {
+ public:
+  Batches(int threads, const Tokenizer& tokenizer, Longer& longer, ShardWriter& writer)
+      : threads_(threads), tokenizer_(tokenizer), longer_(longer), writer_(writer) {}
+
+  void add(Record&& record, const RecordPlace& place) {
+    const bool more = record.more;
+    invalid_ |= place.invalid_utf8 || !is_utf8(record.text);
+    if (!more) invalid_utf8_ += std::exchange(invalid_, false);
+    text_bytes_ += std::ssize(record.text);
+    const std::size_t bytes = bytes_of(record);
+    batch_bytes_ += bytes + (more ? 0 : kRecordBytes);
+    held_bytes_ += bytes;
+    batch_.push_back(std::move(record));
+    // A batch ends with a record, since labels in it give all of its shards labels. Of a record
+    // that fills the batch, what is there goes ahead.
+    if (batch_bytes_ < kBatchBytes || (more && held_bytes_ < tokenized_bytes_)) return;
+    flush();
+    if (!more) batch_bytes_ = 0;
+  }
+
+  void flush() {
+    if (interrupted()) throw Interrupted();
+    const bool labels = have_labels(batch_);
+    for (std::span<const Record> rest = batch_; !rest.empty();) {
+      std::size_t count = 0;
+      for (std::size_t bytes = 0; count < rest.size() && bytes < tokenized_bytes_; ++count) {
+        bytes += bytes_of(rest[count]);
+      }
+      const TokenizedCorpus corpus =
+          tokenize(rest.first(count), tokenizer_, threads_, labels, records_);
+      longer_.look(corpus);
+      writer_.add(corpus);
+      records_ += corpus.size();
+      rest = rest.subspan(count);
+    }
+    batch_.clear();
+    held_bytes_ = 0;
+    if (progress_.due()) {
+      progress_.show(fmt::format("{}, {} of text", counted(records_, "record"),
+                                 human_bytes(static_cast<double>(text_bytes_))));
+    }
+  }
+
+  void clear_progress() { progress_.clear(); }
+  std::int64_t text_bytes() const { return text_bytes_; }
+  std::int64_t invalid_utf8() const { return invalid_utf8_; }  ///< records
+
+ private:
+  int threads_;
+  const Tokenizer& tokenizer_;
+  Longer& longer_;
+  ShardWriter& writer_;
+  ProgressLine progress_;
+  const std::size_t tokenized_bytes_ = bytes_tokenized(threads_);
+  std::vector<Record> batch_;
+  std::size_t batch_bytes_ = 0, held_bytes_ = 0;  // held: of those, what is in batch_ now
+  bool invalid_ = false;                          // something in the record so far
+  std::int64_t text_bytes_ = 0, invalid_utf8_ = 0, records_ = 0;
+};
+
 int prepare(PrepareCommand& c, const Flags& flags) {
   const fs::path folder = resolve_tokenizer(c.tokenizer);
   const Tokenizer tokenizer = Tokenizer::load(folder);
@@ -192,48 +261,29 @@ int prepare(PrepareCommand& c, const Flags& flags) {
   const InterruptGuard interrupts;
   const auto start = std::chrono::steady_clock::now();
   ShardWriter writer(c.output, tokenizer, c.shard_tokens);
-  ProgressLine progress;
-  std::vector<Record> batch;
-  std::size_t batch_bytes = 0;
-  std::int64_t text_bytes = 0, invalid_utf8 = 0, records = 0;
+  Batches batches(c.threads, tokenizer, longer, writer);
   ReadingReport report;
   c.corpus.report = &report;
-  const auto flush = [&] {
-    if (interrupted()) throw Interrupted();
-    const TokenizedCorpus corpus = tokenize(batch, tokenizer, c.threads);
-    longer.look(corpus);
-    writer.add(corpus);
-    records += std::ssize(batch);
-    batch.clear();
-    batch_bytes = 0;
-    if (progress.due()) {
-      progress.show(fmt::format("{}, {} of text", counted(records, "record"),
-                                human_bytes(static_cast<double>(text_bytes))));
-    }
-  };
+  c.corpus.part_bytes = kPartBytes;
   std::vector<StepCount> cleaned;
   try {
     cleaned = for_each_record(c.corpus, [&](Record&& record, const RecordPlace& place) {
-      invalid_utf8 += place.invalid_utf8 || !is_utf8(record.text);
-      text_bytes += std::ssize(record.text);
-      batch_bytes += sizeof record + record.text.size() +
-                     (record.input_ids.size() + record.labels.size()) * sizeof(std::int32_t);
-      batch.push_back(std::move(record));
-      if (batch_bytes >= kBatchBytes) flush();
+      batches.add(std::move(record), place);
     });
-    flush();
+    batches.flush();
     writer.finish();
   } catch (const Interrupted&) {
-    progress.clear();
+    batches.clear_progress();
     note(fmt::format("interrupted: {} is not finished\n  try: the same command with --overwrite",
                      c.output.string()));
     return interrupt_exit_code();
   }
+  const std::int64_t text_bytes = batches.text_bytes();
   const Json manifest =
-      manifest_of(c, flags, tokenizer, writer, cleaned, text_bytes, invalid_utf8, longer);
+      manifest_of(c, flags, tokenizer, writer, cleaned, text_bytes, batches.invalid_utf8(), longer);
   const auto dump = [&](int indent) { return json_text(manifest, indent) + "\n"; };
   write_file(c.output / kShardManifest, dump(2));
-  progress.clear();
+  batches.clear_progress();
 
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

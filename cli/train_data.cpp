@@ -125,6 +125,22 @@ TrainData split_views(const std::shared_ptr<const TokenizedCorpus>& corpus, doub
   return split_sources(sources, corpus->offsets, corpus, validation_share, seed, only);
 }
 
+TrainData split_views(const std::shared_ptr<const std::vector<TokenizedCorpus>>& pieces,
+                      double validation_share, std::uint64_t seed, OnlyRecord only) {
+  std::vector<Source> sources;
+  std::vector<std::int64_t> offsets{0};
+  std::int64_t begin = 0;
+  for (const TokenizedCorpus& piece : *pieces) {
+    sources.push_back({.begin = begin, .ids = std::span(piece.ids), .labels = {}});
+    if (!piece.labels.empty()) sources.back().labels = std::span(piece.labels);
+    for (const std::int64_t offset : std::span(piece.offsets).subspan(1)) {
+      offsets.push_back(begin + offset);
+    }
+    begin += std::ssize(piece.ids);
+  }
+  return split_sources(sources, offsets, pieces, validation_share, seed, only);
+}
+
 TrainData split_views(const std::shared_ptr<const std::vector<TokenShard>>& shards,
                       double validation_share, std::uint64_t seed, OnlyRecord only) {
   std::vector<Source> sources;
@@ -191,18 +207,35 @@ TrainData load_train_data(const TrainOptions& options, const std::optional<Token
     return split_views(shards, options.validation_split, seed, only);
   }
   std::vector<StepCount> cleaned;
-  auto corpus = std::make_shared<TokenizedCorpus>();
-  {
-    ReadingReport report;
-    CorpusOptions corpus_options = options.corpus;
-    corpus_options.report = &report;
-    const std::vector<Record> records = read_records(corpus_options, &cleaned);
-    tell(report);
-    *corpus =
-        tokenizer ? tokenize(records, *tokenizer, options.device.threads) : corpus_of_ids(records);
-  }
+  // Text is tokenized as it is read, so that memory holds the ids and little else.
+  auto pieces = std::make_shared<std::vector<TokenizedCorpus>>();
+  ReadingReport report;
+  CorpusOptions corpus_options = options.corpus;
+  corpus_options.report = &report;
+  corpus_options.part_bytes = kPartBytes;
+  const int threads = options.device.threads;
+  const std::size_t enough = bytes_tokenized(threads);
+  std::vector<Record> batch;
+  std::size_t batch_bytes = 0;
+  std::int64_t records = 0;
+  const auto flush = [&] {
+    if (batch.empty()) return;
+    pieces->push_back(tokenizer ? tokenize(batch, *tokenizer, threads, /*labels=*/false, records)
+                                : corpus_of_ids(batch));
+    records += pieces->back().size();
+    batch.clear();
+    batch_bytes = 0;
+  };
+  cleaned = for_each_record(corpus_options, [&](Record&& record, const RecordPlace&) {
+    batch_bytes += sizeof record + bytes_of(record);
+    batch.push_back(std::move(record));
+    if (batch_bytes >= enough) flush();
+  });
+  tell(report);
+  flush();
   if (!options.json) note_cleaning(cleaned);
-  return split_views(corpus, options.validation_split, seed, only);
+  const std::shared_ptr<const std::vector<TokenizedCorpus>> kept = std::move(pieces);
+  return split_views(kept, options.validation_split, seed, only);
 }
 
 }  // namespace quire

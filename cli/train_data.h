@@ -27,6 +27,9 @@ TrainData load_train_data(const TrainOptions& options, const std::optional<Token
 /// The two parts as views, which keep what they view. Nothing is copied but where records begin.
 TrainData split_views(const std::shared_ptr<const TokenizedCorpus>& corpus, double validation_share,
                       std::uint64_t seed, OnlyRecord only);
+/// Of a corpus in pieces: a record may begin in one and end in another.
+TrainData split_views(const std::shared_ptr<const std::vector<TokenizedCorpus>>& pieces,
+                      double validation_share, std::uint64_t seed, OnlyRecord only);
 TrainData split_views(const std::shared_ptr<const std::vector<TokenShard>>& shards,
                       double validation_share, std::uint64_t seed, OnlyRecord only);
 /// Where records have rows of their own, the end of the only one is not parted from its beginning.

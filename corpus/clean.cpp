@@ -161,15 +161,19 @@ Cleaner::Cleaner(const CleaningOptions& options) : max_line_length_(options.max_
       counts_.push_back({.step = step});
     }
   }
+  changed_.resize(counts_.size());
 }
 
 bool Cleaner::clean(Record& record) {
   if (!record.input_ids.empty()) return true;
-  return std::all_of(counts_.begin(), counts_.end(),
-                     [&](StepCount& count) { return apply(count, record); });
+  for (std::size_t step = 0; step < counts_.size(); ++step) {
+    if (!apply(step, record)) return false;
+  }
+  return true;
 }
 
-bool Cleaner::apply(StepCount& count, Record& record) {
+bool Cleaner::apply(std::size_t step, Record& record) {
+  StepCount& count = counts_[step];
   bool changed = false, keep = true;
   switch (count.step) {
     case CleaningStep::nfc:
@@ -192,7 +196,12 @@ bool Cleaner::apply(StepCount& count, Record& record) {
       keep = seen_.insert(hash128(record.text)).second;
       break;
   }
-  count.changed += keep && changed;
+  if (record.more) {
+    changed_[step] |= changed;
+    return true;
+  }
+  count.changed += keep && (changed || changed_[step]);
+  changed_[step] = false;
   count.dropped += !keep;
   return keep;
 }

@@ -49,16 +49,18 @@ class Cleaner {
   explicit Cleaner(const CleaningOptions& options);
 
   /// Changes the record; false: it is to be dropped. Records that brought their ids stay as they
-  /// are.
+  /// are. One that comes in parts (Record::more) is counted with its last part; steps that need all
+  /// of a record cannot be made then.
   bool clean(Record& record);
   /// In the order in which the steps are made.
   const std::vector<StepCount>& counts() const { return counts_; }
 
  private:
-  bool apply(StepCount& count, Record& record);
+  bool apply(std::size_t step, Record& record);
 
   std::int64_t max_line_length_;
   std::vector<StepCount> counts_;
+  std::vector<char> changed_;  // by each step: parts of the record that goes on
   std::unordered_set<Hash128, HashOfHash> seen_;
 };
 

@@ -297,6 +297,11 @@ bool CsvReader::read_row(std::vector<std::string>& fields) {
 }
 
 bool CsvReader::next(std::vector<std::string>& fields) {
+  constexpr std::size_t kLetGo = 1 << 22;  // bytes at a time
+  if (file_ && at_ - kept_ >= kLetGo) {
+    file_->let_go(text_.substr(kept_, at_ - kept_));
+    kept_ = at_;
+  }
   if (!read_row(fields)) return false;
   if (fields.size() != columns_.size()) {
     fail(row_line_, "the row has " + std::to_string(fields.size()) +

@@ -100,6 +100,7 @@ class CsvReader {
   bool has_byte_order_mark_ = false;
   std::size_t body_ = 0;  // where the header is, or the first row
   std::size_t at_ = 0;
+  std::size_t kept_ = 0;  // what is before it was let go
   std::size_t line_ = 1;
   std::size_t quote_opened_ = 0, quote_closed_ = 0;  // lines: the row's first field over several
   std::size_t row_line_ = 0, row_begin_ = 0, row_end_ = 0;

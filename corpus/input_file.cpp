@@ -28,4 +28,23 @@ InputFile::InputFile(const std::filesystem::path& path, const TextFormat& format
   in_memory_ = true;
 }
 
+void InputFile::let_go(std::string_view part) const {
+  if (in_memory_) return;
+  const auto first = static_cast<std::size_t>(part.data() - file_.text().data());
+  file_.let_go(first, first + part.size());
+}
+
+bool TextBlocks::next() {
+  constexpr std::size_t kBlock = 1 << 22;
+  file_.let_go(raw_);
+  std::size_t end = rest_.size();
+  if (end > kBlock) end = std::min(rest_.find_first_of("\r\n", kBlock), end);
+  if (end < rest_.size()) end += rest_.substr(end).starts_with("\r\n") ? 2 : 1;
+  raw_ = rest_.substr(0, end);
+  rest_.remove_prefix(end);
+  block_ = raw_;
+  if (raw_.find('\r') != std::string_view::npos) block_ = converted_ = with_newlines(raw_);
+  return !raw_.empty();
+}
+
 }  // namespace quire

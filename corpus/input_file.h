@@ -23,11 +23,29 @@ class InputFile {
   InputFile& operator=(const InputFile&) = delete;
 
   std::string_view text() const { return in_memory_ ? std::string_view(memory_) : file_.text(); }
+  /// A part of text() needs no memory for now, where it is mapped: it was gone through.
+  void let_go(std::string_view part) const;
 
  private:
   MappedFile file_;
   bool in_memory_;
   std::string memory_;
+};
+
+/// A text in blocks of whole lines, some 4 MiB each, with "\n" at the end of every line. What was
+/// gone through is let go.
+class TextBlocks {
+ public:
+  /// `text`: of the file, or a part of it. Both must outlive the blocks.
+  TextBlocks(const InputFile& file, std::string_view text) : file_(file), rest_(text) {}
+  /// False at the end.
+  bool next();
+  std::string_view block() const { return block_; }  ///< until the next one
+
+ private:
+  const InputFile& file_;
+  std::string_view raw_, rest_, block_;
+  std::string converted_;
 };
 
 }  // namespace quire

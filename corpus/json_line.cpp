@@ -125,7 +125,13 @@ void for_each_json_line(const std::filesystem::path& path,
                         ReadingReport* report) {
   const InputFile file(path, format);
   std::string_view text = without_byte_order_mark(file.text(), path);
+  constexpr std::size_t kLetGo = 1 << 22;  // bytes at a time
+  const char* kept = text.data();
   for (std::size_t number = 1; !text.empty(); ++number) {
+    if (const auto passed = static_cast<std::size_t>(text.data() - kept); passed >= kLetGo) {
+      file.let_go({kept, passed});
+      kept = text.data();
+    }
     const std::size_t end = std::min(text.find('\n'), text.size());
     const std::string_view written = text.substr(0, end);
     text.remove_prefix(std::min(end + 1, text.size()));

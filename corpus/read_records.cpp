@@ -55,9 +55,9 @@ class Output {
   Output(const CleaningOptions& cleaning, const TakeRecord& take)
       : cleaner_(cleaning), take_(take) {}
   void add(Record&& record, const RecordPlace& place) {
-    ++read_;
+    read_ += !record.more;
     if (!cleaner_.clean(record)) return;
-    ++taken_;
+    taken_ += !record.more;
     take_(std::move(record), place);
   }
   void add_text(std::string&& text, const RecordPlace& place) {
@@ -78,36 +78,93 @@ bool is_blank(std::string_view text) {
   return text.find_first_not_of(" \t\n") == std::string_view::npos;
 }
 
+// Whether records may be handed out in parts. Of a text that is not UTF-8, the normal form of one
+// part decides whether stray bytes in others become U+FFFD.
+bool comes_in_parts(const CorpusOptions& options, const InputFile& file, std::string_view text) {
+  if (options.part_bytes == 0 || text.size() <= options.part_bytes) return false;
+  const std::vector<CleaningStep>& steps = options.cleaning.steps;
+  const auto asked = [&](CleaningStep step) {
+    return std::find(steps.begin(), steps.end(), step) != steps.end();
+  };
+  if (asked(CleaningStep::long_lines) || asked(CleaningStep::duplicates)) return false;
+  if (!asked(CleaningStep::nfc)) return true;
+  TextBlocks blocks(file, text);
+  while (blocks.next()) {
+    if (!is_utf8(blocks.block())) return false;
+  }
+  return true;
+}
+
+// One document of a .txt, gathered.
+class Document {
+ public:
+  /// `part_bytes`: 0 where it must be handed out whole.
+  Document(const fs::path& path, Output& output, std::size_t part_bytes)
+      : place_{.file = &path, .line = 1}, output_(output), part_bytes_(part_bytes) {}
+  void reserve(std::size_t bytes) { text_.reserve(bytes); }
+  void add(std::string_view text) {
+    text_ += text;
+    if (part_bytes_ == 0 || text_.size() <= part_bytes_) return;
+    std::size_t at = text_.size() - 1;
+    while (at > looked_ && !can_cut(text_, at)) --at;
+    if (at > looked_) {
+      Record part{.text = text_.substr(0, at), .input_ids = {}, .labels = {}};
+      part.more = parts_ = true;
+      output_.add(std::move(part), place_);
+      text_.erase(0, at);
+    }
+    looked_ = text_.size() - 1;
+  }
+  /// The next one begins in `next_line`.
+  void end(bool keep_blank, std::size_t next_line) {
+    if (keep_blank || parts_ || !is_blank(text_)) output_.add_text(std::move(text_), place_);
+    text_.clear();
+    place_.line = next_line;
+    looked_ = 0;
+    parts_ = false;
+  }
+
+ private:
+  RecordPlace place_;
+  Output& output_;
+  std::size_t part_bytes_;
+  std::string text_;
+  std::size_t looked_ = 0;  // there is no cut up to here
+  bool parts_ = false;      // some were handed out
+};
+
 void read_text(const fs::path& path, const CorpusOptions& options, Output& output) {
   const InputFile file(path, options.format);
-  std::string_view text = without_byte_order_mark(file.text(), path);
-  std::string converted;
-  if (text.find('\r') != std::string_view::npos) text = converted = with_newlines(text);
-  if (options.report != nullptr) options.report->look(path, 1, text);
+  const std::string_view text = without_byte_order_mark(file.text(), path);
   const std::string& separator = options.document_separator;
-  if (!options.line_by_line && separator.empty()) {
-    output.add_text(std::string(text), {.file = &path, .line = 1});
-    return;
-  }
-  std::size_t begin = 0, line_number = 1, first_line = 1;
-  const auto end_document = [&](std::size_t end) {
-    const std::string_view document = text.substr(begin, end - begin);
-    if (!is_blank(document)) {
-      output.add_text(std::string(document), {.file = &path, .line = first_line});
+  const bool whole = !options.line_by_line && separator.empty();
+  const bool parts = comes_in_parts(options, file, text);
+  Document document(path, output, parts ? options.part_bytes : 0);
+  if (whole && !parts) document.reserve(text.size());
+  std::size_t line_number = 1;
+  for (TextBlocks blocks(file, text); blocks.next();) {
+    const std::string_view block = blocks.block();
+    if (options.report != nullptr) options.report->look(path, line_number, block);
+    if (whole) {
+      document.add(block);
+      line_number += static_cast<std::size_t>(std::count(block.begin(), block.end(), '\n'));
+      continue;
     }
-  };
-  for (std::size_t at = 0; at < text.size(); ++line_number) {
-    const std::size_t end = std::min(text.find('\n', at), text.size());
-    const std::size_t next = std::min(end + 1, text.size());
-    const bool divides = !options.line_by_line && text.substr(at, end - at) == separator;
-    if (options.line_by_line || divides) {
-      end_document(divides ? at : end);
-      begin = next;
-      first_line = line_number + 1;
+    std::size_t begin = 0;
+    for (std::size_t at = 0; at < block.size(); ++line_number) {
+      const std::size_t end = std::min(block.find('\n', at), block.size());
+      const std::size_t next = std::min(end + 1, block.size());
+      const bool divides = !options.line_by_line && block.substr(at, end - at) == separator;
+      if (options.line_by_line || divides) {
+        document.add(block.substr(begin, (divides ? at : end) - begin));
+        document.end(/*keep_blank=*/false, line_number + 1);
+        begin = next;
+      }
+      at = next;
     }
-    at = next;
+    document.add(block.substr(begin));
   }
-  if (!options.line_by_line) end_document(text.size());
+  document.end(/*keep_blank=*/whole, line_number);
 }
 
 void read_table(const fs::path& path, const CorpusOptions& options, const Choice& choice,

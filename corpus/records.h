@@ -20,6 +20,7 @@
 #include <functional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "corpus/clean.h"
@@ -42,6 +43,9 @@ struct CorpusOptions {
   std::string document_separator;  ///< a line of a .txt that is this text divides records
   CleaningOptions cleaning;
   TextFormat format;
+  /// A record of a .txt that is longer may come in parts, see Record::more: where no step of
+  /// cleaning needs all of it, which long_lines and duplicates do. 0: records come whole.
+  std::size_t part_bytes = 0;
   /// Where it is given, it gets what a person is to be told of the files.
   ReadingReport* report = nullptr;
 };
@@ -54,7 +58,17 @@ struct Record {
   /// Bytes of text that are given rather than learned: a token that ends within them gets the label
   /// -100, one that reaches beyond them is learned.
   std::size_t prompt_bytes = 0;
+  /// The text goes on in the next record: what was asked for is parts, and this one ends where
+  /// can_cut() says.
+  bool more = false;
 };
+
+/// Whether a text can be divided before byte `at`, so that encoding both parts gives the ids of the
+/// whole: between "e" and "\n". The splitter's pieces never hold a visible character followed by a
+/// line end, nor does a special token. Neither does what a step of cleaning changes.
+inline bool can_cut(std::string_view text, std::size_t at) {
+  return text[at] == '\n' && at > 0 && text[at - 1] > ' ' && text[at - 1] < '\x7f';
+}
 
 inline constexpr std::int32_t kIgnoredLabel = -100;
 
@@ -80,7 +94,8 @@ std::vector<Record> read_records(const CorpusOptions& options,
                                  std::vector<StepCount>* cleaned = nullptr);
 
 /// Token records ready for training: record r is ids[offsets[r] … offsets[r+1]). A record of text
-/// ends with end_of_text when the tokenizer has it; one that brought its ids is left as it was.
+/// ends with end_of_text when the tokenizer has it; one that brought its ids is left as it was. Ids
+/// beyond the last offset are of a record that goes on (Record::more).
 struct TokenizedCorpus {
   std::vector<std::int32_t> ids;
   std::vector<std::int32_t> labels;  ///< empty when all labels equal the ids
@@ -88,10 +103,19 @@ struct TokenizedCorpus {
   std::int64_t size() const { return static_cast<std::int64_t>(offsets.size()) - 1; }
 };
 
-/// The result does not depend on `threads` (0 = all that are available). Throws Error(bad_data) for
-/// ids that the tokenizer does not have.
-TokenizedCorpus tokenize(const std::vector<Record>& records, const Tokenizer& tokenizer,
-                         int threads);
+/// The result does not depend on `threads` (0 = all that are available). `labels`: there shall be
+/// labels even where no record brings other ones than its ids. Throws Error(bad_data) for ids that
+/// the tokenizer does not have, naming the record; `before` were there before the first.
+TokenizedCorpus tokenize(std::span<const Record> records, const Tokenizer& tokenizer, int threads,
+                         bool labels = false, std::int64_t before = 0);
+/// Bytes of text, and of ids and labels.
+std::size_t bytes_of(const Record& record);
+/// Bytes of text that are enough to tokenize at once: all threads have work in them, pieces of 256
+/// KiB. Their ids take up to eight times as many.
+std::size_t bytes_tokenized(int threads);
+inline constexpr std::size_t kPartBytes = 1 << 22;  ///< for CorpusOptions::part_bytes
+/// Whether some record has other labels than its ids.
+bool have_labels(std::span<const Record> records);
 
 /// Ids first … last - 1 of a corpus: a record, or a part of one.
 struct TokenRange {

@@ -34,6 +34,7 @@ static_assert(std::endian::native == std::endian::little, "shards are mapped as 
 
 constexpr std::string_view kMagic = "QRTOKENS";
 constexpr std::uint16_t kIgnored16 = 0xFFFF;
+constexpr std::size_t kSpill = 1 << 22;    // bytes held in memory, and written at once
 constexpr int kNarrowVocabulary = 65'535;  // one less than 16 bits have, for the ignored label
 
 struct Header {
@@ -122,18 +123,58 @@ TokenShard::TokenShard(const fs::path& path) : file_(path) {
   checksum_ = header.checksum;
 }
 
+void ByteSpill::add(std::string_view bytes) {
+  while (!bytes.empty()) {
+    const std::size_t part = std::min(bytes.size(), kSpill - memory_.size());
+    memory_ += bytes.substr(0, part);
+    bytes.remove_prefix(part);
+    if (memory_.size() < kSpill) continue;
+    if (!file_) file_.emplace(folder_);
+    file_->write(memory_);
+    in_file_ += memory_.size();
+    memory_.clear();
+  }
+}
+
+void ByteSpill::for_each_block(const std::function<void(std::string_view)>& take) const {
+  std::string block;
+  for (std::size_t at = 0; at < in_file_; at += block.size()) {
+    block.resize(std::min(kSpill, in_file_ - at));
+    file_->read(at, block);
+    take(block);
+  }
+  if (!memory_.empty()) take(memory_);
+}
+
+void ByteSpill::clear() {
+  memory_.clear();
+  file_.reset();
+  in_file_ = 0;
+}
+
 ShardWriter::ShardWriter(fs::path folder, const Tokenizer& tokenizer, std::int64_t shard_tokens)
     : folder_(std::move(folder)),
       vocab_size_(tokenizer.vocab_size()),
       narrow_(vocab_size_ <= kNarrowVocabulary),
       tokenizer_(tokenizer_fingerprint(tokenizer)),
-      shard_tokens_(shard_tokens) {}
+      shard_tokens_(shard_tokens),
+      offsets_(folder_),
+      ids_(folder_),
+      labels_(folder_) {}
+
+void ShardWriter::add_ids(ByteSpill& to, std::span<const std::int32_t> ids) {
+  if (!narrow_) {
+    to.add(bytes_of(ids));
+    return;
+  }
+  narrowed_.resize(ids.size());
+  std::transform(ids.begin(), ids.end(), narrowed_.begin(), [](std::int32_t id) {
+    return id == kIgnoredLabel ? kIgnored16 : static_cast<std::uint16_t>(id);
+  });
+  to.add(bytes_of(std::span<const std::uint16_t>(narrowed_)));
+}
 
 void ShardWriter::add(const TokenizedCorpus& corpus) {
-  const auto append = [](std::vector<std::int32_t>& to, const std::vector<std::int32_t>& from,
-                         std::int64_t first, std::int64_t last) {
-    to.insert(to.end(), from.begin() + first, from.begin() + last);
-  };
   for (std::size_t i = 0; i < corpus.labels.size(); ++i) {
     const std::int32_t label = corpus.labels[i];
     if (label == kIgnoredLabel || (label >= 0 && label < vocab_size_)) continue;
@@ -141,27 +182,37 @@ void ShardWriter::add(const TokenizedCorpus& corpus) {
                                        static_cast<std::int64_t>(i));
     throw Error(Fault::bad_data,
                 "record " +
-                    with_commas(records() + pending_.size() + (next - corpus.offsets.begin())) +
+                    with_commas(records() + shard_records_ + (next - corpus.offsets.begin())) +
                     " has the label " + std::to_string(label),
                 {"the tokenizer has " + with_commas(vocab_size_) + " ids, from 0"},
                 "encode the data with this model's tokenizer");
   }
-  const std::vector<std::int32_t>& labels = corpus.labels.empty() ? corpus.ids : corpus.labels;
-  for (std::size_t r = 0; r < static_cast<std::size_t>(corpus.size()); ++r) {
-    const std::int64_t first = corpus.offsets[r], last = corpus.offsets[r + 1];
+  const auto width = static_cast<std::size_t>(bytes_per_id());
+  const std::span<const std::int32_t> ids(corpus.ids);
+  const std::span<const std::int32_t> labels = corpus.labels.empty() ? ids : corpus.labels;
+  const auto append = [&](std::size_t first, std::size_t last) {
     // Labels that came with an earlier record of the shard go on; before them they are the ids.
-    if (!corpus.labels.empty() && pending_.labels.empty()) pending_.labels = pending_.ids;
-    if (!corpus.labels.empty() || !pending_.labels.empty()) {
-      append(pending_.labels, labels, first, last);
+    if (!corpus.labels.empty() && labels_.size() == 0) {
+      ids_.for_each_block([&](std::string_view block) { labels_.add(block); });
     }
-    append(pending_.ids, corpus.ids, first, last);
-    pending_.offsets.push_back(std::ssize(pending_.ids));
-    if (std::ssize(pending_.ids) >= shard_tokens_) write_shard();
+    if (!corpus.labels.empty() || labels_.size() > 0) {
+      add_ids(labels_, labels.subspan(first, last - first));
+    }
+    add_ids(ids_, ids.subspan(first, last - first));
+  };
+  for (std::size_t r = 0; r < static_cast<std::size_t>(corpus.size()); ++r) {
+    append(static_cast<std::size_t>(corpus.offsets[r]),
+           static_cast<std::size_t>(corpus.offsets[r + 1]));
+    const std::size_t end = ids_.size() / width;
+    offsets_.add(bytes_of(std::span<const std::size_t>(&end, 1)));
+    ++shard_records_;
+    if (end >= static_cast<std::size_t>(shard_tokens_)) write_shard();
   }
+  append(static_cast<std::size_t>(corpus.offsets.back()), ids.size());
 }
 
 void ShardWriter::finish() {
-  if (pending_.size() > 0) write_shard();
+  if (shard_records_ > 0) write_shard();
 }
 
 std::int64_t ShardWriter::records() const {
@@ -177,33 +228,25 @@ std::int64_t ShardWriter::tokens() const {
 }
 
 void ShardWriter::write_shard() {
-  std::vector<std::string_view> parts = {bytes_of(std::span<const std::int64_t>(pending_.offsets))};
-  std::array<std::vector<std::uint16_t>, 2> narrowed;  // of ids, of labels
-  const auto add_part = [&](const std::vector<std::int32_t>& ids, std::vector<std::uint16_t>& to) {
-    if (narrow_) {
-      to.resize(ids.size());
-      std::transform(ids.begin(), ids.end(), to.begin(), [](std::int32_t id) {
-        return id == kIgnoredLabel ? kIgnored16 : static_cast<std::uint16_t>(id);
-      });
-      parts.push_back(bytes_of(std::span<const std::uint16_t>(to)));
-    } else {
-      parts.push_back(bytes_of(std::span<const std::int32_t>(ids)));
+  constexpr std::string_view kZeros("\0\0\0\0\0\0\0\0", 8);
+  const auto for_each_block = [&](const std::function<void(std::string_view)>& take) {
+    take(kZeros);  // where the first record begins
+    offsets_.for_each_block(take);
+    for (const ByteSpill* numbers : {&ids_, &labels_}) {
+      numbers->for_each_block(take);
+      take(kZeros.substr(0, padded(numbers->size()) - numbers->size()));
     }
-    constexpr std::string_view kZeros("\0\0\0\0\0\0\0", 7);
-    parts.push_back(kZeros.substr(0, padded(parts.back().size()) - parts.back().size()));
   };
-  add_part(pending_.ids, narrowed[0]);
-  if (!pending_.labels.empty()) add_part(pending_.labels, narrowed[1]);
-
   HashStream checksum;
-  for (const std::string_view part : parts) checksum.add(part);
+  for_each_block([&](std::string_view block) { checksum.add(block); });
+  const std::size_t tokens = ids_.size() / static_cast<std::size_t>(bytes_per_id());
   Header header{.magic = {},
                 .version = 1,
                 .bytes_per_id = static_cast<std::uint32_t>(bytes_per_id()),
-                .labels = pending_.labels.empty() ? 0u : 1u,
+                .labels = labels_.size() == 0 ? 0u : 1u,
                 .vocab_size = static_cast<std::uint32_t>(vocab_size_),
-                .records = static_cast<std::uint64_t>(pending_.size()),
-                .ids = pending_.ids.size(),
+                .records = static_cast<std::uint64_t>(shard_records_),
+                .ids = tokens,
                 .tokenizer = tokenizer_,
                 .checksum = checksum.hash(),
                 .header_checksum = 0};
@@ -215,14 +258,15 @@ void ShardWriter::write_shard() {
   const std::string name = "shard-" + number + kShardExtension;
   AtomicFile file(folder_ / name);
   file.write(bytes_of(std::span<const Header>(&header, 1)));
-  for (const std::string_view part : parts) file.write(part);
+  for_each_block([&](std::string_view block) { file.write(block); });
   file.commit();
   shards_.push_back({.file = name,
-                     .records = pending_.size(),
-                     .tokens = std::ssize(pending_.ids),
+                     .records = shard_records_,
+                     .tokens = static_cast<std::int64_t>(tokens),
                      .checksum = header.checksum});
-  labelled_ |= !pending_.labels.empty();
-  pending_ = {};
+  labelled_ |= labels_.size() > 0;
+  for (ByteSpill* bytes : {&offsets_, &ids_, &labels_}) bytes->clear();
+  shard_records_ = 0;
 }
 
 }  // namespace quire

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -62,12 +63,32 @@ std::vector<TokenShard> open_shards(const std::vector<std::string>& paths);
 /// Throws Error(bad_data) unless the shards were made with this tokenizer.
 void check_tokenizer(const std::vector<TokenShard>& shards, const Tokenizer& tokenizer);
 
-/// Gathers records and writes a shard whenever enough are there. Memory: one shard.
+/// Gathers bytes in memory, and beyond 4 MiB in a file.
+class ByteSpill {
+ public:
+  explicit ByteSpill(std::filesystem::path folder) : folder_(std::move(folder)) {}
+  void add(std::string_view bytes);
+  std::size_t size() const { return in_file_ + memory_.size(); }
+  /// All of them in order, block by block.
+  void for_each_block(const std::function<void(std::string_view)>& take) const;
+  void clear();
+
+ private:
+  std::filesystem::path folder_;
+  std::string memory_;
+  std::size_t in_file_ = 0;
+  std::optional<ScratchFile> file_;
+};
+
+/// Gathers records and writes a shard whenever enough are there. Memory does not grow with either:
+/// what a shard gets lies in files without a name, in its folder, until it is whole. While it is
+/// written, it takes twice its size on the disk.
 class ShardWriter {
  public:
   /// `shard_tokens`: a shard ends with the record that reaches so many.
   ShardWriter(std::filesystem::path folder, const Tokenizer& tokenizer, std::int64_t shard_tokens);
 
+  /// A record that the corpus does not end is gone on with by the next one's first.
   void add(const TokenizedCorpus& corpus);
   /// Writes what is left. Afterwards the folder wants its manifest.
   void finish();
@@ -85,6 +106,7 @@ class ShardWriter {
   std::uint64_t tokenizer() const { return tokenizer_; }
 
  private:
+  void add_ids(ByteSpill& to, std::span<const std::int32_t> ids);
   void write_shard();
 
   std::filesystem::path folder_;
@@ -92,7 +114,10 @@ class ShardWriter {
   bool narrow_;
   std::uint64_t tokenizer_;
   std::int64_t shard_tokens_;
-  TokenizedCorpus pending_;
+  // Of the shard in the making. labels_ is empty until a record brings some.
+  ByteSpill offsets_, ids_, labels_;
+  std::vector<std::uint16_t> narrowed_;
+  std::int64_t shard_records_ = 0;
   bool labelled_ = false;
   std::vector<Written> shards_;
 };

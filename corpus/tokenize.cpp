@@ -15,17 +15,12 @@ struct Piece {
   std::string_view text;
 };
 
-// Large texts are cut, so that a single book keeps all threads busy. The splitter's pieces never
-// hold a visible character followed by a line end, nor does a special token: encoding the parts
-// between "e\n" as "…e" and "\n…" gives the ids of the whole.
+// Large texts are cut, so that a single book keeps all threads busy.
 void cut(std::size_t record, std::string_view text, std::vector<Piece>& pieces) {
   constexpr std::size_t kPiece = 1 << 18;  // 256 KiB: some 20 ms of encoding
   while (text.size() > 2 * kPiece) {
     std::size_t at = kPiece;
-    const auto can_cut = [&] {
-      return text[at] == '\n' && text[at - 1] > ' ' && text[at - 1] < '\x7f';
-    };
-    while (at < text.size() && !can_cut()) ++at;
+    while (at < text.size() && !can_cut(text, at)) ++at;
     if (at == text.size()) break;
     pieces.push_back({record, text.substr(0, at)});
     text.remove_prefix(at);
@@ -50,14 +45,28 @@ void ignore_prompt(const Record& record, const Tokenizer& tokenizer,
 
 }  // namespace
 
-TokenizedCorpus tokenize(const std::vector<Record>& records, const Tokenizer& tokenizer,
-                         int threads) {
+std::size_t bytes_of(const Record& record) {
+  return record.text.size() +
+         (record.input_ids.size() + record.labels.size()) * sizeof(std::int32_t);
+}
+
+std::size_t bytes_tokenized(int threads) {
+  constexpr std::size_t kLeast = 1 << 23, kOfThread = 1 << 20;
+  return std::max(
+      kLeast, kOfThread * static_cast<std::size_t>(threads > 0 ? threads : available_threads()));
+}
+
+bool have_labels(std::span<const Record> records) {
+  return std::any_of(records.begin(), records.end(), [](const Record& record) {
+    return !record.labels.empty() || record.prompt_bytes > 0;
+  });
+}
+
+TokenizedCorpus tokenize(std::span<const Record> records, const Tokenizer& tokenizer, int threads,
+                         bool labels, std::int64_t before) {
+  labels |= have_labels(records);
   std::vector<Piece> pieces;
-  bool labels = false;
-  for (std::size_t r = 0; r < records.size(); ++r) {
-    labels |= !records[r].labels.empty() || records[r].prompt_bytes > 0;
-    cut(r, records[r].text, pieces);
-  }
+  for (std::size_t r = 0; r < records.size(); ++r) cut(r, records[r].text, pieces);
   // Neighbouring pieces go together: a quote of 100 bytes alone is too little to hand to a thread.
   constexpr std::size_t kBatch = 1 << 18;  // bytes
   std::vector<std::size_t> batches{0};     // first piece of each, and the end
@@ -73,9 +82,9 @@ TokenizedCorpus tokenize(const std::vector<Record>& records, const Tokenizer& to
   std::vector<std::size_t> counts(pieces.size());  // ids of each piece
   parallel_for(threads, encoded.size(), [&](std::size_t b) {
     for (std::size_t p = batches[b]; p < batches[b + 1]; ++p) {
-      const std::size_t before = encoded[b].size();
+      const std::size_t old_size = encoded[b].size();
       tokenizer.encode(pieces[p].text, SpecialTokens::parse, encoded[b]);
-      counts[p] = encoded[b].size() - before;
+      counts[p] = encoded[b].size() - old_size;
     }
   });
 
@@ -106,12 +115,14 @@ TokenizedCorpus tokenize(const std::vector<Record>& records, const Tokenizer& to
       for (const std::int32_t id : record.input_ids) {
         if (id < tokenizer.vocab_size()) continue;
         throw Error(Fault::bad_data,
-                    "record " + with_commas(r + 1) + " has the token id " + std::to_string(id),
+                    "record " + with_commas(before + static_cast<std::int64_t>(r) + 1) +
+                        " has the token id " + std::to_string(id),
                     {"the tokenizer has " + with_commas(tokenizer.vocab_size()) + " ids, from 0"},
                     "encode the data with this model's tokenizer");
       }
       corpus.ids.insert(corpus.ids.end(), record.input_ids.begin(), record.input_ids.end());
-    } else if (end_of_text && (corpus.ids.size() == first || corpus.ids.back() != *end_of_text)) {
+    } else if (end_of_text && !record.more &&
+               (corpus.ids.size() == first || corpus.ids.back() != *end_of_text)) {
       corpus.ids.push_back(*end_of_text);
     }
     if (labels) {
@@ -123,7 +134,7 @@ TokenizedCorpus tokenize(const std::vector<Record>& records, const Tokenizer& to
         corpus.labels.insert(corpus.labels.end(), record.labels.begin(), record.labels.end());
       }
     }
-    corpus.offsets.push_back(static_cast<std::int64_t>(corpus.ids.size()));
+    if (!record.more) corpus.offsets.push_back(static_cast<std::int64_t>(corpus.ids.size()));
   }
   return corpus;
 }

@@ -10,6 +10,9 @@
 
 namespace fs = std::filesystem;
 
+using quire::Fault;
+using quire::MappedFile;
+using quire::ScratchFile;
 using quire::test::ScratchFolder;
 
 TEST_CASE("a file that is not committed leaves the old content and no litter") {
@@ -62,4 +65,34 @@ TEST_CASE("a full disk is reported as no space") {
   } catch (const quire::Error& error) {
     CHECK(error.fault() == quire::Fault::no_space);
   }
+}
+
+TEST_CASE("what a mapped file let go is there when it is read again") {
+  const ScratchFolder folder;
+  std::string text(3 << 20, 'x');
+  for (std::size_t i = 0; i < text.size(); i += 1000) text[i] = static_cast<char>(i % 251);
+  const MappedFile file(folder.write("a", text));
+  CHECK((file.text() == text));
+  file.let_go(0, text.size());
+  CHECK((file.text() == text));
+  file.let_go(1 << 20, (1 << 20) + 10);
+  file.let_go(5, 5);
+  CHECK((file.text() == text));
+}
+
+TEST_CASE("a scratch file has no name and gives back what it got") {
+  const ScratchFolder folder;
+  {
+    ScratchFile file(folder.path());
+    file.write("one ");
+    file.write("two");
+    std::string text(5, '?');
+    file.read(2, text);
+    CHECK(text == "e two");
+    CHECK(std::filesystem::is_empty(folder.path()));
+    CHECK(folder.message_of(Fault::bad_data, [&] { file.read(3, text); }).find("cannot read") !=
+          std::string::npos);
+  }
+  CHECK(folder.message_of(Fault::bad_data, [&] { ScratchFile file(folder.path() / "no"); })
+            .find("cannot create a file in") != std::string::npos);
 }

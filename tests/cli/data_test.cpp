@@ -154,6 +154,22 @@ TEST_CASE("views of a split are the copies of it, of text and of shards") {
         const TrainData of_text = split_views(corpus, share, 7, only);
         check(of_text.train, train);
         check(of_text.validation, validation);
+        // In pieces of 7 ids, which part records.
+        auto pieces = std::make_shared<std::vector<TokenizedCorpus>>();
+        for (std::int64_t at = 0; at < std::ssize(corpus->ids); at += 7) {
+          TokenizedCorpus& piece = pieces->emplace_back();
+          const std::int64_t end = std::min(at + 7, std::ssize(corpus->ids));
+          piece.ids.assign(corpus->ids.begin() + at, corpus->ids.begin() + end);
+          if (labelled)
+            piece.labels.assign(corpus->labels.begin() + at, corpus->labels.begin() + end);
+          for (const std::int64_t offset : std::span(corpus->offsets).subspan(1)) {
+            if (offset > at - (at == 0) && offset <= end) piece.offsets.push_back(offset - at);
+          }
+        }
+        const std::shared_ptr<const std::vector<TokenizedCorpus>> of_pieces = pieces;
+        const TrainData joined = split_views(of_pieces, share, 7, only);
+        check(joined.train, train);
+        check(joined.validation, validation);
         const TrainData of_shards = split_views(shards, share, 7, only);
         check(of_shards.train, train);
         check(of_shards.validation, validation);

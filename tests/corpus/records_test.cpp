@@ -257,3 +257,51 @@ TEST_CASE("real data sets are read whole") {
       quire::read_records({.paths = {(data / "anime-quotes.csv").string()}, .text_column = "Quote"})
           .size() == 4171);
 }
+
+TEST_CASE("a long record of a text file comes in parts that are the whole, cleaned alike") {
+  const ScratchFolder folder;
+  // Over several blocks of 4 MiB; a document without a cut, one of blanks, and short ones.
+  std::string long_text;
+  while (long_text.size() < (9 << 20)) {
+    long_text += "cafe\xCC\x81 \xC3\x83\xC2\xA9\a and\a\r\nso on \nno end\ror \r\n\n";
+  }
+  std::string cut_nowhere(1 << 16, ' ');
+  const auto path =
+      folder.write("a.txt", long_text + "\n%\n" + cut_nowhere + "x\n%\r\n" + cut_nowhere + "\n%\n" +
+                                "one\n%\n" + long_text + "\n");
+  const auto same = [&](CorpusOptions options, std::size_t many, const fs::path& file) {
+    options.paths = {file.string()};
+    std::vector<quire::StepCount> counts;
+    const std::vector<Record> whole = quire::read_records(options, &counts);
+    options.part_bytes = 1 << 12;
+    std::vector<std::string> joined(1);
+    std::size_t parts = 0;
+    const std::vector<quire::StepCount> counts_of_parts =
+        quire::for_each_record(options, [&](Record&& part, const quire::RecordPlace&) {
+          ++parts;
+          if (part.more && !joined.back().empty()) CHECK(part.text.front() == '\n');
+          joined.back() += part.text;
+          if (!part.more) joined.emplace_back();
+        });
+    REQUIRE(joined.size() == whole.size() + 1);
+    for (std::size_t r = 0; r < whole.size(); ++r) CHECK((joined[r] == whole[r].text));
+    CHECK(parts == many);
+    REQUIRE(counts_of_parts.size() == counts.size());
+    for (std::size_t step = 0; step < counts.size(); ++step) {
+      CHECK(counts_of_parts[step].changed == counts[step].changed);
+      CHECK(counts_of_parts[step].dropped == counts[step].dropped);
+    }
+  };
+  using Step = quire::CleaningStep;
+  const std::vector<Step> in_parts = {Step::nfc, Step::control, Step::repair_mojibake};
+  // Of each long document a part for every block that it is in (3 and 4), and the end.
+  same({.document_separator = "%"}, 11, path);
+  same({.document_separator = "%", .cleaning = {.steps = in_parts}}, 11, path);
+  same({.cleaning = {.steps = in_parts}}, 6, path);
+  same({.document_separator = "%", .cleaning = {.steps = {Step::duplicates}}}, 3, path);
+  same({.cleaning = {.steps = {Step::long_lines}, .max_line_length = 1 << 17}}, 1, path);
+  // The normal form takes stray bytes along: of such a text it wants the whole.
+  const auto stray = folder.write("b.txt", long_text + "\xFF\n");
+  same({.cleaning = {.steps = {Step::nfc}}}, 1, stray);
+  same({.cleaning = {.steps = {Step::control}}}, 4, stray);
+}

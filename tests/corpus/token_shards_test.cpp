@@ -1,6 +1,7 @@
 // Shards hold what went in; every way in which one can be broken is an error.
 #include "corpus/token_shards.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/file.h"
@@ -197,4 +198,49 @@ TEST_CASE("a folder of shards is what its manifest says, or refused") {
         "error: token shards and text cannot be trained on together\n"
         "  DIR/a.txt holds no shards\n"
         "  try: quire data prepare DIR/a.txt --tokenizer DIR -o DIR");
+}
+
+TEST_CASE("a shard larger than what is held in memory, of records in parts, is the same shard") {
+  const ScratchFolder folder;
+  const std::vector<std::int32_t> lengths = {4'000'000, 1, 3'000'000, 500'000};
+  for (const int vocabulary : {300, 70'000}) {
+    const Tokenizer tokenizer = tokenizer_of(vocabulary);
+    TokenizedCorpus all;
+    for (const std::int32_t length : lengths) {
+      for (std::int32_t i = 0; i < length; ++i) all.ids.push_back((i * 7 + length) % vocabulary);
+      all.offsets.push_back(std::ssize(all.ids));
+    }
+    // The last part of the last record alone brings labels.
+    std::vector<std::int32_t> labels = all.ids;
+    labels.back() = -100;
+    const std::string name = std::to_string(vocabulary);
+    std::filesystem::create_directories(folder / name);
+    ShardWriter writer(folder / name, tokenizer, 1 << 30);
+    for (std::size_t at = 0; at < all.ids.size(); at += 250'000) {
+      TokenizedCorpus part;
+      const std::size_t end = std::min(at + 250'000, all.ids.size());
+      const auto slice = [&](const std::vector<std::int32_t>& from) {
+        return std::vector<std::int32_t>(from.begin() + static_cast<std::ptrdiff_t>(at),
+                                         from.begin() + static_cast<std::ptrdiff_t>(end));
+      };
+      part.ids = slice(all.ids);
+      if (end == all.ids.size()) part.labels = slice(labels);
+      for (const std::int64_t offset : std::span(all.offsets).subspan(1)) {
+        if (offset > static_cast<std::int64_t>(at) && offset <= static_cast<std::int64_t>(end)) {
+          part.offsets.push_back(offset - static_cast<std::int64_t>(at));
+        }
+      }
+      writer.add(part);
+    }
+    CHECK(writer.shards().empty());
+    writer.finish();
+    REQUIRE(writer.shards().size() == 1);
+    const std::string file = folder / (name + "/" + writer.shards()[0].file);
+    const TokenShard shard(file);
+    CHECK((values(shard.ids()) == all.ids));
+    CHECK(std::vector(shard.offsets().begin(), shard.offsets().end()) == all.offsets);
+    if (vocabulary < 65'535) std::replace(labels.begin(), labels.end(), -100, 65'535);
+    CHECK((values(shard.labels().value()) == labels));
+    CHECK(std::distance(std::filesystem::directory_iterator(folder / name), {}) == 1);
+  }
 }

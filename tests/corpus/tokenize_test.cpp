@@ -65,7 +65,7 @@ TEST_CASE("records of text end with end-of-text, records of ids stay as they are
     const bool ignored = i == static_cast<std::size_t>(corpus.offsets[1]);
     CHECK(corpus.labels[i] == (ignored ? -100 : corpus.ids[i]));
   }
-  CHECK(quire::tokenize({text("a")}, tokenizer, 1).labels.empty());
+  CHECK(quire::tokenize(std::vector{text("a")}, tokenizer, 1).labels.empty());
 }
 
 TEST_CASE("ids that the tokenizer does not have are refused") {
@@ -214,4 +214,36 @@ TEST_CASE(
   quire::split(corpus, 0.5, 1, corpus, validation);
   CHECK(corpus.size() == 1);
   CHECK(validation.size() == 1);
+}
+
+TEST_CASE("a record in parts has the ids of the whole, over two calls too") {
+  const Tokenizer tokenizer = small_tokenizer();
+  const std::string whole = "the cat\n\nthe end\n the <|endoftext|>\n  the dog\n";
+  const TokenizedCorpus want = quire::tokenize(std::vector{text(whole), text("cat")}, tokenizer, 1);
+  int cuts = 0;
+  for (std::size_t at = 0; at < whole.size(); ++at) {
+    if (!quire::can_cut(whole, at)) continue;
+    ++cuts;
+    std::vector<Record> records = {text(whole.substr(0, at)), text(whole.substr(at)), text("cat")};
+    records[0].more = true;
+    const TokenizedCorpus got = quire::tokenize(records, tokenizer, 1);
+    CHECK(got.ids == want.ids);
+    CHECK(got.offsets == want.offsets);
+    const TokenizedCorpus open = quire::tokenize(std::span(records).first(1), tokenizer, 1);
+    CHECK(open.size() == 0);
+    CHECK(open.ids == tokenizer.encode(records[0].text));
+  }
+  CHECK(cuts == 4);
+}
+
+TEST_CASE("labels may be asked for, and errors count the records before") {
+  const Tokenizer tokenizer = small_tokenizer();
+  const std::vector<Record> good = {text("the cat")};
+  CHECK(quire::tokenize(good, tokenizer, 1).labels.empty());
+  const TokenizedCorpus labelled = quire::tokenize(good, tokenizer, 1, /*labels=*/true);
+  CHECK(labelled.labels == labelled.ids);
+  const std::vector<Record> bad = {{.text = "", .input_ids = {290}, .labels = {}}};
+  const std::string message = ScratchFolder().message_of(
+      Fault::bad_data, [&] { quire::tokenize(bad, tokenizer, 1, false, 1'000); });
+  CHECK(message.find("record 1,001 has the token id 290") != std::string::npos);
 }
