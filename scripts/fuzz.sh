@@ -30,8 +30,8 @@ echo "built in $((SECONDS - start)) s"
 fuzz() {  # SECONDS TARGET
   mkdir -p "build-fuzz/corpus/$2"
   local log=build-fuzz/$2.log rc=0
-  # A reader of small files that takes 10 s or 1 GB for one of 4 KB is at fault, too.
-  "build-fuzz/bin/fuzz_$2" -max_total_time="$1" -max_len=4096 -timeout=10 -rss_limit_mb=1024 \
+  # A reader of small files that takes 10 s or 2 GB for one of 4 KB is at fault, too.
+  "build-fuzz/bin/fuzz_$2" -max_total_time="$1" -max_len=4096 -timeout=10 -rss_limit_mb=2048 \
     -print_final_stats=1 -dict="tests/fuzz/$2.dict" -artifact_prefix="build-fuzz/findings/$2-" \
     "build-fuzz/corpus/$2" "tests/fuzz/corpus/$2" >"$log" 2>&1 || rc=$?
   if [ $rc -ne 0 ]; then

@@ -157,8 +157,14 @@ std::regex compile(const std::string& pattern) {
                                              "groups",
                                              kLongest, kDeepest));
   }
+  auto flags = std::regex::ECMAScript;
+#ifdef __GLIBCXX__
+  // Through all states at once: one after the other, "(.*)*(.*)*(.*)*x" takes more than a minute for
+  // 13 characters. Back-references cannot be had this way, and are refused.
+  flags |= std::regex_constants::__polynomial;
+#endif
   try {
-    return std::regex(pattern, std::regex::ECMAScript);
+    return std::regex(pattern, flags);
   } catch (const std::regex_error& error) {
     throw Error(Fault::bad_data, std::string("the expression is not understood: ") + error.what());
   }
