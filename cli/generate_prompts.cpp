@@ -172,11 +172,13 @@ std::vector<GenerateRequest> collect_requests(const PromptOptions& prompts,
                   {"leave out --prompt, --prompt-file, --prompt-ids and --keywords"});
     }
     if (!has_table) {
-      if (format.encoding != "" || format.delimiter != 0 || !format.header) {
-        throw Error(Fault::usage, "--encoding, --delimiter and --no-header are for tables",
-                    {"requests in JSON lines are UTF-8"}, "--requests FILE.csv");
+      if (format.delimiter != 0 || !format.header) {
+        throw Error(Fault::usage, "--delimiter and --no-header are for tables",
+                    {"requests in JSON lines have neither"}, "--requests FILE.csv");
       }
-      std::vector<GenerateRequest> requests = reader.from_jsonl(prompts.requests, options);
+      std::vector<GenerateRequest> requests =
+          reader.from_jsonl(prompts.requests, format.encoding, options, report);
+      tell(report);
       if (prompts.limit > 0 && std::ssize(requests) > prompts.limit) {
         requests.erase(requests.begin() + prompts.limit, requests.end());
       }

@@ -11,7 +11,10 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/nearest.h"
+#include "base/text.h"
 #include "cli/terminal.h"
+#include "corpus/encoding.h"
+#include "corpus/json_text.h"
 
 namespace quire {
 
@@ -207,15 +210,26 @@ GenerateRequest RequestReader::from_json(std::string name, const std::string& li
 }
 
 std::vector<GenerateRequest> RequestReader::from_jsonl(const std::string& path,
-                                                       const RequestOptions& defaults) const {
-  const std::string text = path == "-" ? read_standard_input() : read_file(path);
+                                                       const std::string& encoding,
+                                                       const RequestOptions& defaults,
+                                                       ReadingReport& report) const {
+  const std::string bytes = path == "-" ? read_standard_input() : read_file(path);
   const std::string shown = path == "-" ? "standard input" : path;
+  const bool marked = bytes.starts_with("\xEF\xBB\xBF");  // UTF-8, whatever is asked for
+  const std::string text = marked ? bytes.substr(3) : to_utf8(bytes, encoding, shown);
   std::vector<GenerateRequest> requests;
-  int number = 0;
-  for (std::string line : split_lines(text)) {
-    if (number++ == 0 && line.starts_with("\xEF\xBB\xBF")) line.erase(0, 3);  // byte-order mark
+  std::size_t number = 0;
+  for (std::string line : split_lines(without_byte_order_mark(text, shown))) {
+    ++number;
     if (line.find_first_not_of(" \t") == std::string::npos) continue;
     std::string name = fmt::format("{}:{}", shown, number);
+    report.look(shown, number, line);
+    if (!is_utf8(line)) line = replace_invalid_utf8(line);
+    // NaN stays, and is refused: as null it would pass for an option that is not given.
+    if (StrictJson strict = strict_json(line); strict.lone_surrogate && !strict.not_a_number) {
+      report.surrogates.add(shown, number);
+      line = std::move(strict.text);
+    }
     try {
       requests.push_back(from_json(name, line, defaults));
     } catch (const Error& error) {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "corpus/reading_report.h"
 #include "engine/generation/generator.h"
 #include "tokenizer/tokenizer.h"
 
@@ -47,9 +48,10 @@ class RequestReader {
                            const RequestOptions& options) const;
   /// A JSONL file, "-" for standard input: {"prompt"} or {"prompt_ids"} and options over
   /// `defaults`. A line that cannot be answered is a request with an `error`; throws the first of
-  /// these where no line can.
-  std::vector<GenerateRequest> from_jsonl(const std::string& path,
-                                          const RequestOptions& defaults) const;
+  /// these where no line can. `report` gets the bytes that are not UTF-8 and the lone surrogates.
+  std::vector<GenerateRequest> from_jsonl(const std::string& path, const std::string& encoding,
+                                          const RequestOptions& defaults,
+                                          ReadingReport& report) const;
 
  private:
   std::vector<std::int32_t> encode(const std::string& name, std::string_view text) const;

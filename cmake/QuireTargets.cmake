@@ -19,6 +19,9 @@ if(QUIRE_SANITIZE)
   add_compile_options(-fsanitize=${QUIRE_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -g1)
   add_link_options(-fsanitize=${QUIRE_SANITIZE})
 endif()
+if(QUIRE_FUZZ)
+  add_compile_options(-fsanitize=fuzzer-no-link)  # which branches were taken: what libFuzzer is led by
+endif()
 
 # quire_library(NAME ROOT folder [FLAT] [SUFFIX cu] [ONLY files…] [EXCLUDE files…] [LINKS names…] [PRIVATE targets…])
 #   FLAT     the folder's own files, not those of its subfolders

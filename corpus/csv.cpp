@@ -116,6 +116,8 @@ void CsvReader::read_separator_line(char asked) {
     line = line.substr(1, line.size() - 2);
   }
   if (line.size() != 5 || lower(std::string(line.substr(0, 4))) != "sep=") return;
+  // Zero stands for "found out" everywhere else, and half a character separates nothing.
+  if (line[4] == '\0' || line[4] == '"' || !is_ascii(line.substr(4))) return;
   if (asked == 0) delimiter_ = line[4];
   body_ = at_ = end == text_.size() ? end : end + (text_.substr(end).starts_with("\r\n") ? 2 : 1);
   line_ = 2;

@@ -109,6 +109,7 @@ StrictJson strict_json(std::string_view text) {
       strict.text += text[at++];
     } else {
       strict.text += "null";
+      strict.not_a_number = true;
       at += word->size();
     }
   }

@@ -11,6 +11,7 @@ namespace quire {
 struct StrictJson {
   std::string text;             ///< empty: nothing was changed
   bool lone_surrogate = false;  ///< "\ud83d" without its other half became "\ufffd"
+  bool not_a_number = false;    ///< NaN, Infinity or -Infinity became null
 };
 /// NaN, Infinity and -Infinity outside of strings become null. What is not JSON stays as it is.
 StrictJson strict_json(std::string_view text);

@@ -5,10 +5,12 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cmath>
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <regex>
 #include <string_view>
+#include <type_traits>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -19,6 +21,14 @@ namespace {
 
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;  // patterns count in the order of the file
+
+/// A whole number of 32 bits.
+bool is_int(const Json& value) {
+  return value.is_number_unsigned()
+             ? value.get<std::uint64_t>() <= INT32_MAX
+             : value.is_number_integer() && value.get<std::int64_t>() >= INT32_MIN &&
+                   value.get<std::int64_t>() <= INT32_MAX;
+}
 
 /// The fields of an adapter_config.json, each read with a check of its type.
 class Fields {
@@ -43,6 +53,8 @@ class Fields {
   T get(const char* name, T absent, const char* wanted) const {
     const Json& value = (*this)[name];
     if (value.is_null()) return absent;
+    // The JSON library takes 2.5 for 2, and 2^32 + 1 for 1.
+    if (std::is_same_v<T, int> && !is_int(value)) refuse(name, wanted);
     try {
       return value.get<T>();
     } catch (const Json::exception&) {
@@ -145,8 +157,14 @@ std::regex compile(const std::string& pattern) {
                                              "groups",
                                              kLongest, kDeepest));
   }
+  auto flags = std::regex::ECMAScript;
+#ifdef __GLIBCXX__
+  // Through all states at once: one after the other, "(.*)*(.*)*(.*)*x" takes more than a minute for
+  // 13 characters. Back-references cannot be had this way, and are refused.
+  flags |= std::regex_constants::__polynomial;
+#endif
   try {
-    return std::regex(pattern, std::regex::ECMAScript);
+    return std::regex(pattern, flags);
   } catch (const std::regex_error& error) {
     throw Error(Fault::bad_data, std::string("the expression is not understood: ") + error.what());
   }
@@ -198,9 +216,13 @@ std::vector<std::string> read_names(const Fields& fields, const char* name) {
 }
 
 std::vector<int> read_layers(const Fields& fields) {
-  const Json& layers = fields["layers_to_transform"];
-  if (layers.is_number_integer()) return {layers.get<int>()};
-  return fields.get<std::vector<int>>("layers_to_transform", {}, "a list of blocks");
+  const char* const name = "layers_to_transform";
+  const Json& layers = fields[name];
+  if (layers.is_number_integer()) return {fields.get<int>(name, 0, "a list of blocks")};
+  if (layers.is_array() && !std::all_of(layers.begin(), layers.end(), is_int)) {
+    fields.refuse(name, "a list of blocks");
+  }
+  return fields.get<std::vector<int>>(name, {}, "a list of blocks");
 }
 
 /// Whether a list of targets has modules outside of blocks' products.
@@ -242,6 +264,12 @@ bool AdapterConfig::is_target(const std::string& module) const {
     std::smatch match;
     if (!std::regex_search(module, match, compile("^(?:.*\\.)?" + pattern + "\\.(\\d+)\\.")))
       continue;
+    if (!match[match.size() - 1].matched) {  // "h|x": the number belongs to x alone
+      throw Error(Fault::bad_data,
+                  fmt::format("adapter_config.json: \"layers_pattern\" is \"{}\"", pattern),
+                  {fmt::format("it matches {} without the number of its block", module)},
+                  "write it in parentheses, or as a list");
+    }
     return std::find(layers.begin(), layers.end(), std::stoi(match[match.size() - 1])) !=
            layers.end();
   }
@@ -267,6 +295,7 @@ AdapterConfig read_adapter_config(const fs::path& folder) {
   if (!fields["r"].is_number_integer()) fields.refuse("r", "a whole number");
   config.lora.r = fields.get<int>("r", 0, "a whole number");
   config.lora.lora_alpha = fields.get<float>("lora_alpha", 8.0f, "a number");
+  if (!std::isfinite(config.lora.lora_alpha)) fields.refuse("lora_alpha", "a number");
   config.lora.lora_dropout = fields.get<float>("lora_dropout", 0.0f, "a number");
   config.lora.use_rslora = fields.get<bool>("use_rslora", false, "true or false");
   config.lora.layers_to_transform = read_layers(fields);

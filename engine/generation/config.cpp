@@ -6,6 +6,7 @@
 #include <cmath>
 #include <iterator>
 #include <nlohmann/json.hpp>
+#include <type_traits>
 
 #include "base/file.h"
 #include "base/json.h"
@@ -26,30 +27,49 @@ void require(bool ok, const char* option, T value, const char* allowed) {
   if (!ok) refuse(option, fmt::format("{}", value), allowed);
 }
 
-/// A list of ids, or an id that stands for a list of one.
-void set_option(const Json& value, GenerationConfig::Tokens& into) {
-  if (value.is_number_integer()) {
-    into = {value.get<std::int32_t>()};
-  } else {
-    value.get_to(into);
-  }
-}
-
-void set_option(const Json& value, std::optional<std::pair<int, float>>& into) {
-  into = value.get<std::pair<int, float>>();
-}
-
-/// nlohmann::json would take 3.7 for an int, and true for a number.
+/// nlohmann::json would take 3.7 for an int, true for a number, and 2^32 + 1 for 1.
 void set_option(const Json& value, int& into) {
   if (!value.is_number_integer()) throw Json::type_error::create(302, "not a whole number", &value);
-  value.get_to(into);
-}
-void set_option(const Json& value, std::uint64_t& into) {
-  if (!value.is_number_integer()) throw Json::type_error::create(302, "not a whole number", &value);
-  value.get_to(into);
+  const std::int64_t number = value.get<std::int64_t>();
+  const bool beyond = value.is_number_unsigned() && value.get<std::uint64_t>() > INT32_MAX;
+  if (beyond || number < INT32_MIN || number > INT32_MAX) {
+    throw Json::type_error::create(302, "beyond 32 bits", &value);
+  }
+  into = static_cast<int>(number);
 }
 void set_option(const Json& value, float& into) {
   if (!value.is_number()) throw Json::type_error::create(302, "not a number", &value);
+  value.get_to(into);
+}
+
+template <class T>
+void set_option(const Json& value, std::vector<T>& into);
+
+template <class First, class Second>
+void set_option(const Json& value, std::pair<First, Second>& into) {
+  if (!value.is_array() || value.size() != 2) {
+    throw Json::type_error::create(302, "not a pair", &value);
+  }
+  set_option(value[0], into.first);
+  set_option(value[1], into.second);
+}
+
+template <class T>
+void set_option(const Json& value, std::vector<T>& into) {
+  if (!value.is_array()) throw Json::type_error::create(302, "not a list", &value);
+  std::vector<T> list(value.size());
+  for (std::size_t i = 0; i < list.size(); ++i) set_option(value[i], list[i]);
+  into = std::move(list);
+}
+
+void set_option(const Json& value, std::optional<std::pair<int, float>>& into) {
+  std::pair<int, float> pair;
+  set_option(value, pair);
+  into = pair;
+}
+
+void set_option(const Json& value, std::uint64_t& into) {
+  if (!value.is_number_integer()) throw Json::type_error::create(302, "not a whole number", &value);
   value.get_to(into);
 }
 
@@ -70,8 +90,10 @@ void set_option(const Json& value, T& into) {
 
 template <class T>
 void set_field(const std::string& name, const Json& value, T& into) {
+  // Where a list of ids is wanted, one may stand for a list of one; not so in lists of lists.
+  const bool one = std::is_same_v<T, GenerationConfig::Tokens> && value.is_number();
   try {
-    set_option(value, into);
+    set_option(one ? Json::array({value}) : value, into);
   } catch (const Json::exception&) {
     throw Error(Fault::usage, fmt::format("{} cannot be {}", name, json_text(value)));
   }

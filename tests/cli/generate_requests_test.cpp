@@ -68,6 +68,55 @@ TEST_CASE("a request that cannot be answered is named, and the others are answer
   CHECK_FALSE(std::filesystem::exists(scratch / "out/0003.txt"));
 }
 
+TEST_CASE("bytes of a request that are not UTF-8 and half surrogates are said, as of other files") {
+  const ScratchFolder scratch;
+  const std::string model = make_letter_model(scratch);
+  const auto generate = [&](const std::string& name, std::string_view lines,
+                            std::vector<std::string> more = {}) {
+    more.insert(more.begin(), {"generate", "--model", model, "-n", "2", "--json", "--requests",
+                               scratch.write(name, lines).string()});
+    return run_quire(more);
+  };
+  const std::string stray =
+      "{\"prompt\": \"a\"}\n{\"prompt\": \"a\", \"stop\": \"caf\xE9\"}\n"
+      "{\"prompt\": \"b\", \"stop\": \"\xE9\"}\n";
+  const ProgramResult told = generate("stray.jsonl", stray);
+  CHECK(told.exit_code == 0);
+  CHECK(lines_of(told.out).size() == 3);
+  CHECK(contains(told.err, "warning: 2 lines have bytes that are not UTF-8, the first in " +
+                               (scratch / "stray.jsonl").string() +
+                               " line 2: these are read as U+FFFD; likely latin-1\n"
+                               "  try: --encoding latin-1"));
+  const ProgramResult half =
+      generate("half.jsonl", R"({"prompt": "a", "stop": "\ud83d\ude00 \ud83d"})"
+                             "\n");
+  CHECK(half.exit_code == 0);
+  CHECK(contains(half.err, "warning: 1 line has half a surrogate pair, in " +
+                               (scratch / "half.jsonl").string() +
+                               " line 1: it is read as U+FFFD"));
+  // An option that is no number is not taken for one that is not given.
+  const ProgramResult nan =
+      generate("nan.jsonl", R"({"prompt": "a", "stop": "\ud83d", "temperature": NaN})"
+                            "\n");
+  CHECK(nan.exit_code == 3);
+  CHECK(contains(nan.err, "nan.jsonl:1 is not a JSON object"));
+
+  const std::string accent = "{\"prompt\": \"\xE9\"}\n";
+  const ProgramResult read = generate("cp1252.jsonl", accent, {"--encoding", "cp1252"});
+  CHECK(read.exit_code == 0);
+  CHECK_FALSE(contains(read.err, "UTF-8"));
+  CHECK(lines_of(read.out)[0]["prompt_ids"] == Json({35, 36}));
+  // A byte-order mark says UTF-8, whatever is asked for.
+  const ProgramResult marked = generate("marked.jsonl", "\xEF\xBB\xBF{\"prompt\": \"\xC3\xA9\"}\n",
+                                        {"--encoding", "cp1252"});
+  CHECK(lines_of(marked.out)[0]["prompt_ids"] == Json({35, 36}));
+  std::string wide;
+  for (const char c : std::string_view("{\"prompt\": \"a\"}\n")) wide += {c, '\0'};
+  CHECK(contains(generate("wide.jsonl", wide).err, "try: --encoding utf-16le"));
+  CHECK(lines_of(generate("wide.jsonl", wide, {"--encoding", "utf-16le"}).out)[0]["prompt_ids"] ==
+        Json({0}));
+}
+
 TEST_CASE("pad_token_id is an option that leaves a text as it is") {
   const ScratchFolder scratch;
   const std::string model = make_letter_model(scratch);

@@ -270,6 +270,11 @@ TEST_CASE("the line in which spreadsheets name the delimiter is no header") {
     CHECK(opened.report.delimiters.size() == 1);
   }
   CHECK(open("sep=\n1\n").rows == Rows{{"sep="}, {"1"}});
+  // Nothing that could stand between fields: a zero, which says "found out", a quote, half an "é".
+  for (const char byte : {'\0', '"', '\xC3'}) {
+    const std::string first = std::string("sep=") + byte;
+    CHECK(open(first + "\n1\n").rows == Rows{{first}, {"1"}});
+  }
   CsvReader csv("memory", "sep=;\na;b\n\n1;2\n");
   CHECK(csv.separator_line() == "sep=;\n");
   std::vector<std::string> fields;

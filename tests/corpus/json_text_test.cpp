@@ -9,6 +9,8 @@ using quire::written_member;
 TEST_CASE("what Python writes and JSON has not becomes null, outside of strings") {
   CHECK(strict_json(R"({"a":NaN,"b":[Infinity, -Infinity],"NaN":"NaN \" Infinity"})").text ==
         R"({"a":null,"b":[null, null],"NaN":"NaN \" Infinity"})");
+  CHECK(strict_json("-Infinity").not_a_number);
+  CHECK_FALSE(strict_json(R"({"a":"NaN"})").not_a_number);
   CHECK(strict_json(R"({"a": 1.50})").text.empty());
   CHECK(strict_json("").text.empty());
 }

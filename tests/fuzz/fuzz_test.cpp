@@ -1,10 +1,14 @@
 // Seeded mutations of valid files, a few thousand rounds: what a fuzzer does, short enough for
 // every run of the tests.
+#include <algorithm>
 #include <cstring>
+#include <filesystem>
 #include <random>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "base/file.h"
 #include "corpus/hash.h"
 #include "tests/fuzz/targets.h"
 #include "tests/support/catch.h"
@@ -44,7 +48,72 @@ const std::uint8_t* bytes(const std::string& text) {
   return reinterpret_cast<const std::uint8_t*>(text.data());
 }
 
+struct Target {
+  const char* name;
+  int (*run)(const std::uint8_t* data, std::size_t size);
+  int rounds;  // for each file of its corpus
+};
+// Those without rounds have cases of their own below, and in tests/tokenizer.
+constexpr Target kTargets[] = {{"adapter", fuzz_adapter, 300},
+                               {"config", fuzz_config, 300},
+                               {"csv", fuzz_csv, 0},
+                               {"decompress", fuzz_decompress, 0},
+                               {"json_line", fuzz_json_line, 0},
+                               {"keywords", fuzz_keywords, 0},
+                               {"requests", fuzz_requests, 300},
+                               {"safetensors", fuzz_safetensors, 0},
+                               {"shard", fuzz_shard, 0},
+                               {"template", fuzz_template, 1000},
+                               {"tokenizer", fuzz_tokenizer, 0},
+                               {"tokenizer_json", fuzz_tokenizer_json, 300}};
+
+// The words of a libFuzzer dictionary: a line each, "…" with \\, \" and \xAB inside.
+std::vector<std::string> dictionary(const std::filesystem::path& path) {
+  const std::string text = quire::read_file(path);
+  std::vector<std::string> words;
+  for (std::size_t at = 0; at < text.size(); at = text.find('\n', at) + 1) {
+    if (text[at] != '"') continue;  // a comment
+    std::string& word = words.emplace_back();
+    for (++at; text.at(at) != '"'; ++at) {
+      if (text[at] == '\\' && text[at + 1] == 'x') {
+        word += static_cast<char>(std::stoi(text.substr(at + 2, 2), nullptr, 16));
+        at += 3;
+      } else {
+        at += text[at] == '\\';
+        word += text[at];
+      }
+    }
+  }
+  return words;
+}
+
 }  // namespace
+
+TEST_CASE("every file of a target's corpus, and mutations of it, get past no check") {
+  const std::filesystem::path folder = QUIRE_FUZZ_FOLDER;
+  std::mt19937 random(25);
+  for (const Target& target : kTargets) {
+    INFO(target.name);
+    const std::vector<std::string> words =
+        dictionary(folder / (std::string(target.name) + ".dict"));
+    REQUIRE(!words.empty());
+    std::vector<std::filesystem::path> files;
+    for (const auto& entry : std::filesystem::directory_iterator(folder / "corpus" / target.name)) {
+      files.push_back(entry.path());
+    }
+    REQUIRE(!files.empty());
+    std::sort(files.begin(), files.end());
+    for (const std::filesystem::path& path : files) {
+      INFO(path.string());
+      const std::string text = quire::read_file(path);
+      CHECK(target.run(bytes(text), text.size()) == 0);
+      for (int round = 0; round < target.rounds; ++round) {
+        const std::string changed = mutate(text, words, random);
+        CHECK(target.run(bytes(changed), changed.size()) == 0);
+      }
+    }
+  }
+}
 
 TEST_CASE("no damaged safetensors file gets past the checks") {
   const std::string header =

@@ -39,7 +39,9 @@ int fuzz_json_line(const std::uint8_t* data, std::size_t size) {
   QUIRE_FUZZ_REQUIRE(read == (!zero && json.is_object()));
   if (!read) return 0;
   const quire::JsonLine line(path, 1, text);
-  for (const auto& [name, value] : json.items()) {
+  for (const auto& item : json.items()) {
+    const std::string& name = item.key();  // a binding, Clang 14 does not capture
+    const Json& value = item.value();
     const std::string_view written = quire::written_member(valid, name);
     const quire::StrictJson own = quire::strict_json(written);
     QUIRE_FUZZ_REQUIRE(quire::parse_json_or_discard<Json>(own.text.empty() ? written : own.text) ==

@@ -1,9 +1,9 @@
 // Properties that hold for every input, as libFuzzer calls them: each returns 0, throws nothing,
 // and aborts when a property does not hold.
 //
-// Under Clang, `cmake -DQUIRE_FUZZ=ON` builds a fuzzer for each (fuzz_safetensors, fuzz_csv,
-// fuzz_keywords, fuzz_shard, fuzz_decompress, fuzz_json_line). Everywhere, fuzz_test.cpp drives them with seeded
-// mutations of valid files.
+// tests/fuzz/corpus/NAME holds small inputs for each, NAME.dict the words of its format; what a
+// fuzzer found stays there once it is mended. `scripts/fuzz.sh SECONDS` runs libFuzzer from them,
+// under Clang; everywhere, fuzz_test.cpp drives all of them with seeded mutations.
 #pragma once
 
 #include <cstddef>
@@ -28,6 +28,24 @@ int fuzz_keywords(const std::uint8_t* data, std::size_t size);
 int fuzz_shard(const std::uint8_t* data, std::size_t size);
 /// Unpacking these bytes throws Error(bad_data), or gives a text that comes twice where they do.
 int fuzz_decompress(const std::uint8_t* data, std::size_t size);
+/// The first byte chooses: the rest as one of a tokenizer's files is read or refused with
+/// Error(bad_data), as ids it decodes, as a text it is encoded and decoded without loss.
+int fuzz_tokenizer(const std::uint8_t* data, std::size_t size);
+/// Opening these bytes as a tokenizer.json throws Error(bad_data), or gives a tokenizer that has
+/// every id that it encodes a text to.
+int fuzz_tokenizer_json(const std::uint8_t* data, std::size_t size);
+/// Reading these bytes as a config.json and as a generation_config.json throws Error(bad_data), or
+/// gives what passes its own check; the first is written and read again as it was.
+int fuzz_config(const std::uint8_t* data, std::size_t size);
+/// Reading these bytes as an adapter_config.json, and asking it of modules, throws Error(bad_data),
+/// or gives ranks and scales that are numbers.
+int fuzz_adapter(const std::uint8_t* data, std::size_t size);
+/// These bytes as a template throw Error(usage), or it fills with texts and adds nothing else; its
+/// prompt begins what it fills, and knows nothing of the last field.
+int fuzz_template(const std::uint8_t* data, std::size_t size);
+/// Reading these bytes as requests throws Error(bad_data or usage), or every request has an error or
+/// a prompt that the model can take.
+int fuzz_requests(const std::uint8_t* data, std::size_t size);
 
 #define QUIRE_FUZZ_REQUIRE(condition)                                                \
   do {                                                                               \

@@ -1,8 +1,4 @@
-// Any bytes through the tokenizer: the first byte chooses what to do with the rest. As a fuzz
-// target:
-//   clang++ -std=c++20 -fsanitize=fuzzer,address -I. tests/fuzz/tokenizer_fuzz.cpp tokenizer/*.cpp
-//   base/*.cpp
-// A unit test drives the same function with seeded random inputs.
+// tests/tokenizer/fuzz_test.cpp drives it with inputs of its own.
 #include <unistd.h>
 
 #include <cstdint>
@@ -13,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "tests/fuzz/targets.h"
 #include "tokenizer/byte_alphabet.h"
 #include "tokenizer/tokenizer.h"
 #include "tokenizer/utf8.h"
@@ -120,7 +117,7 @@ void check_file(std::string_view bytes, const std::string& name) {
 
 }  // namespace
 
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+int fuzz_tokenizer(const std::uint8_t* data, std::size_t size) {
   if (size == 0) return 0;
   const std::string_view rest(reinterpret_cast<const char*>(data) + 1, size - 1);
   switch (data[0] % 8) {
@@ -144,3 +141,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
   return 0;
 }
+
+#ifdef QUIRE_LIBFUZZER
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  return fuzz_tokenizer(data, size);
+}
+#endif

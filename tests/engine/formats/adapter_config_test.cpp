@@ -70,7 +70,15 @@ TEST_CASE(
   CHECK(contains(folder.refused(R"("rank_pattern": {"c_attn": "x"})"), "numbers above 0"));
   CHECK(contains(folder.refused(R"("rank_pattern": {"c_attn(": 3})"), "rank_pattern"));
   CHECK(contains(folder.refused(R"("exclude_modules": "c_attn\\Z")"), "the expression has \\Z"));
+  CHECK(contains(folder.refused(R"("exclude_modules": "(h)\\1")"), "exclude_modules"));
   CHECK(contains(folder.refused(R"("exclude_modules": "(?<=h.)c_attn")"), "exclude_modules"));
+  // The JSON library would take these for 1 and for infinity.
+  CHECK(contains(folder.refused(R"("r": 4294967297)"), "\"r\" is 4294967297"));
+  for (const char* layers : {"[0.5]", "[4294967297]", "-4294967297", "0.5"}) {
+    CHECK(contains(folder.refused(std::string("\"layers_to_transform\": ") + layers),
+                   "a list of blocks"));
+  }
+  CHECK(contains(folder.refused(R"("lora_alpha": 1e39)"), "\"lora_alpha\" is 1e+39"));
   const std::string deep = std::string(51, '(') + "a" + std::string(51, ')');
   CHECK(contains(folder.refused("\"exclude_modules\": \"" + deep + "\""), "50 groups"));
 }
@@ -88,6 +96,10 @@ TEST_CASE("modules are chosen as PEFT chooses them") {
   CHECK_FALSE(config.is_target(proj1));
   CHECK(config.is_target("transformer.h.11.attn.c_proj"));
   CHECK_FALSE(config.is_target("lm_head"));
+  // With backtracking, these would not end.
+  for (const char* hard : {R"((.*)*(.*)*(.*)*x\\d)", "((a|b|.)*)*x"}) {
+    CHECK_FALSE(folder.read("\"target_modules\": \"" + std::string(hard) + "\"").is_target(attn1));
+  }
   config = folder.read(R"("target_modules": ["c_attn", "wte"], "exclude_modules": ".*\\.11\\..*")");
   CHECK(config.is_target(attn1));
   CHECK(config.is_target("transformer.wte"));
@@ -97,6 +109,10 @@ TEST_CASE("modules are chosen as PEFT chooses them") {
   CHECK(config.is_target(attn1));
   CHECK(config.is_target(attn11));  // by its whole name, whatever the layers
   CHECK_FALSE(config.is_target("transformer.h.2.attn.c_attn"));
+  config = folder.read(R"("target_modules": ["c_attn"], "layers_to_transform": [1],
+                          "layers_pattern": ["transformer|h"])");
+  CHECK(contains(folder.scratch.message_of(Fault::bad_data, [&] { config.is_target(attn1); }),
+                 "without the number of its block"));
 }
 
 TEST_CASE(

@@ -65,8 +65,15 @@ TEST_CASE("options come from JSON in snake case") {
   CHECK(config.max_new_tokens == 4);
   CHECK(config.eos_token_ids == std::vector<std::int32_t>{1, 2});
 
-  for (const char* wrong : {R"({"top_k": "many"})", R"({"top_k": 1.5})", R"({"top_p": true})",
-                            R"({"eos_token_id": "x"})", R"({"sequence_bias": 3})"}) {
+  for (const char* wrong :
+       {R"({"top_k": "many"})", R"({"top_k": 1.5})", R"({"top_p": true})",
+        R"({"eos_token_id": "x"})", R"({"sequence_bias": 3})",
+        // of which the JSON library would make 1
+        R"({"top_k": 4294967297})", R"({"eos_token_id": 4294967297})", R"({"eos_token_id": [1.5]})",
+        R"({"bad_words_ids": [[true]]})", R"({"sequence_bias": [[[1], true]]})",
+        R"({"sequence_bias": [[[1], 2, 3]]})",
+        R"({"exponential_decay_length_penalty": [1.5, 2]})"}) {
+    INFO(wrong);
     CHECK_THROWS_AS(apply_options(wrong, config), Error);
   }
 }
