@@ -29,7 +29,7 @@ InputFile::InputFile(const std::filesystem::path& path, const TextFormat& format
 }
 
 void InputFile::let_go(std::string_view part) const {
-  if (in_memory_) return;
+  if (in_memory_ || part.empty()) return;
   const auto first = static_cast<std::size_t>(part.data() - file_.text().data());
   file_.let_go(first, first + part.size());
 }
