@@ -102,7 +102,7 @@ std::string to_utf8(std::string_view bytes, const std::string& encoding,
     kept = more && count > 0 && U16_IS_LEAD(units[static_cast<std::size_t>(count - 1)]) ? 1 : 0;
     count -= kept;
     append(text, units.data(), static_cast<std::int32_t>(count));
-    units[0] = units[static_cast<std::size_t>(count)];
+    if (kept == 1) units[0] = units[static_cast<std::size_t>(count)];
     if (more) continue;
     if (U_FAILURE(status)) fail(from.get(), text, encoding, path);
     return text;
