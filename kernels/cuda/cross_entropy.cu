@@ -89,19 +89,11 @@ __device__ __forceinline__ void store_words(T* to, uint4 words) {
 /// The same of global memory that is not used again soon: the first to leave the caches.
 template <class T>
 __device__ __forceinline__ uint4 load_streaming(const T* from) {
-#ifdef QUIRE_CUDA_ON_HOST
-  return load_words(from);
-#else
-  return __ldcs(reinterpret_cast<const uint4*>(from));
-#endif
+  return std::bit_cast<uint4>(load_pack<Load::once, kStep<T>>(from));
 }
 template <class T>
 __device__ __forceinline__ void store_streaming(T* to, uint4 words) {
-#ifdef QUIRE_CUDA_ON_HOST
-  store_words(to, words);
-#else
-  __stcs(reinterpret_cast<uint4*>(to), words);
-#endif
+  store_pack<Store::once>(to, std::bit_cast<Pack<T>>(words));
 }
 
 /// Calls work(v, words) for the 16-byte packs of a row that lie whole inside it, v the index of
