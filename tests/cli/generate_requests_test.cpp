@@ -1,7 +1,6 @@
 // Requests of a file that cannot be answered beside those that can, and a folder's own defaults.
 #include <filesystem>
 #include <nlohmann/json.hpp>
-#include <sstream>
 
 #include "base/file.h"
 #include "base/json.h"
@@ -13,17 +12,6 @@
 using namespace quire;
 using namespace quire::test;
 using Json = nlohmann::json;
-
-namespace {
-
-std::vector<Json> lines_of(const std::string& text) {
-  std::vector<Json> lines;
-  std::istringstream stream(text);
-  for (std::string line; std::getline(stream, line);) lines.push_back(parse_json<Json>(line));
-  return lines;
-}
-
-}  // namespace
 
 TEST_CASE("a request that cannot be answered is named, and the others are answered") {
   const ScratchFolder scratch;
@@ -48,7 +36,7 @@ TEST_CASE("a request that cannot be answered is named, and the others are answer
                  "r.jsonl:1: there is no option 'temprature'\n  did you mean temperature?"));
   CHECK(contains(result.err, "r.jsonl:3 is not a JSON object"));
   CHECK(contains(result.err, "r.jsonl:5"));
-  const std::vector<Json> lines = lines_of(result.out);
+  const std::vector<Json> lines = json_lines(result.out);
   REQUIRE(lines.size() == 5);
   for (int i = 0; i < 5; ++i) CHECK(lines[static_cast<std::size_t>(i)]["index"] == i);
   CHECK(contains(lines[0]["error"], "r.jsonl:1: there is no option 'temprature'"));
@@ -57,13 +45,13 @@ TEST_CASE("a request that cannot be answered is named, and the others are answer
   CHECK(lines[3]["output_ids"].size() == 3);
   const ProgramResult alone =
       run_quire({"generate", "--model", model, "-n", "4", "--json", "-p", "h"});
-  CHECK(lines[1]["output_ids"] == lines_of(alone.out)[0]["output_ids"]);
+  CHECK(lines[1]["output_ids"] == json_lines(alone.out)[0]["output_ids"]);
 
   // Plain text has the sound ones alone; a folder has the lines of both.
   CHECK(count_of(with({}).out, "---") == 1);
   const std::string out = (scratch / "out").string();
   CHECK(with({"--output-dir", out}).exit_code == 2);
-  CHECK(lines_of(read_file(scratch / "out/generated_texts.jsonl")).size() == 5);
+  CHECK(json_lines(read_file(scratch / "out/generated_texts.jsonl")).size() == 5);
   CHECK(std::filesystem::exists(scratch / "out/0002.txt"));
   CHECK_FALSE(std::filesystem::exists(scratch / "out/0003.txt"));
 }
@@ -82,7 +70,7 @@ TEST_CASE("bytes of a request that are not UTF-8 and half surrogates are said, a
       "{\"prompt\": \"b\", \"stop\": \"\xE9\"}\n";
   const ProgramResult told = generate("stray.jsonl", stray);
   CHECK(told.exit_code == 0);
-  CHECK(lines_of(told.out).size() == 3);
+  CHECK(json_lines(told.out).size() == 3);
   CHECK(contains(told.err, "warning: 2 lines have bytes that are not UTF-8, the first in " +
                                (scratch / "stray.jsonl").string() +
                                " line 2: these are read as U+FFFD; likely latin-1\n"
@@ -105,15 +93,15 @@ TEST_CASE("bytes of a request that are not UTF-8 and half surrogates are said, a
   const ProgramResult read = generate("cp1252.jsonl", accent, {"--encoding", "cp1252"});
   CHECK(read.exit_code == 0);
   CHECK_FALSE(contains(read.err, "UTF-8"));
-  CHECK(lines_of(read.out)[0]["prompt_ids"] == Json({35, 36}));
+  CHECK(json_lines(read.out)[0]["prompt_ids"] == Json({35, 36}));
   // A byte-order mark says UTF-8, whatever is asked for.
   const ProgramResult marked = generate("marked.jsonl", "\xEF\xBB\xBF{\"prompt\": \"\xC3\xA9\"}\n",
                                         {"--encoding", "cp1252"});
-  CHECK(lines_of(marked.out)[0]["prompt_ids"] == Json({35, 36}));
+  CHECK(json_lines(marked.out)[0]["prompt_ids"] == Json({35, 36}));
   std::string wide;
   for (const char c : std::string_view("{\"prompt\": \"a\"}\n")) wide += {c, '\0'};
   CHECK(contains(generate("wide.jsonl", wide).err, "try: --encoding utf-16le"));
-  CHECK(lines_of(generate("wide.jsonl", wide, {"--encoding", "utf-16le"}).out)[0]["prompt_ids"] ==
+  CHECK(json_lines(generate("wide.jsonl", wide, {"--encoding", "utf-16le"}).out)[0]["prompt_ids"] ==
         Json({0}));
 }
 
@@ -136,7 +124,7 @@ TEST_CASE("a folder's generation_config.json is honoured, or what is not is name
       {"generate", "--model", folder.string(), "--prompt-ids", "1 2 3", "--json", "--seed", "1"});
   INFO(result.err);
   CHECK(result.exit_code == 0);
-  CHECK(lines_of(result.out).size() == 2);  // num_return_sequences
+  CHECK(json_lines(result.out).size() == 2);  // num_return_sequences
   CHECK(count_of(result.err, "warning") == 1);
   CHECK(contains(result.err,
                  "generation_config.json is not honoured: encoder_repetition_penalty, "
@@ -149,7 +137,7 @@ TEST_CASE("min_new_tokens takes the place of min_length") {
                                           (folder / "request.jsonl").string(), "--json"});
   INFO(result.err);
   REQUIRE(result.exit_code == 0);
-  CHECK(lines_of(result.out)[0]["output_ids"] == Json({0, 2}));
+  CHECK(json_lines(result.out)[0]["output_ids"] == Json({0, 2}));
 }
 
 TEST_CASE("a request and weights with NUL bytes behind their JSON are refused") {
