@@ -84,11 +84,11 @@ class Complaint {
 // twice, of which the last would win.
 nlohmann::json parse_header(std::string_view text, const Complaint& complain) {
   try {
-    check_json_limits(text);
+    nlohmann::json header = parse_json<nlohmann::json>(text);
     if (const auto name = repeated_json_name(text)) {
       complain.file("the header names '" + *name + "' twice");
     }
-    return parse_json<nlohmann::json>(text);
+    return header;
   } catch (const nlohmann::json::exception& error) {
     complain.file(std::string("the header is not valid JSON: ") + error.what(), kFetchAgain);
   }
