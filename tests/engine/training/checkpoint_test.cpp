@@ -261,13 +261,15 @@ TEST_CASE("resuming with other data, model, batch or seed is refused with what d
   changed = config;
   changed.learning_rate = 1e-3f;
   changed.max_steps = 4;
+  changed.keep_outputs = true;
   std::vector<std::string> notes;
   TrainingCallbacks callbacks;
   callbacks.on_note = [&](const std::string& line) { notes.push_back(line); };
   CHECK(train_tiny(*device, changed, callbacks).steps == 4);
-  REQUIRE(notes.size() == 3);
+  REQUIRE(notes.size() == 4);
   CHECK(notes[0] == "learning_rate: the checkpoint has 0.01, now 0.001");
   CHECK(notes[1] == "max_steps: the checkpoint has 6, now 4");
+  CHECK(notes[2] == "outputs of layernorms and activations: the checkpoint has none, now kept");
 }
 
 TEST_CASE("a folder in use, a used folder and a missing checkpoint are refused") {
