@@ -18,7 +18,7 @@
 #include <unordered_set>
 #include <vector>
 
-#include "corpus/hash.h"
+#include "base/hash.h"
 
 namespace quire {
 

@@ -3,10 +3,10 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/hash.h"
 #include "base/json.h"
 #include "base/text.h"
 #include "corpus/file_kind.h"
-#include "corpus/hash.h"
 #include "corpus/token_shards.h"
 
 namespace quire {

@@ -22,8 +22,8 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "base/hash.h"
 #include "base/text.h"
-#include "corpus/hash.h"
 
 namespace quire {
 namespace {

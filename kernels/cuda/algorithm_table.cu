@@ -7,7 +7,7 @@
 
 #include "base/cache_folder.h"
 #include "base/file.h"
-#include "base/hex_hash.h"
+#include "base/hash.h"
 
 namespace quire::cuda {
 namespace {
@@ -60,7 +60,7 @@ AlgorithmTable::AlgorithmTable(const CardKey& card, const std::string& library,
                                const TuningOptions& options)
     : head_(lines_of(card) + "library " + library + "\n"), warn_(options.warn) {
   if (const fs::path folder = cache_folder(); !folder.empty()) {
-    path_ = folder / ("autotune-" + hex_hash(card.card) + ".txt");
+    path_ = folder / ("autotune-" + hash_text(hash64(card.card)) + ".txt");
     std::string why;
     lines_ = read(why);
     if (!why.empty()) {
@@ -85,8 +85,8 @@ AlgorithmTable::Lines AlgorithmTable::read(std::string& why) const {
   std::string_view text = content;
   const std::size_t sum_at = content.rfind(kChecksum);
   if (!text.starts_with(kTitle) || sum_at == std::string::npos || content[sum_at - 1] != '\n' ||
-      text.substr(sum_at) !=
-          std::string(kChecksum) + hex_hash(text.substr(0, sum_at)) + std::string(1, '\n')) {
+      text.substr(sum_at) != std::string(kChecksum) + hash_text(hash64(text.substr(0, sum_at))) +
+                                 std::string(1, '\n')) {
     return {};
   }
   text = text.substr(kTitle.size(), sum_at - kTitle.size());
@@ -115,7 +115,7 @@ void AlgorithmTable::write() {
     for (const auto& [key, algorithm] : lines_) text += key + " = " + text_of(algorithm) + "\n";
     std::error_code error;
     fs::create_directories(path_.parent_path(), error);  // where it fails, writing says why
-    write_file(path_, text + std::string(kChecksum) + hex_hash(text) + "\n");
+    write_file(path_, text + std::string(kChecksum) + hash_text(hash64(text)) + "\n");
   } catch (const Error& error) {
     writable_ = false;
     std::string why = error.what();
@@ -141,7 +141,7 @@ Algorithm AlgorithmTable::add(const std::string& key, const Algorithm& algorithm
 std::string AlgorithmTable::fingerprint() const {
   std::string text;
   for (const auto& [key, algorithm] : lines_) text += key + "=" + text_of(algorithm) + "\n";
-  return text.empty() ? "" : hex_hash(text);
+  return text.empty() ? "" : hash_text(hash64(text));
 }
 
 }  // namespace quire::cuda

@@ -7,7 +7,7 @@
 #include "base/build_id.h"
 #include "base/cache_folder.h"
 #include "base/file.h"
-#include "base/hex_hash.h"
+#include "base/hash.h"
 
 namespace quire::cuda {
 namespace {
@@ -19,7 +19,7 @@ std::string text_of(const CardKey& key) {
 }
 
 fs::path file_of(const CardKey& key) {
-  return cache_folder() / ("verified-" + hex_hash(lines_of(key)) + ".txt");
+  return cache_folder() / ("verified-" + hash_text(hash64(lines_of(key))) + ".txt");
 }
 
 }  // namespace

@@ -5,7 +5,7 @@
 #include <cstring>
 
 #include "base/file.h"
-#include "corpus/hash.h"
+#include "base/hash.h"
 #include "tests/support/catch.h"
 #include "tests/support/scratch.h"
 

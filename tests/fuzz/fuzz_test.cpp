@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "base/file.h"
-#include "corpus/hash.h"
+#include "base/hash.h"
 #include "tests/fuzz/targets.h"
 #include "tests/support/catch.h"
 #include "tests/support/packed.h"

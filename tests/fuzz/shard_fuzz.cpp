@@ -3,7 +3,7 @@
 #include <string_view>
 
 #include "base/error.h"
-#include "corpus/hash.h"
+#include "base/hash.h"
 #include "corpus/token_shards.h"
 #include "tests/fuzz/memory_file.h"
 #include "tests/fuzz/targets.h"

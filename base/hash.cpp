@@ -1,4 +1,4 @@
-#include "corpus/hash.h"
+#include "base/hash.h"
 
 #include <xxhash.h>
 
