@@ -271,7 +271,8 @@ std::vector<GemmAlgorithms::Proposal> CublasLt::propose(const Gemm& g) {
   std::vector<Proposal> proposals;
   for (int i = 0; i < count; ++i) {
     if (results[i].state != CUBLAS_STATUS_SUCCESS) continue;
-    proposals.push_back({written_down(results[i].algo), sums_in_parts(results[i].algo)});
+    proposals.push_back(
+        {written_down(results[i].algo), sums_in_parts(results[i].algo), results[i].wavesCount});
   }
   return proposals;
 }

@@ -90,6 +90,7 @@ class GemmAlgorithms {
   struct Proposal {
     Algorithm algorithm{};
     bool sums_in_parts = false;  ///< by several blocks, which may meet in any order
+    float waves = 1.0f;          ///< of blocks on all processors: with 0.1, most stand idle
   };
   /// Those that it expects to be fastest, the best first; none where it has none. Throws
   /// Error(device) where it says that the question makes no sense. Memory is not looked at.

@@ -26,8 +26,11 @@ struct Noted final : GemmAlgorithms {
   };
   Calls& calls;
   std::vector<std::uint64_t> proposals;
-  std::uint64_t unfit = 0;         // for an M that is no power of two
-  std::uint64_t unsupported = 99;  // as it turns out
+  std::uint64_t unfit = 0;          // for an M that is no power of two
+  std::uint64_t unsupported = 99;   // as it turns out
+  float waves = 1.0f;               // of what is proposed for sums of more than 768
+  std::uint64_t of_short_sums = 0;  // what comes before the others for shorter ones, or 0
+  float short_waves = 1.0f;
   bool can_time = true;
 
   explicit Noted(Calls& to, std::vector<std::uint64_t> proposed = {7, 3, 5})
@@ -37,7 +40,10 @@ struct Noted final : GemmAlgorithms {
   std::vector<Proposal> propose(const Gemm& g) override {
     calls.proposed_for.push_back(g.M);
     std::vector<Proposal> all;
-    for (const std::uint64_t number : proposals) all.push_back({{number}, number == 7});
+    if (g.K <= 768 && of_short_sums != 0) all.push_back({{of_short_sums}, false, short_waves});
+    for (const std::uint64_t number : proposals) {
+      all.push_back({{number}, number == 7, g.K > 768 ? waves : short_waves});
+    }
     return all;
   }
   bool can_run(const Gemm& g, const Algorithm& algorithm) override {
@@ -75,6 +81,29 @@ TEST_CASE(
   gradient.a.transposed = true;
   library.run(gradient, nullptr);
   CHECK(calls.proposed_for.back() == 65);
+}
+
+TEST_CASE("a long sum that would leave the card idle gets what serves a short one") {
+  struct Case {
+    float waves, short_waves;
+    std::int64_t K;
+    std::uint64_t wanted;
+  };
+  const CacheFolder cache;
+  for (const Case& c : {Case{0.3f, 0.7f, 3072, 6}, Case{0.3f, 0.3f, 3072, 3},  // no better
+                        Case{0.5f, 0.7f, 3072, 3},                             // busy enough
+                        Case{0.3f, 0.7f, 768, 6}}) {
+    Noted::Calls calls;
+    auto noted = std::make_unique<Noted>(calls);
+    noted->waves = c.waves;
+    noted->short_waves = c.short_waves;
+    noted->of_short_sums = 6;
+    GemmLibrary library(std::move(noted), kCard, {});
+    Gemm gemm = product(64);
+    gemm.K = c.K;
+    CHECK(library.run(gemm, nullptr));
+    CHECK(calls.run == std::vector<std::uint64_t>{c.wanted});
+  }
 }
 
 TEST_CASE("a product that its class's algorithms do not serve is asked for alone") {
