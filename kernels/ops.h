@@ -436,7 +436,7 @@ class Device {
   /// another one products may have other bits. Empty where nothing was timed.
   virtual std::string tuned() const { return ""; }
   /// What products have taken in with them so far, and what had to follow them, for people:
-  /// "gelu_new float16: in the product, sums_of_b bfloat16: refused". Empty without such a choice.
+  /// "gelu_new bfloat16: in the product, gelu_new float16: refused". Empty without such a choice.
   virtual std::string epilogues() const { return ""; }
 
   /// Whether products of so many rows are faster where the weight is [N, K]. The bits are the same.

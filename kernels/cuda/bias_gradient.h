@@ -1,5 +1,4 @@
-// Gradients of biases where no product sums them in its epilogue: column sums in two stages, without
-// atomics and in one order.
+// Gradients of biases: column sums in two stages, without atomics and in one order.
 #pragma once
 
 #include "kernels/cuda/error.h"

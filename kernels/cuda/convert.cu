@@ -1,4 +1,5 @@
-// From one float type to another: 6 bytes an element between 16 bits and float.
+// From one float type to another: 6 bytes an element between 16 bits and float, 8 where what is there
+// is added to.
 #include "kernels/cuda/convert.h"
 
 #include <algorithm>
@@ -28,7 +29,39 @@ __global__ void __launch_bounds__(kFlatThreads)
   }
 }
 
+template <class To, bool kWhole>
+__global__ void __launch_bounds__(kFlatThreads)
+    add_elements(To* to, const float* from, std::int64_t count) {
+  constexpr int kOwn = kGroups<To, float>;
+  const FlatBlock block = FlatBlock::of<kOwn>(count);
+  if (flat_index(0) >= block.count) return;
+  Packs<To, kFlatGroup> sums[kOwn];
+  Packs<float, kFlatGroup> groups[kOwn];
+  fetch_flat<kWhole>(sums, to, block);
+  fetch_flat<kWhole>(groups, from, block);
+#pragma unroll
+  for (int g = 0; g < kOwn; ++g) {
+    float values[kFlatGroup], added[kFlatGroup];
+    widen(sums[g], values);
+    widen(groups[g], added);
+#pragma unroll
+    for (int j = 0; j < kFlatGroup; ++j) values[j] += added[j];
+    store_row<kWhole>(to + block.first, flat_index(g), block.count, values);
+  }
+}
+
 }  // namespace
+
+void add(const View& to, const ConstView& from, cudaStream_t stream) {
+  const std::int64_t count = to.count();
+  dispatch(to.dtype(), [&](auto zero) {
+    using To = decltype(zero);
+    choose(whole_rows(count, kFlatGroup, to, from), [&](auto whole) {
+      QUIRE_LAUNCH((add_elements<To, whole()>), (flat_blocks<kGroups<To, float>>(count)),
+                   kFlatThreads, 0, stream, to.data<To>(), from.data<float>(), count);
+    });
+  });
+}
 
 void convert(const View& to, const ConstView& from, cudaStream_t stream) {
   const std::int64_t count = to.count();

@@ -22,10 +22,6 @@ const char* name_of(Epilogue epilogue) {
       return "gelu_new";
     case Epilogue::gelu_new_backward:
       return "gelu_new_backward";
-    case Epilogue::sums_of_a:
-      return "sums_of_a";
-    case Epilogue::sums_of_b:
-      return "sums_of_b";
   }
   return "?";
 }

@@ -29,8 +29,6 @@ enum class Epilogue : std::uint8_t {
   none,
   gelu_new,           ///< out = gelu_new(product + bias), what it is taken of into pre_activation
   gelu_new_backward,  ///< out = product·gelu_new'(pre_activation_read)
-  sums_of_a,          ///< sums[m] = sum_k(a[m, k])
-  sums_of_b,          ///< sums[n] = sum_k(b[k, n])
 };
 
 /// out = scale·a·b (+ out) (+ bias), and an epilogue. Sums run in float. All that is pointed to is
@@ -49,13 +47,13 @@ struct Gemm {
   void* out = nullptr;  // [M, N], row-major; a's type, or f32
   DType out_dtype = DType::f32;
   float scale = 1.0f;          ///< without epilogues
-  bool accumulate = false;     ///< without bias and gelu_new
-  const void* bias = nullptr;  // [N] of out's type, or null; not beside gelu_new_backward and sums
+  bool accumulate = false;     ///< onto f32 (onto 16 bits Hopper's kernels round the product
+                               ///< first), without bias and epilogues
+  const void* bias = nullptr;  // [N] of out's type, or null; not beside gelu_new_backward
   Epilogue epilogue = Epilogue::none;
   // Pre-activations are [M, N] of out's type, N a multiple of 8.
   void* pre_activation = nullptr;             // or null
   const void* pre_activation_read = nullptr;  // of gelu_new_backward
-  float* sums = nullptr;                      // [M] or [N], overwritten; out is float
 };
 
 /// "matmul [M, K] x [K, N] of bfloat16".
@@ -70,7 +68,7 @@ struct GemmKey {
   Epilogue epilogue = Epilogue::none;
 
   auto operator<=>(const GemmKey&) const = default;
-  /// "1024x768x3072 bf16 -> f32 a:t b:n sums_of_b", M as in `representative`.
+  /// "1024x768x3072 bf16 -> f32 a:t b:n added", M as in `representative`.
   std::string text() const;
 };
 GemmKey key_of(const Gemm& gemm);
@@ -98,8 +96,7 @@ class GemmAlgorithms {
   /// Whether an algorithm, proposed for another M or read from a table, can do this product.
   virtual bool can_run(const Gemm& gemm, const Algorithm& algorithm) = 0;
   /// Milliseconds of the product into memory of its own, what is added to included; negative where
-  /// that cannot be told (in a recording, or without that memory). Overwrites gemm.pre_activation
-  /// and gemm.sums.
+  /// that cannot be told (in a recording, or without that memory). Overwrites gemm.pre_activation.
   virtual float time(const Gemm& gemm, const Algorithm& algorithm, cudaStream_t stream) = 0;
   /// Queues it. False, with nothing queued, where it turns out not to be supported.
   virtual bool multiply(const Gemm& gemm, const Algorithm& algorithm, cudaStream_t stream) = 0;

@@ -68,15 +68,6 @@ float gelu_new_slope(float x) {
   return 0.5f * (1.0f + t) + 0.5f * x * (1.0f - t * t) * inner;
 }
 
-void add_up(const Gemm& g, const std::vector<float>& a, const std::vector<float>& b) {
-  const bool of_a = g.epilogue == Epilogue::sums_of_a;
-  for (std::int64_t i = 0; i < (of_a ? g.M : g.N); ++i) {
-    float sum = 0.0f;
-    for (std::int64_t k = 0; k < g.K; ++k) sum += of_a ? a[i * g.K + k] : b[k * g.N + i];
-    g.sums[i] = sum;
-  }
-}
-
 enum : std::uint64_t { kInOrder = 1, kEvenAndOdd = 2, kInParts = 3 };
 
 void multiply(const Gemm& g, std::uint64_t algorithm) {
@@ -104,13 +95,11 @@ void multiply(const Gemm& g, std::uint64_t algorithm) {
       write(g.out, g.out_dtype, at, value);
     }
   }
-  if (g.sums != nullptr) add_up(g, a, b);
 }
 
 bool aligned(const Gemm& g) {
   for (const void* data : {g.a.data, g.b.data, static_cast<const void*>(g.out), g.bias,
-                           static_cast<const void*>(g.pre_activation), g.pre_activation_read,
-                           static_cast<const void*>(g.sums)}) {
+                           static_cast<const void*>(g.pre_activation), g.pre_activation_read}) {
     if (reinterpret_cast<std::uintptr_t>(data) % kGemmAlignment != 0) return false;
   }
   return true;
@@ -126,10 +115,9 @@ bool is_valid(const Gemm& g) {
   if ((g.epilogue == Epilogue::gelu_new_backward) != (g.pre_activation_read != nullptr)) {
     return false;
   }
-  const bool sums = g.epilogue == Epilogue::sums_of_a || g.epilogue == Epilogue::sums_of_b;
-  if (sums != (g.sums != nullptr) || (sums && g.out_dtype != DType::f32)) return false;
-  if (g.bias != nullptr && (sums || g.epilogue == Epilogue::gelu_new_backward)) return false;
-  if (g.accumulate && (g.bias != nullptr || !(sums || g.epilogue == Epilogue::none))) return false;
+  if (g.bias != nullptr && g.epilogue == Epilogue::gelu_new_backward) return false;
+  if (g.accumulate && (g.bias != nullptr || g.epilogue != Epilogue::none)) return false;
+  if (g.accumulate && g.out_dtype != DType::f32) return false;  // Hopper's kernels round twice
   const bool keeps = g.pre_activation != nullptr || g.pre_activation_read != nullptr;
   return !keeps || g.N % 8 == 0;
 }
