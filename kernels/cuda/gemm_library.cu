@@ -20,8 +20,6 @@ const char* name_of(Epilogue epilogue) {
       return "none";
     case Epilogue::gelu_new:
       return "gelu_new";
-    case Epilogue::gelu_new_backward:
-      return "gelu_new_backward";
   }
   return "?";
 }

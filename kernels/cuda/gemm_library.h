@@ -27,8 +27,7 @@ inline constexpr std::size_t kGemmAlignment = 16;  // bytes
 /// What the library may do in the same pass, beside adding a bias.
 enum class Epilogue : std::uint8_t {
   none,
-  gelu_new,           ///< out = gelu_new(product + bias), what it is taken of into pre_activation
-  gelu_new_backward,  ///< out = product·gelu_new'(pre_activation_read)
+  gelu_new,  ///< out = gelu_new(product + bias), what it is taken of into pre_activation
 };
 
 /// out = scale·a·b (+ out) (+ bias), and an epilogue. Sums run in float. All that is pointed to is
@@ -49,11 +48,9 @@ struct Gemm {
   float scale = 1.0f;          ///< without epilogues
   bool accumulate = false;     ///< onto f32 (onto 16 bits Hopper's kernels round the product
                                ///< first), without bias and epilogues
-  const void* bias = nullptr;  // [N] of out's type, or null; not beside gelu_new_backward
+  const void* bias = nullptr;  // [N] of out's type, or null
   Epilogue epilogue = Epilogue::none;
-  // Pre-activations are [M, N] of out's type, N a multiple of 8.
-  void* pre_activation = nullptr;             // or null
-  const void* pre_activation_read = nullptr;  // of gelu_new_backward
+  void* pre_activation = nullptr;  // [M, N] of out's type, N a multiple of 8; or null
 };
 
 /// "matmul [M, K] x [K, N] of bfloat16".

@@ -1,7 +1,6 @@
-// Products with weights, by the library; gradients of biases, and activations that it has no epilogue
-// for, are kernels after it. GELU in float32 always is: how exact the library's is there is written
-// nowhere, and an approximate tanh would be beyond the bound of eight roundings. So is the slope in
-// float16, where the library's was off by more than the roundings on an H200.
+// Products with weights, by the library; gradients of biases, slopes, and activations that it has no
+// epilogue for, are kernels after it. GELU in float32 always is: how exact the library's is there is
+// written nowhere, and an approximate tanh would be beyond the bound of eight roundings.
 //
 // The library multiplies matrices of one type. A weight of another one (16-bit weights under float
 // activations) is converted into scratch first: 6 bytes moved an element, where decoding at batch 1
@@ -70,7 +69,6 @@ bool CudaDevice::multiply(Gemm gemm) {
     read(gemm.a.data, gemm.M * gemm.K, gemm.a.dtype);
     read(gemm.b.data, gemm.K * gemm.N, gemm.b.dtype);
     read(gemm.bias, gemm.N, gemm.out_dtype);
-    read(gemm.pre_activation_read, gemm.M * gemm.N, gemm.out_dtype);
     written(gemm.pre_activation, false);
     written(gemm.out, gemm.accumulate);
   };
@@ -174,12 +172,6 @@ void CudaDevice::matmul_backward_input(const MatmulBackwardInput& p) {
       .b = operand_of(converted(p.weight, space, stream_), p.layout == WeightLayout::in_out),
       .out = p.d_x.bytes(),
       .out_dtype = p.d_x.dtype()};
-  if (p.activation == Activation::gelu_new && p.d_x.dtype() == DType::bf16 && K % 8 == 0) {
-    Gemm fused = product;
-    fused.epilogue = Epilogue::gelu_new_backward;
-    fused.pre_activation_read = p.pre_activation.bytes();
-    if (multiply(fused)) return;
-  }
   multiply(product);
   if (p.activation == Activation::none) return;
   activation_backward(

@@ -62,12 +62,6 @@ float gelu_new(float x) {
   return 0.5f * x * (1.0f + std::tanh(0.7978845608028654f * (x + 0.044715f * x * x * x)));
 }
 
-float gelu_new_slope(float x) {
-  const float t = std::tanh(0.7978845608028654f * (x + 0.044715f * x * x * x));
-  const float inner = 0.7978845608028654f * (1.0f + 0.134145f * x * x);
-  return 0.5f * (1.0f + t) + 0.5f * x * (1.0f - t * t) * inner;
-}
-
 enum : std::uint64_t { kInOrder = 1, kEvenAndOdd = 2, kInParts = 3 };
 
 void multiply(const Gemm& g, std::uint64_t algorithm) {
@@ -89,9 +83,6 @@ void multiply(const Gemm& g, std::uint64_t algorithm) {
       if (g.bias != nullptr) value += read(g.bias, g.out_dtype, n);
       if (g.pre_activation != nullptr) write(g.pre_activation, g.out_dtype, at, value);
       if (g.epilogue == Epilogue::gelu_new) value = gelu_new(value);
-      if (g.epilogue == Epilogue::gelu_new_backward) {
-        value *= gelu_new_slope(read(g.pre_activation_read, g.out_dtype, at));
-      }
       write(g.out, g.out_dtype, at, value);
     }
   }
@@ -99,7 +90,7 @@ void multiply(const Gemm& g, std::uint64_t algorithm) {
 
 bool aligned(const Gemm& g) {
   for (const void* data : {g.a.data, g.b.data, static_cast<const void*>(g.out), g.bias,
-                           static_cast<const void*>(g.pre_activation), g.pre_activation_read}) {
+                           static_cast<const void*>(g.pre_activation)}) {
     if (reinterpret_cast<std::uintptr_t>(data) % kGemmAlignment != 0) return false;
   }
   return true;
@@ -112,14 +103,9 @@ bool is_valid(const Gemm& g) {
   }
   if (g.epilogue != Epilogue::none && g.scale != 1.0f) return false;
   if (g.epilogue != Epilogue::gelu_new && g.pre_activation != nullptr) return false;
-  if ((g.epilogue == Epilogue::gelu_new_backward) != (g.pre_activation_read != nullptr)) {
-    return false;
-  }
-  if (g.bias != nullptr && g.epilogue == Epilogue::gelu_new_backward) return false;
   if (g.accumulate && (g.bias != nullptr || g.epilogue != Epilogue::none)) return false;
   if (g.accumulate && g.out_dtype != DType::f32) return false;  // Hopper's kernels round twice
-  const bool keeps = g.pre_activation != nullptr || g.pre_activation_read != nullptr;
-  return !keeps || g.N % 8 == 0;
+  return g.pre_activation == nullptr || g.N % 8 == 0;
 }
 
 int without_epilogues = 0;
