@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""What a token of GPT-2 124M in bf16 takes to decode at batch 1 on an H100: launches, bytes, floors. No measurements.
+"""What a token of GPT-2 124M in bf16 takes to decode at batch 1 on an H100: launches, bytes, floors.
+
+Beside them stands what cards gave (bench/results). The plan itself is arithmetic.
 
     scripts/decode_plan.py           prints it
     scripts/decode_plan.py write     writes it into kernels/cuda/README.md, between the marks
@@ -9,12 +11,14 @@ Extents come from the code: the model's from engine/model/config.h, tiles from k
 kernels/cuda/attention_rows.cuh. The order of the launches is that of Gpt2Decoder::Impl::forward().
 """
 import argparse
+import json
 import pathlib
 import re
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 README = ROOT / "kernels" / "cuda" / "README.md"
+RESULTS = ROOT / "bench" / "results"
 BEGIN, END = "<!-- written by scripts/decode_plan.py -->\n", "<!-- end of the decode plan -->\n"
 
 BANDWIDTH, SMS = 3.35e12, 132  # H100 SXM by its data sheet
@@ -80,8 +84,18 @@ def text_of(rows):
               f"lies between two kernels and for the way of the first loads. Assumed {PLAIN * 1e6:.0f} µs (plain launches of a "
               f"graph) it is {(floor + launches * PLAIN) * 1e6:.0f} µs a token, {1 / (floor + launches * PLAIN):,.0f} tokens/s; "
               f"assumed {OVERLAPPED * 1e6:.0f} µs (overlapped ones) {(floor + launches * OVERLAPPED) * 1e6:.0f} µs, "
-              f"{1 / (floor + launches * OVERLAPPED):,.0f} tokens/s. Neither has been measured."]
+              f"{1 / (floor + launches * OVERLAPPED):,.0f} tokens/s."]
+    lines[-1] += "".join(measured()) or " Neither has been measured."
     return "\n".join(lines) + "\n"
+
+
+def measured():
+    for path in sorted(RESULTS.glob("*/models.json")):
+        report = json.loads(path.read_text())
+        for entry in report["benchmarks"]:
+            if entry["name"] == "decode/gpt2/bfloat16/batch:1":
+                yield (f" Measured on {report['card']}, 32 to 288 slots, the way of a token to the host and back included: "
+                       f"{entry['real_time'] / 1e3:.0f} µs, {entry['items_per_second']:,.0f} tokens/s.")
 
 
 def main():

@@ -74,13 +74,17 @@ def compared(work):
 
 
 def benchmarks(work):
-    rows = []
+    """All entries, and under which shapes the kernels were timed."""
+    rows, context = [], {}
     for path in sorted(work.glob("bench-*.json")):
         try:
-            rows += json.loads(path.read_text())["benchmarks"]
+            written = json.loads(path.read_text())
+            rows += written["benchmarks"]
+            if path.stem == "bench-kernels":
+                context = written["context"]
         except (json.JSONDecodeError, KeyError):
             print(f"{path.name} cannot be read")
-    return rows
+    return rows, context
 
 
 def text_of(path):
@@ -90,11 +94,12 @@ def text_of(path):
 def report(work, out):
     card = text_of(work / "gpu.txt")
     name, driver = ([part.strip() for part in card.splitlines()[0].split(",")] + ["", ""])[:2] if card else ("", "")
+    entries, context = benchmarks(work)
     found = {"card": name, "driver": driver, "commit": text_of(work / "gpu" / "commit"),
              "date": time.strftime("%Y-%m-%d"), "gpu": card, "steps": steps(work),
              "tests": [json.loads(path.read_text()) for path in sorted(work.glob("test_*.json"))],
              "comparisons": [dict(name=name, agree=good, note=note) for name, good, note in compared(work)],
-             "benchmarks": benchmarks(work), "peers": json_lines(work / "peers.jsonl")}
+             "benchmarks": entries, "kernels_context": context, "peers": json_lines(work / "peers.jsonl")}
     (out / "gpu.json").write_text(json.dumps(found, indent=1) + "\n")
     text = f"{card}\n\n" + "\n".join(step_table(found) + tests_lines(found) + [""] + rates(
         found["benchmarks"], found["peers"])) + "\n"
@@ -166,7 +171,8 @@ def keep(path, root):
     parts = {
         "tests": {key: found[key] for key in ("gpu", "steps", "comparisons", "tests")} if found["steps"] else {},
         "models": {"benchmarks": [e for e in found["benchmarks"] if is_model(e)]},
-        "kernels": {"benchmarks": [e for e in found["benchmarks"] if not is_model(e)]},
+        "kernels": {"context": found["kernels_context"],
+                    "benchmarks": [e for e in found["benchmarks"] if not is_model(e)]},
         "peers": {"peers": found["peers"]},
     }
     folder = root / "bench" / "results" / folder_of(found["card"])
@@ -177,8 +183,9 @@ def keep(path, root):
         origin = {key: found[key] for key in ("card", "driver", "commit", "date")}
         (folder / f"{name}.json").write_text(json.dumps({**origin, **part}, indent=1) + "\n")
         print(f"wrote {folder / name}.json")
-    if root == ROOT:  # whose model of a step takes what was measured in place of what it expected
-        subprocess.run([sys.executable, str(ROOT / "scripts" / "step_model.py"), "write"], check=True)
+    if root == ROOT:  # what was expected of a step and of a token stands beside what was measured
+        for script in ("step_model.py", "decode_plan.py"):
+            subprocess.run([sys.executable, str(ROOT / "scripts" / script), "write"], check=True)
     return documents(root, check=False)
 
 

@@ -54,7 +54,8 @@ with tempfile.TemporaryDirectory() as folder:
     (work / "train-cuda" / "log.jsonl").write_text('{"loss": 1.0}\n{"loss": 0.6}\n')
     entry = {"real_time": 2e6, "items_per_second": 12345.0, "bytes_per_second": 3e9, "percent_of_bandwidth": 60.0}
     (work / "bench-train.json").write_text(json.dumps({"benchmarks": [{"name": "train/made-up", **entry}]}))
-    (work / "bench-kernels.json").write_text(json.dumps({"benchmarks": [{"name": "made_up_kernel/cold", **entry}]}))
+    (work / "bench-kernels.json").write_text(json.dumps({"context": {"batch": "64"}, "benchmarks": [
+        {"name": "made_up_kernel/cold", **entry}]}))
     (work / "peers.jsonl").write_text('{"device": "x"}\n{"section": "train", "what": "torch", "shape": "B1", "ms": 4.0}\n')
     result = run("report", work, out)
     assert result.returncode == 1, result
