@@ -146,9 +146,8 @@ void Program::send(int signal) {
   ::kill(process_, signal);
 }
 
-void Program::type(const std::string& keys) {
-  check(::write(out_, keys.data(), keys.size()) == static_cast<ssize_t>(keys.size()),
-        "cannot type");
+void Program::type(const std::string& text) {
+  check(::write(out_, text.data(), text.size()) == static_cast<ssize_t>(text.size()), "not typed");
 }
 
 void Program::close_output() {
