@@ -203,6 +203,18 @@ bool ended_at_context(const GenerateRequest& request, const GeneratedSequence& t
                               : std::ssize(request.prompt_ids) + made < g.max_length;
 }
 
+void tell_end(const RunTimes& times, double first_token_after, std::int64_t at_context,
+              int context) {
+  if (at_context > 0) {
+    note(fmt::format("{} stopped at the model's context of {} tokens, before the length asked for",
+                     counted(at_context, "text"), with_commas(context)));
+  }
+  note(fmt::format(
+      "{}, {}{}", speed(times.prompt_tokens, "prompt", times.prompt_tokens, times.prompt_seconds),
+      speed(times.new_tokens, "new", times.decode_tokens, times.decode_seconds),
+      first_token_after > 0 ? fmt::format(", first token after {:.2f} s", first_token_after) : ""));
+}
+
 int run(const std::vector<std::string>& arguments) {
   const Clock::time_point start = Clock::now();
   // 1. The model's own defaults lie under the options, so the model's name is read first.
@@ -287,14 +299,7 @@ int run(const std::vector<std::string>& arguments) {
                                       streams ? 1 : options.batch_size, callbacks);
   progress.clear();
   writer.finish();
-  if (at_context > 0) {
-    note(fmt::format("{} stopped at the model's context of {} tokens, before the length asked for",
-                     counted(at_context, "text"), with_commas(config.n_positions)));
-  }
-  note(fmt::format(
-      "{}, {}{}", speed(times.prompt_tokens, "prompt", times.prompt_tokens, times.prompt_seconds),
-      speed(times.new_tokens, "new", times.decode_tokens, times.decode_seconds),
-      first_token_after > 0 ? fmt::format(", first token after {:.2f} s", first_token_after) : ""));
+  tell_end(times, first_token_after, at_context, config.n_positions);
   return interrupted() ? interrupt_exit_code() : exit_code;
 }
 
