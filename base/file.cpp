@@ -25,6 +25,15 @@ namespace {
       full ? "free some space or write to another disk; what was there before is untouched" : "");
 }
 
+[[noreturn]] void refuse_folder(const char* what, const std::filesystem::path& folder, int error,
+                                const std::string& where = "") {
+  const bool full = error == ENOSPC || error == EDQUOT;
+  throw Error(full ? Fault::no_space : Fault::bad_data,
+              std::string("cannot ") + what + " the folder " + folder.string(),
+              {where + (error == ENOTDIR ? "a file has that name" : std::strerror(error))},
+              full ? "free some space, or another disk" : "another --output-dir");
+}
+
 }  // namespace
 
 MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
@@ -207,6 +216,33 @@ void ScratchFile::read(std::size_t offset, std::span<char> to) const {
     } else if (got == 0 || errno != EINTR) {
       throw_errno("cannot read " + name_, got == 0 ? EIO : errno);
     }
+  }
+}
+
+void check_writable(const std::filesystem::path& folder) {
+  // What is looked at is the folder, or the nearest one above it that is there.
+  std::filesystem::path there = folder.lexically_normal();
+  if (!there.has_filename()) there = there.parent_path();  // of "out/"
+  const auto name = [&] { return there.empty() ? "." : there.c_str(); };
+  struct stat status {};
+  bool whole = true;
+  for (; ::stat(name(), &status) != 0; whole = false) {
+    // Below a file: the trouble is that file.
+    if (errno != ENOENT && errno != ENOTDIR) refuse_folder("create", folder, errno);
+    there = there.parent_path();
+  }
+  const std::string where = whole ? "" : std::string(name()) + ": ";
+  if (!S_ISDIR(status.st_mode)) refuse_folder("create", folder, ENOTDIR, where);
+  if (::faccessat(AT_FDCWD, name(), W_OK | X_OK, AT_EACCESS) == 0) return;
+  refuse_folder(whole ? "write into" : "create", folder, errno, where);
+}
+
+void make_folder(const std::filesystem::path& folder) {
+  check_writable(folder);
+  std::error_code failed;
+  std::filesystem::create_directories(folder, failed);
+  if (failed && !std::filesystem::is_directory(folder)) {
+    refuse_folder("create", folder, failed.value());
   }
 }
 

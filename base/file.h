@@ -98,6 +98,14 @@ class ScratchFile {
   int descriptor_ = -1;
 };
 
+/// Makes a folder and those above it, where there are none. Throws Error as check_writable() does.
+void make_folder(const std::filesystem::path& folder);
+
+/// What make_folder() would refuse, before anything costly is done; makes nothing. Throws Error
+/// with the folder and the reason: bad_data when it cannot be made, is a file or cannot be written
+/// into, no_space when the disk is full.
+void check_writable(const std::filesystem::path& folder);
+
 /// Flushes a folder's entries (the names of new and renamed files) to disk.
 void sync_folder(const std::filesystem::path& folder);
 

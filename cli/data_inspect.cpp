@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <numeric>
@@ -225,13 +226,18 @@ std::string quoted(std::string_view text, int columns) {
   return "\"" + cut_to_width(line, columns) + "\"";
 }
 
+/// "23.4", and "93,765" where the decimal says nothing.
+std::string one_decimal(double value) {
+  return value < 1000 ? fmt::format("{:.1f}", value) : with_commas(std::llround(value));
+}
+
 void print_columns(const ColumnsSummary& columns) {
   std::vector<std::vector<std::string>> table{{"column", "filled", "bytes a row", "example"}};
   for (const ColumnSummary& column : columns.columns) {
     const double rows = static_cast<double>(std::max<std::int64_t>(columns.rows, 1));
     table.push_back({column.name,
                      fmt::format("{:.1f}%", 100 * static_cast<double>(column.filled) / rows),
-                     fmt::format("{:.1f}", static_cast<double>(column.bytes) / rows),
+                     one_decimal(static_cast<double>(column.bytes) / rows),
                      column.filled > 0 ? quoted(column.example, 48) : ""});
   }
   print(fmt::format("\n{} in {}\n", bold("Columns"), counted(columns.rows, "row")) +
@@ -241,11 +247,12 @@ void print_columns(const ColumnsSummary& columns) {
 void print_lengths(const Inspected& inspected) {
   const std::vector<std::int64_t>& lengths = inspected.records.lengths;
   const Lengths l = lengths_of(lengths);
-  std::string text = fmt::format(
-      "\n{} in {} a record: {} to {}, median {}, mean {:.1f}; 95% have at most {}\n",
-      bold("Lengths"), inspected.in_tokens ? "tokens" : "words", with_commas(l.least),
-      with_commas(l.most), with_commas(l.median),
-      static_cast<double>(l.sum) / static_cast<double>(lengths.size()), with_commas(l.most_of_95));
+  std::string text =
+      fmt::format("\n{} in {} a record: {} to {}, median {}, mean {}; 95% have at most {}\n",
+                  bold("Lengths"), inspected.in_tokens ? "tokens" : "words", with_commas(l.least),
+                  with_commas(l.most), with_commas(l.median),
+                  one_decimal(static_cast<double>(l.sum) / static_cast<double>(lengths.size())),
+                  with_commas(l.most_of_95));
   const std::vector<Bar> bars = histogram(lengths);
   std::int64_t highest = 1;
   for (const Bar& bar : bars) highest = std::max(highest, bar.records);

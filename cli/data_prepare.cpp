@@ -128,12 +128,7 @@ void add_flags(Flags& flags, PrepareCommand& c) {
 }
 
 void prepare_folder(const PrepareCommand& c) {
-  std::error_code failed;
-  fs::create_directories(c.output, failed);
-  if (failed) {
-    throw Error(Fault::bad_data, "cannot create the folder " + c.output.string(),
-                {failed.message()});
-  }
+  make_folder(c.output);
   if (fs::is_empty(c.output)) return;
   if (!c.overwrite) {
     throw Error(Fault::usage, c.output.string() + " is not empty", {},
@@ -258,7 +253,7 @@ int prepare(PrepareCommand& c, const Flags& flags) {
   find_files(c.corpus.paths);  // refused before the folder is touched
   prepare_folder(c);
 
-  const InterruptGuard interrupts;
+  const InterruptGuard interrupts("finishing these records");
   const auto start = std::chrono::steady_clock::now();
   ShardWriter writer(c.output, tokenizer, c.shard_tokens);
   Batches batches(c.threads, tokenizer, longer, writer);

@@ -1,23 +1,29 @@
 // quire demo: the main job in about a minute, with no download. Fine-tunes the bundled model on the
 // bundled quotes, and shows text from the same prompts before and after.
+//
+// What it trains is what `quire train --config-file quire-demo/quire_config.json` trains, to the
+// byte. The steps are as many on every machine, however busy: the same seed gives the same text.
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <iterator>
+#include <limits>
 
 #include "base/file.h"
 #include "base/text.h"
-#include "bench/ceilings.h"
 #include "cli/command.h"
-#include "cli/device_flags.h"
+#include "cli/model_card.h"
 #include "cli/model_path.h"
 #include "cli/resources.h"
 #include "cli/signals.h"
 #include "cli/terminal.h"
-#include "corpus/records.h"
+#include "cli/train_data.h"
+#include "cli/train_options.h"
+#include "cli/train_progress.h"
+#include "cli/train_samples.h"
 #include "engine/formats/hub_folder.h"
-#include "engine/generation/generator.h"
 #include "engine/training/trainer.h"
 
 namespace quire {
@@ -30,22 +36,30 @@ using Clock = std::chrono::steady_clock;
 const char* const kMarker = "quire-demo.json";
 
 const char* const kPrompts[] = {"The wind", "I will", "My friend,"};
-
-// On slow machines the run is shortened to about this long.
-constexpr double kTrainingSeconds = 35;
+// Between a prompt and what the model goes on with.
+const char* const kPromptEnd = " ▸";
 
 struct DemoOptions {
   std::string model = "storyteller";
   fs::path output_dir = "quire-demo";
   std::uint64_t seed = 42;
   std::int64_t max_steps = 0;
+  std::string max_time = "5m";
+  bool overwrite_output_dir = false, json = false;
   DeviceFlags device;
+};
+
+/// The fine-tuning as quire train would be asked for it, and as it is saved beside the model.
+struct DemoCourse {
+  TrainOptions train;
+  std::string saved;
 };
 
 struct Work {
   std::unique_ptr<Device> device;
   LoadedModel model;
   Tokenizer tokenizer;
+  TrainData data;
 };
 
 double seconds_since(Clock::time_point start) {
@@ -63,19 +77,61 @@ fs::path find_quotes() {
               std::move(looked), "QUIRE_DATA=FOLDER quire demo, where FOLDER holds samples/");
 }
 
-void refuse_foreign_folder(const fs::path& folder) {
+void refuse_foreign_folder(const DemoOptions& options) {
+  const fs::path& folder = options.output_dir;
+  check_writable(folder);
   std::error_code trouble;
-  if (!fs::exists(folder, trouble) || fs::exists(folder / kMarker, trouble)) return;
-  if (!fs::is_directory(folder, trouble)) {
-    throw Error(Fault::usage, folder.string() + " is a file", {}, "another --output-dir");
+  if (options.overwrite_output_dir || !fs::exists(folder, trouble) ||
+      fs::exists(folder / kMarker, trouble) || fs::is_empty(folder, trouble)) {
+    return;
   }
-  if (!fs::is_empty(folder, trouble)) {
-    throw Error(Fault::usage, folder.string() + " is not empty and was not made by quire demo", {},
-                "another --output-dir");
-  }
+  throw Error(Fault::usage, folder.string() + " is not empty and was not made by quire demo", {},
+              "another --output-dir, or --overwrite-output-dir");
 }
 
-// Words broken into lines that fit the terminal, each after two spaces.
+/// All but what hangs on how much data there is.
+void ask_for_training(const DemoOptions& options, const fs::path& quotes, Flags& flags,
+                      TrainOptions& train) {
+  train.add_to(flags);
+  std::vector<std::string> arguments = {
+      "--model=" + options.model,
+      "--data=" + shown_path(quotes),
+      "--text-column=quote",
+      "--packing=none",  // a quote a row: the model learns where quotes end
+      "--validation-split=0.1",
+      "--num-train-epochs=3",
+      "--per-device-train-batch-size=16",
+      "--learning-rate=3e-4",  // 5e-4 ends 0.1 above its best held-out loss
+      "--lr-scheduler-type=cosine",
+      "--warmup-steps=0.1",
+      "--save-steps=0",
+      "--seed=" + std::to_string(options.seed),
+      "--max-time=" + options.max_time,
+      "--output-dir=" + options.output_dir.string(),
+      "--overwrite-output-dir"};
+  if (options.max_steps > 0) {
+    arguments.push_back("--max-steps=" + std::to_string(options.max_steps));
+  }
+  if (!flags.parse(arguments)) return;
+  train.finish(flags);
+  train.device = options.device;
+  train.json = options.json;
+}
+
+DemoCourse plan(const DemoOptions& options, const fs::path& quotes, Work& work) {
+  DemoCourse course;
+  Flags flags("train", "", "");
+  ask_for_training(options, quotes, flags, course.train);
+  TrainingConfig& training = course.train.training;
+  work.data = load_train_data(course.train, work.tokenizer);
+  const std::int64_t steps = total_steps(training, work.data.train.size());
+  training.logging_steps = std::max<std::int64_t>(steps / 8, 1);
+  training.eval_steps = (steps + 3) / 4;  // rounded up: none just before the last
+  course.saved = saved_options(flags, training);
+  return course;
+}
+
+/// Words broken into lines that fit the terminal, each after two spaces.
 std::string wrapped(const std::string& text) {
   const int width = std::min(stdout_is_terminal() ? terminal_width() : 100, 100) - 2;
   std::string out, line;
@@ -93,85 +149,44 @@ std::string wrapped(const std::string& text) {
   return out + "  " + line + "\n";
 }
 
-void show_texts(Work& work, std::uint64_t seed) {
-  std::vector<std::vector<std::int32_t>> prompts;
-  std::vector<std::uint64_t> streams;
-  for (const char* prompt : kPrompts) {
-    prompts.push_back(work.tokenizer.encode(prompt));
-    streams.push_back(streams.size());
+/// False where Ctrl-C came before all texts were whole; then none is shown.
+bool show_texts(const Work& work, const DemoOptions& options, std::int64_t step,
+                TrainProgress& progress) {
+  const TrainSamples samples(*work.device, work.model.config, work.tokenizer,
+                             {std::begin(kPrompts), std::end(kPrompts)}, options.seed);
+  for (const TextSample& sample : samples.make(work.model.parameters)) {
+    if (options.json) {
+      progress.show(step, sample);
+      continue;
+    }
+    const std::string text = wrapped(sample.prompt + kPromptEnd + sample.text);
+    print("  " + bold(sample.prompt) + text.substr(2 + sample.prompt.size()));
   }
-  GenerationConfig options;
-  options.max_new_tokens = 40;
-  options.do_sample = true;
-  options.temperature = 0.8f;
-  options.top_p = 0.95f;
-  options.seed = seed;
-  if (const auto end = work.tokenizer.end_of_text()) options.eos_token_ids = {*end};
-  const auto rows = generate(*work.device, work.model.config, work.model.parameters, prompts,
-                             options, streams, [](int, std::int32_t) { return interrupted(); });
-  for (std::size_t row = 0; row < rows.size(); ++row) {
-    print(wrapped(kPrompts[row] +
-                  work.tokenizer.decode(rows[row].output_ids, /*skip_special_tokens=*/true)));
-  }
+  return !interrupted();
 }
 
-TokenRecords to_records(TokenizedCorpus corpus) {
-  return {.ids = std::move(corpus.ids),
-          .labels = std::move(corpus.labels),
-          .offsets = std::move(corpus.offsets)};
+std::vector<LinePart> bar(std::int64_t steps_done, std::int64_t step, std::int64_t steps) {
+  constexpr int kCells = 12;
+  const auto done = static_cast<std::size_t>(kCells * steps_done / steps);
+  std::string cells;
+  for (std::size_t cell = 0; cell < kCells; ++cell) cells += cell < done ? "█" : "░";
+  return {{"  " + cells, 2}, {fmt::format("step {}/{}", step, steps)}};
 }
 
-TrainingConfig training_config(const DemoOptions& options, const Gpt2Config& model,
-                               const TokenRecords& records, Device& device) {
-  TrainingConfig config;
-  config.output_dir = options.output_dir;
-  config.overwrite_output_dir = true;
-  config.packing = Packing::none;  // a quote a row: the model learns where quotes end
-  config.num_train_epochs = 3;
-  config.per_device_train_batch_size = 16;
-  config.learning_rate = 3e-4f;  // 5e-4 ends 0.1 above its best held-out loss
-  config.lr_scheduler_type = "cosine";
-  config.warmup_steps = 0.1;
-  config.save_steps = 0;
-  config.seed = options.seed;
-  config.max_steps = options.max_steps;
-  if (config.max_steps <= 0) {
-    // Half of the matrix products' speed is what a whole step reaches at the least.
-    const std::int64_t all = total_steps(config, records.size());
-    const double tokens = static_cast<double>(records.ids.size()) * config.num_train_epochs /
-                          static_cast<double>(all);
-    const double flops = training_flops(model, std::llround(tokens), model.n_positions);
-    const double step = flops / (0.5 * measure_matmul(device));
-    config.max_steps = std::clamp<std::int64_t>(std::llround(kTrainingSeconds / step), 8, all);
+std::vector<LinePart> bar(const TrainingProgress& p) {
+  std::vector<LinePart> parts = bar(p.step, p.step, p.total_steps);
+  parts.push_back({fmt::format("· loss {:.3f}", p.loss), 1});
+  parts.push_back(
+      {fmt::format("· {} tokens/s", with_commas(std::llround(p.tokens_per_second))), 3});
+  if (p.step < p.total_steps) {
+    parts.push_back({fmt::format("· {} left", human_duration(p.seconds_left))});
   }
-  config.logging_steps = std::max<std::int64_t>(config.max_steps / 8, 1);
-  config.eval_steps = (config.max_steps + 3) / 4;  // rounded up: none just before the last
-  return config;
+  return parts;
 }
 
-TrainingResult fine_tune(Work& work, const DemoOptions& options, const TokenRecords& train_records,
-                         const TokenRecords& held_out) {
-  const TrainingConfig config =
-      training_config(options, work.model.config, train_records, *work.device);
-  fs::create_directories(options.output_dir);
-  write_file(options.output_dir / kMarker,
-             fmt::format("{{\"made_by\": \"quire demo\", \"steps\": {}, \"seed\": {}}}\n",
-                         config.max_steps, config.seed));
-  ProgressLine line;
-  const auto text = [](const TrainingProgress& p) {
-    constexpr int kCells = 20;
-    const auto done = static_cast<std::size_t>(kCells * p.step / p.total_steps);
-    std::string bar;
-    for (std::size_t cell = 0; cell < kCells; ++cell) bar += cell < done ? "█" : "░";
-    return fmt::format("  {} step {}/{} · loss {:.3f} · {} tokens/s · {} left", bar, p.step,
-                       p.total_steps, p.loss, with_commas(std::llround(p.tokens_per_second)),
-                       human_duration(p.seconds_left));
-  };
+/// What people are shown while it trains.
+TrainingCallbacks callbacks_for_people(ProgressLine& line) {
   TrainingCallbacks callbacks;
-  callbacks.stop_requested = [] { return interrupted(); };
-  callbacks.write_companions = [&](const fs::path& folder) {
-    work.tokenizer.save(folder, work.model.config.n_positions);
-  };
   callbacks.on_warning = [&](const std::string& warning) {
     line.clear();
     warn(warning);
@@ -180,23 +195,129 @@ TrainingResult fine_tune(Work& work, const DemoOptions& options, const TokenReco
     line.clear();
     print(fmt::format("  step {:4}: loss {:.3f} on held-out quotes\n", step, loss));
   };
-  if (stderr_is_terminal()) {
-    callbacks.on_step = [&](const TrainingProgress& p) {
-      if (line.due()) line.show(text(p));
+  callbacks.on_batch = [&](const StepProgress& p) {
+    if (p.step == 1 && line.due()) line.show(bar(0, 1, p.total_steps));
+  };
+  callbacks.on_step = [&](const TrainingProgress& p) {
+    if (line.due()) line.show(bar(p));
+  };
+  callbacks.on_eval_batch = [&](std::int64_t rows_done, std::int64_t rows) {
+    if (line.due()) line.show(fmt::format("  evaluating: quote {} of {}", rows_done + 1, rows));
+  };
+  if (!stderr_is_terminal()) {
+    callbacks.on_log = [&](const TrainingProgress& p) {
+      line.print(fit_parts(bar(p), std::numeric_limits<int>::max()));
     };
-    callbacks.on_eval_batch = [&](std::int64_t rows_done, std::int64_t rows) {
-      if (line.due()) line.show(fmt::format("  evaluating: quote {} of {}", rows_done, rows));
-    };
-  } else {
-    callbacks.on_log = [&](const TrainingProgress& p) { note(text(p)); };
   }
-  return train(*work.device, work.model.config, work.model.parameters, train_records, held_out,
-               config, callbacks);
+  return callbacks;
 }
 
-std::string in_shell(const fs::path& path) {
-  const std::string text = path.string();
-  return text.find_first_of(" '\"$&;()") == std::string::npos ? text : "'" + text + "'";
+TrainingResult fine_tune(const Work& work, const DemoCourse& course, TrainProgress& progress) {
+  const TrainingConfig& config = course.train.training;
+  make_folder(config.output_dir);
+  write_file(config.output_dir / kMarker,
+             fmt::format("{{\"made_by\": \"quire demo\", \"steps\": {}, \"seed\": {}}}\n",
+                         total_steps(config, work.data.train.size()), config.seed));
+  ProgressLine line;
+  TrainingCallbacks callbacks =
+      course.train.json ? progress.callbacks() : callbacks_for_people(line);
+  callbacks.stop_requested = [] { return interrupted(); };
+  callbacks.write_companions = [&](const fs::path& folder) {
+    work.tokenizer.save(folder, work.model.config.n_positions);
+    write_file(folder / "quire_config.json", course.saved);
+    if (folder == config.output_dir) {
+      write_file(folder / "README.md", model_card(course.train, work.model.config));
+    }
+  };
+  return train(*work.device, work.model.config, work.model.parameters, work.data.train,
+               work.data.validation, config, callbacks);
+}
+
+/// What there is to do after a run that Ctrl-C has ended; `model` is what it left, or empty.
+int end_interrupted(const std::string& how, const fs::path& model) {
+  note("interrupted " + how);
+  const std::string again = "the same command again, which begins anew";
+  if (model.empty()) {
+    note("  try: " + again);
+  } else {
+    note(
+        fmt::format("  try: {} generate --model {} --do-sample --prompt \"The stars\"\n"
+                    "  or {}",
+                    program_as_typed(), in_shell(model.string()), again));
+  }
+  return interrupt_exit_code();
+}
+
+void introduce(const Work& work, const DemoCourse& course, const fs::path& model) {
+  print(fmt::format("{}\n", bold("Quire: fine-tuning a GPT-2 on this machine")));
+  print(fmt::format("  model   {}, {} parameters\n", shown_path(model),
+                    human_count(static_cast<double>(work.model.config.parameter_count()))));
+  print(fmt::format("  data    {}, {} quotes and {} held out\n", course.train.corpus.paths[0],
+                    work.data.train.size(), work.data.validation.size()));
+  note(fmt::format("  device  {}", work.device->description()));
+  print("\n" + bold("Before") + fmt::format(" ({} ends the prompt)\n", kPromptEnd + 1));
+}
+
+void say_how_to_go_on(const DemoOptions& options, const DemoCourse& course, const fs::path& model) {
+  const std::string program = program_as_typed();
+  const std::string folder = in_shell(options.output_dir.string());
+  print(fmt::format("\nSaved in {}. Go on with:\n", options.output_dir.string()));
+  print(fmt::format("  {} generate --model {} --do-sample --prompt \"The stars\"\n", program,
+                    folder));
+  print(fmt::format("  {} eval --model {} --data {} --text-column quote\n", program, folder,
+                    in_shell(course.train.corpus.paths[0])));
+  print(fmt::format("  {} train --model {} --data YOUR.txt --output-dir my-model\n", program,
+                    in_shell(shown_path(model))));
+}
+
+/// Before, fine-tuning, after.
+int tune_and_show(const DemoOptions& options, const Work& work, const DemoCourse& course,
+                  const fs::path& model) {
+  const Clock::time_point start = Clock::now();
+  go_on_without_output();
+  const InterruptGuard interrupts("finishing this step");
+  TrainProgress progress(options.json);
+  if (!options.json) introduce(work, course, model);
+  if (!show_texts(work, options, 0, progress)) {
+    return end_interrupted("before the first step: there was nothing to save", {});
+  }
+
+  if (!options.json) print("\n" + bold("Fine-tuning") + "\n");
+  const TrainingResult result = fine_tune(work, course, progress);
+  const auto end_events = [&] {
+    if (!options.json) return;
+    print_end(result, interrupted(), seconds_since(start), options.output_dir.string());
+  };
+  if (result.interrupted) {
+    end_events();
+    return end_interrupted(result.steps == 0 ? "before the first step: there was nothing to save"
+                                             : fmt::format("after step {}; saved {}", result.steps,
+                                                           shown_path(result.last_checkpoint)),
+                           result.last_checkpoint);
+  }
+  if (!options.json) {
+    print(fmt::format("  perplexity on held-out quotes: {} before, {} now\n",
+                      rounded_number(std::exp(result.first_eval_loss), 4),
+                      rounded_number(std::exp(result.final_eval_loss), 4)));
+    print("\n" + bold("After") + "\n");
+  }
+  if (!show_texts(work, options, result.steps, progress)) {
+    end_events();
+    return end_interrupted(
+        "after the last step; the model is saved in " + options.output_dir.string(),
+        options.output_dir);
+  }
+  if (result.out_of_time) {
+    warn(
+        fmt::format("cut short after step {}, as --max-time {} was over: a run of all steps ends "
+                    "in other texts",
+                    result.steps, options.max_time));
+  }
+  end_events();
+  if (!options.json) say_how_to_go_on(options, course, model);
+  note(
+      fmt::format("{} in {}", counted(result.steps, "step"), human_duration(seconds_since(start))));
+  return lost_output_exit_code();
 }
 
 int run(const std::vector<std::string>& arguments) {
@@ -206,68 +327,29 @@ int run(const std::vector<std::string>& arguments) {
               "text before\nand after.");
   flags.group("Demo");
   flags.add("output-dir,o", options.output_dir, "DIR", "gets the fine-tuned model");
+  flags.add("overwrite-output-dir", options.overwrite_output_dir,
+            "write into a folder that is not empty and that the demo did not make");
   flags.add("model,m", options.model, "NAME", "a folder, or a bundled model's name");
-  flags.add("max-steps", options.max_steps, "N", "training steps; 0 is what fits in half a minute",
-            at_least(0));
-  flags.add("seed", options.seed, "N", "of the split, the training and the texts");
+  flags.add("max-steps", options.max_steps, "N",
+            "training steps; 0 is three passes over the quotes", at_least(0));
+  flags.add("max-time", options.max_time, "TIME",
+            "training that takes longer (90s, 5m) is cut short, and says so");
+  flags.add("seed", options.seed, "N",
+            "of the split, the training and the texts: the same seed gives the same text");
+  flags.add("json", options.json, "one JSON object a line on stdout for each text and event");
+  flags.add_quiet();
   flags.group("Machine");
   options.device.add_to(flags);
   if (!flags.parse(arguments)) return 0;
 
-  const Clock::time_point start = Clock::now();
   const fs::path quotes = find_quotes();
   const fs::path model_path = resolve_model(options.model);
-  refuse_foreign_folder(options.output_dir);
-  const InterruptGuard interrupts;
-
+  refuse_foreign_folder(options);
   std::unique_ptr<Device> device = options.device.open();
   LoadedModel model = load_resolved(*device, model_path, WeightStorage::f32);
-  Work work{std::move(device), std::move(model), Tokenizer::load(tokenizer_folder(model_path))};
-  const TokenizedCorpus corpus =
-      tokenize(read_records({.paths = {quotes.string()}, .text_column = "quote"}), work.tokenizer,
-               options.device.threads);
-  TokenizedCorpus train_part, held_out_part;
-  split(corpus, 0.1, options.seed, train_part, held_out_part);
-
-  print(fmt::format("{}\n", bold("Quire: fine-tuning a GPT-2 on this machine")));
-  print(fmt::format("  model   {}, {} parameters\n", shown_path(model_path),
-                    human_count(static_cast<double>(work.model.config.parameter_count()))));
-  print(fmt::format("  data    {}, {} quotes and {} held out\n", shown_path(quotes),
-                    train_part.size(), held_out_part.size()));
-  print(fmt::format("  device  {}\n\n", work.device->description()));
-
-  print(bold("Before") + "\n");
-  show_texts(work, options.seed);
-  if (interrupted()) return interrupt_exit_code();
-
-  print("\n" + bold("Fine-tuning") + "\n");
-  const TrainingResult result = fine_tune(work, options, to_records(std::move(train_part)),
-                                          to_records(std::move(held_out_part)));
-  if (result.interrupted) {
-    note(result.last_checkpoint.empty()
-             ? "interrupted before the first step"
-             : fmt::format("interrupted after step {}; saved {}", result.steps,
-                           shown_path(result.last_checkpoint)));
-    return interrupt_exit_code();
-  }
-  print(fmt::format("  perplexity on held-out quotes: {:.1f} before, {:.1f} now\n",
-                    std::exp(result.first_eval_loss), std::exp(result.final_eval_loss)));
-
-  print("\n" + bold("After") + "\n");
-  show_texts(work, options.seed);
-  if (interrupted()) return interrupt_exit_code();
-
-  const std::string program = program_as_typed();
-  const std::string folder = in_shell(options.output_dir);
-  print(fmt::format("\nSaved in {}, in {}. Go on with:\n", options.output_dir.string(),
-                    human_duration(seconds_since(start))));
-  print(fmt::format("  {} generate --model {} --do-sample --prompt \"The stars\"\n", program,
-                    folder));
-  print(fmt::format("  {} eval --model {} --data {} --text-column quote\n", program, folder,
-                    in_shell(shown_path(quotes))));
-  print(fmt::format("  {} train --model {} --data YOUR.txt --output-dir my-model\n", program,
-                    in_shell(shown_path(model_path))));
-  return 0;
+  Work work{std::move(device), std::move(model), Tokenizer::load(tokenizer_folder(model_path)), {}};
+  const DemoCourse course = plan(options, quotes, work);
+  return tune_and_show(options, work, course, model_path);
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 // one with --baseline: another model's score of the same data, or another model's texts.
 #include <fmt/format.h>
 
+#include "base/file.h"
 #include "base/text.h"
 #include "cli/command.h"
 #include "cli/corpus_flags.h"
@@ -291,7 +292,7 @@ int run(const std::vector<std::string>& arguments) {
     refuse(flags, {"texts", "prepend-endoftext", "window", "stride", "batch-size"},
            "and --completions do not go together");
   }
-  if (!options.output_dir.empty()) make_report_folder(options.output_dir);
+  if (!options.output_dir.empty()) make_folder(options.output_dir);
   if (options.completions > 0) return evaluate_completions(options);
   return with_texts ? evaluate_texts(options, flags.given("model")) : evaluate_data(options);
 }

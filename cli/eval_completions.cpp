@@ -80,16 +80,18 @@ std::optional<CompletionScores> score_completions(const ScoringOptions& options,
   const LoadedModel model = load_resolved(
       *device, folder, options.dtype == "float32" ? WeightStorage::f32 : WeightStorage::as_stored);
   for (const std::string& line : model.notes) note(line);
-  const InterruptGuard interrupts;
+  const InterruptGuard interrupts("finishing this record");
   ProgressLine progress;
   CompletionScores scores;
   for (const Question& question : questions) {
     if (progress.due()) {
       progress.show(
-          fmt::format("{}/{} records, exact match {:.3f}", with_commas(scores.records),
-                      with_commas(questions.size()),
-                      static_cast<double>(scores.best) /
-                          static_cast<double>(std::max<std::int64_t>(scores.records, 1))));
+          {{fmt::format("{}/{} records", with_commas(scores.records),
+                        with_commas(questions.size()))},
+           {fmt::format("exact match {:.3f}",
+                        static_cast<double>(scores.best) /
+                            static_cast<double>(std::max<std::int64_t>(scores.records, 1))),
+            1}});
     }
     if (interrupted()) {
       progress.clear();

@@ -119,7 +119,7 @@ std::optional<Scored> score(const ScoringOptions& options, const std::vector<Rec
   for (const std::string& line : model.notes) note(line);
   check_largest_batch(*device, model, texts, windows);
   Gpt2 gpt2(*device, model.config, model.parameters);
-  const InterruptGuard interrupts;
+  const InterruptGuard interrupts("finishing these windows");
   ProgressLine progress;
   PerplexityResult& result = scored.result;
   const Clock::time_point start = Clock::now();
@@ -130,9 +130,10 @@ std::optional<Scored> score(const ScoringOptions& options, const std::vector<Rec
       const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
       const double rate = static_cast<double>(so_far.scored) / seconds;
       progress.show(
-          fmt::format("{}/{} tokens  perplexity {:.3f}  {:.0f} tokens/s  {} left",
-                      with_commas(so_far.scored), with_commas(to_score), so_far.perplexity(), rate,
-                      human_duration(static_cast<double>(to_score - so_far.scored) / rate)));
+          {{fmt::format("{}/{} tokens", with_commas(so_far.scored), with_commas(to_score))},
+           {"perplexity " + rounded_number(so_far.perplexity(), 5), 1},
+           {fmt::format("{} tokens/s", with_commas(std::llround(rate))), 2},
+           {human_duration(static_cast<double>(to_score - so_far.scored) / rate) + " left"}});
     }
     return interrupted();
   };
@@ -143,13 +144,14 @@ std::optional<Scored> score(const ScoringOptions& options, const std::vector<Rec
   progress.clear();
   scored.seconds = std::chrono::duration<double>(Clock::now() - start).count();
   if (interrupted()) {
-    note(fmt::format("stopped after {} of {} tokens, perplexity so far {:.3f}",
-                     with_commas(result.scored), with_commas(to_score), result.perplexity()));
+    note(fmt::format("stopped after {} of {} tokens, perplexity so far {}",
+                     with_commas(result.scored), with_commas(to_score),
+                     rounded_number(result.perplexity(), 5)));
     return std::nullopt;
   }
-  note(fmt::format("{} windows of {} tokens, stride {}: {:.2f} s, {:.0f} tokens/s", result.windows,
-                   windows.window, windows.stride, scored.seconds,
-                   static_cast<double>(result.scored) / scored.seconds));
+  note(fmt::format("{} of {}, stride {}: {:.2f} s, {} tokens/s", counted(result.windows, "window"),
+                   counted(windows.window, "token"), windows.stride, scored.seconds,
+                   with_commas(std::llround(static_cast<double>(result.scored) / scored.seconds))));
   return scored;
 }
 

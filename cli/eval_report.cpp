@@ -87,16 +87,8 @@ std::string to_csv(const EvalReport& report) {
   return text;
 }
 
-void make_report_folder(const fs::path& folder) {
-  std::error_code trouble;
-  fs::create_directories(folder, trouble);
-  if (fs::is_directory(folder)) return;
-  throw Error(Fault::usage, "cannot create the output folder " + folder.string(),
-              {trouble ? trouble.message() : "a file has that name"}, "another --output-dir");
-}
-
 void write_report(const fs::path& folder, const EvalReport& report) {
-  make_report_folder(folder);
+  make_folder(folder);
   std::string text = report.title + "\n";
   if (!report.baseline.empty()) text += "baseline: " + report.baseline_title + "\n";
   write_file(folder / "evaluation_metrics.txt", text + "\n" + to_table(report));

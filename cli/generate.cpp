@@ -194,6 +194,27 @@ std::string speed(std::int64_t tokens, const char* what, std::int64_t timed_toke
                             : fmt::format(" ({}/s)", with_commas(std::llround(rate))));
 }
 
+/// Whether a text would have gone on, had the model a longer context.
+bool ended_at_context(const GenerateRequest& request, const GeneratedSequence& text) {
+  const GenerationConfig& g = request.options.generation;
+  const std::int64_t made = std::ssize(text.output_ids);
+  if (text.finish_reason != FinishReason::length || g.max_new_tokens < 0) return false;
+  return g.max_new_tokens > 0 ? made < g.max_new_tokens
+                              : std::ssize(request.prompt_ids) + made < g.max_length;
+}
+
+void tell_end(const RunTimes& times, double first_token_after, std::int64_t at_context,
+              int context) {
+  if (at_context > 0) {
+    note(fmt::format("{} stopped at the model's context of {} tokens, before the length asked for",
+                     counted(at_context, "text"), with_commas(context)));
+  }
+  note(fmt::format(
+      "{}, {}{}", speed(times.prompt_tokens, "prompt", times.prompt_tokens, times.prompt_seconds),
+      speed(times.new_tokens, "new", times.decode_tokens, times.decode_seconds),
+      first_token_after > 0 ? fmt::format(", first token after {:.2f} s", first_token_after) : ""));
+}
+
 int run(const std::vector<std::string>& arguments) {
   const Clock::time_point start = Clock::now();
   // 1. The model's own defaults lie under the options, so the model's name is read first.
@@ -256,6 +277,7 @@ int run(const std::vector<std::string>& arguments) {
   const InterruptGuard interrupts;
   ProgressLine progress;
   double first_token_after = 0;
+  std::int64_t at_context = 0;
   RunCallbacks callbacks;
   callbacks.stop_requested = [] { return interrupted(); };
   callbacks.on_token = [&](std::size_t request, std::int32_t id) {
@@ -267,6 +289,7 @@ int run(const std::vector<std::string>& arguments) {
   callbacks.on_text = [&](const GeneratedText& text) {
     progress.clear();
     writer.text(text);
+    at_context += ended_at_context(requests[text.request], text.generated) ? 1 : 0;
   };
   callbacks.on_progress = [&](std::size_t done, std::size_t total) {
     if (total > 1 && !streams && progress.due())
@@ -276,10 +299,7 @@ int run(const std::vector<std::string>& arguments) {
                                       streams ? 1 : options.batch_size, callbacks);
   progress.clear();
   writer.finish();
-  note(fmt::format(
-      "{}, {}{}", speed(times.prompt_tokens, "prompt", times.prompt_tokens, times.prompt_seconds),
-      speed(times.new_tokens, "new", times.decode_tokens, times.decode_seconds),
-      first_token_after > 0 ? fmt::format(", first token after {:.2f} s", first_token_after) : ""));
+  tell_end(times, first_token_after, at_context, config.n_positions);
   return interrupted() ? interrupt_exit_code() : exit_code;
 }
 

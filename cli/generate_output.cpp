@@ -84,7 +84,7 @@ TextWriter::TextWriter(const std::vector<GenerateRequest>& requests,
     throw Error(Fault::usage, lines.string() + " is there already", {},
                 "another --output-dir, or --overwrite-output-dir");
   }
-  std::filesystem::create_directories(options_.output_dir, error);
+  make_folder(options_.output_dir);
   lines_.emplace(lines);
 }
 

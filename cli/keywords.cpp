@@ -212,7 +212,7 @@ int run(const std::vector<std::string>& arguments) {
   check_new_column(*table, command);
   check_output(*table, command);
 
-  const InterruptGuard interrupts;
+  const InterruptGuard interrupts("finishing these rows");
   Output output(command.output);
   const char delimiter = table->delimiter();
   const std::string line_end(table->line_end());

@@ -1,7 +1,11 @@
 // The program: finds the command, runs it, and turns what it throws into an exit code.
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <csignal>
 #include <cstdio>
 #include <exception>
+#include <filesystem>
 #include <new>
 #include <string>
 #include <vector>
@@ -9,6 +13,7 @@
 #include "base/error.h"
 #include "base/nearest.h"
 #include "cli/command.h"
+#include "cli/signals.h"
 #include "cli/terminal.h"
 
 namespace {
@@ -62,8 +67,18 @@ int run(std::vector<std::string> arguments) {
 }
 
 int report(Fault fault, const std::string& message) {
-  std::fprintf(stderr, "%s\n", message.c_str());
+  std::fprintf(stderr, "%s\n", for_terminal(message).c_str());
   return static_cast<int>(fault);
+}
+
+/// Where one of them is closed (`quire train >&-`), the next file that is opened would get its number
+/// and what is printed. Instead it cannot be used, as before.
+void keep_standard_descriptors() {
+  for (const int descriptor : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (::fcntl(descriptor, F_GETFD) >= 0) continue;
+    const int wrong_way = descriptor == STDIN_FILENO ? O_WRONLY : O_RDONLY;
+    if (::open("/dev/null", wrong_way) < 0) return;
+  }
 }
 
 const char* const kReport =
@@ -74,6 +89,8 @@ const char* const kReport =
 int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);  // print() reports a closed pipe instead
   std::signal(SIGXFSZ, SIG_IGN);  // so does a write beyond the limit on file sizes
+  keep_standard_descriptors();
+  leave_clean_line_on_signals();
   try {
     return run({argv + 1, argv + argc});
   } catch (const OutputClosed&) {
@@ -81,6 +98,11 @@ int main(int argc, char** argv) {
   } catch (const Error& error) {
     return report(error.fault(),
                   error.message() + (error.fault() == Fault::internal ? kReport : ""));
+  } catch (const std::filesystem::filesystem_error& error) {
+    const Fault fault =
+        error.code() == std::errc::no_space_on_device ? Fault::no_space : Fault::bad_data;
+    return report(fault, "error: cannot work with " + error.path1().string() + "\n  " +
+                             error.code().message());
   } catch (const std::bad_alloc&) {
     return report(
         Fault::no_space,

@@ -48,13 +48,14 @@ std::string model_card(const TrainOptions& options, const Gpt2Config& config) {
   const TrainingConfig& t = options.training;
   card += fmt::format(
       "\n## Training\n\n"
-      "AdamW, learning rate {}, {} schedule, {} rows a step{}; all options are in "
+      "AdamW, learning rate {}, {} schedule, {} a step{}; all options are in "
       "`quire_config.json`, the "
       "losses in the log beside it.\n\n",
       compact_number(t.learning_rate), t.lr_scheduler_type,
-      t.micro_batch_rows() * t.gradient_accumulation_steps,
-      t.max_steps > 0 ? fmt::format(", {} steps", with_commas(t.max_steps))
-                      : fmt::format(", {} epochs", t.num_train_epochs));
+      counted(t.micro_batch_rows() * t.gradient_accumulation_steps, "row"),
+      t.max_steps > 0 ? ", " + counted(t.max_steps, "step")
+                      : fmt::format(", {} epoch{}", compact_number(t.num_train_epochs),
+                                    t.num_train_epochs == 1 ? "" : "s"));
   card += fmt::format(
       "## Writing with it\n\n```\nquire generate --model {0} --prompt \"...\"\n```\n\n"
       "```python\nfrom transformers import pipeline\nprint(pipeline(\"text-generation\", "

@@ -87,11 +87,8 @@ std::string in_words(const Configuration& configuration) {
 /// Throws unless the folder is new, empty, or that of the same sweep.
 void check_folder(const SweepCommand& c, const std::string& description) {
   const fs::path& folder = c.output_dir;
+  check_writable(folder);
   if (!fs::exists(folder)) return;
-  if (!fs::is_directory(folder)) {
-    throw Error(Fault::usage, "the output folder " + folder.string() + " is a file", {},
-                "another --output-dir");
-  }
   if (fs::is_empty(folder)) return;
   if (!fs::exists(folder / kSweepFile)) {
     throw Error(Fault::usage, "the output folder " + folder.string() + " is not empty",
@@ -132,7 +129,7 @@ class Course {
 
   void prepare() {
     for (SweepRow& row : rows_) {
-      fs::create_directories(folder_ / row.name);
+      make_folder(folder_ / row.name);
       write_file(folder_ / row.name / "options.json",
                  json_text(train_options(sweep_, row.configuration), 2) + "\n");
       row.result = read_result(folder_ / row.name);
@@ -236,17 +233,20 @@ class Course {
     const auto on_wait = [&] {
       if (!line.due()) return;
       const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
-      std::string text = fmt::format("{}/{} runs", ended, tasks.size());
-      if (round_ends(sweep_).size() > 1) text = fmt::format("round {}: {}", round, text);
-      text += fmt::format(" in {}", human_duration(seconds));
+      std::vector<LinePart> parts;
+      if (round_ends(sweep_).size() > 1) parts.push_back({fmt::format("round {}:", round), 2});
+      parts.push_back({fmt::format("{}/{} runs", ended, tasks.size())});
+      parts.push_back({fmt::format("in {}", human_duration(seconds)), 3});
       if (const SweepRow* best = best_so_far(round); best != nullptr) {
-        text += fmt::format(", best {} {:.4f} ({})", sweep_.metric, best->result.value, best->name);
+        parts.push_back(
+            {fmt::format("best {} {:.4f} ({})", sweep_.metric, best->result.value, best->name), 1});
       }
       if (ended > 0) {
-        text += fmt::format(", {} left", human_duration(seconds / static_cast<double>(ended) *
-                                                        static_cast<double>(tasks.size() - ended)));
+        parts.push_back({human_duration(seconds / static_cast<double>(ended) *
+                                        static_cast<double>(tasks.size() - ended)) +
+                         " left"});
       }
-      line.show(text);
+      line.show(std::move(parts));
     };
     make_runs(tasks, options, on_end, on_wait);
     return !interrupted();
@@ -346,7 +346,7 @@ int run(const std::vector<std::string>& arguments) {
 
   const std::string description = canonical_json(sweep);
   check_folder(command, description);
-  const InterruptGuard interrupts;
+  const InterruptGuard interrupts("the runs finish their steps");
   // The lock that quire train takes on its folder; what may be in it was looked at above.
   const OutputFolder lock({.output_dir = command.output_dir, .overwrite_output_dir = true});
   if (command.overwrite) clear_folder(command.output_dir);

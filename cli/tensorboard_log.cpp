@@ -6,6 +6,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "base/file.h"
 #include "base/json.h"
 #include "tensorboard.pb.h"
 
@@ -117,7 +118,7 @@ std::string scalar_event(double wall_time, std::int64_t step, const std::string&
 
 void TensorboardLog::begin(const fs::path& output_dir, std::int64_t resumed_step) {
   const fs::path path = output_dir / kFileName;
-  fs::create_directories(path.parent_path());
+  make_folder(path.parent_path());
   std::string kept;
   if (resumed_step >= 0 && fs::exists(path)) {
     const std::string content = read_file(path);

@@ -9,8 +9,11 @@
 #include <cerrno>
 #include <charconv>
 #include <cmath>
+#include <csignal>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
+#include <limits>
 
 #include "base/error.h"
 #include "base/text.h"
@@ -19,6 +22,9 @@ namespace quire {
 namespace {
 
 bool g_quiet = false, g_silent = false;
+bool g_goes_on_without_output = false;
+int g_output_trouble = 0;  // why stdout is not written to any more
+volatile std::sig_atomic_t g_line_is_shown = 0;
 
 // Writes everything to a descriptor; returns 0 or the error's number.
 int write_all(int descriptor, std::string_view text) {
@@ -31,6 +37,11 @@ int write_all(int descriptor, std::string_view text) {
     text.remove_prefix(static_cast<std::size_t>(written));
   }
   return 0;
+}
+
+Fault fault_of_output(int trouble) {
+  return trouble == ENOSPC || trouble == EDQUOT || trouble == EFBIG ? Fault::no_space
+                                                                    : Fault::bad_data;
 }
 
 bool is_terminal(int descriptor) {
@@ -80,8 +91,42 @@ int character_width(char32_t c) {
 template <class T>
 std::string shortest(T value) {
   std::array<char, 64> text{};
-  const auto [end, trouble] = std::to_chars(text.data(), text.data() + text.size(), value);
+  const T size = std::abs(value);
+  const auto form = size == 0 || (size >= T(1e-4) && size < T(1e15)) || !std::isfinite(value)
+                        ? std::chars_format::fixed
+                        : std::chars_format::scientific;
+  const auto [end, trouble] = std::to_chars(text.data(), text.data() + text.size(), value, form);
   return trouble == std::errc() ? std::string(text.data(), end) : std::to_string(value);
+}
+
+/// Where what is broken off a line goes on: below the value of "  label   value", else two columns
+/// further than the line begins.
+std::size_t hanging_indent(std::string_view line, std::size_t columns) {
+  const std::size_t begin = std::min(line.find_first_not_of(' '), line.size());
+  const std::size_t gap = line.find("  ", begin);
+  if (gap == std::string_view::npos) return begin + 2;
+  const std::size_t value = line.find_first_not_of(' ', gap);
+  return value == std::string_view::npos || value > columns / 2 ? begin + 2 : value;
+}
+
+std::string break_line(std::string_view line, std::size_t columns) {
+  std::string out;
+  const std::string indent(hanging_indent(line, columns), ' ');
+  std::string rest(line);
+  while (display_width(rest) > static_cast<int>(columns)) {
+    // The last space whose line fits; none where a word is longer than the line.
+    std::size_t cut = std::string::npos;
+    const std::size_t first = rest.find_first_not_of(' ');
+    for (std::size_t at = rest.find(' ', first); at != std::string::npos;
+         at = rest.find(' ', at + 1)) {
+      if (display_width(std::string_view(rest).substr(0, at)) > static_cast<int>(columns)) break;
+      cut = at;
+    }
+    if (cut == std::string::npos) break;
+    out += rest.substr(0, cut) + "\n";
+    rest = indent + rest.substr(std::min(rest.find_first_not_of(' ', cut), rest.size()));
+  }
+  return out + rest;
 }
 
 // Three significant digits and a unit: 999 -> "999", 1234 -> "1.23k".
@@ -102,25 +147,41 @@ std::string scaled(double value, const std::array<const char*, 5>& units) {
 }  // namespace
 
 void print(std::string_view text) {
-  if (g_silent) return;
+  if (g_silent || g_output_trouble != 0) return;
   const int trouble = write_all(STDOUT_FILENO, text);
-  if (trouble == EPIPE) throw OutputClosed{};
-  if (trouble != 0) {
-    throw Error(trouble == ENOSPC ? Fault::no_space : Fault::bad_data,
-                std::string("cannot write to standard output: ") + std::strerror(trouble));
+  if (trouble == 0) return;
+  const std::string why = std::string("cannot write to standard output: ") + std::strerror(trouble);
+  if (g_goes_on_without_output) {
+    g_output_trouble = trouble;
+    warn(trouble == EPIPE ? "nobody reads standard output any more: going on without it"
+                          : why + ": going on without it");
+    return;
   }
+  if (trouble == EPIPE) throw OutputClosed{};
+  throw Error(fault_of_output(trouble), why);
+}
+
+void go_on_without_output() {
+  g_goes_on_without_output = true;
+}
+
+int lost_output_exit_code() {
+  if (g_output_trouble == 0 || g_output_trouble == EPIPE) return 0;
+  return static_cast<int>(fault_of_output(g_output_trouble));
 }
 
 void note(std::string_view line) {
-  if (!g_quiet) write_all(STDERR_FILENO, std::string(line) + "\n");
+  if (!g_quiet) write_all(STDERR_FILENO, for_terminal(line) + "\n");
 }
 
 void warn(std::string_view line) {
-  if (!g_silent) write_all(STDERR_FILENO, "warning: " + std::string(line) + "\n");
+  if (!g_silent) {
+    write_all(STDERR_FILENO, for_terminal("warning: " + std::string(line)) + "\n");
+  }
 }
 
 void report_error(std::string_view message) {
-  if (!g_silent) write_all(STDERR_FILENO, std::string(message) + "\n");
+  if (!g_silent) write_all(STDERR_FILENO, for_terminal(message) + "\n");
 }
 
 void set_quiet() {
@@ -155,17 +216,98 @@ std::string dim(std::string_view text) {
   return styled(text, "2");
 }
 
-bool ProgressLine::due() const {
-  if (g_quiet || !stderr_is_terminal()) return false;
-  return !shown_ || std::chrono::steady_clock::now() - shown_at_ >= std::chrono::milliseconds(100);
+std::string break_lines(std::string_view text, int columns) {
+  std::string out;
+  while (true) {
+    const std::size_t end = std::min(text.find('\n'), text.size());
+    const std::string_view line = text.substr(0, end);
+    const std::size_t begin = line.find_first_not_of(' ');
+    const bool command = begin != std::string_view::npos && line.substr(begin).starts_with("try:");
+    out += command ? std::string(line) : break_line(line, static_cast<std::size_t>(columns));
+    if (end == text.size()) return out;
+    out += "\n";
+    text.remove_prefix(end + 1);
+  }
 }
 
-void ProgressLine::show(std::string_view text) {
-  if (!due()) return;
+std::string for_terminal(std::string_view text) {
+  return stderr_is_terminal() ? break_lines(text, terminal_width()) : std::string(text);
+}
+
+std::string fit_parts(std::vector<LinePart> parts, int columns) {
+  const auto joined = [&] {
+    std::string line;
+    for (const LinePart& part : parts) line += (line.empty() ? "" : " ") + part.text;
+    return line;
+  };
+  std::string line = joined();
+  while (display_width(line) > columns) {
+    const auto least = std::max_element(
+        parts.rbegin(), parts.rend(), [](const auto& a, const auto& b) { return a.rank < b.rank; });
+    if (least == parts.rend() || least->rank == 0) break;
+    parts.erase(std::next(least).base());
+    line = joined();
+  }
+  return cut_to_width(line, columns);
+}
+
+ProgressLine::~ProgressLine() {
+  {
+    const std::lock_guard lock(mutex_);
+    ended_ = true;
+  }
+  end_.notify_all();
+  if (clock_.joinable()) clock_.join();
+  clear();
+}
+
+bool ProgressLine::due() const {
+  if (g_quiet) return false;
+  const std::lock_guard lock(mutex_);
+  const auto since = std::chrono::steady_clock::now() - shown_at_;
+  if (!stderr_is_terminal()) return since >= between_plain_lines_;
+  return !shown_ || since >= std::chrono::milliseconds(100);
+}
+
+void ProgressLine::draw() const {
   // One column stays free: a full line would wrap on some terminals. \x1b[K clears to the end.
-  write_all(STDERR_FILENO, "\r" + cut_to_width(text, terminal_width() - 1) + "\x1b[K");
+  std::vector<LinePart> parts = parts_;
+  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(
+      std::chrono::steady_clock::now() - shown_at_);
+  if (seconds.count() > 0) {
+    parts.push_back(
+        {"· " + (seconds.count() < 10 ? fmt::format("{}s", seconds.count())
+                                      : human_duration(static_cast<double>(seconds.count())))});
+  }
+  write_all(STDERR_FILENO, "\r" + fit_parts(std::move(parts), terminal_width() - 1) + "\x1b[K");
+}
+
+void ProgressLine::count_seconds() {
+  std::unique_lock lock(mutex_);
+  while (!end_.wait_for(lock, std::chrono::seconds(1), [this] { return ended_; })) {
+    if (shown_ && std::chrono::steady_clock::now() - shown_at_ >= std::chrono::seconds(1)) draw();
+  }
+}
+
+void ProgressLine::show(std::vector<LinePart> parts) {
+  if (!due()) return;
+  const std::lock_guard lock(mutex_);
+  parts_ = std::move(parts);
   shown_at_ = std::chrono::steady_clock::now();
+  if (!stderr_is_terminal()) {
+    note(fit_parts(parts_, std::numeric_limits<int>::max()));
+    return;
+  }
+  g_line_is_shown = 1;
   shown_ = true;
+  draw();
+  if (clock_.joinable()) return;
+  // Signals go to the thread that works.
+  sigset_t all, before;
+  sigfillset(&all);
+  ::pthread_sigmask(SIG_SETMASK, &all, &before);
+  clock_ = std::thread([this] { count_seconds(); });
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
 void ProgressLine::print(std::string_view line) {
@@ -174,8 +316,16 @@ void ProgressLine::print(std::string_view line) {
 }
 
 void ProgressLine::clear() {
+  const std::lock_guard lock(mutex_);
   if (shown_) write_all(STDERR_FILENO, "\r\x1b[K");
   shown_ = false;
+  g_line_is_shown = 0;
+  // Whatever comes instead of it is a sign of life too.
+  shown_at_ = std::chrono::steady_clock::now();
+}
+
+bool line_is_shown() {
+  return g_line_is_shown != 0;
 }
 
 int display_width(std::string_view utf8) {
@@ -202,6 +352,14 @@ std::string compact_number(float value) {
 }
 std::string compact_number(double value) {
   return shortest(value);
+}
+
+std::string rounded_number(double value, int digits) {
+  const double size = std::abs(value);
+  if (size >= std::min(1000.0, std::pow(10, digits)) && size < 1e15) {
+    return with_commas(std::llround(value));
+  }
+  return shortest(std::stod(fmt::format("{:.{}g}", value, digits)));
 }
 
 std::string human_bytes(double bytes) {

@@ -5,9 +5,13 @@
 #pragma once
 
 #include <chrono>
+#include <condition_variable>
 #include <cstdint>
+#include <mutex>
 #include <string>
 #include <string_view>
+#include <thread>
+#include <utility>
 #include <vector>
 
 namespace quire {
@@ -19,6 +23,12 @@ struct OutputClosed {};
 /// Writes to stdout and flushes. Throws OutputClosed, and Error(no_space) when stdout is a file on
 /// a full disk.
 void print(std::string_view text);
+/// For work that is worth more than what it prints: from now on print() warns the first time it
+/// cannot write, and prints nothing after that.
+void go_on_without_output();
+/// After it: the exit code of a run that lost its output to a full disk, say; 0 where nothing was
+/// lost, or the reader had gone, who wanted no more.
+int lost_output_exit_code();
 
 /// A line on stderr, unless --quiet. Never fails.
 void note(std::string_view line);
@@ -42,27 +52,58 @@ int terminal_width();
 std::string bold(std::string_view text);
 std::string dim(std::string_view text);
 
-/// One line on stderr that changes in place. Where stderr is no terminal only print() shows.
+/// Text for stderr: on a terminal, lines that are too long for it are broken between words, further
+/// ones indented below the first. A line that begins with "try:" is left for copying.
+std::string for_terminal(std::string_view text);
+/// The same for so many columns.
+std::string break_lines(std::string_view text, int columns);
+
+/// A part of a line that may have to be shorter. Where there is no room, parts of the highest
+/// `rank` go first, of one rank the last; those of rank 0 stay.
+struct LinePart {
+  std::string text;
+  int rank = 0;
+};
+/// The parts that fit into so many columns, spaces between them. Cut only where those of rank 0 do
+/// not fit.
+std::string fit_parts(std::vector<LinePart> parts, int columns);
+
+/// One line on stderr that changes in place. When nothing new is shown for a second, it counts the
+/// seconds: something moves while a step takes minutes. Where stderr is no terminal, what is shown
+/// becomes a plain line every half minute.
 class ProgressLine {
  public:
-  ProgressLine() = default;
+  explicit ProgressLine(std::chrono::milliseconds between_plain_lines = std::chrono::seconds(30))
+      : between_plain_lines_(between_plain_lines) {}
   ProgressLine(const ProgressLine&) = delete;
   ProgressLine& operator=(const ProgressLine&) = delete;
-  ~ProgressLine() { clear(); }
+  ~ProgressLine();
 
   /// True when show() has an effect now: it is rate-limited to ten a second. Ask before formatting.
   bool due() const;
-  /// Replaces the line. Cut to the width of the terminal.
-  void show(std::string_view text);
+  /// Replaces the line. As many of the parts as the terminal has room for.
+  void show(std::vector<LinePart> parts);
+  void show(std::string text) { show(std::vector<LinePart>{{std::move(text)}}); }
   /// A line that stays, above the moving one.
   void print(std::string_view line);
   /// Removes the moving line.
   void clear();
 
  private:
-  std::chrono::steady_clock::time_point shown_at_{};
-  bool shown_ = false;
+  void draw() const;
+  void count_seconds();
+
+  const std::chrono::milliseconds between_plain_lines_;
+  mutable std::mutex mutex_;  // of all below
+  std::chrono::steady_clock::time_point shown_at_ = std::chrono::steady_clock::now();
+  bool shown_ = false, ended_ = false;
+  std::vector<LinePart> parts_;
+  std::condition_variable end_;
+  std::thread clock_;  // on a terminal, from the first line on
 };
+
+/// A moving line is on the terminal. For signal handlers.
+bool line_is_shown();
 
 /// Columns that the text takes on a terminal: 2 for East Asian wide characters and emoji, 0 for
 /// combining marks.
@@ -70,9 +111,13 @@ int display_width(std::string_view utf8);
 /// At most `columns` wide, with "…" at the end where something was cut.
 std::string cut_to_width(std::string_view utf8, int columns);
 
-/// The shortest text that reads back as the same number: "0.1", "5e-05", "1e-05", "20".
+/// The shortest text that reads back as the same number: "0.1", "0.0002", "5e-05", "20". Powers of
+/// ten are written from below 0.0001 and from 1e15 on.
 std::string compact_number(float value);
 std::string compact_number(double value);
+/// So many significant digits, without zeros at the end; a larger number, and one from 1,000 on, to
+/// the whole: "0.0002", "4.2e-05", "23.41", "93,765".
+std::string rounded_number(double value, int digits = 2);
 std::string human_bytes(double bytes);       ///< "12.3 MB", powers of 1000
 std::string human_duration(double seconds);  ///< "8.3s", "2m 05s", "1h 02m"
 std::string human_count(double value);       ///< "124M", "1.56B", "4,096"

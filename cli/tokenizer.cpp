@@ -304,6 +304,7 @@ int run_train(const std::vector<std::string>& arguments) {
     throw Error(Fault::usage, output.string() + " holds a tokenizer already", {},
                 "another --output-dir, or --overwrite-output-dir");
   }
+  check_writable(output);
   check_encoding(encoding);
   std::vector<fs::path> files = training_files(names);
   double bytes = 0;

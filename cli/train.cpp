@@ -5,16 +5,15 @@
 #include <array>
 #include <chrono>
 #include <cmath>
-#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "base/file.h"
-#include "base/json.h"
 #include "base/text.h"
 #include "bench/ceilings.h"
 #include "cli/command.h"
 #include "cli/model_card.h"
 #include "cli/model_path.h"
+#include "cli/resources.h"
 #include "cli/signals.h"
 #include "cli/terminal.h"
 #include "cli/train_data.h"
@@ -35,7 +34,6 @@ namespace quire {
 namespace {
 
 namespace fs = std::filesystem;
-using Json = nlohmann::ordered_json;
 
 /// What is trained, before any weight is read.
 struct Start {
@@ -154,20 +152,6 @@ Parameters make_parameters(Device& device, Start& start, const TrainOptions& opt
   return initialize_parameters(device, start.config, options.training.seed);
 }
 
-/// The options that describe the model's making, fit for --config-file: those of the place it was
-/// made in are left out, so that a resumed run saves the same file. Two words for one thing (a
-/// warm-up's share, a seed that follows another) are saved as what they came to.
-std::string saved_options(const Flags& flags, const TrainingConfig& training) {
-  Json options = parse_json<Json>(flags.resolved_json());
-  options["data_seed"] = training.data_seed.value_or(training.seed);
-  options.erase("warmup_ratio");
-  for (const char* name : {"output_dir", "resume_from_checkpoint", "overwrite_output_dir",
-                           "stop_at_step", "json", "quiet", "device", "threads", "max_time"}) {
-    options.erase(name);
-  }
-  return json_text(options, 2) + "\n";
-}
-
 /// What the run will hold in memory: rows as long as the longest one there is, which may be far
 /// shorter than the context.
 TrainingConfig as_planned(TrainingConfig config, const Rows& rows, const Rows& validation) {
@@ -193,7 +177,7 @@ void describe(const Start& start, const TrainOptions& options, const TrainData& 
   note(fmt::format(
       "  model       {}: {} layers of {}, {} heads, context {}, vocabulary {}: {} parameters",
       options.model.empty() ? "fresh" : start.weights.string(), c.n_layer, c.n_embd, c.n_head,
-      c.n_positions, with_commas(c.vocab_size),
+      with_commas(c.n_positions), with_commas(c.vocab_size),
       human_count(static_cast<double>(c.parameter_count()))));
   if (const LoraConfig lora = adapter_of(t, c); lora.r > 0) {
     std::int64_t count = 0;
@@ -207,12 +191,14 @@ void describe(const Start& start, const TrainOptions& options, const TrainData& 
                    counted(data.train.ids.size(), "token"),
                    counted(data.validation.size(), "record"),
                    counted(data.validation.ids.size(), "token")));
-  note(fmt::format(
-      "  steps       {} of {} × {} rows of up to {} tokens, {:.4g} epochs", with_commas(steps),
-      t.gradient_accumulation_steps, t.micro_batch_rows(), rows.longest(),
-      t.max_steps > 0 ? static_cast<double>(steps) * t.micro_batch_rows() *
-                            t.gradient_accumulation_steps / static_cast<double>(rows.size())
-                      : t.num_train_epochs));
+  const double epochs = t.max_steps > 0
+                            ? static_cast<double>(steps) * t.micro_batch_rows() *
+                                  t.gradient_accumulation_steps / static_cast<double>(rows.size())
+                            : t.num_train_epochs;
+  note(fmt::format("  steps       {} of {} × {} of up to {}, {} epoch{}", with_commas(steps),
+                   t.gradient_accumulation_steps, counted(t.micro_batch_rows(), "row"),
+                   counted(rows.longest(), "token"), rounded_number(epochs, 4),
+                   epochs == 1 ? "" : "s"));
   note(fmt::format(
       "  AdamW       lr {} {}, warm-up {}, betas {} {}, decay {}, clipping {}, dropout {}",
       compact_number(t.learning_rate), t.lr_scheduler_type, schedule.warmup_steps,
@@ -224,18 +210,7 @@ void describe(const Start& start, const TrainOptions& options, const TrainData& 
 void report_end(const TrainingResult& result, const TrainOptions& options, double seconds) {
   const std::string folder = options.training.output_dir.string();
   if (options.json) {
-    Json event = {{"event", result.out_of_time    ? "out_of_time"
-                            : !result.interrupted ? "done"
-                            : interrupted()       ? "interrupted"
-                                                  : "stopped"},
-                  {"steps", result.steps},
-                  {"tokens", result.tokens},
-                  {"loss", result.final_loss},
-                  {"first_eval_loss", result.first_eval_loss},
-                  {"eval_loss", result.final_eval_loss},
-                  {"seconds", seconds},
-                  {"output_dir", folder}};
-    print(json_text(event) + "\n");
+    print_end(result, interrupted(), seconds, folder);
     return;
   }
   if (result.interrupted && !interrupted()) {
@@ -255,11 +230,11 @@ void report_end(const TrainingResult& result, const TrainOptions& options, doubl
     return;
   }
   std::string line =
-      fmt::format("{} steps in {}", with_commas(result.steps), human_duration(seconds));
+      fmt::format("{} in {}", counted(result.steps, "step"), human_duration(seconds));
   if (!std::isnan(result.final_eval_loss)) {
     line +=
-        fmt::format(": validation loss {:.4f} → {:.4f}, perplexity {:.2f}", result.first_eval_loss,
-                    result.final_eval_loss, std::exp(result.final_eval_loss));
+        fmt::format(": validation loss {:.4f} → {:.4f}, perplexity {}", result.first_eval_loss,
+                    result.final_eval_loss, rounded_number(std::exp(result.final_eval_loss), 4));
   }
   note(line);
   if (result.final_eval_loss > result.first_eval_loss) {
@@ -267,7 +242,7 @@ void report_end(const TrainingResult& result, const TrainOptions& options, doubl
   }
   note(result.out_of_time
            ? "  try: the same command with --resume-from-checkpoint latest"
-           : fmt::format("  try: quire generate --model {} --prompt \"...\"", folder));
+           : fmt::format("  try: quire generate --model {} --prompt \"...\"", in_shell(folder)));
 }
 
 /// All that is there before the first step.
@@ -307,6 +282,7 @@ bool prepare(const std::vector<std::string>& arguments, const Ranks& ranks, Prep
   if (!flags.parse(arguments)) return false;
   options.finish(flags);
   options.training.ranks = ranks.size();
+  if (ranks.first()) check_writable(options.training.output_dir);
   OutputFolder::check_unused(options.training);
   run.resolved = saved_options(flags, options.training);
   if (ranks.first()) run.reports = train_reports(options, run.resolved);
@@ -369,18 +345,21 @@ int train_together(const std::vector<std::string>& arguments, const std::shared_
       write_file(folder / "README.md", model_card(options, run.start.config));
     }
   };
+  go_on_without_output();
+  const InterruptGuard interrupts("finishing this step");
   const auto begin = std::chrono::steady_clock::now();
   const TrainingResult result = train(*run.device, run.start.config, *run.parameters,
                                       run.data.train, run.data.validation, training, callbacks);
   progress.finish();
   report_end(result, options,
              std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
-  return result.interrupted ? interrupt_exit_code() : 0;
+  return result.interrupted ? interrupt_exit_code() : lost_output_exit_code();
 }
 
 int run(const std::vector<std::string>& arguments) {
-  const InterruptGuard interrupts;
+  // What is done before the first step needs no saving: Ctrl-C ends it at once.
   if (!is_launched()) return train_together(arguments, std::make_shared<OneRank>());
+  const InterruptGuard interrupts;  // other processes wait for this one
   const std::shared_ptr<Ranks> ranks = join_ranks([] { return interrupted(); });
   if (!ranks->first()) set_silent();
   try {

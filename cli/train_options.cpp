@@ -1,7 +1,9 @@
 #include "cli/train_options.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
+#include "base/json.h"
 #include "cli/terminal.h"
 
 namespace quire {
@@ -251,6 +253,18 @@ void TrainOptions::choose_reports() {
     throw Error(Fault::usage, "--report-to " + report_to_ + ": none does not go with others", {},
                 "--report-to none");
   }
+}
+
+std::string saved_options(const Flags& flags, const TrainingConfig& training) {
+  using Json = nlohmann::ordered_json;
+  Json options = parse_json<Json>(flags.resolved_json());
+  options["data_seed"] = training.data_seed.value_or(training.seed);
+  options.erase("warmup_ratio");
+  for (const char* name : {"output_dir", "resume_from_checkpoint", "overwrite_output_dir",
+                           "stop_at_step", "json", "quiet", "device", "threads", "max_time"}) {
+    options.erase(name);
+  }
+  return json_text(options, 2) + "\n";
 }
 
 }  // namespace quire

@@ -51,4 +51,9 @@ struct TrainOptions {
   std::uint64_t data_seed_ = 0;
 };
 
+/// The options that describe the model's making, fit for --config-file: those of the place it was
+/// made in are left out, so that a resumed run saves the same file. Two words for one thing (a
+/// warm-up's share, a seed that follows another) are saved as what they came to.
+std::string saved_options(const Flags& flags, const TrainingConfig& training);
+
 }  // namespace quire

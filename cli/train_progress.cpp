@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "base/json.h"
@@ -27,17 +28,22 @@ std::string indented(std::string text) {
 
 }  // namespace
 
-std::string TrainProgress::text(const TrainingProgress& progress) const {
-  std::string line =
-      fmt::format("step {}/{} loss {:.3f}", progress.step, progress.total_steps, progress.loss);
-  if (!std::isnan(progress.eval_loss)) line += fmt::format(" val {:.3f}", progress.eval_loss);
-  line += fmt::format(" lr {:.1e} {} tok/s", progress.learning_rate,
-                      with_commas(std::llround(progress.tokens_per_second)));
-  if (!std::isnan(progress.mfu)) line += fmt::format(" {:.0f}% peak", 100 * progress.mfu);
-  if (progress.step < progress.total_steps) {
-    line += fmt::format(" {} left", human_duration(progress.seconds_left));
+std::vector<LinePart> TrainProgress::parts(const TrainingProgress& progress) {
+  std::vector<LinePart> parts = {{fmt::format("step {}/{}", progress.step, progress.total_steps)},
+                                 {fmt::format("loss {:.3f}", progress.loss), 1}};
+  if (!std::isnan(progress.eval_loss)) {
+    parts.push_back({fmt::format("val {:.3f}", progress.eval_loss), 2});
   }
-  return line;
+  parts.push_back({"lr " + rounded_number(progress.learning_rate), 4});
+  parts.push_back(
+      {fmt::format("{} tok/s", with_commas(std::llround(progress.tokens_per_second))), 3});
+  if (!std::isnan(progress.mfu)) {
+    parts.push_back({fmt::format("{:.0f}% peak", 100 * progress.mfu), 5});
+  }
+  if (progress.step < progress.total_steps) {
+    parts.push_back({human_duration(progress.seconds_left) + " left"});
+  }
+  return parts;
 }
 
 TrainingCallbacks TrainProgress::callbacks() {
@@ -73,19 +79,30 @@ TrainingCallbacks TrainProgress::callbacks() {
     };
     return callbacks;
   }
-  if (stderr_is_terminal()) {
-    callbacks.on_step = [this](const TrainingProgress& p) {
-      if (line_.due() || p.step == p.total_steps) line_.show(text(p));
+  callbacks.on_batch = [this](const StepProgress& p) {
+    if (!line_.due()) return;
+    std::vector<LinePart> parts = latest_;
+    if (parts.empty()) parts.push_back({fmt::format("step {}/{}", p.step, p.total_steps)});
+    if (p.batches > 1) {
+      parts.push_back({fmt::format("batch {}/{}", p.batches_done + 1, p.batches), 6});
+    }
+    line_.show(std::move(parts));
+  };
+  callbacks.on_step = [this](const TrainingProgress& p) {
+    latest_ = parts(p);
+    if (line_.due() || (stderr_is_terminal() && p.step == p.total_steps)) line_.show(latest_);
+  };
+  callbacks.on_eval_batch = [this](std::int64_t rows_done, std::int64_t rows) {
+    if (line_.due()) line_.show(fmt::format("evaluating: row {} of {}", rows_done + 1, rows));
+  };
+  if (!stderr_is_terminal()) {
+    callbacks.on_log = [this](const TrainingProgress& p) {
+      line_.print(fit_parts(parts(p), std::numeric_limits<int>::max()));
     };
-    callbacks.on_eval_batch = [this](std::int64_t rows_done, std::int64_t rows) {
-      if (line_.due()) line_.show(fmt::format("evaluating: row {} of {}", rows_done, rows));
-    };
-  } else {
-    callbacks.on_log = [this](const TrainingProgress& p) { line_.print(text(p)); };
   }
   callbacks.on_eval = [this](std::int64_t step, double loss) {
-    line_.print(fmt::format("step {}: validation loss {:.4f}, perplexity {:.2f}", step, loss,
-                            std::exp(loss)));
+    line_.print(fmt::format("step {}: validation loss {:.4f}, perplexity {}", step, loss,
+                            rounded_number(std::exp(loss), 4)));
   };
   callbacks.on_save = [this](const std::filesystem::path& path) {
     line_.print("saved " + path.string());
@@ -106,6 +123,21 @@ void TrainProgress::show(std::int64_t step, const TextSample& sample) {
     line_.print(fmt::format("step {}, from \"{}\":\n  {}", step, sample.prompt,
                             indented(sample.prompt + sample.text)));
   }
+}
+
+void print_end(const TrainingResult& result, bool interrupted, double seconds,
+               const std::string& output_dir) {
+  print_event({{"event", result.out_of_time    ? "out_of_time"
+                         : !result.interrupted ? "done"
+                         : interrupted         ? "interrupted"
+                                               : "stopped"},
+               {"steps", result.steps},
+               {"tokens", result.tokens},
+               {"loss", result.final_loss},
+               {"first_eval_loss", result.first_eval_loss},
+               {"eval_loss", result.final_eval_loss},
+               {"seconds", seconds},
+               {"output_dir", output_dir}});
 }
 
 }  // namespace quire

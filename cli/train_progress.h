@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "cli/terminal.h"
 #include "engine/training/trainer.h"
@@ -24,13 +25,19 @@ class TrainProgress {
   /// Ends the moving line.
   void finish() { line_.clear(); }
 
-  /// "step 120/500 loss 3.214 val 3.402 lr 4.2e-05 12,345 tok/s 61% peak 2m 05s left": within 80
-  /// columns, so that a terminal shows the end too.
-  std::string text(const TrainingProgress& progress) const;
+  /// "step 120/500 loss 3.214 val 3.402 lr 4.2e-05 12,345 tok/s 61% peak 2m 05s left": of it a
+  /// terminal of 40 columns has step, loss and the time left.
+  static std::vector<LinePart> parts(const TrainingProgress& progress);
 
  private:
   bool json_;
   ProgressLine line_;
+  std::vector<LinePart> latest_;  // of the steps so far
 };
+
+/// The last event of a run, JSON on stdout: "done", "out_of_time", "interrupted" or "stopped" where
+/// --stop-at-step has it.
+void print_end(const TrainingResult& result, bool interrupted, double seconds,
+               const std::string& output_dir);
 
 }  // namespace quire

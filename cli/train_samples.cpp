@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "cli/signals.h"
 #include "engine/generation/generator.h"
 
 namespace quire {
@@ -33,8 +34,10 @@ TrainSamples::TrainSamples(Device& device, const Gpt2Config& config, const Token
 
 std::vector<TextSample> TrainSamples::make(const Parameters& parameters) const {
   const std::vector<GeneratedSequence> rows =
-      generate(device_, config_, parameters, ids_, options_, streams_);
+      generate(device_, config_, parameters, ids_, options_, streams_,
+               [](int, std::int32_t) { return interrupted(); });
   std::vector<TextSample> samples;
+  if (interrupted()) return samples;
   for (std::size_t row = 0; row < rows.size(); ++row) {
     samples.push_back({prompts_[row], tokenizer_.decode(rows[row].output_ids,
                                                         /*skip_special_tokens=*/true)});

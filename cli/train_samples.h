@@ -21,6 +21,7 @@ class TrainSamples {
   TrainSamples(Device& device, const Gpt2Config& config, const Tokenizer& tokenizer,
                std::vector<std::string> prompts, std::uint64_t seed);
 
+  /// None where Ctrl-C came before they were whole.
   std::vector<TextSample> make(const Parameters& parameters) const;
 
  private:

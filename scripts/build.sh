@@ -81,6 +81,14 @@ install_missing() {
 build() {
   install_missing
   local log=build/build.log
+  # A tree that was copied or moved brings along a build of the place it came from, which would be
+  # brought up to date and run there.
+  local built_from
+  built_from=$(sed -n 's/^CMAKE_HOME_DIRECTORY:INTERNAL=//p' build/CMakeCache.txt 2>/dev/null)
+  if [ -n "$built_from" ] && ! [ "$built_from" -ef . ]; then
+    echo "Building anew: build/ was made in $built_from"
+    rm -rf build
+  fi
   mkdir -p build
   if [ ! -e build/build.ninja ]; then
     cmake --preset release >"$log" 2>&1 || { cat "$log" >&2; fail 1 "cmake could not configure build/"; }

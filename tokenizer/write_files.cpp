@@ -123,7 +123,7 @@ void write_tokenizer_files(const Tokenizer::Impl& tokenizer, const std::filesyst
   configuration["model_max_length"] = model_max_length;
   configuration["tokenizer_class"] = "GPT2Tokenizer";
 
-  std::filesystem::create_directories(folder);
+  make_folder(folder);
   write_file(folder / "vocab.json", vocabulary);
   write_file(folder / "merges.txt", merges);
   write_file(folder / "tokenizer.json", tokenizer_json(tokenizer, names));

@@ -174,11 +174,7 @@ void save_adapter(Device& device, const fs::path& folder, const LoraAdapter& ada
     }
     tensors.push_back({name, ConstView(copy.data(), view.dtype(), view.shape())});
   }
-  std::error_code failed;
-  fs::create_directories(folder, failed);
-  if (failed) {
-    throw Error(Fault::bad_data, "cannot make the folder " + folder.string(), {failed.message()});
-  }
+  make_folder(folder);
   AtomicFile weights(folder / kWeights);
   write_safetensors(weights, tensors);
   write_file(folder / kConfig, to_json(adapter.config(), base_model_name_or_path));

@@ -336,10 +336,7 @@ void save_model(Device& device, const std::filesystem::path& folder, const Gpt2C
     }
   });
 
-  std::error_code failed;
-  std::filesystem::create_directories(folder, failed);
-  if (failed)
-    throw Error(Fault::bad_data, "cannot make the folder " + folder.string(), {failed.message()});
+  make_folder(folder);
   AtomicFile weights(folder / "model.safetensors");
   write_safetensors(weights, tensors);
   write_file(folder / "config.json", config_to_json(config, dtype));

@@ -103,26 +103,27 @@ SpikeWatch watch_from(const json& state, const char* name) {
 }
 
 std::string to_json(const TrainerState& s) {
-  const json state = {{"version", kStateVersion},
-                      {"global_step", s.step},
-                      {"updates", s.updates},
-                      {"epoch", s.epoch},
-                      {"data_position",
-                       {{"seed", s.data.seed}, {"epoch", s.data.epoch}, {"offset", s.data.offset}}},
-                      {"num_input_tokens_seen", s.tokens},
-                      {"skipped_in_a_row", s.skipped_in_a_row},
-                      {"loss", number(s.loss)},
-                      {"log", {{"loss_sum", s.loss_sum}, {"steps", s.loss_steps}}},
-                      {"first_eval_loss", number(s.first_eval_loss)},
-                      {"eval_loss", number(s.eval_loss)},
-                      {"eval_step", s.eval_step},
-                      {"best_metric", number(s.best_eval_loss)},
-                      {"best_global_step", s.best_step},
-                      {"evals_since_best", s.evals_since_best},
-                      {"loss_watch", to_json(s.loss_watch)},
-                      {"grad_norm_watch", to_json(s.norm_watch)},
-                      {"fixed", s.fixed},
-                      {"options", s.options}};
+  json state = {{"version", kStateVersion},
+                {"global_step", s.step},
+                {"updates", s.updates},
+                {"epoch", s.epoch},
+                {"data_position",
+                 {{"seed", s.data.seed}, {"epoch", s.data.epoch}, {"offset", s.data.offset}}},
+                {"num_input_tokens_seen", s.tokens},
+                {"skipped_in_a_row", s.skipped_in_a_row},
+                {"loss", number(s.loss)},
+                {"log", {{"loss_sum", s.loss_sum}, {"steps", s.loss_steps}}},
+                {"first_eval_loss", number(s.first_eval_loss)},
+                {"eval_loss", number(s.eval_loss)},
+                {"eval_step", s.eval_step},
+                {"best_metric", number(s.best_eval_loss)},
+                {"best_global_step", s.best_step},
+                {"evals_since_best", s.evals_since_best},
+                {"loss_watch", to_json(s.loss_watch)},
+                {"grad_norm_watch", to_json(s.norm_watch)},
+                {"fixed", s.fixed},
+                {"options", s.options}};
+  if (s.sample_cut) state["sample_cut"] = true;
   return json_text(state, 2) + "\n";
 }
 
@@ -289,6 +290,7 @@ TrainerState read_trainer_state(const fs::path& checkpoint) {
         .evals_since_best = state.at("evals_since_best"),
         .loss_watch = watch_from(state, "loss_watch"),
         .norm_watch = watch_from(state, "grad_norm_watch"),
+        .sample_cut = state.value("sample_cut", false),
         .fixed = state.at("fixed"),
         .options = state.at("options")};
   } catch (const json::exception& error) {

@@ -51,6 +51,7 @@ struct TrainerState {
   std::int64_t best_step = -1;
   int evals_since_best = 0;
   SpikeWatch loss_watch, norm_watch;
+  bool sample_cut = false;  ///< the texts of this step are still to be made
   Fingerprint fixed;    ///< must agree on resuming: data, model, batch shape, seed
   Fingerprint options;  ///< may change on resuming, with a note
 };

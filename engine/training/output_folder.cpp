@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "base/file.h"
 #include "engine/training/checkpoint.h"
 #include "engine/training/log_csv.h"
 #include "engine/training/log_jsonl.h"
@@ -16,15 +17,10 @@ namespace quire {
 namespace fs = std::filesystem;
 
 OutputFolder::OutputFolder(const TrainingConfig& config) : path_(config.output_dir) {
-  std::error_code error;
-  fs::create_directories(path_, error);
-  if (!fs::is_directory(path_)) {
-    throw Error(Fault::usage, "cannot create the output folder " + path_.string(),
-                {error.message()});
-  }
+  make_folder(path_);
   descriptor_ = ::open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (descriptor_ < 0) {
-    throw Error(Fault::usage, "cannot open the output folder " + path_.string(),
+    throw Error(Fault::bad_data, "cannot open the output folder " + path_.string(),
                 {std::strerror(errno)});
   }
   // File systems without locks (some network mounts) answer with an error other than "held".
@@ -44,11 +40,7 @@ OutputFolder::OutputFolder(const TrainingConfig& config) : path_(config.output_d
 void OutputFolder::check_unused(const TrainingConfig& config) {
   const fs::path& path = config.output_dir;
   if (!config.resume_from_checkpoint.empty() || config.overwrite_output_dir) return;
-  if (!fs::exists(path) || (fs::is_directory(path) && fs::is_empty(path))) return;
-  if (!fs::is_directory(path)) {
-    throw Error(Fault::usage, "the output folder " + path.string() + " is a file", {},
-                "another --output-dir");
-  }
+  if (!fs::is_directory(path) || fs::is_empty(path)) return;
   throw Error(Fault::usage, "the output folder " + path.string() + " is not empty", {},
               checkpoint_steps(path).empty()
                   ? "another --output-dir, or --overwrite-output-dir"

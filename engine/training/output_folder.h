@@ -13,7 +13,7 @@ namespace quire {
 class OutputFolder {
  public:
   /// Creates the folder and locks it. Throws Error(usage) when another run holds it, or when it is
-  /// not empty and the run neither resumes nor overwrites.
+  /// not empty and the run neither resumes nor overwrites; and what make_folder() throws.
   explicit OutputFolder(const TrainingConfig& config);
   OutputFolder(const OutputFolder&) = delete;
   OutputFolder& operator=(const OutputFolder&) = delete;

@@ -19,6 +19,12 @@ struct TrainingProgress {
   double eval_loss = 0;  ///< the latest
 };
 
+/// How far a step is that is being made: it may take minutes.
+struct StepProgress {
+  std::int64_t step = 0, total_steps = 0;  ///< the step in hand, from 1
+  std::int64_t batches_done = 0, batches = 0;
+};
+
 /// A text made with the parameters at hand. What it says is the caller's business.
 struct TextSample {
   std::string prompt, text;  ///< UTF-8; the text without the prompt

@@ -144,7 +144,12 @@ TrainingResult Run::run() {
   }
 
   TrainingResult result;
-  if (checkpoint.empty()) sample();
+  if (std::exchange(state_.sample_cut, false)) {
+    saved_step_ = -1;  // as after an evaluation that was cut
+    sample();
+  } else if (checkpoint.empty()) {
+    sample();
+  }
   const bool stopped = !take_steps();
   if (!stopped) {
     finish();
@@ -236,6 +241,12 @@ void Run::step() {
   network_->zero_gradients();
   std::array<double, 2> sums = {};  // of losses, of the squares of gradients
   for (std::size_t i = 0; i < window.size(); ++i) {
+    if (callbacks_.on_batch) {
+      callbacks_.on_batch({.step = state_.step + 1,
+                           .total_steps = total_steps_,
+                           .batches_done = static_cast<std::int64_t>(i),
+                           .batches = std::ssize(window)});
+    }
     if (window[i].rows == 0) continue;
     const std::uint64_t dropout_seed =
         mix(mix(mix(config_.seed, kDropoutStream), static_cast<std::uint64_t>(state_.step)), i);
@@ -386,8 +397,10 @@ bool Run::evaluate() {
 void Run::sample() {
   if (config_.sample_every <= 0 || !callbacks_.sample) return;
   if (state_.step % config_.sample_every != 0 && state_.step != total_steps_) return;
-  for (const TextSample& text : adapter_ ? callbacks_.sample(state_.step, merged())
-                                         : callbacks_.sample(state_.step, parameters_)) {
+  const std::vector<TextSample> texts = adapter_ ? callbacks_.sample(state_.step, merged())
+                                                 : callbacks_.sample(state_.step, parameters_);
+  state_.sample_cut = texts.empty();
+  for (const TextSample& text : texts) {
     for (const auto& log : logs_) log->sample(state_.step, text);
   }
 }

@@ -31,6 +31,8 @@
 namespace quire {
 
 struct TrainingCallbacks {
+  /// Before every micro-batch of a step: how many of them are done.
+  std::function<void(const StepProgress&)> on_batch;
   std::function<void(const TrainingProgress&)> on_step;  ///< after every step
   std::function<void(const TrainingProgress&)> on_log;   ///< every logging_steps, and at the end
   /// While the validation rows are computed: how many of them are done.
@@ -40,7 +42,8 @@ struct TrainingCallbacks {
   std::function<void(const std::string&)> on_note;            ///< a line for people
   std::function<void(const std::string&)> on_warning;         ///< one that they should not miss
   /// Every sample_every steps, and before the first: texts made with the parameters as they are, an
-  /// adapter merged into them, which it must not change. They go into the logs.
+  /// adapter merged into them, which it must not change. They go into the logs. None, where it was
+  /// asked to stop: then the run that goes on makes them.
   std::function<std::vector<TextSample>(std::int64_t step, const Parameters& parameters)> sample;
   /// Told of the run after its own logs, see TrainingConfig.
   std::vector<std::shared_ptr<RunLog>> logs;

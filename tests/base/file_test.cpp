@@ -2,7 +2,9 @@
 
 #include <unistd.h>
 
+#include <cstdlib>
 #include <filesystem>
+#include <string>
 
 #include "base/error.h"
 #include "tests/support/catch.h"
@@ -50,6 +52,61 @@ TEST_CASE("a missing file, a folder and an unwritable place are named") {
   }
   CHECK_THROWS_AS(quire::MappedFile(folder.path()), quire::Error);
   CHECK_THROWS_AS(quire::write_file(folder / "no" / "such" / "file", "x"), quire::Error);
+}
+
+namespace {
+
+/// Root may write everywhere: while this exists, the process is nobody.
+struct AsNobody {
+  AsNobody() {
+    if (::getuid() == 0) is_nobody = ::seteuid(65534) == 0;
+  }
+  ~AsNobody() {
+    if (is_nobody && ::seteuid(0) != 0) std::abort();
+  }
+  bool is_nobody = false;
+};
+
+}  // namespace
+
+TEST_CASE("a folder that cannot be made or written into is named with the reason, and not made") {
+  const ScratchFolder scratch;
+  const fs::path file = scratch.write("file", "x");
+  const auto refused = [&](const fs::path& folder, const std::string& what,
+                           const std::string& why) {
+    for (const auto& action : {quire::check_writable, quire::make_folder}) {
+      try {
+        action(folder);
+        FAIL("no exception for " + folder.string());
+      } catch (const quire::Error& error) {
+        CHECK(error.fault() == Fault::bad_data);
+        CHECK(error.what() == "cannot " + what + " the folder " + folder.string());
+        REQUIRE(error.details().size() == 1);
+        CHECK(error.details()[0] == why);
+      }
+    }
+  };
+  refused(file, "create", "a file has that name");
+  refused(file / "a" / "b", "create", file.string() + ": a file has that name");
+  refused(scratch / std::string(300, 'n'), "create", "File name too long");
+
+  fs::create_directories(scratch / "locked");
+  fs::permissions(scratch.path(), fs::perms(0755));
+  fs::permissions(scratch / "locked", fs::perms(0555));
+  {
+    const AsNobody nobody;
+    refused(scratch / "locked", "write into", "Permission denied");
+    refused(scratch / "locked" / "a/b/", "create",
+            (scratch / "locked").string() + ": Permission denied");
+  }
+  fs::permissions(scratch / "locked", fs::perms(0755));
+  CHECK_FALSE(fs::exists(scratch / "locked/a"));
+
+  quire::check_writable(scratch / "new/one/");
+  CHECK_FALSE(fs::exists(scratch / "new"));
+  quire::make_folder(scratch / "new/one/");
+  quire::make_folder(scratch / "new/one");  // it is there
+  CHECK(fs::is_directory(scratch / "new/one"));
 }
 
 TEST_CASE("a full disk is reported as no space") {

@@ -169,7 +169,7 @@ TEST_CASE("the demo runs on CUDA") {
                           "--max-steps", "2", "--output-dir", work.folder / "demo"});
   INFO(result.err);
   CHECK(result.exit_code == 0);
-  CHECK(contains(result.out, "  device  CUDA, "));
+  CHECK(contains(result.err, "  device  CUDA, "));
   CHECK(contains(result.out, "After\n  The wind"));
   CHECK(fs::exists(work.folder / "demo/model.safetensors"));
 }

@@ -222,6 +222,6 @@ TEST_CASE("texts that cannot be measured are refused") {
   refused({"--texts", text, "--copied-ngram", "3"}, 2, {"wants --training-data"});
   refused({"--texts", text, "--stride", "3"}, 2, {"wants --model"});
   refused({"--data", text, "--keywords-column", "a"}, 2, {"is for --texts"});
-  refused({"--texts", text, "--output-dir", text}, 2, {"cannot create the output folder"});
+  refused({"--texts", text, "--output-dir", text}, 3, {"cannot create the folder"});
   refused({"--texts", text, "--baseline", scratch / "none.txt"}, 3, {"none.txt"});
 }

@@ -338,6 +338,23 @@ TEST_CASE("Ctrl-C ends with the text so far and exit code 130") {
   for (std::size_t i = 0; i < lines.size(); ++i) CHECK(lines[i]["index"] == i);
 }
 
+TEST_CASE("a text that is shorter than asked for, as the context is full, says so") {
+  const Model model;
+  const auto notes = [&](std::vector<std::string> options) {
+    options.insert(options.end(), {"-p", "bfj", "--ignore-eos"});
+    const ProgramResult result = model.run(options);
+    CHECK(result.exit_code == 0);
+    return result.err;
+  };
+  const std::string context = " stopped at the model's context of ";
+  CHECK(contains(notes({"-n", "10000"}), "1 text" + context));
+  CHECK(contains(notes({"-n", "10000", "--num-return-sequences", "2", "--do-sample"}),
+                 "2 texts" + context));
+  CHECK(contains(notes({"--max-length", "10000"}), "1 text" + context));
+  CHECK_FALSE(contains(notes({"-n", "5"}), context));
+  CHECK_FALSE(contains(notes({"-n", "-1"}), context));  // until it is full: as asked
+}
+
 TEST_CASE("a stop string is found wherever tokens cut it") {
   const Tokenizer tokenizer = letter_tokenizer();
   const auto stops_at = [&](std::vector<std::string> stops, const std::string& prompt,

@@ -60,7 +60,7 @@ Program::Program(const std::vector<std::string>& arguments, const ProgramOptions
   ::signal(SIGPIPE, SIG_IGN);  // a program may end without reading its input
   if (options.streams == Streams::terminal) {
     winsize size{};
-    size.ws_col = 80;
+    size.ws_col = static_cast<unsigned short>(options.columns);
     size.ws_row = 24;
     process_ = ::forkpty(&out_, nullptr, nullptr, &size);
     check(process_ >= 0, "forkpty failed");
@@ -144,6 +144,10 @@ bool Program::wait_for(const std::string& text) {
 
 void Program::send(int signal) {
   ::kill(process_, signal);
+}
+
+void Program::type(const std::string& text) {
+  check(::write(out_, text.data(), text.size()) == static_cast<ssize_t>(text.size()), "not typed");
 }
 
 void Program::close_output() {

@@ -39,7 +39,7 @@ int count_of(const std::string& text, const std::string& part);
 
 enum class Streams {
   pipes,     ///< stdout and stderr apart, neither a terminal
-  terminal,  ///< a pseudo-terminal of 80 columns for stdin, stdout and stderr
+  terminal,  ///< a pseudo-terminal for stdin, stdout and stderr
 };
 
 struct ProgramOptions {
@@ -49,6 +49,7 @@ struct ProgramOptions {
   std::string program = QUIRE_PROGRAM;
   std::filesystem::path folder;  ///< to run in; empty: the test's own
   Streams streams = Streams::pipes;
+  int columns = 80;                   ///< of the terminal
   std::filesystem::path output_file;  ///< stdout goes here instead ("/dev/full")
   std::chrono::seconds limit{100};    ///< after it the program is killed and the test fails
 };
@@ -64,6 +65,8 @@ class Program {
   /// Reads until `text` stands in what was printed (stdout or stderr). False: it ended without.
   bool wait_for(const std::string& text);
   void send(int signal);
+  /// What a person types; on a terminal only.
+  void type(const std::string& text);
   /// Closes our end of its stdout, as `| head -1` does when it has its line.
   void close_output();
   /// Reads the rest and waits for the end.

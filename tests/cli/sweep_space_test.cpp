@@ -265,6 +265,6 @@ TEST_CASE("the picture is well-formed and has every run that has a value, to sca
   const std::string csv = sweep_csv(sweep, rows);
   CHECK(
       csv.starts_with("rank,run,status,round,step,eval_loss,seconds,learning_rate,text_column\n"
-                      "1,run-001,done,1,0,2,0.0,1e-04,a<b>\n"));
+                      "1,run-001,done,1,0,2,0.0,0.0001,a<b>\n"));
   CHECK(contains(csv, "\n6,run-006,diverged,1,0,,0.0,0.01,c&d\n"));
 }

@@ -449,15 +449,17 @@ TEST_CASE("a plan that does not fit comes with the options that do") {
 }
 
 TEST_CASE("the progress line fits a terminal, its end included") {
-  TrainProgress progress(/*json=*/false);
-  const std::string line = progress.text({.step = 120,
-                                          .total_steps = 500,
-                                          .loss = 3.2141,
-                                          .learning_rate = 4.2e-5,
-                                          .tokens_per_second = 12345,
-                                          .seconds_left = 125,
-                                          .mfu = 0.61,
-                                          .eval_loss = 3.4019});
-  CHECK(line == "step 120/500 loss 3.214 val 3.402 lr 4.2e-05 12,345 tok/s 61% peak 2m 05s left");
-  CHECK(display_width(line) < 80);
+  const std::vector<LinePart> parts = TrainProgress::parts({.step = 120,
+                                                            .total_steps = 500,
+                                                            .loss = 3.2141,
+                                                            .learning_rate = 4.2e-5,
+                                                            .tokens_per_second = 12345,
+                                                            .seconds_left = 125,
+                                                            .mfu = 0.61,
+                                                            .eval_loss = 3.4019});
+  CHECK(fit_parts(parts, 79) ==
+        "step 120/500 loss 3.214 val 3.402 lr 4.2e-05 12,345 tok/s 61% peak 2m 05s left");
+  CHECK(fit_parts(parts, 59) == "step 120/500 loss 3.214 val 3.402 12,345 tok/s 2m 05s left");
+  CHECK(fit_parts(parts, 39) == "step 120/500 loss 3.214 2m 05s left");
+  CHECK(fit_parts(parts, 25) == "step 120/500 2m 05s left");
 }

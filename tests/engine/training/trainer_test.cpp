@@ -327,3 +327,54 @@ TEST_CASE("a run may be continued with gradient checkpointing, and ends in the s
   INFO(difference);
   CHECK(difference.empty());
 }
+
+TEST_CASE("a step that is being made says how far it is") {
+  const ScratchFolder scratch;
+  const std::unique_ptr<Device> device = open_reference_device();
+  TrainingConfig config = tiny_config(scratch / "out");
+  config.max_steps = 2;
+  std::vector<std::int64_t> told;
+  TrainingCallbacks callbacks;
+  callbacks.on_batch = [&](const StepProgress& p) {
+    CHECK(p.total_steps == 2);
+    CHECK(p.batches == 2);
+    told.push_back(10 * p.step + p.batches_done);
+  };
+  callbacks.on_step = [&](const TrainingProgress& p) { told.push_back(100 + p.step); };
+  train_tiny(*device, config, callbacks);
+  CHECK(told == std::vector<std::int64_t>{10, 11, 101, 20, 21, 102});
+}
+
+TEST_CASE("texts that were cut by a stop are made by the run that goes on, with the same files") {
+  const std::unique_ptr<Device> device = open_reference_device();
+  const auto sampling = [](std::int64_t cut_at, TrainingCallbacks callbacks) {
+    callbacks.sample = [cut_at](std::int64_t step, const Parameters&) -> std::vector<TextSample> {
+      if (step == cut_at) return {};
+      return {{"prompt", "text of step " + std::to_string(step)}};
+    };
+    return callbacks;
+  };
+  // Step 4 has an evaluation that is cut too, or a checkpoint.
+  for (const auto& [eval_steps, save_steps] : {std::pair{2, 3}, std::pair{3, 2}}) {
+    INFO(eval_steps);
+    const ScratchFolder scratch;
+    TrainingConfig config = tiny_config(scratch / "straight");
+    config.sample_every = 2;
+    config.eval_steps = eval_steps;
+    config.save_steps = save_steps;
+    train_tiny(*device, config, sampling(-1, {}));
+    config.output_dir = scratch / "cut";
+    CHECK(train_tiny(*device, config, sampling(4, stop_after(4))).interrupted);
+    CHECK(read_trainer_state(scratch / "cut/checkpoint-4").sample_cut);
+    config.resume_from_checkpoint = "latest";
+    train_tiny(*device, config, sampling(-1, {}));
+    auto resumed = files_of(scratch / "cut");
+    if (save_steps == 3) {  // what the stop has left
+      std::erase_if(resumed,
+                    [](const auto& entry) { return entry.first.starts_with("checkpoint-4/"); });
+    }
+    std::string difference;
+    CHECK(same_files(files_of(scratch / "straight"), resumed, difference));
+    CHECK(difference.empty());
+  }
+}
