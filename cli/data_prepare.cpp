@@ -30,12 +30,15 @@ namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
 constexpr std::size_t kBatchBytes = 1 << 25;  // of text
-constexpr std::size_t kRecordBytes = 88;      // of a record beside its text
+constexpr const char* kValidationFolder = "validation";
+constexpr std::size_t kRecordBytes = 88;  // of a record beside its text
 
 struct PrepareCommand {
   CorpusOptions corpus;
   CorpusFlags corpus_flags;
   std::vector<std::string> named;  // by --data; `corpus` has them after those without a name
+  std::vector<std::string> validation;
+  bool is_validation = false;  // these files are what is prepared now
   std::string tokenizer;
   std::int64_t block_size = 0;
   std::string overflow = "truncate";
@@ -101,6 +104,9 @@ void add_flags(Flags& flags, PrepareCommand& c) {
   flags.positional("PATH", c.corpus.paths);
   flags.group("Data");
   flags.add("data,data-dir", c.named, "PATH...", "the same as PATH", ListStyle::several);
+  add_validation_file(flags, c.validation,
+                      "prepared beside it, into the folder validation in DIR, with its files left "
+                      "out of the data");
   c.corpus_flags.add_to(flags, c.corpus);
   flags.group("Tokens");
   flags.add("tokenizer,model", c.tokenizer, "DIR",
@@ -119,7 +125,8 @@ void add_flags(Flags& flags, PrepareCommand& c) {
   flags.add("overwrite", c.overwrite, "replace the shards that are there");
   flags.add("threads", c.threads, "N", "0 is one per core; the result is the same",
             between(0, 1024));
-  flags.add("json", c.json, "the manifest as one JSON line on stdout");
+  flags.add("json", c.json,
+            "the manifest as one JSON line on stdout, and one for --validation-file");
   flags.add_quiet();
   flags.example(
       "quire data prepare samples/quotes.csv --text-column quote --tokenizer storyteller -o "
@@ -161,7 +168,8 @@ Json manifest_of(const PrepareCommand& c, const Flags& flags, const Tokenizer& t
         {{"step", name_of(count.step)}, {"changed", count.changed}, {"dropped", count.dropped}});
   }
   Json options = parse_json<Json>(flags.resolved_json());
-  for (const char* name : {"data", "output_dir", "overwrite", "json", "quiet", "threads"}) {
+  for (const char* name :
+       {"data", "validation_file", "output_dir", "overwrite", "json", "quiet", "threads"}) {
     options.erase(name);
   }
   return {
@@ -255,19 +263,25 @@ int prepare(PrepareCommand& c, const Flags& flags) {
     throw Error(Fault::usage, "--overflow error: how long is a row?",
                 {folder.string() + " holds no model that says so"}, "--block-size 1024");
   }
-  find_files(c.corpus.paths);  // refused before the folder is touched
+  ReadingReport report;
+  CorpusOptions corpus = c.corpus;
+  // What is wrong with the names is refused before the folder is touched.
+  if (c.validation.empty() || c.is_validation) {
+    find_files(corpus.paths);
+  } else {
+    corpus.paths = without_validation(corpus.paths, c.validation, report);
+  }
   prepare_folder(c);
 
   const InterruptGuard interrupts;
   const auto start = std::chrono::steady_clock::now();
   ShardWriter writer(c.output, tokenizer, c.shard_tokens);
   Batches batches(c.threads, tokenizer, longer, writer);
-  ReadingReport report;
-  c.corpus.report = &report;
-  c.corpus.part_bytes = kPartBytes;
+  corpus.report = &report;
+  corpus.part_bytes = kPartBytes;
   std::vector<StepCount> cleaned;
   try {
-    cleaned = for_each_record(c.corpus, [&](Record&& record, const RecordPlace& place) {
+    cleaned = for_each_record(corpus, [&](Record&& record, const RecordPlace& place) {
       batches.add(std::move(record), place);
     });
     batches.flush();
@@ -295,8 +309,12 @@ int prepare(PrepareCommand& c, const Flags& flags) {
                    8 * writer.bytes_per_id(), human_bytes(static_cast<double>(text_bytes)),
                    human_duration(seconds), human_bytes(static_cast<double>(text_bytes) / seconds),
                    c.output.string()));
-  note(fmt::format("  try: quire train --data {} --tokenizer {} ...", c.output.string(),
-                   c.tokenizer));
+  if (!c.is_validation) {
+    note(fmt::format(
+        "  try: quire train --data {}{} --tokenizer {} ...", c.output.string(),
+        c.validation.empty() ? "" : " --validation-file " + (c.output / kValidationFolder).string(),
+        c.tokenizer));
+  }
   if (c.json) print(dump(-1));
   return 0;
 }
@@ -318,6 +336,11 @@ int run_data_prepare(const std::vector<std::string>& arguments) {
   if (c.tokenizer.empty()) missing("--tokenizer is missing: which vocabulary?");
   if (c.output.empty()) missing("--output-dir is missing: where shall the shards go?");
   try {
+    const int code = prepare(c, flags);
+    if (code != 0 || c.validation.empty()) return code;
+    c.corpus.paths = c.validation;
+    c.output /= kValidationFolder;
+    c.is_validation = true;
     return prepare(c, flags);
   } catch (const fs::filesystem_error& error) {
     throw Error(Fault::bad_data, "cannot work in " + c.output.string(), {error.what()});

@@ -94,6 +94,7 @@ void add_flags(Flags& flags, EvalOptions& o) {
       "quire eval --texts out.txt --training-data samples/quotes.csv --training-text-column quote");
   flags.example(
       "quire eval --model tuned --baseline gpt2 --data held-out.txt --output-dir results");
+  flags.example(where_models_come_from());
 }
 
 std::vector<Metric> metrics_of(const Scored& scored) {

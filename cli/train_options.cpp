@@ -61,6 +61,9 @@ void TrainOptions::add_to(Flags& flags) {
   add_overflow(flags, overflow_);
   flags.add("validation-split", validation_split, "SHARE", "of the records, held out; 0 is none",
             between(0, 0.9));
+  add_validation_file(
+      flags, validation_paths,
+      "to validate on instead of that share: read as --data is, and not learnt from");
 
   flags.group("Run");
   flags.add("output-dir,model-output-dir", training.output_dir, "DIR",
@@ -185,6 +188,9 @@ void TrainOptions::finish(const Flags& flags) {
                 "--sample-every 100");
   }
   if (flags.given("data-seed")) training.data_seed = data_seed_;
+  if (!validation_paths.empty() && flags.given("validation-split") && validation_split > 0) {
+    note("--validation-split is not used: --validation-file says what to validate on");
+  }
   if (flags.given("warmup-ratio")) {
     if (flags.given("warmup-steps")) {
       throw Error(Fault::usage, "--warmup-ratio and --warmup-steps are two words for one thing", {},
@@ -204,9 +210,12 @@ void TrainOptions::finish(const Flags& flags) {
                 {"--model goes on from trained weights, --config starts from fresh ones"},
                 flags.help_command());
   }
-  if (model.empty() && config.empty() && training.resume_from_checkpoint.empty()) {
-    throw Error(Fault::usage, "neither --model nor --config is given: what shall be trained?", {},
-                "--config tiny --tokenizer DIR, or --model DIR");
+  // Without a tokenizer either, the command chooses the model.
+  if (model.empty() && config.empty() && training.resume_from_checkpoint.empty() &&
+      !tokenizer.empty()) {
+    throw Error(Fault::usage, "neither --model nor --config is given: what shall be trained?",
+                {"--tokenizer " + tokenizer + " alone does not say"},
+                "--config tiny --tokenizer " + tokenizer + ", or --model DIR");
   }
   if (training.lora.r > 0 && !config.empty()) {
     throw Error(Fault::usage, "--lora-r adapts a trained model, --config starts from a fresh one",

@@ -25,9 +25,12 @@ struct TrainOptions {
   std::string config;         ///< preset or config.json of a fresh model
   std::string tokenizer;      ///< folder or Hub name; empty: the model's own
   bool resize_vocab = false;  ///< rows for the ids that the tokenizer has beyond the model's
+  std::vector<std::string> get_tokenizer;  ///< where there is none: lines on how to get one
   CorpusOptions corpus;
   double validation_split = 0.05;
-  float dropout = -1;  ///< for all three sites; negative: what the model's config says
+  std::vector<std::string>
+      validation_paths;  ///< read as `corpus` is; where named, nothing is split
+  float dropout = -1;    ///< for all three sites; negative: what the model's config says
   TrainingConfig training;
   DeviceFlags device;
   bool json = false;

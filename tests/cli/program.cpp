@@ -146,6 +146,10 @@ void Program::send(int signal) {
   ::kill(process_, signal);
 }
 
+void Program::type(const std::string& text) {
+  check(::write(out_, text.data(), text.size()) == static_cast<ssize_t>(text.size()), "not typed");
+}
+
 void Program::close_output() {
   close_descriptor(out_);
 }

@@ -64,6 +64,8 @@ class Program {
   /// Reads until `text` stands in what was printed (stdout or stderr). False: it ended without.
   bool wait_for(const std::string& text);
   void send(int signal);
+  /// What a person types; on a terminal only.
+  void type(const std::string& text);
   /// Closes our end of its stdout, as `| head -1` does when it has its line.
   void close_output();
   /// Reads the rest and waits for the end.
