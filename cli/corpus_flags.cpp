@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/text.h"
+#include "cli/option_names.h"
 #include "cli/terminal.h"
 #include "corpus/csv.h"
 
@@ -66,7 +67,7 @@ void note_cleaning(const std::vector<StepCount>& counts) {
 }
 
 void add_validation_file(Flags& flags, std::vector<std::string>& paths, const std::string& help) {
-  flags.add("validation-file", paths, "PATH...", help, ListStyle::several);
+  flags.add(kValidationNames, paths, "PATH...", help, ListStyle::several);
 }
 
 std::vector<std::string> without_validation(const std::vector<std::string>& paths,

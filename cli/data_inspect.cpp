@@ -16,7 +16,9 @@
 #include "base/text.h"
 #include "cli/corpus_flags.h"
 #include "cli/data.h"
+#include "cli/get_model.h"
 #include "cli/model_path.h"
+#include "cli/option_names.h"
 #include "cli/terminal.h"
 #include "cli/train_data.h"
 #include "corpus/file_kind.h"
@@ -65,17 +67,17 @@ struct Inspected {
 void add_flags(Flags& flags, InspectCommand& c) {
   flags.positional("PATH", c.corpus.paths);
   flags.group("Data");
-  flags.add("data,data-dir", c.named, "PATH...", "the same as PATH", ListStyle::several);
+  flags.add(kDataNames, c.named, "PATH...", "the same as PATH", ListStyle::several);
   c.corpus_flags.add_to(flags, c.corpus);
-  flags.add("tokenizer,model", c.tokenizer, "DIR",
+  flags.add(kVocabularyNames, c.tokenizer, "DIR",
             "counts tokens with it; without one lengths are in words");
   flags.group("An epoch");
-  flags.add("block-size,max-length", c.training.block_size, "T", "tokens a row", at_least(1));
+  flags.add(kBlockNames, c.training.block_size, "T", "tokens a row", at_least(1));
   flags.add_choice("packing", c.packing, {"stream", "records", "none"},
                    "how quire train makes rows of records");
   add_overflow(flags, c.overflow);
-  flags.add("per-device-train-batch-size,batch-size", c.training.per_device_train_batch_size, "B",
-            "rows at a time", at_least(1));
+  flags.add(kBatchNames, c.training.per_device_train_batch_size, "B", "rows at a time",
+            at_least(1));
   flags.add("gradient-accumulation-steps", c.training.gradient_accumulation_steps, "N",
             "batches that make one update", at_least(1));
   flags.add("validation-split", c.validation_split, "SHARE", "of the records, held out; 0 is none",
@@ -90,8 +92,9 @@ void add_flags(Flags& flags, InspectCommand& c) {
   flags.add_quiet();
   flags.example("quire data inspect samples/quotes.csv");
   flags.example(
-      "quire data inspect samples/quotes.csv --template \"{mood}: {quote}\" --tokenizer "
-      "storyteller --packing none");
+      "quire data inspect samples/quotes.csv --template \"{mood}: {quote}\" --tokenizer " +
+      std::string(kBundledModel) + " --packing none");
+  flags.example(where_models_come_from());
 }
 
 void add_file(Inspected& inspected, const fs::path& path) {

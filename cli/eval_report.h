@@ -35,6 +35,9 @@ std::string to_csv(const EvalReport& report);
 /// Error(usage) when DIR cannot be a folder.
 void write_report(const std::filesystem::path& folder, const EvalReport& report);
 
+/// Throws Error(usage) where DIR has a report already.
+void check_no_report(const std::filesystem::path& folder);
+
 /// Throws what write_report() would throw for a folder that cannot be made, and makes it: before
 /// anything costly is done.
 void make_report_folder(const std::filesystem::path& folder);

@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "base/nearest.h"
 #include "cli/config_file.h"
+#include "cli/foreign_options.h"
 #include "cli/terminal.h"
 
 namespace quire {
@@ -265,18 +266,55 @@ const Flags::Option* Flags::find(std::string_view name) const {
   return nullptr;
 }
 
-Flags::Option& Flags::require(const std::string& shown_name) {
-  if (const Option* option = find(shown_name)) return const_cast<Option&>(*option);
+// What to write for a name that no option has: of another tool, or with a typo. Empty: nobody knows.
+std::string Flags::advice_for(const std::string& name) const {
+  if (const std::string_view answer = foreign_answer(command_, name); !answer.empty()) {
+    return (answer.starts_with("--") ? "use " : "") + std::string(answer);
+  }
   std::vector<std::string> names = {"help", "config-file"};
   for (const auto& option : options_) {
     names.push_back(option->name);
     names.insert(names.end(), option->aliases.begin(), option->aliases.end());
   }
-  const std::string near = nearest(with_hyphens(shown_name), names);
-  std::vector<std::string> details;
-  if (!near.empty()) details.push_back("did you mean " + as_typed(near) + "?");
+  const std::string near = nearest(with_hyphens(name), names);
+  return near.empty() ? "" : "did you mean " + as_typed(near) + "?";
+}
+
+Flags::Option& Flags::require(const std::string& shown_name) {
+  if (const Option* option = find(shown_name)) return const_cast<Option&>(*option);
+  const std::string advice = advice_for(shown_name);
   throw Error(Fault::usage, "quire " + command_ + " has no option " + as_typed(shown_name),
-              std::move(details), help_command());
+              advice.empty() ? std::vector<std::string>() : std::vector{advice}, help_command());
+}
+
+// The first of the arguments is an unknown option. Whoever brings a command line from another tool
+// has more of them, which are all told at once.
+void Flags::throw_unknown(std::span<const std::string> arguments) const {
+  std::vector<std::string> unknown;
+  for (const std::string& argument : arguments) {
+    if (argument == "--") break;
+    const bool is_long = argument.starts_with("--");
+    if (!is_long && &argument != arguments.data()) continue;
+    const std::string typed = argument.substr(0, is_long ? argument.find('=') : 2);
+    const std::string name = with_hyphens(typed.substr(typed.find_first_not_of('-')));
+    const bool known = name == "help" || name == "config-file" || find(name) != nullptr ||
+                       (name.starts_with("no-") && find(name.substr(3)) != nullptr);
+    if (&argument != arguments.data() && known) continue;
+    if (std::find(unknown.begin(), unknown.end(), typed) == unknown.end()) unknown.push_back(typed);
+  }
+  std::vector<std::string> details;
+  for (const std::string& typed : unknown) {
+    const std::string advice = advice_for(typed.substr(typed.find_first_not_of('-')));
+    if (unknown.size() == 1) {
+      if (!advice.empty()) details.push_back(advice);
+    } else {
+      details.push_back(typed + ": " + (advice.empty() ? "unknown" : advice));
+    }
+  }
+  throw Error(
+      Fault::usage,
+      "quire " + command_ + " has no option" + (unknown.size() == 1 ? " " : "s ") + one_of(unknown),
+      std::move(details), help_command());
 }
 
 // Brings every option to the form --name value under its first name; the rest goes behind "--".
@@ -330,6 +368,10 @@ std::vector<std::string> Flags::normalise(const std::vector<std::string>& argume
       take("config-file", value);
       continue;
     }
+    // "--p" is no way to write "-p": in other tools it is another option.
+    if (find(name) == nullptr || (argument[1] == '-' && name.size() == 1)) {
+      throw_unknown(std::span(arguments).subspan(i));
+    }
     const Option& option = require(name);
     if (option.is_flag) {
       if (!has_value && i + 1 < arguments.size()) {
@@ -381,9 +423,15 @@ std::string Flags::help() const {
   for (const auto& option : options_) {
     std::string names = option->name;
     std::string help = option->help;
+    std::string aliases;
     for (const std::string& alias : option->aliases) {
-      if (alias.size() == 1) names = alias + "," + names;
+      if (alias.size() == 1) {
+        names = alias + "," + names;
+      } else {
+        aliases += (aliases.empty() ? " (or --" : ", --") + alias;
+      }
     }
+    if (!aliases.empty()) help += aliases + ")";
     if (!option->default_text.empty()) help += " [" + option->default_text + "]";
     std::shared_ptr<cxxopts::Value> value = cxxopts::value<std::string>();
     if (option->is_flag) value = cxxopts::value<bool>();

@@ -19,6 +19,7 @@
 #include "cli/generate_run.h"
 #include "cli/get_model.h"
 #include "cli/model_path.h"
+#include "cli/option_names.h"
 #include "cli/signals.h"
 #include "cli/terminal.h"
 #include "engine/formats/hub_folder.h"
@@ -51,9 +52,9 @@ void add_flags(Flags& flags, GenerateOptions& o) {
   GenerationConfig& g = o.request.generation;
   flags.positional("PROMPT", o.prompts.positional_prompts);
   flags.group("Model");
-  flags.add("model,m,model-dir", o.model, "DIR",
+  flags.add(kModelNames, o.model, "DIR",
             "a folder, a file, an adapter, a bundled model or a Hub name");
-  flags.add("tokenizer", o.tokenizer, "DIR", "where the tokenizer lies, if not with the model");
+  flags.add(kTokenizerNames, o.tokenizer, "DIR", "where the tokenizer lies, if not with the model");
   flags.add_choice("dtype", o.dtype, {"auto", "float32"}, "weights as stored, or all in float32");
   o.device.add_to(flags);
 

@@ -63,6 +63,7 @@ bool holds_weights(const fs::path& folder) {
     for (const char* of_weights : {".safetensors", ".bin", ".h5", ".gguf", ".index", ".pt"}) {
       if (there && kind == of_weights) return true;
     }
+    if (there && entry.path().filename().string().ends_with(".index.json")) return true;
   }
   return false;
 }

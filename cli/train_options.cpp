@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "cli/option_names.h"
 #include "cli/terminal.h"
 
 namespace quire {
@@ -22,11 +23,11 @@ void add_overflow(Flags& flags, std::string& word) {
 
 void TrainOptions::add_to(Flags& flags) {
   flags.group("Model");
-  flags.add("model,model-dir", model, "DIR",
+  flags.add(kModelNames, model, "DIR",
             "go on from this model: a folder, a file, an adapter or a Hub name");
-  flags.add("config", config, "NAME|FILE",
+  flags.add("config,config-name", config, "NAME|FILE",
             "a fresh model: tiny, gpt2, gpt2-medium, gpt2-large, gpt2-xl or a config.json");
-  flags.add("tokenizer", tokenizer, "DIR", "its vocabulary; without it the model's own");
+  flags.add(kTokenizerNames, tokenizer, "DIR", "its vocabulary; without it the model's own");
   flags.add("resize-vocab", resize_vocab,
             "the model gets a row for each id that the tokenizer has beyond the model's");
   flags.add("freeze-layers", training.freeze_layers, "N",
@@ -48,7 +49,7 @@ void TrainOptions::add_to(Flags& flags) {
 
   flags.group("Data");
   flags.add(
-      "data,data-dir", corpus.paths, "PATH...",
+      kDataNames, corpus.paths, "PATH...",
       "files (.txt .csv .tsv .jsonl, .gz and .zst of them), folders, globs; or what quire data "
       "prepare wrote",
       ListStyle::several);
@@ -56,8 +57,8 @@ void TrainOptions::add_to(Flags& flags) {
   flags.add_choice("packing", packing_, {"stream", "records", "none"},
                    "stream: one stream cut into blocks; records: whole records side by side, none "
                    "of which sees another; none: one record a row");
-  flags.add("block-size,max-length", training.block_size, "T",
-            "tokens a row; 0 is the model's context", at_least(0));
+  flags.add(kBlockNames, training.block_size, "T", "tokens a row; 0 is the model's context",
+            at_least(0));
   add_overflow(flags, overflow_);
   flags.add("validation-split", validation_split, "SHARE", "of the records, held out; 0 is none",
             between(0, 0.9));
@@ -66,9 +67,9 @@ void TrainOptions::add_to(Flags& flags) {
       "to validate on instead of that share: read as --data is, and not learnt from");
 
   flags.group("Run");
-  flags.add("output-dir,model-output-dir", training.output_dir, "DIR",
+  flags.add(kOutputFolderNames, training.output_dir, "DIR",
             "gets the model, and checkpoint-STEP folders");
-  flags.add("overwrite-output-dir", training.overwrite_output_dir,
+  flags.add(kOverwriteFolderNames, training.overwrite_output_dir,
             "write into a folder that is not empty; its checkpoints go");
   flags.add("resume-from-checkpoint", training.resume_from_checkpoint, "latest|DIR",
             "go on where a run stopped, bit for bit");
@@ -76,8 +77,7 @@ void TrainOptions::add_to(Flags& flags) {
             above(0));
   flags.add("max-steps", training.max_steps, "N", "updates in all, instead of epochs; -1 is off",
             at_least(-1));
-  flags.add("per-device-train-batch-size,batch-size", training.per_device_train_batch_size, "B",
-            "rows at a time", at_least(1));
+  flags.add(kBatchNames, training.per_device_train_batch_size, "B", "rows at a time", at_least(1));
   flags.add("gradient-accumulation-steps", training.gradient_accumulation_steps, "N",
             "batches that make one update", at_least(1));
   flags.add("seed", training.seed, "N", "of fresh weights, dropout and the order of the data");
