@@ -317,6 +317,29 @@ void Flags::throw_unknown(std::span<const std::string> arguments) const {
       std::move(details), help_command());
 }
 
+namespace {
+
+// "--name=value" and "-nvalue" as they are typed, the name with hyphens.
+struct TypedOption {
+  std::string name, value;
+  bool has_value = false;
+};
+
+TypedOption take_apart(const std::string& argument) {
+  if (argument[1] != '-') {
+    return {.name = argument.substr(1, 1),
+            .value = argument.substr(argument.size() > 2 && argument[2] == '=' ? 3 : 2),
+            .has_value = argument.size() > 2};
+  }
+  const std::size_t equals = argument.find('=');
+  const bool has_value = equals != std::string::npos;
+  return {.name = with_hyphens(argument.substr(2, equals - 2)),
+          .value = has_value ? argument.substr(equals + 1) : "",
+          .has_value = has_value};
+}
+
+}  // namespace
+
 // Brings every option to the form --name value under its first name; the rest goes behind "--".
 // (Not --name=value: cxxopts takes that apart with a regex whose '.' ends at a newline.) Empty when
 // help is asked for.
@@ -341,18 +364,7 @@ std::vector<std::string> Flags::normalise(const std::vector<std::string>& argume
       others.push_back(argument);
       continue;
     }
-    std::string name, value;
-    bool has_value = false;
-    if (argument[1] == '-') {
-      const std::size_t equals = argument.find('=');
-      name = with_hyphens(argument.substr(2, equals - 2));
-      has_value = equals != std::string::npos;
-      if (has_value) value = argument.substr(equals + 1);
-    } else {
-      name = argument.substr(1, 1);
-      value = argument.substr(argument.size() > 2 && argument[2] == '=' ? 3 : 2);
-      has_value = argument.size() > 2;
-    }
+    auto [name, value, has_value] = take_apart(argument);
     if (name == "help" || name == "h") {
       return {};
     }

@@ -286,6 +286,17 @@ std::vector<fs::path> training_files(const std::vector<std::string>& names, Read
   return files;
 }
 
+double size_of(const std::vector<fs::path>& files) {
+  double bytes = 0;
+  for (const fs::path& file : files) {
+    std::error_code trouble;
+    const std::uintmax_t size = fs::file_size(file, trouble);
+    if (trouble) throw Error(Fault::bad_data, "cannot read " + file.string(), {trouble.message()});
+    bytes += static_cast<double>(size);
+  }
+  return bytes;
+}
+
 int run_train(const std::vector<std::string>& arguments) {
   BpeTrainingOptions options;
   std::vector<std::string> names, named;  // named by --data
@@ -330,13 +341,7 @@ int run_train(const std::vector<std::string>& arguments) {
   check_encoding(encoding);
   ReadingReport report;
   std::vector<fs::path> files = training_files(names, report);
-  double bytes = 0;
-  for (const fs::path& file : files) {
-    std::error_code trouble;
-    const std::uintmax_t size = fs::file_size(file, trouble);
-    if (trouble) throw Error(Fault::bad_data, "cannot read " + file.string(), {trouble.message()});
-    bytes += static_cast<double>(size);
-  }
+  const double bytes = size_of(files);
   std::optional<ConvertedFiles> converted;
   for (fs::path& file : files) {
     if (!names_utf8(encoding)) {
