@@ -124,7 +124,11 @@ Start find_start(TrainOptions& options) {
   if (!folder.empty() && Tokenizer::exists(folder)) {
     start.tokenizer = Tokenizer::load(folder);
   } else {
-    options.get_tokenizer = how_to_get(folder);
+    options.get_tokenizer =
+        folder.empty() ? how_to_get(std::string(kUsualModel)) : how_to_get(folder);
+    options.get_tokenizer.insert(options.get_tokenizer.begin(),
+                                 folder.empty() ? "a fresh model has no vocabulary of its own"
+                                                : "the model's folder has none");
   }
 
   if (start.tokenizer && !options.config.empty()) {  // a fresh model takes the tokenizer's sizes

@@ -7,22 +7,23 @@
 
 #include "base/text.h"
 #include "cli/corpus_flags.h"
+#include "cli/get_model.h"
 #include "cli/terminal.h"
 
 namespace quire {
 namespace {
 
-/// `get_tokenizer`: lines on how to get one.
+/// `get_tokenizer`: why there is none, and how to get one.
 TokenizedCorpus corpus_of_ids(const std::vector<Record>& records,
                               const std::vector<std::string>& get_tokenizer) {
   TokenizedCorpus corpus;
   bool labelled = false;
   for (const Record& record : records) {
     if (record.input_ids.empty()) {
-      std::vector<std::string> details = {"the model's folder has none"};
-      details.insert(details.end(), get_tokenizer.begin(), get_tokenizer.end());
-      throw Error(Fault::usage, "text cannot be trained on without a tokenizer", std::move(details),
-                  "--tokenizer DIR");
+      throw Error(
+          Fault::usage, "text cannot be trained on without a tokenizer", get_tokenizer,
+          fmt::format("--tokenizer DIR, the folder of a model; --tokenizer {} needs nothing",
+                      kBundledModel));
     }
     labelled |= !record.labels.empty();
   }

@@ -25,7 +25,7 @@ struct TrainOptions {
   std::string config;         ///< preset or config.json of a fresh model
   std::string tokenizer;      ///< folder or Hub name; empty: the model's own
   bool resize_vocab = false;  ///< rows for the ids that the tokenizer has beyond the model's
-  std::vector<std::string> get_tokenizer;  ///< where there is none: lines on how to get one
+  std::vector<std::string> get_tokenizer;  ///< where there is none: why, and how to get one
   CorpusOptions corpus;
   double validation_split = 0.05;
   std::vector<std::string>

@@ -120,6 +120,14 @@ TEST_CASE("half a model says how to get the rest") {
   CHECK(trained.exit_code == 2);
   CHECK(contains(trained.err, "get('gpt2', "));
 
+  CHECK(contains(trained.err, "without a tokenizer\n  the model's folder has none\n"));
+  const ProgramResult fresh =
+      e.run({"train", "--config", "tiny", "--data", work.text, "--output-dir", "out"});
+  CHECK(fresh.exit_code == 2);
+  CHECK(contains(fresh.err, "without a tokenizer\n  a fresh model has no vocabulary of its own\n"));
+  CHECK(contains(fresh.err, "get('gpt2', "));
+  CHECK(contains(fresh.err, std::string("--tokenizer ") + kBundledModel + " needs nothing"));
+
   fs::create_directories(e.scratch.path() / "gpt2");
   const ProgramResult folder = e.run({"generate", "-m", "gpt2", "-p", "The"});
   CHECK(folder.exit_code == 3);
