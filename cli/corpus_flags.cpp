@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <filesystem>
 
+#include "base/error.h"
 #include "base/text.h"
 #include "cli/option_names.h"
 #include "cli/terminal.h"

@@ -2,8 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <filesystem>
 #include <optional>
 
+#include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "cli/get_model.h"

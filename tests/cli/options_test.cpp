@@ -1,6 +1,8 @@
 // One vocabulary of options, and what is said to those of transformers.
+#include <algorithm>
 #include <cctype>
 #include <filesystem>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
