@@ -93,6 +93,21 @@ TEST_CASE(
   CHECK(contains(file(e.scratch / "out/run-001", "train.log"), "get('gpt2', local_dir='gpt2', "));
 }
 
+TEST_CASE("the overview and the help of commands with a model say where models come from") {
+  for (const std::vector<std::string>& command : {std::vector<std::string>{},
+                                                  {"train"},
+                                                  {"generate"},
+                                                  {"eval"},
+                                                  {"tokenizer", "encode"},
+                                                  {"tokenizer", "decode"},
+                                                  {"data", "prepare"},
+                                                  {"data", "inspect"}}) {
+    std::vector<std::string> arguments = command;
+    arguments.emplace_back("--help");
+    CHECK(contains(run_quire(arguments).out, where_models_come_from() + "\n"));
+  }
+}
+
 TEST_CASE("half a model says how to get the rest") {
   const Elsewhere e;
   const Workplace work;
