@@ -14,6 +14,8 @@
 #include "cli/device_flags.h"
 #include "cli/machine.h"
 #include "cli/memory_plan.h"
+#include "cli/model_path.h"
+#include "cli/option_names.h"
 #include "cli/subcommands.h"
 #include "cli/terminal.h"
 #include "engine/formats/hub_folder.h"
@@ -28,7 +30,7 @@ struct Output {
 
   void add_to(Flags& flags) {
     flags.group("Output");
-    flags.add("output,o", file, "FILE", "writes the JSON there (Google Benchmark's format)");
+    flags.add(kOutputFileNames, file, "FILE", "writes the JSON there (Google Benchmark's format)");
     flags.add("json", json, "the JSON on stdout instead of the table");
     flags.add_quiet();
   }
@@ -48,12 +50,14 @@ struct ModelChoice {
   void add_to(Flags& flags) {
     flags.group("Model");
     flags.add(
-        "config", name, "NAME|FILE",
-        "tiny, gpt2, gpt2-medium, gpt2-large, gpt2-xl or a config.json; the weights are random");
+        "config,m,model,config-name", name, "NAME|FILE",
+        "tiny, gpt2, gpt2-medium, gpt2-large, gpt2-xl, a config.json or a model as --model names "
+        "it elsewhere; the weights are random");
   }
   Gpt2Config read() const {
     if (const std::optional<Gpt2Config> preset = Gpt2Config::preset(name)) return *preset;
-    return read_config(name);
+    const std::filesystem::path path = resolve_model(name);
+    return path.extension() == ".json" ? read_config(path) : resolved_config(path);
   }
 };
 
@@ -95,7 +99,7 @@ int run_train(const std::vector<std::string>& arguments) {
   Output output;
   model.add_to(flags);
   flags.group("Work");
-  flags.add("per-device-train-batch-size,batch-size", only.batch, "B",
+  flags.add(kBatchNames, only.batch, "B",
             "rows a step; without it 4 rows of 64 and 4 of 256 are timed", at_least(1));
   flags.add("block-size", only.length, "T", "tokens a row", at_least(1));
   flags.add("seconds", options.seconds, "S", "time at least this long for each case", above(0));
@@ -295,10 +299,10 @@ int run_tokenizer(const std::vector<std::string>& arguments) {
       "Times encoding, decoding, loading and training of a vocabulary, on one thread but for "
       "the training.");
   TokenizerBenchOptions options;
+  std::string tokenizer;
   Output output;
   flags.group("Text");
-  flags.add("tokenizer", options.tokenizer, "DIR",
-            "the vocabulary; without it one is trained first");
+  flags.add(kVocabularyNames, tokenizer, "DIR", "the vocabulary; without it one is trained first");
   flags.add("prose", options.prose, "FILE", "English text; without it made from a seed");
   flags.add("mix", options.mix, "FILE",
             "code, numbers, many scripts, emoji; without it made from a seed");
@@ -307,6 +311,7 @@ int run_tokenizer(const std::vector<std::string>& arguments) {
   flags.add("seconds", options.seconds, "S", "time at least this long for each entry", above(0));
   output.add_to(flags);
   if (!flags.parse(arguments)) return 0;
+  if (!tokenizer.empty()) options.tokenizer = resolve_tokenizer(tokenizer);
   output.write(run_tokenizer_bench(options, say));
   return 0;
 }

@@ -2,7 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <filesystem>
+
+#include "base/error.h"
 #include "base/text.h"
+#include "cli/option_names.h"
 #include "cli/terminal.h"
 #include "corpus/csv.h"
 
@@ -63,6 +68,38 @@ void note_cleaning(const std::vector<StepCount>& counts) {
   }
 }
 
+void add_validation_file(Flags& flags, std::vector<std::string>& paths, const std::string& help) {
+  flags.add(kValidationNames, paths, "PATH...", help, ListStyle::several);
+}
+
+std::vector<std::string> without_validation(const std::vector<std::string>& paths,
+                                            const std::vector<std::string>& validation_paths,
+                                            ReadingReport& report) {
+  const std::vector<std::filesystem::path> held_out = find_files(validation_paths);
+  std::vector<std::string> files;
+  std::size_t left_out = 0;
+  for (const std::filesystem::path& file : find_files(paths, &report)) {
+    const bool is_held_out = std::any_of(held_out.begin(), held_out.end(), [&](const auto& other) {
+      return std::filesystem::equivalent(file, other);
+    });
+    if (is_held_out) {
+      ++left_out;
+    } else {
+      files.push_back(file.string());
+    }
+  }
+  if (files.empty()) {
+    throw Error(Fault::usage, "--data and --validation-file are the same: nothing is left to learn",
+                {}, "another --validation-file, or --validation-split 0.05 without one");
+  }
+  if (left_out > 0) {
+    note(fmt::format("{} of --data {} not learnt from: --validation-file names {}",
+                     counted(left_out, "file"), left_out == 1 ? "is" : "are",
+                     left_out == 1 ? "it" : "them"));
+  }
+  return files;
+}
+
 namespace {
 
 /// "3 lines have WHAT, the first in FILE line 2: REST".
@@ -96,6 +133,16 @@ std::string likely_encoding(const ReadingReport& report) {
 }
 
 void tell(const ReadingReport& report) {
+  for (const ReadingReport::Skipped& folder : report.skipped) {
+    std::string kinds;
+    for (const auto& [extension, files] : folder.kinds) {
+      kinds += fmt::format("{}{} × {}", kinds.empty() ? "" : ", ", with_commas(files),
+                           extension.empty() ? "no extension" : extension);
+    }
+    note(fmt::format("{}: only its {} are read; passed over: {}{}", folder.folder.string(),
+                     folder.texts_alone ? ".txt" : "tables and JSON lines", kinds,
+                     folder.pattern.empty() ? "" : " (for these --data '" + folder.pattern + "')"));
+  }
   if (!report.delimiters.empty()) {
     const ReadingReport::Table& first = report.delimiters[0];
     note(fmt::format("{}{}: the fields are separated by '{}'; --delimiter says otherwise",

@@ -8,13 +8,18 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <numeric>
+#include <string_view>
+#include <unordered_set>
 
 #include "base/error.h"
+#include "base/hash.h"
 #include "base/json.h"
 #include "base/text.h"
 #include "cli/corpus_flags.h"
 #include "cli/data.h"
+#include "cli/get_model.h"
 #include "cli/model_path.h"
+#include "cli/option_names.h"
 #include "cli/terminal.h"
 #include "cli/train_data.h"
 #include "corpus/file_kind.h"
@@ -31,6 +36,7 @@ struct InspectCommand {
   CorpusOptions corpus;
   CorpusFlags corpus_flags;
   std::vector<std::string> named;  // by --data; `corpus` has them after those without a name
+  std::vector<std::string> validation;
   std::string tokenizer, packing = "stream", overflow = "truncate";
   TrainingConfig training;
   double validation_split = 0.05;
@@ -53,26 +59,33 @@ struct Inspected {
     std::string unused;                               // the same in words
   };
   std::optional<Epoch> epoch;
+  struct Validation {
+    std::int64_t records = 0, learnt = 0;  // learnt: that stand in the data, too
+  };
+  std::optional<Validation> validation;
 };
 
 void add_flags(Flags& flags, InspectCommand& c) {
   flags.positional("PATH", c.corpus.paths);
   flags.group("Data");
-  flags.add("data,data-dir", c.named, "PATH...", "the same as PATH", ListStyle::several);
+  flags.add(kDataNames, c.named, "PATH...", "the same as PATH", ListStyle::several);
   c.corpus_flags.add_to(flags, c.corpus);
-  flags.add("tokenizer,model", c.tokenizer, "DIR",
+  flags.add(kVocabularyNames, c.tokenizer, "DIR",
             "counts tokens with it; without one lengths are in words");
   flags.group("An epoch");
-  flags.add("block-size,max-length", c.training.block_size, "T", "tokens a row", at_least(1));
+  flags.add(kBlockNames, c.training.block_size, "T", "tokens a row", at_least(1));
   flags.add_choice("packing", c.packing, {"stream", "records", "none"},
                    "how quire train makes rows of records");
   add_overflow(flags, c.overflow);
-  flags.add("per-device-train-batch-size,batch-size", c.training.per_device_train_batch_size, "B",
-            "rows at a time", at_least(1));
+  flags.add(kBatchNames, c.training.per_device_train_batch_size, "B", "rows at a time",
+            at_least(1));
   flags.add("gradient-accumulation-steps", c.training.gradient_accumulation_steps, "N",
             "batches that make one update", at_least(1));
   flags.add("validation-split", c.validation_split, "SHARE", "of the records, held out; 0 is none",
             between(0, 0.9));
+  add_validation_file(flags, c.validation,
+                      "what quire train shall validate on instead of that share: how many records, "
+                      "and which of them stand in the data, too");
   flags.group("Output");
   flags.add("threads", c.threads, "N", "0 is one per core; the result is the same",
             between(0, 1024));
@@ -80,8 +93,9 @@ void add_flags(Flags& flags, InspectCommand& c) {
   flags.add_quiet();
   flags.example("quire data inspect samples/quotes.csv");
   flags.example(
-      "quire data inspect samples/quotes.csv --template \"{mood}: {quote}\" --tokenizer "
-      "storyteller --packing none");
+      "quire data inspect samples/quotes.csv --template \"{mood}: {quote}\" --tokenizer " +
+      std::string(kBundledModel) + " --packing none");
+  flags.example(where_models_come_from());
 }
 
 void add_file(Inspected& inspected, const fs::path& path) {
@@ -103,6 +117,26 @@ Inspected::Epoch epoch_of(const InspectCommand& c, const TrainData& data) {
           .unused = rows.unused_tokens() > 0 ? unused_text(rows, c.training.block_size) : ""};
 }
 
+/// Reads the data once more, of which a hash of each record stays.
+Inspected::Validation compare_validation(const InspectCommand& c, const CorpusOptions& data) {
+  const auto hash = [](const Record& record) {
+    const auto* ids = reinterpret_cast<const char*>(record.input_ids.data());
+    return hash128(record.input_ids.empty()
+                       ? std::string_view(record.text)
+                       : std::string_view(ids, record.input_ids.size() * sizeof(std::int32_t)));
+  };
+  std::unordered_set<Hash128, HashOfHash> learnt;
+  for_each_record(data, [&](Record&& record, const RecordPlace&) { learnt.insert(hash(record)); });
+  CorpusOptions validation = data;
+  validation.paths = c.validation;
+  Inspected::Validation found;
+  for_each_record(validation, [&](Record&& record, const RecordPlace&) {
+    ++found.records;
+    found.learnt += learnt.contains(hash(record)) ? 1 : 0;
+  });
+  return found;
+}
+
 /// Whether one of several columns would have to be chosen, and nobody did.
 bool column_unknown(const InspectCommand& c, const std::vector<ColumnSummary>& columns) {
   if (!c.corpus.text_column.empty() || !c.corpus.template_text.empty()) return false;
@@ -114,19 +148,29 @@ bool column_unknown(const InspectCommand& c, const std::vector<ColumnSummary>& c
 
 Inspected inspect_text(const InspectCommand& c, const std::optional<Tokenizer>& tokenizer) {
   Inspected inspected;
-  const std::vector<fs::path> files = find_files(c.corpus.paths);
+  CorpusOptions corpus_options = c.corpus;
+  corpus_options.report = &inspected.texts;
+  if (!c.validation.empty()) {
+    corpus_options.paths = without_validation(c.corpus.paths, c.validation, inspected.tables);
+  }
+  const std::vector<fs::path> files =
+      find_files(corpus_options.paths, c.validation.empty() ? &inspected.tables : nullptr);
   for (const fs::path& path : files) add_file(inspected, path);
   inspected.columns = summarize_columns(files, c.corpus.format, &inspected.tables);
   if (column_unknown(c, inspected.columns.columns)) return inspected;
   inspected.read = true;
   inspected.in_tokens = tokenizer.has_value();
-  CorpusOptions corpus_options = c.corpus;
-  corpus_options.report = &inspected.texts;
   inspected.records = summarize_records(corpus_options, tokenizer, c.threads);
   if (tokenizer) {
     const auto corpus = std::make_shared<TokenizedCorpus>(std::move(inspected.records.corpus));
-    inspected.epoch = epoch_of(c, split_views(corpus, c.validation_split, c.training.seed,
-                                              only_record(c.training.packing)));
+    const double share = c.validation.empty() ? c.validation_split : 0;
+    inspected.epoch =
+        epoch_of(c, split_views(corpus, share, c.training.seed, only_record(c.training.packing)));
+  }
+  if (!c.validation.empty()) {
+    corpus_options.report = nullptr;
+    inspected.validation = compare_validation(c, corpus_options);
+    if (inspected.epoch) inspected.epoch->held_out_records = inspected.validation->records;
   }
   return inspected;
 }
@@ -347,7 +391,23 @@ void print_for_people(const InspectCommand& c, const Inspected& inspected) {
   } else {
     print("\n" + bold("An epoch") + ": --tokenizer DIR tells its rows and steps\n");
   }
+  if (inspected.validation) {
+    print(fmt::format("\n{} {}, of which {} in the data, too\n", bold("Validation file"),
+                      counted(inspected.validation->records, "record"),
+                      inspected.validation->learnt == 1
+                          ? "1 stands"
+                          : with_commas(inspected.validation->learnt) + " stand"));
+  }
   print_samples(records.samples);
+}
+
+/// Files that are passed over in folders: extension -> files.
+Json skipped_of(const ReadingReport& report) {
+  std::map<std::string, std::int64_t> kinds;
+  for (const ReadingReport::Skipped& folder : report.skipped) {
+    for (const auto& [extension, files] : folder.kinds) kinds[extension] += files;
+  }
+  return kinds;
 }
 
 Json to_json(const InspectCommand& c, const Inspected& inspected) {
@@ -356,6 +416,7 @@ Json to_json(const InspectCommand& c, const Inspected& inspected) {
                {"kinds", inspected.kinds},
                {"rows", inspected.columns.rows},
                {"blank_rows", inspected.tables.blank_rows.lines},
+               {"skipped", skipped_of(inspected.tables)},
                {"columns", Json::array()}};
   for (const ColumnSummary& column : inspected.columns.columns) {
     json["columns"].push_back({{"name", column.name},
@@ -406,6 +467,10 @@ Json to_json(const InspectCommand& c, const Inspected& inspected) {
                      {"tokens_unused", inspected.epoch->unused_tokens},
                      {"records_held_out", inspected.epoch->held_out_records}};
   }
+  if (inspected.validation) {
+    json["validation"] = {{"records", inspected.validation->records},
+                          {"also_in_data", inspected.validation->learnt}};
+  }
   json["samples"] = Json::array();
   for (const RecordsSummary::Sample& sample : records.samples) {
     json["samples"].push_back({{"record", sample.record}, {"text", sample.text}});
@@ -435,6 +500,10 @@ int run_data_inspect(const std::vector<std::string>& arguments) {
   if (!c.tokenizer.empty()) tokenizer = Tokenizer::load(resolve_tokenizer(c.tokenizer));
   const bool prepared = std::any_of(c.corpus.paths.begin(), c.corpus.paths.end(),
                                     [](const std::string& path) { return is_prepared(path); });
+  if (prepared && !c.validation.empty()) {
+    throw Error(Fault::usage, "--validation-file is compared with texts, not with shards",
+                {c.corpus.paths[0] + " holds shards"}, "the files that they were prepared from");
+  }
   Inspected inspected = prepared ? inspect_shards(c, tokenizer) : inspect_text(c, tokenizer);
   inspected.tables.surrogates = inspected.texts.surrogates;
   if (inspected.read) inspected.tables.not_utf8 = {};  // stands under Trouble

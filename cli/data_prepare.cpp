@@ -17,7 +17,9 @@
 #include "base/text.h"
 #include "cli/corpus_flags.h"
 #include "cli/data.h"
+#include "cli/get_model.h"
 #include "cli/model_path.h"
+#include "cli/option_names.h"
 #include "cli/signals.h"
 #include "cli/terminal.h"
 #include "cli/train_options.h"
@@ -30,12 +32,15 @@ namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
 constexpr std::size_t kBatchBytes = 1 << 25;  // of text
-constexpr std::size_t kRecordBytes = 88;      // of a record beside its text
+constexpr const char* kValidationFolder = "validation";
+constexpr std::size_t kRecordBytes = 88;  // of a record beside its text
 
 struct PrepareCommand {
   CorpusOptions corpus;
   CorpusFlags corpus_flags;
   std::vector<std::string> named;  // by --data; `corpus` has them after those without a name
+  std::vector<std::string> validation;
+  bool is_validation = false;  // these files are what is prepared now
   std::string tokenizer;
   std::int64_t block_size = 0;
   std::string overflow = "truncate";
@@ -100,14 +105,17 @@ std::int64_t context_of(const fs::path& folder) {
 void add_flags(Flags& flags, PrepareCommand& c) {
   flags.positional("PATH", c.corpus.paths);
   flags.group("Data");
-  flags.add("data,data-dir", c.named, "PATH...", "the same as PATH", ListStyle::several);
+  flags.add(kDataNames, c.named, "PATH...", "the same as PATH", ListStyle::several);
+  add_validation_file(flags, c.validation,
+                      "prepared beside it, into the folder validation in DIR, with its files left "
+                      "out of the data");
   c.corpus_flags.add_to(flags, c.corpus);
   flags.group("Tokens");
-  flags.add("tokenizer,model", c.tokenizer, "DIR",
+  flags.add(kVocabularyNames, c.tokenizer, "DIR",
             "a folder with a tokenizer, or a Hub name in the cache");
   flags.add("shard-tokens", c.shard_tokens, "N", "a shard ends with the record that reaches N",
             at_least(1));
-  flags.add("block-size,max-length", c.block_size, "T",
+  flags.add(kBlockNames, c.block_size, "T",
             "tokens a row will have in training, to tell which records are longer; 0 is the "
             "context of the model beside the tokenizer",
             at_least(0));
@@ -115,16 +123,20 @@ void add_flags(Flags& flags, PrepareCommand& c) {
                    "how quire train will take a longer record: cut, which is warned of, or gone on "
                    "with in further rows; or none is prepared");
   flags.group("Output");
-  flags.add("output-dir,o", c.output, "DIR", "gets shard-00000.tokens, ..., and manifest.json");
-  flags.add("overwrite", c.overwrite, "replace the shards that are there");
+  flags.add(kOutputFolderNames, c.output, "DIR", "gets shard-00000.tokens, ..., and manifest.json");
+  flags.add(kOverwriteFolderNames, c.overwrite, "replace the shards that are there");
   flags.add("threads", c.threads, "N", "0 is one per core; the result is the same",
             between(0, 1024));
-  flags.add("json", c.json, "the manifest as one JSON line on stdout");
+  flags.add("json", c.json,
+            "the manifest as one JSON line on stdout, and one for --validation-file");
   flags.add_quiet();
   flags.example(
-      "quire data prepare samples/quotes.csv --text-column quote --tokenizer storyteller -o "
-      "quotes-tokens");
-  flags.example("quire train --model storyteller --data quotes-tokens --output-dir my-model");
+      fmt::format("quire data prepare samples/quotes.csv --text-column quote --tokenizer {} -o "
+                  "quotes-tokens",
+                  kBundledModel));
+  flags.example(fmt::format("quire train --model {} --data quotes-tokens --output-dir my-model",
+                            kBundledModel));
+  flags.example(where_models_come_from());
 }
 
 void prepare_folder(const PrepareCommand& c) {
@@ -132,7 +144,7 @@ void prepare_folder(const PrepareCommand& c) {
   if (fs::is_empty(c.output)) return;
   if (!c.overwrite) {
     throw Error(Fault::usage, c.output.string() + " is not empty", {},
-                "another --output-dir, or --overwrite");
+                "another --output-dir, or --overwrite-output-dir");
   }
   fs::remove(c.output / kShardManifest);  // first: what is left from here on is no data set
   for (const fs::directory_entry& entry : fs::directory_iterator(c.output)) {
@@ -156,7 +168,8 @@ Json manifest_of(const PrepareCommand& c, const Flags& flags, const Tokenizer& t
         {{"step", name_of(count.step)}, {"changed", count.changed}, {"dropped", count.dropped}});
   }
   Json options = parse_json<Json>(flags.resolved_json());
-  for (const char* name : {"data", "output_dir", "overwrite", "json", "quiet", "threads"}) {
+  for (const char* name : {"data", "validation_file", "output_dir", "overwrite_output_dir", "json",
+                           "quiet", "threads"}) {
     options.erase(name);
   }
   return {
@@ -250,27 +263,34 @@ int prepare(PrepareCommand& c, const Flags& flags) {
     throw Error(Fault::usage, "--overflow error: how long is a row?",
                 {folder.string() + " holds no model that says so"}, "--block-size 1024");
   }
-  find_files(c.corpus.paths);  // refused before the folder is touched
+  ReadingReport report;
+  CorpusOptions corpus = c.corpus;
+  // What is wrong with the names is refused before the folder is touched.
+  if (c.validation.empty() || c.is_validation) {
+    find_files(corpus.paths);
+  } else {
+    corpus.paths = without_validation(corpus.paths, c.validation, report);
+  }
   prepare_folder(c);
 
   const InterruptGuard interrupts("finishing these records");
   const auto start = std::chrono::steady_clock::now();
   ShardWriter writer(c.output, tokenizer, c.shard_tokens);
   Batches batches(c.threads, tokenizer, longer, writer);
-  ReadingReport report;
-  c.corpus.report = &report;
-  c.corpus.part_bytes = kPartBytes;
+  corpus.report = &report;
+  corpus.part_bytes = kPartBytes;
   std::vector<StepCount> cleaned;
   try {
-    cleaned = for_each_record(c.corpus, [&](Record&& record, const RecordPlace& place) {
+    cleaned = for_each_record(corpus, [&](Record&& record, const RecordPlace& place) {
       batches.add(std::move(record), place);
     });
     batches.flush();
     writer.finish();
   } catch (const Interrupted&) {
     batches.clear_progress();
-    note(fmt::format("interrupted: {} is not finished\n  try: the same command with --overwrite",
-                     c.output.string()));
+    note(fmt::format(
+        "interrupted: {} is not finished\n  try: the same command with --overwrite-output-dir",
+        c.output.string()));
     return interrupt_exit_code();
   }
   const std::int64_t text_bytes = batches.text_bytes();
@@ -290,8 +310,12 @@ int prepare(PrepareCommand& c, const Flags& flags) {
                    8 * writer.bytes_per_id(), human_bytes(static_cast<double>(text_bytes)),
                    human_duration(seconds), human_bytes(static_cast<double>(text_bytes) / seconds),
                    c.output.string()));
-  note(fmt::format("  try: quire train --data {} --tokenizer {} ...", c.output.string(),
-                   c.tokenizer));
+  if (!c.is_validation) {
+    note(fmt::format(
+        "  try: quire train --data {}{} --tokenizer {} ...", c.output.string(),
+        c.validation.empty() ? "" : " --validation-file " + (c.output / kValidationFolder).string(),
+        c.tokenizer));
+  }
   if (c.json) print(dump(-1));
   return 0;
 }
@@ -313,6 +337,11 @@ int run_data_prepare(const std::vector<std::string>& arguments) {
   if (c.tokenizer.empty()) missing("--tokenizer is missing: which vocabulary?");
   if (c.output.empty()) missing("--output-dir is missing: where shall the shards go?");
   try {
+    const int code = prepare(c, flags);
+    if (code != 0 || c.validation.empty()) return code;
+    c.corpus.paths = c.validation;
+    c.output /= kValidationFolder;
+    c.is_validation = true;
     return prepare(c, flags);
   } catch (const fs::filesystem_error& error) {
     throw Error(Fault::bad_data, "cannot work in " + c.output.string(), {error.what()});

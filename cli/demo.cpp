@@ -20,6 +20,7 @@
 #include "cli/signals.h"
 #include "cli/terminal.h"
 #include "cli/train_data.h"
+#include "cli/train_defaults.h"
 #include "cli/train_options.h"
 #include "cli/train_progress.h"
 #include "cli/train_samples.h"
@@ -127,7 +128,7 @@ DemoCourse plan(const DemoOptions& options, const fs::path& quotes, Work& work) 
   const std::int64_t steps = total_steps(training, work.data.train.size());
   training.logging_steps = std::max<std::int64_t>(steps / 8, 1);
   training.eval_steps = (steps + 3) / 4;  // rounded up: none just before the last
-  course.saved = saved_options(flags, training);
+  course.saved = saved_options(flags, course.train, nlohmann::ordered_json::object());
   return course;
 }
 

@@ -97,6 +97,7 @@ int run(const std::vector<std::string>& arguments) {
             "compare every op and a small model on the device with the CPU instead; exit code 7 "
             "where something disagrees");
   flags.add("json", as_json, "one JSON object on stdout");
+  flags.add_quiet();
   if (!flags.parse(arguments)) return 0;
 
   if (verifies) {

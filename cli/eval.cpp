@@ -13,6 +13,7 @@
 #include "cli/eval_report.h"
 #include "cli/eval_texts.h"
 #include "cli/flags.h"
+#include "cli/option_names.h"
 #include "cli/signals.h"
 #include "cli/terminal.h"
 
@@ -30,22 +31,22 @@ struct EvalOptions {
   std::string baseline;
   std::filesystem::path output_dir;
   int completions = 0;
-  bool json = false;
+  bool overwrite = false, json = false;
 };
 
 void add_flags(Flags& flags, EvalOptions& o) {
   ScoringOptions& scoring = o.scoring;
   flags.group("Model");
-  flags.add("model,m,model-dir", scoring.model, "DIR",
+  flags.add(kModelNames, scoring.model, "DIR",
             "a folder, a file, an adapter, a bundled model or a Hub name; with --texts none unless "
             "given");
-  flags.add("tokenizer", scoring.tokenizer, "DIR",
+  flags.add(kTokenizerNames, scoring.tokenizer, "DIR",
             "where the tokenizer lies, if not with the model");
   flags.add_choice("dtype", scoring.dtype, {"auto", "float32"},
                    "weights as stored, or all in float32");
   scoring.device.add_to(flags);
   flags.group("Perplexity of data");
-  flags.add("data,data-dir", o.corpus.paths, "PATH...",
+  flags.add("data,data-dir,validation-file,eval-data-file", o.corpus.paths, "PATH...",
             "texts: .txt, .csv, .tsv, .jsonl, folders of .txt, patterns", ListStyle::several);
   flags.add("text-column", o.corpus.text_column, "NAME", "the column or field that holds the text");
   flags.add("template", o.corpus.template_text, "TEXT",
@@ -85,8 +86,9 @@ void add_flags(Flags& flags, EvalOptions& o) {
   flags.group("Output");
   flags.add("baseline", o.baseline, "DIR|FILE",
             "with --data another model, with --texts other texts: both, and the difference");
-  flags.add("output-dir,o", o.output_dir, "DIR",
+  flags.add(kOutputFolderNames, o.output_dir, "DIR",
             "gets evaluation_metrics.txt and evaluation_metrics.csv");
+  flags.add(kOverwriteFolderNames, o.overwrite, "replace those that are there");
   flags.add("json", o.json,
             "one JSON line with all numbers: loss, perplexity, tokens, ... or distinct_1, ...");
   flags.add_quiet();
@@ -95,6 +97,7 @@ void add_flags(Flags& flags, EvalOptions& o) {
       "quire eval --texts out.txt --training-data samples/quotes.csv --training-text-column quote");
   flags.example(
       "quire eval --model tuned --baseline gpt2 --data held-out.txt --output-dir results");
+  flags.example(where_models_come_from());
 }
 
 std::vector<Metric> metrics_of(const Scored& scored) {
@@ -292,7 +295,10 @@ int run(const std::vector<std::string>& arguments) {
     refuse(flags, {"texts", "prepend-endoftext", "window", "stride", "batch-size"},
            "and --completions do not go together");
   }
-  if (!options.output_dir.empty()) make_folder(options.output_dir);
+  if (!options.output_dir.empty()) {
+    if (!options.overwrite) check_no_report(options.output_dir);
+    make_folder(options.output_dir);
+  }
   if (options.completions > 0) return evaluate_completions(options);
   return with_texts ? evaluate_texts(options, flags.given("model")) : evaluate_data(options);
 }

@@ -58,9 +58,8 @@ Question question_of(const Record& record, std::size_t number, const Tokenizer& 
 std::optional<CompletionScores> score_completions(const ScoringOptions& options,
                                                   const std::vector<Record>& records, int top) {
   const std::filesystem::path folder = resolve_model(options.model);
-  const Tokenizer tokenizer =
-      Tokenizer::load(options.tokenizer.empty() ? tokenizer_folder(folder)
-                                                : std::filesystem::path(options.tokenizer));
+  const Tokenizer tokenizer = Tokenizer::load(
+      options.tokenizer.empty() ? tokenizer_folder(folder) : resolve_tokenizer(options.tokenizer));
   const std::optional<TokenId> end = tokenizer.end_of_text();
   if (!end) throw Error(Fault::usage, "the tokenizer has no <|endoftext|> to end a completion");
   const Gpt2Config config = resolved_config(folder);

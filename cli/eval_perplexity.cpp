@@ -90,9 +90,8 @@ std::optional<Scored> score(const ScoringOptions& options, const std::vector<Rec
   const std::filesystem::path folder = resolve_model(options.model);
   const Gpt2Config config = resolved_config(folder);
   const PerplexityOptions windows = resolve(options.perplexity, config);
-  const Tokenizer tokenizer =
-      Tokenizer::load(options.tokenizer.empty() ? tokenizer_folder(folder)
-                                                : std::filesystem::path(options.tokenizer));
+  const Tokenizer tokenizer = Tokenizer::load(
+      options.tokenizer.empty() ? tokenizer_folder(folder) : resolve_tokenizer(options.tokenizer));
   const std::vector<Text> texts = encode(records, options, tokenizer);
   check_ids(texts, config);
   Scored scored{.windows = windows};

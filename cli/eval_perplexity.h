@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "cli/device_flags.h"
+#include "cli/get_model.h"
 #include "corpus/records.h"
 #include "engine/evaluation/perplexity.h"
 
@@ -13,7 +14,7 @@ namespace quire {
 
 /// Which model scores, and how.
 struct ScoringOptions {
-  std::string model = "storyteller";
+  std::string model = kBundledModel;
   std::string tokenizer;  ///< empty: the model's own
   std::string dtype = "auto";
   DeviceFlags device;

@@ -17,6 +17,9 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
+constexpr const char* kTable = "evaluation_metrics.txt";
+constexpr const char* kCsv = "evaluation_metrics.csv";
+
 Json number(const Metric& metric, double value) {
   if (!std::isfinite(value)) return nullptr;
   if (metric.count) return static_cast<std::int64_t>(value);
@@ -87,13 +90,22 @@ std::string to_csv(const EvalReport& report) {
   return text;
 }
 
+void check_no_report(const fs::path& folder) {
+  for (const char* name : {kTable, kCsv}) {
+    std::error_code ignored;
+    if (!fs::exists(folder / name, ignored)) continue;
+    throw Error(Fault::usage, (folder / name).string() + " is there already", {},
+                "another --output-dir, or --overwrite-output-dir");
+  }
+}
+
 void write_report(const fs::path& folder, const EvalReport& report) {
   make_folder(folder);
   std::string text = report.title + "\n";
   if (!report.baseline.empty()) text += "baseline: " + report.baseline_title + "\n";
-  write_file(folder / "evaluation_metrics.txt", text + "\n" + to_table(report));
-  write_file(folder / "evaluation_metrics.csv", to_csv(report));
-  note(fmt::format("saved {} and .csv", (folder / "evaluation_metrics.txt").string()));
+  write_file(folder / kTable, text + "\n" + to_table(report));
+  write_file(folder / kCsv, to_csv(report));
+  note(fmt::format("saved {} and .csv", (folder / kTable).string()));
 }
 
 }  // namespace quire

@@ -35,4 +35,7 @@ std::string to_csv(const EvalReport& report);
 /// Error(usage) when DIR cannot be a folder.
 void write_report(const std::filesystem::path& folder, const EvalReport& report);
 
+/// Throws Error(usage) where DIR has a report already.
+void check_no_report(const std::filesystem::path& folder);
+
 }  // namespace quire

@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "base/nearest.h"
 #include "cli/config_file.h"
+#include "cli/foreign_options.h"
 #include "cli/terminal.h"
 
 namespace quire {
@@ -265,19 +266,79 @@ const Flags::Option* Flags::find(std::string_view name) const {
   return nullptr;
 }
 
-Flags::Option& Flags::require(const std::string& shown_name) {
-  if (const Option* option = find(shown_name)) return const_cast<Option&>(*option);
+// What to write for a name that no option has: of another tool, or with a typo. Empty: nobody knows.
+std::string Flags::advice_for(const std::string& name) const {
+  if (const std::string_view answer = foreign_answer(command_, name); !answer.empty()) {
+    return (answer.starts_with("--") ? "use " : "") + std::string(answer);
+  }
   std::vector<std::string> names = {"help", "config-file"};
   for (const auto& option : options_) {
     names.push_back(option->name);
     names.insert(names.end(), option->aliases.begin(), option->aliases.end());
   }
-  const std::string near = nearest(with_hyphens(shown_name), names);
-  std::vector<std::string> details;
-  if (!near.empty()) details.push_back("did you mean " + as_typed(near) + "?");
-  throw Error(Fault::usage, "quire " + command_ + " has no option " + as_typed(shown_name),
-              std::move(details), help_command());
+  const std::string near = nearest(with_hyphens(name), names);
+  return near.empty() ? "" : "did you mean " + as_typed(near) + "?";
 }
+
+Flags::Option& Flags::require(const std::string& shown_name) {
+  if (const Option* option = find(shown_name)) return const_cast<Option&>(*option);
+  const std::string advice = advice_for(shown_name);
+  throw Error(Fault::usage, "quire " + command_ + " has no option " + as_typed(shown_name),
+              advice.empty() ? std::vector<std::string>() : std::vector{advice}, help_command());
+}
+
+// The first of the arguments is an unknown option. Whoever brings a command line from another tool
+// has more of them, which are all told at once.
+void Flags::throw_unknown(std::span<const std::string> arguments) const {
+  std::vector<std::string> unknown;
+  for (const std::string& argument : arguments) {
+    if (argument == "--") break;
+    const bool is_long = argument.starts_with("--");
+    if (!is_long && &argument != arguments.data()) continue;
+    const std::string typed = argument.substr(0, is_long ? argument.find('=') : 2);
+    const std::string name = with_hyphens(typed.substr(typed.find_first_not_of('-')));
+    const bool known = name == "help" || name == "config-file" || find(name) != nullptr ||
+                       (name.starts_with("no-") && find(name.substr(3)) != nullptr);
+    if (&argument != arguments.data() && known) continue;
+    if (std::find(unknown.begin(), unknown.end(), typed) == unknown.end()) unknown.push_back(typed);
+  }
+  std::vector<std::string> details;
+  for (const std::string& typed : unknown) {
+    const std::string advice = advice_for(typed.substr(typed.find_first_not_of('-')));
+    if (unknown.size() == 1) {
+      if (!advice.empty()) details.push_back(advice);
+    } else {
+      details.push_back(typed + ": " + (advice.empty() ? "unknown" : advice));
+    }
+  }
+  throw Error(
+      Fault::usage,
+      "quire " + command_ + " has no option" + (unknown.size() == 1 ? " " : "s ") + one_of(unknown),
+      std::move(details), help_command());
+}
+
+namespace {
+
+// "--name=value" and "-nvalue" as they are typed, the name with hyphens.
+struct TypedOption {
+  std::string name, value;
+  bool has_value = false;
+};
+
+TypedOption take_apart(const std::string& argument) {
+  if (argument[1] != '-') {
+    return {.name = argument.substr(1, 1),
+            .value = argument.substr(argument.size() > 2 && argument[2] == '=' ? 3 : 2),
+            .has_value = argument.size() > 2};
+  }
+  const std::size_t equals = argument.find('=');
+  const bool has_value = equals != std::string::npos;
+  return {.name = with_hyphens(argument.substr(2, equals - 2)),
+          .value = has_value ? argument.substr(equals + 1) : "",
+          .has_value = has_value};
+}
+
+}  // namespace
 
 // Brings every option to the form --name value under its first name; the rest goes behind "--".
 // (Not --name=value: cxxopts takes that apart with a regex whose '.' ends at a newline.) Empty when
@@ -303,18 +364,7 @@ std::vector<std::string> Flags::normalise(const std::vector<std::string>& argume
       others.push_back(argument);
       continue;
     }
-    std::string name, value;
-    bool has_value = false;
-    if (argument[1] == '-') {
-      const std::size_t equals = argument.find('=');
-      name = with_hyphens(argument.substr(2, equals - 2));
-      has_value = equals != std::string::npos;
-      if (has_value) value = argument.substr(equals + 1);
-    } else {
-      name = argument.substr(1, 1);
-      value = argument.substr(argument.size() > 2 && argument[2] == '=' ? 3 : 2);
-      has_value = argument.size() > 2;
-    }
+    auto [name, value, has_value] = take_apart(argument);
     if (name == "help" || name == "h") {
       return {};
     }
@@ -329,6 +379,10 @@ std::vector<std::string> Flags::normalise(const std::vector<std::string>& argume
       if (!has_value) throw Error(Fault::usage, "--config-file wants a file", {}, help_command());
       take("config-file", value);
       continue;
+    }
+    // "--p" is no way to write "-p": in other tools it is another option.
+    if (find(name) == nullptr || (argument[1] == '-' && name.size() == 1)) {
+      throw_unknown(std::span(arguments).subspan(i));
     }
     const Option& option = require(name);
     if (option.is_flag) {
@@ -381,9 +435,15 @@ std::string Flags::help() const {
   for (const auto& option : options_) {
     std::string names = option->name;
     std::string help = option->help;
+    std::string aliases;
     for (const std::string& alias : option->aliases) {
-      if (alias.size() == 1) names = alias + "," + names;
+      if (alias.size() == 1) {
+        names = alias + "," + names;
+      } else {
+        aliases += (aliases.empty() ? " (or --" : ", --") + alias;
+      }
     }
+    if (!aliases.empty()) help += aliases + ")";
     if (!option->default_text.empty()) help += " [" + option->default_text + "]";
     std::shared_ptr<cxxopts::Value> value = cxxopts::value<std::string>();
     if (option->is_flag) value = cxxopts::value<bool>();

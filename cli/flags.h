@@ -10,6 +10,9 @@
 //   flags.add("temperature,temp", config.temperature, "T", "below 1 sharpens", above(0));
 //   if (!flags.parse(arguments)) return 0;  // --help was asked for and printed
 //
+// Options that several commands have take their names from cli/option_names.h; the help lists an
+// option's aliases beside it, and options of other tools are answered by cli/foreign_options.h.
+//
 // '-' and '_' are alike in names; `--name value` and `--name=value` too; a flag may be followed by
 // true or false, and `--no-NAME` turns it off. `--config-file FILE` reads options from a JSON
 // object or from TOML's `name = value` lines; what stands on the command line wins. Whatever does
@@ -21,6 +24,7 @@
 #include <functional>
 #include <limits>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -114,6 +118,8 @@ class Flags {
   Option& add_option(const std::string& names, const std::string& value, const std::string& help);
   const Option* find(std::string_view name) const;
   Option& require(const std::string& shown_name);
+  std::string advice_for(const std::string& name) const;
+  [[noreturn]] void throw_unknown(std::span<const std::string> arguments) const;
   std::vector<std::string> normalise(const std::vector<std::string>& arguments);
   void read_config_file(const std::string& path);
 

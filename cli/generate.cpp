@@ -17,7 +17,9 @@
 #include "cli/generate_prompts.h"
 #include "cli/generate_requests.h"
 #include "cli/generate_run.h"
+#include "cli/get_model.h"
 #include "cli/model_path.h"
+#include "cli/option_names.h"
 #include "cli/signals.h"
 #include "cli/terminal.h"
 #include "engine/formats/hub_folder.h"
@@ -28,7 +30,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 struct GenerateOptions {
-  std::string model = "storyteller";
+  std::string model = kBundledModel;
   std::string tokenizer;
   std::string dtype = "auto";
   DeviceFlags device;
@@ -50,9 +52,9 @@ void add_flags(Flags& flags, GenerateOptions& o) {
   GenerationConfig& g = o.request.generation;
   flags.positional("PROMPT", o.prompts.positional_prompts);
   flags.group("Model");
-  flags.add("model,m,model-dir", o.model, "DIR",
+  flags.add(kModelNames, o.model, "DIR",
             "a folder, a file, an adapter, a bundled model or a Hub name");
-  flags.add("tokenizer", o.tokenizer, "DIR", "where the tokenizer lies, if not with the model");
+  flags.add(kTokenizerNames, o.tokenizer, "DIR", "where the tokenizer lies, if not with the model");
   flags.add_choice("dtype", o.dtype, {"auto", "float32"}, "weights as stored, or all in float32");
   o.device.add_to(flags);
 
@@ -118,6 +120,7 @@ void add_flags(Flags& flags, GenerateOptions& o) {
       "quire generate -m gpt2 -p \"A joke:\" --do-sample --top-p 0.9 --num-return-sequences 3");
   flags.example("quire generate -m gpt2 --requests in.jsonl --json > out.jsonl");
   flags.example("Several texts are separated by a line of ---.");
+  flags.example(where_models_come_from());
 }
 
 constexpr const char* kSynopsis = "[PROMPT...] [OPTION...]";
@@ -242,16 +245,16 @@ int run(const std::vector<std::string>& arguments) {
   }
 
   // 2. Prompts are read and checked before the weights: mistakes show at once.
-  const std::filesystem::path tokenizer_path = options.tokenizer.empty()
-                                                   ? tokenizer_folder(folder)
-                                                   : std::filesystem::path(options.tokenizer);
+  const std::filesystem::path tokenizer_path =
+      options.tokenizer.empty() ? tokenizer_folder(folder) : resolve_tokenizer(options.tokenizer);
   std::optional<Tokenizer> tokenizer;
   if (!options.tokenizer.empty() || Tokenizer::exists(tokenizer_path)) {
     tokenizer = Tokenizer::load(tokenizer_path);
   }
   settle(flags, tokenizer, config, options);
   const std::vector<GenerateRequest> requests = collect_requests(
-      options.prompts, RequestReader(config, tokenizer), options.request, model_folder);
+      options.prompts, RequestReader(config, tokenizer, how_to_get(tokenizer_path)),
+      options.request, model_folder);
   std::size_t texts = 0;
   int exit_code = 0;
   for (const GenerateRequest& request : requests) {

@@ -8,6 +8,7 @@
 
 #include "base/json.h"
 #include "base/text.h"
+#include "cli/option_names.h"
 #include "cli/terminal.h"
 
 namespace quire {
@@ -68,10 +69,10 @@ void OutputOptions::add_to(Flags& flags) {
   flags.add("json", json,
             "JSON lines: index, prompt_ids, output_ids, text (new tokens only), finish_reason, "
             "score, logprobs");
-  flags.add("output-dir", output_dir, "DIR",
+  flags.add(kOutputFolderNames, output_dir, "DIR",
             "a file for each text, 0001.txt, and all JSON lines in generated_texts.jsonl, instead "
             "of standard output");
-  flags.add("overwrite-output-dir", overwrite_output_dir, "replace the texts that are there");
+  flags.add(kOverwriteFolderNames, overwrite_output_dir, "replace the texts that are there");
 }
 
 TextWriter::TextWriter(const std::vector<GenerateRequest>& requests,

@@ -3,12 +3,15 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <iostream>
 #include <nlohmann/json.hpp>
 #include <utility>
 
 #include "base/file.h"
 #include "base/json.h"
 #include "base/text.h"
+#include "cli/resources.h"
+#include "cli/terminal.h"
 #include "corpus/csv.h"
 #include "corpus/encoding.h"
 #include "corpus/file_kind.h"
@@ -49,6 +52,23 @@ void add_file(const std::string& name, const std::string& bytes, const TextForma
     texts.push_back({fmt::format("{}:{}", name, ++number), std::move(line)});
   }
   if (number == 0) throw Error(Fault::bad_data, fmt::format("{} holds no prompt", name));
+}
+
+/// What standard input holds; on a terminal one line, which is asked for.
+std::string input_or_answer() {
+  std::string text, why = "standard input is empty";
+  if (::isatty(STDIN_FILENO) == 0) {
+    text = read_standard_input();
+  } else if (::isatty(STDERR_FILENO) != 0) {
+    why = "nothing was typed";
+    ask("The text begins with: ");
+    if (!std::getline(std::cin, text)) ask("\n");  // Ctrl-D: what follows has a line of its own
+  } else {
+    why = "standard input is a terminal, and the question for one would not be seen";
+  }
+  if (!without_last_line_break(text).empty()) return text;
+  throw Error(Fault::usage, "there is no prompt", {why},
+              program_as_typed() + " generate -p \"Once upon a time\"; -p \"\" begins a text anew");
 }
 
 bool is_table(const std::string& path) {
@@ -132,7 +152,7 @@ std::vector<GenerateRequest> requests_of_table(const PromptOptions& prompts,
 }  // namespace
 
 void PromptOptions::add_to(Flags& flags) {
-  flags.group("Prompts (none: standard input)");
+  flags.group("Prompts (none: standard input, or asked for on a terminal)");
   flags.add("prompt,p", prompts, "TEXT",
             "a prompt; may be given again; an empty one starts a text");
   flags.add("prompt-file", prompt_files, "FILE",
@@ -202,10 +222,8 @@ std::vector<GenerateRequest> collect_requests(const PromptOptions& prompts,
     std::move(filled.begin(), filled.end(), std::back_inserter(texts));
   }
   if (texts.empty() && prompts.prompt_ids.empty()) {
-    if (::isatty(STDIN_FILENO) != 0) {
-      throw Error(Fault::usage, "there is no prompt", {}, "quire generate -p \"Once upon a time\"");
-    }
-    add_file("standard input", read_standard_input(), format, prompts.line_by_line, report, texts);
+    const std::string bytes = input_or_answer();
+    add_file("standard input", bytes, format, prompts.line_by_line, report, texts);
   }
   tell(report);
   const std::size_t count = texts.size() + prompts.prompt_ids.size();

@@ -91,9 +91,10 @@ std::vector<std::int32_t> parse_ids(const std::string& what, std::string_view te
 std::vector<std::int32_t> RequestReader::encode(const std::string& name,
                                                 std::string_view text) const {
   if (!tokenizer_) {
+    std::vector<std::string> details = {"looked for tokenizer.json, vocab.json and merges.txt"};
+    details.insert(details.end(), get_tokenizer_.begin(), get_tokenizer_.end());
     throw Error(Fault::bad_data, fmt::format("{} is text, and the model has no tokenizer", name),
-                {"looked for tokenizer.json, vocab.json and merges.txt"},
-                "--tokenizer DIR, or the prompt as --prompt-ids");
+                std::move(details), "--tokenizer DIR, or the prompt as --prompt-ids");
   }
   std::vector<std::int32_t> ids = tokenizer_->encode(text);
   if (ids.empty()) {

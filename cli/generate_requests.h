@@ -37,8 +37,10 @@ struct GenerateRequest {
 /// Turns prompts into requests that the model can take, or throws Error(usage) naming the prompt.
 class RequestReader {
  public:
-  RequestReader(const Gpt2Config& model, std::optional<Tokenizer> tokenizer)
-      : model_(model), tokenizer_(std::move(tokenizer)) {}
+  /// `get_tokenizer`: where there is none, lines on how to get one.
+  RequestReader(const Gpt2Config& model, std::optional<Tokenizer> tokenizer,
+                std::vector<std::string> get_tokenizer = {})
+      : model_(model), tokenizer_(std::move(tokenizer)), get_tokenizer_(std::move(get_tokenizer)) {}
 
   /// An empty text becomes the model's beginning-of-text token.
   GenerateRequest from_text(std::string name, std::string_view text,
@@ -61,6 +63,7 @@ class RequestReader {
 
   Gpt2Config model_;
   std::optional<Tokenizer> tokenizer_;
+  std::vector<std::string> get_tokenizer_;
 };
 
 /// The options among `names` that nothing reads with these settings, each with the option that

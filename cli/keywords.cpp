@@ -22,6 +22,8 @@
 #include "cli/command.h"
 #include "cli/corpus_flags.h"
 #include "cli/flags.h"
+#include "cli/option_names.h"
+#include "cli/output_file.h"
 #include "cli/signals.h"
 #include "cli/terminal.h"
 #include "corpus/csv.h"
@@ -38,20 +40,21 @@ using Clock = std::chrono::steady_clock;
 constexpr const char* kScores = "scores";  // beside the keywords in JSON
 
 struct KeywordsCommand {
-  std::vector<std::string> inputs;
+  std::vector<std::string> inputs, named;  // named by --data
   std::string text_column;
   TextFormatFlags format;
-  fs::path output = "-";
+  OutputFile output;
   std::string output_column = "keywords";
   fs::path stop_words;
   KeywordOptions options;
   int threads = 0;
-  bool overwrite = false, json = false;
+  bool json = false;
 };
 
 void add_flags(Flags& flags, KeywordsCommand& c) {
   flags.positional("IN.csv", c.inputs);
   flags.group("Input");
+  flags.add(kDataNames, c.named, "IN.csv", "the same as IN.csv");
   flags.add("text-column", c.text_column, "NAME",
             "the column with the texts; without it 'text', or the only one");
   c.format.add_to(flags);
@@ -68,9 +71,8 @@ void add_flags(Flags& flags, KeywordsCommand& c) {
   flags.add("window", c.options.window, "N", "words before a word that count as its neighbours",
             between(1, 1000));
   flags.group("Output");
-  flags.add("output,o", c.output, "OUT.csv", "- is standard output");
+  c.output.add_to(flags, "OUT.csv");
   flags.add("output-column", c.output_column, "NAME", "what the new column is called");
-  flags.add("overwrite", c.overwrite, "replace OUT.csv if it is there");
   flags.add("json", c.json,
             "a JSON object a line: the columns, the keywords as a list, and their scores (lower is "
             "better)");
@@ -117,45 +119,19 @@ void check_new_column(const CsvReader& table, const KeywordsCommand& c) {
   }
 }
 
-void check_output(const CsvReader& table, const KeywordsCommand& c) {
-  if (c.output == "-") return;
-  const bool tabs = lower_extension(c.output) == ".tsv";
+void check_output_name(const CsvReader& table, const KeywordsCommand& c) {
+  if (c.output.is_stdout()) return;
+  const bool tabs = lower_extension(c.output.path()) == ".tsv";
   if (!c.json && tabs != (table.delimiter() == '\t')) {
-    throw Error(
-        Fault::usage,
-        fmt::format("{} is written with {} between its fields, as the input is", c.output.string(),
-                    table.delimiter() == '\t'  ? "tabs"
-                    : table.delimiter() == ',' ? "commas"
-                                               : delimiter_name(table.delimiter())),
-        {"its name would say otherwise"}, tabs ? "-o FILE.csv" : "-o FILE.tsv");
-  }
-  std::error_code ignored;
-  if (!c.overwrite && fs::exists(c.output, ignored)) {
-    throw Error(Fault::usage, c.output.string() + " is there already", {},
-                "another --output, or --overwrite");
+    throw Error(Fault::usage,
+                fmt::format("{} is written with {} between its fields, as the input is",
+                            c.output.path().string(),
+                            table.delimiter() == '\t'  ? "tabs"
+                            : table.delimiter() == ',' ? "commas"
+                                                       : delimiter_name(table.delimiter())),
+                {"its name would say otherwise"}, tabs ? "-o FILE.csv" : "-o FILE.tsv");
   }
 }
-
-// Standard output, or a file that takes its name when it is whole.
-class Output {
- public:
-  explicit Output(const fs::path& path) {
-    if (path != "-") file_.emplace(path);
-  }
-  void write(const std::string& text) {
-    if (file_) {
-      file_->write(text);
-    } else {
-      print(text);
-    }
-  }
-  void commit() {
-    if (file_) file_->commit();
-  }
-
- private:
-  std::optional<AtomicFile> file_;
-};
 
 struct Row {
   std::vector<std::string> fields;
@@ -196,6 +172,7 @@ int run(const std::vector<std::string>& arguments) {
       "Finds keywords by YAKE: writes the table with one more column, the best keyword first.");
   add_flags(flags, command);
   if (!flags.parse(arguments)) return 0;
+  command.inputs.insert(command.inputs.end(), command.named.begin(), command.named.end());
   if (command.inputs.size() != 1) {
     throw Error(Fault::usage,
                 command.inputs.empty() ? "there is no table to read" : "one table at a time",
@@ -210,10 +187,11 @@ int run(const std::vector<std::string>& arguments) {
       open_table(command.inputs[0], command.format.finish(), report);
   const std::size_t text = find_text(*table, command.text_column);
   check_new_column(*table, command);
-  check_output(*table, command);
+  check_output_name(*table, command);
 
   const InterruptGuard interrupts("finishing these rows");
-  Output output(command.output);
+  OutputFile& output = command.output;
+  output.open();
   const char delimiter = table->delimiter();
   const std::string line_end(table->line_end());
   if (!command.json) {
@@ -248,7 +226,7 @@ int run(const std::vector<std::string>& arguments) {
   }
   if (interrupted()) {
     note(fmt::format("stopped after {}{}", counted(all_rows, "row"),
-                     command.output == "-" ? "" : ": nothing is written"));
+                     output.is_stdout() ? "" : ": nothing is written"));
     return interrupt_exit_code();
   }
   output.commit();
@@ -257,7 +235,7 @@ int run(const std::vector<std::string>& arguments) {
   const std::chrono::duration<double> seconds = Clock::now() - start;
   note(fmt::format("{} for {} in {}{}", counted(all_keywords, "keyword"), counted(all_rows, "row"),
                    human_duration(seconds.count()),
-                   command.output == "-" ? "" : ": " + command.output.string()));
+                   output.is_stdout() ? "" : ": " + output.path().string()));
   return 0;
 }
 

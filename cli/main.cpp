@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "base/nearest.h"
 #include "cli/command.h"
+#include "cli/get_model.h"
 #include "cli/signals.h"
 #include "cli/terminal.h"
 
@@ -31,7 +32,8 @@ std::string overview() {
   }
   return text +
          "\nquire COMMAND --help tells more. Results go to stdout, all else to stderr.\n"
-         "First steps: quire demo\n";
+         "First steps: quire demo\n" +
+         where_models_come_from() + "\n";
 }
 
 int run(std::vector<std::string> arguments) {

@@ -41,6 +41,9 @@ std::string model_card(const TrainOptions& options, const Gpt2Config& config) {
       options.model.empty() ? "from scratch" : "on from `" + last_part(options.model) + "`");
   card += "## Data\n\n";
   for (const std::string& path : options.corpus.paths) card += "- `" + last_part(path) + "`\n";
+  for (const std::string& path : options.validation_paths) {
+    card += "- `" + last_part(path) + "`, to validate on\n";
+  }
   if (!options.corpus.template_text.empty()) {
     card += "\nEach record is made by the template `" + options.corpus.template_text + "`";
     card += options.corpus.loss_on_completion ? "; its last field alone was learned.\n" : ".\n";

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "cli/get_model.h"
 #include "cli/resources.h"
 #include "engine/formats/adapter_folder.h"
 #include "engine/formats/adapter_merge.h"
@@ -52,13 +53,27 @@ fs::path snapshot_of(const fs::path& repository) {
   return found.empty() ? fs::path() : *std::max_element(found.begin(), found.end());
 }
 
-bool may_be_hub_name(const std::string& name) {
-  const auto allowed = [](unsigned char c) {
-    return std::isalnum(c) != 0 || c == '-' || c == '_' || c == '.' || c == '/';
-  };
-  return std::all_of(name.begin(), name.end(), allowed) && !name.starts_with(".") &&
-         !name.starts_with("/") && !name.ends_with("/") &&
-         std::count(name.begin(), name.end(), '/') <= 1;
+/// Whether some file in it may hold weights, read or not: load_model() tells of those that are not.
+bool holds_weights(const fs::path& folder) {
+  std::error_code trouble;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder, trouble)) {
+    const std::string kind = entry.path().extension().string();
+    // A link of the Hub's cache whose file is gone leads nowhere.
+    const bool there = fs::exists(entry.path(), trouble);
+    for (const char* of_weights : {".safetensors", ".bin", ".h5", ".gguf", ".index", ".pt"}) {
+      if (there && kind == of_weights) return true;
+    }
+    if (there && entry.path().filename().string().ends_with(".index.json")) return true;
+  }
+  return false;
+}
+
+/// The details of an error, and after them how the model is got.
+template <class Name>
+std::vector<std::string> with_how_to_get(std::vector<std::string> details, const Name& name) {
+  const std::vector<std::string> lines = how_to_get(name);
+  details.insert(details.end(), lines.begin(), lines.end());
+  return details;
 }
 
 }  // namespace
@@ -72,12 +87,12 @@ fs::path hub_cache() {
 
 fs::path resolve_model(const std::string& model) {
   if (model.empty()) {
-    throw Error(Fault::usage, "the model's name is empty", {}, "models/storyteller");
+    throw Error(Fault::usage, "the model's name is empty", {}, models_to_try());
   }
   std::error_code trouble;
   if (fs::is_directory(model, trouble) && !holds_model(model)) {
-    throw Error(Fault::bad_data, model + " is not a model folder", {"it holds no config.json"},
-                "a folder with config.json and model.safetensors");
+    throw Error(Fault::bad_data, model + " is not a model folder",
+                with_how_to_get({"it holds no config.json"}, fs::path(model)), models_to_try());
   }
   if (fs::exists(model, trouble)) return model;
 
@@ -100,8 +115,8 @@ fs::path resolve_model(const std::string& model) {
       looked.push_back("no snapshot with a config.json in " + repository.string());
     }
   }
-  throw Error(Fault::bad_data, "there is no model '" + model + "'", std::move(looked),
-              "models/storyteller, or a folder with config.json and model.safetensors");
+  throw Error(Fault::bad_data, "there is no model '" + model + "'",
+              with_how_to_get(std::move(looked), model), models_to_try());
 }
 
 fs::path base_model(const fs::path& resolved_model) {
@@ -144,7 +159,13 @@ fs::path tokenizer_folder(const fs::path& resolved_model) {
 }
 
 LoadedModel load_resolved(Device& device, const fs::path& resolved_model, WeightStorage storage) {
-  LoadedModel loaded = load_model(device, base_model(resolved_model), storage);
+  const fs::path base = base_model(resolved_model);
+  if (std::error_code ignored; fs::is_directory(base, ignored) && !holds_weights(base)) {
+    throw Error(Fault::bad_data, base.string() + " holds no weights",
+                with_how_to_get({"it has a config.json and no model.safetensors"}, base),
+                models_to_try());
+  }
+  LoadedModel loaded = load_model(device, base, storage);
   if (!is_adapter(resolved_model)) return loaded;
   return merge_adapter_folder(device, resolved_model, std::move(loaded));
 }
@@ -154,6 +175,17 @@ Gpt2Config resolved_config(const fs::path& resolved_model) {
   const int rows = is_adapter(resolved_model) ? adapted_vocab_size(resolved_model) : 0;
   if (rows > 0) config.vocab_size = rows;
   return config;
+}
+
+std::optional<fs::path> find_whole_model(const std::string& model) {
+  try {
+    const fs::path folder = resolve_model(model);
+    if (holds_weights(config_folder(folder)) && Tokenizer::exists(tokenizer_folder(folder))) {
+      return folder;
+    }
+  } catch (const Error&) {  // not there, or half of it
+  }
+  return std::nullopt;
 }
 
 fs::path resolve_tokenizer(const std::string& tokenizer) {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 
 #include "engine/formats/hub_folder.h"
@@ -30,7 +31,11 @@ Gpt2Config resolved_config(const std::filesystem::path& resolved_model);
 /// adapts.
 std::filesystem::path tokenizer_folder(const std::filesystem::path& resolved_model);
 
-/// load_model() for a resolved model, with the adapter merged where it is one.
+/// The folder of a model that has all that training goes on from: config, weights and tokenizer.
+std::optional<std::filesystem::path> find_whole_model(const std::string& model);
+
+/// load_model() for a resolved model, with the adapter merged where it is one. Throws
+/// Error(bad_data), too, where a folder has no weights, and says how to get those of the Hub.
 LoadedModel load_resolved(Device& device, const std::filesystem::path& resolved_model,
                           WeightStorage storage);
 

@@ -15,6 +15,7 @@
 #include "base/text.h"
 #include "cli/command.h"
 #include "cli/flags.h"
+#include "cli/option_names.h"
 #include "cli/resources.h"
 #include "cli/signals.h"
 #include "cli/sweep_report.h"
@@ -42,10 +43,10 @@ struct SweepCommand {
 void add_flags(Flags& flags, SweepCommand& c) {
   flags.positional("SWEEP.json", c.files);
   flags.group("Sweep");
-  flags.add("output-dir,o", c.output_dir, "DIR",
+  flags.add(kOutputFolderNames, c.output_dir, "DIR",
             "gets a folder for each run, sweep.csv, sweep.svg and best.json; where a sweep of the "
             "same file was stopped in it, that goes on");
-  flags.add("overwrite-output-dir", c.overwrite, "begin anew: the runs of an earlier sweep go");
+  flags.add(kOverwriteFolderNames, c.overwrite, "begin anew: the runs of an earlier sweep go");
   flags.add("parallel", c.parallel, "N",
             "runs at a time, which share the threads; 0 is what the file says", between(0, 256));
   flags.add("dry-run", c.dry_run, "print the runs and make none");

@@ -398,8 +398,9 @@ void check_configuration(const Sweep& sweep, const Configuration& configuration,
   try {
     if (!flags.parse(arguments)) return;
     options.finish(flags);
-    check_train_data(options.corpus);
-    if (options.validation_split == 0 && sweep.metric != "loss") {
+    check_train_data(options);
+    if (options.validation_split == 0 && options.validation_paths.empty() &&
+        sweep.metric != "loss") {
       throw Error(
           Fault::usage,
           fmt::format("there is no {} without held-out data: validation_split is 0", sweep.metric),

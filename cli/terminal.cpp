@@ -184,6 +184,10 @@ void report_error(std::string_view message) {
   if (!g_silent) write_all(STDERR_FILENO, for_terminal(message) + "\n");
 }
 
+void ask(std::string_view question) {
+  write_all(STDERR_FILENO, question);
+}
+
 void set_quiet() {
   g_quiet = true;
 }

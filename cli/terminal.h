@@ -36,6 +36,8 @@ void note(std::string_view line);
 void warn(std::string_view line);
 /// The message of an error after which the program goes on, on stderr, also when quiet.
 void report_error(std::string_view message);
+/// A question on stderr, also when quiet: the answer is waited for behind it.
+void ask(std::string_view question);
 /// From now on note() and ProgressLine say nothing.
 void set_quiet();
 bool is_quiet();

@@ -23,10 +23,14 @@
 #include "cli/command.h"
 #include "cli/corpus_flags.h"
 #include "cli/flags.h"
+#include "cli/get_model.h"
 #include "cli/model_path.h"
+#include "cli/option_names.h"
+#include "cli/output_file.h"
 #include "cli/subcommands.h"
 #include "cli/terminal.h"
 #include "corpus/encoding.h"
+#include "corpus/file_kind.h"
 #include "tokenizer/tokenizer.h"
 
 namespace quire {
@@ -160,19 +164,23 @@ int run_encode(const std::vector<std::string>& arguments) {
   std::vector<std::string> files;
   std::string encoding;
   bool plain = false, jsonl = false;
+  OutputFile output;
   Flags flags("tokenizer encode", "--tokenizer DIR [OPTION...] [FILE...]",
               "Turns text (standard input, or files) into token ids.");
   flags.group("Encode");
-  flags.add("tokenizer,model", name, "DIR",
-            "a folder with a tokenizer, or a Hub name in the cache");
+  flags.add(kVocabularyNames, name, "DIR", "a folder with a tokenizer, or a Hub name in the cache");
   flags.add("plain", plain, "special tokens in the text are ordinary characters");
-  flags.add("jsonl", jsonl, "lines of {\"text\": ...} in, lines of {\"ids\": [...]} out");
+  flags.add("jsonl,json", jsonl, "lines of {\"text\": ...} in, lines of {\"ids\": [...]} out");
   add_encoding(flags, encoding);
+  output.add_to(flags, "OUT");
+  flags.add_quiet();
   flags.positional("FILE", files);
   flags.example("echo -n 'Once upon a time' | quire tokenizer encode --tokenizer gpt2");
+  flags.example(where_models_come_from());
   if (!flags.parse(arguments)) return 0;
 
   const Tokenizer tokenizer = load_tokenizer(name, flags);
+  output.open();
   const SpecialTokens special = plain ? SpecialTokens::plain : SpecialTokens::parse;
   check_encoding(encoding);
   ReadingReport report;
@@ -188,7 +196,7 @@ int run_encode(const std::vector<std::string>& arguments) {
     };
     if (!jsonl) {
       append(tokenizer.encode(input.text, special), " ");
-      print(out + "\n");
+      output.write(out + "\n");
       continue;
     }
     for_each_line(input, [&](std::string_view line, const std::string& where) {
@@ -198,12 +206,13 @@ int run_encode(const std::vector<std::string>& arguments) {
       append(tokenizer.encode(text.get_ref<const std::string&>(), special), ", ");
       out += "]}\n";
       if (out.size() > 1 << 16) {
-        print(out);
+        output.write(out);
         out.clear();
       }
     });
-    print(out);
+    output.write(out);
   }
+  output.commit();
   tell(report);
   return 0;
 }
@@ -212,22 +221,26 @@ int run_decode(const std::vector<std::string>& arguments) {
   std::string name;
   std::vector<std::string> files;
   bool skip_special = false, jsonl = false;
+  OutputFile output;
   Flags flags("tokenizer decode", "--tokenizer DIR [OPTION...] [FILE...]",
               "Turns token ids (standard input, or files) into text.");
   flags.group("Decode");
-  flags.add("tokenizer,model", name, "DIR",
-            "a folder with a tokenizer, or a Hub name in the cache");
+  flags.add(kVocabularyNames, name, "DIR", "a folder with a tokenizer, or a Hub name in the cache");
   flags.add("skip-special-tokens", skip_special, "leave special tokens out of the text");
-  flags.add("jsonl", jsonl, "lines of {\"ids\": [...]} in, lines of {\"text\": ...} out");
+  flags.add("jsonl,json", jsonl, "lines of {\"ids\": [...]} in, lines of {\"text\": ...} out");
+  output.add_to(flags, "OUT");
+  flags.add_quiet();
   flags.positional("FILE", files);
   flags.example("echo 7454 2402 257 640 | quire tokenizer decode --tokenizer gpt2");
+  flags.example(where_models_come_from());
   if (!flags.parse(arguments)) return 0;
 
   const Tokenizer tokenizer = load_tokenizer(name, flags);
+  output.open();
   for (const Input& input : read_inputs(files)) {
     if (!jsonl) {
       const std::string text = tokenizer.decode(parse_ids(input, tokenizer), skip_special);
-      print(stdout_is_terminal() ? text + "\n" : text);
+      output.write(output.is_stdout() && stdout_is_terminal() ? text + "\n" : text);
       continue;
     }
     for_each_line(input, [&](std::string_view line, const std::string& where) {
@@ -240,14 +253,15 @@ int run_decode(const std::vector<std::string>& arguments) {
       for (const Json& id : list) {
         ids.push_back(checked_id(id.get<std::int64_t>(), tokenizer, where));
       }
-      print("{\"text\": " + json_text(Json(tokenizer.decode(ids, skip_special))) + "}\n");
+      output.write("{\"text\": " + json_text(Json(tokenizer.decode(ids, skip_special))) + "}\n");
     });
   }
+  output.commit();
   return 0;
 }
 
 // Files as they are; of folders the .txt files below them, in the order of their names.
-std::vector<fs::path> training_files(const std::vector<std::string>& names) {
+std::vector<fs::path> training_files(const std::vector<std::string>& names, ReadingReport& report) {
   std::vector<fs::path> files;
   for (const std::string& name : names) {
     if (!fs::is_directory(name)) {
@@ -255,10 +269,16 @@ std::vector<fs::path> training_files(const std::vector<std::string>& names) {
       continue;
     }
     std::vector<fs::path> found;
+    ReadingReport::Skipped skipped{.folder = name, .kinds = {}, .texts_alone = true, .pattern = {}};
     for (const auto& entry : fs::recursive_directory_iterator(name)) {
-      if (entry.is_regular_file() && entry.path().extension() == ".txt")
+      if (!entry.is_regular_file()) continue;
+      if (entry.path().extension() == ".txt") {
         found.push_back(entry.path());
+      } else {
+        ++skipped.kinds[lower_extension(entry.path())];
+      }
     }
+    if (!skipped.kinds.empty()) report.skipped.push_back(std::move(skipped));
     if (found.empty()) throw Error(Fault::bad_data, "there is no .txt file in " + name);
     std::sort(found.begin(), found.end());
     files.insert(files.end(), found.begin(), found.end());
@@ -266,16 +286,28 @@ std::vector<fs::path> training_files(const std::vector<std::string>& names) {
   return files;
 }
 
+double size_of(const std::vector<fs::path>& files) {
+  double bytes = 0;
+  for (const fs::path& file : files) {
+    std::error_code trouble;
+    const std::uintmax_t size = fs::file_size(file, trouble);
+    if (trouble) throw Error(Fault::bad_data, "cannot read " + file.string(), {trouble.message()});
+    bytes += static_cast<double>(size);
+  }
+  return bytes;
+}
+
 int run_train(const std::vector<std::string>& arguments) {
   BpeTrainingOptions options;
-  std::vector<std::string> names;
+  std::vector<std::string> names, named;  // named by --data
   std::string encoding;
   fs::path output;
   int max_length = 1024;
-  bool overwrite = false;
+  bool overwrite = false, json = false;
   Flags flags("tokenizer train", "--output-dir DIR [OPTION...] FILE...",
               "Learns a byte-level BPE vocabulary from text files, or folders of .txt files.");
   flags.group("Vocabulary");
+  flags.add(kDataNames, named, "FILE...", "the same as FILE", ListStyle::several);
   flags.add("vocab-size", options.vocab_size, "N", "tokens, with the 256 bytes and special tokens",
             at_least(256));
   flags.add("min-frequency", options.min_frequency, "N", "pairs seen less often are not merged",
@@ -284,8 +316,9 @@ int run_train(const std::vector<std::string>& arguments) {
   flags.add("model-max-length", max_length, "N", "noted in tokenizer_config.json", at_least(1));
   flags.group("Run");
   add_encoding(flags, encoding);
-  flags.add("output-dir,o", output, "DIR", "gets vocab.json, merges.txt, tokenizer.json");
-  flags.add("overwrite-output-dir", overwrite, "replace a tokenizer that is there");
+  flags.add(kOutputFolderNames, output, "DIR", "gets vocab.json, merges.txt, tokenizer.json");
+  flags.add(kOverwriteFolderNames, overwrite, "replace a tokenizer that is there");
+  flags.add("json", json, "one JSON line on stdout: tokens, files, bytes, seconds, the folder");
   flags.add("threads", options.threads, "N", "0 is one per core; the result is the same",
             between(0, 1024));
   flags.add_quiet();
@@ -293,6 +326,7 @@ int run_train(const std::vector<std::string>& arguments) {
   flags.example("quire tokenizer train --vocab-size 8000 --output-dir my-tokenizer books/*.txt");
   if (!flags.parse(arguments)) return 0;
 
+  names.insert(names.end(), named.begin(), named.end());
   if (output.empty()) {
     throw Error(Fault::usage, "--output-dir is missing", {}, flags.help_command());
   }
@@ -306,15 +340,9 @@ int run_train(const std::vector<std::string>& arguments) {
   }
   check_writable(output);
   check_encoding(encoding);
-  std::vector<fs::path> files = training_files(names);
-  double bytes = 0;
-  for (const fs::path& file : files) {
-    std::error_code trouble;
-    const std::uintmax_t size = fs::file_size(file, trouble);
-    if (trouble) throw Error(Fault::bad_data, "cannot read " + file.string(), {trouble.message()});
-    bytes += static_cast<double>(size);
-  }
   ReadingReport report;
+  std::vector<fs::path> files = training_files(names, report);
+  const double bytes = size_of(files);
   std::optional<ConvertedFiles> converted;
   for (fs::path& file : files) {
     if (!names_utf8(encoding)) {
@@ -337,6 +365,14 @@ int run_train(const std::vector<std::string>& arguments) {
   if (tokenizer.vocab_size() < options.vocab_size) {
     warn(fmt::format("the text has pairs for {} tokens only, {} were asked for",
                      with_commas(tokenizer.vocab_size()), with_commas(options.vocab_size)));
+  }
+  if (json) {
+    const nlohmann::ordered_json line = {{"tokens", tokenizer.vocab_size()},
+                                         {"files", files.size()},
+                                         {"bytes", static_cast<std::int64_t>(bytes)},
+                                         {"seconds", taken.count()},
+                                         {"output_dir", output.string()}};
+    print(json_text(line) + "\n");
   }
   return 0;
 }

@@ -11,12 +11,14 @@
 #include "base/text.h"
 #include "bench/ceilings.h"
 #include "cli/command.h"
+#include "cli/get_model.h"
 #include "cli/model_card.h"
 #include "cli/model_path.h"
 #include "cli/resources.h"
 #include "cli/signals.h"
 #include "cli/terminal.h"
 #include "cli/train_data.h"
+#include "cli/train_defaults.h"
 #include "cli/train_memory.h"
 #include "cli/train_options.h"
 #include "cli/train_progress.h"
@@ -117,7 +119,15 @@ Start find_start(TrainOptions& options) {
     folder = tokenizer_folder(folder);
   }
   if (!options.tokenizer.empty()) folder = resolve_tokenizer(options.tokenizer);
-  if (!folder.empty() && Tokenizer::exists(folder)) start.tokenizer = Tokenizer::load(folder);
+  if (!folder.empty() && Tokenizer::exists(folder)) {
+    start.tokenizer = Tokenizer::load(folder);
+  } else {
+    options.get_tokenizer =
+        folder.empty() ? how_to_get(std::string(kUsualModel)) : how_to_get(folder);
+    options.get_tokenizer.insert(options.get_tokenizer.begin(),
+                                 folder.empty() ? "a fresh model has no vocabulary of its own"
+                                                : "the model's folder has none");
+  }
 
   if (start.tokenizer && !options.config.empty()) {  // a fresh model takes the tokenizer's sizes
     start.config.vocab_size = start.tokenizer->vocab_size();
@@ -176,8 +186,10 @@ void describe(const Start& start, const TrainOptions& options, const TrainData& 
   }
   note(fmt::format(
       "  model       {}: {} layers of {}, {} heads, context {}, vocabulary {}: {} parameters",
-      options.model.empty() ? "fresh" : start.weights.string(), c.n_layer, c.n_embd, c.n_head,
-      with_commas(c.n_positions), with_commas(c.vocab_size),
+      !start.weights.empty()             ? start.weights.string()
+      : t.resume_from_checkpoint.empty() ? "fresh"
+                                         : "of the checkpoint",
+      c.n_layer, c.n_embd, c.n_head, with_commas(c.n_positions), with_commas(c.vocab_size),
       human_count(static_cast<double>(c.parameter_count()))));
   if (const LoraConfig lora = adapter_of(t, c); lora.r > 0) {
     std::int64_t count = 0;
@@ -187,8 +199,9 @@ void describe(const Start& start, const TrainOptions& options, const TrainData& 
                      fmt::join(lora.target_modules, ", "),
                      human_count(static_cast<double>(count))));
   }
-  note(fmt::format("  data        {}, {}; held out {}, {}", counted(data.train.size(), "record"),
+  note(fmt::format("  data        {}, {}; {} {}, {}", counted(data.train.size(), "record"),
                    counted(data.train.ids.size(), "token"),
+                   options.validation_paths.empty() ? "held out" : "to validate on",
                    counted(data.validation.size(), "record"),
                    counted(data.validation.ids.size(), "token")));
   const double epochs = t.max_steps > 0
@@ -269,25 +282,33 @@ void make_samples(Prepared& run) {
 /// False: only help was asked for.
 bool prepare(const std::vector<std::string>& arguments, const Ranks& ranks, Prepared& run) {
   TrainOptions& options = run.options;
-  Flags flags("train", "--data PATH... --output-dir DIR (--model DIR | --config NAME) [OPTION...]",
+  Flags flags("train", "--data PATH... --output-dir DIR [--model DIR | --config NAME] [OPTION...]",
               "Trains a GPT-2 on text: from scratch, or on from a model.");
   options.add_to(flags);
   flags.example(
-      "quire train --model models/storyteller --data quotes.csv --text-column quote "
-      "--output-dir out");
-  flags.example(
-      "quire train --config tiny --tokenizer models/storyteller --data books/ --output-dir out");
+      fmt::format("quire train --model {} --data quotes.csv --text-column quote --output-dir out",
+                  kBundledModel));
+  flags.example(fmt::format(
+      "quire train --config tiny --tokenizer {} --data books/ --output-dir out", kBundledModel));
+  flags.example("quire train --data books/ --output-dir out   (gpt2 if it is there, else " +
+                std::string(kBundledModel) + ")");
   flags.example("quire train ... --resume-from-checkpoint latest");
   if (mpi_version() != "") flags.example("mpirun -np 4 quire train ... --zero 1");
+  flags.example(where_models_come_from());
   if (!flags.parse(arguments)) return false;
   options.finish(flags);
   options.training.ranks = ranks.size();
   if (ranks.first()) check_writable(options.training.output_dir);
   OutputFolder::check_unused(options.training);
-  run.resolved = saved_options(flags, options.training);
+  const nlohmann::ordered_json earlier = earlier_options(options.training);
+  keep_validation(earlier, flags, options);
+  if (const std::string line = choose_model(options); !line.empty()) note(line);
+  run.resolved = saved_options(flags, options, earlier);
   if (ranks.first()) run.reports = train_reports(options, run.resolved);
 
   run.start = find_start(options);
+  // What the card names: the checkpoint of a run that is gone on from has its weights.
+  if (options.model.empty()) options.model = earlier.value("model", "");
   run.data = load_train_data(options, run.start.tokenizer);
   run.device = options.device.open(ranks.local_rank(), ranks.local_size());
   check_trains_in(*run.device, options.training.activations());
@@ -298,7 +319,7 @@ bool prepare(const std::vector<std::string>& arguments, const Ranks& ranks, Prep
     return Rows(records, config.packing, config.block_size, config.overflow);
   };
   const Rows rows = rows_of(run.data.train), validation = rows_of(run.data.validation);
-  tell_unused(run.data, options.validation_split, config, rows, validation);
+  tell_unused(run.data, options, config, rows, validation);
   TrainingConfig planned = as_planned(config, rows, validation);
   check_memory(run.start.config, planned, *run.device, room);
   planned.keep_outputs = options.training.keep_outputs =

@@ -7,18 +7,23 @@
 
 #include "base/text.h"
 #include "cli/corpus_flags.h"
+#include "cli/get_model.h"
 #include "cli/terminal.h"
 
 namespace quire {
 namespace {
 
-TokenizedCorpus corpus_of_ids(const std::vector<Record>& records) {
+/// `get_tokenizer`: why there is none, and how to get one.
+TokenizedCorpus corpus_of_ids(const std::vector<Record>& records,
+                              const std::vector<std::string>& get_tokenizer) {
   TokenizedCorpus corpus;
   bool labelled = false;
   for (const Record& record : records) {
     if (record.input_ids.empty()) {
-      throw Error(Fault::usage, "text cannot be trained on without a tokenizer",
-                  {"the model's folder has none"}, "--tokenizer DIR");
+      throw Error(
+          Fault::usage, "text cannot be trained on without a tokenizer", get_tokenizer,
+          fmt::format("--tokenizer DIR, the folder of a model; --tokenizer {} needs nothing",
+                      kBundledModel));
     }
     labelled |= !record.labels.empty();
   }
@@ -166,53 +171,67 @@ std::string unused_text(const Rows& rows, int block_size) {
       rows.unused_tokens() == 1 ? "is" : "are");
 }
 
-void tell_unused(const TrainData& data, double validation_share, const TrainingConfig& config,
+void tell_unused(const TrainData& data, const TrainOptions& options, const TrainingConfig& config,
                  const Rows& rows, const Rows& validation_rows) {
-  if (rows.unused_tokens() > 0) {
-    warn(unused_text(rows, config.block_size) +
-         "\n  try: --overflow split, or a larger --block-size");
+  const bool separate = !options.validation_paths.empty();
+  const std::string next = "\n  try: --overflow split, or a larger --block-size";
+  if (rows.unused_tokens() > 0) warn(unused_text(rows, config.block_size) + next);
+  if (separate && validation_rows.unused_tokens() > 0) {
+    warn("of --validation-file " + unused_text(validation_rows, config.block_size) + next);
   }
   if (config.packing == Packing::stream && config.overflow != Overflow::truncate) {
     note(fmt::format("--overflow {} changes nothing: --packing stream uses every token",
                      name_of(config.overflow)));
   }
-  if (validation_share <= 0) return;
+  if (options.validation_split <= 0 && !separate) return;
   if (data.validation.size() == 0) {
     note("nothing is held out: there is no second record, so there will be no validation loss");
   } else if (validation_rows.targets() == 0) {
     warn(
         fmt::format("nothing of what is held out can be scored ({} without a target): there will "
-                    "be no validation loss\n  try: another --data-seed, or a larger "
-                    "--validation-split",
-                    counted(data.validation.size(), "record")));
+                    "be no validation loss\n  try: {}",
+                    counted(data.validation.size(), "record"),
+                    separate ? "another --validation-file"
+                             : "another --data-seed, or a larger --validation-split"));
   }
 }
 
-void check_train_data(const CorpusOptions& corpus) {
+void check_train_data(const TrainOptions& options) {
+  for (const auto* paths : {&options.corpus.paths, &options.validation_paths}) {
+    if (paths->empty()) continue;
+    if (are_prepared(*paths)) {
+      open_shards(*paths);
+    } else {
+      find_files(*paths);
+    }
+  }
+}
+
+namespace {
+
+/// What was read: shards, or pieces of text as ids.
+struct Tokens {
+  std::shared_ptr<const std::vector<TokenShard>> shards;
+  std::shared_ptr<const std::vector<TokenizedCorpus>> pieces;
+
+  TrainData split(double validation_share, std::uint64_t seed, OnlyRecord only) const {
+    return shards != nullptr ? split_views(shards, validation_share, seed, only)
+                             : split_views(pieces, validation_share, seed, only);
+  }
+  TokenView all() const { return split(0, 0, OnlyRecord::keep).train; }
+};
+
+Tokens read_tokens(CorpusOptions corpus, const TrainOptions& options,
+                   const std::optional<Tokenizer>& tokenizer, ReadingReport& report) {
   if (are_prepared(corpus.paths)) {
-    open_shards(corpus.paths);
-  } else {
-    find_files(corpus.paths);
-  }
-}
-
-TrainData load_train_data(const TrainOptions& options, const std::optional<Tokenizer>& tokenizer) {
-  const std::uint64_t seed = options.training.data_seed.value_or(options.training.seed);
-  const OnlyRecord only = only_record(options.training.packing);
-  const std::vector<std::string>& paths = options.corpus.paths;
-  if (are_prepared(paths)) {
-    refuse_text_options(options.corpus);
-    auto shards = std::make_shared<const std::vector<TokenShard>>(open_shards(paths));
+    auto shards = std::make_shared<const std::vector<TokenShard>>(open_shards(corpus.paths));
     if (tokenizer) check_tokenizer(*shards, *tokenizer);
-    return split_views(shards, options.validation_split, seed, only);
+    return {.shards = std::move(shards), .pieces = nullptr};
   }
-  std::vector<StepCount> cleaned;
   // Text is tokenized as it is read, so that memory holds the ids and little else.
   auto pieces = std::make_shared<std::vector<TokenizedCorpus>>();
-  ReadingReport report;
-  CorpusOptions corpus_options = options.corpus;
-  corpus_options.report = &report;
-  corpus_options.part_bytes = kPartBytes;
+  corpus.report = &report;
+  corpus.part_bytes = kPartBytes;
   const int threads = options.device.threads;
   const std::size_t enough = bytes_tokenized(threads);
   std::vector<Record> batch;
@@ -221,21 +240,50 @@ TrainData load_train_data(const TrainOptions& options, const std::optional<Token
   const auto flush = [&] {
     if (batch.empty()) return;
     pieces->push_back(tokenizer ? tokenize(batch, *tokenizer, threads, /*labels=*/false, records)
-                                : corpus_of_ids(batch));
+                                : corpus_of_ids(batch, options.get_tokenizer));
     records += pieces->back().size();
     batch.clear();
     batch_bytes = 0;
   };
-  cleaned = for_each_record(corpus_options, [&](Record&& record, const RecordPlace&) {
-    batch_bytes += sizeof record + bytes_of(record);
-    batch.push_back(std::move(record));
-    if (batch_bytes >= enough) flush();
-  });
+  const std::vector<StepCount> cleaned =
+      for_each_record(corpus, [&](Record&& record, const RecordPlace&) {
+        batch_bytes += sizeof record + bytes_of(record);
+        batch.push_back(std::move(record));
+        if (batch_bytes >= enough) flush();
+      });
   tell(report);
   flush();
   if (!options.json) note_cleaning(cleaned);
-  const std::shared_ptr<const std::vector<TokenizedCorpus>> kept = std::move(pieces);
-  return split_views(kept, options.validation_split, seed, only);
+  return {.shards = nullptr, .pieces = std::move(pieces)};
+}
+
+}  // namespace
+
+TrainData load_train_data(const TrainOptions& options, const std::optional<Tokenizer>& tokenizer) {
+  const bool separate = !options.validation_paths.empty();
+  if (are_prepared(options.corpus.paths) && (!separate || are_prepared(options.validation_paths))) {
+    refuse_text_options(options.corpus);
+  }
+  CorpusOptions corpus = options.corpus;
+  ReadingReport report;
+  if (!separate) {
+    const std::uint64_t seed = options.training.data_seed.value_or(options.training.seed);
+    return read_tokens(std::move(corpus), options, tokenizer, report)
+        .split(options.validation_split, seed, only_record(options.training.packing));
+  }
+  if (!are_prepared(corpus.paths) && !are_prepared(options.validation_paths)) {
+    corpus.paths = without_validation(corpus.paths, options.validation_paths, report);
+  }
+  const Tokens train = read_tokens(corpus, options, tokenizer, report);
+  corpus.paths = options.validation_paths;
+  ReadingReport validation_report;
+  const Tokens validation = read_tokens(std::move(corpus), options, tokenizer, validation_report);
+  if (train.shards != nullptr && validation.shards != nullptr &&
+      train.shards->front().tokenizer() != validation.shards->front().tokenizer()) {
+    throw Error(Fault::bad_data, "--data and --validation-file were made with different tokenizers",
+                {}, "quire data prepare with the same --tokenizer");
+  }
+  return {.train = train.all(), .validation = validation.all()};
 }
 
 }  // namespace quire

@@ -17,9 +17,10 @@ struct TrainData {
 };
 
 /// Throws what load_train_data() would throw for paths where there is nothing to read.
-void check_train_data(const CorpusOptions& corpus);
+void check_train_data(const TrainOptions& options);
 
-/// Reads and tokenizes text, or maps shards, and splits. Without a tokenizer every record must
+/// Reads and tokenizes text, or maps shards, and splits; or reads what to validate on from files of
+/// its own, which are left out where --data names their folder. Without a tokenizer every record must
 /// bring its ids. Throws Error(bad_data) or, for text without a tokenizer and for options that make
 /// nothing of shards, Error(usage).
 TrainData load_train_data(const TrainOptions& options, const std::optional<Tokenizer>& tokenizer);
@@ -37,7 +38,7 @@ OnlyRecord only_record(Packing packing);
 
 /// Says what of the data is not learnt from, or not validated on: records that are cut, and a
 /// held-out part that is empty or has nothing to score.
-void tell_unused(const TrainData& data, double validation_share, const TrainingConfig& config,
+void tell_unused(const TrainData& data, const TrainOptions& options, const TrainingConfig& config,
                  const Rows& rows, const Rows& validation_rows);
 /// "2 records are longer than a row of 256 tokens: 1,024 of their 1,536 tokens are not used".
 std::string unused_text(const Rows& rows, int block_size);

@@ -1,9 +1,8 @@
 #include "cli/train_options.h"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
-#include "base/json.h"
+#include "cli/option_names.h"
 #include "cli/terminal.h"
 
 namespace quire {
@@ -24,11 +23,11 @@ void add_overflow(Flags& flags, std::string& word) {
 
 void TrainOptions::add_to(Flags& flags) {
   flags.group("Model");
-  flags.add("model,model-dir", model, "DIR",
+  flags.add(kModelNames, model, "DIR",
             "go on from this model: a folder, a file, an adapter or a Hub name");
-  flags.add("config", config, "NAME|FILE",
+  flags.add("config,config-name", config, "NAME|FILE",
             "a fresh model: tiny, gpt2, gpt2-medium, gpt2-large, gpt2-xl or a config.json");
-  flags.add("tokenizer", tokenizer, "DIR", "its vocabulary; without it the model's own");
+  flags.add(kTokenizerNames, tokenizer, "DIR", "its vocabulary; without it the model's own");
   flags.add("resize-vocab", resize_vocab,
             "the model gets a row for each id that the tokenizer has beyond the model's");
   flags.add("freeze-layers", training.freeze_layers, "N",
@@ -50,7 +49,7 @@ void TrainOptions::add_to(Flags& flags) {
 
   flags.group("Data");
   flags.add(
-      "data,data-dir", corpus.paths, "PATH...",
+      kDataNames, corpus.paths, "PATH...",
       "files (.txt .csv .tsv .jsonl, .gz and .zst of them), folders, globs; or what quire data "
       "prepare wrote",
       ListStyle::several);
@@ -58,16 +57,19 @@ void TrainOptions::add_to(Flags& flags) {
   flags.add_choice("packing", packing_, {"stream", "records", "none"},
                    "stream: one stream cut into blocks; records: whole records side by side, none "
                    "of which sees another; none: one record a row");
-  flags.add("block-size,max-length", training.block_size, "T",
-            "tokens a row; 0 is the model's context", at_least(0));
+  flags.add(kBlockNames, training.block_size, "T", "tokens a row; 0 is the model's context",
+            at_least(0));
   add_overflow(flags, overflow_);
   flags.add("validation-split", validation_split, "SHARE", "of the records, held out; 0 is none",
             between(0, 0.9));
+  add_validation_file(
+      flags, validation_paths,
+      "to validate on instead of that share: read as --data is, and not learnt from");
 
   flags.group("Run");
-  flags.add("output-dir,model-output-dir", training.output_dir, "DIR",
+  flags.add(kOutputFolderNames, training.output_dir, "DIR",
             "gets the model, and checkpoint-STEP folders");
-  flags.add("overwrite-output-dir", training.overwrite_output_dir,
+  flags.add(kOverwriteFolderNames, training.overwrite_output_dir,
             "write into a folder that is not empty; its checkpoints go");
   flags.add("resume-from-checkpoint", training.resume_from_checkpoint, "latest|DIR",
             "go on where a run stopped, bit for bit");
@@ -75,8 +77,7 @@ void TrainOptions::add_to(Flags& flags) {
             above(0));
   flags.add("max-steps", training.max_steps, "N", "updates in all, instead of epochs; -1 is off",
             at_least(-1));
-  flags.add("per-device-train-batch-size,batch-size", training.per_device_train_batch_size, "B",
-            "rows at a time", at_least(1));
+  flags.add(kBatchNames, training.per_device_train_batch_size, "B", "rows at a time", at_least(1));
   flags.add("gradient-accumulation-steps", training.gradient_accumulation_steps, "N",
             "batches that make one update", at_least(1));
   flags.add("seed", training.seed, "N", "of fresh weights, dropout and the order of the data");
@@ -187,6 +188,9 @@ void TrainOptions::finish(const Flags& flags) {
                 "--sample-every 100");
   }
   if (flags.given("data-seed")) training.data_seed = data_seed_;
+  if (!validation_paths.empty() && flags.given("validation-split") && validation_split > 0) {
+    note("--validation-split is not used: --validation-file says what to validate on");
+  }
   if (flags.given("warmup-ratio")) {
     if (flags.given("warmup-steps")) {
       throw Error(Fault::usage, "--warmup-ratio and --warmup-steps are two words for one thing", {},
@@ -206,9 +210,12 @@ void TrainOptions::finish(const Flags& flags) {
                 {"--model goes on from trained weights, --config starts from fresh ones"},
                 flags.help_command());
   }
-  if (model.empty() && config.empty() && training.resume_from_checkpoint.empty()) {
-    throw Error(Fault::usage, "neither --model nor --config is given: what shall be trained?", {},
-                "--config tiny --tokenizer DIR, or --model DIR");
+  // Without a tokenizer either, the command chooses the model.
+  if (model.empty() && config.empty() && training.resume_from_checkpoint.empty() &&
+      !tokenizer.empty()) {
+    throw Error(Fault::usage, "neither --model nor --config is given: what shall be trained?",
+                {"--tokenizer " + tokenizer + " alone does not say"},
+                "--config tiny --tokenizer " + tokenizer + ", or --model DIR");
   }
   if (training.lora.r > 0 && !config.empty()) {
     throw Error(Fault::usage, "--lora-r adapts a trained model, --config starts from a fresh one",
@@ -253,18 +260,6 @@ void TrainOptions::choose_reports() {
     throw Error(Fault::usage, "--report-to " + report_to_ + ": none does not go with others", {},
                 "--report-to none");
   }
-}
-
-std::string saved_options(const Flags& flags, const TrainingConfig& training) {
-  using Json = nlohmann::ordered_json;
-  Json options = parse_json<Json>(flags.resolved_json());
-  options["data_seed"] = training.data_seed.value_or(training.seed);
-  options.erase("warmup_ratio");
-  for (const char* name : {"output_dir", "resume_from_checkpoint", "overwrite_output_dir",
-                           "stop_at_step", "json", "quiet", "device", "threads", "max_time"}) {
-    options.erase(name);
-  }
-  return json_text(options, 2) + "\n";
 }
 
 }  // namespace quire

@@ -25,9 +25,12 @@ struct TrainOptions {
   std::string config;         ///< preset or config.json of a fresh model
   std::string tokenizer;      ///< folder or Hub name; empty: the model's own
   bool resize_vocab = false;  ///< rows for the ids that the tokenizer has beyond the model's
+  std::vector<std::string> get_tokenizer;  ///< where there is none: why, and how to get one
   CorpusOptions corpus;
   double validation_split = 0.05;
-  float dropout = -1;  ///< for all three sites; negative: what the model's config says
+  std::vector<std::string>
+      validation_paths;  ///< read as `corpus` is; where named, nothing is split
+  float dropout = -1;    ///< for all three sites; negative: what the model's config says
   TrainingConfig training;
   DeviceFlags device;
   bool json = false;
@@ -50,10 +53,5 @@ struct TrainOptions {
   double warmup_ratio_ = 0;
   std::uint64_t data_seed_ = 0;
 };
-
-/// The options that describe the model's making, fit for --config-file: those of the place it was
-/// made in are left out, so that a resumed run saves the same file. Two words for one thing (a
-/// warm-up's share, a seed that follows another) are saved as what they came to.
-std::string saved_options(const Flags& flags, const TrainingConfig& training);
 
 }  // namespace quire

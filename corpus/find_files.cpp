@@ -39,9 +39,9 @@ void walk(const fs::path& folder, const Found& found) {
 
 // All texts below a folder; where there is none, its tables and .jsonl. A folder of texts often has
 // a table that describes them, which is not meant.
-std::vector<fs::path> files_below(const fs::path& folder) {
+std::vector<fs::path> files_below(const fs::path& folder, ReadingReport* report) {
   std::vector<fs::path> texts, others;
-  std::map<std::string, int> unread;  // extension -> files
+  std::map<std::string, std::int64_t> unread;  // extension -> files
   walk(folder, [&](const fs::path& path) {
     if (!is_read(path)) {
       ++unread[lower_extension(path)];
@@ -62,6 +62,16 @@ std::vector<fs::path> files_below(const fs::path& folder) {
                 unread.contains(kShardExtension) ? "quire train --data " + folder.string() : "");
   }
   std::sort(files.begin(), files.end());
+  if (report != nullptr) {
+    ReadingReport::Skipped skipped{.folder = folder, .kinds = std::move(unread), .pattern = {}};
+    skipped.texts_alone = !texts.empty();
+    if (skipped.texts_alone && !others.empty()) {
+      std::sort(others.begin(), others.end());
+      for (const fs::path& path : others) ++skipped.kinds[lower_extension(path)];
+      skipped.pattern = (folder / "**" / "*").string() + others[0].extension().string();
+    }
+    if (!skipped.kinds.empty()) report->skipped.push_back(std::move(skipped));
+  }
   return files;
 }
 
@@ -143,7 +153,7 @@ std::vector<std::string> matches_of(const std::string& pattern) {
 
 }  // namespace
 
-std::vector<fs::path> find_files(const std::vector<std::string>& paths) {
+std::vector<fs::path> find_files(const std::vector<std::string>& paths, ReadingReport* report) {
   std::vector<fs::path> files;
   for (const std::string& path : paths) {
     std::error_code ignored;
@@ -154,7 +164,7 @@ std::vector<fs::path> find_files(const std::vector<std::string>& paths) {
     }
     for (const std::string& name : names) {
       if (fs::is_directory(name, ignored)) {
-        const std::vector<fs::path> below = files_below(name);
+        const std::vector<fs::path> below = files_below(name, report);
         files.insert(files.end(), below.begin(), below.end());
       } else {
         kind_of(name);  // throws for what is not read, before anything is

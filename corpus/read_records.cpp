@@ -244,7 +244,7 @@ std::vector<StepCount> for_each_record(const CorpusOptions& options, const TakeR
     throw Error(Fault::usage, "--line-by-line and --document-separator exclude each other",
                 {"each says what divides a .txt into records"}, "one of the two");
   }
-  const std::vector<fs::path> files = find_files(options.paths);
+  const std::vector<fs::path> files = find_files(options.paths, options.report);
   Output output(options.cleaning, take);
   for (const fs::path& path : files) {
     switch (kind_of(path)) {

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -48,6 +49,15 @@ struct ReadingReport {
     std::string row;  ///< as it is written
   };
   std::vector<Header> headers;  ///< first rows that look like data
+
+  /// A folder, and what is in it that is not read.
+  struct Skipped {
+    std::filesystem::path folder;
+    std::map<std::string, std::int64_t> kinds;  ///< extension -> files; "" for those without one
+    bool texts_alone = false;                   ///< the .txt are read; else tables and JSON lines
+    std::string pattern;  ///< of files that would be read were there no .txt; or ""
+  };
+  std::vector<Skipped> skipped;
 
   /// Counts the lines of a text that are not UTF-8; its first is line `first` of the file.
   void look(const std::filesystem::path& file, std::size_t first, std::string_view text);

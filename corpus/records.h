@@ -73,8 +73,10 @@ inline bool can_cut(std::string_view text, std::size_t at) {
 inline constexpr std::int32_t kIgnoredLabel = -100;
 
 /// The files that paths, folders and patterns stand for, in order. Throws Error(bad_data) for what
-/// is not there or of a kind that is not read.
-std::vector<std::filesystem::path> find_files(const std::vector<std::string>& paths);
+/// is not there or of a kind that is not read. `report`, where it is given, gets what of folders is
+/// passed over.
+std::vector<std::filesystem::path> find_files(const std::vector<std::string>& paths,
+                                              ReadingReport* report = nullptr);
 
 /// Where a record was read.
 struct RecordPlace {

@@ -24,7 +24,7 @@ bool holds_shards(const fs::path& folder) {
 }
 
 void open_folder(const fs::path& folder, std::vector<TokenShard>& shards) {
-  const std::string again = "quire data prepare PATH... --tokenizer DIR --overwrite -o ";
+  const std::string again = "quire data prepare PATH... --tokenizer DIR --overwrite-output-dir -o ";
   const fs::path manifest = folder / kShardManifest;
   std::error_code ignored;
   if (!fs::exists(manifest, ignored)) {

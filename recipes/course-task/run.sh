@@ -16,7 +16,7 @@ quire train --model "$model" --data "$data" --text-column "$column" --packing no
   --per-device-train-batch-size 8 --learning-rate 5e-5 --lr-scheduler-type linear --num-train-epochs 3 \
   --validation-split 0.1 --report-to jsonl,html --seed 42 "${length[@]}" --output-dir "$out/model" --overwrite-output-dir
 quire eval --model "$out/model" --baseline "$model" --data "$data" --text-column "$column" \
-  --output-dir "$out/perplexity" >&2
+  --output-dir "$out/perplexity" --overwrite-output-dir >&2
 
 step "2. The same prompts, decoded in five ways"
 asked=()

@@ -18,7 +18,7 @@ quire train --model "$model" --data "$data" --template "$template" --loss-on com
 
 step "2. How many it knows: the likeliest answer, and the five likeliest"
 quire eval --model "$out/model" --baseline "$model" --data "$data" --template "$template" --completions 5 \
-  --output-dir "$out/evaluation_metrics"
+  --output-dir "$out/evaluation_metrics" --overwrite-output-dir
 
 step "3. Asking for one"
 for asked in "grinning face" "hot dog" "cat face"; do

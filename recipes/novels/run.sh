@@ -15,7 +15,8 @@ quire train --model "$model" --data "$books" --packing stream --block-size 256 -
   --sample-every 25 --sample-prompt "$opening" "${length[@]}" --output-dir "$out/model" --overwrite-output-dir
 
 step "2. How surprising the books are to the model, after beside before"
-quire eval --model "$out/model" --baseline "$model" --data "$books" --output-dir "$out/perplexity"
+quire eval --model "$out/model" --baseline "$model" --data "$books" --output-dir "$out/perplexity" \
+  --overwrite-output-dir
 
 step "3. Continuations of the opening"
 for way in before after; do
@@ -28,4 +29,4 @@ cat "$out/after/0001.txt"
 
 step "4. How much of them is copied from the books"
 quire eval --texts "$out/after/generated_texts.jsonl" --baseline "$out/before/generated_texts.jsonl" \
-  --training-data "$books" --output-dir "$out/evaluation_metrics"
+  --training-data "$books" --output-dir "$out/evaluation_metrics" --overwrite-output-dir

@@ -32,7 +32,7 @@ ask "$out/model" "$out/after"
 step "4. Keyword coverage, repetition and copying, after beside before"
 quire eval --texts "$out/after/generated_texts.jsonl" --baseline "$out/before/generated_texts.jsonl" \
   --keywords-column keywords --training-data "$data" --training-text-column "$column" \
-  --output-dir "$out/evaluation_metrics"
+  --output-dir "$out/evaluation_metrics" --overwrite-output-dir
 
 step "5. Quotes from keywords of your own"
 quire generate --model "$out/model" --keywords "rain, home" --keywords "sword, promise" --do-sample \

@@ -42,7 +42,7 @@ quire generate --model_dir models/tuned --output_dir results/generated_texts --o
 
 step "6. results/evaluation_metrics"
 quire eval --texts results/generated_texts/generated_texts.jsonl --model models/tuned --training-data data/raw \
-  --output-dir results/evaluation_metrics
+  --output-dir results/evaluation_metrics --overwrite-output-dir
 
 cp "$recipes/textgen-project/results.ipynb" results/
 echo "the project is in $PWD: open results/results.ipynb, or tensorboard --logdir models/tuned" >&2

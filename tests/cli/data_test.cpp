@@ -473,3 +473,68 @@ TEST_CASE("data that is not there or is packed badly is refused by inspecting to
     CHECK(contains(help.out, "samples/quotes.csv"));
   }
 }
+
+TEST_CASE("a validation file is prepared beside the data, and compared with it") {
+  const Workplace work;
+  work.folder.write("set/a.txt", "The fox jumps.\nThe hen sleeps.\nThe dog is lazy.\n");
+  work.folder.write("set/table.csv", "text\nno\n");
+  const std::string valid =
+      work.folder.write("set/valid.txt", "The fox sleeps.\nThe hen sleeps.\n");
+  const std::string out = work.folder / "out";
+  const std::vector<std::string> set = {work.folder / "set", "--validation-file", valid,
+                                        "--line-by-line",    "--tokenizer",       work.tokenizer};
+  std::vector<std::string> arguments = set;
+  arguments.insert(arguments.begin(), "prepare");
+  arguments.insert(arguments.end(), {"-o", out, "--json"});
+  const ProgramResult prepared = data(arguments);
+  INFO(prepared.err);
+  REQUIRE(prepared.exit_code == 0);
+  CHECK(contains(prepared.err, "1 file of --data is not learnt from: --validation-file names it"));
+  CHECK(contains(prepared.err, "set: only its .txt are read; passed over: 1 × .csv (for these"));
+  CHECK(contains(prepared.err, "--data " + out + " --validation-file " + out + "/validation "));
+  const std::vector<Json> manifests = json_lines(prepared.out);
+  REQUIRE(manifests.size() == 2);
+  CHECK(manifests[0]["records"] == 3);
+  CHECK(manifests[1]["records"] == 2);
+  CHECK(fs::exists(out + "/validation/manifest.json"));
+
+  // Shards and text give the same bytes.
+  const auto train = [&](const std::string& name, std::vector<std::string> more) {
+    more.insert(more.begin(),
+                {"train", "--config", work.config, "--tokenizer", work.tokenizer, "--output-dir",
+                 work.folder / name, "--max-steps", "2", "--batch-size", "1", "--packing", "none"});
+    const ProgramResult run = run_quire(more);
+    INFO(run.err);
+    CHECK(run.exit_code == 0);
+    return read_file(fs::path(work.folder / name) / "log.jsonl");
+  };
+  const auto losses = [](const std::string& log) {
+    std::vector<double> values;
+    for (const Json& line : json_lines(log)) {
+      for (const char* name : {"loss", "eval_loss"}) {
+        if (line.contains(name)) values.push_back(line[name]);
+      }
+    }
+    return values;
+  };
+  const std::vector<double> of_text = losses(
+      train("text", {"--data", work.folder / "set", "--validation-file", valid, "--line-by-line"}));
+  CHECK(of_text.size() == 3);
+  CHECK(of_text ==
+        losses(train("shards", {"--data", out, "--validation-file", out + "/validation"})));
+  CHECK(of_text ==
+        losses(train("both", {"--data", out, "--validation-file", valid, "--line-by-line"})));
+
+  arguments = set;
+  arguments.insert(arguments.begin(), "inspect");
+  const ProgramResult shown = data(arguments);
+  CHECK(contains(shown.out, "Validation file 2 records, of which 1 stands in the data, too\n"));
+  arguments.emplace_back("--json");
+  const Json json = parse_json<Json>(data(arguments).out);
+  CHECK(json["records"] == 3);
+  CHECK(json["validation"] == Json({{"records", 2}, {"also_in_data", 1}}));
+  CHECK(json["epoch"]["records_held_out"] == 2);
+  CHECK(json["skipped"] == Json({{".csv", 1}}));
+  check_refused(data({"inspect", out, "--validation-file", valid}), 2, "not with shards");
+  check_refused(data({"inspect", valid, "--validation-file", valid}), 2, "nothing is left");
+}

@@ -167,7 +167,8 @@ TEST_CASE("a results folder gets the table and a CSV, replaced as a whole") {
   const std::string text = scratch.write("a.txt", "one two two\n");
   const std::string out = scratch.write("out/notes.txt", "mine").parent_path();
   scratch.write("out/evaluation_metrics.csv", "old");
-  const ProgramResult result = eval({"--texts", text, "--output-dir", out});
+  const ProgramResult result =
+      eval({"--texts", text, "--output-dir", out, "--overwrite-output-dir"});
   INFO(result.err);
   REQUIRE(result.exit_code == 0);
   CHECK(contains(result.out, "distinct_1"));
@@ -183,7 +184,7 @@ TEST_CASE("a results folder gets the table and a CSV, replaced as a whole") {
   for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(out)) ++files;
   CHECK(files == 3);
 
-  REQUIRE(eval({"--texts", text, "--baseline", text, "--output-dir", out}).exit_code == 0);
+  REQUIRE(eval({"--texts", text, "--baseline", text, "-o", out, "--overwrite"}).exit_code == 0);
   CHECK(contains(read_file(scratch / "out/evaluation_metrics.csv"),
                  "metric,value,baseline,difference\ntexts,1,1,0\n"));
 }

@@ -132,6 +132,32 @@ TEST_CASE("what does not fit is named with what is allowed") {
   CHECK(error_of({"--zzz"}).find("did you mean") == std::string::npos);
 }
 
+TEST_CASE("several unknown options are told at once, and a letter is no long name") {
+  CHECK(error_of({"--zzz", "--top-k", "1", "--yyy=--xxx", "-w", "--tempreature", "1", "--zzz"}) ==
+        "error: quire sample has no options --zzz, --yyy or --tempreature\n"
+        "  --zzz: unknown\n  --yyy: unknown\n  --tempreature: did you mean --temperature?\n"
+        "  try: quire sample --help");
+  CHECK(error_of({"-x5", "--no-do-sample", "--help-me"}) ==
+        "error: quire sample has no options -x or --help-me\n  -x: did you mean -k?\n"
+        "  --help-me: unknown\n  try: quire sample --help");
+  CHECK(
+      error_of({"--zzz", "--", "--yyy"}).starts_with("error: quire sample has no option --zzz\n"));
+  CHECK(error_of({"--p", "0.9"}) ==
+        "error: quire sample has no option --p\n  did you mean -p?\n  try: quire sample --help");
+  CHECK(error_of({"--load_in_8bit"}) ==
+        "error: quire sample has no option --load_in_8bit\n  leave it out: weights are float32, "
+        "float16 or bfloat16\n  try: quire sample --help");
+}
+
+TEST_CASE("the help lists the aliases of an option beside it") {
+  Sample sample;
+  Flags flags("sample", "[OPTION...]", "A command.");
+  sample.declare(flags);
+  const std::string help = flags.help();
+  CHECK(help.find(" above 0 (or --temp) [1]\n") != std::string::npos);
+  CHECK(help.find(" keep K tokens [50]\n") != std::string::npos);
+}
+
 TEST_CASE("a config file sets options, and the command line wins") {
   const test::ScratchFolder scratch;
   const std::string json = scratch.write(

@@ -235,7 +235,34 @@ TEST_CASE("a prompt that does not fit is refused with both lengths") {
 TEST_CASE("an empty prompt begins with the beginning-of-text token") {
   const Model model;
   CHECK(model.json({"-p", "", "-n", "2"})[0]["prompt_ids"] == Json({39}));
-  CHECK(model.json({"-n", "2"})[0]["prompt_ids"] == Json({39}));  // empty standard input
+  // What comes from nowhere is no empty prompt.
+  for (const char* input : {"", "\n", "\r\n"}) {
+    const ProgramResult nothing = model.run({"-n", "2"}, {.input = input});
+    check_refused(nothing, 2, "there is no prompt\n  standard input is empty\n  try: ");
+    CHECK(nothing.out.empty());
+  }
+  check_refused(model.run({"-n", "2", "--line-by-line"}), 2, "standard input is empty");
+}
+
+TEST_CASE("on a terminal a prompt is asked for, also when quiet") {
+  const Model model;
+  const std::vector<std::string> command = {"generate", "--model", model.folder, "-n", "4", "-q"};
+  const std::string wanted = model.text({"-p", "bfj", "-n", "4"});
+  Program program(command, {.streams = Streams::terminal});
+  REQUIRE(program.wait_for("The text begins with: "));
+  program.type("bfj\n");
+  const ProgramResult answered = program.wait();
+  CHECK(answered.exit_code == 0);
+  CHECK(answered.out ==
+        "The text begins with: bfj\r\n" + wanted.substr(0, wanted.size() - 1) + "\r\n");
+  for (const char* nothing : {"\n", "\x04"}) {  // Enter, Ctrl-D
+    Program silent(command, {.streams = Streams::terminal});
+    REQUIRE(silent.wait_for("The text begins with: "));
+    silent.type(nothing);
+    const ProgramResult refused = silent.wait();
+    CHECK(refused.exit_code == 2);
+    CHECK(contains(refused.out, "\r\nerror: there is no prompt\r\n  nothing was typed\r\n"));
+  }
 }
 
 TEST_CASE("options that make no sense are refused, ones without effect are warned of") {

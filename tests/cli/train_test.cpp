@@ -303,7 +303,8 @@ TEST_CASE("what cannot be trained is refused with exit code, cause and next step
   const std::string out = work.folder / "out";
   fails({"train"}, 2, "--data is missing");
   fails({"train", "--data", work.text}, 2, "--output-dir is missing");
-  fails({"train", "--data", work.text, "--output-dir", out}, 2, "neither --model nor --config");
+  fails({"train", "--data", work.text, "--output-dir", out, "--tokenizer", work.tokenizer}, 2,
+        "neither --model nor --config");
   fails(work.command("out", {"--model", work.folder / "none"}), 2, "exclude each other");
   fails(work.command("out", {"--max-stepz", "3"}), 2, "did you mean --max-steps");
   fails(work.command("out", {"--block-size", "33"}), 2, "32 positions");

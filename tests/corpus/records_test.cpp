@@ -83,6 +83,39 @@ TEST_CASE("a folder without texts gives its tables and JSON lines") {
   CHECK(texts_of(folder.path()) == Texts{"text"});
 }
 
+TEST_CASE("what a folder holds beside what is read is reported") {
+  const ScratchFolder folder;
+  folder.write("data/a.csv", "text\none\n");
+  folder.write("data/b.csv.gz", "");
+  folder.write("data/deep/c.PDF", "");
+  folder.write("data/README", "");
+  folder.write("data/.hidden.pdf", "");
+  folder.write("plain/a.txt", "two");
+  quire::ReadingReport report;
+  const auto look = [&](std::vector<std::string> paths) {
+    report = {};
+    for (std::string& path : paths) path = (folder / path).string();
+    quire::find_files(paths, &report);
+    return report.skipped.size();
+  };
+  using Kinds = std::map<std::string, std::int64_t>;
+  CHECK(look({"plain"}) == 0);
+  CHECK(look({"plain", "data"}) == 1);
+  CHECK(report.skipped[0].folder == folder / "data");
+  CHECK(report.skipped[0].kinds == Kinds{{"", 1}, {".pdf", 1}});
+  CHECK_FALSE(report.skipped[0].texts_alone);
+  CHECK(report.skipped[0].pattern.empty());
+  folder.write("data/deep/x.txt", "three");  // now the tables are passed over as well
+  CHECK(look({"data"}) == 1);
+  CHECK(report.skipped[0].kinds == Kinds{{"", 1}, {".csv", 1}, {".gz", 1}, {".pdf", 1}});
+  CHECK(report.skipped[0].texts_alone);
+  CHECK(report.skipped[0].pattern == (folder / "data/**/*.csv").string());
+  CHECK(look({"data/a.csv", "data/deep/*.txt"}) == 0);  // named one by one
+  // Whoever reads records gets it, too.
+  quire::read_records({.paths = {(folder / "data").string()}, .report = &report});
+  CHECK(report.skipped.size() == 1);
+}
+
 TEST_CASE("a line divides a text into documents") {
   const ScratchFolder folder;
   const auto path = folder.write("a.txt", "***\r\none\r\ntwo\n***\n \n***\n*** three\n***");

@@ -163,7 +163,7 @@ TEST_CASE("a folder of shards is what its manifest says, or refused") {
   CHECK(is_prepared(folder.path()));
   CHECK(message() ==
         "error: DIR was not prepared to its end\n  there are shards and no manifest.json\n"
-        "  try: quire data prepare PATH... --tokenizer DIR --overwrite -o DIR");
+        "  try: quire data prepare PATH... --tokenizer DIR --overwrite-output-dir -o DIR");
   folder.write("manifest.json", "{\"shards\": [{}]}");
   CHECK(message().find("error: DIR/manifest.json is damaged\n") == 0);
   manifest("../x.tokens", 1);

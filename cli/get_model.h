@@ -1,0 +1,33 @@
+// Where a model comes from that is not there: one line of Python, and where that puts it; and the
+// model for which there is nothing to get.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace quire {
+
+/// The model that comes with the program, by the name that --model takes.
+inline constexpr const char* kBundledModel = "storyteller";
+/// The model that most people mean: it does not come with the program.
+inline constexpr const char* kUsualModel = "gpt2";
+
+/// "name" or "org/name", as the Hub has them; no path that begins or ends otherwise.
+bool may_be_hub_name(const std::string& name);
+
+/// Lines that say how a model of that name is got from the Hub; none for what cannot be one: a path,
+/// or a word without an organisation that is not one of GPT-2's sizes.
+std::vector<std::string> how_to_get(const std::string& name);
+
+/// The same for a folder that is there and lacks something: one in the Hub's cache, or one that is
+/// called as one of GPT-2's sizes.
+std::vector<std::string> how_to_get(const std::filesystem::path& folder);
+
+/// "storyteller, which comes with Quire and needs nothing, …": what to try where a model is missing.
+std::string models_to_try();
+
+/// A line for the examples of a command's help.
+std::string where_models_come_from();
+
+}  // namespace quire
