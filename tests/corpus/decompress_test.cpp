@@ -99,3 +99,36 @@ TEST_CASE("a packed file that this build cannot read is refused with the command
   }
   CHECK(decompress("as it is", Compression::none, "name") == "as it is");
 }
+
+TEST_CASE("packed files unpack to the same whichever way they are divided") {
+  for (const Format& f : formats()) {
+    if (!f.built_in) continue;
+    INFO(f.extension);
+    const std::string packed = f.table + f.lines;  // two members
+    const std::string whole = decompress(packed, f.compression, "name");
+    const auto in_pieces = [&](std::size_t first, std::size_t others) {
+      std::string text;
+      Unpacker unpacker(f.compression, "name");
+      for (std::size_t at = 0; at < packed.size();) {
+        const std::size_t size = std::min(at == 0 ? first : others, packed.size() - at);
+        unpacker.add(std::string_view(packed).substr(at, size),
+                     [&](std::string_view part) { text += part; });
+        at += size;
+      }
+      unpacker.finish();
+      return text;
+    };
+    for (std::size_t at = 1; at <= packed.size(); ++at) {
+      INFO("divided at " << at);
+      CHECK(in_pieces(at, packed.size()) == whole);
+    }
+    CHECK(in_pieces(1, 1) == whole);
+    CHECK(in_pieces(3, 7) == whole);
+    for (std::size_t size = 0; size < packed.size(); ++size) {
+      if (size == f.table.size()) continue;  // the end of a member
+      Unpacker unpacker(f.compression, "name");
+      unpacker.add(std::string_view(packed).substr(0, size), [](std::string_view) {});
+      CHECK_THROWS_AS(unpacker.finish(), Error);
+    }
+  }
+}
