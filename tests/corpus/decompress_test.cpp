@@ -1,7 +1,10 @@
 // Packed files: what is in them, and every way in which they can be broken.
 #include "corpus/decompress.h"
 
+#include <cstdlib>
+
 #include "corpus/csv.h"
+#include "corpus/input_file.h"
 #include "corpus/records.h"
 #include "tests/support/catch.h"
 #include "tests/support/packed.h"
@@ -130,5 +133,26 @@ TEST_CASE("packed files unpack to the same whichever way they are divided") {
       unpacker.add(std::string_view(packed).substr(0, size), [](std::string_view) {});
       CHECK_THROWS_AS(unpacker.finish(), Error);
     }
+  }
+}
+
+TEST_CASE("a file that unpacks to more than memory holds is the text that was packed") {
+  const ScratchFolder folder;
+  // Packed 200 times smaller: one piece of the file is many of text.
+  std::string text;
+  while (text.size() < (9 << 20)) text += std::to_string(text.size() >> 12) + " the same again\n";
+  for (const Format& f : formats()) {
+    if (!f.built_in) continue;
+    const bool gzip = f.compression == Compression::gzip;
+    const std::string path = folder.write("large.txt", text);
+    const std::string packer = gzip ? "gzip -k " : "zstd -q -k ";
+    if (std::system((packer + path + " 2> /dev/null").c_str()) != 0) {
+      WARN("SKIPPED: no " << packer << "here");
+      continue;
+    }
+    const InputFile file(path + f.extension);
+    CHECK((file.text() == text));
+    file.let_go(file.text());
+    CHECK((file.text() == text));
   }
 }
