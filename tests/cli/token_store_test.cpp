@@ -72,15 +72,15 @@ TEST_CASE("records beyond what memory holds are split and batched as vectors are
       append(part.ids, all.ids);
     }
     REQUIRE(store->tokens() * 2 > 1 << 22);
-    CHECK(all_of(store->ids()) == all.ids);
-    CHECK(all_of(store->labels()) == all.labels);
+    CHECK((all_of(store->ids()) == all.ids));
+    CHECK((all_of(store->labels()) == all.labels));
     TokenizedCorpus train, validation;
     split(all, 0.3, 11, train, validation);
     const TrainData views = split_views(store, 0.3, 11, OnlyRecord::cut);
-    CHECK(all_of(views.train.ids) == train.ids);
-    CHECK(all_of(views.train.labels) == train.labels);
-    CHECK(all_of(views.validation.ids) == validation.ids);
-    CHECK(all_of(views.validation.labels) == validation.labels);
+    CHECK((all_of(views.train.ids) == train.ids));
+    CHECK((all_of(views.train.labels) == train.labels));
+    CHECK((all_of(views.validation.ids) == validation.ids));
+    CHECK((all_of(views.validation.labels) == validation.labels));
     for (const Packing packing : {Packing::stream, Packing::none, Packing::records}) {
       check_rows(views.train, train, packing);
       check_rows(views.validation, validation, packing);
