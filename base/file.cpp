@@ -16,13 +16,16 @@
 namespace quire {
 namespace {
 
-[[noreturn]] void throw_errno(const std::string& what, int error) {
+/// `next`: what to try, where it is not what helps with any file on a full disk.
+[[noreturn]] void throw_errno(const std::string& what, int error, const std::string& next = {}) {
   // EFBIG: the limit on a file's size, of the file system or of this process.
   const bool full = error == ENOSPC || error == EDQUOT || error == EFBIG;
   const bool space = full || error == ENOMEM;
-  throw Error(
-      space ? Fault::no_space : Fault::bad_data, what, {std::strerror(error)},
-      full ? "free some space or write to another disk; what was there before is untouched" : "");
+  throw Error(space ? Fault::no_space : Fault::bad_data, what, {std::strerror(error)},
+              !next.empty() ? next
+              : full
+                  ? "free some space or write to another disk; what was there before is untouched"
+                  : "");
 }
 
 [[noreturn]] void refuse_folder(const char* what, const std::filesystem::path& folder, int error,
@@ -45,16 +48,24 @@ MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
     throw Error(Fault::bad_data, "cannot read " + path.string(), {"it is not a regular file"});
   }
   size_ = static_cast<std::size_t>(status.st_size);
-  if (size_ > 0) {
-    void* mapped = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, descriptor, 0);
-    if (mapped == MAP_FAILED) {
-      const int error = errno;
-      ::close(descriptor);
-      throw_errno("cannot map " + path.string(), error);
-    }
-    data_ = static_cast<const std::byte*>(mapped);
+  try {
+    map(descriptor);
+  } catch (...) {
+    ::close(descriptor);
+    throw;
   }
   ::close(descriptor);
+}
+
+MappedFile::MappedFile(const ScratchFile& file) : path_(file.name_), size_(file.size_) {
+  map(file.descriptor_);
+}
+
+void MappedFile::map(int descriptor) {
+  if (size_ == 0) return;
+  void* mapped = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, descriptor, 0);
+  if (mapped == MAP_FAILED) throw_errno("cannot map " + path_.string(), errno);
+  data_ = static_cast<const std::byte*>(mapped);
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
@@ -82,6 +93,12 @@ void MappedFile::let_go(std::size_t first, std::size_t last) const {
   last -= last % page;
   if (last <= first) return;
   ::madvise(const_cast<std::byte*>(data_) + first, last - first, MADV_DONTNEED);
+}
+
+void MappedFile::let_go(std::string_view part) const {
+  if (part.empty()) return;
+  const auto first = static_cast<std::size_t>(part.data() - text().data());
+  let_go(first, first + part.size());
 }
 
 std::string read_file(const std::filesystem::path& path) {
@@ -185,10 +202,20 @@ void AppendFile::write(std::string_view text) {
   }
 }
 
+std::filesystem::path scratch_folder() {
+  const char* asked = std::getenv("TMPDIR");
+  if (asked != nullptr && *asked != '\0') return asked;
+  return ::access("/var/tmp", W_OK | X_OK) == 0 ? "/var/tmp" : "/tmp";
+}
+
 ScratchFile::ScratchFile(const std::filesystem::path& folder)
-    : name_((folder / "scratch-XXXXXX").string()) {
+    : name_(((folder.empty() ? scratch_folder() : folder) / "scratch-XXXXXX").string()),
+      next_(folder.empty() ? "TMPDIR=FOLDER, where there is room for such files" : "") {
   descriptor_ = ::mkostemp(name_.data(), O_CLOEXEC);
-  if (descriptor_ < 0) throw_errno("cannot create a file in " + folder.string(), errno);
+  if (descriptor_ < 0) {
+    const std::filesystem::path in = std::filesystem::path(name_).parent_path();
+    throw_errno("cannot create a file in " + in.string(), errno, next_);
+  }
   ::unlink(name_.c_str());
 }
 
@@ -201,8 +228,9 @@ void ScratchFile::write(std::string_view bytes) {
     const ssize_t written = ::write(descriptor_, bytes.data(), bytes.size());
     if (written >= 0) {
       bytes.remove_prefix(static_cast<std::size_t>(written));
+      size_ += static_cast<std::size_t>(written);
     } else if (errno != EINTR) {
-      throw_errno("cannot write " + name_, errno);
+      throw_errno("cannot write " + name_, errno, next_);
     }
   }
 }

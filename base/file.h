@@ -15,6 +15,8 @@ namespace quire {
 class MappedFile {
  public:
   explicit MappedFile(const std::filesystem::path& path);
+  /// What is in the file now. It need not outlive the mapping.
+  explicit MappedFile(const class ScratchFile& file);
   MappedFile(MappedFile&& other) noexcept;
   MappedFile& operator=(MappedFile&& other) noexcept;
   ~MappedFile();
@@ -24,8 +26,12 @@ class MappedFile {
   const std::filesystem::path& path() const { return path_; }
   /// Bytes first … last - 1 need no memory for now. They can be read again: from the file.
   void let_go(std::size_t first, std::size_t last) const;
+  /// The same for a part of text().
+  void let_go(std::string_view part) const;
 
  private:
+  void map(int descriptor);
+
   std::filesystem::path path_;
   const std::byte* data_ = nullptr;
   std::size_t size_ = 0;
@@ -80,11 +86,16 @@ class AppendFile {
   int descriptor_ = -1;
 };
 
+/// Where large files go that nobody needs later: $TMPDIR, /var/tmp or /tmp. /var/tmp comes first of
+/// these, since many systems keep /tmp in memory.
+std::filesystem::path scratch_folder();
+
 /// Bytes that nobody needs later than this object: a file without a name, which is gone with the
 /// process. Failures throw Error: no_space when the disk is full, bad_data otherwise.
 class ScratchFile {
  public:
-  explicit ScratchFile(const std::filesystem::path& folder);
+  /// In `folder`; without one in scratch_folder().
+  explicit ScratchFile(const std::filesystem::path& folder = {});
   ScratchFile(const ScratchFile&) = delete;
   ScratchFile& operator=(const ScratchFile&) = delete;
   ~ScratchFile();
@@ -94,7 +105,11 @@ class ScratchFile {
   void read(std::size_t offset, std::span<char> to) const;
 
  private:
+  friend class MappedFile;
+
   std::string name_;  // it had, for errors
+  std::string next_;  // what these tell to try, in scratch_folder()
+  std::size_t size_ = 0;
   int descriptor_ = -1;
 };
 

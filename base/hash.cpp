@@ -38,4 +38,26 @@ std::uint64_t HashStream::hash() const {
   return XXH3_64bits_digest(static_cast<const XXH3_state_t*>(state_));
 }
 
+Hash128Stream::Hash128Stream() : state_(XXH3_createState()) {
+  if (state_ == nullptr) throw std::bad_alloc();
+  clear();
+}
+
+Hash128Stream::~Hash128Stream() {
+  XXH3_freeState(static_cast<XXH3_state_t*>(state_));
+}
+
+void Hash128Stream::add(std::string_view bytes) {
+  XXH3_128bits_update(static_cast<XXH3_state_t*>(state_), bytes.data(), bytes.size());
+}
+
+Hash128 Hash128Stream::hash() const {
+  const XXH128_hash_t hash = XXH3_128bits_digest(static_cast<const XXH3_state_t*>(state_));
+  return {hash.low64, hash.high64};
+}
+
+void Hash128Stream::clear() {
+  XXH3_128bits_reset(static_cast<XXH3_state_t*>(state_));
+}
+
 }  // namespace quire

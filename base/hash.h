@@ -38,4 +38,19 @@ class HashStream {
   void* state_;
 };
 
+/// hash128() of bytes that come in parts.
+class Hash128Stream {
+ public:
+  Hash128Stream();
+  Hash128Stream(const Hash128Stream&) = delete;
+  Hash128Stream& operator=(const Hash128Stream&) = delete;
+  ~Hash128Stream();
+  void add(std::string_view bytes);
+  Hash128 hash() const;
+  void clear();  ///< as if nothing had been added
+
+ private:
+  void* state_;
+};
+
 }  // namespace quire

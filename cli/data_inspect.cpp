@@ -160,12 +160,13 @@ Inspected inspect_text(const InspectCommand& c, const std::optional<Tokenizer>& 
   if (column_unknown(c, inspected.columns.columns)) return inspected;
   inspected.read = true;
   inspected.in_tokens = tokenizer.has_value();
-  inspected.records = summarize_records(corpus_options, tokenizer, c.threads);
+  const auto store = std::make_shared<TokenStore>(tokenizer ? tokenizer->vocab_size() : 0);
+  inspected.records = summarize_records(corpus_options, tokenizer, c.threads,
+                                        [&](const TokenizedCorpus& part) { store->add(part); });
   if (tokenizer) {
-    const auto corpus = std::make_shared<TokenizedCorpus>(std::move(inspected.records.corpus));
     const double share = c.validation.empty() ? c.validation_split : 0;
     inspected.epoch =
-        epoch_of(c, split_views(corpus, share, c.training.seed, only_record(c.training.packing)));
+        epoch_of(c, split_views(store, share, c.training.seed, only_record(c.training.packing)));
   }
   if (!c.validation.empty()) {
     corpus_options.report = nullptr;
@@ -184,16 +185,18 @@ Inspected inspect_shards(const InspectCommand& c, const std::optional<Tokenizer>
   RecordsSummary& records = inspected.records;
   const TokenView all = split_views(shards, 0, 0, OnlyRecord::keep).train;
   records.records = all.size();
-  for (std::size_t r = 1; r < all.offsets.size(); ++r) {
-    records.lengths.push_back(all.offsets[r] - all.offsets[r - 1]);
-  }
+  std::int64_t begin = -1;
+  all.offsets.for_each([&](std::int64_t end) {
+    if (begin >= 0) ++records.lengths[end - begin];
+    begin = end;
+  });
   if (tokenizer) {
     for (const std::int64_t r : sample_numbers(all.size())) {
       constexpr std::int64_t kShown = 1000;  // tokens
-      const auto at = static_cast<std::size_t>(r);
+      const std::int64_t first = all.offsets[r];
       std::vector<std::int32_t> ids(
-          static_cast<std::size_t>(std::min(all.offsets[at + 1] - all.offsets[at], kShown)));
-      all.ids.copy(all.offsets[at], ids);
+          static_cast<std::size_t>(std::min(all.offsets[r + 1] - first, kShown)));
+      all.ids.copy(first, ids);
       records.samples.push_back({r + 1, tokenizer->decode(ids)});
     }
   }
@@ -208,10 +211,10 @@ struct Bar {
 };
 
 /// One for each power of two: lengths spread over many of them.
-std::vector<Bar> histogram(const std::vector<std::int64_t>& lengths) {
+std::vector<Bar> histogram(const std::map<std::int64_t, std::int64_t>& lengths) {
   std::map<int, std::int64_t> counts;  // bits of the length
-  for (const std::int64_t length : lengths) {
-    ++counts[std::bit_width(static_cast<std::uint64_t>(length))];
+  for (const auto& [length, records] : lengths) {
+    counts[std::bit_width(static_cast<std::uint64_t>(length))] += records;
   }
   std::vector<Bar> bars;
   if (counts.empty()) return bars;
@@ -228,16 +231,23 @@ struct Lengths {
   std::int64_t most_of_95 = 0;  // 95 of 100 records are no longer
 };
 
-Lengths lengths_of(std::vector<std::int64_t> lengths) {
+Lengths lengths_of(const std::map<std::int64_t, std::int64_t>& lengths) {
   if (lengths.empty()) return {};
-  std::sort(lengths.begin(), lengths.end());
+  std::int64_t count = 0, sum = 0;
+  for (const auto& [length, records] : lengths) {
+    count += records;
+    sum += length * records;
+  }
   const auto at = [&](double share) {
-    return lengths[static_cast<std::size_t>(share * static_cast<double>(lengths.size() - 1))];
+    auto left = static_cast<std::int64_t>(share * static_cast<double>(count - 1));
+    auto found = lengths.begin();
+    while (left >= found->second) left -= found++->second;
+    return found->first;
   };
-  return {.sum = std::accumulate(lengths.begin(), lengths.end(), std::int64_t{0}),
-          .least = lengths.front(),
+  return {.sum = sum,
+          .least = lengths.begin()->first,
           .median = at(0.5),
-          .most = lengths.back(),
+          .most = lengths.rbegin()->first,
           .most_of_95 = at(0.95)};
 }
 
@@ -289,15 +299,15 @@ void print_columns(const ColumnsSummary& columns) {
 }
 
 void print_lengths(const Inspected& inspected) {
-  const std::vector<std::int64_t>& lengths = inspected.records.lengths;
-  const Lengths l = lengths_of(lengths);
+  const RecordsSummary& records = inspected.records;
+  const Lengths l = lengths_of(records.lengths);
   std::string text =
       fmt::format("\n{} in {} a record: {} to {}, median {}, mean {}; 95% have at most {}\n",
                   bold("Lengths"), inspected.in_tokens ? "tokens" : "words", with_commas(l.least),
                   with_commas(l.most), with_commas(l.median),
-                  one_decimal(static_cast<double>(l.sum) / static_cast<double>(lengths.size())),
+                  one_decimal(static_cast<double>(l.sum) / static_cast<double>(records.records)),
                   with_commas(l.most_of_95));
-  const std::vector<Bar> bars = histogram(lengths);
+  const std::vector<Bar> bars = histogram(records.lengths);
   std::int64_t highest = 1;
   for (const Bar& bar : bars) highest = std::max(highest, bar.records);
   for (const Bar& bar : bars) {

@@ -37,67 +37,6 @@ TokenizedCorpus corpus_of_ids(const std::vector<Record>& records,
   return corpus;
 }
 
-/// Ids in one place, and their labels, from `begin` of the whole on.
-struct Source {
-  std::int64_t begin;
-  ShardIds ids;
-  std::optional<ShardIds> labels;
-};
-
-/// The ids, or the labels, of some ranges of the whole.
-TokenStream stream_of(const std::vector<Source>& sources, const std::vector<TokenRange>& ranges,
-                      bool labels) {
-  std::vector<TokenStream::Part> parts;
-  auto source = sources.begin();
-  for (std::size_t r = 0; r < ranges.size();) {
-    TokenRange range = ranges[r++];
-    while (r < ranges.size() && ranges[r].first == range.last) range.last = ranges[r++].last;
-    while (range.first < range.last) {
-      while (source + 1 != sources.end() && (source + 1)->begin <= range.first) ++source;
-      const ShardIds& ids = labels && source->labels ? *source->labels : source->ids;
-      std::visit(
-          [&](auto values) {
-            const auto skipped = static_cast<std::size_t>(range.first - source->begin);
-            const std::size_t count = std::min(static_cast<std::size_t>(range.last - range.first),
-                                               values.size() - skipped);
-            parts.emplace_back(values.subspan(skipped, count));
-            range.first += static_cast<std::int64_t>(count);
-          },
-          ids);
-    }
-  }
-  return TokenStream(parts);
-}
-
-TokenView view_of(const std::vector<Source>& sources, const std::vector<TokenRange>& ranges,
-                  std::shared_ptr<const void> owner) {
-  struct Kept {
-    std::shared_ptr<const void> owner;
-    std::vector<std::int64_t> offsets{0};
-  };
-  auto kept = std::make_shared<Kept>();
-  kept->owner = std::move(owner);
-  for (const TokenRange& range : ranges) {
-    kept->offsets.push_back(kept->offsets.back() + range.last - range.first);
-  }
-  TokenView view;
-  view.ids = stream_of(sources, ranges, /*labels=*/false);
-  if (std::any_of(sources.begin(), sources.end(), [](const Source& s) { return s.labels; })) {
-    view.labels = stream_of(sources, ranges, /*labels=*/true);
-  }
-  view.offsets = kept->offsets;
-  view.owner = std::move(kept);
-  return view;
-}
-
-TrainData split_sources(const std::vector<Source>& sources, std::span<const std::int64_t> offsets,
-                        const std::shared_ptr<const void>& owner, double validation_share,
-                        std::uint64_t seed, OnlyRecord only) {
-  const SplitRanges ranges = split(offsets, validation_share, seed, only);
-  return {.train = view_of(sources, ranges.train, owner),
-          .validation = view_of(sources, ranges.validation, owner)};
-}
-
 /// Shards hold ids: what would make other ones of the text comes too late.
 void refuse_text_options(const CorpusOptions& corpus) {
   const char* late = !corpus.text_column.empty()          ? "--text-column"
@@ -122,41 +61,6 @@ bool are_prepared(const std::vector<std::string>& paths) {
 }
 
 }  // namespace
-
-TrainData split_views(const std::shared_ptr<const TokenizedCorpus>& corpus, double validation_share,
-                      std::uint64_t seed, OnlyRecord only) {
-  std::vector<Source> sources{{.begin = 0, .ids = std::span(corpus->ids), .labels = {}}};
-  if (!corpus->labels.empty()) sources[0].labels = std::span(corpus->labels);
-  return split_sources(sources, corpus->offsets, corpus, validation_share, seed, only);
-}
-
-TrainData split_views(const std::shared_ptr<const std::vector<TokenizedCorpus>>& pieces,
-                      double validation_share, std::uint64_t seed, OnlyRecord only) {
-  std::vector<Source> sources;
-  std::vector<std::int64_t> offsets{0};
-  std::int64_t begin = 0;
-  for (const TokenizedCorpus& piece : *pieces) {
-    sources.push_back({.begin = begin, .ids = std::span(piece.ids), .labels = {}});
-    if (!piece.labels.empty()) sources.back().labels = std::span(piece.labels);
-    for (const std::int64_t offset : std::span(piece.offsets).subspan(1)) {
-      offsets.push_back(begin + offset);
-    }
-    begin += std::ssize(piece.ids);
-  }
-  return split_sources(sources, offsets, pieces, validation_share, seed, only);
-}
-
-TrainData split_views(const std::shared_ptr<const std::vector<TokenShard>>& shards,
-                      double validation_share, std::uint64_t seed, OnlyRecord only) {
-  std::vector<Source> sources;
-  std::vector<std::int64_t> offsets{0};
-  for (const TokenShard& shard : *shards) {
-    const std::int64_t begin = offsets.back();
-    sources.push_back({.begin = begin, .ids = shard.ids(), .labels = shard.labels()});
-    for (const std::int64_t offset : shard.offsets().subspan(1)) offsets.push_back(begin + offset);
-  }
-  return split_sources(sources, offsets, shards, validation_share, seed, only);
-}
 
 OnlyRecord only_record(Packing packing) {
   return packing == Packing::stream ? OnlyRecord::cut : OnlyRecord::keep;
@@ -209,14 +113,14 @@ void check_train_data(const TrainOptions& options) {
 
 namespace {
 
-/// What was read: shards, or pieces of text as ids.
+/// What was read: shards, or the ids of a text.
 struct Tokens {
   std::shared_ptr<const std::vector<TokenShard>> shards;
-  std::shared_ptr<const std::vector<TokenizedCorpus>> pieces;
+  std::shared_ptr<const TokenStore> store;
 
   TrainData split(double validation_share, std::uint64_t seed, OnlyRecord only) const {
     return shards != nullptr ? split_views(shards, validation_share, seed, only)
-                             : split_views(pieces, validation_share, seed, only);
+                             : split_views(store, validation_share, seed, only);
   }
   TokenView all() const { return split(0, 0, OnlyRecord::keep).train; }
 };
@@ -226,22 +130,20 @@ Tokens read_tokens(CorpusOptions corpus, const TrainOptions& options,
   if (are_prepared(corpus.paths)) {
     auto shards = std::make_shared<const std::vector<TokenShard>>(open_shards(corpus.paths));
     if (tokenizer) check_tokenizer(*shards, *tokenizer);
-    return {.shards = std::move(shards), .pieces = nullptr};
+    return {.shards = std::move(shards), .store = nullptr};
   }
-  // Text is tokenized as it is read, so that memory holds the ids and little else.
-  auto pieces = std::make_shared<std::vector<TokenizedCorpus>>();
+  // Text is tokenized as it is read: memory holds a batch of it.
+  const auto store = std::make_shared<TokenStore>(tokenizer ? tokenizer->vocab_size() : 0);
   corpus.report = &report;
   corpus.part_bytes = kPartBytes;
   const int threads = options.device.threads;
   const std::size_t enough = bytes_tokenized(threads);
   std::vector<Record> batch;
   std::size_t batch_bytes = 0;
-  std::int64_t records = 0;
   const auto flush = [&] {
     if (batch.empty()) return;
-    pieces->push_back(tokenizer ? tokenize(batch, *tokenizer, threads, /*labels=*/false, records)
-                                : corpus_of_ids(batch, options.get_tokenizer));
-    records += pieces->back().size();
+    store->add(tokenizer ? tokenize(batch, *tokenizer, threads, /*labels=*/false, store->records())
+                         : corpus_of_ids(batch, options.get_tokenizer));
     batch.clear();
     batch_bytes = 0;
   };
@@ -254,7 +156,7 @@ Tokens read_tokens(CorpusOptions corpus, const TrainOptions& options,
   tell(report);
   flush();
   if (!options.json) note_cleaning(cleaned);
-  return {.shards = nullptr, .pieces = std::move(pieces)};
+  return {.shards = nullptr, .store = store};
 }
 
 }  // namespace

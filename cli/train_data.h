@@ -1,38 +1,24 @@
 // From the options of `quire train` to token records, training and validation.
 #pragma once
 
-#include <memory>
 #include <optional>
 #include <string>
-#include <vector>
 
+#include "cli/token_store.h"
 #include "cli/train_options.h"
-#include "corpus/token_shards.h"
 #include "tokenizer/tokenizer.h"
 
 namespace quire {
 
-struct TrainData {
-  TokenView train, validation;
-};
-
 /// Throws what load_train_data() would throw for paths where there is nothing to read.
 void check_train_data(const TrainOptions& options);
 
-/// Reads and tokenizes text, or maps shards, and splits; or reads what to validate on from files of
-/// its own, which are left out where --data names their folder. Without a tokenizer every record must
-/// bring its ids. Throws Error(bad_data) or, for text without a tokenizer and for options that make
-/// nothing of shards, Error(usage).
+/// Reads and tokenizes text, a batch at a time, or maps shards, and splits; or reads what to
+/// validate on from files of its own, which are left out where --data names their folder. Without a
+/// tokenizer every record must bring its ids. Throws Error(bad_data) or, for text without a tokenizer
+/// and for options that make nothing of shards, Error(usage).
 TrainData load_train_data(const TrainOptions& options, const std::optional<Tokenizer>& tokenizer);
 
-/// The two parts as views, which keep what they view. Nothing is copied but where records begin.
-TrainData split_views(const std::shared_ptr<const TokenizedCorpus>& corpus, double validation_share,
-                      std::uint64_t seed, OnlyRecord only);
-/// Of a corpus in pieces: a record may begin in one and end in another.
-TrainData split_views(const std::shared_ptr<const std::vector<TokenizedCorpus>>& pieces,
-                      double validation_share, std::uint64_t seed, OnlyRecord only);
-TrainData split_views(const std::shared_ptr<const std::vector<TokenShard>>& shards,
-                      double validation_share, std::uint64_t seed, OnlyRecord only);
 /// Where records have rows of their own, the end of the only one is not parted from its beginning.
 OnlyRecord only_record(Packing packing);
 

@@ -172,30 +172,41 @@ bool Cleaner::clean(Record& record) {
   return true;
 }
 
-bool Cleaner::apply(std::size_t step, Record& record) {
-  StepCount& count = counts_[step];
-  bool changed = false, keep = true;
-  switch (count.step) {
+bool needs_all(const CleaningOptions& options, bool utf8) {
+  return std::any_of(options.steps.begin(), options.steps.end(), [&](CleaningStep step) {
+    return step == CleaningStep::long_lines || step == CleaningStep::duplicates ||
+           (step == CleaningStep::nfc && !utf8);
+  });
+}
+
+/// Of the steps that change text alone. Whether the step changed it.
+bool Cleaner::change_text(CleaningStep step, Record& record) const {
+  switch (step) {
     case CleaningStep::nfc:
-      changed = change(
-          record, [](auto text) { return !is_nfc(text); }, to_nfc);
-      break;
+      return change(
+          record, [&](auto text) { return normalise_ || !is_nfc(text); }, to_nfc);
     case CleaningStep::control:
-      changed = change(record, has_control_character, without_control);
-      keep = !record.text.empty();
-      break;
+      return change(record, has_control_character, without_control);
     case CleaningStep::repair_mojibake:
-      changed = change(
+      return change(
           record, [](auto text) { return find_mojibake(text).has_value(); },
           [](auto text) { return repair_mojibake(std::string(text)); });
-      break;
     case CleaningStep::long_lines:
-      keep = longest_line(record.text) <= max_line_length_;
-      break;
     case CleaningStep::duplicates:
-      keep = seen_.insert(hash128(record.text)).second;
       break;
   }
+  return false;
+}
+
+bool Cleaner::apply(std::size_t step, Record& record) {
+  StepCount& count = counts_[step];
+  const bool changed = change_text(count.step, record);
+  bool keep = true;
+  if (count.step == CleaningStep::control) keep = !record.text.empty();
+  if (count.step == CleaningStep::long_lines) {
+    keep = longest_line(record.text) <= max_line_length_;
+  }
+  if (count.step == CleaningStep::duplicates) keep = seen_.insert(hash128(record.text)).second;
   if (record.more) {
     changed_[step] |= changed;
     return true;
@@ -203,6 +214,47 @@ bool Cleaner::apply(std::size_t step, Record& record) {
   count.changed += keep && (changed || changed_[step]);
   changed_[step] = false;
   count.dropped += !keep;
+  return keep;
+}
+
+std::string Cleaner::changed_text(std::string&& text) {
+  Record part{.text = std::move(text), .input_ids = {}, .labels = {}};
+  for (std::size_t step = 0; step < counts_.size(); ++step) {
+    changed_[step] |= change_text(counts_[step].step, part);
+  }
+  return std::move(part.text);
+}
+
+bool Cleaner::clean_parts(const ForEachPart& parts,
+                          const std::function<void(std::string&&, bool last)>& take) {
+  if (!counts_.empty() && counts_.front().step == CleaningStep::nfc) {
+    bool normal = true;
+    parts([&](std::string&& text, bool) { normal = normal && is_nfc(text); });
+    normalise_ = !normal;
+  }
+  std::int64_t longest = 0;
+  bool empty = true;
+  Hash128Stream hash;
+  parts([&](std::string&& part, bool) {
+    const std::string text = changed_text(std::move(part));
+    longest = std::max(longest, longest_line(text));
+    empty = empty && text.empty();
+    hash.add(text);
+  });
+  bool keep = true;
+  for (std::size_t step = 0; keep && step < counts_.size(); ++step) {
+    StepCount& count = counts_[step];
+    if (count.step == CleaningStep::control) keep = !empty;
+    if (count.step == CleaningStep::long_lines) keep = longest <= max_line_length_;
+    if (count.step == CleaningStep::duplicates) keep = seen_.insert(hash.hash()).second;
+    count.changed += keep && changed_[step];
+    count.dropped += !keep;
+  }
+  if (keep) {
+    parts([&](std::string&& part, bool last) { take(changed_text(std::move(part)), last); });
+  }
+  std::fill(changed_.begin(), changed_.end(), false);
+  normalise_ = false;
   return keep;
 }
 

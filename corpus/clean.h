@@ -13,6 +13,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <unordered_set>
@@ -44,25 +45,41 @@ struct StepCount {
   std::int64_t changed = 0, dropped = 0;  ///< records
 };
 
+/// The text of a record, in parts that end where can_cut() says (records.h): calls its argument with
+/// each and whether it is the last, in order. It can be gone through again.
+using ForEachPart = std::function<void(const std::function<void(std::string&&, bool last)>&)>;
+
 class Cleaner {
  public:
   explicit Cleaner(const CleaningOptions& options);
 
   /// Changes the record; false: it is to be dropped. Records that brought their ids stay as they
   /// are. One that comes in parts (Record::more) is counted with its last part; steps that need all
-  /// of a record cannot be made then.
+  /// of a record cannot be made then: see needs_all().
   bool clean(Record& record);
+  /// The same for a record of text that no memory holds at once: `take` gets its parts, cleaned as
+  /// the whole would be, unless it is to be dropped.
+  bool clean_parts(const ForEachPart& parts,
+                   const std::function<void(std::string&&, bool last)>& take);
   /// In the order in which the steps are made.
   const std::vector<StepCount>& counts() const { return counts_; }
 
  private:
   bool apply(std::size_t step, Record& record);
+  bool change_text(CleaningStep step, Record& record) const;
+  std::string changed_text(std::string&& text);
 
   std::int64_t max_line_length_;
   std::vector<StepCount> counts_;
+  bool normalise_ = false;     // this part of a record, since another part needs it
   std::vector<char> changed_;  // by each step: parts of the record that goes on
   std::unordered_set<Hash128, HashOfHash> seen_;
 };
+
+/// Whether a step does something to one part of a record that depends on the others: long_lines and
+/// duplicates do, and nfc does where the text is not all UTF-8, since it is then made UTF-8 if
+/// anything in it is to be changed.
+bool needs_all(const CleaningOptions& options, bool utf8);
 
 /// What the steps look for.
 bool is_nfc(std::string_view text);

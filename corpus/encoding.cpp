@@ -23,11 +23,11 @@ constexpr std::array kUsualNames = {
 struct CloseConverter {
   void operator()(UConverter* converter) const { ucnv_close(converter); }
 };
-using Converter = std::unique_ptr<UConverter, CloseConverter>;
+using IcuConverter = std::unique_ptr<UConverter, CloseConverter>;
 
-Converter open(const std::string& encoding) {
+IcuConverter open(const std::string& encoding) {
   UErrorCode status = U_ZERO_ERROR;
-  Converter converter(ucnv_open(encoding.c_str(), &status));
+  IcuConverter converter(ucnv_open(encoding.c_str(), &status));
   if (U_SUCCESS(status)) return converter;
   const std::vector<std::string> names(kUsualNames.begin(), kUsualNames.end());
   std::string listed;
@@ -36,34 +36,6 @@ Converter open(const std::string& encoding) {
   throw Error(Fault::usage, "there is no encoding '" + encoding + "'",
               {"known are, among others, " + listed},
               "--encoding " + (close.empty() ? "cp1252" : close));
-}
-
-void append(std::string& text, const UChar* units, std::int32_t count) {
-  std::array<char, 3 * 4096> bytes;
-  std::int32_t length = 0;
-  UErrorCode status = U_ZERO_ERROR;
-  u_strToUTF8(bytes.data(), static_cast<std::int32_t>(bytes.size()), &length, units, count,
-              &status);
-  if (U_FAILURE(status)) throw Error(Fault::internal, "ICU made UTF-16 that is none");
-  text.append(bytes.data(), static_cast<std::size_t>(length));
-}
-
-[[noreturn]] void fail(UConverter* from, const std::string& so_far, const std::string& encoding,
-                       const std::filesystem::path& path) {
-  std::array<char, 16> bytes;
-  auto count = static_cast<std::int8_t>(bytes.size());
-  UErrorCode status = U_ZERO_ERROR;
-  ucnv_getInvalidChars(from, bytes.data(), &count, &status);
-  std::string listed;
-  for (std::int8_t i = 0; U_SUCCESS(status) && i < count; ++i) {
-    constexpr const char* kDigits = "0123456789ABCDEF";
-    const auto byte = static_cast<unsigned char>(bytes[static_cast<std::size_t>(i)]);
-    listed += {' ', kDigits[byte >> 4], kDigits[byte & 15]};
-  }
-  const auto line = 1 + std::count(so_far.begin(), so_far.end(), '\n');
-  throw Error(Fault::bad_data,
-              path.string() + " line " + std::to_string(line) + " is not " + encoding,
-              {"the bytes" + listed + " are no character of it"}, "another --encoding");
 }
 
 }  // namespace
@@ -77,36 +49,88 @@ void check_encoding(const std::string& encoding) {
   if (!names_utf8(encoding)) open(encoding);
 }
 
+class Utf8Converter::Converter {
+ public:
+  explicit Converter(const std::string& encoding) : icu(open(encoding)) {
+    UErrorCode status = U_ZERO_ERROR;
+    ucnv_setToUCallBack(icu.get(), UCNV_TO_U_CALLBACK_STOP, nullptr, nullptr, nullptr, &status);
+  }
+  IcuConverter icu;
+  std::array<UChar, 4096> units;
+  std::ptrdiff_t kept = 0;  // 1: the first of `units` is half of a pair
+};
+
+Utf8Converter::Utf8Converter(std::string encoding, std::string_view beginning,
+                             std::filesystem::path path)
+    : encoding_(std::move(encoding)), path_(std::move(path)) {
+  std::string name = encoding_;
+  if (ucnv_compareNames(name.c_str(), "utf-16") == 0) {  // ICU takes big-endian without a mark
+    if (const std::string order = utf16_without_mark(beginning); !order.empty()) name = order;
+  }
+  from_ = std::make_unique<Converter>(name);
+}
+
+Utf8Converter::Utf8Converter(Utf8Converter&&) noexcept = default;
+Utf8Converter::~Utf8Converter() = default;
+
+void Utf8Converter::convert(std::string_view bytes, bool last, std::string& text) {
+  std::array<UChar, 4096>& units = from_->units;
+  const char* at = bytes.data();
+  const char* const end = at + bytes.size();
+  for (bool more = true; more;) {
+    UChar* to = units.data() + from_->kept;
+    UErrorCode status = U_ZERO_ERROR;
+    ucnv_toUnicode(from_->icu.get(), &to, units.data() + units.size(), &at, end, nullptr,
+                   /*flush=*/last, &status);
+    more = status == U_BUFFER_OVERFLOW_ERROR;
+    std::ptrdiff_t count = to - units.data();
+    from_->kept = 0;
+    if ((more || !last) && count > 0 && U16_IS_LEAD(units[static_cast<std::size_t>(count - 1)])) {
+      from_->kept = 1;
+      --count;
+    }
+    append(static_cast<std::size_t>(count), text);
+    if (from_->kept == 1) units[0] = units[static_cast<std::size_t>(count)];
+    if (!more && U_FAILURE(status)) fail();
+  }
+}
+
+void Utf8Converter::append(std::size_t count, std::string& text) {
+  std::array<char, 3 * 4096> bytes;
+  std::int32_t length = 0;
+  UErrorCode status = U_ZERO_ERROR;
+  u_strToUTF8(bytes.data(), static_cast<std::int32_t>(bytes.size()), &length, from_->units.data(),
+              static_cast<std::int32_t>(count), &status);
+  if (U_FAILURE(status)) throw Error(Fault::internal, "ICU made UTF-16 that is none");
+  text.append(bytes.data(), static_cast<std::size_t>(length));
+  line_ += std::count(bytes.data(), bytes.data() + length, '\n');
+}
+
+void Utf8Converter::fail() const {
+  std::array<char, 16> bytes;
+  auto count = static_cast<std::int8_t>(bytes.size());
+  UErrorCode status = U_ZERO_ERROR;
+  ucnv_getInvalidChars(from_->icu.get(), bytes.data(), &count, &status);
+  std::string listed;
+  for (std::int8_t i = 0; U_SUCCESS(status) && i < count; ++i) {
+    constexpr const char* kDigits = "0123456789ABCDEF";
+    const auto byte = static_cast<unsigned char>(bytes[static_cast<std::size_t>(i)]);
+    listed += {' ', kDigits[byte >> 4], kDigits[byte & 15]};
+  }
+  throw Error(Fault::bad_data,
+              path_.string() + " line " + std::to_string(line_) + " is not " + encoding_,
+              {"the bytes" + listed + " are no character of it"}, "another --encoding");
+}
+
 std::string to_utf8(std::string_view bytes, const std::string& encoding,
                     const std::filesystem::path& path) {
   if (names_utf8(encoding)) return std::string(bytes);
-  std::string name = encoding;
-  if (ucnv_compareNames(encoding.c_str(), "utf-16") == 0) {  // ICU takes big-endian without a mark
-    if (const std::string order = utf16_without_mark(bytes); !order.empty()) name = order;
-  }
-  const Converter from = open(name);
-  UErrorCode status = U_ZERO_ERROR;
-  ucnv_setToUCallBack(from.get(), UCNV_TO_U_CALLBACK_STOP, nullptr, nullptr, nullptr, &status);
+  Utf8Converter converter(encoding, bytes, path);
   std::string text;
   text.reserve(bytes.size());
-  const char* at = bytes.data();
-  const char* const end = at + bytes.size();
-  std::array<UChar, 4096> units;
-  for (std::ptrdiff_t kept = 0;;) {  // half of a pair that the last round ended with
-    UChar* to = units.data() + kept;
-    status = U_ZERO_ERROR;
-    ucnv_toUnicode(from.get(), &to, units.data() + units.size(), &at, end, nullptr,
-                   /*flush=*/true, &status);
-    const bool more = status == U_BUFFER_OVERFLOW_ERROR;
-    std::ptrdiff_t count = to - units.data();
-    kept = more && count > 0 && U16_IS_LEAD(units[static_cast<std::size_t>(count - 1)]) ? 1 : 0;
-    count -= kept;
-    append(text, units.data(), static_cast<std::int32_t>(count));
-    if (kept == 1) units[0] = units[static_cast<std::size_t>(count)];
-    if (more) continue;
-    if (U_FAILURE(status)) fail(from.get(), text, encoding, path);
-    return text;
-  }
+  converter.add(bytes, text);
+  converter.finish(text);
+  return text;
 }
 
 const char* utf16_without_mark(std::string_view bytes) {

@@ -1,7 +1,9 @@
 // Text in other encodings than UTF-8, by ICU's converters.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -13,6 +15,33 @@ bool names_utf8(const std::string& encoding);
 /// Throws Error(usage) with the nearest name unless ICU has a converter of that name: cp1252,
 /// latin-1, utf-16le, shift_jis, …; case, '-' and '_' do not count.
 void check_encoding(const std::string& encoding);
+
+/// Text in another encoding than UTF-8 that comes piece by piece, pieces ending anywhere.
+class Utf8Converter {
+ public:
+  /// `beginning`: the first 4096 bytes, or all there are, which tell the byte order of "utf-16".
+  /// Throws Error(usage) as check_encoding() does.
+  Utf8Converter(std::string encoding, std::string_view beginning, std::filesystem::path path);
+  Utf8Converter(Utf8Converter&&) noexcept;
+  ~Utf8Converter();
+
+  /// Appends to `text` what the next bytes are in UTF-8. Throws Error(bad_data) naming file and line
+  /// for bytes that are no character of the encoding.
+  void add(std::string_view bytes, std::string& text) { convert(bytes, /*last=*/false, text); }
+  /// There are no more bytes. Throws as add() does for half a character.
+  void finish(std::string& text) { convert({}, /*last=*/true, text); }
+
+ private:
+  class Converter;
+  void convert(std::string_view bytes, bool last, std::string& text);
+  void append(std::size_t count, std::string& text);
+  [[noreturn]] void fail() const;
+
+  std::unique_ptr<Converter> from_;
+  std::string encoding_;
+  std::filesystem::path path_;
+  std::int64_t line_ = 1;  // of the file, where the next character is
+};
 
 /// The bytes in UTF-8, a byte-order mark included. Throws Error(bad_data) naming file and line for
 /// bytes that are no character of the encoding, Error(usage) as check_encoding() does.

@@ -1,11 +1,15 @@
-// A file of text as it is read: mapped, or in memory where its name ends with .gz or .zst, or where
-// it is in another encoding than UTF-8. One that begins with UTF-8's byte-order mark is in UTF-8.
+// A file of text as it is read: mapped. Where its name ends with .gz or .zst, or it is in another
+// encoding than UTF-8, that is done first, piece by piece, into memory or, beyond 4 MiB, a file
+// without a name (byte_spill.h): readers go back and forth in a text that memory need not hold. One
+// that begins with UTF-8's byte-order mark is in UTF-8.
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 
+#include "base/byte_spill.h"
 #include "base/file.h"
 #include "corpus/text_format.h"
 
@@ -22,14 +26,14 @@ class InputFile {
   InputFile(const InputFile&) = delete;
   InputFile& operator=(const InputFile&) = delete;
 
-  std::string_view text() const { return in_memory_ ? std::string_view(memory_) : file_.text(); }
+  std::string_view text() const { return text_; }
   /// A part of text() needs no memory for now, where it is mapped: it was gone through.
   void let_go(std::string_view part) const;
 
  private:
   MappedFile file_;
-  bool in_memory_;
-  std::string memory_;
+  std::optional<ByteSpill> made_;  // of the file, where it is packed or in another encoding
+  std::string_view text_;          // of either
 };
 
 /// A text in blocks of whole lines, some 4 MiB each, with "\n" at the end of every line. What was

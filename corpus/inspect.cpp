@@ -19,7 +19,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::int64_t kSamples = 5;
-constexpr std::size_t kBatchBytes = 1 << 25;  // of text that is tokenized at once
 
 class Columns {
  public:
@@ -131,8 +130,11 @@ std::int64_t count_words(std::string_view text) {
 
 class Inspection {
  public:
-  Inspection(const CorpusOptions& options, const std::optional<Tokenizer>& tokenizer, int threads)
-      : options_(options), tokenizer_(tokenizer), threads_(threads) {}
+  Inspection(const CorpusOptions& options, const std::optional<Tokenizer>& tokenizer, int threads,
+             const TakeTokens& take)
+      : options_(options), tokenizer_(tokenizer), threads_(threads), take_(take) {
+    options_.part_bytes = kPartBytes;
+  }
 
   RecordsSummary run() {
     summary_.cleaned = for_each_record(options_, [&](Record&& record, const RecordPlace& place) {
@@ -144,41 +146,73 @@ class Inspection {
   }
 
  private:
+  static constexpr std::size_t kShown = 4096;  // bytes of a sample: of a book a part will do
+
+  /// What is known of a record whose parts are coming in.
+  struct Begun {
+    std::int64_t words = 0, bytes = 0, longest_line = 0;
+    std::string beginning;  // enough of it for samples and excerpts
+    bool invalid_utf8 = false, mojibake = false, control = false, not_nfc = false;
+  };
+
   void add(Record&& record, const RecordPlace& place) {
     const std::string_view text = record.text;
-    ++summary_.records;
+    const std::int64_t words = count_words(text);
+    begun_.words += words;
+    begun_.bytes += std::ssize(text);
     summary_.bytes += std::ssize(text);
     summary_.characters += count_characters(text);
-    const std::int64_t words = count_words(text);
     summary_.words += words;
-    if (!tokenizer_) {
-      summary_.lengths.push_back(record.input_ids.empty() ? words : std::ssize(record.input_ids));
-    }
+    if (begun_.beginning.size() < 2 * kShown) begun_.beginning += text.substr(0, 2 * kShown);
     if (record.input_ids.empty()) look_for_trouble(text, place);
-    keep_for_samples(record);
+    if (!record.more) end_record(record, place);
     if (!tokenizer_) return;
-    batch_bytes_ += sizeof record + text.size() + record.input_ids.size() * sizeof(std::int32_t);
+    batch_bytes_ += sizeof record + bytes_of(record);
     batch_.push_back(std::move(record));
-    if (batch_bytes_ >= kBatchBytes) tokenize_batch();
+    if (batch_bytes_ >= enough_) tokenize_batch();
   }
 
+  void end_record(const Record& record, const RecordPlace& place) {
+    ++summary_.records;
+    if (!tokenizer_) {
+      ++summary_.lengths[record.input_ids.empty() ? begun_.words : std::ssize(record.input_ids)];
+    }
+    if (record.input_ids.empty()) {
+      if (begun_.longest_line > options_.cleaning.max_line_length) {
+        found(summary_.long_lines, place, with_commas(begun_.longest_line) + " characters");
+      }
+      if (!seen_.insert(hash_.hash()).second) {
+        found(summary_.duplicates, place, around(begun_.beginning, 0, 40));
+      }
+      hash_.clear();
+    }
+    keep_for_samples(record);
+    begun_ = {};
+  }
+
+  // A part ends where a line does, and nothing that is looked for goes on in the next one.
   void look_for_trouble(std::string_view text, const RecordPlace& place) {
-    if (place.invalid_utf8 || !is_utf8(text)) {
+    if (!begun_.invalid_utf8 && (place.invalid_utf8 || !is_utf8(text))) {
+      begun_.invalid_utf8 = true;
       const std::size_t at = place.invalid_utf8 ? text.find("\xEF\xBF\xBD") : first_invalid(text);
       found(summary_.invalid_utf8, place, around(text, std::min(at, text.size()), at));
     }
-    if (const auto run = find_mojibake(text)) {
-      found(summary_.mojibake, place, around(text, run->begin, run->end));
+    if (!begun_.mojibake) {
+      if (const auto run = find_mojibake(text)) {
+        begun_.mojibake = true;
+        found(summary_.mojibake, place, around(text, run->begin, run->end));
+      }
     }
-    if (has_control_character(text)) found(summary_.control, place, "");
-    if (!is_nfc(text)) found(summary_.not_nfc, place, "");
-    if (const std::int64_t longest = longest_line(text);
-        longest > options_.cleaning.max_line_length) {
-      found(summary_.long_lines, place, with_commas(longest) + " characters");
+    if (!begun_.control && has_control_character(text)) {
+      begun_.control = true;
+      found(summary_.control, place, "");
     }
-    if (!seen_.insert(hash128(text)).second) {
-      found(summary_.duplicates, place, around(text, 0, 40));
+    if (!begun_.not_nfc && !is_nfc(text)) {
+      begun_.not_nfc = true;
+      found(summary_.not_nfc, place, "");
     }
+    begun_.longest_line = std::max(begun_.longest_line, longest_line(text));
+    hash_.add(text);
   }
 
   // How many records there will be is not known: every second one is let go when there are too
@@ -198,12 +232,11 @@ class Inspection {
       return tokenizer_ ? tokenizer_->decode(record.input_ids)
                         : "(" + counted(record.input_ids.size(), "id") + ")";
     }
-    constexpr std::size_t kShown = 4096;  // of a book a part will do
-    if (record.text.size() > kShown) {
-      const std::string_view part = around(record.text, 0, kShown);
+    if (begun_.bytes > static_cast<std::int64_t>(kShown)) {
+      const std::string_view part = around(begun_.beginning, 0, kShown);
       return replace_invalid_utf8(part) + " …";
     }
-    std::string text = replace_invalid_utf8(record.text);
+    std::string text = replace_invalid_utf8(begun_.beginning);
     if (tokenizer_ && tokenizer_->end_of_text()) {
       const std::string end(tokenizer_->token_bytes(*tokenizer_->end_of_text()));
       if (!text.ends_with(end)) text += end;
@@ -219,33 +252,32 @@ class Inspection {
 
   void tokenize_batch() {
     if (batch_.empty()) return;
-    const TokenizedCorpus part = tokenize(batch_, *tokenizer_, threads_);
-    TokenizedCorpus& all = summary_.corpus;
-    // As in one go: labels from the first record on as soon as any record has some.
-    if (!part.labels.empty() && all.labels.empty()) all.labels = all.ids;
-    if (!part.labels.empty() || !all.labels.empty()) {
-      const auto& labels = part.labels.empty() ? part.ids : part.labels;
-      all.labels.insert(all.labels.end(), labels.begin(), labels.end());
-    }
-    const auto first = std::ssize(all.ids);
-    all.ids.insert(all.ids.end(), part.ids.begin(), part.ids.end());
+    const TokenizedCorpus part =
+        tokenize(batch_, *tokenizer_, threads_, /*labels=*/false, tokenized_records_);
     for (std::size_t r = 1; r < part.offsets.size(); ++r) {
-      all.offsets.push_back(first + part.offsets[r]);
-      summary_.lengths.push_back(part.offsets[r] - part.offsets[r - 1]);
+      ++summary_.lengths[std::exchange(begun_ids_, 0) + part.offsets[r] - part.offsets[r - 1]];
     }
+    begun_ids_ += std::ssize(part.ids) - part.offsets.back();
+    tokenized_records_ += part.size();
+    take_(part);
     batch_.clear();
     batch_bytes_ = 0;
   }
 
-  const CorpusOptions& options_;
+  CorpusOptions options_;
   const std::optional<Tokenizer>& tokenizer_;
   const int threads_;
+  const TakeTokens& take_;
+  const std::size_t enough_ = bytes_tokenized(threads_);
   RecordsSummary summary_;
+  Begun begun_;
+  Hash128Stream hash_;  // of its text
   std::unordered_set<Hash128, HashOfHash> seen_;
   std::vector<RecordsSummary::Sample> kept_;
   std::int64_t stride_ = 1;
   std::vector<Record> batch_;
   std::size_t batch_bytes_ = 0;
+  std::int64_t tokenized_records_ = 0, begun_ids_ = 0;  // the latter of a record that goes on
 };
 
 }  // namespace
@@ -269,8 +301,9 @@ ColumnsSummary summarize_columns(const std::vector<fs::path>& files, const TextF
 }
 
 RecordsSummary summarize_records(const CorpusOptions& options,
-                                 const std::optional<Tokenizer>& tokenizer, int threads) {
-  return Inspection(options, tokenizer, threads).run();
+                                 const std::optional<Tokenizer>& tokenizer, int threads,
+                                 const TakeTokens& take) {
+  return Inspection(options, tokenizer, threads, take).run();
 }
 
 std::vector<std::int64_t> sample_numbers(std::int64_t records) {

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -39,21 +41,24 @@ struct Finding {
 
 struct RecordsSummary {
   std::int64_t records = 0, bytes = 0, characters = 0, words = 0;
-  std::vector<std::int64_t> lengths;  ///< of each record: in tokens with a tokenizer, else in words
+  /// How many records have a length: in tokens with a tokenizer, else in words.
+  std::map<std::int64_t, std::int64_t> lengths;
   Finding invalid_utf8, mojibake, control, not_nfc, long_lines, duplicates;
   struct Sample {
     std::int64_t record;  ///< its number, from 1
     std::string text;  ///< as the model sees it: the template filled, the end-of-text token shown
   };
   std::vector<Sample> samples;
-  TokenizedCorpus corpus;  ///< empty without a tokenizer
   std::vector<StepCount> cleaned;
 };
 
+using TakeTokens = std::function<void(const TokenizedCorpus&)>;
 /// Goes through all records, after the cleaning that was asked for. What is found is what the other
-/// cleaning steps would be for.
+/// cleaning steps would be for. With a tokenizer `take` gets all ids, batch by batch: a record that
+/// one does not end goes on in the next.
 RecordsSummary summarize_records(const CorpusOptions& options,
-                                 const std::optional<Tokenizer>& tokenizer, int threads);
+                                 const std::optional<Tokenizer>& tokenizer, int threads,
+                                 const TakeTokens& take);
 
 /// Up to five of `records` numbers from 0 on, spread evenly.
 std::vector<std::int64_t> sample_numbers(std::int64_t records);

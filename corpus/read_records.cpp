@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "base/byte_spill.h"
 #include "base/error.h"
 #include "base/text.h"
 #include "corpus/csv.h"
@@ -56,10 +57,18 @@ class Output {
       : cleaner_(cleaning), take_(take) {}
   void add(Record&& record, const RecordPlace& place) {
     read_ += !record.more;
+    if (gathers_ && (record.more || !ends_.empty())) {
+      gathered_.add(record.text);
+      ends_.push_back(gathered_.size());
+      if (!record.more) hand_out_gathered(place);
+      return;
+    }
     if (!cleaner_.clean(record)) return;
     taken_ += !record.more;
     take_(std::move(record), place);
   }
+  /// Whether parts of a record wait for the last one, since cleaning needs all of it.
+  void gather(bool parts) { gathers_ = parts; }
   void add_text(std::string&& text, const RecordPlace& place) {
     if (text.empty()) return;
     add({.text = std::move(text), .input_ids = {}, .labels = {}}, place);
@@ -69,8 +78,30 @@ class Output {
   const std::vector<StepCount>& counts() const { return cleaner_.counts(); }
 
  private:
+  void hand_out_gathered(const RecordPlace& place) {
+    const ForEachPart parts = [&](const std::function<void(std::string&&, bool)>& take) {
+      std::size_t begin = 0;
+      for (const std::size_t end : ends_) {
+        std::string text(end - begin, '\0');
+        gathered_.read(begin, text);
+        take(std::move(text), end == ends_.back());
+        begin = end;
+      }
+    };
+    taken_ += cleaner_.clean_parts(parts, [&](std::string&& text, bool last) {
+      Record part{.text = std::move(text), .input_ids = {}, .labels = {}};
+      part.more = !last;
+      take_(std::move(part), place);
+    });
+    gathered_.clear();
+    ends_.clear();
+  }
+
   Cleaner cleaner_;
   const TakeRecord& take_;
+  bool gathers_ = false;
+  ByteSpill gathered_;             // of one record
+  std::vector<std::size_t> ends_;  // of its parts
   std::int64_t read_ = 0, taken_ = 0;
 };
 
@@ -78,21 +109,14 @@ bool is_blank(std::string_view text) {
   return text.find_first_not_of(" \t\n") == std::string_view::npos;
 }
 
-// Whether records may be handed out in parts. Of a text that is not UTF-8, the normal form of one
-// part decides whether stray bytes in others become U+FFFD.
-bool comes_in_parts(const CorpusOptions& options, const InputFile& file, std::string_view text) {
-  if (options.part_bytes == 0 || text.size() <= options.part_bytes) return false;
-  const std::vector<CleaningStep>& steps = options.cleaning.steps;
-  const auto asked = [&](CleaningStep step) {
-    return std::find(steps.begin(), steps.end(), step) != steps.end();
-  };
-  if (asked(CleaningStep::long_lines) || asked(CleaningStep::duplicates)) return false;
-  if (!asked(CleaningStep::nfc)) return true;
+bool parts_wait(const CorpusOptions& options, const InputFile& file, std::string_view text) {
+  if (!needs_all(options.cleaning, /*utf8=*/false)) return false;
+  if (needs_all(options.cleaning, /*utf8=*/true)) return true;
   TextBlocks blocks(file, text);
   while (blocks.next()) {
-    if (!is_utf8(blocks.block())) return false;
+    if (!is_utf8(blocks.block())) return true;
   }
-  return true;
+  return false;
 }
 
 // One document of a .txt, gathered.
@@ -138,7 +162,8 @@ void read_text(const fs::path& path, const CorpusOptions& options, Output& outpu
   const std::string_view text = without_byte_order_mark(file.text(), path);
   const std::string& separator = options.document_separator;
   const bool whole = !options.line_by_line && separator.empty();
-  const bool parts = comes_in_parts(options, file, text);
+  const bool parts = options.part_bytes > 0 && text.size() > options.part_bytes;
+  output.gather(parts && parts_wait(options, file, text));
   Document document(path, output, parts ? options.part_bytes : 0);
   if (whole && !parts) document.reserve(text.size());
   std::size_t line_number = 1;

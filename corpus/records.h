@@ -43,8 +43,7 @@ struct CorpusOptions {
   std::string document_separator;  ///< a line of a .txt that is this text divides records
   CleaningOptions cleaning;
   TextFormat format;
-  /// A record of a .txt that is longer may come in parts, see Record::more: where no step of
-  /// cleaning needs all of it, which long_lines and duplicates do. 0: records come whole.
+  /// A record of a .txt that is longer may come in parts, see Record::more. 0: records come whole.
   std::size_t part_bytes = 0;
   /// Where it is given, it gets what a person is to be told of the files.
   ReadingReport* report = nullptr;
@@ -119,27 +118,27 @@ inline constexpr std::size_t kPartBytes = 1 << 22;  ///< for CorpusOptions::part
 /// Whether some record has other labels than its ids.
 bool have_labels(std::span<const Record> records);
 
-/// Ids first … last - 1 of a corpus: a record, or a part of one.
-struct TokenRange {
-  std::int64_t first, last;
-};
-struct SplitRanges {
-  std::vector<TokenRange> train, validation;
-};
-
 /// What is held out of a record that is the only one.
 enum class OnlyRecord {
   cut,   ///< its beginning: its end, where a model learns to stop, stays to be learnt
   keep,  ///< nothing
 };
 
-/// Splits by record, given their offsets: a seeded shuffle chooses round(records · share) of them,
-/// at least one and not all where there are two; both sides keep the order. Where the share is less
-/// than one, the chosen record has no more than half of all tokens. Equal seeds give equal splits
-/// everywhere. Throws Error(usage) unless 0 <= share < 1.
-SplitRanges split(std::span<const std::int64_t> offsets, double validation_share,
-                  std::uint64_t seed, OnlyRecord only = OnlyRecord::cut);
-/// The same as copies.
+/// What is held out for validation.
+struct HeldOut {
+  std::vector<bool> records;  ///< one for each: whether it is
+  std::int64_t cut = 0;       ///< of the only record, which is not, so many ids from its beginning
+};
+/// Calls its argument with the ids of every record, in order.
+using ForEachLength = std::function<void(const std::function<void(std::int64_t)>&)>;
+
+/// Splits by record: a seeded shuffle chooses round(records · share) of them, at least one and not
+/// all where there are two; both sides keep the order. Where the share is less than one, the chosen
+/// record has no more than half of all `tokens`: only then are the lengths asked for, twice. Equal
+/// seeds give equal splits everywhere. Throws Error(usage) unless 0 <= share < 1.
+HeldOut hold_out(std::int64_t records, std::int64_t tokens, const ForEachLength& lengths,
+                 double validation_share, std::uint64_t seed, OnlyRecord only);
+/// The two parts as copies.
 void split(const TokenizedCorpus& corpus, double validation_share, std::uint64_t seed,
            TokenizedCorpus& train, TokenizedCorpus& validation, OnlyRecord only = OnlyRecord::cut);
 

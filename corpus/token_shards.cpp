@@ -34,8 +34,6 @@ static_assert(std::endian::native == std::endian::little, "shards are mapped as 
 
 constexpr std::string_view kMagic = "QRTOKENS";
 constexpr std::uint16_t kIgnored16 = 0xFFFF;
-constexpr std::size_t kSpill = 1 << 22;    // bytes held in memory, and written at once
-constexpr int kNarrowVocabulary = 65'535;  // one less than 16 bits have, for the ignored label
 
 struct Header {
   std::array<char, 8> magic;
@@ -121,35 +119,6 @@ TokenShard::TokenShard(const fs::path& path) : file_(path) {
   vocab_size_ = static_cast<int>(header.vocab_size);
   tokenizer_ = header.tokenizer;
   checksum_ = header.checksum;
-}
-
-void ByteSpill::add(std::string_view bytes) {
-  while (!bytes.empty()) {
-    const std::size_t part = std::min(bytes.size(), kSpill - memory_.size());
-    memory_ += bytes.substr(0, part);
-    bytes.remove_prefix(part);
-    if (memory_.size() < kSpill) continue;
-    if (!file_) file_.emplace(folder_);
-    file_->write(memory_);
-    in_file_ += memory_.size();
-    memory_.clear();
-  }
-}
-
-void ByteSpill::for_each_block(const std::function<void(std::string_view)>& take) const {
-  std::string block;
-  for (std::size_t at = 0; at < in_file_; at += block.size()) {
-    block.resize(std::min(kSpill, in_file_ - at));
-    file_->read(at, block);
-    take(block);
-  }
-  if (!memory_.empty()) take(memory_);
-}
-
-void ByteSpill::clear() {
-  memory_.clear();
-  file_.reset();
-  in_file_ = 0;
 }
 
 ShardWriter::ShardWriter(fs::path folder, const Tokenizer& tokenizer, std::int64_t shard_tokens)

@@ -6,13 +6,13 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <functional>
 #include <optional>
 #include <span>
 #include <string>
 #include <variant>
 #include <vector>
 
+#include "base/byte_spill.h"
 #include "base/file.h"
 #include "corpus/records.h"
 
@@ -25,8 +25,11 @@ inline constexpr const char* kShardManifest = "manifest.json";
 /// order of their ids, and over which of them are special.
 std::uint64_t tokenizer_fingerprint(const Tokenizer& tokenizer);
 
-/// Ids as they lie in a shard. 16 bits when the vocabulary has at most 65,535 ids, so that 65535 is
-/// free to stand for an ignored label.
+/// Vocabularies of so many ids at most have ids of 16 bits: 65535 is free to stand for an ignored
+/// label.
+inline constexpr int kNarrowVocabulary = 65'535;
+
+/// Ids as they lie in a shard: of 16 bits or 32.
 using ShardIds = std::variant<std::span<const std::int32_t>, std::span<const std::uint16_t>>;
 
 /// One shard, mapped. Move-only.
@@ -62,23 +65,6 @@ bool is_prepared(const std::filesystem::path& path);
 std::vector<TokenShard> open_shards(const std::vector<std::string>& paths);
 /// Throws Error(bad_data) unless the shards were made with this tokenizer.
 void check_tokenizer(const std::vector<TokenShard>& shards, const Tokenizer& tokenizer);
-
-/// Gathers bytes in memory, and beyond 4 MiB in a file.
-class ByteSpill {
- public:
-  explicit ByteSpill(std::filesystem::path folder) : folder_(std::move(folder)) {}
-  void add(std::string_view bytes);
-  std::size_t size() const { return in_file_ + memory_.size(); }
-  /// All of them in order, block by block.
-  void for_each_block(const std::function<void(std::string_view)>& take) const;
-  void clear();
-
- private:
-  std::filesystem::path folder_;
-  std::string memory_;
-  std::size_t in_file_ = 0;
-  std::optional<ScratchFile> file_;
-};
 
 /// Gathers records and writes a shard whenever enough are there. Memory does not grow with either:
 /// what a shard gets lies in files without a name, in its folder, until it is whole. While it is

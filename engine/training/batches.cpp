@@ -53,19 +53,18 @@ const char* name_of(Overflow overflow) {
 
 Rows::Rows(const TokenView& records, Packing packing, int block_size, Overflow overflow)
     : ids_(records.ids), labels_(records.labels), packing_(packing) {
+  check_sizes(block_size);
+  reserve(records, block_size, overflow);
   if (packing == Packing::stream) {
-    const std::int64_t last = ids_.size() - 1;  // it is a target only
-    for (std::int64_t begin = 0; begin < last; begin += block_size) {
-      add_piece(begin, std::min<std::int64_t>(block_size, last - begin));
-    }
-    put_each_in_a_row();
-    return;
+    add_stream(block_size);
+  } else {
+    std::int64_t begin = -1;
+    records.offsets.for_each([&](std::int64_t end) {
+      if (begin >= 0) add_record(begin, end, block_size, overflow);
+      begin = end;
+    });
   }
-  for (std::int64_t r = 0; r < records.size(); ++r) {
-    const std::int64_t begin = records.offsets[static_cast<std::size_t>(r)];
-    const std::int64_t end = records.offsets[static_cast<std::size_t>(r) + 1];
-    add_record(begin, end, block_size, overflow);
-  }
+  labels_near_ = {};
   if (cut_records_ > 0 && overflow == Overflow::error) {
     throw Error(Fault::bad_data,
                 counted(cut_records_, "record") + (cut_records_ == 1 ? " is" : " are") +
@@ -73,10 +72,40 @@ Rows::Rows(const TokenView& records, Packing packing, int block_size, Overflow o
                 {"together they have " + counted(cut_tokens_, "token")},
                 "--overflow split or truncate, a larger --block-size, or --packing stream");
   }
-  if (packing == Packing::records) {
+  if (is_packed()) {
     pack(block_size);
   } else {
-    put_each_in_a_row();
+    for (const Piece& piece : pieces_)
+      longest_ = std::max(longest_, static_cast<int>(piece.length));
+  }
+}
+
+void Rows::check_sizes(int block_size) const {
+  const std::int64_t longest = std::min<std::int64_t>(block_size, ids_.size());
+  if (ids_.size() < std::int64_t{1} << kBeginBits && longest < std::int64_t{1} << kLengthBits)
+    return;
+  throw Error(Fault::bad_data,
+              "rows of " + counted(longest, "token") + " out of " + with_commas(ids_.size()) +
+                  " are too many to number",
+              {"a row has less than 2^24, the data less than 2^40"}, "a smaller --block-size");
+}
+
+// A vector that grows would hold its pieces up to three times.
+void Rows::reserve(const TokenView& records, int block_size, Overflow overflow) {
+  std::int64_t most = packing_ == Packing::stream ? 0 : records.size();
+  if (packing_ == Packing::stream || overflow == Overflow::split)
+    most += ids_.size() / block_size + 1;
+  if (most >= kNone) {
+    throw Error(Fault::bad_data, with_commas(most) + " rows are too many to number",
+                {"there may be less than 2^32"}, "a larger --block-size, or --packing stream");
+  }
+  pieces_.reserve(static_cast<std::size_t>(most));
+}
+
+void Rows::add_stream(int block_size) {
+  const std::int64_t last = ids_.size() - 1;  // it is a target only
+  for (std::int64_t begin = 0; begin < last; begin += block_size) {
+    add_piece(begin, std::min<std::int64_t>(block_size, last - begin));
   }
 }
 
@@ -99,52 +128,66 @@ void Rows::add_record(std::int64_t begin, std::int64_t end, int block_size, Over
 
 bool Rows::add_piece(std::int64_t begin, std::int64_t length) {
   std::int64_t valid = std::max<std::int64_t>(length, 0);
-  if (valid > 0 && labels_.size() > 0) {
-    std::vector<std::int32_t> targets(static_cast<std::size_t>(length));
-    labels_.copy(begin + 1, targets);
-    valid = count_targets(targets);
-  }
+  if (valid > 0 && labels_.size() > 0) valid = count_labels(begin + 1, length);
   if (valid == 0) {
     ++left_out_;
     return false;
   }
-  pieces_.push_back({begin, static_cast<std::int32_t>(length)});
+  pieces_.push_back({.begin = static_cast<std::uint64_t>(begin) & ((1ull << kBeginBits) - 1),
+                     .length = static_cast<std::uint64_t>(length) & ((1ull << kLengthBits) - 1)});
   targets_ += valid;
   return true;
 }
 
-void Rows::put_each_in_a_row() {
-  for (std::size_t p = 0; p < pieces_.size(); ++p) {
-    rows_.push_back({static_cast<std::int64_t>(p), 1, pieces_[p].length});
-    longest_ = std::max(longest_, static_cast<int>(pieces_[p].length));
+// Pieces come in order: most of their labels were read with those of the piece before.
+std::int64_t Rows::count_labels(std::int64_t begin, std::int64_t length) {
+  constexpr std::int64_t kNear = 1 << 14;
+  if (begin < label_begin_ || begin + length > label_begin_ + std::ssize(labels_near_)) {
+    label_begin_ = begin;
+    labels_near_.resize(
+        static_cast<std::size_t>(std::min(std::max(kNear, length), labels_.size() - begin)));
+    labels_.copy(begin, labels_near_);
   }
+  return count_targets(std::span(labels_near_)
+                           .subspan(static_cast<std::size_t>(begin - label_begin_),
+                                    static_cast<std::size_t>(length)));
 }
 
 void Rows::pack(int block_size) {
-  std::vector<Piece> longest_first = pieces_;
-  std::stable_sort(longest_first.begin(), longest_first.end(),
-                   [](const Piece& a, const Piece& b) { return a.length > b.length; });
-  std::vector<std::vector<Piece>> bins;
-  std::multimap<int, std::size_t> open;  // room that is left -> bin
-  for (const Piece& piece : longest_first) {
-    auto fit = open.lower_bound(piece.length);
+  std::sort(pieces_.begin(), pieces_.end(), [](const Piece& a, const Piece& b) {
+    return a.length != b.length ? a.length > b.length : a.begin < b.begin;
+  });
+  next_.assign(pieces_.size(), kNone);
+  std::vector<std::uint32_t> last;         // piece of each row
+  std::multimap<int, std::uint32_t> open;  // room that is left -> row
+  for (std::uint32_t p = 0; p < pieces_.size(); ++p) {
+    const int length = pieces_[p].length;
+    auto fit = open.lower_bound(length);
     if (fit == open.end()) {
-      fit = open.emplace(block_size, bins.size());
-      bins.emplace_back();
+      fit = open.emplace(block_size, static_cast<std::uint32_t>(first_.size()));
+      first_.push_back(p);
+      last.push_back(p);
+    } else {
+      next_[last[fit->second]] = p;
+      last[fit->second] = p;
     }
-    const auto [room, bin] = *fit;
+    const auto [room, row] = *fit;
     open.erase(fit);
-    open.emplace(room - piece.length, bin);
-    bins[bin].push_back(piece);
+    open.emplace(room - length, row);
+    longest_ = std::max(longest_, block_size - (room - length));
   }
-  pieces_.clear();
-  for (const std::vector<Piece>& bin : bins) {
-    Row row{std::ssize(pieces_), static_cast<std::int32_t>(bin.size()), 0};
-    for (const Piece& piece : bin) row.length += piece.length;
-    pieces_.insert(pieces_.end(), bin.begin(), bin.end());
-    rows_.push_back(row);
-    longest_ = std::max(longest_, static_cast<int>(row.length));
+}
+
+std::uint32_t Rows::first_piece(std::int64_t row) const {
+  return is_packed() ? first_[static_cast<std::size_t>(row)] : static_cast<std::uint32_t>(row);
+}
+
+int Rows::length_of(std::int64_t row) const {
+  int length = 0;
+  for (std::uint32_t p = first_piece(row); p != kNone; p = next_piece(p)) {
+    length += static_cast<int>(pieces_[p].length);
   }
+  return length;
 }
 
 Batch Rows::gather(std::span<const std::int64_t> which) const {
@@ -153,10 +196,7 @@ Batch Rows::gather(std::span<const std::int64_t> which) const {
 
 Batch Rows::gather(std::span<const std::int64_t> all, int rank, int ranks) const {
   Batch batch;
-  for (const std::int64_t r : all) {
-    batch.length =
-        std::max(batch.length, static_cast<int>(rows_[static_cast<std::size_t>(r)].length));
-  }
+  for (const std::int64_t r : all) batch.length = std::max(batch.length, length_of(r));
   const Share share = share_of(static_cast<std::int64_t>(all.size()), rank, ranks);
   const auto which = all.subspan(static_cast<std::size_t>(share.begin),
                                  static_cast<std::size_t>(share.end - share.begin));
@@ -165,42 +205,42 @@ Batch Rows::gather(std::span<const std::int64_t> all, int rank, int ranks) const
   const auto T = static_cast<std::size_t>(batch.length);
   batch.ids.assign(which.size() * T, 0);
   batch.targets.assign(which.size() * T, kIgnoredTarget);
-  const bool packed = packing_ == Packing::records;
+  const bool packed = is_packed();
   if (packed) {
     batch.positions.assign(which.size() * T, 0);
     batch.first_key.assign(which.size() * T, 0);
   }
   for (std::size_t b = 0; b < which.size(); ++b) {
-    const Row& row = rows_[static_cast<std::size_t>(which[b])];
     std::size_t t = 0;
-    for (std::int32_t p = 0; p < row.pieces; ++p) {
-      const Piece& piece = pieces_[static_cast<std::size_t>(row.first_piece + p)];
+    for (std::uint32_t p = first_piece(which[b]); p != kNone; p = next_piece(p)) {
       const auto at = static_cast<std::ptrdiff_t>(b * T + t);
-      const auto n = static_cast<std::size_t>(piece.length);
-      ids_.copy(piece.begin, std::span(batch.ids).subspan(b * T + t, n));
+      const auto n = static_cast<std::size_t>(pieces_[p].length);
+      const auto begin = static_cast<std::int64_t>(pieces_[p].begin);
+      ids_.copy(begin, std::span(batch.ids).subspan(b * T + t, n));
       (labels_.size() > 0 ? labels_ : ids_)
-          .copy(piece.begin + 1, std::span(batch.targets).subspan(b * T + t, n));
+          .copy(begin + 1, std::span(batch.targets).subspan(b * T + t, n));
       if (packed) {
-        std::iota(batch.positions.begin() + at, batch.positions.begin() + at + piece.length, 0);
-        std::fill_n(batch.first_key.begin() + at, piece.length, static_cast<std::int32_t>(t));
+        const auto positions = batch.positions.begin() + at;
+        std::iota(positions, positions + static_cast<std::ptrdiff_t>(n), 0);
+        std::fill_n(batch.first_key.begin() + at, n, static_cast<std::int32_t>(t));
       }
-      t += static_cast<std::size_t>(piece.length);
+      t += n;
     }
     if (packed) {  // padding sees itself alone
       std::iota(batch.first_key.begin() + static_cast<std::ptrdiff_t>(b * T + t),
                 batch.first_key.begin() + static_cast<std::ptrdiff_t>((b + 1) * T),
                 static_cast<std::int32_t>(t));
     }
-    batch.tokens += row.length;
+    batch.tokens += static_cast<std::int64_t>(t);
   }
   batch.valid_targets = count_targets(batch.targets);
   return batch;
 }
 
-std::vector<std::int64_t> shuffled_order(std::int64_t count, std::uint64_t seed,
-                                         std::int64_t epoch) {
-  std::vector<std::int64_t> order(static_cast<std::size_t>(count));
-  std::iota(order.begin(), order.end(), 0);
+std::vector<std::uint32_t> shuffled_order(std::int64_t count, std::uint64_t seed,
+                                          std::int64_t epoch) {
+  std::vector<std::uint32_t> order(static_cast<std::size_t>(count));
+  std::iota(order.begin(), order.end(), 0u);
   const RandomKey key{seed, mix(kShuffleStream, static_cast<std::uint64_t>(epoch))};
   for (std::int64_t i = count - 1; i > 0; --i) {
     const std::int64_t j = draw_below(key, static_cast<std::uint64_t>(i), i + 1);
@@ -224,8 +264,9 @@ std::vector<Batch> Batches::next_window(int count) {
   std::vector<Batch> window;
   while (static_cast<int>(window.size()) < count && !at_epoch_end()) {
     const std::int64_t size = std::min<std::int64_t>(batch_size_, rows_->size() - position_.offset);
-    window.push_back(rows_->gather(
-        {order_.data() + position_.offset, static_cast<std::size_t>(size)}, rank_, ranks_));
+    const auto first = order_.begin() + position_.offset;
+    const std::vector<std::int64_t> which(first, first + size);
+    window.push_back(rows_->gather(which, rank_, ranks_));
     position_.offset += size;
   }
   return window;

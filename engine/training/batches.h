@@ -64,14 +64,16 @@ struct Batch {
   }
 };
 
-/// The table of rows over records, whose ids must outlive it.
+/// The table of rows over records, whose ids must outlive it: 8 bytes a row, or 12 a record where
+/// they are packed, since there may be a row for each line of a text that memory does not hold.
 class Rows {
  public:
-  /// Throws Error(bad_data) for longer records with Overflow::error.
+  /// Throws Error(bad_data) for longer records with Overflow::error, and for more than 2^40 ids,
+  /// rows of 2^24, or 2^32 of them.
   Rows(const TokenView& records, Packing packing, int block_size,
        Overflow overflow = Overflow::truncate);
 
-  std::int64_t size() const { return static_cast<std::int64_t>(rows_.size()); }
+  std::int64_t size() const { return is_packed() ? std::ssize(first_) : std::ssize(pieces_); }
   std::int64_t targets() const { return targets_; }          ///< valid targets of all rows
   std::int64_t left_out() const { return left_out_; }        ///< rows without a target
   std::int64_t cut_records() const { return cut_records_; }  ///< that are longer than a row
@@ -85,28 +87,34 @@ class Rows {
   Batch gather(std::span<const std::int64_t> which, int rank, int ranks) const;
 
  private:
+  static constexpr int kBeginBits = 40, kLengthBits = 24;
+  static constexpr std::uint32_t kNone = 0xFFFFFFFF;
   /// Ids from `begin` on, and the labels one later.
   struct Piece {
-    std::int64_t begin;
-    std::int32_t length;
+    std::uint64_t begin : kBeginBits;
+    std::uint64_t length : kLengthBits;
   };
-  /// Pieces first_piece … first_piece + pieces - 1.
-  struct Row {
-    std::int64_t first_piece;
-    std::int32_t pieces;
-    std::int32_t length;
-  };
+  bool is_packed() const { return packing_ == Packing::records; }
+  void check_sizes(int block_size) const;
+  void reserve(const TokenView& records, int block_size, Overflow overflow);
+  void add_stream(int block_size);
   void add_record(std::int64_t begin, std::int64_t end, int block_size, Overflow overflow);
   /// False: it has no target, and is left out.
   bool add_piece(std::int64_t begin, std::int64_t length);
-  void put_each_in_a_row();
+  std::int64_t count_labels(std::int64_t begin, std::int64_t length);
   void pack(int block_size);
+  std::uint32_t first_piece(std::int64_t row) const;
+  std::uint32_t next_piece(std::uint32_t piece) const { return is_packed() ? next_[piece] : kNone; }
+  int length_of(std::int64_t row) const;
 
   TokenStream ids_;
   TokenStream labels_;  // no parts: every id is a target
   Packing packing_;
-  std::vector<Piece> pieces_;  // of a row after those of the row before it
-  std::vector<Row> rows_;
+  std::vector<Piece> pieces_;  // of records: the longest first; else one a row
+  // Of records: a row's first piece, and the one after each piece in its row.
+  std::vector<std::uint32_t> first_, next_;
+  std::vector<std::int32_t> labels_near_;  // those from label_begin_ on, to count them in order
+  std::int64_t label_begin_ = 0;
   std::int64_t targets_ = 0;
   std::int64_t left_out_ = 0;
   std::int64_t cut_records_ = 0, cut_tokens_ = 0, unused_ = 0;
@@ -123,8 +131,8 @@ struct DataPosition {
 
 /// The order of `count` rows in an epoch: a Fisher-Yates shuffle whose draws are a function of
 /// seed, epoch and place alone.
-std::vector<std::int64_t> shuffled_order(std::int64_t count, std::uint64_t seed,
-                                         std::int64_t epoch);
+std::vector<std::uint32_t> shuffled_order(std::int64_t count, std::uint64_t seed,
+                                          std::int64_t epoch);
 
 /// Goes through rows in shuffled order, epoch after epoch, from any position. Of several ranks each
 /// takes its share of every micro-batch, which has batch_size rows in all.
@@ -144,7 +152,7 @@ class Batches {
   const Rows* rows_;
   int batch_size_, rank_, ranks_;
   DataPosition position_;
-  std::vector<std::int64_t> order_;
+  std::vector<std::uint32_t> order_;
   std::int64_t order_epoch_ = -1;
 };
 

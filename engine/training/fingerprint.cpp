@@ -19,9 +19,9 @@ std::uint64_t hash(const TokenStream& values, std::uint64_t seed) {
   return h;
 }
 
-std::uint64_t hash(std::span<const std::int64_t> values, std::uint64_t seed) {
-  std::uint64_t h = mix(seed, values.size());
-  for (const std::int64_t value : values) h = mix(h, static_cast<std::uint64_t>(value));
+std::uint64_t hash(const RecordOffsets& values, std::uint64_t seed) {
+  std::uint64_t h = mix(seed, static_cast<std::uint64_t>(values.size()));
+  values.for_each([&](std::int64_t value) { h = mix(h, static_cast<std::uint64_t>(value)); });
   return h;
 }
 

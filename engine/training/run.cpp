@@ -35,12 +35,13 @@ void check_records(const char* what, const TokenView& records, int vocab_size) {
         const std::int32_t id = stretch[i];
         if ((id >= 0 && id < vocab_size) || (label && id == kIgnoredTarget)) continue;
         const std::int64_t place = first + static_cast<std::int64_t>(i);
-        const auto next = std::upper_bound(records.offsets.begin(), records.offsets.end(), place);
+        std::int64_t record = -1;  // the last that begins there or before
+        records.offsets.for_each([&](std::int64_t begin) { record += begin <= place; });
         throw Error(
             Fault::bad_data,
             fmt::format("{} {} {} is outside the vocabulary", what, label ? "label" : "id", id),
-            {fmt::format("record {}, place {}; the model has ids 0 to {}",
-                         next - records.offsets.begin() - 1, place, vocab_size - 1)},
+            {fmt::format("record {}, place {}; the model has ids 0 to {}", record, place,
+                         vocab_size - 1)},
             "a tokenizer that belongs to the model");
       }
     });

@@ -10,10 +10,56 @@ namespace {
 constexpr std::uint16_t kIgnored16 = 0xFFFF;
 
 std::int64_t size_of(const TokenStream::Part& part) {
-  return std::visit([](auto ids) { return std::ssize(ids); }, part);
+  if (const auto* spilled = std::get_if<SpilledIds>(&part)) return spilled->count;
+  if (const auto* narrow = std::get_if<std::span<const std::uint16_t>>(&part)) {
+    return std::ssize(*narrow);
+  }
+  return std::ssize(std::get<std::span<const std::int32_t>>(part));
+}
+
+void widen(std::span<const std::uint16_t> ids, std::span<std::int32_t> out) {
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    out[i] = ids[i] == kIgnored16 ? kIgnoredTarget : ids[i];
+  }
+}
+
+template <class T>
+std::span<char> bytes_of(std::span<T> values) {
+  return {reinterpret_cast<char*>(values.data()), values.size_bytes()};
+}
+
+void read(const SpilledIds& from, std::size_t skipped, std::span<std::int32_t> out) {
+  const std::size_t offset = (static_cast<std::size_t>(from.first) + skipped) *
+                             static_cast<std::size_t>(from.bytes_per_id);
+  if (from.bytes_per_id == 4) {
+    from.ids->read(offset, bytes_of(out));
+    return;
+  }
+  std::vector<std::uint16_t> narrow(out.size());
+  from.ids->read(offset, bytes_of(std::span(narrow)));
+  widen(narrow, out);
 }
 
 }  // namespace
+
+std::int64_t RecordOffsets::size() const {
+  return spilled_ != nullptr ? static_cast<std::int64_t>(spilled_->size() / sizeof(std::int64_t))
+                             : std::ssize(offsets_);
+}
+
+std::int64_t RecordOffsets::operator[](std::int64_t i) const {
+  std::int64_t offset = 0;
+  copy(i, {&offset, 1});
+  return offset;
+}
+
+void RecordOffsets::copy(std::int64_t begin, std::span<std::int64_t> out) const {
+  if (spilled_ != nullptr) {
+    spilled_->read(static_cast<std::size_t>(begin) * sizeof(std::int64_t), bytes_of(out));
+  } else {
+    std::copy_n(offsets_.begin() + begin, out.size(), out.begin());
+  }
+}
 
 TokenStream::TokenStream(const std::vector<Part>& parts) {
   std::vector<Placed> placed;
@@ -26,7 +72,34 @@ TokenStream::TokenStream(const std::vector<Part>& parts) {
   parts_ = std::make_shared<const std::vector<Placed>>(std::move(placed));
 }
 
+TokenStream TokenStream::selection(std::shared_ptr<const std::vector<Run>> runs,
+                                   std::int64_t size) const {
+  TokenStream selected = *this;
+  selected.runs_ = std::move(runs);
+  selected.size_ = size;
+  return selected;
+}
+
 void TokenStream::copy(std::int64_t begin, std::span<std::int32_t> out) const {
+  if (!runs_) {
+    copy_parts(begin, out);
+    return;
+  }
+  if (out.empty()) return;
+  auto run = std::upper_bound(runs_->begin(), runs_->end(), begin,
+                              [](std::int64_t place, const Run& r) { return place < r.begin; });
+  while (!out.empty()) {
+    const std::int64_t end = run == runs_->end() ? size_ : run->begin;
+    const Run& from = *std::prev(run);
+    const std::size_t count = std::min(out.size(), static_cast<std::size_t>(end - begin));
+    copy_parts(from.source + begin - from.begin, out.first(count));
+    out = out.subspan(count);
+    begin += static_cast<std::int64_t>(count);
+    if (!out.empty()) ++run;
+  }
+}
+
+void TokenStream::copy_parts(std::int64_t begin, std::span<std::int32_t> out) const {
   if (out.empty()) return;
   auto at = std::upper_bound(parts_->begin(), parts_->end(), begin,
                              [](std::int64_t place, const Placed& p) { return place < p.begin; });
@@ -34,11 +107,10 @@ void TokenStream::copy(std::int64_t begin, std::span<std::int32_t> out) const {
     const auto skipped = static_cast<std::size_t>(begin - at->begin);
     const std::size_t count =
         std::min(out.size(), static_cast<std::size_t>(size_of(at->part)) - skipped);
-    if (const auto* narrow = std::get_if<std::span<const std::uint16_t>>(&at->part)) {
-      const std::uint16_t* ids = narrow->data() + skipped;
-      for (std::size_t i = 0; i < count; ++i) {
-        out[i] = ids[i] == kIgnored16 ? kIgnoredTarget : ids[i];
-      }
+    if (const auto* spilled = std::get_if<SpilledIds>(&at->part)) {
+      read(*spilled, skipped, out.first(count));
+    } else if (const auto* narrow = std::get_if<std::span<const std::uint16_t>>(&at->part)) {
+      widen(narrow->subspan(skipped, count), out);
     } else {
       const auto& wide = std::get<std::span<const std::int32_t>>(at->part);
       std::copy_n(wide.begin() + static_cast<std::ptrdiff_t>(skipped), count, out.begin());

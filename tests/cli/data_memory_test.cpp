@@ -1,9 +1,11 @@
-// How much memory quire data prepare takes: none of it grows with the text.
+// How much memory quire data and quire train take: next to none of it grows with the text.
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdint>
+#include <cstdlib>
 #include <string>
 #include <vector>
 
@@ -40,7 +42,8 @@ std::size_t peak_of(std::vector<std::string> arguments) {
   std::vector<char*> pointers;
   for (std::string& argument : arguments) pointers.push_back(argument.data());
   pointers.push_back(nullptr);
-  const pid_t process = ::vfork();  // a copy of this process would count as the program's memory
+  // What this process has now counts as the program's, and with vfork() the most that it ever had.
+  const pid_t process = ::fork();
   if (process == 0) {
     ::execv(pointers[0], pointers.data());
     ::_exit(127);
@@ -81,4 +84,66 @@ TEST_CASE("preparing text takes memory for a batch of it, however much there is"
   for (std::size_t at = 0; (at = text.find('\n', at)) != std::string::npos; at += 50)
     text[at] = '\r';
   CHECK(prepare(folder.write("mixed.txt", text), {"--clean", "nfc,control"}) < bound);
+}
+
+TEST_CASE("text that is packed, cleaned, inspected or trained on takes no memory that grows") {
+  const ScratchFolder folder;
+  const std::filesystem::path small = folder.write("small.txt", made_up(kMiB / 16));
+  const std::string tokenizer = folder / "tokenizer";
+  train_bpe({&small, 1}, {.vocab_size = 300}).save(tokenizer);
+  const std::string config = folder.write(
+      "config.json", R"({"model_type":"gpt2","n_embd":8,"n_head":1,"n_layer":1,"n_positions":64})");
+  // Enough that what is tokenized at once, 8 MiB, and spilled, 4, are reached by the half of it.
+  constexpr std::size_t kText = 64 * kMiB;
+  std::string half, whole;
+  std::size_t lines = 0;  // that came on top
+  {
+    const std::string text = made_up(kText);
+    half = folder.write("half.txt", std::string_view(text).substr(0, kText / 2));
+    whole = folder.write("whole.txt", text);
+    lines = static_cast<std::size_t>(std::count(text.begin(), text.end(), '\n')) / 2;
+  }
+  using Arguments = std::vector<std::string>;
+  const auto growth = [&](const Arguments& command, const std::string& ending,
+                          const Arguments& options) {
+    std::vector<std::size_t> peaks;
+    for (const std::string& path : {half, whole}) {
+      Arguments all = command;
+      all.push_back(path + ending);
+      all.insert(all.end(), {"--tokenizer", tokenizer, "--threads", "2"});
+      all.insert(all.end(), options.begin(), options.end());
+      peaks.push_back(peak_of(all));
+    }
+    INFO(peaks[0] / kMiB << " MiB for half of the text, " << peaks[1] / kMiB << " for all of it");
+    CHECK(peaks[1] > kMiB);
+    return peaks[1] - std::min(peaks[1], peaks[0]);
+  };
+  // Half of what came on top holds neither that nor its ids, of 4 bytes for some 4 of text.
+  constexpr std::size_t kBound = kText / 2 / 2;
+  const Arguments prepare = {"data", "prepare", "-o", folder / "o", "--overwrite", "--quiet"};
+  CHECK(growth(prepare, "", {"--clean", "long-lines,duplicates"}) < kBound);
+  CHECK(growth(prepare, "", {"--encoding", "cp1252"}) < kBound);
+  CHECK(growth({"data", "inspect", "--json"}, "", {}) < kBound);
+#ifdef QUIRE_WITH_ZLIB
+  if (std::system(("gzip -1 -k " + half + " " + whole).c_str()) == 0) {
+    CHECK(growth({"data", "inspect", "--json"}, ".gz", {}) < kBound);
+  }
+#endif
+  const Arguments train = {"train",
+                           "--device",
+                           "cpu",
+                           "--config",
+                           config,
+                           "--max-steps",
+                           "1",
+                           "--validation-split",
+                           "0",
+                           "--output-dir",
+                           folder / "model",
+                           "--overwrite-output-dir",
+                           "--quiet",
+                           "--data"};
+  CHECK(growth(train, "", {}) < kBound);
+  // A line is a row of 8 bytes, in an order of 4.
+  CHECK(growth(train, "", {"--line-by-line", "--packing", "none"}) < kBound + lines * (8 + 4));
 }

@@ -109,6 +109,24 @@ std::size_t shards_in(const fs::path& folder) {
                     [](const auto& entry) { return entry.path().extension() == ".tokens"; }));
 }
 
+/// In pieces of 7 ids, which part records.
+std::shared_ptr<const TokenStore> stored_in_pieces(const TokenizedCorpus& corpus, int vocab_size) {
+  const auto store = std::make_shared<TokenStore>(vocab_size);
+  for (std::int64_t at = 0; at < std::ssize(corpus.ids); at += 7) {
+    TokenizedCorpus piece;
+    const std::int64_t end = std::min(at + 7, std::ssize(corpus.ids));
+    piece.ids.assign(corpus.ids.begin() + at, corpus.ids.begin() + end);
+    if (!corpus.labels.empty()) {
+      piece.labels.assign(corpus.labels.begin() + at, corpus.labels.begin() + end);
+    }
+    for (const std::int64_t offset : std::span(corpus.offsets).subspan(1)) {
+      if (offset > at - (at == 0) && offset <= end) piece.offsets.push_back(offset - at);
+    }
+    store->add(piece);
+  }
+  return store;
+}
+
 }  // namespace
 
 TEST_CASE("views of a split are the copies of it, of text and of shards") {
@@ -148,28 +166,16 @@ TEST_CASE("views of a split are the copies of it, of text and of shards") {
           };
           CHECK(all(view.ids) == want.ids);
           CHECK(all(view.labels) == want.labels);
-          CHECK(std::vector<std::int64_t>(view.offsets.begin(), view.offsets.end()) ==
-                want.offsets);
+          std::vector<std::int64_t> offsets;
+          view.offsets.for_each([&](std::int64_t offset) { offsets.push_back(offset); });
+          CHECK(offsets == want.offsets);
         };
-        const TrainData of_text = split_views(corpus, share, 7, only);
-        check(of_text.train, train);
-        check(of_text.validation, validation);
-        // In pieces of 7 ids, which part records.
-        auto pieces = std::make_shared<std::vector<TokenizedCorpus>>();
-        for (std::int64_t at = 0; at < std::ssize(corpus->ids); at += 7) {
-          TokenizedCorpus& piece = pieces->emplace_back();
-          const std::int64_t end = std::min(at + 7, std::ssize(corpus->ids));
-          piece.ids.assign(corpus->ids.begin() + at, corpus->ids.begin() + end);
-          if (labelled)
-            piece.labels.assign(corpus->labels.begin() + at, corpus->labels.begin() + end);
-          for (const std::int64_t offset : std::span(corpus->offsets).subspan(1)) {
-            if (offset > at - (at == 0) && offset <= end) piece.offsets.push_back(offset - at);
-          }
+        for (const int vocab_size : {0, 300}) {  // ids of 32 and of 16 bits
+          const TrainData of_text =
+              split_views(stored_in_pieces(*corpus, vocab_size), share, 7, only);
+          check(of_text.train, train);
+          check(of_text.validation, validation);
         }
-        const std::shared_ptr<const std::vector<TokenizedCorpus>> of_pieces = pieces;
-        const TrainData joined = split_views(of_pieces, share, 7, only);
-        check(joined.train, train);
-        check(joined.validation, validation);
         const TrainData of_shards = split_views(shards, share, 7, only);
         check(of_shards.train, train);
         check(of_shards.validation, validation);

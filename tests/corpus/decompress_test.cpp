@@ -1,7 +1,10 @@
 // Packed files: what is in them, and every way in which they can be broken.
 #include "corpus/decompress.h"
 
+#include <cstdlib>
+
 #include "corpus/csv.h"
+#include "corpus/input_file.h"
 #include "corpus/records.h"
 #include "tests/support/catch.h"
 #include "tests/support/packed.h"
@@ -98,4 +101,58 @@ TEST_CASE("a packed file that this build cannot read is refused with the command
               f.extension);
   }
   CHECK(decompress("as it is", Compression::none, "name") == "as it is");
+}
+
+TEST_CASE("packed files unpack to the same whichever way they are divided") {
+  for (const Format& f : formats()) {
+    if (!f.built_in) continue;
+    INFO(f.extension);
+    const std::string packed = f.table + f.lines;  // two members
+    const std::string whole = decompress(packed, f.compression, "name");
+    const auto in_pieces = [&](std::size_t first, std::size_t others) {
+      std::string text;
+      Unpacker unpacker(f.compression, "name");
+      for (std::size_t at = 0; at < packed.size();) {
+        const std::size_t size = std::min(at == 0 ? first : others, packed.size() - at);
+        unpacker.add(std::string_view(packed).substr(at, size),
+                     [&](std::string_view part) { text += part; });
+        at += size;
+      }
+      unpacker.finish();
+      return text;
+    };
+    for (std::size_t at = 1; at <= packed.size(); ++at) {
+      INFO("divided at " << at);
+      CHECK(in_pieces(at, packed.size()) == whole);
+    }
+    CHECK(in_pieces(1, 1) == whole);
+    CHECK(in_pieces(3, 7) == whole);
+    for (std::size_t size = 0; size < packed.size(); ++size) {
+      if (size == f.table.size()) continue;  // the end of a member
+      Unpacker unpacker(f.compression, "name");
+      unpacker.add(std::string_view(packed).substr(0, size), [](std::string_view) {});
+      CHECK_THROWS_AS(unpacker.finish(), Error);
+    }
+  }
+}
+
+TEST_CASE("a file that unpacks to more than memory holds is the text that was packed") {
+  const ScratchFolder folder;
+  // Packed 200 times smaller: one piece of the file is many of text.
+  std::string text;
+  while (text.size() < (9 << 20)) text += std::to_string(text.size() >> 12) + " the same again\n";
+  for (const Format& f : formats()) {
+    if (!f.built_in) continue;
+    const bool gzip = f.compression == Compression::gzip;
+    const std::string path = folder.write("large.txt", text);
+    const std::string packer = gzip ? "gzip -k " : "zstd -q -k ";
+    if (std::system((packer + path + " 2> /dev/null").c_str()) != 0) {
+      WARN("SKIPPED: no " << packer << "here");
+      continue;
+    }
+    const InputFile file(path + f.extension);
+    CHECK((file.text() == text));
+    file.let_go(file.text());
+    CHECK((file.text() == text));
+  }
 }

@@ -103,3 +103,71 @@ TEST_CASE("lines that are not UTF-8 are counted, with the first, and their encod
   wide.add(std::string("\x1F\x04\x40\x04 \0\xE9", 7));
   CHECK(wide.likely() == "utf-16");
 }
+
+TEST_CASE("text of other encodings becomes the same whichever way it is divided") {
+  struct Case {
+    std::string encoding, bytes;
+  };
+  // Half characters, half pairs, shifted states and byte-order marks at every end of a piece.
+  const std::string grin = "\x3D\xD8" + std::string("\x00\xDE", 2);
+  const std::vector<Case> cases = {{"cp1252", "Caf\xE9 \x93open\x94\r\n \x80"},
+                                   {"shift_jis", "\x93\xFA\x96\x7B a\xB1\n\x93\xFA"},
+                                   {"gb18030", "\x84\x31\xA4\x37 \xC4\xE3\xBA\xC3\n"},
+                                   {"iso-2022-jp", "a\x1B$B\x46|K\\\x1B(Bz\n"},
+                                   {"utf-7", "a +2D3eAA- b\n"},
+                                   {"utf-16le", utf16le("ab\n") + grin + utf16le("c")},
+                                   {"utf-16", "\xFF\xFE" + utf16le("ab\n") + grin},
+                                   {"utf-16", utf16le("without a mark\n") + grin},
+                                   {"utf-32", std::string("\0\0\xFE\xFF\0\0\0a\0\1\xF6\0", 12)}};
+  for (const Case& c : cases) {
+    INFO(c.encoding);
+    const std::string whole = to_utf8(c.bytes, c.encoding, "x");
+    CHECK(whole.size() > 4);
+    for (std::size_t at = 0; at <= c.bytes.size(); ++at) {
+      for (const std::size_t step : {std::size_t{1}, c.bytes.size()}) {
+        INFO("divided at " << at << ", then every " << step);
+        quire::Utf8Converter converter(c.encoding, c.bytes, "x");
+        std::string text;
+        converter.add(std::string_view(c.bytes).substr(0, at), text);
+        for (std::size_t from = at; from < c.bytes.size(); from += step) {
+          converter.add(std::string_view(c.bytes).substr(from, step), text);
+        }
+        converter.finish(text);
+        CHECK(text == whole);
+      }
+    }
+  }
+}
+
+TEST_CASE("what is no character is told with its line whichever way a text is divided") {
+  const ScratchFolder folder;
+  const std::string bytes = "\x93\xFA one\ntwo \x96\x7B\n\x93\xFA \x81\x20 four\n";
+  const auto message = [&](std::size_t at) {
+    return folder.message_of(Fault::bad_data, [&] {
+      quire::Utf8Converter converter("shift_jis", bytes, "x.txt");
+      std::string text;
+      converter.add(std::string_view(bytes).substr(0, at), text);
+      converter.add(std::string_view(bytes).substr(at), text);
+      converter.finish(text);
+    });
+  };
+  const std::string whole = message(0);
+  CHECK(whole.find("error: x.txt line 3 is not shift_jis\n  the bytes 81") == 0);
+  for (std::size_t at = 1; at <= bytes.size(); ++at) CHECK(message(at) == whole);
+  CHECK(folder.message_of(Fault::bad_data, [&] { to_utf8("a\n\x93", "shift_jis", "x"); })
+            .find("error: x line 2 is not shift_jis\n  the bytes 93 ") == 0);
+}
+
+TEST_CASE("a file beyond what memory holds is converted as a whole one is") {
+  const ScratchFolder folder;
+  std::string bytes, expected;
+  while (bytes.size() < (5 << 20)) {
+    const std::string number = std::to_string(bytes.size());
+    bytes += "caf\xE9 " + number + "\r\n";
+    expected += "café " + number + "\r\n";
+  }
+  const InputFile file(folder.write("large.txt", bytes), {.encoding = "cp1252"});
+  CHECK(file.text() == expected);
+  file.let_go(file.text());
+  CHECK(file.text() == expected);
+}

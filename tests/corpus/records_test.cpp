@@ -331,10 +331,25 @@ TEST_CASE("a long record of a text file comes in parts that are the whole, clean
   same({.document_separator = "%"}, 11, path);
   same({.document_separator = "%", .cleaning = {.steps = in_parts}}, 11, path);
   same({.cleaning = {.steps = in_parts}}, 6, path);
-  same({.document_separator = "%", .cleaning = {.steps = {Step::duplicates}}}, 3, path);
-  same({.cleaning = {.steps = {Step::long_lines}, .max_line_length = 1 << 17}}, 1, path);
-  // The normal form takes stray bytes along: of such a text it wants the whole.
+  // Whether a document is to be dropped shows when its parts are known: the last one is the first.
+  same({.document_separator = "%", .cleaning = {.steps = {Step::duplicates}}}, 7, path);
+  same({.document_separator = "%",
+        .cleaning = {.steps = {Step::nfc, Step::control, Step::repair_mojibake, Step::long_lines,
+                               Step::duplicates}}},
+       5, path);
+  same({.cleaning = {.steps = {Step::long_lines}, .max_line_length = 1 << 17}}, 6, path);
+  const auto one =
+      folder.write("c.txt", "short\n%\n" + long_text + cut_nowhere + "\n%\n" + long_text + "\n");
+  same({.document_separator = "%", .cleaning = {.steps = {Step::long_lines}}}, 5, one);
+  // The normal form takes stray bytes along, whichever part they are in.
   const auto stray = folder.write("b.txt", long_text + "\xFF\n");
-  same({.cleaning = {.steps = {Step::nfc}}}, 1, stray);
+  same({.cleaning = {.steps = {Step::nfc}}}, 4, stray);
   same({.cleaning = {.steps = {Step::control}}}, 4, stray);
+  std::string plain;
+  while (plain.size() < (9 << 20)) plain += "so on\n";
+  for (const char* const beginning : {"cafe\xCC\x81\n", "\xFF\n"}) {
+    const auto mixed = folder.write("d.txt", std::string(beginning) + plain + "\xFF\n" + plain);
+    same({.cleaning = {.steps = {Step::nfc}}}, 6, mixed);
+    same({.cleaning = {.steps = {Step::nfc, Step::duplicates}}}, 6, mixed);
+  }
 }

@@ -185,12 +185,12 @@ TEST_CASE("labels are shifted, and rows without one are left out") {
 }
 
 TEST_CASE("each epoch is another permutation, the same for the same seed") {
-  std::vector<std::int64_t> sorted(100);
-  std::iota(sorted.begin(), sorted.end(), 0);
-  std::set<std::vector<std::int64_t>> distinct;
+  std::vector<std::uint32_t> sorted(100);
+  std::iota(sorted.begin(), sorted.end(), 0u);
+  std::set<std::vector<std::uint32_t>> distinct;
   for (const std::uint64_t seed : {1u, 2u}) {
     for (const std::int64_t epoch : {0, 1, 2}) {
-      std::vector<std::int64_t> order = shuffled_order(100, seed, epoch);
+      std::vector<std::uint32_t> order = shuffled_order(100, seed, epoch);
       CHECK(order == shuffled_order(100, seed, epoch));
       distinct.insert(order);
       std::sort(order.begin(), order.end());
@@ -202,7 +202,7 @@ TEST_CASE("each epoch is another permutation, the same for the same seed") {
 
 TEST_CASE("a shuffle of four rows has no favourite order") {
   // 24 orders, 1000 expected each, standard deviation sqrt(1000·23/24) = 31: five of them each way.
-  std::map<std::vector<std::int64_t>, int> counts;
+  std::map<std::vector<std::uint32_t>, int> counts;
   for (std::int64_t epoch = 0; epoch < 24'000; ++epoch) ++counts[shuffled_order(4, 7, epoch)];
   CHECK(counts.size() == 24);
   for (const auto& [order, count] : counts) CHECK(std::abs(count - 1000) < 155);
