@@ -26,6 +26,8 @@ void note(std::string_view line);
 void warn(std::string_view line);
 /// The message of an error after which the program goes on, on stderr, also when quiet.
 void report_error(std::string_view message);
+/// With U+FFFD for control characters but line ends and tabs: what a file holds may stand in messages.
+std::string without_controls(std::string_view text);
 /// From now on note() and ProgressLine say nothing.
 void set_quiet();
 bool is_quiet();

@@ -15,7 +15,8 @@
 /// the bytes that its shape takes, and together they cover the data.
 int fuzz_safetensors(const std::uint8_t* data, std::size_t size);
 /// Reading these bytes as a table throws Error(bad_data), or all rows have as many fields as the
-/// header, and written again, by field or as they were, they read back the same.
+/// header, and written again, by field or as they were, they read back the same; and what is read on
+/// behind a row that is wrong is in order.
 int fuzz_csv(const std::uint8_t* data, std::size_t size);
 /// Reading these bytes as a line of JSON throws Error(bad_data), or each field is found as it is
 /// written, and its text is that of the line where it is a number.
