@@ -395,7 +395,8 @@ void CsvReader::throw_no_column(const std::string& name, const std::string& comm
     choice = option + " '" + columns_[static_cast<std::size_t>(index)] + "'";
   } else if (!option.ends_with("text-column")) {
     // Only texts can be told by their length.
-  } else if (!trains || columns_.size() == 1 || (rows > 0 && bytes[longest] / rows >= kProse)) {
+  } else if (!trains || columns_.size() == 1 || columns_[0].empty() || columns_[1].empty() ||
+             (rows > 0 && bytes[longest] / rows >= kProse)) {
     choice = option + " '" + columns_[longest] + "'";
   } else if (columns_[0] != columns_[1]) {  // short labels: one tells the other
     const bool swap = bytes[0] < bytes[1];

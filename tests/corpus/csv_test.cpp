@@ -331,6 +331,13 @@ TEST_CASE("lines of blanks are passed over as blank lines are, and counted") {
   CHECK(open("a\tb\n \n\t\n", {}, "x.tsv").rows == Rows{{"a", "b"}, {"", ""}});
 }
 
+TEST_CASE("no template is advised of columns without a name, or of one name") {
+  CHECK(no_column("Quote;\nfirst;\nsecond;\n", "text").ends_with("--text-column 'Quote'"));
+  CHECK(no_column(",Quote\n0,first\n1,second\n", "text").ends_with("--text-column 'Quote'"));
+  CHECK(no_column("quote,quote,who\na,b,c\n", "text") ==
+        "error: DIR/x.csv has no column 'text'\n  columns: quote, quote, who (1 row, UTF-8, LF)");
+}
+
 TEST_CASE("a row that is wrong by itself is told, and the rows behind it are read") {
   const ScratchFolder folder;
   std::vector<std::string> fields;
