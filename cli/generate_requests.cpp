@@ -188,8 +188,12 @@ GenerateRequest RequestReader::from_json(std::string name, const std::string& li
   Json json;
   std::string why;
   try {
-    json = parse_json<Json>(line);
-    if (!json.is_object()) why = fmt::format("it holds a JSON {}", json.type_name());
+    // As null they would pass for an option that is not given.
+    if (strict_json(line).not_a_number) {
+      why = "NaN and Infinity are no values of an option";
+    } else if (json = parse_json<Json>(line); !json.is_object()) {
+      why = fmt::format("it holds a JSON {}", json.type_name());
+    }
   } catch (const Json::exception& error) {
     why = error.what();
   }
