@@ -30,6 +30,7 @@ std::string size_in_pointer(std::string_view pointer) {
 }  // namespace
 
 std::optional<ForeignFile> recognise_foreign(std::string_view beginning) {
+  using namespace std::string_view_literals;
   using Kind = ForeignFile::Kind;
   const auto begins = [&](std::string_view mark) { return beginning.starts_with(mark); };
   if (begins("version https://git-lfs")) {
@@ -52,8 +53,7 @@ std::optional<ForeignFile> recognise_foreign(std::string_view beginning) {
   }
   if (begins("\xFD\x37zXZ")) return ForeignFile{"it is packed with xz", "xz -d", Kind::packed};
   // Its version follows, a small number in four bytes: a text may begin with the word.
-  const bool versioned =
-      beginning.size() >= 8 && beginning.substr(5, 3) == std::string_view("\0\0", 3);
+  const bool versioned = beginning.size() >= 8 && beginning.substr(5, 3) == "\0\0\0"sv;
   if (begins("GGUF") && (versioned || beginning.size() == 4)) {
     return ForeignFile{"it is a GGUF file, which is not read yet",
                        "the model that it was made from, in safetensors", Kind::model};
