@@ -111,6 +111,10 @@ std::vector<ConfigEntry> read_toml(const std::string& text, const std::string& f
                   {std::string(line.substr(0, 200)),
                    "text stands in quotes, a list in brackets on one line"});
     }
+    if (std::any_of(entries.begin(), entries.end(),
+                    [&](const ConfigEntry& entry) { return entry.name == name; })) {
+      throw Error(Fault::bad_data, where + ": '" + std::string(name) + "' is set a second time");
+    }
     entries.push_back(to_entry(std::string(name), value, where));
   }
   return entries;
@@ -126,6 +130,9 @@ std::vector<ConfigEntry> read_json(const std::string& text, const std::string& f
         1 + std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(until), '\n');
     throw Error(Fault::bad_data, file + " is not valid JSON",
                 {"the trouble is at or before line " + std::to_string(line), error.what()});
+  }
+  if (const auto twice = repeated_json_name(text)) {
+    throw Error(Fault::bad_data, file + ": '" + *twice + "' is set a second time");
   }
   std::vector<ConfigEntry> entries;
   for (const auto& [name, value] : object.items()) {

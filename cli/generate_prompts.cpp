@@ -29,7 +29,8 @@ using Fields = std::vector<std::pair<std::string, std::string>>;
 struct NamedText {
   std::string name;  ///< what errors call it; "" stands for its number
   std::string text;
-  Fields fields = {};  ///< that filled its template
+  Fields fields = {};     ///< that filled its template
+  bool one_line = false;  ///< of a file: it fails alone
 };
 
 std::string without_last_line_break(std::string text) {
@@ -49,7 +50,8 @@ void add_file(const std::string& name, const std::string& bytes, const TextForma
   }
   int number = 0;
   for (std::string& line : split_lines(with_newlines(text))) {
-    texts.push_back({fmt::format("{}:{}", name, ++number), std::move(line)});
+    texts.push_back(
+        {.name = fmt::format("{}:{}", name, ++number), .text = std::move(line), .one_line = true});
   }
   if (number == 0) throw Error(Fault::bad_data, fmt::format("{} holds no prompt", name));
 }
@@ -124,28 +126,36 @@ std::vector<GenerateRequest> requests_of_table(const PromptOptions& prompts,
     try {
       columns.push_back(table.column(pattern.fields()[i]));
     } catch (const Error& error) {
-      throw Error(error.fault(), error.message(), error.details(),
+      throw Error(error.fault(), error.what(), error.details(),
                   "a --template that names the table's columns");
     }
   }
   std::vector<GenerateRequest> requests;
   std::vector<std::string> fields;
   std::vector<std::string_view> values(columns.size());
-  while (table.next(fields)) {
+  std::optional<Error> trouble;
+  while (table.next(fields, trouble)) {
+    std::string name = fmt::format("{}:{}", prompts.requests, table.line());
+    if (trouble) {
+      requests.push_back({.name = std::move(name), .prompt_ids = {}, .options = {}});
+      requests.back().error = trouble;
+      if (std::ssize(requests) == prompts.limit) break;
+      continue;
+    }
     Fields used;
     for (std::size_t i = 0; i < columns.size(); ++i) {
       values[i] = fields[columns[i]];
       report.look(prompts.requests, table.line(), values[i]);
       used.emplace_back(pattern.fields()[i], fields[columns[i]]);
     }
-    requests.push_back(reader.from_text(fmt::format("{}:{}", prompts.requests, table.line()),
-                                        pattern.prompt(values), options));
+    requests.push_back(reader.from_row(std::move(name), pattern.prompt(values), options));
     requests.back().fields = std::move(used);
     if (std::ssize(requests) == prompts.limit) break;
   }
   if (requests.empty()) {
     throw Error(Fault::bad_data, fmt::format("{} has no rows", prompts.requests));
   }
+  refuse_if_all_failed(requests);
   return requests;
 }
 
@@ -233,12 +243,14 @@ std::vector<GenerateRequest> collect_requests(const PromptOptions& prompts,
     return given.empty() ? fmt::format("prompt {}", requests.size() + 1) : given;
   };
   for (NamedText& text : texts) {
-    requests.push_back(reader.from_text(name(text.name), text.text, options));
+    requests.push_back(text.one_line ? reader.from_row(name(text.name), text.text, options)
+                                     : reader.from_text(name(text.name), text.text, options));
     requests.back().fields = std::move(text.fields);
   }
   for (const std::string& ids : prompts.prompt_ids) {
     requests.push_back(reader.from_ids(name(""), ids, options));
   }
+  refuse_if_all_failed(requests);
   return requests;
 }
 

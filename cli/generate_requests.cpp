@@ -36,7 +36,26 @@ constexpr const char* kRequestFields[] = {"prompt", "prompt_ids", "stop", "num_r
               std::move(details), "quire generate --help");
 }
 
+// The JSON library takes 2.5 for 2, true for 1, and 2^32 + 1 for 1.
+std::int32_t whole_number(const Json& value) {
+  const bool fits = value.is_number_unsigned()
+                        ? value.get<std::uint64_t>() <= INT32_MAX
+                        : value.is_number_integer() && value.get<std::int64_t>() >= INT32_MIN;
+  if (!fits) throw Json::type_error::create(302, "not a whole number: " + json_text(value), &value);
+  return value.get<std::int32_t>();
+}
+
+GenerateRequest failed(std::string name, const Error& error) {
+  return {.name = std::move(name), .prompt_ids = {}, .options = {}, .fields = {}, .error = error};
+}
+
 }  // namespace
+
+void refuse_if_all_failed(const std::vector<GenerateRequest>& requests) {
+  const bool all = std::ranges::all_of(
+      requests, [](const GenerateRequest& request) { return request.error.has_value(); });
+  if (all && !requests.empty()) throw *requests[0].error;
+}
 
 std::vector<std::pair<std::string, std::string>> options_without_effect(
     const std::vector<std::string>& names, const GenerationConfig& generation) {
@@ -149,6 +168,15 @@ GenerateRequest RequestReader::from_text(std::string name, std::string_view text
   return checked({std::move(name), std::move(ids), options});
 }
 
+GenerateRequest RequestReader::from_row(std::string name, std::string_view text,
+                                        const RequestOptions& options) const {
+  try {
+    return from_text(name, text, options);
+  } catch (const Error& error) {
+    return failed(std::move(name), error);
+  }
+}
+
 GenerateRequest RequestReader::from_ids(std::string name, std::string_view ids,
                                         const RequestOptions& options) const {
   std::vector<std::int32_t> parsed = parse_ids(name, ids);
@@ -158,11 +186,25 @@ GenerateRequest RequestReader::from_ids(std::string name, std::string_view ids,
 GenerateRequest RequestReader::from_json(std::string name, const std::string& line,
                                          const RequestOptions& defaults) const {
   GenerateRequest request{std::move(name), {}, defaults};
-  const Json json = parse_json_or_discard<Json>(line);
-  if (!json.is_object()) {
+  Json json;
+  std::string why;
+  try {
+    // As null they would pass for an option that is not given.
+    if (strict_json(line).not_a_number) {
+      why = "NaN and Infinity are no values of an option";
+    } else if (json = parse_json<Json>(line); !json.is_object()) {
+      why = fmt::format("it holds a JSON {}", json.type_name());
+    }
+  } catch (const Json::exception& error) {
+    why = error.what();
+  }
+  if (!why.empty()) {
     throw Error(Fault::bad_data, fmt::format("{} is not a JSON object", request.name),
-                {fmt::format("the line: {}", cut_to_width(line, 70))},
+                {fmt::format("the line: {}", cut_to_width(line, 70)), std::move(why)},
                 R"(a line like {"prompt": "Once upon a time", "max_new_tokens": 30})");
+  }
+  if (const auto twice = repeated_json_name(line)) {
+    throw Error(Fault::bad_data, fmt::format("{} names '{}' twice", request.name, *twice));
   }
   std::vector<std::string> names;
   for (const auto& [key, value] : json.items()) {
@@ -187,14 +229,15 @@ GenerateRequest RequestReader::from_json(std::string name, const std::string& li
                          : json["stop"].get<std::vector<std::string>>();
     }
     if (json.contains("num_return_sequences") && !json["num_return_sequences"].is_null()) {
-      options.num_return_sequences = json["num_return_sequences"].get<int>();
+      options.num_return_sequences = whole_number(json["num_return_sequences"]);
     }
     if (json.contains("prompt") == json.contains("prompt_ids")) {
       throw Error(Fault::bad_data,
                   fmt::format("{} must have either prompt or prompt_ids", request.name));
     }
     if (json.contains("prompt_ids")) {
-      request.prompt_ids = json["prompt_ids"].get<std::vector<std::int32_t>>();
+      const auto list = json["prompt_ids"].get<std::vector<Json>>();
+      for (const Json& id : list) request.prompt_ids.push_back(whole_number(id));
     } else {
       request.prompt_ids = encode(request.name, json["prompt"].get<std::string>());
     }
@@ -234,15 +277,11 @@ std::vector<GenerateRequest> RequestReader::from_jsonl(const std::string& path,
     try {
       requests.push_back(from_json(name, line, defaults));
     } catch (const Error& error) {
-      requests.push_back({.name = std::move(name), .prompt_ids = {}, .options = {}});
-      requests.back().error = error;
+      requests.push_back(failed(std::move(name), error));
     }
   }
   if (requests.empty()) throw Error(Fault::bad_data, fmt::format("{} holds no request", shown));
-  if (std::ranges::all_of(requests,
-                          [](const auto& request) { return request.error.has_value(); })) {
-    throw *requests[0].error;
-  }
+  refuse_if_all_failed(requests);
   return requests;
 }
 

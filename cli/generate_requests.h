@@ -45,6 +45,9 @@ class RequestReader {
   /// An empty text becomes the model's beginning-of-text token.
   GenerateRequest from_text(std::string name, std::string_view text,
                             const RequestOptions& options) const;
+  /// As from_text(), one of many: what cannot be answered is a request with its error.
+  GenerateRequest from_row(std::string name, std::string_view text,
+                           const RequestOptions& options) const;
   /// "1 2 3" or "1,2,3".
   GenerateRequest from_ids(std::string name, std::string_view ids,
                            const RequestOptions& options) const;
@@ -65,6 +68,9 @@ class RequestReader {
   std::optional<Tokenizer> tokenizer_;
   std::vector<std::string> get_tokenizer_;
 };
+
+/// Throws the first request's error where all of them have one.
+void refuse_if_all_failed(const std::vector<GenerateRequest>& requests);
 
 /// The options among `names` that nothing reads with these settings, each with the option that
 /// would change that.

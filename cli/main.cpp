@@ -69,7 +69,7 @@ int run(std::vector<std::string> arguments) {
 }
 
 int report(Fault fault, const std::string& message) {
-  std::fprintf(stderr, "%s\n", for_terminal(message).c_str());
+  std::fprintf(stderr, "%s\n", for_terminal(without_controls(message)).c_str());
   return static_cast<int>(fault);
 }
 

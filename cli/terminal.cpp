@@ -175,13 +175,22 @@ void note(std::string_view line) {
 }
 
 void warn(std::string_view line) {
-  if (!g_silent) {
-    write_all(STDERR_FILENO, for_terminal("warning: " + std::string(line)) + "\n");
-  }
+  if (g_silent) return;
+  write_all(STDERR_FILENO, for_terminal("warning: " + without_controls(line)) + "\n");
 }
 
 void report_error(std::string_view message) {
-  if (!g_silent) write_all(STDERR_FILENO, for_terminal(message) + "\n");
+  if (!g_silent) write_all(STDERR_FILENO, for_terminal(without_controls(message)) + "\n");
+}
+
+std::string without_controls(std::string_view text) {
+  std::string shown;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    const bool control = (byte < ' ' && c != '\n' && c != '\t') || byte == 0x7F;
+    shown += control ? std::string_view("\xEF\xBF\xBD") : std::string_view(&c, 1);
+  }
+  return shown;
 }
 
 void ask(std::string_view question) {

@@ -38,6 +38,8 @@ void warn(std::string_view line);
 void report_error(std::string_view message);
 /// A question on stderr, also when quiet: the answer is waited for behind it.
 void ask(std::string_view question);
+/// With U+FFFD for control characters but line ends and tabs: what a file holds may stand in messages.
+std::string without_controls(std::string_view text);
 /// From now on note() and ProgressLine say nothing.
 void set_quiet();
 bool is_quiet();

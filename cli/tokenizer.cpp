@@ -31,6 +31,7 @@
 #include "cli/terminal.h"
 #include "corpus/encoding.h"
 #include "corpus/file_kind.h"
+#include "corpus/json_text.h"
 #include "tokenizer/tokenizer.h"
 
 namespace quire {
@@ -59,7 +60,7 @@ std::vector<Input> read_inputs(const std::vector<std::string>& files) {
   return inputs;
 }
 
-// Calls take(line, "FILE:NUMBER") for each line that is not blank.
+// Calls take(line, its number) for each line that is not blank.
 template <class Take>
 void for_each_line(const Input& input, Take take) {
   std::size_t number = 0;
@@ -69,16 +70,32 @@ void for_each_line(const Input& input, Take take) {
     begin = end + 1;
     ++number;
     if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-    take(line, input.name + ":" + std::to_string(number));
+    take(line, number);
   }
 }
 
-Json parse_line(std::string_view line, const std::string& where, const char* field) {
-  Json object = parse_json_or_discard<Json>(line);
-  if (object.is_discarded() || !object.is_object()) {
+std::string place(const Input& input, std::size_t line) {
+  return input.name + ":" + std::to_string(line);
+}
+
+// The field of a line of JSON as it is met: corpus/json_line.h.
+Json parse_line(const Input& input, std::size_t number, std::string_view line, const char* field,
+                ReadingReport& report) {
+  const std::string where = place(input, number), valid = replace_invalid_utf8(line);
+  const StrictJson strict = strict_json(valid);
+  if (strict.lone_surrogate) report.surrogates.add(input.name, number);
+  Json object;
+  std::string why;
+  try {
+    object = parse_json<Json>(strict.text.empty() ? valid : strict.text);
+    if (!object.is_object()) why = fmt::format("it holds a JSON {}", object.type_name());
+  } catch (const Json::exception& error) {
+    why = error.what();
+  }
+  if (!why.empty()) {
     throw Error(
         Fault::bad_data, where + " is not a JSON object",
-        {"with --jsonl every line is an object with the field '" + std::string(field) + "'"});
+        {why, "with --jsonl every line is an object with the field '" + std::string(field) + "'"});
   }
   if (!object.contains(field)) {
     throw Error(Fault::bad_data, where + " has no field '" + field + "'");
@@ -186,6 +203,7 @@ int run_encode(const std::vector<std::string>& arguments) {
   ReadingReport report;
   for (Input& input : read_inputs(files)) {
     input.text = to_utf8(input.text, encoding, input.name);
+    without_byte_order_mark(input.text, input.name);  // throws for UTF-16; a mark is encoded, too
     report.look(input.name, 1, input.text);
     std::string out;
     const auto append = [&](const std::vector<TokenId>& ids, const char* separator) {
@@ -199,9 +217,11 @@ int run_encode(const std::vector<std::string>& arguments) {
       output.write(out + "\n");
       continue;
     }
-    for_each_line(input, [&](std::string_view line, const std::string& where) {
-      const Json text = parse_line(line, where, "text");
-      if (!text.is_string()) throw Error(Fault::bad_data, where + ": 'text' is not a string");
+    for_each_line(input, [&](std::string_view line, std::size_t number) {
+      const Json text = parse_line(input, number, line, "text", report);
+      if (!text.is_string()) {
+        throw Error(Fault::bad_data, place(input, number) + ": 'text' is not a string");
+      }
       out += "{\"ids\": [";
       append(tokenizer.encode(text.get_ref<const std::string&>(), special), ", ");
       out += "]}\n";
@@ -236,6 +256,7 @@ int run_decode(const std::vector<std::string>& arguments) {
   if (!flags.parse(arguments)) return 0;
 
   const Tokenizer tokenizer = load_tokenizer(name, flags);
+  ReadingReport report;
   output.open();
   for (const Input& input : read_inputs(files)) {
     if (!jsonl) {
@@ -243,8 +264,9 @@ int run_decode(const std::vector<std::string>& arguments) {
       output.write(output.is_stdout() && stdout_is_terminal() ? text + "\n" : text);
       continue;
     }
-    for_each_line(input, [&](std::string_view line, const std::string& where) {
-      const Json list = parse_line(line, where, "ids");
+    for_each_line(input, [&](std::string_view line, std::size_t number) {
+      const Json list = parse_line(input, number, line, "ids", report);
+      const std::string where = place(input, number);
       std::vector<TokenId> ids;
       const bool integers =
           list.is_array() && std::all_of(list.begin(), list.end(),
@@ -256,6 +278,7 @@ int run_decode(const std::vector<std::string>& arguments) {
       output.write("{\"text\": " + json_text(Json(tokenizer.decode(ids, skip_special))) + "}\n");
     });
   }
+  tell(report);
   output.commit();
   return 0;
 }

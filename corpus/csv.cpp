@@ -1,6 +1,7 @@
 #include "corpus/csv.h"
 
 #include <algorithm>
+#include <charconv>
 #include <utility>
 
 #include "base/nearest.h"
@@ -31,6 +32,12 @@ bool looks_like_data(const std::string& name, bool only) {
                                       name.ends_with("\xE2\x80\xA6"));  // an ellipsis
   return name.size() > kLong || sentence || name.find('\n') != std::string::npos ||
          (only && (words > 2 || name.find(',') != std::string::npos));
+}
+
+bool is_number(const std::string& text) {
+  double value = 0;
+  const auto [end, trouble] = std::from_chars(text.data(), text.data() + text.size(), value);
+  return !text.empty() && trouble == std::errc() && end == text.data() + text.size();
 }
 
 }  // namespace
@@ -174,25 +181,32 @@ char CsvReader::find_delimiter() {
   return best;
 }
 
-// Names of columns are short, no sentences, and stand in no other row.
+// Names of columns are short, no sentences, no numbers above others, and stand in no other row.
 void CsvReader::look_at_header() {
   const Place start = place();
   ReadingReport* const report = std::exchange(report_, nullptr);
   bool again = false;
+  std::vector<std::size_t> numbers(columns_.size());  // rows with one below a number
   std::vector<std::string> fields;
+  std::size_t rows = 0;
   try {
-    constexpr int kRows = 100;
-    for (int row = 0; row < kRows && !again && read_row(fields); ++row) {
+    constexpr std::size_t kRows = 100;
+    for (; rows < kRows && !again && read_row(fields); ++rows) {
       const std::size_t common = std::min(fields.size(), columns_.size());
-      for (std::size_t i = 0; i < common; ++i) again |= fields[i] == columns_[i] && fields[i] != "";
+      for (std::size_t i = 0; i < common; ++i) {
+        again |= fields[i] == columns_[i] && fields[i] != "";
+        numbers[i] += is_number(columns_[i]) && is_number(fields[i]);
+      }
     }
   } catch (const Error&) {  // it is thrown again when the row is reached
   }
   go_to(start);
   report_ = report;
   const bool only = columns_.size() == 1;
-  if (again || std::any_of(columns_.begin(), columns_.end(),
-                           [&](const std::string& name) { return looks_like_data(name, only); })) {
+  const bool number = rows > 0 && std::find(numbers.begin(), numbers.end(), rows) != numbers.end();
+  if (again || number ||
+      std::any_of(columns_.begin(), columns_.end(),
+                  [&](const std::string& name) { return looks_like_data(name, only); })) {
     report_->headers.push_back({path_, std::string(row_text())});
   }
 }
@@ -259,6 +273,7 @@ bool CsvReader::read_row(std::vector<std::string>& fields) {
     report_->blank_rows.add(path_, first + i);
   }
   quote_opened_ = quote_closed_ = 0;
+  row_over_ = false;
   row_line_ = line_;
   row_begin_ = at_;
   std::size_t count = 0;
@@ -282,9 +297,11 @@ bool CsvReader::read_row(std::vector<std::string>& fields) {
     const char end = text_[at_++];
     if (end == delimiter_) continue;
     if (end != '\n' && end != '\r') {
-      fail(line_,
+      const std::size_t line = line_;
+      if (row_line_ == line) end_row();
+      fail(line,
            "there is text after the closing quote of field " + std::to_string(count) +
-               (opened < line_ ? ", which opens on line " + std::to_string(opened) : ""),
+               (opened < line ? ", which opens on line " + std::to_string(opened) : ""),
            "write a quote inside a field twice");
     }
     if (end == '\r' && at_ < text_.size() && text_[at_] == '\n') {
@@ -295,7 +312,28 @@ bool CsvReader::read_row(std::vector<std::string>& fields) {
     break;
   }
   fields.resize(count);
+  row_over_ = true;
   return true;
+}
+
+// To the next line, from anywhere in a row that is given up.
+void CsvReader::end_row() {
+  at_ = std::min(text_.find_first_of("\r\n", at_), text_.size());
+  if (at_ < text_.size()) at_ += text_.substr(at_).starts_with("\r\n") ? 2 : 1;
+  ++line_;
+  row_over_ = true;
+}
+
+bool CsvReader::next(std::vector<std::string>& fields, std::optional<Error>& trouble) {
+  trouble.reset();
+  try {
+    return next(fields);
+  } catch (const Error& error) {
+    // A row of another length may be several that a quote made one.
+    if (!row_over_ || quote_opened_ != quote_closed_) throw;
+    trouble = error;
+    return true;
+  }
 }
 
 bool CsvReader::next(std::vector<std::string>& fields) {
@@ -319,7 +357,7 @@ std::size_t CsvReader::column(const std::string& name, const std::string& comman
   if (found == columns_.end()) throw_no_column(name, command, option);
   if (std::find(found + 1, columns_.end(), name) != columns_.end()) {
     throw Error(Fault::bad_data, path_.string() + " has more than one column '" + name + "'",
-                {"columns: " + join(columns_)});
+                {"columns: " + join(columns_)}, "give them different names in the first row");
   }
   return static_cast<std::size_t>(found - columns_.begin());
 }
@@ -357,9 +395,10 @@ void CsvReader::throw_no_column(const std::string& name, const std::string& comm
     choice = option + " '" + columns_[static_cast<std::size_t>(index)] + "'";
   } else if (!option.ends_with("text-column")) {
     // Only texts can be told by their length.
-  } else if (!trains || columns_.size() == 1 || (rows > 0 && bytes[longest] / rows >= kProse)) {
+  } else if (!trains || columns_.size() == 1 || columns_[0].empty() || columns_[1].empty() ||
+             (rows > 0 && bytes[longest] / rows >= kProse)) {
     choice = option + " '" + columns_[longest] + "'";
-  } else {  // short labels: one tells the other
+  } else if (columns_[0] != columns_[1]) {  // short labels: one tells the other
     const bool swap = bytes[0] < bytes[1];
     choice = "--template \"{" + columns_[swap ? 1 : 0] + "} => {" + columns_[swap ? 0 : 1] + "}\"";
   }

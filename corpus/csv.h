@@ -43,6 +43,9 @@ class CsvReader {
   const std::vector<std::string>& columns() const { return columns_; }
   /// Reads the next row into `fields`; false at the end.
   bool next(std::vector<std::string>& fields);
+  /// The same, but what is wrong with this row alone goes into `trouble`, and the next call reads on
+  /// behind it. Throws where the trouble is a quote that took in further lines.
+  bool next(std::vector<std::string>& fields, std::optional<Error>& trouble);
   std::size_t line() const { return row_line_; }  ///< where the last row began, from 1
   const std::filesystem::path& path() const { return path_; }
 
@@ -85,6 +88,7 @@ class CsvReader {
   void look_at_header();
   bool skip_blank_line();
   bool read_row(std::vector<std::string>& fields);
+  void end_row();
   std::size_t read_quoted(std::string& field);
   std::string lines_of_quote() const;
   [[noreturn]] void fail(std::size_t line, const std::string& why,
@@ -104,7 +108,8 @@ class CsvReader {
   std::size_t line_ = 1;
   std::size_t quote_opened_ = 0, quote_closed_ = 0;  // lines: the row's first field over several
   std::size_t row_line_ = 0, row_begin_ = 0, row_end_ = 0;
-  bool crlf_ = false;  // seen at the end of a row
+  bool crlf_ = false;      // seen at the end of a row
+  bool row_over_ = false;  // at_ is where another row begins, whatever the last one was
   std::vector<std::string> columns_;
 };
 

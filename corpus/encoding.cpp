@@ -6,11 +6,15 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "base/error.h"
+#include "base/foreign_file.h"
 #include "base/nearest.h"
+#include "corpus/file_kind.h"
 
 namespace quire {
 namespace {
@@ -36,6 +40,34 @@ IcuConverter open(const std::string& encoding) {
   throw Error(Fault::usage, "there is no encoding '" + encoding + "'",
               {"known are, among others, " + listed},
               "--encoding " + (close.empty() ? "cp1252" : close));
+}
+
+/// Whether all groups of four bytes, two at least, are numbers of characters; `order` is that of
+/// their bytes, the lowest first. Four letters of ASCII are a number far beyond the last.
+bool is_utf32(std::string_view bytes, const std::array<std::size_t, 4>& order) {
+  if (bytes.size() < 8 || bytes.size() % 4 != 0) return false;
+  for (std::size_t at = 0; at < bytes.size(); at += 4) {
+    const auto byte = [&](std::size_t i) {
+      return static_cast<std::uint32_t>(static_cast<unsigned char>(bytes[at + order[i]]));
+    };
+    const std::uint32_t number = byte(0) | byte(1) << 8 | byte(2) << 16 | byte(3) << 24;
+    if (number == 0 || number > 0x10FFFF || (number >= 0xD800 && number < 0xE000)) return false;
+  }
+  return true;
+}
+
+/// Files that come where texts were meant: what a download left, workbooks, models.
+void refuse_foreign(std::string_view text, const std::filesystem::path& path) {
+  std::optional<ForeignFile> foreign = recognise_foreign(text.substr(0, 1024));
+  if (!foreign) return;
+  using Kind = ForeignFile::Kind;
+  // Pages are texts, too, but no tables.
+  if (foreign->kind == Kind::page && (!is_read(path) || kind_of(path) == FileKind::text)) return;
+  if (foreign->kind == Kind::archive) {
+    foreign->what = "it is a zip archive, as a spreadsheet's workbook is";
+    foreign->next = "unpack it, or save the sheet as .csv";
+  }
+  throw Error(Fault::bad_data, path.string() + " is no text", {foreign->what}, foreign->next);
 }
 
 }  // namespace
@@ -65,7 +97,9 @@ Utf8Converter::Utf8Converter(std::string encoding, std::string_view beginning,
     : encoding_(std::move(encoding)), path_(std::move(path)) {
   std::string name = encoding_;
   if (ucnv_compareNames(name.c_str(), "utf-16") == 0) {  // ICU takes big-endian without a mark
-    if (const std::string order = utf16_without_mark(beginning); !order.empty()) name = order;
+    if (const std::string_view order = wide_without_mark(beginning); order.starts_with("utf-16")) {
+      name = order;
+    }
   }
   from_ = std::make_unique<Converter>(name);
 }
@@ -133,8 +167,10 @@ std::string to_utf8(std::string_view bytes, const std::string& encoding,
   return text;
 }
 
-const char* utf16_without_mark(std::string_view bytes) {
+const char* wide_without_mark(std::string_view bytes) {
   constexpr std::size_t kLooked = 4096;
+  if (is_utf32(bytes.substr(0, kLooked), {0, 1, 2, 3})) return "utf-32le";
+  if (is_utf32(bytes.substr(0, kLooked), {3, 2, 1, 0})) return "utf-32be";
   const std::size_t pairs = std::min(bytes.size(), kLooked) / 2;
   if (pairs < 2 || bytes.starts_with("\xFF\xFE") || bytes.starts_with("\xFE\xFF")) return "";
   std::array<std::size_t, 2> zeros{};
@@ -149,13 +185,22 @@ const char* utf16_without_mark(std::string_view bytes) {
 }
 
 std::string_view without_byte_order_mark(std::string_view text, const std::filesystem::path& path) {
-  if (text.starts_with("\xEF\xBB\xBF")) return text.substr(3);
-  const bool marked = text.starts_with("\xFF\xFE") || text.starts_with("\xFE\xFF");
-  const std::string encoding = marked ? "utf-16" : utf16_without_mark(text);
+  if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
+  refuse_foreign(text, path);
+  using namespace std::string_view_literals;
+  const bool wider = text.starts_with("\xFF\xFE\0\0"sv) || text.starts_with("\0\0\xFE\xFF"sv);
+  const bool marked = wider || text.starts_with("\xFF\xFE") || text.starts_with("\xFE\xFF");
+  const std::string encoding = wider ? "utf-32" : marked ? "utf-16" : wide_without_mark(text);
   if (encoding.empty()) return text;
+  const bool four = encoding.starts_with("utf-32");
   std::vector<std::string> details;
-  if (!marked) details.push_back("it has no byte-order mark, and every second byte is zero");
-  throw Error(Fault::bad_data, path.string() + " is UTF-16, Quire reads UTF-8", details,
+  if (!marked) {
+    details.push_back(four ? "it has no byte-order mark, and every four bytes are a character"
+                           : "it has no byte-order mark, and every second byte is zero");
+  }
+  throw Error(Fault::bad_data,
+              path.string() + " is " + (four ? "UTF-32" : "UTF-16") + ", Quire reads UTF-8",
+              details,
               "--encoding " + encoding + ", or iconv -f " + encoding + " -t utf-8 " +
                   path.string() + " > utf8" + path.extension().string());
 }

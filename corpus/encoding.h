@@ -48,12 +48,14 @@ class Utf8Converter {
 std::string to_utf8(std::string_view bytes, const std::string& encoding,
                     const std::filesystem::path& path);
 
-/// "utf-16le" or "utf-16be" for text whose every second byte is zero, as UTF-16 has Latin letters;
-/// "" for other text. A mark at its beginning is not looked for.
-const char* utf16_without_mark(std::string_view bytes);
+/// "utf-16le" or "utf-16be" for text whose every second byte is zero, as UTF-16 has Latin letters,
+/// "utf-32le" or "utf-32be" where every four bytes are a character's number; "" for other text. A
+/// mark at its beginning is not looked for.
+const char* wide_without_mark(std::string_view bytes);
 
-/// Drops a UTF-8 byte-order mark. Throws Error(bad_data) naming the file for UTF-16, with a mark or
-/// without.
+/// Drops a UTF-8 byte-order mark. Throws Error(bad_data) naming the file for UTF-16 and UTF-32, with
+/// a mark or without, and for what is no text: a Git LFS pointer, something packed, a model, a web
+/// page where the name says a table or JSON lines.
 std::string_view without_byte_order_mark(std::string_view text, const std::filesystem::path& path);
 
 }  // namespace quire

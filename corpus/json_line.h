@@ -34,7 +34,8 @@ class JsonLine {
   bool is_null(const std::string& name) const { return has(name) && json_[name].is_null(); }
 
   /// A string; a number or truth value as written; null as nothing; a list of these joined by ", ".
-  /// Throws Error(bad_data) that lists the fields: `command` and `option` are what it tells to try.
+  /// Throws Error(bad_data) that lists the fields: `command` and `option` are what it tells to try;
+  /// and for a field that is there twice, of which a parser would keep the last.
   std::string text(const std::string& name, const std::string& command,
                    const std::string& option) const;
   /// The entries of a list as texts; those of anything else between commas. Throws as text() does.
@@ -50,6 +51,7 @@ class JsonLine {
   /// `written` is the value's own part of the line.
   std::string text_of(const std::string& name, const nlohmann::json& value,
                       std::string_view written) const;
+  void require_once(const std::string& name) const;
   [[noreturn]] void throw_no_field(const std::string& name, const std::string& command,
                                    const std::string& option) const;
 

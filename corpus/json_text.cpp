@@ -116,8 +116,10 @@ StrictJson strict_json(std::string_view text) {
   return strict;
 }
 
-std::string_view written_member(std::string_view object, const std::string& name) {
+std::string_view written_member(std::string_view object, const std::string& name,
+                                std::size_t* count) {
   std::string_view found;
+  if (count != nullptr) *count = 0;
   std::size_t at = skip(object, 0, " \t\r\n{");
   while (at < object.size() && object[at] == '"') {
     const std::size_t key_end = end_of_string(object, at);
@@ -129,6 +131,7 @@ std::string_view written_member(std::string_view object, const std::string& name
     const std::size_t end = end_of_value(object, at);
     if (key.is_string() && key.get_ref<const std::string&>() == name) {
       found = object.substr(at, end - at);
+      if (count != nullptr) ++*count;
     }
     at = skip(object, end, " \t\r\n,");
   }

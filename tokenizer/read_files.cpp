@@ -299,6 +299,9 @@ void read_merges(const fs::path& path, TokenizerParts& parts) {
   const MappedFile mapped(path);
   std::string_view text = mapped.text();
   if (text.substr(0, 3) == "\xEF\xBB\xBF") text.remove_prefix(3);
+  if (const auto foreign = recognise_foreign(text.substr(0, 1024))) {
+    fail(parts.merges_source, "not a list of merges", {foreign->what}, foreign->next);
+  }
   for (std::uint32_t number = 1; !text.empty(); ++number) {
     const std::size_t newline = std::min(text.find('\n'), text.size());
     std::string_view line = text.substr(0, newline);

@@ -14,6 +14,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/foreign_file.h"
 #include "base/json.h"
 
 namespace quire {
@@ -34,10 +35,11 @@ bool is_int(const Json& value) {
 class Fields {
  public:
   explicit Fields(const fs::path& path) : path_(path) {
+    const std::string text = read_file(path);
     try {
-      json_ = parse_json<Json>(read_file(path));
+      json_ = parse_json<Json>(text);
     } catch (const Json::exception& error) {
-      throw Error(Fault::bad_data, path.string() + " is not valid JSON", {error.what()});
+      throw unusable_file(path.string() + " is not valid JSON", text, error.what());
     }
     if (!json_.is_object()) throw Error(Fault::bad_data, path.string() + " is not a JSON object");
   }

@@ -93,9 +93,7 @@ Gpt2Config read_config(const std::filesystem::path& config_json) {
   try {
     json = parse_json<Json>(text);
   } catch (const Json::exception& error) {
-    const auto foreign = recognise_foreign(std::string_view(text).substr(0, 1024));
-    throw Error(Fault::bad_data, config_json.string() + " is not valid JSON",
-                {foreign ? foreign->what : error.what()}, foreign ? foreign->next : "");
+    throw unusable_file(config_json.string() + " is not valid JSON", text, error.what());
   }
   if (!json.is_object()) {
     throw Error(Fault::bad_data, config_json.string() + " is not a model's configuration",

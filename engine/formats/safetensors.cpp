@@ -259,6 +259,15 @@ Safetensors::Safetensors(const std::filesystem::path& path) : file_(path) {
   if (bytes.size() <= sizeof(std::uint64_t) || file_.text()[sizeof(std::uint64_t)] != '{') {
     const auto foreign = recognise_foreign(file_.text().substr(0, 1024));
     if (foreign) complain.file(foreign->what, foreign->next);
+    // What a server says instead: "Entry not found", {"error": …}.
+    const std::string_view beginning = file_.text().substr(0, 40);
+    const auto printable = [](char c) { return c >= ' ' && c <= '~'; };
+    if (beginning.size() >= sizeof(std::uint64_t) &&
+        std::all_of(beginning.begin(), beginning.begin() + sizeof(std::uint64_t), printable)) {
+      const auto end = std::find_if_not(beginning.begin(), beginning.end(), printable);
+      complain.file("it is a text, which begins: " + std::string(beginning.begin(), end),
+                    kFetchAgain);
+    }
   }
   std::uint64_t header_size = 0;
   if (bytes.size() < sizeof header_size) {

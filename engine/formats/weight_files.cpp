@@ -4,6 +4,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/foreign_file.h"
 #include "base/json.h"
 
 namespace quire {
@@ -121,10 +122,10 @@ WeightFiles::WeightFiles(const fs::path& folder_or_file) {
 }
 
 void WeightFiles::open_shards() {
-  const auto complain = [&](const std::string& why) {
-    throw Error(Fault::bad_data, path_.string() + " is not a usable index of weights", {why});
-  };
   const std::string text = read_file(path_);
+  const auto complain = [&](const std::string& why) {
+    throw unusable_file(path_.string() + " is not a usable index of weights", text, why);
+  };
   nlohmann::json index;
   try {
     index = parse_json<nlohmann::json>(text);

@@ -9,6 +9,7 @@
 #include <type_traits>
 
 #include "base/file.h"
+#include "base/foreign_file.h"
 #include "base/json.h"
 
 namespace quire {
@@ -236,8 +237,8 @@ GenerationDefaults read_generation_defaults(const std::filesystem::path& folder,
   if (model.eos_token_id) config.eos_token_ids = {*model.eos_token_id};
   const std::filesystem::path path = folder / "generation_config.json";
   if (!std::filesystem::exists(path)) return defaults;
+  const std::string text = read_file(path);
   try {
-    const std::string text = read_file(path);
     const Json object = parse_json<Json>(text);
     if (!object.is_object()) {
       throw Error(Fault::bad_data, fmt::format("{} is not a JSON object", path.string()));
@@ -263,7 +264,7 @@ GenerationDefaults read_generation_defaults(const std::filesystem::path& folder,
     }
     config.check();
   } catch (const Json::exception& error) {
-    throw Error(Fault::bad_data, fmt::format("{} is not JSON", path.string()), {error.what()});
+    throw unusable_file(fmt::format("{} is not JSON", path.string()), text, error.what());
   } catch (const Error& error) {
     if (error.fault() != Fault::usage) throw;
     throw Error(Fault::bad_data, fmt::format("{}: {}", path.string(), error.what()),

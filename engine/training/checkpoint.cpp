@@ -214,6 +214,23 @@ void rotate_checkpoints(const fs::path& output_dir, const Rotation& rotation) {
 
 namespace {
 
+constexpr const char* kParts[] = {"trainer_state.json", "optimizer.safetensors",
+                                  "model.safetensors"};
+
+/// The newest checkpoint from which a file is gone, if it is newer than `step`; "" where none is.
+/// They are renamed when they are whole: something took the file since.
+fs::path newest_robbed(const fs::path& output_dir, std::int64_t step) {
+  fs::path newest;
+  for (const fs::directory_entry& entry : fs::directory_iterator(output_dir)) {
+    const std::optional<std::int64_t> its = step_of(entry.path().filename().string());
+    const auto has = [&](const char* part) { return fs::exists(entry.path() / part); };
+    if (!its || *its <= step || !std::any_of(std::begin(kParts), std::end(kParts), has)) continue;
+    step = *its;
+    newest = entry.path();
+  }
+  return newest;
+}
+
 /// Why a checkpoint cannot be gone on from, as far as its state and the headers of its tensors say.
 std::optional<Error> damage_of(const fs::path& folder) {
   try {
@@ -229,10 +246,18 @@ std::optional<Error> damage_of(const fs::path& folder) {
 
 /// The newest checkpoint, or an error that names the newest sound one where this one is damaged.
 fs::path newest_checkpoint(const fs::path& output_dir, const std::vector<std::int64_t>& steps) {
-  const fs::path newest = output_dir / checkpoint_name(steps.back());
-  const std::optional<Error> damage = damage_of(newest);
+  fs::path newest = output_dir / checkpoint_name(steps.back());
+  std::optional<Error> damage = damage_of(newest);
+  std::size_t older_ones = steps.size() - 1;
+  if (const fs::path robbed = newest_robbed(output_dir, steps.back()); !robbed.empty()) {
+    const auto gone = std::find_if(std::begin(kParts), std::end(kParts),
+                                   [&](const char* part) { return !fs::exists(robbed / part); });
+    damage = Error(Fault::bad_data, robbed.string() + " has no " + *gone);
+    newest = robbed;
+    older_ones = steps.size();
+  }
   if (!damage || damage->fault() != Fault::bad_data) return newest;  // its own error comes later
-  for (std::size_t i = steps.size() - 1; i-- > 0;) {
+  for (std::size_t i = older_ones; i-- > 0;) {
     const fs::path older = output_dir / checkpoint_name(steps[i]);
     if (damage_of(older)) continue;
     std::vector<std::string> details = damage->details();

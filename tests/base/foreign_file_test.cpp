@@ -22,8 +22,17 @@ TEST_CASE("what a download left in a file's place is recognised by its first byt
   CHECK(what("PK\x03\x04") == "it is a PyTorch checkpoint or a zip archive");
   CHECK(what("\x80\x02}q") == "it is a PyTorch checkpoint or a zip archive");
   CHECK(what("\x89HDF\r\n\x1A\n") == "it is an HDF5 file, as Keras writes them");
-  for (const std::string_view fits :
-       {""sv, "{}"sv, " {\"a\": 1}"sv, "\x58\0\0\0\0\0\0\0{\"a\""sv}) {
+  for (const std::string_view fits : {""sv, "GGUF is a format for weights"sv, "GGUF\n"sv, "{}"sv,
+                                      " {\"a\": 1}"sv, "\x58\0\0\0\0\0\0\0{\"a\""sv}) {
     CHECK(what(fits).empty());
   }
+}
+
+TEST_CASE("an unusable file is told with what it is instead, else with why it cannot be used") {
+  CHECK(unusable_file("a.json is not JSON", "version https://git-lfs.github.com/spec/v1", "why")
+            .message() ==
+        "error: a.json is not JSON\n  it is a Git LFS pointer, not the file itself\n"
+        "  try: git lfs pull in the folder that was cloned");
+  CHECK(unusable_file("a.json is not JSON", "{", "why").message() ==
+        "error: a.json is not JSON\n  why");
 }

@@ -126,6 +126,10 @@ TEST_CASE("a config file that cannot be used names the place") {
   CHECK(error_of("threads = 2\nthread = 2\n").starts_with("2 error: quire doctor has no option"));
   CHECK(contains(error_of("thread = 2\n"), "key 'thread'"));
   CHECK(error_of("threads = [1, 2]\n").starts_with("2 error: --threads takes one value"));
+  CHECK(contains(
+      error_of("threads = 2\n# once more\n\"threads\" = 3\n"),
+      "3 error: " + (scratch / "options").string() + ":3: 'threads' is set a second time"));
+  CHECK(contains(error_of("{\"threads\": 2, \"threads\": 3}"), "'threads' is set a second time"));
   const ProgramResult missing = run_quire({"doctor", "--config-file", scratch / "none.toml"});
   CHECK(missing.exit_code == 3);
   CHECK(contains(missing.err, "none.toml"));

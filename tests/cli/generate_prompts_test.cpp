@@ -94,3 +94,52 @@ TEST_CASE("texts go into a folder: a file each, and all of them as JSON lines") 
   again.emplace_back("--stream");
   check_refused(model.run(again), 2, "--stream and --output-dir");
 }
+
+TEST_CASE("a row or a line that cannot be answered is named, and the others are answered") {
+  const Model model;
+  const std::string too_long(20, 'a');  // the context is 16
+  const std::string table =
+      model.scratch.write("t.csv", "name,text\nabc,x\n" + too_long + ",x\nh,x,y\n\"b\"c,x\nh,x\n");
+  const std::vector<std::string> requests = {"--requests", table, "--template", "{name} {text}"};
+  const ProgramResult result = model.run(requests);
+  CHECK(result.exit_code == 2);  // the first one's
+  CHECK(result.out == model.text({"-p", "abc", "-p", "h"}));
+  CHECK(contains(result.err, "t.csv:3: "));
+  CHECK(contains(result.err, "t.csv line 4: the row has 3 fields, the header has 2"));
+  CHECK(contains(result.err, "t.csv line 5: there is text after the closing quote of field 1"));
+  CHECK(count_of(result.err, "error: ") == 3);
+  std::vector<std::string> as_json = requests;
+  as_json.emplace_back("--json");
+  const std::vector<nlohmann::json> lines = json_lines(model.run(as_json).out);
+  REQUIRE(lines.size() == 5);
+  CHECK(lines[0]["name"] == "abc");
+  CHECK(contains(lines[2]["error"], "line 4: the row has 3 fields"));
+  CHECK(lines[4]["index"] == 4);
+  // The first three of them: one is sound.
+  std::vector<std::string> limited = requests;
+  limited.insert(limited.end(), {"--limit", "3"});
+  CHECK(model.run(limited).out == model.text({"-p", "abc"}));
+
+  const std::string bad = model.scratch.write("bad.csv", "name,text\n" + too_long + ",x\n");
+  check_refused(model.run({"--requests", bad, "--template", "{name} {text}"}), 2, "bad.csv:2: ");
+  const std::string open = model.scratch.write("open.csv", "name,text\nabc,x\nh,\"x\nb,x\n");
+  const ProgramResult unknown = model.run({"--requests", open, "--template", "{name} {text}"});
+  check_refused(unknown, 3, "open.csv line 3: the quote that opens here is never closed");
+  CHECK(unknown.out.empty());
+
+  const std::string prompts = model.scratch.write("p.txt", "abc\n" + too_long + "\nh\n");
+  const ProgramResult listed = model.run({"--prompt-file", prompts, "--line-by-line"});
+  CHECK(listed.exit_code == 2);
+  CHECK(listed.out == model.text({"-p", "abc", "-p", "h"}));
+  CHECK(contains(listed.err, "error: " + prompts + ":2: "));
+}
+
+TEST_CASE("a column that a template names and a table has not is told once") {
+  const Model model;
+  const std::string table = model.scratch.write("t.csv", "name,text\nabc,x\n");
+  const ProgramResult result = model.run({"--requests", table, "--template", "{nam} {text}"});
+  CHECK(result.exit_code == 3);
+  CHECK(result.err == "error: " + table +
+                          " has no column 'nam'\n  columns: name, text (1 row, UTF-8, LF)\n"
+                          "  try: a --template that names the table's columns\n");
+}

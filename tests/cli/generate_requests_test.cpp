@@ -88,6 +88,7 @@ TEST_CASE("bytes of a request that are not UTF-8 and half surrogates are said, a
                             "\n");
   CHECK(nan.exit_code == 3);
   CHECK(contains(nan.err, "nan.jsonl:1 is not a JSON object"));
+  CHECK(contains(nan.err, "NaN and Infinity are no values of an option"));
 
   const std::string accent = "{\"prompt\": \"\xE9\"}\n";
   const ProgramResult read = generate("cp1252.jsonl", accent, {"--encoding", "cp1252"});
@@ -144,11 +145,37 @@ TEST_CASE("a request and weights with NUL bytes behind their JSON are refused") 
   QUIRE_CASE(request, "json/nul_req.jsonl");
   QUIRE_CASE(weights, "st_nul_pad");
   const ScratchFolder scratch;
+  const ProgramResult refused = run_quire(
+      {"generate", "--model", make_letter_model(scratch), "--requests", request.string()});
+  CHECK(refused.exit_code == 3);
+  CHECK(contains(refused.err, "nul_req.jsonl:1 is not a JSON object"));
+  CHECK(contains(refused.err, "byte 40: a NUL byte"));
   CHECK(
-      run_quire({"generate", "--model", make_letter_model(scratch), "--requests", request.string()})
-          .exit_code == 3);
+      contains(refused.err, "\"max_new_tokens\":1}\xEF\xBF\xBD {"));  // the line goes on behind it
   const ProgramResult result =
       run_quire({"generate", "--model", weights.string(), "--prompt-ids", "1 2"});
   CHECK(result.exit_code == 3);
   CHECK(contains(result.err, "a NUL byte"));
+}
+
+TEST_CASE("whole numbers of a request are taken as they are, or refused") {
+  const ScratchFolder scratch;
+  const std::string model = make_letter_model(scratch);
+  for (const char* line : {R"({"prompt_ids": [1.5]})", R"({"prompt_ids": [4294967297]})",
+                           R"({"prompt_ids": [18446744073709551617]})", R"({"prompt_ids": [true]})",
+                           R"({"prompt_ids": ["1"]})", R"({"prompt_ids": {"0": 1}})",
+                           R"({"prompt": "a", "do_sample": true, "num_return_sequences": 1.9})",
+                           R"({"prompt": "a", "num_return_sequences": true})",
+                           R"({"prompt": "a", "num_return_sequences": 4294967297})"}) {
+    INFO(line);
+    const ProgramResult result = run_quire({"generate", "--model", model, "-n", "1", "--requests",
+                                            scratch.write("r.jsonl", std::string(line) + "\n")});
+    CHECK(result.exit_code == 3);
+    CHECK(contains(result.err, "r.jsonl:1 has a field of the wrong type"));
+  }
+  const ProgramResult twice =
+      run_quire({"generate", "--model", model, "--requests",
+                 scratch.write("t.jsonl", R"({"prompt": "a", "top_k": 1, "top_k": 2})")});
+  CHECK(twice.exit_code == 3);
+  CHECK(contains(twice.err, "t.jsonl:1 names 'top_k' twice"));
 }

@@ -159,3 +159,36 @@ TEST_CASE("usage errors of the tokenizer commands") {
   CHECK(empty.exit_code == 3);
   CHECK(contains(empty.err, "there is no .txt file"));
 }
+
+TEST_CASE("lines of JSON and texts are read as they are met, and what is wrong is said") {
+  const ScratchFolder scratch;
+  const std::string tokenizer = trained(scratch);
+  const auto encode = [&](const std::string& lines) {
+    return with_input({"tokenizer", "encode", "--jsonl", "--tokenizer", tokenizer}, lines);
+  };
+  const ProgramResult result =
+      encode("{\"text\": \"hill\", \"n\": NaN}\n{\"text\": \"hi \\ud83d\"}\n");
+  CHECK(result.exit_code == 0);
+  CHECK(result.out == encode("{\"text\": \"hill\"}\n{\"text\": \"hi \xEF\xBF\xBD\"}\n").out);
+  CHECK(
+      contains(result.err, "warning: 1 line has half a surrogate pair, in standard input line 2"));
+  const ProgramResult stray = encode("{\"text\": \"hi \xE9\"}\n");
+  CHECK(stray.out == encode("{\"text\": \"hi \xEF\xBF\xBD\"}\n").out);
+  CHECK(contains(stray.err, "1 line has bytes that are not UTF-8"));
+  const ProgramResult zero = encode(std::string("{\"text\": \"hi\"}\0{}\n", 18));
+  CHECK(zero.exit_code == 3);
+  CHECK(contains(zero.err, "standard input:1 is not a JSON object\n"));
+  CHECK(contains(zero.err, "byte 15: a NUL byte"));
+  const ProgramResult ids =
+      with_input({"tokenizer", "decode", "--jsonl", "--tokenizer", tokenizer}, "[1]\n");
+  CHECK(contains(ids.err, "it holds a JSON array"));
+
+  std::string wide;
+  for (const char c : std::string_view("The hill\n")) wide += {c, '\0'};
+  const ProgramResult refused = with_input({"tokenizer", "encode", "--tokenizer", tokenizer}, wide);
+  CHECK(refused.exit_code == 3);
+  CHECK(contains(refused.err, "standard input is UTF-16, Quire reads UTF-8"));
+  CHECK(
+      with_input({"tokenizer", "encode", "--encoding", "utf-16le", "--tokenizer", tokenizer}, wide)
+          .exit_code == 0);
+}

@@ -1,5 +1,7 @@
 #include "corpus/csv.h"
 
+#include <optional>
+
 #include "tests/support/catch.h"
 #include "tests/support/fixtures.h"
 #include "tests/support/scratch.h"
@@ -128,7 +130,8 @@ TEST_CASE("a column that is not there: columns, rows, encoding, line ends and wh
       "error: DIR/x.csv has no column 'quotes'\n  columns: a, b (1 row, delimiter ';', UTF-8, LF)\n"
       "  try: quire train --model DIR --data DIR/x.csv --template \"{a} => {b}\"");
   CHECK(no_column("a,a,b\n1,2,3\n", "a") ==
-        "error: DIR/x.csv has more than one column 'a'\n  columns: a, a, b");
+        "error: DIR/x.csv has more than one column 'a'\n  columns: a, a, b\n"
+        "  try: give them different names in the first row");
 }
 
 TEST_CASE("a table in memory is read as one in a file") {
@@ -326,4 +329,50 @@ TEST_CASE("lines of blanks are passed over as blank lines are, and counted") {
   CHECK(opened.report.blank_rows.lines == 3);  // those behind the last row divide nothing
   CHECK(opened.report.blank_rows.line == 2);
   CHECK(open("a\tb\n \n\t\n", {}, "x.tsv").rows == Rows{{"a", "b"}, {"", ""}});
+}
+
+TEST_CASE("no template is advised of columns without a name, or of one name") {
+  CHECK(no_column("Quote;\nfirst;\nsecond;\n", "text").ends_with("--text-column 'Quote'"));
+  CHECK(no_column(",Quote\n0,first\n1,second\n", "text").ends_with("--text-column 'Quote'"));
+  CHECK(no_column("quote,quote,who\na,b,c\n", "text") ==
+        "error: DIR/x.csv has no column 'text'\n  columns: quote, quote, who (1 row, UTF-8, LF)");
+}
+
+TEST_CASE("a row that is wrong by itself is told, and the rows behind it are read") {
+  const ScratchFolder folder;
+  std::vector<std::string> fields;
+  std::optional<quire::Error> trouble;
+  CsvReader csv(
+      folder.write("x.csv", "a,b\n1,2\n3\n\"x\" y,\"z\n5,6\r\n\"7\" 8\r\n9,10,11\n12,13"));
+  std::vector<std::string> read;
+  while (csv.next(fields, trouble)) {
+    read.push_back(trouble ? std::to_string(csv.line()) + "!" : fields[0] + "," + fields[1]);
+    if (trouble) CHECK(trouble->fault() == Fault::bad_data);
+  }
+  CHECK(read == std::vector<std::string>{"1,2", "3!", "4!", "5,6", "6!", "7!", "12,13"});
+
+  // Behind a quote over several lines nobody knows which rows there were.
+  for (const char* text :
+       {"a,b\n1,\"2\n3,4\n5,\"6\n", "a,b\n1,\"2\n3,4\n5,\"x\"\n7,8\n", "a,b\n1,2\n3,\"4\n5,6\n"}) {
+    CsvReader broken(folder.write("y.csv", text));
+    CHECK_THROWS_AS(
+        [&] {
+          while (broken.next(fields, trouble)) CHECK_FALSE(trouble);
+        }(),
+        quire::Error);
+  }
+}
+
+TEST_CASE("a number above numbers is no name of a column") {
+  const ScratchFolder folder;
+  const auto looks_like_data = [&](const std::string& text) {
+    quire::ReadingReport report;
+    CsvReader csv(folder.write("x.csv", text), {}, &report);
+    return !report.headers.empty();
+  };
+  CHECK(looks_like_data("1,Hello world\n2,Good day\n"));
+  CHECK(looks_like_data("Hello,0.5\nDay,-2e3\n"));
+  CHECK_FALSE(looks_like_data("0,1\njoy,the sea\ncalm,the lake\n"));  // as pandas writes
+  CHECK_FALSE(looks_like_data("1,2\n"));
+  CHECK_FALSE(looks_like_data("n,1\n1,\n2,3\n"));
 }

@@ -61,14 +61,64 @@ TEST_CASE("bytes that are no character of the encoding are refused with their li
 }
 
 TEST_CASE("UTF-16 without a mark is known by its zeros") {
-  CHECK(quire::utf16_without_mark(utf16le("quote,who\n")) == std::string("utf-16le"));
+  CHECK(quire::wide_without_mark(utf16le("quote,who\n")) == std::string("utf-16le"));
   std::string big;
   for (const char c : std::string("quote,who\n")) big += {'\0', c};
-  CHECK(quire::utf16_without_mark(big) == std::string("utf-16be"));
+  CHECK(quire::wide_without_mark(big) == std::string("utf-16be"));
   for (const std::string& text :
        {std::string("plain text"), std::string("a\0b", 3), std::string(40, '\0'), std::string(),
         std::string("a,b\nx\0y,\"\0\"\n", 12)}) {
-    CHECK(quire::utf16_without_mark(text) == std::string());
+    CHECK(quire::wide_without_mark(text) == std::string());
+  }
+}
+
+TEST_CASE("UTF-32 is known by its numbers, or by its mark") {
+  std::string little, big;
+  for (const char c : std::string("text,who\nhi,me\n")) {
+    little += {c, '\0', '\0', '\0'};
+    big += {'\0', '\0', '\0', c};
+  }
+  little += std::string("\x00\xF6\x01\x00", 4);  // U+1F600
+  CHECK(quire::wide_without_mark(little) == std::string("utf-32le"));
+  CHECK(quire::wide_without_mark(big) == std::string("utf-32be"));
+  CHECK(quire::wide_without_mark(little.substr(0, little.size() - 1)) == std::string());
+  CHECK(quire::wide_without_mark(little + std::string("\0\0\x11\0", 4)) == std::string());
+  const auto says = [](const std::string& text) {
+    return ScratchFolder().message_of(Fault::bad_data,
+                                      [&] { quire::without_byte_order_mark(text, "x.csv"); });
+  };
+  CHECK(says(little) ==
+        "error: x.csv is UTF-32, Quire reads UTF-8\n"
+        "  it has no byte-order mark, and every four bytes are a character\n"
+        "  try: --encoding utf-32le, or iconv -f utf-32le -t utf-8 x.csv > utf8.csv");
+  for (const std::string& mark : {std::string("\xFF\xFE\0\0", 4), std::string("\0\0\xFE\xFF", 4)}) {
+    CHECK(says(mark + big).find("x.csv is UTF-32, Quire reads UTF-8\n  try: --encoding utf-32,") !=
+          std::string::npos);
+  }
+  CHECK(to_utf8(little, "utf-32le", "x") == "text,who\nhi,me\n😀");
+}
+
+TEST_CASE("what a download left, a workbook or a model is not read as text") {
+  const auto says = [](const std::string& text, const std::string& name) {
+    return ScratchFolder().message_of(Fault::bad_data,
+                                      [&] { quire::without_byte_order_mark(text, name); });
+  };
+  const std::string pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4\nsize 7\n";
+  for (const char* name : {"x.txt", "x.csv", "x.jsonl.gz", "standard input"}) {
+    CHECK(says(pointer, name) ==
+          "error: " + std::string(name) +
+              " is no text\n  it is a Git LFS pointer, not the file of 7 "
+              "bytes itself\n  try: git lfs pull in the folder that was cloned");
+  }
+  CHECK(says("\xEF\xBB\xBF" + pointer, "x.txt").find("Git LFS") != std::string::npos);
+  CHECK(says("\x1F\x8B\x08", "x.csv").find("packed with gzip") != std::string::npos);
+  CHECK(says("PK\x03\x04", "x.csv").find("a spreadsheet's workbook") != std::string::npos);
+  const std::string page = "<!DOCTYPE html>\n<html>";
+  for (const char* name : {"x.csv", "x.tsv.gz", "x.jsonl"}) {
+    CHECK(says(page, name).find("a web page") != std::string::npos);
+  }
+  for (const char* name : {"x.txt", "standard input", "x.html"}) {
+    CHECK(quire::without_byte_order_mark(page, name) == page);
   }
 }
 

@@ -39,6 +39,12 @@ TEST_CASE("values are found as they are written") {
   CHECK(written_member(text, "cd") == R"("x, }")");
   CHECK(written_member(text, "none").empty());
   CHECK(written_member("{}", "a").empty());
+  std::size_t count = 7;
+  for (const auto& [name, times] :
+       {std::pair("a", 2u), std::pair("cd", 1u), std::pair("none", 0u)}) {
+    written_member(text, name, &count);
+    CHECK(count == times);
+  }
   CHECK(written_entries(written_member(text, "b")) ==
         std::vector<std::string_view>{"1e3", R"([2.0,"],"])", R"({"a":7})", "-0"});
   CHECK(written_entries("[ ]").empty());

@@ -253,6 +253,14 @@ TEST_CASE("JSON lines bring text, named fields or ids") {
         Texts{"a, b => q 1.5"});
 }
 
+TEST_CASE("a field's name in a text, an inner object or beside it is no second field") {
+  const ScratchFolder folder;
+  const std::string lines =
+      "{\"text\": \"a\", \"n\": {\"text\": \"b\"}, \"list\": [\"text\"], \"other\": 1, \"other\": "
+      "2}\n";
+  CHECK(texts_of({.paths = {folder.write("x.jsonl", lines).string()}}) == Texts{"a"});
+}
+
 TEST_CASE("lines of JSON that make no sense are refused with their number") {
   const ScratchFolder folder;
   const auto message = [&](const std::string& line) {
@@ -269,6 +277,10 @@ TEST_CASE("lines of JSON that make no sense are refused with their number") {
         "  try: quire train --model DIR --data DIR/x.jsonl --text-column 'txt'");
   CHECK(message("{}") == "there is no field 'text'\n  the object is empty");
   CHECK(message("{\"text\": {\"a\": 1}}") == "'text' is {\"a\":1}, not a text");
+  CHECK(message(R"({"text": "a", "text": "b"})") == "the field 'text' is there 2 times");
+  CHECK(message(R"({"te\u0078t": "a", "te\u0078t": "b"})") == "the field 'text' is there 2 times");
+  CHECK(message(R"({"input_ids": [1], "input_ids": [2]})") ==
+        "the field 'input_ids' is there 2 times");
   CHECK(message("{\"input_ids\": 7}") == "input_ids is 7, not a list");
   CHECK(message("{\"input_ids\": [1, -100]}") == "input_ids[1] is -100, not a token's id");
   CHECK(message("{\"input_ids\": [1.5]}") == "input_ids[0] is 1.5, not a token's id");

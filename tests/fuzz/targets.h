@@ -15,10 +15,11 @@
 /// the bytes that its shape takes, and together they cover the data.
 int fuzz_safetensors(const std::uint8_t* data, std::size_t size);
 /// Reading these bytes as a table throws Error(bad_data), or all rows have as many fields as the
-/// header, and written again, by field or as they were, they read back the same.
+/// header, and written again, by field or as they were, they read back the same; and what is read on
+/// behind a row that is wrong is in order.
 int fuzz_csv(const std::uint8_t* data, std::size_t size);
 /// Reading these bytes as a line of JSON throws Error(bad_data), or each field is found as it is
-/// written, and its text is that of the line where it is a number.
+/// written, its text is that of the line where it is a number, and one that is there twice is refused.
 int fuzz_json_line(const std::uint8_t* data, std::size_t size);
 /// The first two bytes are options, the rest is a text: its sentences leave out nothing but white
 /// space, no word is empty, and its keywords are as many, as long and in the order asked for.

@@ -105,6 +105,23 @@ TEST_CASE("added tokens are found as tokenizers finds them") {
   }
 }
 
+TEST_CASE("a token of spaces that another one took along is not found again") {
+  json tokenizer = tokenizer_json();
+  tokenizer["added_tokens"] = {added(256, "ab", {"rstrip"}),
+                               added(257, "  ", {"lstrip", "rstrip"})};
+  const ScratchFolder folder;
+  folder.write("tokenizer.json", json_text(tokenizer));
+  const Tokenizer read = Tokenizer::load(folder.path());
+  // Printed by tokenizers 0.23.3.
+  for (const auto& [text, expected] :
+       {std::pair("ab  ", "[256]"), std::pair("ab   x  ", "[256]x[257]"),
+        std::pair("x    y", "x[257]y"), std::pair("  ab  ", "[257][256]"),
+        std::pair("a     ab     ab", "a[257][256][256]"), std::pair("ab ab    ", "[256][256]"),
+        std::pair(" \n  \n ", "[257]")}) {
+    CHECK(shown(read, text, SpecialTokens::parse) == expected);
+  }
+}
+
 TEST_CASE("a special token is found before a longer one that is matched second") {
   QUIRE_CASE(folder, "added");
   using Ids = std::vector<TokenId>;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <tuple>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -88,12 +89,24 @@ TEST_CASE("adapters of every kind compute what PEFT computes with them") {
 TEST_CASE("the cases' PiSSA and OLoRA adapters give the tokens that PEFT gives") {
   ReferenceDevice device;
   QUIRE_CASE(pissa, "pissa_adapter");
-  const LoadedModel model = load_merged(device, pissa, pissa.parent_path() / "pissa_base");
-  const std::vector<std::int32_t> ids = {1, 2, 3, 4, 5};
-  const std::vector<float> logits =
-      Gpt2(device, model.config, model.parameters).logits({.batch = 1, .length = 5, .ids = ids});
-  const auto last = logits.end() - model.config.vocab_size;
-  CHECK(std::max_element(last, logits.end()) - last == 29);
+  QUIRE_CASE(olora, "olora_adapter");
+  // The next token and the logarithm of its probability as PEFT's pissa_init() and olora_init() give
+  // them, the latter by QR of the stored [in, out]; and the logarithm where the base stays as it is.
+  for (const auto& [adapter, base, token, log_probability, unchanged] :
+       {std::tuple(pissa, "pissa_base", 29, -2.374230, -2.145834),
+        std::tuple(olora, "olora_base", 36, -2.449522, -2.286913)}) {
+    const LoadedModel model = load_merged(device, adapter, adapter.parent_path() / base);
+    const std::vector<std::int32_t> ids = {1, 2, 3, 4, 5};
+    const std::vector<float> logits =
+        Gpt2(device, model.config, model.parameters).logits({.batch = 1, .length = 5, .ids = ids});
+    const auto last = logits.end() - model.config.vocab_size;
+    const auto best = std::max_element(last, logits.end());
+    CHECK(best - last == token);
+    double sum = 0;
+    for (auto logit = last; logit != logits.end(); ++logit) sum += std::exp(*logit - *best);
+    // A hundredth of what the change of the base makes.
+    CHECK(std::abs(-std::log(sum) - log_probability) < std::abs(unchanged - log_probability) / 100);
+  }
 }
 
 TEST_CASE("an adapter whose tensors do not fit what it says is refused by name") {

@@ -311,6 +311,10 @@ TEST_CASE("what is not a safetensors file at all is called by its name") {
         "  try: git lfs pull in the folder that was cloned");
   CHECK(says("<!doctype html>\n<title>").find("a web page") != std::string::npos);
   CHECK(says("GGUF").find("a GGUF file") != std::string::npos);
+  CHECK(says("Entry not found\r\n") ==
+        "error: DIR/x.safetensors is not a usable safetensors file\n"
+        "  it is a text, which begins: Entry not found\n"
+        "  try: download or copy the file again");
   // As a length these are 559,903 bytes, which a large file has.
   CHECK(says(std::string("\x1F\x8B\x08\0\0\0\0\0", 8) + std::string(600'000, 'x'))
             .find("packed with gzip") != std::string::npos);

@@ -333,6 +333,35 @@ TEST_CASE("a damaged newest checkpoint is named with the newest sound one and th
   }
 }
 
+TEST_CASE("a newest checkpoint from which a file is gone is not passed over in silence") {
+  const ScratchFolder scratch;
+  TrainingConfig config = tiny_config(scratch / "out");
+  config.max_steps = 2;
+  config.save_steps = 1;
+  config.save_total_limit = 0;
+  const std::unique_ptr<Device> device = open_reference_device();
+  train_tiny(*device, config);
+  config.max_steps = 3;
+  const fs::path newest = config.output_dir / "checkpoint-2";
+  const std::string older = (config.output_dir / "checkpoint-1").string();
+  for (const char* name : {"trainer_state.json", "optimizer.safetensors", "model.safetensors"}) {
+    const std::string whole = read_file(newest / name);
+    fs::remove(newest / name);
+    const Error error = error_of([&] { train_tiny(*device, resumed(config)); });
+    CHECK(error.message() == "error: the newest checkpoint, " + newest.string() +
+                                 ", is damaged\n  " + newest.string() + " has no " + name + "\n  " +
+                                 older +
+                                 " is sound\n  try: the same command with "
+                                 "--resume-from-checkpoint " +
+                                 older);
+    write_file(newest / name, whole);
+  }
+  CHECK(find_checkpoint(config.output_dir, "latest") == newest);
+  fs::remove(newest / "model.safetensors");
+  config.resume_from_checkpoint = older;
+  CHECK(train_tiny(*device, config).steps == 3);
+}
+
 TEST_CASE("a full disk while saving is no space, and the old checkpoint survives") {
   const ScratchFolder scratch;
   const TrainingConfig config = tiny_config(scratch / "out");
