@@ -230,11 +230,12 @@ bool Run::take_steps() {
 void Run::step() {
   const Clock::time_point start = Clock::now();
   const std::vector<Batch> window = batches_->next_window(config_.gradient_accumulation_steps);
-  std::array<double, 3> counts = {};  // targets, tokens, flops
+  std::array<double, 4> counts = {};  // targets, tokens, flops, rows
   for (const Batch& batch : window) {
     counts[0] += static_cast<double>(batch.valid_targets);
     counts[1] += static_cast<double>(batch.tokens);
     counts[2] += training_flops(model_, config_, batch.tokens, batch.length);
+    counts[3] += batch.rows;
   }
   ranks_.sum(counts);
   const double targets = counts[0];
@@ -270,7 +271,10 @@ void Run::step() {
   if (!std::isfinite(loss) || !std::isfinite(norm)) {
     skip(loss, norm);
   } else {
-    watch(loss, norm);
+    // The last step of an epoch has what rows are left: fewer make a rougher gradient.
+    const std::int64_t rows =
+        std::int64_t{config_.gradient_accumulation_steps} * config_.micro_batch_rows();
+    if (counts[3] >= static_cast<double>(std::min(rows, rows_.size()))) watch(loss, norm);
     rotate();  // the parameters that were saved last have just shown to be good
     optimizer_->step(static_cast<float>(learning_rate), norm);
     if (config_.zero) network_->parameters_changed();

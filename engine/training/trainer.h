@@ -8,7 +8,8 @@
 //
 // What goes wrong is caught early: a step whose loss or gradient is not finite is skipped, and
 // three of them in a row end the run with the last checkpoint that is known to be good; a loss or
-// norm far above those before it is a warning (spike_watch.h).
+// norm far above those before it is a warning (spike_watch.h), but where an epoch's last step has
+// fewer rows.
 //
 // The trainer never prints: it reports through callbacks and logs.
 #pragma once
