@@ -80,7 +80,7 @@ void add_flags(Flags& flags, InspectCommand& c) {
   flags.example("quire data inspect samples/quotes.csv");
   flags.example(
       "quire data inspect samples/quotes.csv --template \"{mood}: {quote}\" --tokenizer "
-      "storyteller --packing none");
+      "narrator --packing none");
 }
 
 void add_file(Inspected& inspected, const fs::path& path) {

@@ -122,9 +122,9 @@ void add_flags(Flags& flags, PrepareCommand& c) {
   flags.add("json", c.json, "the manifest as one JSON line on stdout");
   flags.add_quiet();
   flags.example(
-      "quire data prepare samples/quotes.csv --text-column quote --tokenizer storyteller -o "
+      "quire data prepare samples/quotes.csv --text-column quote --tokenizer narrator -o "
       "quotes-tokens");
-  flags.example("quire train --model storyteller --data quotes-tokens --output-dir my-model");
+  flags.example("quire train --model narrator --data quotes-tokens --output-dir my-model");
 }
 
 void prepare_folder(const PrepareCommand& c) {

@@ -13,7 +13,7 @@ namespace quire {
 
 /// Which model scores, and how.
 struct ScoringOptions {
-  std::string model = "storyteller";
+  std::string model = "narrator";
   std::string tokenizer;  ///< empty: the model's own
   std::string dtype = "auto";
   DeviceFlags device;

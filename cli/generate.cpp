@@ -28,7 +28,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 struct GenerateOptions {
-  std::string model = "storyteller";
+  std::string model = "narrator";
   std::string tokenizer;
   std::string dtype = "auto";
   DeviceFlags device;

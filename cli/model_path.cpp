@@ -72,7 +72,7 @@ fs::path hub_cache() {
 
 fs::path resolve_model(const std::string& model) {
   if (model.empty()) {
-    throw Error(Fault::usage, "the model's name is empty", {}, "models/storyteller");
+    throw Error(Fault::usage, "the model's name is empty", {}, "models/narrator");
   }
   std::error_code trouble;
   if (fs::is_directory(model, trouble) && !holds_model(model)) {
@@ -101,7 +101,7 @@ fs::path resolve_model(const std::string& model) {
     }
   }
   throw Error(Fault::bad_data, "there is no model '" + model + "'", std::move(looked),
-              "models/storyteller, or a folder with config.json and model.safetensors");
+              "models/narrator, or a folder with config.json and model.safetensors");
 }
 
 fs::path base_model(const fs::path& resolved_model) {

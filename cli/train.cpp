@@ -298,10 +298,10 @@ bool prepare(const std::vector<std::string>& arguments, const Ranks& ranks, Prep
               "Trains a GPT-2 on text: from scratch, or on from a model.");
   options.add_to(flags);
   flags.example(
-      "quire train --model models/storyteller --data quotes.csv --text-column quote "
+      "quire train --model models/narrator --data quotes.csv --text-column quote "
       "--output-dir out");
   flags.example(
-      "quire train --config tiny --tokenizer models/storyteller --data books/ --output-dir out");
+      "quire train --config tiny --tokenizer models/narrator --data books/ --output-dir out");
   flags.example("quire train ... --resume-from-checkpoint latest");
   if (mpi_version() != "") flags.example("mpirun -np 4 quire train ... --zero 1");
   if (!flags.parse(arguments)) return false;
