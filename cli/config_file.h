@@ -5,7 +5,7 @@
 // lines of TOML:
 //
 //   # a comment
-//   model = "models/storyteller"
+//   model = "models/narrator"
 //   stop = ["\n", "END"]
 //   top_k = 40
 //

@@ -41,7 +41,7 @@ const char* const kPrompts[] = {"The wind", "I will", "My friend,"};
 const char* const kPromptEnd = " ▸";
 
 struct DemoOptions {
-  std::string model = "storyteller";
+  std::string model = "narrator";
   fs::path output_dir = "quire-demo";
   std::uint64_t seed = 42;
   std::int64_t max_steps = 0;

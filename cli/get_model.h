@@ -9,7 +9,7 @@
 namespace quire {
 
 /// The model that comes with the program, by the name that --model takes.
-inline constexpr const char* kBundledModel = "storyteller";
+inline constexpr const char* kBundledModel = "narrator";
 /// The model that most people mean: it does not come with the program.
 inline constexpr const char* kUsualModel = "gpt2";
 
@@ -24,7 +24,7 @@ std::vector<std::string> how_to_get(const std::string& name);
 /// called as one of GPT-2's sizes.
 std::vector<std::string> how_to_get(const std::filesystem::path& folder);
 
-/// "storyteller, which comes with Quire and needs nothing, …": what to try where a model is missing.
+/// "narrator, which comes with Quire and needs nothing, …": what to try where a model is missing.
 std::string models_to_try();
 
 /// A line for the examples of a command's help.

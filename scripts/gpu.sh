@@ -149,13 +149,13 @@ if part compare 60; then  # the same work on both devices; gpu_report.py compare
     skip verify "this build has no quire doctor --verify"
   fi
   for device in cpu cuda; do
-    step "train-$device" 15 "${quire[@]}" train --config tiny --tokenizer models/storyteller \
+    step "train-$device" 15 "${quire[@]}" train --config tiny --tokenizer models/narrator \
       --data samples/quotes.csv --text-column quote --output-dir "$work/train-$device" --block-size 64 \
       --per-device-train-batch-size 4 --max-steps 20 --logging-steps 1 --learning-rate 1e-3 --dropout 0 --seed 1 \
       --device $device
-    step "generate-$device" 10 "${quire[@]}" generate "The captain" "Once upon a time" --model models/storyteller \
+    step "generate-$device" 10 "${quire[@]}" generate "The captain" "Once upon a time" --model models/narrator \
       --dtype float32 --max-new-tokens 64 --quiet --device $device
-    step "eval-$device" 10 "${quire[@]}" eval --model models/storyteller --data samples/quotes.csv \
+    step "eval-$device" 10 "${quire[@]}" eval --model models/narrator --data samples/quotes.csv \
       --text-column quote --dtype float32 --json --quiet --device $device
   done
 fi

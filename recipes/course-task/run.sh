@@ -5,10 +5,9 @@ source "$(dirname "$0")/../common.sh"
 data=${1:-$root/samples/quotes.csv}
 column=${2:-quote}
 out=${3:-results/course-task}
-model=${MODEL:-storyteller}
+model=${MODEL:-narrator}
 prompts=("I was born" "The king" "Stand up and")
 max_length=${MAX_LENGTH:-512}
-[[ $model != *storyteller ]] || max_length=256  # the context of the bundled model
 mkdir -p "$out"
 
 step "1. Records padded and truncated to $max_length tokens, AdamW 5e-5, 3 epochs"

@@ -6,7 +6,7 @@ data=${1:-$root/samples/emoji.csv}
 description=${2:-description}
 emoji=${3:-emoji}
 out=${4:-results/emoji}
-model=${MODEL:-storyteller}
+model=${MODEL:-narrator}
 template="{$description} => {$emoji}"
 mkdir -p "$out"
 

@@ -5,7 +5,7 @@ source "$(dirname "$0")/../common.sh"
 books=${1:-$root/samples/novels}
 opening=${2:-"My grandfather kept the lamp, and in all that time"}
 out=${3:-results/novels}
-model=${MODEL:-storyteller}
+model=${MODEL:-narrator}
 mkdir -p "$out"
 
 step "1. Fine-tuning on all .txt files below $books"

@@ -5,7 +5,7 @@ source "$(dirname "$0")/../common.sh"
 data=${1:-$root/samples/quotes.csv}
 column=${2:-quote}
 out=${3:-results/quotes}
-model=${MODEL:-storyteller}
+model=${MODEL:-narrator}
 asked=${ASKED:-100}  # texts to measure
 template="{keywords} => {$column}"
 mkdir -p "$out"

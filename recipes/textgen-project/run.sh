@@ -4,7 +4,7 @@
 source "$(dirname "$0")/../common.sh"
 raw=$(cd "${1:-$root/samples/novels}" && pwd)
 project=${2:-results/textgen-project}
-model=${MODEL:-storyteller}
+model=${MODEL:-narrator}
 prompts=("The lamp was lit" "In the winter of that year" "She did not answer, but")
 
 mkdir -p "$project/data/raw" "$project/results"

@@ -19,8 +19,8 @@ using Json = nlohmann::json;
 
 namespace {
 
-fs::path storyteller() {
-  return test_data("../../models/storyteller");
+fs::path narrator() {
+  return test_data("../../models/narrator");
 }
 
 Json inspected(const fs::path& data) {
@@ -44,7 +44,7 @@ int ended(const fs::path& data, const std::vector<std::string>& texts,
   const ScratchFolder folder;
   std::vector<std::string> train = {"train",
                                     "--model",
-                                    storyteller(),
+                                    narrator(),
                                     "--packing",
                                     "none",
                                     "--num-train-epochs",
@@ -102,7 +102,7 @@ TEST_CASE("the cases of JSON lines are read, or refused with the line") {
 TEST_CASE("slow: a few records are learnt with their ends") {
   QUIRE_CASE(eight, "eos-few/few8.csv");
   QUIRE_CASE(sixteen, "eos-few/few16.csv");
-  QUIRE_CASE(model, storyteller());
+  QUIRE_CASE(model, narrator());
   for (const fs::path& file : {eight, sixteen}) {
     CsvReader csv(file);
     std::vector<std::string> quotes, fields;
@@ -113,7 +113,7 @@ TEST_CASE("slow: a few records are learnt with their ends") {
 
 TEST_CASE("slow: a folder of a few texts is learnt with their ends") {
   QUIRE_CASE(folder, "eos-few/books");
-  QUIRE_CASE(model, storyteller());
+  QUIRE_CASE(model, narrator());
   std::vector<std::string> texts;
   for (const fs::directory_entry& file : fs::directory_iterator(folder)) {
     texts.push_back(read_file(file.path()));

@@ -19,7 +19,7 @@ END
 chmod +x "$work/bin/srun" "$work/bin/scontrol"
 export PATH=$work/bin:$PATH SLURM_JOB_ID=17 DATA=$source/samples/quotes.csv OUT=$work/out
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
-export PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe MODEL=$source/models/storyteller
+export PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe MODEL=$source/models/narrator
 job() {
   "$source/recipes/cluster/train.sbatch" --text-column quote --batch-size 1 --block-size 16 --max-steps "$1" \
     --lr-scheduler-type constant --validation-split 0 --logging-steps 1 >>"$work/log" 2>&1
