@@ -52,8 +52,8 @@ struct TrainerState {
   int evals_since_best = 0;
   SpikeWatch loss_watch, norm_watch;
   bool sample_cut = false;  ///< the texts of this step are still to be made
-  Fingerprint fixed;    ///< must agree on resuming: data, model, batch shape, seed
-  Fingerprint options;  ///< may change on resuming, with a note
+  Fingerprint fixed;        ///< must agree on resuming: data, model, batch shape, seed
+  Fingerprint options;      ///< may change on resuming, with a note
 };
 
 /// "checkpoint-120".
