@@ -7,6 +7,7 @@
 
 #include "base/json.h"
 #include "base/text.h"
+#include "cli/model_path.h"
 #include "cli/terminal.h"
 
 namespace quire {
@@ -24,21 +25,72 @@ std::string last_part(const std::string& path) {
   return (named.has_filename() ? named.filename() : named.parent_path().filename()).string();
 }
 
+/// What the card calls the model that was trained on.
+struct Base {
+  std::string name;  ///< on the Hub, or the last part of a path; empty for a fresh model
+  bool on_hub = false;
+};
+
+Base base_of(const TrainOptions& options, bool adapter) {
+  const std::string& model = adapter ? options.training.base_model : options.model;
+  const bool on_hub = is_hub_name(model);
+  return {on_hub ? model : last_part(model), on_hub};
+}
+
+/// The Hub refuses as `base_model` what it does not have, and an adapter is nothing without one.
+std::string hub_fields(const Base& base, bool adapter) {
+  std::string fields =
+      fmt::format("---\nlibrary_name: {}\npipeline_tag: text-generation\ntags:\n- gpt2\n- quire\n",
+                  adapter ? "peft" : "transformers");
+  if (adapter) fields += "- lora\n";
+  const bool named = base.on_hub || (!adapter && !base.name.empty());
+  if (named) fields += "base_model: " + quoted(base.name) + "\n";
+  return fields + "---\n\n";
+}
+
+std::string how_to_write(const std::string& title, const Base& base, bool adapter) {
+  std::string text = fmt::format(
+      "## Writing with it\n\n```\nquire generate --model {} --prompt \"...\"\n```\n\n```python\n",
+      title);
+  if (!adapter) {
+    return text + fmt::format(
+                      "from transformers import pipeline\n"
+                      "print(pipeline(\"text-generation\", model=\"{}\")(\"...\"))\n```\n\n",
+                      title);
+  }
+  text += fmt::format(
+      "from peft import AutoPeftModelForCausalLM\n"
+      "from transformers import AutoTokenizer\n\n"
+      "tokenizer = AutoTokenizer.from_pretrained(\"{0}\")\n"
+      "model = AutoPeftModelForCausalLM.from_pretrained(\"{0}\")\n"
+      "ids = tokenizer(\"...\", return_tensors=\"pt\").input_ids\n"
+      "print(tokenizer.decode(model.generate(input_ids=ids, max_new_tokens=40)[0]))\n```\n\n",
+      title);
+  if (base.on_hub) return text;
+  return text + fmt::format(
+                    "`base_model_name_or_path` in `adapter_config.json` is where `{}` lay on the "
+                    "machine that trained this. Elsewhere, write there where it lies now: for PEFT "
+                    "a folder with `config.json` and `model.safetensors`, or its name on the "
+                    "Hub.\n\n",
+                    base.name);
+}
+
 }  // namespace
 
 std::string model_card(const TrainOptions& options, const Gpt2Config& config) {
-  const std::string title = last_part(options.training.output_dir.string());
-  std::string card =
-      "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags:\n- gpt2\n- quire\n";
-  if (!options.model.empty()) card += "base_model: " + quoted(last_part(options.model)) + "\n";
-  card += fmt::format("---\n\n# {}\n\n", title);
+  const TrainingConfig& t = options.training;
+  const bool adapter = t.lora.r > 0 && !t.lora_merge;
+  const Base base = base_of(options, adapter);
+  const std::string title = last_part(t.output_dir.string());
+  std::string card = hub_fields(base, adapter) + fmt::format("# {}\n\n", title);
+  if (adapter) card += fmt::format("A LoRA adapter of rank {}, for a", t.lora.r);
   card += fmt::format(
-      "A GPT-2 of {} parameters: {} layers of {}, {} heads, a context of {} tokens, a vocabulary "
-      "of {}. "
-      "Trained with Quire, {}.\n\n",
-      human_count(static_cast<double>(config.parameter_count())), config.n_layer, config.n_embd,
-      config.n_head, config.n_positions, with_commas(config.vocab_size),
-      options.model.empty() ? "from scratch" : "on from `" + last_part(options.model) + "`");
+      "{} GPT-2 of {} parameters: {} layers of {}, {} heads, a context of {} tokens, a vocabulary "
+      "of {}. Trained with Quire, {}.\n\n",
+      adapter ? "" : "A", human_count(static_cast<double>(config.parameter_count())),
+      config.n_layer, config.n_embd, config.n_head, config.n_positions,
+      with_commas(config.vocab_size),
+      base.name.empty() ? "from scratch" : "on from `" + base.name + "`");
   card += "## Data\n\n";
   for (const std::string& path : options.corpus.paths) card += "- `" + last_part(path) + "`\n";
   for (const std::string& path : options.validation_paths) {
@@ -48,7 +100,6 @@ std::string model_card(const TrainOptions& options, const Gpt2Config& config) {
     card += "\nEach record is made by the template `" + options.corpus.template_text + "`";
     card += options.corpus.loss_on_completion ? "; its last field alone was learned.\n" : ".\n";
   }
-  const TrainingConfig& t = options.training;
   card += fmt::format(
       "\n## Training\n\n"
       "AdamW, learning rate {}, {} schedule, {} a step{}; all options are in "
@@ -59,15 +110,17 @@ std::string model_card(const TrainOptions& options, const Gpt2Config& config) {
       t.max_steps > 0 ? ", " + counted(t.max_steps, "step")
                       : fmt::format(", {} epoch{}", compact_number(t.num_train_epochs),
                                     t.num_train_epochs == 1 ? "" : "s"));
-  card += fmt::format(
-      "## Writing with it\n\n```\nquire generate --model {0} --prompt \"...\"\n```\n\n"
-      "```python\nfrom transformers import pipeline\nprint(pipeline(\"text-generation\", "
-      "model=\"{0}\")(\"...\"))\n"
-      "```\n\n"
-      "## To be added before it is published\n\n"
+  card += how_to_write(title, base, adapter);
+  card += "## To be added before it is published\n\n";
+  if (adapter && !base.on_hub) {
+    card += fmt::format(
+        "The name that `{}` has on the Hub, twice: as `base_model` among the fields at the top of "
+        "this file, and as `base_model_name_or_path` in `adapter_config.json`.\n\n",
+        base.name);
+  }
+  card +=
       "Licence, intended use, what the data holds and lacks, and what the model should not be used "
-      "for.\n",
-      title);
+      "for.\n";
   return card;
 }
 

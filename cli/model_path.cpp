@@ -119,12 +119,31 @@ fs::path resolve_model(const std::string& model) {
               with_how_to_get(std::move(looked), model), models_to_try());
 }
 
+bool is_hub_name(const std::string& model) {
+  std::error_code ignored;
+  return may_be_hub_name(model) && !fs::exists(model, ignored) &&
+         find_resource("models/" + model).empty();
+}
+
+std::string name_for_peft(const std::string& model) {
+  if (is_hub_name(model)) return model;
+  fs::path path = fs::absolute(resolve_model(model)).lexically_normal();
+  if (!path.has_filename()) path = path.parent_path();  // "folder/"
+  const fs::path name = path.filename();
+  const bool folders_own = name == "model.safetensors" || name == "pytorch_model.bin";
+  std::error_code ignored;
+  return folders_own && fs::exists(path.parent_path() / "config.json", ignored)
+             ? path.parent_path().string()
+             : path.string();
+}
+
 fs::path base_model(const fs::path& resolved_model) {
   if (!is_adapter(resolved_model)) return resolved_model;
   const std::string name = read_adapter_config(resolved_model).base_model_name_or_path;
   const fs::path file = resolved_model / "adapter_config.json";
   const std::string next =
-      "write the model's folder as \"base_model_name_or_path\" into " + file.string();
+      "write the model's folder, or what --model calls it, as \"base_model_name_or_path\" into " +
+      file.string();
   const auto refuse = [&](const std::string& what, std::vector<std::string> details) {
     throw Error(Fault::bad_data, resolved_model.string() + " is an adapter " + what,
                 std::move(details), next);

@@ -21,6 +21,14 @@ std::filesystem::path resolve_model(const std::string& model);
 /// Error(bad_data) where that model is not there.
 std::filesystem::path base_model(const std::filesystem::path& resolved_model);
 
+/// Whether `model` is a name that the Hub knows it by: no path, and no bundled model's name.
+bool is_hub_name(const std::string& model);
+
+/// What an adapter's config calls the model that --model names, so that PEFT finds it as well: its name
+/// on the Hub, or the absolute path of its folder (of a file that lies in none that PEFT reads, the
+/// file's own). Throws as resolve_model().
+std::string name_for_peft(const std::string& model);
+
 /// The folder that holds the config.json of a resolved model.
 std::filesystem::path config_folder(const std::filesystem::path& resolved_model);
 

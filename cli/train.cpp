@@ -45,14 +45,6 @@ struct Start {
   std::optional<Tokenizer> tokenizer;
 };
 
-/// The name that an adapter's config gives its base: a path that is right in any folder, or the
-/// name as it was given.
-std::string base_name(const std::string& model) {
-  if (std::error_code ignored; !fs::exists(model, ignored)) return model;
-  fs::path path = fs::absolute(model).lexically_normal();
-  return (path.has_filename() ? path : path.parent_path()).string();
-}
-
 void refuse_adapter_on_adapter(const TrainOptions& options, const fs::path& model) {
   if (options.training.lora.r == 0 || !is_adapter(model)) return;
   throw Error(Fault::usage, "--lora-r adapts a model, and " + model.string() + " is an adapter",
@@ -99,7 +91,7 @@ Start find_start(TrainOptions& options) {
     refuse_same_folder(options, start.weights);
     folder = tokenizer_folder(start.weights);
     start.config = resolved_config(start.weights);
-    if (training.lora.r > 0) training.base_model = base_name(options.model);
+    if (training.lora.r > 0) training.base_model = name_for_peft(options.model);
   } else if (!options.config.empty()) {
     const std::optional<Gpt2Config> preset = Gpt2Config::preset(options.config);
     if (!preset && !fs::exists(options.config)) {

@@ -13,7 +13,7 @@ if(QUIRE_WITH_CUDA)
 endif()
 list(TRANSFORM QUIRE_INSTALLED PREPEND quire_)
 foreach(target ${QUIRE_INSTALLED})
-  target_include_directories(${target} INTERFACE $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}/quire>)
+  target_include_directories(${target} INTERFACE $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
 endforeach()
 install(TARGETS quire_package ${QUIRE_INSTALLED} EXPORT quireTargets
         ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}/quire)
@@ -26,9 +26,10 @@ write_basic_package_version_file(${CMAKE_BINARY_DIR}/package/quireConfigVersion.
 install(FILES ${CMAKE_BINARY_DIR}/package/quireConfig.cmake
   ${CMAKE_BINARY_DIR}/package/quireConfigVersion.cmake
   DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/quire)
-# The backends' own headers stay inside: a device is opened by name.
-install(DIRECTORY base tokenizer kernels engine corpus DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/quire
-  FILES_MATCHING PATTERN "*.h" PATTERN "reference" EXCLUDE PATTERN "cpu" EXCLUDE PATTERN "cuda" EXCLUDE)
+set(package ${CMAKE_BINARY_DIR}/package)
+install(CODE "execute_process(COMMAND \"${CMAKE_COMMAND}\" \"-DSOURCE=${CMAKE_SOURCE_DIR}\" \"-DOUTPUT=${package}/include/quire\"
+  -P \"${CMAKE_CURRENT_LIST_DIR}/QuireHeaders.cmake\" COMMAND_ERROR_IS_FATAL ANY)")
+install(DIRECTORY ${package}/include/quire DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 
 install(TARGETS quire RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 foreach(folder models samples)
@@ -36,7 +37,11 @@ foreach(folder models samples)
     install(DIRECTORY ${folder} DESTINATION ${CMAKE_INSTALL_DATADIR}/quire)
   endif()
 endforeach()
-install(FILES LICENSE README.md CHANGELOG.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
+# README.md there is of what is installed, and the project's own goes by another name.
+configure_file(${CMAKE_CURRENT_LIST_DIR}/README.installed.md ${package}/README.md @ONLY)
+install(FILES ${package}/README.md LICENSE CHANGELOG.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
+install(FILES README.md DESTINATION ${CMAKE_INSTALL_DOCDIR} RENAME README.source.md)
+install(DIRECTORY examples DESTINATION ${CMAKE_INSTALL_DOCDIR})
 
 set(CPACK_GENERATOR DEB)
 set(CPACK_PACKAGE_NAME quire)

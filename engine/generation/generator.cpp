@@ -13,6 +13,7 @@ namespace {
 
 struct Sequence {
   std::size_t caller_row = 0;
+  std::uint64_t stream = 0;       // of random numbers
   std::vector<std::int32_t> ids;  // prompt and output
   int prompt_length = 0;
   int limit = 0;
@@ -82,7 +83,7 @@ std::vector<GeneratedSequence> generate(Device& device, const Gpt2Config& config
                                         const std::vector<std::uint64_t>& stream_ids,
                                         const TokenCallback& on_token) {
   generation.check();
-  if (stream_ids.size() != prompts.size()) {
+  if (!stream_ids.empty() && stream_ids.size() != prompts.size()) {
     throw Error(Fault::internal, fmt::format("generate: {} prompts, {} stream ids", prompts.size(),
                                              stream_ids.size()));
   }
@@ -96,6 +97,7 @@ std::vector<GeneratedSequence> generate(Device& device, const Gpt2Config& config
                  prompts.size() == 1 ? "the prompt" : fmt::format("prompt {}", r));
     const int length = static_cast<int>(prompts[r].size());
     rows.push_back({.caller_row = r,
+                    .stream = stream_ids.empty() ? r : stream_ids[r],
                     .ids = prompts[r],
                     .prompt_length = length,
                     .limit = length_limit(config, generation, length)});
@@ -131,7 +133,7 @@ std::vector<GeneratedSequence> generate(Device& device, const Gpt2Config& config
     std::vector<SamplerRow> state;
     for (std::size_t r = 0; r < active; ++r) {
       state.push_back({.row = {rows[r].ids, rows[r].prompt_length, rows[r].limit},
-                       .key = {generation.seed, stream_ids[rows[r].caller_row]}});
+                       .key = {generation.seed, rows[r].stream}});
     }
     std::vector<SampledToken> sampled = sampler.next(logits, state);
     for (std::size_t r = 0; r < active; ++r) {

@@ -30,7 +30,7 @@ using TokenCallback = std::function<bool(int row, std::int32_t token)>;
 
 /// Generates for prompts of different lengths in one batch. Row r draws number n from the stream
 /// (seed, stream_ids[r]) for its n-th new token and from nothing else, so a row's text does not
-/// depend on its neighbours.
+/// depend on its neighbours. Without stream_ids row r has stream r.
 ///
 /// A row ends at an eos, when the callback says so, or by length: max_new_tokens or max_length, or
 /// when prompt and output together fill the context of n_positions. (A prompt that fills it alone
@@ -42,7 +42,7 @@ std::vector<GeneratedSequence> generate(Device& device, const Gpt2Config& config
                                         const Parameters& parameters,
                                         const std::vector<std::vector<std::int32_t>>& prompts,
                                         const GenerationConfig& generation,
-                                        const std::vector<std::uint64_t>& stream_ids,
+                                        const std::vector<std::uint64_t>& stream_ids = {},
                                         const TokenCallback& on_token = {});
 
 /// Most tokens a text can have, prompt included.

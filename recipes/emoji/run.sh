@@ -27,4 +27,5 @@ done
 
 step "4. A folder for the Hub"
 ls "$out/model"
-echo "Read and complete $out/model/README.md, then: huggingface-cli upload NAME $out/model" >&2
+echo "Read and complete $out/model/README.md, then, after pip install huggingface_hub and hf auth login:" >&2
+printf '  hf upload NAME %q --exclude "checkpoint-*"\n' "$out/model" >&2

@@ -191,3 +191,40 @@ TEST_CASE("training without a model goes on from gpt2 where it is, else from the
   CHECK(file(e.scratch / "d", "quire_config.json") == saved);
   CHECK(contains(file(e.scratch / "d", "README.md"), "base_model: \"gpt2\""));
 }
+
+TEST_CASE("an adapter names its base so that PEFT finds it, and its card as the Hub knows it") {
+  const Elsewhere e;
+  const Workplace work;
+  const std::string whole = small_model(work), name = "acme/tiny";
+  const fs::path cache = e.scratch.path() / "home/hub/models--acme--tiny/snapshots/abc";
+  fs::create_directories(cache.parent_path());
+  fs::copy(whole, cache);
+  // What adapter_config.json calls the base, and the card.
+  const auto trained = [&](const std::string& model, const std::string& output) {
+    const ProgramResult run =
+        e.run({"train", "-m", model, "--data", work.text, "-o", output, "--lora-r", "2",
+               "--max-steps", "1", "--batch-size", "1", "--block-size", "8"});
+    INFO(run.err);
+    REQUIRE(run.exit_code == 0);
+    const auto config = parse_json<nlohmann::json>(file(e.scratch / output, "adapter_config.json"));
+    return std::pair(config["base_model_name_or_path"].get<std::string>(),
+                     file(e.scratch / output, "README.md"));
+  };
+  const auto [hub_base, hub_card] = trained(name, "of_hub");
+  CHECK(hub_base == name);
+  CHECK(contains(hub_card, "library_name: peft\n"));
+  CHECK(contains(hub_card, "base_model: \"acme/tiny\"\n"));
+  CHECK_FALSE(contains(hub_card, "base_model_name_or_path"));
+  CHECK(e.run({"generate", "-m", "of_hub", "-p", "The fox"}).exit_code == 0);
+
+  // PEFT knows nothing of models that come with Quire, and takes folders, not files.
+  const auto [bundled_base, bundled_card] = trained(kBundledModel, "of_bundled");
+  CHECK(fs::path(bundled_base).is_absolute());
+  CHECK(fs::exists(fs::path(bundled_base) / "model.safetensors"));
+  CHECK_FALSE(contains(bundled_card, "base_model: "));
+  CHECK(
+      contains(bundled_card, std::string("The name that `") + kBundledModel + "` has on the Hub"));
+  const auto [file_base, file_card] = trained(whole + "/model.safetensors", "of_file");
+  CHECK(file_base == whole);
+  CHECK(contains(file_card, "is where `small` lay"));
+}

@@ -200,6 +200,14 @@ TEST_CASE("an adapter is trained, resumed, generated with and merged") {
   CHECK(contains(run.err, "rank 4, alpha 8, dropout 0.1 on c_attn, c_proj: 2,112 parameters"));
   CHECK_FALSE(fs::exists(work.folder / "adapter/model.safetensors"));
   CHECK(fs::exists(work.folder / "adapter/tokenizer.json"));
+  // Its base is not on the Hub: the card names none there, and says what to write and where.
+  const std::string card = file(work.folder / "adapter", "README.md");
+  CHECK(contains(card, "library_name: peft\n"));
+  CHECK_FALSE(contains(card, "base_model: "));
+  CHECK(contains(card, "AutoPeftModelForCausalLM.from_pretrained(\"adapter\")"));
+  CHECK(contains(card, "is where `base` lay on the machine"));
+  CHECK(contains(card, "The name that `base` has on the Hub, twice"));
+  CHECK_FALSE(contains(card, work.folder.path().string()));
 
   // From its checkpoint, which names the base: the same bytes.
   const std::string before = file(work.folder / "adapter", "adapter_model.safetensors");
@@ -212,6 +220,7 @@ TEST_CASE("an adapter is trained, resumed, generated with and merged") {
   CHECK(file(work.folder / "adapter", "adapter_model.safetensors") == before);
 
   REQUIRE(run_quire(command("merged", {"--lora-merge"})).exit_code == 0);
+  CHECK(contains(file(work.folder / "merged", "README.md"), "library_name: transformers\n"));
   const auto evaluated = [&](const std::string& model) {
     const ProgramResult result =
         run_quire({"eval", "--model", work.folder / model, "--data", work.text, "--line-by-line",

@@ -85,6 +85,17 @@ TEST_CASE("a seed gives the same text again, another seed or stream another text
   CHECK(run_one(model, {1, 2}, config, 5) != text);
 }
 
+TEST_CASE("without stream ids row r draws from stream r, and a wrong number of them is refused") {
+  const TinyModel model(open_reference_device());
+  const std::vector<Ids> prompts = {{5, 6}, {5, 6}, {7}};
+  const auto numbered = run(model, prompts, sampling(), {0, 1, 2});
+  const auto plain = generate(*model.device, model.config, model.parameters, prompts, sampling());
+  REQUIRE(plain.size() == 3);
+  for (std::size_t r = 0; r < 3; ++r) CHECK(plain[r].output_ids == numbered[r].output_ids);
+  CHECK(plain[0].output_ids != plain[1].output_ids);
+  CHECK_THROWS_AS(run(model, prompts, sampling(), {0, 1}), Error);
+}
+
 TEST_CASE("the number of threads does not change a token or a bit of its score") {
   GenerationConfig config = sampling();
   const std::vector<std::uint64_t> streams = {0, 1, 2, 3, 4};
