@@ -1,11 +1,34 @@
 #include "cli/train_reports.h"
 
+#include <nlohmann/json.hpp>
+
+#include "base/json.h"
+#include "cli/flags.h"
 #include "cli/html_report.h"
 #ifdef QUIRE_WITH_TENSORBOARD
 #include "cli/tensorboard_log.h"
 #endif
 
 namespace quire {
+namespace {
+
+/// Those of `saved_options` that are not what train takes where nothing is said.
+std::string changed_options(const std::string& saved_options) {
+  using Json = nlohmann::ordered_json;
+  TrainOptions untouched;
+  Flags flags("train", "", "");
+  untouched.add_to(flags);
+  const Json defaults = parse_json<Json>(flags.resolved_json());
+  Json changed = Json::object();
+  const Json saved = parse_json<Json>(saved_options);
+  for (const auto& [name, value] : saved.items()) {
+    const bool follows = name == "data_seed" && value == saved.value("seed", Json());
+    if (!follows && value != defaults.value(name, Json())) changed[name] = value;
+  }
+  return json_text(changed);
+}
+
+}  // namespace
 
 std::vector<std::shared_ptr<RunLog>> train_reports(const TrainOptions& options,
                                                    const std::string& saved_options) {
@@ -21,8 +44,7 @@ std::vector<std::shared_ptr<RunLog>> train_reports(const TrainOptions& options,
 #endif
   }
   if (options.report_html) {
-    reports.push_back(
-        std::make_shared<HtmlReport>(options.training.output_dir.string(), saved_options));
+    reports.push_back(std::make_shared<HtmlReport>(saved_options, changed_options(saved_options)));
   }
   return reports;
 }
