@@ -45,4 +45,24 @@ std::vector<double> round_ticks(double low, double high, double parts) {
   return ticks;
 }
 
+std::vector<double> log_ticks(double low, double high) {
+  const auto first = static_cast<int>(std::ceil(std::log10(low) - 1e-9));
+  const auto last = static_cast<int>(std::floor(std::log10(high) + 1e-9));
+  const auto power = [](int exponent) {
+    return exponent < 0 ? 1 / std::pow(10.0, -exponent) : std::pow(10.0, exponent);
+  };
+  std::vector<double> ticks;
+  const int stride = 1 + (last - first) / 8;
+  for (int exponent = first; exponent <= last; exponent += stride) ticks.push_back(power(exponent));
+  if (ticks.size() >= 3 || (ticks.size() == 2 && high > 40 * low)) return ticks;
+  ticks.clear();
+  for (int exponent = first - 1; exponent <= last; ++exponent) {
+    for (const double digit : {1, 2, 5}) {
+      const double value = exponent < 0 ? digit / power(-exponent) : digit * power(exponent);
+      if (value >= low * (1 - 1e-9) && value <= high * (1 + 1e-9)) ticks.push_back(value);
+    }
+  }
+  return ticks.size() >= 2 ? ticks : round_ticks(low, high, 2);
+}
+
 }  // namespace quire
