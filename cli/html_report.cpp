@@ -213,9 +213,9 @@ std::string table_of(const Json& options) {
   return "<table>\n" + rows + "</table>\n";
 }
 
-std::string options_of(const Json& all, const Json& changed) {
+std::string options_of(const Json& all, const Json& set) {
   std::string html = "<section>";
-  if (!changed.empty()) html += "<h2>Options that were set</h2>\n" + table_of(changed);
+  if (!set.empty()) html += "<h2>Options that were set</h2>\n" + table_of(set);
   return html + "<details><summary>All options</summary>\n" + table_of(all) +
          "</details></section>\n";
 }
@@ -310,7 +310,7 @@ struct Heading {
 
 std::string report_html(const ReportPage& page) {
   const Story story(page.log);
-  const Json options = parse_json<Json>(page.options), changed = parse_json<Json>(page.changed);
+  const Json options = parse_json<Json>(page.options), set = parse_json<Json>(page.set);
   const Curve training = story.curve("training", "#1f5fa8", "loss");
   Curve validation = story.curve("validation", "#c23b22", "eval_loss");
   validation.few = true;
@@ -329,8 +329,7 @@ std::string report_html(const ReportPage& page) {
          single("Gradient norm, before clipping", "gradient norm", "grad_norm") +
          single("Tokens a second", "tokens a second", "tokens_per_second") +
          single("Share of the machine's flops (MFU)", "MFU", "mfu") + "</div>\n" +
-         warnings_of(story) + samples_of(story) + options_of(options, changed) +
-         "</body>\n</html>\n";
+         warnings_of(story) + samples_of(story) + options_of(options, set) + "</body>\n</html>\n";
 }
 
 void HtmlReport::begin(const std::filesystem::path& output_dir, std::int64_t resumed_step) {
@@ -362,7 +361,7 @@ void HtmlReport::write(const char* state) const {
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start_;
   write_file(output_dir_ / kFileName, report_html({.log = log,
                                                    .options = options_,
-                                                   .changed = changed_,
+                                                   .set = set_,
                                                    .began = began_,
                                                    .seconds = took.count(),
                                                    .resumed_step = resumed_step_,

@@ -15,11 +15,11 @@ namespace quire {
 struct ReportPage {
   std::string_view log;      ///< lines of log.jsonl
   std::string_view options;  ///< a JSON object; "model", "config" and "data" name what was trained
-  std::string_view changed = "{}";  ///< those of the options that are not at their defaults
-  std::string began;                ///< "2026-11-27 17:33", of this process's part of the run
-  double seconds = 0;               ///< that it took so far
-  std::int64_t resumed_step = -1;   ///< where it went on; -1: a new run
-  std::string state = "running";    ///< or how it ended
+  std::string_view set = "{}";     ///< those of the options that were set, the table on top
+  std::string began;               ///< "2026-11-27 17:33", of this process's part of the run
+  double seconds = 0;              ///< that it took so far
+  std::int64_t resumed_step = -1;  ///< where it went on; -1: a new run
+  std::string state = "running";   ///< or how it ended
 };
 
 /// HTML, for screens from 400 pixels on. The title says what was trained on what, when, for how
@@ -33,8 +33,8 @@ class HtmlReport : public RunLog {
  public:
   static constexpr const char* kFileName = "report.html";
 
-  HtmlReport(std::string options, std::string changed)
-      : options_(std::move(options)), changed_(std::move(changed)) {}
+  HtmlReport(std::string options, std::string set)
+      : options_(std::move(options)), set_(std::move(set)) {}
 
   void begin(const std::filesystem::path& output_dir, std::int64_t resumed_step) override;
   void train(const TrainingProgress&) override {}
@@ -47,7 +47,7 @@ class HtmlReport : public RunLog {
  private:
   void write(const char* state) const;
 
-  std::string options_, changed_, began_;
+  std::string options_, set_, began_;
   std::filesystem::path output_dir_;
   std::chrono::steady_clock::time_point start_;
   std::int64_t resumed_step_ = -1;

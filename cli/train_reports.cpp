@@ -1,5 +1,6 @@
 #include "cli/train_reports.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "base/json.h"
@@ -12,25 +13,29 @@
 namespace quire {
 namespace {
 
-/// Those of `saved_options` that are not what train takes where nothing is said.
-std::string changed_options(const std::string& saved_options) {
+/// Those of `saved_options` that were given, or are not what train takes where nothing is said: a
+/// run that is gone on from has them from its checkpoint.
+std::string set_options(const Flags& flags, const std::string& saved_options) {
   using Json = nlohmann::ordered_json;
   TrainOptions untouched;
-  Flags flags("train", "", "");
-  untouched.add_to(flags);
-  const Json defaults = parse_json<Json>(flags.resolved_json());
-  Json changed = Json::object();
+  Flags unparsed("train", "", "");
+  untouched.add_to(unparsed);
+  const Json defaults = parse_json<Json>(unparsed.resolved_json());
+  Json set = Json::object();
   const Json saved = parse_json<Json>(saved_options);
   for (const auto& [name, value] : saved.items()) {
+    std::string option = name;
+    std::replace(option.begin(), option.end(), '_', '-');
     const bool follows = name == "data_seed" && value == saved.value("seed", Json());
-    if (!follows && value != defaults.value(name, Json())) changed[name] = value;
+    const bool differs = !follows && value != defaults.value(name, Json());
+    if (differs || flags.given(option)) set[name] = value;
   }
-  return json_text(changed);
+  return json_text(set);
 }
 
 }  // namespace
 
-std::vector<std::shared_ptr<RunLog>> train_reports(const TrainOptions& options,
+std::vector<std::shared_ptr<RunLog>> train_reports(const TrainOptions& options, const Flags& flags,
                                                    const std::string& saved_options) {
   std::vector<std::shared_ptr<RunLog>> reports;
   if (options.report_tensorboard) {
@@ -44,7 +49,8 @@ std::vector<std::shared_ptr<RunLog>> train_reports(const TrainOptions& options,
 #endif
   }
   if (options.report_html) {
-    reports.push_back(std::make_shared<HtmlReport>(saved_options, changed_options(saved_options)));
+    reports.push_back(
+        std::make_shared<HtmlReport>(saved_options, set_options(flags, saved_options)));
   }
   return reports;
 }

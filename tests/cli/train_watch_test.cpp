@@ -75,7 +75,7 @@ TEST_CASE("samples, logs and the report are made of one run, and do not change i
   REQUIRE(run_quire(work.command("plain", options)).exit_code == 0);
   std::vector<std::string> more = options;
   more.insert(more.end(), {"--sample-every", "5", "--sample-prompt", "The fox", "--sample-prompt",
-                           "A <quick>", "--report-to", "csv,html"});
+                           "A <quick>", "--report-to", "csv,html", "--weight-decay", "0"});
   const ProgramResult run = run_quire(work.command("out", more));
   INFO(run.err);
   REQUIRE(run.exit_code == 0);
@@ -111,6 +111,7 @@ TEST_CASE("samples, logs and the report are made of one run, and do not change i
   const std::string set = page.substr(0, all);
   CHECK(contains(set, "<td>max_steps</td><td>10</td>"));
   CHECK(contains(set, "<td>sample_prompt</td>"));
+  CHECK(contains(set, "<td>weight_decay</td>"));  // given, though as it would be
   CHECK_FALSE(contains(set, "<td>adam_beta1</td>"));
   CHECK(contains(page.substr(all), "<td>adam_beta1</td>"));
   CHECK_FALSE(fs::exists(work.folder / "plain/report.html"));
@@ -149,7 +150,7 @@ TEST_CASE("the title of a report says what was trained on what, when, how long, 
       "{\"step\":20,\"eval_loss\":3.25}\n";
   ReportPage page = {.log = log,
                      .options = R"({"model": "models/small/", "data": ["d/a.csv", "e/"]})",
-                     .changed = R"({"max_steps": 20})",
+                     .set = R"({"max_steps": 20})",
                      .began = "2026-11-27 17:33",
                      .seconds = 125,
                      .state = "done"};
