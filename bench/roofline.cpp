@@ -29,6 +29,38 @@ std::string short_number(double value) {
   return fmt::format("{:.3g}{}{}", value, unit == 0 ? "" : " ", units[unit]);
 }
 
+/// "0.0421", "12.3", "93,765": a rate in the one unit of the list.
+std::string gigaflops(double flops_per_second) {
+  const double value = flops_per_second * 1e-9;
+  return value < 999.5 ? fmt::format("{:.3g}", value)
+                       : with_commas(static_cast<std::int64_t>(std::llround(value)));
+}
+
+/// Lines of at most `columns` letters.
+std::vector<std::string> wrapped(const std::string& text, std::size_t columns) {
+  std::vector<std::string> lines = {""};
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t end = std::min(text.find(' ', at), text.size());
+    if (!lines.back().empty() && lines.back().size() + 1 + end - at > columns) {
+      lines.emplace_back();
+    }
+    lines.back() += (lines.back().empty() ? "" : " ") + text.substr(at, end - at);
+    at = end + 1;
+  }
+  return lines;
+}
+
+// Why an entry can be above 100 % of what it is held against.
+constexpr const char* kWarmInCache =
+    "above 100 %: a warm kernel's data stay in a cache, which is faster than memory, whose rate "
+    "the line is";
+constexpr const char* kColdInCache =
+    "above 100 %: a cache served some of the bytes, which are counted from shapes, or others used "
+    "the memory while its line was measured, at the beginning of this run";
+constexpr const char* kAboveArithmetic =
+    "above 100 %: others used the machine, or its clock was lower, while the level line was "
+    "measured, at the beginning of this run";
+
 struct Box {
   double left, top, right, bottom;
   bool meets(const Box& b) const {
@@ -53,7 +85,11 @@ class Picture {
  public:
   explicit Picture(const Roofline& roofline) : roofline_(roofline) {
     for (const RooflinePoint& point : roofline.points) {
-      if (point.intensity > 0 && point.flops_per_second > 0) points_.push_back(point);
+      if (point.intensity <= 0 || point.flops_per_second <= 0) continue;
+      points_.push_back(point);
+      if (!point.why.empty() && std::find(whys_.begin(), whys_.end(), point.why) == whys_.end()) {
+        whys_.push_back(point.why);
+      }
     }
     std::vector<double> xs = {ridge()}, ys = {roofline.flops_per_second};
     for (const RooflinePoint& point : points_) {
@@ -68,7 +104,13 @@ class Picture {
   }
 
   std::string draw() {
-    const double list = kListLine * (static_cast<double>(points_.size()) + 1);
+    std::vector<std::string> below;
+    for (std::size_t i = 0; i < whys_.size(); ++i) {
+      for (const std::string& part : wrapped(mark_of(whys_[i]) + " " + whys_[i], 62)) {
+        below.push_back(part);
+      }
+    }
+    const double list = kListLine * static_cast<double>(points_.size() + 2 + below.size());
     height_ = std::clamp(list, 560.0, 900.0);
     const double height = std::max(bottom() + 64, kTop + list + 24), width = kListLeft + kListWidth;
     svg_ = svg_open(width, height);
@@ -80,6 +122,10 @@ class Picture {
           {x(point) - kRadius, y(point) - kRadius, x(point) + kRadius, y(point) + kRadius});
     }
     for (std::size_t i = 0; i < points_.size(); ++i) place(i);
+    for (std::size_t i = 0; i < below.size(); ++i) {
+      text(kListLeft + 30, kTop + kListLine * static_cast<double>(points_.size() + 2 + i),
+           "class=\"why\" fill=\"#555555\"", below[i]);
+    }
     return svg_ + "</svg>\n";
   }
 
@@ -146,6 +192,13 @@ class Picture {
     }
   }
 
+  /// "a" for the first reason, "b" for the next.
+  std::string mark_of(const std::string& why) const {
+    if (why.empty()) return "";
+    const auto place = std::find(whys_.begin(), whys_.end(), why) - whys_.begin();
+    return fmt::format("({})", static_cast<char>('a' + place));
+  }
+
   std::string colour_of(const std::string& name) {
     const std::string family = name.substr(0, name.find_first_of("_/"));
     const auto known = families_.try_emplace(family, families_.size()).first;
@@ -167,7 +220,8 @@ class Picture {
       const double towards_y = std::clamp(cy, box.top, box.bottom);
       line(cx, cy, towards_x, towards_y, fmt::format("stroke=\"{}\" stroke-width=\"0.5\"", colour));
     }
-    const std::string note = fmt::format("{} {}", point.name, point.note);
+    const std::string mark = point.why.empty() ? "" : " " + mark_of(point.why);
+    const std::string note = fmt::format("{} {}{}", point.name, point.note, mark);
     svg_ += fmt::format(
         "<circle class=\"point\" cx=\"{:.2f}\" cy=\"{:.2f}\" r=\"{}\" fill=\"{}\" "
         "stroke=\"{}\" stroke-width=\"1.5\"><title>{}</title></circle>\n",
@@ -178,7 +232,7 @@ class Picture {
     const double base = kTop + kListLine * static_cast<double>(index + 1);
     text(kListLeft + 22, base, fmt::format("text-anchor=\"end\" fill=\"{}\"", colour), number);
     text(kListLeft + 30, base, "class=\"name\"", point.name);
-    text(kListLeft + kListWidth - 16, base, "text-anchor=\"end\"", point.note);
+    text(kListLeft + kListWidth - 16, base, "text-anchor=\"end\"", point.note + mark);
   }
 
   /// A box for a number near (cx, cy) that meets nothing drawn so far; beside the point where there
@@ -209,6 +263,7 @@ class Picture {
   const Roofline& roofline_;
   std::vector<RooflinePoint> points_;
   Axis x_{{1, 10}}, y_{{1, 10}};
+  std::vector<std::string> whys_;  // each once
   std::vector<Box> occupied_;
   std::map<std::string, std::size_t> families_;
   std::string svg_;
@@ -228,17 +283,21 @@ Roofline roofline_of(const BenchReport& report, const std::string& title) {
     roofline.bytes_per_second = std::max(roofline.bytes_per_second, entry.bandwidth_ceiling);
     roofline.flops_per_second = std::max(roofline.flops_per_second, entry.flops_ceiling);
     const auto percent = entry.counters.find("percent_of_ceiling");
-    const std::string of =
-        percent == entry.counters.end() ? "" : fmt::format(", {:.0f} %", percent->second);
+    const double share = percent == entry.counters.end() ? 0 : percent->second;
     const bool by_memory =
         entry.bytes * entry.flops_ceiling > entry.flops * entry.bandwidth_ceiling;
-    const std::string rate = by_memory ? short_number(entry.bytes_per_second()) + "B/s"
-                                       : short_number(entry.flops_per_second()) + "FLOP/s";
+    const bool warm = entry.name.ends_with("/warm");
     roofline.points.push_back({.name = entry.name,
                                .intensity = entry.flops / entry.bytes,
                                .flops_per_second = entry.flops_per_second(),
-                               .note = rate + of,
-                               .hollow = entry.name.ends_with("/warm")});
+                               .note = gigaflops(entry.flops_per_second()) + " GFLOP/s" +
+                                       (share > 0 ? fmt::format(", {:.0f} %", share) : ""),
+                               .hollow = warm,
+                               // What is not shown as more than 100 % wants no word.
+                               .why = share < 100.5 ? ""
+                                      : !by_memory  ? kAboveArithmetic
+                                      : warm        ? kWarmInCache
+                                                    : kColdInCache});
   }
   return roofline;
 }

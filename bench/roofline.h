@@ -18,6 +18,7 @@ struct RooflinePoint {
   double flops_per_second = 0;
   std::string note;     // behind the name in the list, "88 %"
   bool hollow = false;  // a ring instead of a disc
+  std::string why;      // it is above a line: marked in the list, and said once below it
 };
 
 struct Roofline {
@@ -31,8 +32,9 @@ struct Roofline {
 /// have no place on the axes and are left out. One <circle class="point"> a point.
 std::string roofline_svg(const Roofline& roofline);
 
-/// The entries that have bytes and flops, under the ceilings they were measured with; warm ones are
-/// rings.
+/// The entries that have bytes and flops, under the ceilings they were measured with, with their
+/// rates in GFLOP/s; warm ones are rings. Of those above 100 % of a ceiling it is said why that can
+/// be.
 Roofline roofline_of(const BenchReport& report, const std::string& title);
 
 }  // namespace quire

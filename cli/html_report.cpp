@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <ctime>
 #include <nlohmann/json.hpp>
 #include <utility>
 #include <vector>
@@ -11,6 +12,8 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/text.h"
+#include "bench/svg.h"
+#include "cli/terminal.h"
 #include "engine/training/log_jsonl.h"
 
 namespace quire {
@@ -18,12 +21,20 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+// Pictures of 400 units stand side by side where there is room, and fill a screen of 400 pixels: the
+// letters in them, 12 units high, are 11 to 14 pixels high on either.
 constexpr const char* kStyle =
-    "body{font:15px/1.5 sans-serif;max-width:46em;margin:2em auto;padding:0 1em;color:#222}\n"
-    "h1{font-size:1.5em}h2{font-size:1.1em;margin-top:2em}\n"
-    "svg{width:100%;height:auto}table{border-collapse:collapse}\n"
-    "td{border-top:1px solid #ddd;padding:.2em 1em .2em 0;vertical-align:top}\n"
-    "pre{white-space:pre-wrap;margin:0;font:13px/1.5 monospace}.prompt{color:#777}\n";
+    "body{font:15px/1.5 sans-serif;max-width:58em;margin:2em auto;padding:0 1em;color:#222}\n"
+    "h1{font-size:1.4em;line-height:1.3;overflow-wrap:anywhere}h2{font-size:1.1em;margin:0}\n"
+    "section{margin-top:1.5em}.plots{display:grid;column-gap:2em;"
+    "grid-template-columns:repeat(auto-fit,minmax(min(100%,24em),1fr))}\n"
+    "svg{display:block;width:100%;max-width:31em;height:auto}.key{margin:0}.key b{font-size:1.2em}"
+    "\ntable{border-collapse:collapse;margin-top:.5em}\n"
+    "td{border-top:1px solid #ddd;padding:.2em 1em .2em 0;vertical-align:top;"
+    "overflow-wrap:anywhere}td:first-child{overflow-wrap:normal}\n"
+    "pre{white-space:pre-wrap;margin:0;font:13px/1.5 monospace}.prompt{color:#777}\n"
+    "@media(max-width:500px){body{margin:1em auto;padding:0 .8em}h1{font-size:1.2em}"
+    "td{font-size:13px}}\n";
 
 struct Point {
   double step, value;
@@ -33,10 +44,11 @@ struct Curve {
   const char* name;
   const char* colour;
   std::vector<Point> points;
+  bool few = false;  // measured now and then: each is a point of its own
 };
 
-constexpr double kWidth = 720, kHeight = 240, kLeft = 64, kRight = 704, kTop = 16, kBottom = 208;
-constexpr std::size_t kColumns = 320;  // every second pixel: more points would not be seen
+constexpr double kWidth = 400, kHeight = 240, kLeft = 74, kRight = 390, kTop = 16, kBottom = 194;
+constexpr std::size_t kColumns = 160;  // every second pixel: more points would not be seen
 
 /// Of each column's points the least and the greatest, in their order: what a line through all of
 /// them covers.
@@ -56,16 +68,9 @@ std::vector<Point> thinned(const std::vector<Point>& points) {
   return kept;
 }
 
-/// 1, 2 or 5 times a power of ten: a step that cuts `span` into four to ten parts.
-double round_step(double span) {
-  const double power = std::pow(10.0, std::floor(std::log10(span / 4)));
-  const double times = span / 4 / power;
-  return power * (times >= 5 ? 5 : times >= 2 ? 2 : 1);
-}
-
 class Plot {
  public:
-  explicit Plot(const std::vector<Curve>& curves) {
+  Plot(const std::vector<Curve>& curves, const char* unit) {
     bool any = false;
     for (const Curve& curve : curves) {
       for (const Point& point : curve.points) {
@@ -82,9 +87,8 @@ class Plot {
     }
     svg_ = fmt::format("<svg viewBox=\"0 0 {} {}\" font-family=\"sans-serif\" font-size=\"12\">\n",
                        kWidth, kHeight);
-    grid();
-    double name_at = kRight;
-    for (const Curve& curve : curves) draw(curve, name_at);
+    grid(unit);
+    for (const Curve& curve : curves) draw(curve);
     svg_ += "</svg>\n";
   }
 
@@ -96,35 +100,41 @@ class Plot {
     return kBottom - (kBottom - kTop) * (value - low_) / (high_ - low_);
   }
 
-  void grid() {
-    const double rise = round_step(high_ - low_);
-    for (double at = std::ceil(low_ / rise) * rise; at <= high_; at += rise) {
-      const double tick = std::abs(at) < rise / 1e6 ? 0 : at;
-      svg_ += fmt::format(
-          "<line x1=\"{0}\" y1=\"{2:.1f}\" x2=\"{1}\" y2=\"{2:.1f}\" stroke=\"#ddd\"/>"
-          "<text x=\"{3}\" y=\"{4:.1f}\" text-anchor=\"end\">{5:.4g}</text>\n",
-          kLeft, kRight, y(tick), kLeft - 6, y(tick) + 4, tick);
+  void grid(const char* unit) {
+    for (const double at : round_ticks(low_, high_, 4)) {
+      svg_ += svg_line(kLeft, y(at), kRight, y(at), "stroke=\"#ddd\"");
+      svg_ += svg_text(kLeft - 6, y(at) + 4, "class=\"y\" text-anchor=\"end\"",
+                       fmt::format("{:.4g}", at));
     }
-    const double stride = std::max(1.0, round_step(std::max(last_, 1.0)));
-    for (double at = 0; at <= last_; at += stride) {
-      svg_ += fmt::format("<text x=\"{:.1f}\" y=\"{}\" text-anchor=\"middle\">{:.6g}</text>\n",
-                          x(at), kBottom + 18, at);
+    for (const double at : round_ticks(0, std::max(last_, 1.0), 2.5)) {
+      if (at != std::floor(at)) continue;  // there are no half steps
+      svg_ += svg_line(x(at), kBottom, x(at), kBottom + 4, "stroke=\"#888\"");
+      svg_ += svg_text(x(at), kBottom + 18, "class=\"x\" text-anchor=\"middle\"",
+                       fmt::format("{:.6g}", at));
     }
+    const double middle = (kTop + kBottom) / 2;
+    svg_ += svg_text((kLeft + kRight) / 2, kHeight - 8, "text-anchor=\"middle\"", "step");
+    svg_ += svg_text(14, middle,
+                     fmt::format("text-anchor=\"middle\" transform=\"rotate(-90 14 {})\"", middle),
+                     unit);
   }
 
-  void draw(const Curve& curve, double& name_at) {
+  void draw(const Curve& curve) {
+    const std::vector<Point> points = thinned(curve.points);
     std::string line;
-    for (const Point& point : thinned(curve.points)) {
+    for (const Point& point : points) {
       line += fmt::format("{:.1f},{:.1f} ", x(point.step), y(point.value));
     }
-    if (line.empty()) return;
-    svg_ +=
-        fmt::format("<polyline points=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"1.5\"/>\n",
-                    line, curve.colour);
-    svg_ += fmt::format(
-        "<text x=\"{}\" y=\"{}\" text-anchor=\"end\" fill=\"{}\">{} {:.4g}</text>\n", name_at,
-        kTop - 4, curve.colour, escape_markup(curve.name), curve.points.back().value);
-    name_at -= 140;
+    if (points.size() > 1) {
+      svg_ +=
+          fmt::format("<polyline points=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"{}\"/>\n",
+                      line, curve.colour, curve.few ? 0.7 : 1.3);
+    }
+    if (!curve.few && points.size() > 1) return;
+    for (const Point& point : points) {
+      svg_ += fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"3\" fill=\"{}\"/>\n",
+                          x(point.step), y(point.value), curve.colour);
+    }
   }
 
   double low_ = 0, high_ = 0, last_ = 0;
@@ -146,7 +156,7 @@ struct Story {
   }
 
   Curve curve(const char* name, const char* colour, const char* key) const {
-    Curve curve{name, colour, {}};
+    Curve curve{.name = name, .colour = colour, .points = {}};
     for (const Json& line : lines) {
       const auto found = line.find(key);
       if (found == line.end() || !found->is_number()) continue;  // null: not finite
@@ -156,11 +166,18 @@ struct Story {
   }
 };
 
-std::string section(const char* title, const std::vector<Curve>& curves) {
-  const bool empty = std::all_of(curves.begin(), curves.end(),
-                                 [](const Curve& curve) { return curve.points.empty(); });
-  if (empty) return "";
-  return fmt::format("<h2>{}</h2>\n{}", title, Plot(curves).svg());
+/// A picture below its key: what a line is and where it ended are said above it, not in it.
+std::string section(const char* title, const char* unit, const std::vector<Curve>& curves) {
+  std::string key;
+  for (const Curve& curve : curves) {
+    if (curve.points.empty()) continue;
+    key += fmt::format("{}<span style=\"color:{}\"><b>{}</b> {} {:.4g}</span>",
+                       key.empty() ? "" : " &nbsp; ", curve.colour, curve.few ? "●" : "—",
+                       escape_markup(curve.name), curve.points.back().value);
+  }
+  if (key.empty()) return "";
+  return fmt::format("<section><h2>{}</h2>\n<p class=\"key\">{}</p>\n{}</section>\n", title, key,
+                     Plot(curves, unit).svg());
 }
 
 std::string text_of(const Json& value) {
@@ -172,7 +189,7 @@ std::string warnings_of(const Story& story) {
   for (const Json& line : story.lines) {
     if (line.contains("warning")) html += "<p>" + text_of(line["warning"]) + "</p>\n";
   }
-  return html.empty() ? "" : "<h2>Warnings</h2>\n" + html;
+  return html.empty() ? "" : "<section><h2>Warnings</h2>\n" + html + "</section>\n";
 }
 
 std::string samples_of(const Story& story) {
@@ -183,58 +200,172 @@ std::string samples_of(const Story& story) {
         "<tr><td>{}</td><td><pre><span class=\"prompt\">{}</span>{}</pre></td></tr>\n",
         json_text((*line)["step"]), text_of((*line)["prompt"]), text_of((*line)["sample"]));
   }
-  return rows.empty() ? "" : "<h2>Samples by step</h2>\n<table>\n" + rows + "</table>\n";
+  return rows.empty()
+             ? ""
+             : "<section><h2>Samples by step</h2>\n<table>\n" + rows + "</table></section>\n";
 }
 
-std::string options_of(std::string_view options) {
+std::string table_of(const Json& options) {
   std::string rows;
-  const Json parsed = parse_json<Json>(options);
-  for (const auto& [name, value] : parsed.items()) {
+  for (const auto& [name, value] : options.items()) {
     rows += fmt::format("<tr><td>{}</td><td>{}</td></tr>\n", escape_markup(name), text_of(value));
   }
-  return "<h2>Options</h2>\n<table>\n" + rows + "</table>\n";
+  return "<table>\n" + rows + "</table>\n";
 }
+
+std::string options_of(const Json& all, const Json& set) {
+  std::string html = "<section>";
+  if (!set.empty()) html += "<h2>Options that were set</h2>\n" + table_of(set);
+  return html + "<details><summary>All options</summary>\n" + table_of(all) +
+         "</details></section>\n";
+}
+
+/// "quotes.csv" of "data/quotes.csv", "processed" of "data/processed/".
+std::string short_name(const std::string& path) {
+  const std::filesystem::path whole(path);
+  const std::filesystem::path last = whole.has_filename() ? whole : whole.parent_path();
+  return last.filename().empty() ? path : last.filename().string();
+}
+
+/// "narrator trained on a.txt, b.txt and 3 more"
+std::string subject_of(const Json& options) {
+  const auto name = [&](const char* key) {
+    const auto found = options.find(key);
+    return found == options.end() || !found->is_string() ? "" : found->get<std::string>();
+  };
+  std::string subject = "A model";
+  if (const std::string model = name("model"); !model.empty()) {
+    subject = short_name(model);
+  } else if (const std::string config = name("config"); !config.empty()) {
+    subject = "A new model of " + short_name(config);
+  }
+  std::vector<std::string> data;
+  if (const auto found = options.find("data"); found != options.end() && found->is_array()) {
+    for (const Json& path : *found) {
+      if (path.is_string()) data.push_back(short_name(path.get<std::string>()));
+    }
+  } else if (!name("data").empty()) {
+    data.push_back(short_name(name("data")));
+  }
+  constexpr std::size_t kNamed = 3;
+  for (std::size_t i = 0; i < std::min(data.size(), kNamed); ++i) {
+    const bool last = i + 1 == data.size();
+    subject += (i == 0 ? " trained on " : last ? " and " : ", ") + data[i];
+  }
+  if (data.size() > kNamed) subject += fmt::format(" and {} more", data.size() - kNamed);
+  return subject;
+}
+
+std::string with_perplexity(double loss) {
+  return fmt::format("{:.4g} (perplexity {})", loss, rounded_number(std::exp(loss), 4));
+}
+
+/// What `losses` came to, from where, and the best of them where that is another.
+std::string course_of(const char* name, const Curve& losses) {
+  const Point &first = losses.points.front(), &last = losses.points.back();
+  const Point& best =
+      *std::min_element(losses.points.begin(), losses.points.end(),
+                        [](const Point& a, const Point& b) { return a.value < b.value; });
+  std::string text = fmt::format("{} {}", name, with_perplexity(last.value));
+  if (first.step < last.step) {
+    text += fmt::format(", from {} at step {}", with_perplexity(first.value), first.step);
+  }
+  if (best.value < last.value) {
+    text += fmt::format("; the best, {}, at step {}", with_perplexity(best.value), best.step);
+  }
+  return text + ".";
+}
+
+struct Heading {
+  std::string title, story;
+
+  Heading(const ReportPage& page, const Json& options, const Curve& training,
+          const Curve& validation) {
+    const bool held_out = !validation.points.empty();
+    const Curve& result = held_out ? validation : training;
+    const char* name = held_out ? "validation loss" : "training loss";
+    title = subject_of(options);
+    if (!page.began.empty()) {
+      title += fmt::format(", {}, {}", page.began, human_duration(page.seconds));
+    }
+    double last = 0;
+    for (const Curve* curve : {&training, &validation}) {
+      if (!curve->points.empty()) last = std::max(last, curve->points.back().step);
+    }
+    story = fmt::format("{}, at step {}", page.state, last);
+    story.front() = static_cast<char>(std::toupper(static_cast<unsigned char>(story.front())));
+    if (page.resumed_step >= 0) {
+      story += fmt::format(", gone on from step {}, when the time began", page.resumed_step);
+    }
+    story += ". ";
+    if (result.points.empty()) return;
+    title += fmt::format(": {} {:.4g}", name, result.points.back().value);
+    std::string course = course_of(name, result);
+    course.front() = static_cast<char>(std::toupper(static_cast<unsigned char>(course.front())));
+    story += course;
+  }
+};
 
 }  // namespace
 
 std::string report_html(const ReportPage& page) {
   const Story story(page.log);
-  const std::string title = escape_markup(page.title);
+  const Json options = parse_json<Json>(page.options), set = parse_json<Json>(page.set);
+  const Curve training = story.curve("training", "#1f5fa8", "loss");
+  Curve validation = story.curve("validation", "#c23b22", "eval_loss");
+  validation.few = true;
+  const Heading heading(page, options, training, validation);
+  const auto single = [&](const char* title, const char* name, const char* key) {
+    return section(title, name, {story.curve(name, "#1f5fa8", key)});
+  };
   return fmt::format(
              "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-             "<title>{0}</title>\n<style>\n{1}</style>\n</head>\n<body>\n<h1>{0}</h1>\n",
-             title, kStyle) +
-         section("Loss", {story.curve("training", "#1f5fa8", "loss"),
-                          story.curve("validation", "#c23b22", "eval_loss")}) +
-         section("Learning rate", {story.curve("learning rate", "#1f5fa8", "learning_rate")}) +
-         section("Gradient norm, before clipping",
-                 {story.curve("gradient norm", "#1f5fa8", "grad_norm")}) +
-         section("Tokens a second",
-                 {story.curve("tokens a second", "#1f5fa8", "tokens_per_second")}) +
-         section("Share of the machine's flops (MFU)", {story.curve("MFU", "#1f5fa8", "mfu")}) +
-         warnings_of(story) + samples_of(story) + options_of(page.options) + "</body>\n</html>\n";
+             "<meta name=\"viewport\" content=\"width=device-width\">\n"
+             "<title>{0}</title>\n<style>\n{1}</style>\n</head>\n<body>\n<h1>{0}</h1>\n<p>{2}</p>\n"
+             "<div class=\"plots\">\n",
+             escape_markup(heading.title), kStyle, escape_markup(heading.story)) +
+         section("Loss", "nats a token", {training, validation}) +
+         single("Learning rate", "learning rate", "learning_rate") +
+         single("Gradient norm, before clipping", "gradient norm", "grad_norm") +
+         single("Tokens a second", "tokens a second", "tokens_per_second") +
+         single("Share of the machine's flops (MFU)", "MFU", "mfu") + "</div>\n" +
+         warnings_of(story) + samples_of(story) + options_of(options, set) + "</body>\n</html>\n";
 }
 
-void HtmlReport::begin(const std::filesystem::path& output_dir, std::int64_t) {
+void HtmlReport::begin(const std::filesystem::path& output_dir, std::int64_t resumed_step) {
   output_dir_ = output_dir;
+  resumed_step_ = resumed_step;
+  start_ = std::chrono::steady_clock::now();
+  const std::time_t now = std::time(nullptr);
+  std::tm local{};
+  localtime_r(&now, &local);
+  char text[32];
+  std::strftime(text, sizeof text, "%Y-%m-%d %H:%M", &local);
+  began_ = text;
 }
 
 void HtmlReport::eval(std::int64_t, double) {
-  write();
+  write("running");
 }
 
-void HtmlReport::end(RunEnd) {
-  write();
+void HtmlReport::end(RunEnd how) {
+  write(how == RunEnd::done ? "done" : how == RunEnd::interrupted ? "interrupted" : "diverged");
 }
 
 void HtmlReport::discard() {
   std::filesystem::remove(output_dir_ / kFileName);
 }
 
-void HtmlReport::write() const {
+void HtmlReport::write(const char* state) const {
   const std::string log = read_file(output_dir_ / JsonlLog::kFileName);
-  write_file(output_dir_ / kFileName,
-             report_html({.title = title_, .log = log, .options = options_}));
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start_;
+  write_file(output_dir_ / kFileName, report_html({.log = log,
+                                                   .options = options_,
+                                                   .set = set_,
+                                                   .began = began_,
+                                                   .seconds = took.count(),
+                                                   .resumed_step = resumed_step_,
+                                                   .state = state}));
 }
 
 }  // namespace quire

@@ -33,30 +33,78 @@ std::string shown_value(const RunResult& result) {
   return std::isfinite(result.value) ? fmt::format("{:.4f}", result.value) : "-";
 }
 
-/// From values to places between 0 and 1.
+/// From values to places between 0 and 1, none of them at an end: what stands at one would lie on
+/// the axis and its labels.
 struct Scale {
   double low = 0, high = 1;
   bool logarithmic = false;
 
-  explicit Scale(std::vector<double> values) {
-    std::erase_if(values, [](double v) { return !std::isfinite(v); });
-    if (values.empty()) return;
-    const auto [least, most] = std::minmax_element(values.begin(), values.end());
-    low = *least;
-    high = *most;
-    logarithmic = low > 0 && high >= 10 * low;
-    if (low == high) {  // one value stands in the middle
-      const double beside = low == 0 ? 1 : std::abs(low) / 10;
-      low -= beside;
-      high += beside;
-    }
+  static constexpr double kMargin = 0.06;  // 17 of 288 pixels; points have a radius of 5
+
+  static Scale linear(std::vector<double> values) { return {std::move(values), false}; }
+  /// Logarithmic where the values span a factor of ten.
+  static Scale wide(std::vector<double> values) {
+    const auto [least, most] = extent(values);
+    return {std::move(values), least > 0 && most >= 10 * least};
   }
+  /// There too, and where three or more lie nearer to equal ratios than to equal distances: 0.0002,
+  /// 0.0005, 0.001.
+  static Scale of_list(std::vector<double> values) {
+    const bool ratios = near_ratios(values);
+    return ratios ? Scale(std::move(values), true) : wide(std::move(values));
+  }
+
+  Scale(std::vector<double> values, bool wants_logarithmic) {
+    std::tie(low, high) = extent(values);
+    logarithmic = wants_logarithmic && low > 0 && high > low;
+    if (logarithmic) {
+      const double margin = std::pow(high / low, kMargin / (1 - 2 * kMargin));
+      low /= margin;
+      high *= margin;
+      return;
+    }
+    // One value stands in the middle.
+    const double beside = high > low   ? (high - low) * kMargin / (1 - 2 * kMargin)
+                          : low == 0.0 ? 1
+                                       : std::abs(low) / 10;
+    low -= beside;
+    high += beside;
+  }
+
   double at(double value) const {
     if (logarithmic) return std::log(value / low) / std::log(high / low);
     return (value - low) / (high - low);
   }
-  double value(double place) const {
-    return logarithmic ? low * std::pow(high / low, place) : low + place * (high - low);
+  std::vector<double> ticks(double parts) const {
+    return logarithmic ? log_ticks(low, high) : round_ticks(low, high, parts);
+  }
+
+ private:
+  /// Of the finite ones; {0, 1} where there are none.
+  static std::pair<double, double> extent(const std::vector<double>& values) {
+    double least = INFINITY, most = -INFINITY;
+    for (const double value : values) {
+      if (!std::isfinite(value)) continue;
+      least = std::min(least, value);
+      most = std::max(most, value);
+    }
+    return least <= most ? std::pair{least, most} : std::pair{0.0, 1.0};
+  }
+
+  static bool near_ratios(std::vector<double> values) {
+    std::sort(values.begin(), values.end());
+    values.erase(std::unique(values.begin(), values.end()), values.end());
+    if (values.size() < 3 || values.front() <= 0) return false;
+    // How unlike each other the gaps are, once in distances and once in ratios.
+    double least[2] = {INFINITY, INFINITY}, most[2] = {0, 0};
+    for (std::size_t i = 1; i < values.size(); ++i) {
+      const double gaps[2] = {values[i] - values[i - 1], std::log(values[i] / values[i - 1])};
+      for (int kind = 0; kind < 2; ++kind) {
+        least[kind] = std::min(least[kind], gaps[kind]);
+        most[kind] = std::max(most[kind], gaps[kind]);
+      }
+    }
+    return most[1] / least[1] < (1 - 1e-9) * most[0] / least[0];
   }
 };
 
@@ -72,22 +120,31 @@ class Panel {
     svg_ = svg_text(left_, top_ - 12, "font-weight=\"bold\"", title);
     svg_ += svg_line(left_, bottom_, right_, bottom_, "stroke=\"#888888\"");
     svg_ += svg_line(left_, top_, left_, bottom_, "stroke=\"#888888\"");
-    for (const double place : {0.0, 0.5, 1.0}) {
-      const double y_at = bottom_ - place * (bottom_ - top_);
-      svg_ += svg_line(left_, y_at, right_, y_at, "stroke=\"#e4e4e4\"");
-      svg_ += svg_text(left_ - 6, y_at + 4, "text-anchor=\"end\" font-size=\"10\"",
-                       fmt::format("{:.4g}", y_.value(place)));
+    for (const double value : y_.ticks(4)) {
+      svg_ += svg_line(left_, this->y(value), right_, this->y(value), "stroke=\"#e4e4e4\"");
+      svg_ += svg_text(left_ - 8, this->y(value) + 4,
+                       "class=\"tick\" text-anchor=\"end\" font-size=\"10\"",
+                       fmt::format("{:.4g}", value));
     }
   }
 
-  void label_ends() {
-    for (const double place : {0.0, 0.5, 1.0}) {
-      label(place, fmt::format("{:.3g}", x_.value(place)));
+  /// Below the axis: `tried`, where they are far enough apart to be read, else round numbers.
+  void label_numbers(std::vector<double> tried = {}) {
+    std::sort(tried.begin(), tried.end());
+    tried.erase(std::unique(tried.begin(), tried.end()), tried.end());
+    bool readable = !tried.empty();
+    for (std::size_t i = 1; i < tried.size(); ++i) {
+      readable = readable && x(tried[i]) - x(tried[i - 1]) >= kLabelWidth;
     }
+    for (const double value : readable ? tried : x_.ticks(3)) label(value, shown(value), 16);
   }
-  void label(double place, const std::string& text) {
-    svg_ += svg_text(left_ + place * (right_ - left_), bottom_ + 16,
-                     "text-anchor=\"middle\" font-size=\"10\"", cut_to_width(text, 16));
+  void label_words(const std::vector<std::string>& words) {
+    const double room =
+        (right_ - left_) / static_cast<double>(std::max<std::size_t>(1, words.size()));
+    const int columns = std::clamp(static_cast<int>(room / kLetterWidth), 2, 40);
+    for (std::size_t i = 0; i < words.size(); ++i) {
+      label(static_cast<double>(i), words[i], columns);
+    }
   }
   double x(double value) const { return left_ + x_.at(value) * (right_ - left_); }
   double y(double value) const { return bottom_ - y_.at(value) * (bottom_ - top_); }
@@ -115,6 +172,15 @@ class Panel {
   const std::string& svg() const { return svg_; }
 
  private:
+  static constexpr double kLetterWidth = 6,
+                          kLabelWidth = 42;  // of letters 10 pixels high; "0.0002"
+
+  void label(double value, const std::string& text, int columns) {
+    svg_ += svg_line(x(value), bottom_, x(value), bottom_ + 4, "stroke=\"#888888\"");
+    svg_ +=
+        svg_text(x(value), bottom_ + 17, "class=\"tick\" text-anchor=\"middle\" font-size=\"10\"",
+                 cut_to_width(text, columns));
+  }
   static double top_of(int row) { return kHeading + kPanelHeight * row + kTop; }
 
   double left_, right_, top_, bottom_;
@@ -137,8 +203,9 @@ std::string curves_panel(const Sweep& sweep, const std::vector<SweepRow>& rows) 
       losses.push_back(loss);
     }
   }
-  Panel panel(0, training ? "loss by step" : "eval_loss by step", Scale(steps), Scale(losses));
-  panel.label_ends();
+  Panel panel(0, training ? "loss by step" : "eval_loss by step", Scale::linear(steps),
+              Scale::wide(losses));
+  panel.label_numbers();
   for (std::size_t i = rows.size(); i-- > 0;) {  // the best lies on top
     panel.curve(training ? rows[i].curve.training : rows[i].curve.validation,
                 title_of(rows[i], sweep), i == 0);
@@ -167,15 +234,16 @@ std::string option_panel(int number, const SearchDimension& dimension, const Swe
     return static_cast<double>(std::find(words.begin(), words.end(), shown(value)) - words.begin());
   };
   for (const SweepRow& row : rows) numbers.push_back(number_of(row));
-  Scale scale(numbers);
-  if (!numeric || dimension.choices.empty()) scale.logarithmic = numeric && dimension.logarithmic;
-  Panel panel(number, option, scale, Scale(values));
-  if (numeric) {
-    panel.label_ends();
+  const Scale scale = !numeric                    ? Scale::linear(numbers)
+                      : dimension.choices.empty() ? Scale(numbers, dimension.logarithmic)
+                                                  : Scale::of_list(numbers);
+  Panel panel(number, sweep.metric + " by " + option, scale, Scale::wide(values));
+  if (!numeric) {
+    panel.label_words(words);
+  } else if (dimension.choices.empty()) {
+    panel.label_numbers();
   } else {
-    for (std::size_t i = 0; i < words.size(); ++i) {
-      panel.label(scale.at(static_cast<double>(i)), words[i]);
-    }
+    panel.label_numbers(numbers);
   }
   for (std::size_t i = rows.size(); i-- > 0;) {
     if (!std::isfinite(rows[i].result.value)) continue;

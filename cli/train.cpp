@@ -296,7 +296,7 @@ bool prepare(const std::vector<std::string>& arguments, const Ranks& ranks, Prep
   keep_validation(earlier, flags, options);
   if (const std::string line = choose_model(options); !line.empty()) note(line);
   run.resolved = saved_options(flags, options, earlier);
-  if (ranks.first()) run.reports = train_reports(options, run.resolved);
+  if (ranks.first()) run.reports = train_reports(options, flags, run.resolved);
 
   run.start = find_start(options);
   // What the card names: the checkpoint of a run that is gone on from has its weights.

@@ -1,13 +1,41 @@
 #include "cli/train_reports.h"
 
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "base/json.h"
+#include "cli/flags.h"
 #include "cli/html_report.h"
 #ifdef QUIRE_WITH_TENSORBOARD
 #include "cli/tensorboard_log.h"
 #endif
 
 namespace quire {
+namespace {
 
-std::vector<std::shared_ptr<RunLog>> train_reports(const TrainOptions& options,
+/// Those of `saved_options` that were given, or are not what train takes where nothing is said: a
+/// run that is gone on from has them from its checkpoint.
+std::string set_options(const Flags& flags, const std::string& saved_options) {
+  using Json = nlohmann::ordered_json;
+  TrainOptions untouched;
+  Flags unparsed("train", "", "");
+  untouched.add_to(unparsed);
+  const Json defaults = parse_json<Json>(unparsed.resolved_json());
+  Json set = Json::object();
+  const Json saved = parse_json<Json>(saved_options);
+  for (const auto& [name, value] : saved.items()) {
+    std::string option = name;
+    std::replace(option.begin(), option.end(), '_', '-');
+    const bool follows = name == "data_seed" && value == saved.value("seed", Json());
+    const bool differs = !follows && value != defaults.value(name, Json());
+    if (differs || flags.given(option)) set[name] = value;
+  }
+  return json_text(set);
+}
+
+}  // namespace
+
+std::vector<std::shared_ptr<RunLog>> train_reports(const TrainOptions& options, const Flags& flags,
                                                    const std::string& saved_options) {
   std::vector<std::shared_ptr<RunLog>> reports;
   if (options.report_tensorboard) {
@@ -22,7 +50,7 @@ std::vector<std::shared_ptr<RunLog>> train_reports(const TrainOptions& options,
   }
   if (options.report_html) {
     reports.push_back(
-        std::make_shared<HtmlReport>(options.training.output_dir.string(), saved_options));
+        std::make_shared<HtmlReport>(saved_options, set_options(flags, saved_options)));
   }
   return reports;
 }

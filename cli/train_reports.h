@@ -10,8 +10,8 @@
 
 namespace quire {
 
-/// Those of --report-to; `saved_options` is the content of quire_config.json.
-std::vector<std::shared_ptr<RunLog>> train_reports(const TrainOptions& options,
+/// Those of --report-to; `flags` were parsed, `saved_options` is the content of quire_config.json.
+std::vector<std::shared_ptr<RunLog>> train_reports(const TrainOptions& options, const Flags& flags,
                                                    const std::string& saved_options);
 
 }  // namespace quire

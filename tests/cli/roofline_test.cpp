@@ -104,6 +104,72 @@ TEST_CASE("points at the ceilings lie on their lines") {
   CHECK(number(points[3], "cy") > number(points[0], "cy"));
 }
 
+TEST_CASE("what is above a line is marked in the list, and each reason is said once below it") {
+  const std::string svg =
+      roofline_svg(machine({{.name = "first",
+                             .intensity = 1,
+                             .flops_per_second = 2e11,
+                             .note = "200 %",
+                             .why = "in a cache"},
+                            {.name = "second", .intensity = 1, .flops_per_second = 1e10},
+                            {.name = "third",
+                             .intensity = 2,
+                             .flops_per_second = 3e11,
+                             .note = "150 %",
+                             .why = "in a cache"},
+                            {.name = "fourth",
+                             .intensity = 900,
+                             .flops_per_second = 1.1e13,
+                             .note = "110 %",
+                             .why = "a reason that is so long that it needs more than one line of "
+                                    "the list beside the picture"}}));
+  CHECK(xml_fault(svg) == "");
+  CHECK(svg.find(">200 % (a)<") != std::string::npos);
+  CHECK(svg.find(">150 % (a)<") != std::string::npos);
+  CHECK(svg.find(">110 % (b)<") != std::string::npos);
+  CHECK(svg.find(">(a) in a cache<") != std::string::npos);
+  CHECK(svg.find(">(b) a reason that is so long") != std::string::npos);
+  const std::vector<std::string> whys = tags_with(svg, "class=\"why\"");
+  REQUIRE(whys.size() == 3);  // one line and two
+  const double height = number(tags_with(svg, "<svg").at(0), "height");
+  CHECK(number(whys[2], "y") < height);
+  CHECK(number(whys[2], "y") - number(whys[1], "y") == 16);
+}
+
+TEST_CASE("a report's list has one unit, and a word for all above a ceiling") {
+  // 10 GB/s and 100 GFLOP/s meet at 10 flops a byte.
+  const auto entry = [](const char* name, double bytes, double flops, double percent) {
+    BenchEntry e;
+    e.name = name;
+    e.median_seconds = 1;
+    e.bytes = bytes;
+    e.flops = flops;
+    e.bandwidth_ceiling = 1e10;
+    e.flops_ceiling = 1e11;
+    e.counters["percent_of_ceiling"] = percent;
+    return e;
+  };
+  const Roofline roofline = quire::roofline_of(
+      BenchReport{.context = {},
+                  .entries = {entry("a/warm", 3e10, 3e9, 300), entry("b/cold", 1.2e10, 1e7, 120),
+                              entry("c/cold", 1e9, 1.5e12, 1500), entry("d/warm", 1e10, 1e9, 100.4),
+                              entry("e/cold", 1e9, 5e9, 50)}},
+      "title");
+  REQUIRE(roofline.points.size() == 5);
+  CHECK(roofline.points[0].note == "3 GFLOP/s, 300 %");
+  CHECK(roofline.points[1].note == "0.01 GFLOP/s, 120 %");
+  CHECK(roofline.points[2].note == "1,500 GFLOP/s, 1500 %");
+  CHECK(roofline.points[3].note == "1 GFLOP/s, 100 %");
+  const auto says = [&](std::size_t point, const char* words) {
+    return roofline.points[point].why.find(words) != std::string::npos;
+  };
+  CHECK(says(0, "stay in a cache"));
+  CHECK(says(1, "counted from shapes"));
+  CHECK(says(2, "the level line"));
+  CHECK(roofline.points[3].why == "");
+  CHECK(roofline.points[4].why == "");
+}
+
 TEST_CASE("the numbers of eighty points do not lie on each other") {
   std::vector<RooflinePoint> points;
   for (int i = 0; i < 80; ++i) {
@@ -152,7 +218,8 @@ TEST_CASE("a report's entries become points under its ceilings") {
   REQUIRE(roofline.points.size() == 2);
   CHECK(roofline.points[0].intensity == 2);
   CHECK(roofline.points[0].flops_per_second == 4e9);
-  CHECK(roofline.points[0].note == "2 GB/s, 20 %");
+  CHECK(roofline.points[0].note == "4 GFLOP/s, 20 %");
+  CHECK(roofline.points[0].why == "");
   CHECK(!roofline.points[0].hollow);
   CHECK(roofline.points[1].hollow);
 }

@@ -2,11 +2,13 @@
 #include "cli/sweep_space.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <map>
 #include <set>
 
 #include "base/json.h"
+#include "bench/svg.h"
 #include "cli/sweep_report.h"
 #include "tests/cli/program.h"
 #include "tests/support/catch.h"
@@ -267,4 +269,113 @@ TEST_CASE("the picture is well-formed and has every run that has a value, to sca
       csv.starts_with("rank,run,status,round,step,eval_loss,seconds,learning_rate,text_column\n"
                       "1,run-001,done,1,0,2,0.0,0.0001,a<b>\n"));
   CHECK(contains(csv, "\n6,run-006,diverged,1,0,,0.0,0.01,c&d\n"));
+}
+
+TEST_CASE("a sweep's picture has round ticks, the search's scales, and no point on a label") {
+  const ScratchFolder scratch;
+  const Sweep sweep =
+      sweep_of(scratch, text_of("random", R"("lr": {"log_min": 1.3e-5, "log_max": 2e-3},
+                           "dropout": {"min": 0, "max": 0.3},
+                           "weight_decay": [0.002, 0.005, 0.01])",
+                                R"(, "runs": 12)"));
+  std::vector<SweepRow> rows;
+  for (int i = 0; i < 12; ++i) {
+    const double value = 4.4127 + 0.0831 * i;
+    rows.push_back({.name = run_name(rows.size()),
+                    .configuration = {{"learning_rate", 1.3e-5 * std::pow(1.5, i)},
+                                      {"dropout", 0.25 - 0.02 * i},
+                                      {"weight_decay", i < 4   ? 0.002
+                                                       : i < 8 ? 0.005
+                                                               : 0.01}},
+                    .result = {.status = RunStatus::done, .round = 1, .value = value},
+                    .curve = {.training = {}, .validation = {{10, 9.0}, {120, value}}}});
+  }
+  const std::string svg = sweep_svg(sweep, rows);
+  CHECK(xml_fault(svg) == "");
+  CHECK(contains(svg, ">eval_loss by weight_decay<"));
+
+  struct Tick {
+    std::string text;
+    double x, y;
+    bool below;  // the axis: of the option; else left of it
+  };
+  std::vector<Tick> ticks;
+  std::vector<std::array<double, 3>> points;  // x, y, radius
+  for (std::size_t at = 0; (at = svg.find('<', at)) != std::string::npos; ++at) {
+    const std::size_t end = svg.find('>', at);
+    const std::string tag = svg.substr(at, end - at + 1);
+    const auto number = [&](const char* name) { return std::stod(xml_attribute(tag, name)); };
+    if (contains(tag, "class=\"tick\"")) {
+      ticks.push_back({svg.substr(end + 1, svg.find('<', end) - end - 1), number("x"), number("y"),
+                       contains(tag, "middle")});
+    } else if (contains(tag, "class=\"run\"")) {
+      points.push_back({number("cx"), number("cy"), number("r")});
+    }
+  }
+  REQUIRE(points.size() == 36);
+  // 1, 2 or 5 times a power of ten, or a multiple of such a step with at most two digits.
+  std::string below;
+  for (const Tick& tick : ticks) {
+    INFO(tick.text);
+    std::string digits;
+    for (const char c : tick.text.substr(0, tick.text.find('e'))) {
+      if (c >= '0' && c <= '9' && (c != '0' || !digits.empty())) digits += c;
+    }
+    while (digits.size() > 1 && digits.back() == '0') digits.pop_back();
+    CHECK(digits.size() <= 2);
+    if (tick.below) below += tick.text + " ";
+  }
+  CHECK(below == "20 40 60 80 100 120 1e-05 0.0001 0.001 0.05 0.1 0.15 0.2 0.25 0.002 0.005 0.01 ");
+
+  // Digits are 6 by 10 pixels.
+  for (const Tick& tick : ticks) {
+    const double width = 6.0 * static_cast<double>(tick.text.size());
+    const double left = tick.below ? tick.x - width / 2 : tick.x - width;
+    for (const auto& [x, y, r] : points) {
+      const double radius = r + 4;  // not beside it either
+      INFO(tick.text << " at " << tick.x << ", " << tick.y << "; point at " << x << ", " << y);
+      CHECK((x + radius < left || x - radius > left + width || y + radius < tick.y - 10 ||
+             y - radius > tick.y));
+    }
+    for (const Tick& other : ticks) {
+      if (!tick.below || !other.below || other.y != tick.y || other.x <= tick.x) continue;
+      CHECK(other.x - tick.x > width / 2 + 3.0 * static_cast<double>(other.text.size()));
+    }
+  }
+
+  // Equal ratios of the rate, and of the list of 2, 5 and 10, are equal distances.
+  const auto x_of = [&](const char* text) {
+    const auto found = std::find_if(ticks.begin(), ticks.end(), [&](const Tick& tick) {
+      return tick.below && tick.text == text;
+    });
+    REQUIRE(found != ticks.end());
+    return found->x;
+  };
+  const double bound = 0.2;  // places of ticks are written with one decimal
+  CHECK(x_of("0.01") - x_of("0.002") ==
+        Approx((x_of("0.005") - x_of("0.002")) * std::log(5.0) / std::log(2.5)).margin(2 * bound));
+  // Losses from 4.4 to 5.3 stay on a linear axis: equal steps of a loss are equal distances.
+  for (int i = 2; i < 12; ++i) {
+    const auto at = static_cast<std::size_t>(i);
+    CHECK(points[at][1] - points[at - 1][1] == Approx(points[1][1] - points[0][1]).margin(bound));
+  }
+  // 12 runs a panel, worst first: each rate is 1.5 times the one after it.
+  const double decade = x_of("0.001") - x_of("0.0001");
+  for (int i = 1; i < 12; ++i) {
+    CHECK(points[static_cast<std::size_t>(i - 1)][0] - points[static_cast<std::size_t>(i)][0] ==
+          Approx(decade * std::log10(1.5)).margin(bound));
+  }
+}
+
+TEST_CASE("ticks are round, in order and inside") {
+  using Ticks = std::vector<double>;
+  CHECK(round_ticks(0, 1, 4) == Ticks{0, 0.2, 0.4, 0.6, 0.8, 1});
+  CHECK(round_ticks(-0.3, 0.3, 3) == Ticks{-0.2, 0, 0.2});
+  CHECK(round_ticks(3.77, 6.2, 4) == Ticks{4, 4.5, 5, 5.5, 6});
+  CHECK(round_ticks(0, 40, 2.5) == Ticks{0, 10, 20, 30, 40});
+  CHECK(log_ticks(1e-5, 1e-2) == Ticks{1e-5, 1e-4, 1e-3, 1e-2});
+  CHECK(log_ticks(3e-5, 2e-3) == Ticks{1e-4, 1e-3});
+  CHECK(log_ticks(1e-4, 1e-3) == Ticks{1e-4, 2e-4, 5e-4, 1e-3});
+  CHECK(log_ticks(2.2, 3.3) == round_ticks(2.2, 3.3, 2));
+  CHECK(log_ticks(1e-12, 1e12).size() <= 9);
 }
