@@ -142,13 +142,21 @@ std::string read_init(const Fields& fields) {
 }
 
 /// What Python's re knows and std::regex does not is refused, not read as something else; and what
-/// is nested so deep that std::regex, which recurses, would end the stack.
+/// is nested so deep that std::regex, which recurses, would end the stack, or has numbers that it
+/// reads beyond 64 bits without a look.
 std::regex compile(const std::string& pattern) {
   constexpr std::size_t kLongest = 1000;
   constexpr std::ptrdiff_t kDeepest = 50;
+  const auto is_digit = [](char c) { return c >= '0' && c <= '9'; };
+  std::size_t digits = 0;
+  for (const char c : pattern) {
+    digits = is_digit(c) ? digits + 1 : 0;
+    if (digits > 9) throw Error(Fault::bad_data, "the expression has a number of ten digits");
+  }
   for (std::size_t i = 0; i + 1 < pattern.size(); ++i) {
     if (pattern[i] != '\\') continue;
     const char c = pattern[++i];
+    if (is_digit(c)) throw Error(Fault::bad_data, "the expression has a back-reference");
     const bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
     if (letter && std::string_view("dDwWsSbBntrfv").find(c) == std::string_view::npos) {
       throw Error(Fault::bad_data, "the expression has \\" + std::string(1, c));

@@ -70,6 +70,9 @@ TEST_CASE(
   CHECK(contains(folder.refused(R"("rank_pattern": {"c_attn": "x"})"), "numbers above 0"));
   CHECK(contains(folder.refused(R"("rank_pattern": {"c_attn(": 3})"), "rank_pattern"));
   CHECK(contains(folder.refused(R"("exclude_modules": "c_attn\\Z")"), "the expression has \\Z"));
+  CHECK(contains(folder.refused(R"("exclude_modules": "(c)_attn\\1")"), "has a back-reference"));
+  CHECK(contains(folder.refused(R"("exclude_modules": "c{9999999999999999999999}")"),
+                 "has a number of ten digits"));
   CHECK(contains(folder.refused(R"("exclude_modules": "(h)\\1")"), "exclude_modules"));
   CHECK(contains(folder.refused(R"("exclude_modules": "(?<=h.)c_attn")"), "exclude_modules"));
   // The JSON library would take these for 1 and for infinity.
