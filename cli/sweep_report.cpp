@@ -41,20 +41,19 @@ struct Scale {
 
   static constexpr double kMargin = 0.06;  // 17 of 288 pixels; points have a radius of 5
 
-  static Scale linear(std::vector<double> values) { return {std::move(values), false}; }
+  static Scale linear(const std::vector<double>& values) { return {values, false}; }
   /// Logarithmic where the values span a factor of ten.
-  static Scale wide(std::vector<double> values) {
+  static Scale wide(const std::vector<double>& values) {
     const auto [least, most] = extent(values);
-    return {std::move(values), least > 0 && most >= 10 * least};
+    return {values, least > 0 && most >= 10 * least};
   }
   /// There too, and where three or more lie nearer to equal ratios than to equal distances: 0.0002,
   /// 0.0005, 0.001.
-  static Scale of_list(std::vector<double> values) {
-    const bool ratios = near_ratios(values);
-    return ratios ? Scale(std::move(values), true) : wide(std::move(values));
+  static Scale of_list(const std::vector<double>& values) {
+    return near_ratios(values) ? Scale(values, true) : wide(values);
   }
 
-  Scale(std::vector<double> values, bool wants_logarithmic) {
+  Scale(const std::vector<double>& values, bool wants_logarithmic) {
     std::tie(low, high) = extent(values);
     logarithmic = wants_logarithmic && low > 0 && high > low;
     if (logarithmic) {
