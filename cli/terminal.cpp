@@ -235,7 +235,8 @@ std::string break_lines(std::string_view text, int columns) {
     const std::size_t end = std::min(text.find('\n'), text.size());
     const std::string_view line = text.substr(0, end);
     const std::size_t begin = line.find_first_not_of(' ');
-    const bool command = begin != std::string_view::npos && line.substr(begin).starts_with("try:");
+    const std::string_view first = line.substr(std::min(begin, line.size()));
+    const bool command = first.starts_with("try:") || first.starts_with("python3 ");
     out += command ? std::string(line) : break_line(line, static_cast<std::size_t>(columns));
     if (end == text.size()) return out;
     out += "\n";

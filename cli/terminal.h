@@ -57,7 +57,7 @@ std::string bold(std::string_view text);
 std::string dim(std::string_view text);
 
 /// Text for stderr: on a terminal, lines that are too long for it are broken between words, further
-/// ones indented below the first. A line that begins with "try:" is left for copying.
+/// ones indented below the first. A line that begins with "try:" or "python3 " is left for copying.
 std::string for_terminal(std::string_view text);
 /// The same for so many columns.
 std::string break_lines(std::string_view text, int columns);

@@ -85,6 +85,7 @@ TEST_CASE("lines are broken between words, and go on below what they began with"
   CHECK(break_lines("  a detail that is long", 14) == "  a detail\n    that is\n    long");
   CHECK(break_lines("ab cd\n\nef gh\n", 4) == "ab\n  cd\n\nef\n  gh\n");
   CHECK(break_lines("  try: quire demo --seed 1", 10) == "  try: quire demo --seed 1");
+  CHECK(break_lines("    python3 -c \"print(1)\"", 12) == "    python3 -c \"print(1)\"");
   CHECK(break_lines("a abcdefghijklm b", 6) == "a\n  abcdefghijklm b");  // no place to break it at
   CHECK(break_lines("日本 日本", 8) == "日本\n  日本");
   CHECK(break_lines("", 5).empty());
