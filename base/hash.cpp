@@ -23,40 +23,28 @@ Hash128 hash128(std::string_view bytes) {
 
 HashStream::HashStream() : state_(XXH3_createState()) {
   if (state_ == nullptr) throw std::bad_alloc();
-  XXH3_64bits_reset(static_cast<XXH3_state_t*>(state_));
+  clear();
 }
 
 HashStream::~HashStream() {
   XXH3_freeState(static_cast<XXH3_state_t*>(state_));
 }
 
+// Both hashes have one state, and differ in what is made of it at the end.
 void HashStream::add(std::string_view bytes) {
-  XXH3_64bits_update(static_cast<XXH3_state_t*>(state_), bytes.data(), bytes.size());
-}
-
-std::uint64_t HashStream::hash() const {
-  return XXH3_64bits_digest(static_cast<const XXH3_state_t*>(state_));
-}
-
-Hash128Stream::Hash128Stream() : state_(XXH3_createState()) {
-  if (state_ == nullptr) throw std::bad_alloc();
-  clear();
-}
-
-Hash128Stream::~Hash128Stream() {
-  XXH3_freeState(static_cast<XXH3_state_t*>(state_));
-}
-
-void Hash128Stream::add(std::string_view bytes) {
   XXH3_128bits_update(static_cast<XXH3_state_t*>(state_), bytes.data(), bytes.size());
 }
 
-Hash128 Hash128Stream::hash() const {
+std::uint64_t HashStream::hash64() const {
+  return XXH3_64bits_digest(static_cast<const XXH3_state_t*>(state_));
+}
+
+Hash128 HashStream::hash128() const {
   const XXH128_hash_t hash = XXH3_128bits_digest(static_cast<const XXH3_state_t*>(state_));
   return {hash.low64, hash.high64};
 }
 
-void Hash128Stream::clear() {
+void HashStream::clear() {
   XXH3_128bits_reset(static_cast<XXH3_state_t*>(state_));
 }
 

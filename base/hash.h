@@ -24,7 +24,7 @@ struct HashOfHash {
   std::size_t operator()(const Hash128& hash) const { return hash.low; }
 };
 
-/// hash64() of bytes that come in parts.
+/// Of bytes that come in parts.
 class HashStream {
  public:
   HashStream();
@@ -32,21 +32,8 @@ class HashStream {
   HashStream& operator=(const HashStream&) = delete;
   ~HashStream();
   void add(std::string_view bytes);
-  std::uint64_t hash() const;
-
- private:
-  void* state_;
-};
-
-/// hash128() of bytes that come in parts.
-class Hash128Stream {
- public:
-  Hash128Stream();
-  Hash128Stream(const Hash128Stream&) = delete;
-  Hash128Stream& operator=(const Hash128Stream&) = delete;
-  ~Hash128Stream();
-  void add(std::string_view bytes);
-  Hash128 hash() const;
+  std::uint64_t hash64() const;
+  Hash128 hash128() const;
   void clear();  ///< as if nothing had been added
 
  private:

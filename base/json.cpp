@@ -93,6 +93,17 @@ Json parse_json_or_discard(std::string_view text) {
 }
 
 template <class Json>
+std::optional<std::int32_t> int32_of(const Json& value) {
+  const bool fits = value.is_number_unsigned()
+                        ? value.template get<std::uint64_t>() <= INT32_MAX
+                        : value.is_number_integer() &&
+                              value.template get<std::int64_t>() >= INT32_MIN &&
+                              value.template get<std::int64_t>() <= INT32_MAX;
+  if (!fits) return std::nullopt;
+  return value.template get<std::int32_t>();
+}
+
+template <class Json>
 std::string json_text(const Json& value, int indent) {
   return value.dump(indent, ' ', /*ensure_ascii=*/false, Json::error_handler_t::replace);
 }
@@ -100,8 +111,10 @@ std::string json_text(const Json& value, int indent) {
 template nlohmann::json parse_json(std::string_view);
 template nlohmann::json parse_json_or_discard(std::string_view);
 template std::string json_text(const nlohmann::json&, int);
+template std::optional<std::int32_t> int32_of(const nlohmann::json&);
 template nlohmann::ordered_json parse_json(std::string_view);
 template nlohmann::ordered_json parse_json_or_discard(std::string_view);
 template std::string json_text(const nlohmann::ordered_json&, int);
+template std::optional<std::int32_t> int32_of(const nlohmann::ordered_json&);
 
 }  // namespace quire

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
@@ -29,6 +30,11 @@ Json parse_json(std::string_view text);
 /// Where the text is not JSON, a value with is_discarded().
 template <class Json>
 Json parse_json_or_discard(std::string_view text);
+
+/// A whole number of 32 bits; nullopt for anything else. The library's get() takes 3.7 for 3, true for
+/// 1, and 2^32 + 1 for 1.
+template <class Json>
+std::optional<std::int32_t> int32_of(const Json& value);
 
 /// A name that one of the text's objects has twice, of which a parser would keep the last; nullopt
 /// where there is none, or where the text is not JSON. Takes time in proportion to the text.

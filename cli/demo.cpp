@@ -14,6 +14,7 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "cli/command.h"
+#include "cli/get_model.h"
 #include "cli/model_card.h"
 #include "cli/model_path.h"
 #include "cli/resources.h"
@@ -41,7 +42,7 @@ const char* const kPrompts[] = {"The wind", "I will", "My friend,"};
 const char* const kPromptEnd = " ▸";
 
 struct DemoOptions {
-  std::string model = "narrator";
+  std::string model = kBundledModel;
   fs::path output_dir = "quire-demo";
   std::uint64_t seed = 42;
   std::int64_t max_steps = 0;

@@ -7,6 +7,7 @@
 #include <iostream>
 #include <iterator>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "base/file.h"
 #include "base/json.h"
@@ -36,13 +37,9 @@ constexpr const char* kRequestFields[] = {"prompt", "prompt_ids", "stop", "num_r
               std::move(details), "quire generate --help");
 }
 
-// The JSON library takes 2.5 for 2, true for 1, and 2^32 + 1 for 1.
 std::int32_t whole_number(const Json& value) {
-  const bool fits = value.is_number_unsigned()
-                        ? value.get<std::uint64_t>() <= INT32_MAX
-                        : value.is_number_integer() && value.get<std::int64_t>() >= INT32_MIN;
-  if (!fits) throw Json::type_error::create(302, "not a whole number: " + json_text(value), &value);
-  return value.get<std::int32_t>();
+  if (const std::optional<std::int32_t> number = int32_of(value)) return *number;
+  throw Json::type_error::create(302, "not a whole number: " + json_text(value), &value);
 }
 
 GenerateRequest failed(std::string name, const Error& error) {

@@ -52,7 +52,7 @@ bool may_be_hub_name(const std::string& name) {
 }
 
 std::vector<std::string> how_to_get(const std::string& name) {
-  const bool known = is_size_of_gpt2(name) || is_size_of_gpt2(without_organisation(name));
+  const bool known = is_size_of_gpt2(without_organisation(name));
   if (!may_be_hub_name(name) || (!known && name.find('/') == std::string::npos)) return {};
   return {(known ? name + " does not come with Quire" : "if " + name + " is a model of the Hub") +
               ", one line of Python gets it (pip install huggingface_hub):",

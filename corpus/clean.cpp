@@ -234,7 +234,7 @@ bool Cleaner::clean_parts(const ForEachPart& parts,
   }
   std::int64_t longest = 0;
   bool empty = true;
-  Hash128Stream hash;
+  HashStream hash;
   parts([&](std::string&& part, bool) {
     const std::string text = changed_text(std::move(part));
     longest = std::max(longest, longest_line(text));
@@ -246,7 +246,7 @@ bool Cleaner::clean_parts(const ForEachPart& parts,
     StepCount& count = counts_[step];
     if (count.step == CleaningStep::control) keep = !empty;
     if (count.step == CleaningStep::long_lines) keep = longest <= max_line_length_;
-    if (count.step == CleaningStep::duplicates) keep = seen_.insert(hash.hash()).second;
+    if (count.step == CleaningStep::duplicates) keep = seen_.insert(hash.hash128()).second;
     count.changed += keep && changed_[step];
     count.dropped += !keep;
   }

@@ -181,7 +181,7 @@ class Inspection {
       if (begun_.longest_line > options_.cleaning.max_line_length) {
         found(summary_.long_lines, place, with_commas(begun_.longest_line) + " characters");
       }
-      if (!seen_.insert(hash_.hash()).second) {
+      if (!seen_.insert(hash_.hash128()).second) {
         found(summary_.duplicates, place, around(begun_.beginning, 0, 40));
       }
       hash_.clear();
@@ -271,7 +271,7 @@ class Inspection {
   const std::size_t enough_ = bytes_tokenized(threads_);
   RecordsSummary summary_;
   Begun begun_;
-  Hash128Stream hash_;  // of its text
+  HashStream hash_;  // of its text
   std::unordered_set<Hash128, HashOfHash> seen_;
   std::vector<RecordsSummary::Sample> kept_;
   std::int64_t stride_ = 1;

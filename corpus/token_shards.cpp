@@ -217,7 +217,7 @@ void ShardWriter::write_shard() {
                 .records = static_cast<std::uint64_t>(shard_records_),
                 .ids = tokens,
                 .tokenizer = tokenizer_,
-                .checksum = checksum.hash(),
+                .checksum = checksum.hash64(),
                 .header_checksum = 0};
   std::copy(kMagic.begin(), kMagic.end(), header.magic.begin());
   header.header_checksum = header_checksum(header);

@@ -34,7 +34,7 @@ std::size_t begin_of_spaces_before(std::string_view text, std::size_t taken, std
     if (!is_space_at(text.data() + previous)) break;
     at = previous;
   }
-  return at;
+  return std::max(at, taken);
 }
 
 std::size_t end_of_spaces_from(std::string_view text, std::size_t at) {
@@ -88,9 +88,7 @@ AddedTokenFinder::Match AddedTokenFinder::find(std::string_view text, std::size_
     const bool is_text = specials_are_text_ && token.special;
     if (!is_text && (!token.single_word || is_single_word(text, at, end))) {
       Match match{.begin = at, .end = end, .resume = end, .id = token.id};
-      if (token.strip_left) {
-        match.begin = std::max(begin_of_spaces_before(text, taken, at), taken);
-      }
+      if (token.strip_left) match.begin = begin_of_spaces_before(text, taken, at);
       if (token.strip_right) match.end = end_of_spaces_from(text, end);
       // One of spaces that the token before it took along is none to tokenizers.
       if (match.begin < match.end) return match;

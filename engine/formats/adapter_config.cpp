@@ -23,14 +23,6 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;  // patterns count in the order of the file
 
-/// A whole number of 32 bits.
-bool is_int(const Json& value) {
-  return value.is_number_unsigned()
-             ? value.get<std::uint64_t>() <= INT32_MAX
-             : value.is_number_integer() && value.get<std::int64_t>() >= INT32_MIN &&
-                   value.get<std::int64_t>() <= INT32_MAX;
-}
-
 /// The fields of an adapter_config.json, each read with a check of its type.
 class Fields {
  public:
@@ -56,7 +48,7 @@ class Fields {
     const Json& value = (*this)[name];
     if (value.is_null()) return absent;
     // The JSON library takes 2.5 for 2, and 2^32 + 1 for 1.
-    if (std::is_same_v<T, int> && !is_int(value)) refuse(name, wanted);
+    if (std::is_same_v<T, int> && !int32_of(value)) refuse(name, wanted);
     try {
       return value.get<T>();
     } catch (const Json::exception&) {
@@ -229,7 +221,9 @@ std::vector<int> read_layers(const Fields& fields) {
   const char* const name = "layers_to_transform";
   const Json& layers = fields[name];
   if (layers.is_number_integer()) return {fields.get<int>(name, 0, "a list of blocks")};
-  if (layers.is_array() && !std::all_of(layers.begin(), layers.end(), is_int)) {
+  if (layers.is_array() && !std::all_of(layers.begin(), layers.end(), [](const Json& layer) {
+        return int32_of(layer).has_value();
+      })) {
     fields.refuse(name, "a list of blocks");
   }
   return fields.get<std::vector<int>>(name, {}, "a list of blocks");

@@ -3,6 +3,7 @@
 
 #include <initializer_list>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -61,11 +62,9 @@ class Fields {
   }
   int whole_number(const char* name, const Json& value) const {
     if (!value.is_number_integer()) refuse(name, value, "a whole number");
-    const std::int64_t number = value.get<std::int64_t>();
-    const bool overflow = value.is_number_unsigned() && value.get<std::uint64_t>() > INT32_MAX;
-    if (overflow || number < INT32_MIN || number > INT32_MAX)
-      refuse(name, value, "a whole number of 32 bits");
-    return static_cast<int>(number);
+    const std::optional<std::int32_t> number = int32_of(value);
+    if (!number) refuse(name, value, "a whole number of 32 bits");
+    return *number;
   }
   [[noreturn]] void refuse(const char* name, const Json& value, const char* wanted) const {
     throw Error(Fault::bad_data,

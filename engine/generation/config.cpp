@@ -6,6 +6,7 @@
 #include <cmath>
 #include <iterator>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <type_traits>
 
 #include "base/file.h"
@@ -28,15 +29,11 @@ void require(bool ok, const char* option, T value, const char* allowed) {
   if (!ok) refuse(option, fmt::format("{}", value), allowed);
 }
 
-/// nlohmann::json would take 3.7 for an int, true for a number, and 2^32 + 1 for 1.
 void set_option(const Json& value, int& into) {
   if (!value.is_number_integer()) throw Json::type_error::create(302, "not a whole number", &value);
-  const std::int64_t number = value.get<std::int64_t>();
-  const bool beyond = value.is_number_unsigned() && value.get<std::uint64_t>() > INT32_MAX;
-  if (beyond || number < INT32_MIN || number > INT32_MAX) {
-    throw Json::type_error::create(302, "beyond 32 bits", &value);
-  }
-  into = static_cast<int>(number);
+  const std::optional<std::int32_t> number = int32_of(value);
+  if (!number) throw Json::type_error::create(302, "beyond 32 bits", &value);
+  into = *number;
 }
 void set_option(const Json& value, float& into) {
   if (!value.is_number()) throw Json::type_error::create(302, "not a number", &value);

@@ -63,3 +63,15 @@ TEST_CASE("a name that an object has twice is found in time in proportion to the
   CHECK(repeated_json_name(many + R"("name7": 1})") == "name7");
   CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(5));
 }
+
+TEST_CASE("a whole number of 32 bits is one, and nothing else is") {
+  const auto of = [](const char* text) { return int32_of(Json::parse(text)); };
+  CHECK(of("0") == 0);
+  CHECK(of("2147483647") == 2147483647);
+  CHECK(of("-2147483648") == INT32_MIN);
+  for (const char* text : {"2147483648", "-2147483649", "4294967297", "18446744073709551615", "3.0",
+                           "3.7", "true", "null", "\"3\"", "[3]"}) {
+    CAPTURE(text);
+    CHECK(of(text) == std::nullopt);
+  }
+}
