@@ -42,6 +42,7 @@ struct Matvec {
   void* out;             // [rows, N]
   bool out_is_float;     // else x's type
   bool overlapped;       // launched so
+  bool recorded;         // and the weights are there before the kernels in front of it are done
   void* pre_activation;  // [rows, N] of x's type, or null
   const void* x;         // [rows, K]
   const void* weight;    // [K, N] or [N, K]
@@ -259,14 +260,17 @@ __global__ void __launch_bounds__(kMostWarps* kWarp) matvec_tiles(Matvec p) {
   const int thread = static_cast<int>(threadIdx.x), lane = thread % kWarp, warp = thread / kWarp;
   const int threads = static_cast<int>(blockDim.x), stride = threads * kPart;
   const int n = static_cast<int>(blockIdx.x / (M == 1 ? 1u : p.groups)) * kRows;
-  if (p.overlapped) {
-    for (int k = thread * kPart; k < p.K; k += stride) OfWeight::prefetch(p, k, n);
-  }
-  let_next_begin();
-  wait_for_previous();
-
+  const auto begin = [&](int first) {  // what is read below `first` needs no prefetch
+    if (p.overlapped) {
+      for (int k = first + thread * kPart; k < p.K; k += stride) OfWeight::prefetch(p, k, n);
+    }
+    let_next_begin();
+    wait_for_previous();
+  };
+  if (!p.recorded) begin(0);
   OfWeight weight;
   weight.fetch(p, thread * kPart, n);
+  if (p.recorded) begin(stride);
   const int own = n + thread % kRows;  // of the outputs: what this thread stores, if it does
   const float bias = p.bias != nullptr ? p.bias[min(own, p.N - 1)] : 0.0f;
   Statistics<M> statistics;
@@ -343,6 +347,7 @@ Matvec arguments_of(const MatmulForward& p, const ChainLaunch& how) {
   return {.out = p.out.bytes(),
           .out_is_float = p.out.dtype() == DType::f32,
           .overlapped = how.overlapped,
+          .recorded = how.recorded,
           .pre_activation = p.pre_activation.bytes(),
           .x = p.x.bytes(),
           .weight = p.weight.bytes(),
