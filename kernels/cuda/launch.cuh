@@ -58,6 +58,13 @@ void launch_chained(const char* name, void (*kernel)(P...), dim3 grid, dim3 bloc
                                   how.stream, arguments...);
   QUIRE_CUDA(cudaGetLastError(), name);
 #else
+  // An SM divides its memory into cache and shared memory anew only when it stands still, so kernels
+  // that want it divided in different ways cannot overlap: all of a chain want the same.
+  if (how.overlapped) {
+    QUIRE_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                    cudaSharedmemCarveoutMaxShared),
+               name);
+  }
   cudaLaunchAttribute overlaps{};
   overlaps.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   overlaps.val.programmaticStreamSerializationAllowed = 1;
