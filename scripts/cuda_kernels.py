@@ -232,8 +232,9 @@ def write_table(arguments):
 
 LOAD_16, STORE_16 = r"LDG?\.E\.(\w+\.)*128.*", r"STG?\.E\.(\w+\.)*128.*"
 # What "code" in hot_kernels.json asks for. LD and ST are what becomes of pointers that come from memory themselves.
-WANTED = {"load16": [LOAD_16], "store16": [STORE_16],
-          "matrix": [r"HMMA\.16816\.F32.*", r"LDSM\.16\.M88\.4", r"LDSM\.16\.MT88\.4", r"LDGSTS\.E\.BYPASS.*128.*"]}
+PRODUCTS = r"HMMA\.16816\.F32.*"
+WANTED = {"load16": [LOAD_16], "store16": [STORE_16], "products": [PRODUCTS],
+          "matrix": [PRODUCTS, r"LDSM\.16\.M88\.4", r"LDSM\.16\.MT88\.4", r"LDGSTS\.E\.BYPASS.*128.*"]}
 COLUMNS = {"loads of 16 bytes": LOAD_16, "other loads": r"LDG?\.E(?!.*\.128).*",
            "stores of 16 bytes": STORE_16, "other stores": r"STG?\.E(?!.*\.128).*",
            "copies to shared": r"LDGSTS.*", "LDSM": r"LDSM.*", "HMMA": r"HMMA.*", "local memory": r"(LDL|STL).*"}

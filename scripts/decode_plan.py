@@ -7,7 +7,7 @@ Beside them stands what cards gave (bench/results). The plan itself is arithmeti
     scripts/decode_plan.py write     writes it into kernels/cuda/README.md, between the marks
     scripts/decode_plan.py check     exits 1 where the README holds another one
 
-Extents come from the code: the model's from engine/model/config.h, tiles from kernels/cuda/matvec.cu, chunks from
+Extents come from the code: the model's from engine/model/config.h, blocks from kernels/cuda/matvec.cuh, chunks from
 kernels/cuda/attention_rows.cuh. The order of the launches is that of Gpt2Decoder::Impl::forward().
 """
 import argparse
@@ -38,8 +38,9 @@ def number_in(path, pattern):
 
 V, C, L, H = (number_in("engine/model/config.h", rf"int {name} = (\d+);")
               for name in ("vocab_size", "n_embd", "n_layer", "n_head"))
-MOST_WARPS = number_in("kernels/cuda/matvec.cu", r"int kMostWarps = (\d+);")
-REACH = 32 * number_in("kernels/cuda/matvec.cu", r"int kPart = (\d+);")
+MOST_WARPS = number_in("kernels/cuda/matvec.cuh", r"int kMostWarps = (\d+);")
+REACH = 32 * number_in("kernels/cuda/matvec.cuh", r"int kPart = (\d+);")
+OUTPUTS = number_in("kernels/cuda/matvec_mma.cu", r"int kOutputs = (\d+);")
 CHUNK = number_in("kernels/cuda/attention_rows.cuh", r"int kChunk = (\d+);")
 
 
@@ -48,12 +49,11 @@ def up(number, step):
 
 
 def product(name, launches, k, n):
-    """A kernel of matvec.cu: tiles of 8 outputs, or of 4 where SMs would be left over."""
-    outputs = 8 if n >= 8 * SMS else 4
+    """A kernel of matvec_mma.cu."""
     steps = up(k, REACH)
     warps = up(steps, up(steps, MOST_WARPS))
-    return dict(name=name, launches=launches, shape=f"{k:,} × {n:,}", blocks=up(n, outputs), threads=32 * warps,
-                loads=outputs, bytes=2 * k * n)
+    return dict(name=name, launches=launches, shape=f"{k:,} × {n:,}", blocks=up(n, OUTPUTS), threads=32 * warps,
+                loads=REACH * OUTPUTS * 2 // 16 // 32, bytes=2 * k * n)
 
 
 def plan():

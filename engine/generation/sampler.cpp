@@ -39,7 +39,7 @@ Sampler::Sampler(Device& device, const GenerationConfig& config, int max_batch, 
   const auto rows = static_cast<std::size_t>(max_batch);
   const auto logits_bytes = rows * static_cast<std::size_t>(vocab_size) * sizeof(float);
   results_ = Buffer(device, rows * (sizeof(std::int32_t) + sizeof(float)));
-  model_logits_ = Buffer(device, logits_bytes);
+  if (changes_logits()) model_logits_ = Buffer(device, logits_bytes);
   if (config.do_sample) uniforms_ = Buffer(device, rows * sizeof(float));
   if (config.repetition_penalty != 1.0f) {
     history_ = Buffer(device, rows * static_cast<std::size_t>(max_length) * sizeof(std::int32_t));
@@ -49,8 +49,12 @@ Sampler::Sampler(Device& device, const GenerationConfig& config, int max_batch, 
 
 std::vector<SampledToken> Sampler::next(View logits, std::span<const SamplerRow> rows) {
   const std::int64_t batch = logits.shape()[0];
-  // One copy of B·V floats, 0.2 MB a row: nothing beside the 500 MB of weights that made them.
-  device_.copy(model_logits_.data(), logits.bytes(), logits.size_bytes());
+  ConstView of_model = logits;  // for the log-probabilities, which are those before any change
+  if (changes_logits()) {
+    // One copy of B·V floats, 0.2 MB a row: nothing beside the 500 MB of weights that made them.
+    device_.copy(model_logits_.data(), logits.bytes(), logits.size_bytes());
+    of_model = ConstView(static_cast<const float*>(model_logits_.data()), logits.shape());
+  }
   apply(before_penalty_, logits, rows);
   if (config_.repetition_penalty != 1.0f) penalize(logits, rows);
   apply(after_penalty_, logits, rows);
@@ -73,7 +77,12 @@ std::vector<SampledToken> Sampler::next(View logits, std::span<const SamplerRow>
     device_.argmax_tokens({.tokens = tokens, .logits = logits});
   }
 
-  return read_results(tokens);
+  return read_results(tokens, of_model);
+}
+
+bool Sampler::changes_logits() const {
+  return config_.do_sample || config_.repetition_penalty != 1.0f || !before_penalty_.empty() ||
+         !after_penalty_.empty();
 }
 
 void Sampler::apply(const Processors& processors, View logits, std::span<const SamplerRow> rows) {
@@ -121,9 +130,8 @@ void Sampler::penalize(View logits, std::span<const SamplerRow> rows) {
        .penalty = config_.repetition_penalty});
 }
 
-std::vector<SampledToken> Sampler::read_results(View tokens) {
+std::vector<SampledToken> Sampler::read_results(View tokens, ConstView logits) {
   const std::int64_t batch = tokens.count();
-  const ConstView logits(static_cast<const float*>(model_logits_.data()), {batch, vocab_size_});
   const View losses(reinterpret_cast<float*>(tokens.data<std::int32_t>() + batch), {batch});
   device_.cross_entropy_forward({.losses = losses, .logits = logits, .targets = tokens});
 

@@ -35,13 +35,15 @@ class Sampler {
   Sampler(Device& device, const GenerationConfig& config, int max_batch, int max_length,
           int vocab_size);
 
-  /// logits [B, V] f32 in device memory; they are overwritten.
+  /// logits [B, V] f32 in device memory; they may be overwritten.
   std::vector<SampledToken> next(View logits, std::span<const SamplerRow> rows);
 
  private:
   void apply(const Processors& processors, View logits, std::span<const SamplerRow> rows);
   void penalize(View logits, std::span<const SamplerRow> rows);
-  std::vector<SampledToken> read_results(View tokens);
+  bool changes_logits() const;
+  /// logits: the model's own.
+  std::vector<SampledToken> read_results(View tokens, ConstView logits);
 
   Device& device_;
   GenerationConfig config_;
@@ -49,7 +51,7 @@ class Sampler {
   Processors before_penalty_, after_penalty_;
   Buffer results_;          // [B] i32 the chosen tokens; [B] f32 minus the log probability of each
   Buffer uniforms_;         // [B] f32
-  Buffer model_logits_;     // [B, V] f32, as they came
+  Buffer model_logits_;     // [B, V] f32, as they came, where they are changed
   Buffer history_, first_;  // [B, longest row] i32 and [B] i32, for the repetition penalty
   std::vector<float> host_logits_;          // [B, V] where the device's memory is not the host's
   std::vector<std::int32_t> host_history_;  // right-aligned

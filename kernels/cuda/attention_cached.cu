@@ -38,7 +38,8 @@ struct Cached {
   float* parts;          // [B, T, H, chunks, part_size(D)]: out, largest and sum of SoftmaxPart
   unsigned* arrivals;    // [B, T, H]: warps that have written their part; 0 before and after
   int B, H, T, S, D, chunks;
-  int size;  // bytes of an element
+  int size;       // bytes of an element
+  bool recorded;  // what the cache held before the step may be read before the step's own is there
   float scale_log2;
 
   __device__ __forceinline__ int first(int b) const {
@@ -252,22 +253,30 @@ __global__ void __launch_bounds__(kWarp) attention_staged(Cached p) {
   QUIRE_SHARED(Pack<T>, keys, kSteps * kWarp);
   QUIRE_SHARED(Pack<T>, values, kSteps * kWarp);
   let_next_begin();
-  wait_for_previous();
+  if (!p.recorded) wait_for_previous();
   const Chunk c(p);
-  if (c.count > 0) {
-    const int d = Layout::column(c.lane);
-    const auto stage = [&](Pack<T>* to, const Slots<T>& rows) {
+  const int d = Layout::column(c.lane);
+  const Slots<T> key(p, p.k_cache, p.k, c.b, c.h), value(p, p.v_cache, p.v, c.b, c.h);
+  // Of new slots, or of the others: zeros, where there are none.
+  const auto stage = [&](bool as_new, Pack<T>* to, const Slots<T>& rows) {
 #pragma unroll
-      for (int step = 0; step < kSteps; ++step) {
-        const int row = step * Layout::kRowsAtOnce + Layout::row(c.lane);
-        const bool given = row < c.count && d < p.D;
-        copy_async(to + step * kWarp + c.lane, rows(c.first + (given ? row : 0)) + (given ? d : 0),
-                   given);
-      }
-      commit_copies();
-    };
-    stage(keys, Slots<T>(p, p.k_cache, p.k, c.b, c.h));
-    stage(values, Slots<T>(p, p.v_cache, p.v, c.b, c.h));
+    for (int step = 0; step < kSteps; ++step) {
+      const int row = step * Layout::kRowsAtOnce + Layout::row(c.lane);
+      const bool given = row < c.count && d < p.D, is_new = given && c.first + row >= key.past;
+      if (is_new != as_new) continue;
+      copy_async(to + step * kWarp + c.lane, rows(c.first + (given ? row : 0)) + (given ? d : 0),
+                 given);
+    }
+    commit_copies();
+  };
+  if (c.count > 0) {
+    stage(false, keys, key);
+    stage(false, values, value);
+  }
+  if (p.recorded) wait_for_previous();
+  if (c.count > 0) {
+    stage(true, keys, key);
+    stage(true, values, value);
   }
   begin_query<Layout, uint4>(p, c);
   if (c.count <= 0) return;
@@ -317,6 +326,7 @@ void CudaDevice::attention_cached(const AttentionCached& p) {
                 .D = D,
                 .chunks = (S + kChunk - 1) / kChunk,
                 .size = static_cast<int>(size_of(p.qkv.dtype())),
+                .recorded = chain().recorded,
                 .scale_log2 = p.scale * kLog2e};
   const unsigned rows = static_cast<unsigned>(B * T * H);
   if (T <= kMaxQueries) {

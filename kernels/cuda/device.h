@@ -107,7 +107,8 @@ class CudaDevice final : public Device {
   unsigned* arrivals(std::size_t count);
   /// How the kernels of decoding are launched.
   ChainLaunch chain() const {
-    return {stream_, proven() && properties_.major >= 9, properties_.multiProcessorCount};
+    const bool overlapped = proven() && properties_.major >= 9;
+    return {stream_, overlapped, properties_.multiProcessorCount, overlapped && recording_};
   }
   /// Blocks that fill the card `times` over, for kernels that stay and take one row after another.
   unsigned persistent_blocks(std::int64_t rows_of_blocks, int times) const;
@@ -117,6 +118,7 @@ class CudaDevice final : public Device {
   CardKey key_;
   std::string why_unproven_;
   cudaStream_t stream_ = nullptr;
+  bool recording_ = false;  // what the stream is given becomes a graph
   Block scratch_, arrivals_, aligned_;
   std::unique_ptr<GemmLibrary> gemm_;
   TensorTable adamw_tensors_, norm_tensors_;  // of the last call

@@ -4,8 +4,9 @@
 // next grid starts; and the next one's first loads take a while to come. A kernel that is launched `overlapped` starts as soon as all
 // blocks of the one before it have called let_next_begin(), and prefetches what it will read. What
 // the kernels before it wrote is there after wait_for_previous(), not sooner: before that call a
-// kernel writes nothing, and reads nothing but its arguments. All of its threads make the call, so
-// that who waits for the last kernel of a chain waits for all.
+// kernel writes nothing, and reads nothing but its arguments and, in a graph, what was there before
+// the graph began (weights, the cache of earlier tokens). All of its threads make the call, so that
+// who waits for the last kernel of a chain waits for all.
 //
 // ("Programmatic dependent launch", CUDA C++ Programming Guide; sm_90 and later. A launch that is
 // not overlapped, and older chips, find everything there at once.)
@@ -20,6 +21,9 @@ struct ChainLaunch {
   cudaStream_t stream;
   bool overlapped;  // the card is sm_90 or later, and has been seen to get this right
   int processors;   // SMs of the card
+  // Part of a graph, which begins when all before it is done: what no kernel of the graph writes may
+  // be read before wait_for_previous().
+  bool recorded;
 };
 
 __device__ __forceinline__ void let_next_begin() {
@@ -54,6 +58,13 @@ void launch_chained(const char* name, void (*kernel)(P...), dim3 grid, dim3 bloc
                                   how.stream, arguments...);
   QUIRE_CUDA(cudaGetLastError(), name);
 #else
+  // An SM divides its memory into cache and shared memory anew only when it stands still, so kernels
+  // that want it divided in different ways cannot overlap: all of a chain want the same.
+  if (how.overlapped) {
+    QUIRE_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                    cudaSharedmemCarveoutMaxShared),
+               name);
+  }
   cudaLaunchAttribute overlaps{};
   overlaps.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   overlaps.val.programmaticStreamSerializationAllowed = 1;

@@ -147,11 +147,8 @@ bool CudaDevice::prefers_out_in(std::int64_t rows) const {
 }
 
 void CudaDevice::layernorm_matmul(const LayernormMatmul& p) {
-  const ResidualLayernormForward& l = p.layernorm;
-  const bool fused = takes_matvec(p.matmul) && l.sum.bytes() != l.x.bytes() && !l.mean && !l.rstd &&
-                     whole_rows(l.weight.count(), 8, l.sum, l.x, l.branch, l.weight, l.bias);
-  if (!fused) return Device::layernorm_matmul(p);
-  check(l);
+  if (!takes_layernorm_matvec(p)) return Device::layernorm_matmul(p);
+  check(p.layernorm);
   check(p.matmul);
   check_multiply(*this, p.matmul.multiply, p.matmul.x.dtype());
   launch_layernorm_matvec(p, chain());

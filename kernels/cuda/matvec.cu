@@ -1,4 +1,5 @@
-// Products of a few rows with a weight: decoding.
+// Products of a few rows of floats with a weight of any type: decoding. Rows of 16 bits go to
+// matvec_mma.cu.
 //
 // Every weight is read once, for all rows together, and the time is that of reading it: K·N
 // elements, 2·M·K·N flops. At batch 1 GPT-2's 124M parameters in 16 bits are 247 MB a token: 74 µs
@@ -7,8 +8,8 @@
 // A warp holds a tile of the weight in registers, all of whose loads are under way before the first
 // is looked at: 8 of 16 bytes a lane. The tile is 256 elements of K by 8 outputs in 16 bits, or by 4
 // where 8 would leave processors without a block. The warps of a block share K among them, so a
-// product of 768 by 768 is 192 blocks, and all of its 1.2 MB are under way at once. Each lane reads
-// its own 8 elements of x: nobody else in the block wants them.
+// product of 768 by 768 is 192 blocks. Each lane reads its own 8 elements of x: nobody else in the
+// block wants them.
 //
 // Nothing is summed across blocks, as an output's weights are a few KB. The order of a sum depends
 // on K alone: 8 elements in a lane, every 256·warps of them one after the other, then the lanes by
@@ -17,46 +18,12 @@
 
 #include <limits>
 
-#include "kernels/cuda/activation.cuh"
-#include "kernels/cuda/reduce.cuh"
-#include "kernels/cuda/vec.cuh"
+#include "kernels/cuda/matvec.cuh"
 
 namespace quire::cuda {
 namespace {
 
-constexpr int kPart = 8;               // elements of K in a lane: 16 bytes of a 16-bit type
-constexpr int kReach = kWarp * kPart;  // and in a warp
-constexpr int kRowsTogether = 4;       // of x, in a block: eight would spill registers
-constexpr int kMostWarps = 12;         // of a block: GPT-2's 3072 at once
-
-/// What comes before the product, where something does: the rows are those of x + branch, written
-/// to sum, normalised.
-struct Before {
-  void* sum;
-  const void* branch;
-  const float* weight;  // null: nothing does
-  const float* bias;
-  float eps;
-};
-struct Matvec {
-  void* out;             // [rows, N]
-  bool out_is_float;     // else x's type
-  bool overlapped;       // launched so
-  void* pre_activation;  // [rows, N] of x's type, or null
-  const void* x;         // [rows, K]
-  const void* weight;    // [K, N] or [N, K]
-  const float* bias;     // [N], or null
-  int rows, K, N;
-  unsigned groups;  // of rows of x, each by blocks of its own
-  Activation activation;
-  Before before;
-};
-
-int warps_for(int K) {
-  const int steps = (K + kReach - 1) / kReach;
-  const int rounds = (steps + kMostWarps - 1) / kMostWarps;
-  return (steps + rounds - 1) / rounds;
-}
+constexpr int kRowsTogether = 4;  // of x, in a block: eight would spill registers
 
 /// Elements [k, k + 8) of kRows outputs from n on, of a weight [N, K]
 /// (kOutIn) or [K, N]. What lies beyond K or N is some other element.
@@ -91,21 +58,24 @@ struct Tile {
 };
 
 /// The rows of x that a block takes: blocks side by side take the same weights.
+__host__ __device__ __forceinline__ unsigned groups_of(const Matvec& p) {
+  return static_cast<unsigned>((p.rows + kRowsTogether - 1) / kRowsTogether);
+}
 template <int M>
 __device__ __forceinline__ int first_row(const Matvec& p) {
-  return M == 1 ? 0 : static_cast<int>(blockIdx.x % p.groups) * M;
+  return M == 1 ? 0 : static_cast<int>(blockIdx.x % groups_of(p)) * M;
 }
 
 /// Elements [k, k + 8) of M rows of x. Beyond the last row, or K, are those that stand last.
-template <int M, class X>
+template <int M>
 struct Inputs {
-  Packs<X, kPart> rows[M];
+  Packs<float, kPart> rows[M];
 
   __device__ __forceinline__ void fetch_rows(const void* x, const Matvec& p, int k) {
 #pragma unroll
     for (int m = 0; m < M; ++m) {
       const int row = min(first_row<M>(p) + m, p.rows - 1);
-      rows[m] = fetch<true, kPart>(static_cast<const X*>(x) + std::int64_t{row} * p.K, k, p.K);
+      rows[m] = fetch<true, kPart>(static_cast<const float*>(x) + std::int64_t{row} * p.K, k, p.K);
     }
   }
   /// Of x + branch, as they are stored.
@@ -117,8 +87,7 @@ struct Inputs {
     for (int m = 0; m < M; ++m) {
 #pragma unroll
       for (int j = 0; j < kPart; ++j) {
-        rows[m].element[j] =
-            narrow<X>(widen(rows[m].element[j]) + widen(branch.rows[m].element[j]));
+        rows[m].element[j] += branch.rows[m].element[j];
       }
     }
   }
@@ -149,14 +118,14 @@ struct Statistics {
 
 /// Of the rows of x + branch. Every block does it for itself, which costs less than a launch; the
 /// first ones write the sums.
-template <int M, class X>
+template <int M>
 __device__ __forceinline__ void add_and_measure(Statistics<M>& statistics, const Matvec& p) {
   QUIRE_SHARED(float, totals, kMostWarps* kRowsTogether);
   QUIRE_SHARED(float, squares, kMostWarps* kRowsTogether);
   using OfWarps = float(*)[kRowsTogether];
   const int first = static_cast<int>(threadIdx.x) * kPart;
   const int stride = static_cast<int>(blockDim.x) * kPart;
-  Inputs<M, X> sums;
+  Inputs<M> sums;
   for (int k = first; k < p.K; k += stride) {
     sums.fetch_sums(p, k);
 #pragma unroll
@@ -164,8 +133,9 @@ __device__ __forceinline__ void add_and_measure(Statistics<M>& statistics, const
       float values[kPart];
       widen(sums.rows[m], values);
       const int row = first_row<M>(p) + m;
-      if (blockIdx.x < p.groups && row < p.rows) {
-        store_row<true>(static_cast<X*>(p.before.sum) + std::int64_t{row} * p.K, k, p.K, values);
+      if (blockIdx.x < groups_of(p) && row < p.rows) {
+        store_row<true>(static_cast<float*>(p.before.sum) + std::int64_t{row} * p.K, k, p.K,
+                        values);
       }
 #pragma unroll
       for (int j = 0; j < kPart; ++j) statistics.mean[m] += values[j];
@@ -180,7 +150,7 @@ __device__ __forceinline__ void add_and_measure(Statistics<M>& statistics, const
     for (int m = 0; m < M; ++m) {
 #pragma unroll
       for (int j = 0; j < kPart; ++j) {
-        const float distance = widen(sums.rows[m].element[j]) - statistics.mean[m];
+        const float distance = sums.rows[m].element[j] - statistics.mean[m];
         statistics.rstd[m] = fmaf(distance, distance, statistics.rstd[m]);
       }
     }
@@ -193,8 +163,8 @@ __device__ __forceinline__ void add_and_measure(Statistics<M>& statistics, const
 }
 
 /// Elements [k, k + 8) of the rows that the product reads.
-template <int M, class X>
-__device__ __forceinline__ void fetch_inputs(Inputs<M, X>& x, const Statistics<M>& statistics,
+template <int M>
+__device__ __forceinline__ void fetch_inputs(Inputs<M>& x, const Statistics<M>& statistics,
                                              const Matvec& p, int k) {
   if (p.before.weight == nullptr) return x.fetch_rows(p.x, p, k);
   float weight[kPart], bias[kPart];
@@ -205,8 +175,8 @@ __device__ __forceinline__ void fetch_inputs(Inputs<M, X>& x, const Statistics<M
   for (int m = 0; m < M; ++m) {
 #pragma unroll
     for (int j = 0; j < kPart; ++j) {
-      const float value = widen(x.rows[m].element[j]) - statistics.mean[m];
-      x.rows[m].element[j] = narrow<X>(fmaf(value * statistics.rstd[m], weight[j], bias[j]));
+      const float value = x.rows[m].element[j] - statistics.mean[m];
+      x.rows[m].element[j] = fmaf(value * statistics.rstd[m], weight[j], bias[j]);
     }
   }
 }
@@ -237,52 +207,42 @@ __device__ __forceinline__ int add_over_lanes(float* values, int lane) {
   }
 }
 
-/// The sum and what is done to it.
-template <class X>
-__device__ __forceinline__ void store(const Matvec& p, int m, int n, float sum) {
-  const std::int64_t i = std::int64_t{m} * p.N + n;
-  if (p.pre_activation != nullptr) static_cast<X*>(p.pre_activation)[i] = narrow<X>(sum);
-  with_activation(p.activation, [&]<Activation kKind>() { sum = activate<kKind>(sum); });
-  if (p.out_is_float) {
-    static_cast<float*>(p.out)[i] = sum;
-  } else {
-    static_cast<X*>(p.out)[i] = narrow<X>(sum);
-  }
-}
-
 /// A block takes all of K for kRows outputs.
-template <int M, int kRows, bool kOutIn, class X, class W>
+template <int M, int kRows, bool kOutIn, class W>
 __global__ void __launch_bounds__(kMostWarps* kWarp) matvec_tiles(Matvec p) {
   constexpr int kSums = M * kRows;
   QUIRE_SHARED(float, of_warps, kMostWarps* kSums);
   using OfWeight = Tile<kRows, kOutIn, W>;
   const int thread = static_cast<int>(threadIdx.x), lane = thread % kWarp, warp = thread / kWarp;
   const int threads = static_cast<int>(blockDim.x), stride = threads * kPart;
-  const int n = static_cast<int>(blockIdx.x / (M == 1 ? 1u : p.groups)) * kRows;
-  if (p.overlapped) {
-    for (int k = thread * kPart; k < p.K; k += stride) OfWeight::prefetch(p, k, n);
-  }
-  let_next_begin();
-  wait_for_previous();
-
+  const int n = static_cast<int>(blockIdx.x / (M == 1 ? 1u : groups_of(p))) * kRows;
+  const auto begin = [&](int first) {  // what is read below `first` needs no prefetch
+    if (p.overlapped) {
+      for (int k = first + thread * kPart; k < p.K; k += stride) OfWeight::prefetch(p, k, n);
+    }
+    let_next_begin();
+    wait_for_previous();
+  };
+  if (!p.recorded) begin(0);
   OfWeight weight;
   weight.fetch(p, thread * kPart, n);
+  if (p.recorded) begin(stride);
   const int own = n + thread % kRows;  // of the outputs: what this thread stores, if it does
   const float bias = p.bias != nullptr ? p.bias[min(own, p.N - 1)] : 0.0f;
   Statistics<M> statistics;
-  if (p.before.weight != nullptr) add_and_measure<M, X>(statistics, p);
+  if (p.before.weight != nullptr) add_and_measure<M>(statistics, p);
   float sums[kSums] = {};
   for (int first = 0; first < p.K; first += stride) {
     const int k = first + thread * kPart;
     if (first > 0) weight.fetch(p, k, n);
-    Inputs<M, X> x;
+    Inputs<M> x;
     fetch_inputs(x, statistics, p, k);
     if (k >= p.K) continue;
 #pragma unroll
     for (int j = 0; j < kPart; ++j) {
 #pragma unroll
       for (int i = 0; i < kSums; ++i) {
-        sums[i] = fmaf(widen(x.rows[i / kRows].element[j]), weight.element(i % kRows, j), sums[i]);
+        sums[i] = fmaf(x.rows[i / kRows].element[j], weight.element(i % kRows, j), sums[i]);
       }
     }
   }
@@ -298,29 +258,29 @@ __global__ void __launch_bounds__(kMostWarps* kWarp) matvec_tiles(Matvec p) {
     const int m = first_row<M>(p) + i / kRows;
     float sum = 0.0f;
     for (int w = 0; w < threads / kWarp; ++w) sum += of_warps[w * kSums + i];
-    if (m < p.rows && own < p.N) store<X>(p, m, own, p.bias != nullptr ? sum + bias : sum);
+    if (m < p.rows && own < p.N) store<float>(p, m, own, p.bias != nullptr ? sum + bias : sum);
   }
 }
 
-template <int kRows, bool kOutIn, class X, class W>
+template <int kRows, bool kOutIn, class W>
 void launch_tiles(const Matvec& p, const ChainLaunch& how) {
   choose(p.rows == 1, [&](auto one) {
     constexpr int M = one() ? 1 : kRowsTogether;
-    QUIRE_LAUNCH_CHAINED((matvec_tiles<M, kRows, kOutIn, X, W>),
-                         static_cast<unsigned>((p.N + kRows - 1) / kRows) * p.groups,
+    QUIRE_LAUNCH_CHAINED((matvec_tiles<M, kRows, kOutIn, W>),
+                         static_cast<unsigned>((p.N + kRows - 1) / kRows) * groups_of(p),
                          static_cast<unsigned>(warps_for(p.K) * kWarp), 0, how, p);
   });
 }
 
-template <class X, class W>
+template <class W>
 void launch(const Matvec& p, WeightLayout layout, const ChainLaunch& how) {
   constexpr int kRows = kStep<W>;
   if (layout == WeightLayout::in_out) {
-    launch_tiles<kRows, false, X, W>(p, how);
+    launch_tiles<kRows, false, W>(p, how);
   } else if (p.N < kRows * how.processors) {  // half a tile each, so that no processor is left out
-    launch_tiles<4, true, X, W>(p, how);
+    launch_tiles<4, true, W>(p, how);
   } else {
-    launch_tiles<kRows, true, X, W>(p, how);
+    launch_tiles<kRows, true, W>(p, how);
   }
 }
 
@@ -343,6 +303,7 @@ Matvec arguments_of(const MatmulForward& p, const ChainLaunch& how) {
   return {.out = p.out.bytes(),
           .out_is_float = p.out.dtype() == DType::f32,
           .overlapped = how.overlapped,
+          .recorded = how.recorded,
           .pre_activation = p.pre_activation.bytes(),
           .x = p.x.bytes(),
           .weight = p.weight.bytes(),
@@ -350,22 +311,27 @@ Matvec arguments_of(const MatmulForward& p, const ChainLaunch& how) {
           .rows = static_cast<int>(p.x.shape()[0]),
           .K = static_cast<int>(p.weight.shape()[in_out ? 0 : 1]),
           .N = static_cast<int>(p.weight.shape()[in_out ? 1 : 0]),
-          .groups = static_cast<unsigned>((p.x.shape()[0] + kRowsTogether - 1) / kRowsTogether),
           .activation = p.activation,
           .before = {}};
 }
 
 void launch(const Matvec& arguments, const MatmulForward& p, const ChainLaunch& how) {
-  if (p.x.dtype() == DType::f32) {
-    dispatch(p.weight.dtype(),
-             [&](auto w) { launch<float, decltype(w)>(arguments, p.layout, how); });
+  if (p.x.dtype() != DType::f32) {
+    launch_matvec_mma(arguments, p.x.dtype(), p.layout, how);
   } else {
-    dispatch(p.x.dtype(),
-             [&](auto x) { launch<decltype(x), decltype(x)>(arguments, p.layout, how); });
+    dispatch(p.weight.dtype(), [&](auto w) { launch<decltype(w)>(arguments, p.layout, how); });
   }
 }
 
 }  // namespace
+
+bool takes_layernorm_matvec(const LayernormMatmul& p) {
+  const ResidualLayernormForward& l = p.layernorm;
+  const std::int64_t K = l.weight.count();
+  return takes_matvec(p.matmul) && l.sum.bytes() != l.x.bytes() && !l.mean && !l.rstd &&
+         whole_rows(K, kPart, l.sum, l.x, l.branch, l.weight, l.bias) &&
+         (p.matmul.x.dtype() == DType::f32 || K <= kMostNormalised);
+}
 
 void launch_matvec(const MatmulForward& p, const ChainLaunch& how) {
   launch(arguments_of(p, how), p, how);
@@ -378,7 +344,8 @@ void launch_layernorm_matvec(const LayernormMatmul& p, const ChainLaunch& how) {
                       .branch = p.layernorm.branch.bytes(),
                       .weight = p.layernorm.weight.data<float>(),
                       .bias = p.layernorm.bias.data<float>(),
-                      .eps = p.layernorm.eps};
+                      .eps = p.layernorm.eps,
+                      .share = 1.0f / static_cast<float>(arguments.K)};
   launch(arguments, p.matmul, how);
 }
 

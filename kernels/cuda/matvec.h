@@ -13,6 +13,7 @@ inline constexpr int kMatvecRows = 8;
 bool takes_matvec(const MatmulForward& p);
 void launch_matvec(const MatmulForward& p, const ChainLaunch& how);
 /// Each block adds and normalises the rows for itself, so p.layernorm.sum must not be its x.
+bool takes_layernorm_matvec(const LayernormMatmul& p);
 void launch_layernorm_matvec(const LayernormMatmul& p, const ChainLaunch& how);
 
 }  // namespace quire::cuda

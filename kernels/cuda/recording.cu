@@ -13,26 +13,28 @@ namespace {
 /// What the stream is given while it lives becomes a graph instead of being done.
 class Capture {
  public:
-  explicit Capture(cudaStream_t stream) : stream_(stream) {
+  Capture(cudaStream_t stream, bool& recording) : stream_(stream), recording_(recording) {
     QUIRE_CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "recording");
+    recording_ = true;
   }
   Capture(const Capture&) = delete;
   Capture& operator=(const Capture&) = delete;
   ~Capture() {
-    if (!ended_) cudaStreamEndCapture(stream_, &graph_);
+    if (recording_) cudaStreamEndCapture(stream_, &graph_);
+    recording_ = false;
     if (graph_ != nullptr) cudaGraphDestroy(graph_);
   }
 
   cudaGraph_t end() {
-    ended_ = true;
+    recording_ = false;
     QUIRE_CUDA(cudaStreamEndCapture(stream_, &graph_), "recording");
     return graph_;
   }
 
  private:
   cudaStream_t stream_;
+  bool& recording_;  // whether one is under way
   cudaGraph_t graph_ = nullptr;
-  bool ended_ = false;
 };
 
 class CudaGraph final : public Recording {
@@ -57,7 +59,7 @@ std::unique_ptr<Recording> CudaDevice::record(const std::function<void()>& work)
   // Once for its results, and so that algorithms are chosen and scratch is there: neither can be
   // done while the stream is captured.
   work();
-  Capture capture(stream_);
+  Capture capture(stream_, recording_);
   work();
   return std::make_unique<CudaGraph>(capture.end(), stream_,
                                      std::vector{scratch_.data, arrivals_.data, aligned_.data});
