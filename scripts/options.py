@@ -70,6 +70,10 @@ def cell(text):
     return text.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*").replace("_", "\\_")
 
 
+def code(text):
+    return "`" + text.replace("|", "\\|") + "`" if text else ""
+
+
 def row(short, name, value, text):
     default = ""
     if found := re.fullmatch(r"(.*?) ?\[([^\[\]]*)\]", text):
@@ -78,10 +82,8 @@ def row(short, name, value, text):
     if found := re.fullmatch(r"(.*) \(or (--[a-z0-9-]+(?:, --[a-z0-9-]+)*)\)", text):
         text = found.group(1)
         aliases += found.group(2).split(", ")
-    typed = f"`--{name}{' ' + value if value else ''}`".replace("|", "\\|")
-    names = ", ".join(f"`{alias}`" for alias in aliases)
-    shown = f"`{default}`" if default else ""
-    return f"| {typed} | {names} | {cell(text)} | {shown} |"
+    typed = f"--{name} {value}".strip()
+    return f"| {code(typed)} | {', '.join(map(code, aliases))} | {cell(text)} | {code(default)} |"
 
 
 def document(program):
@@ -90,8 +92,9 @@ def document(program):
         lines = told(program, *command.split())
         start = lines.index("Usage:")
         usage = " ".join(" ".join(lines[start + 1 : lines.index("", start)]).split())
-        # Up to an example, which has a form that a paragraph would lose.
-        about = " ".join(itertools.takewhile(lambda line: line and line[0] != " " and line[-1] != ":", lines))
+        about = " ".join(itertools.takewhile(lambda line: line and line[0] != " ", lines))
+        if about.endswith(":"):  # an example follows, which has a form that a paragraph would lose
+            about = about[: about.rindex(". ") + 1]
         parts += [f"\n## quire {command}\n", cell(about), f"\n    {usage}\n"]
         for title, options in options_of(lines):
             rows = [row(*option) for option in options if option[1] not in EVERYWHERE]
