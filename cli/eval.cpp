@@ -9,6 +9,7 @@
 #include "cli/command.h"
 #include "cli/corpus_flags.h"
 #include "cli/eval_completions.h"
+#include "cli/eval_names.h"
 #include "cli/eval_perplexity.h"
 #include "cli/eval_report.h"
 #include "cli/eval_texts.h"
@@ -29,6 +30,7 @@ struct EvalOptions {
   std::string training_text_column;
   int copied_ngram = 5;
   std::string baseline;
+  std::vector<std::string> metrics;  // empty: all
   std::filesystem::path output_dir;
   int completions = 0;
   bool overwrite = false, json = false;
@@ -84,6 +86,10 @@ void add_flags(Flags& flags, EvalOptions& o) {
             "the column or field that holds each text's keywords, between commas: gives the share "
             "of them that the texts have, as whole words of either case");
   flags.group("Output");
+  flags.add("metrics,metric", o.metrics, "NAME...",
+            "only these numbers: perplexity, exact_match, distinct_2, self_bleu4, ... "
+            "(docs/metrics.md has all, and what each is); without it all there are",
+            ListStyle::several);
   flags.add("baseline", o.baseline, "DIR|FILE",
             "with --data another model, with --texts other texts: both, and the difference");
   flags.add(kOutputFolderNames, o.output_dir, "DIR",
@@ -108,9 +114,10 @@ std::vector<Metric> metrics_of(const Scored& scored) {
           {.name = "bits_per_byte", .value = scored.bits_per_byte()}};
 }
 
-void finish(const EvalReport& report, const EvalOptions& o, const std::string& table) {
+void finish(const EvalReport& whole, const EvalOptions& o, const std::string& table) {
+  const EvalReport report = select_metrics(whole, o.metrics);
   if (!o.output_dir.empty()) write_report(o.output_dir, report);
-  print(o.json ? to_json(report) + "\n" : table);
+  print(o.json ? to_json(report) + "\n" : o.metrics.empty() ? table : to_table(report));
 }
 
 /// The records, and a word on what reading them came upon.
@@ -295,6 +302,12 @@ int run(const std::vector<std::string>& arguments) {
     refuse(flags, {"texts", "prepend-endoftext", "window", "stride", "batch-size"},
            "and --completions do not go together");
   }
+  options.metrics = split_metrics(options.metrics);
+  check_metrics(options.metrics,
+                with_texts                ? Evaluation::texts
+                : options.completions > 0 ? Evaluation::completions
+                                          : Evaluation::data,
+                [&](const std::string& option) { return flags.given(option); });
   if (!options.output_dir.empty()) {
     if (!options.overwrite) check_no_report(options.output_dir);
     make_folder(options.output_dir);

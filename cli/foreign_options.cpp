@@ -140,7 +140,6 @@ constexpr ForeignOption kTable[] = {
      "--num-beams N, or --do-sample for texts that differ more"},
     {"input_file prompts_file", "generate", "--prompt-file FILE, with --line-by-line a line each"},
     {"block_size max_seq_length", "eval", "--window N"},
-    {"metrics metric", "eval", "leave it out: all that --data or --texts allows are given"},
 };
 
 }  // namespace
