@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/nearest.h"
+#include "base/numbers.h"
 #include "engine/model/gpt2.h"
 
 namespace quire {
@@ -86,7 +87,7 @@ class KernelBench {
     const std::size_t bytes = set_bytes(c, device_);
     if (static_cast<double>(bytes) > options_.memory_bytes) {
       note_(
-          fmt::format("  left out: its tensors take {:.1f} GB", static_cast<double>(bytes) * 1e-9));
+          fmt::format("  left out: its tensors take {}", human_bytes(static_cast<double>(bytes))));
       return;
     }
     try {

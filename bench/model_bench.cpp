@@ -7,6 +7,8 @@
 #include <memory>
 #include <numeric>
 
+#include "base/numbers.h"
+#include "base/text.h"
 #include "engine/model/gpt2.h"
 #include "engine/model/kv_cache.h"
 #include "engine/training/optimizer.h"
@@ -83,11 +85,12 @@ BenchReport run_train_bench(Device& device, const Ceilings& ceilings,
                             const TrainBenchOptions& options, const BenchNote& note) {
   Gpt2Config config = options.config;
   BenchReport report;
-  note(fmt::format("making a random {} of {:.1f}M parameters", options.model,
-                   static_cast<double>(config.parameter_count()) * 1e-6));
+  note(fmt::format("making a random {} of {} parameters", options.model,
+                   human_count(static_cast<double>(config.parameter_count()))));
   const Parameters parameters = initialize_parameters(device, config, /*seed=*/1);
   for (const TrainBenchCase& c : options.cases) {
-    note(fmt::format("training step, {} rows of {} tokens", c.batch, c.length));
+    note(fmt::format("training step, {} of {}", counted(c.batch, "row"),
+                     counted(c.length, "token")));
     const TrainingConfig run{
         .block_size = c.length, .per_device_train_batch_size = c.batch, .bf16 = options.bf16};
     Gpt2Training training(
@@ -137,8 +140,8 @@ BenchReport run_generate_bench(Device& device, const Ceilings& ceilings,
                                const GenerateBenchOptions& options, const BenchNote& note) {
   const Gpt2Config& config = options.config;
   BenchReport report;
-  note(fmt::format("making a random {} of {:.1f}M parameters", options.model,
-                   static_cast<double>(config.parameter_count()) * 1e-6));
+  note(fmt::format("making a random {} of {} parameters", options.model,
+                   human_count(static_cast<double>(config.parameter_count()))));
   const Parameters parameters =
       stored_as(device, config, initialize_parameters(device, config, /*seed=*/1), options.dtype);
   const std::string tail = fmt::format("{}/{}", options.model, name_of(options.dtype));

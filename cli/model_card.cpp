@@ -51,7 +51,7 @@ std::string hub_fields(const Base& base, bool adapter) {
 std::string how_to_write(const std::string& title, const Base& base, bool adapter) {
   std::string text = fmt::format(
       "## Writing with it\n\n```\nquire generate --model {} --prompt \"...\"\n```\n\n```python\n",
-      title);
+      in_shell(title));
   if (!adapter) {
     return text + fmt::format(
                       "from transformers import pipeline\n"

@@ -90,7 +90,7 @@ Json parse_line(const Input& input, std::size_t number, std::string_view line, c
     object = parse_json<Json>(strict.text.empty() ? valid : strict.text);
     if (!object.is_object()) why = fmt::format("it holds a JSON {}", object.type_name());
   } catch (const Json::exception& error) {
-    why = error.what();
+    why = json_line_trouble(error);
   }
   if (!why.empty()) {
     throw Error(

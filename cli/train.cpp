@@ -49,7 +49,7 @@ void refuse_adapter_on_adapter(const TrainOptions& options, const fs::path& mode
   if (options.training.lora.r == 0 || !is_adapter(model)) return;
   throw Error(Fault::usage, "--lora-r adapts a model, and " + model.string() + " is an adapter",
               {"a second adapter would have no model of its own to be used with"},
-              "--model " + base_model(model).string() +
+              "--model " + in_shell(base_model(model).string()) +
                   ", or without --lora-r to train the merged model as a whole");
 }
 
@@ -282,8 +282,9 @@ bool prepare(const std::vector<std::string>& arguments, const Ranks& ranks, Prep
                   kBundledModel));
   flags.example(fmt::format(
       "quire train --config tiny --tokenizer {} --data books/ --output-dir out", kBundledModel));
-  flags.example("quire train --data books/ --output-dir out   (gpt2 if it is there, else " +
-                std::string(kBundledModel) + ")");
+  flags.example("quire train --data books/ --output-dir out");
+  flags.example("  without --model and --config: gpt2 if it is there, else " +
+                std::string(kBundledModel));
   flags.example("quire train ... --resume-from-checkpoint latest");
   if (mpi_version() != "") flags.example("mpirun -np 4 quire train ... --zero 1");
   flags.example(where_models_come_from());
