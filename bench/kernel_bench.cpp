@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/nearest.h"
 #include "base/numbers.h"
+#include "base/text.h"
 #include "engine/model/gpt2.h"
 
 namespace quire {
@@ -76,8 +77,8 @@ class KernelBench {
       std::erase_if(found, [&](const KernelCase& c) { return c.name != wanted.name; });
     }
     if (shapes.config.n_layer < options_.shapes.config.n_layer) {
-      note_(fmt::format("{} over the parameters of {} layers: memory for more is not there",
-                        wanted.name, shapes.config.n_layer));
+      note_(fmt::format("{} over the parameters of {}: memory for more is not there", wanted.name,
+                        counted(shapes.config.n_layer, "layer")));
     }
     run(found.front());
   }

@@ -148,7 +148,7 @@ BenchReport run_generate_bench(Device& device, const Ceilings& ceilings,
   const double cache_bytes_a_slot = 2.0 * config.n_layer * config.n_embd * sizeof(float);
 
   for (const int rows : options.batches) {
-    note(fmt::format("decoding {} tokens, {} row{}", options.tokens, rows, rows == 1 ? "" : "s"));
+    note(fmt::format("decoding {}, {}", counted(options.tokens, "token"), counted(rows, "row")));
     Gpt2Decoder decoder(device, config, parameters, rows, options.prompt + options.tokens,
                         options.prompt);
     const std::vector<std::int32_t> prompt =
@@ -185,7 +185,7 @@ BenchReport run_generate_bench(Device& device, const Ceilings& ceilings,
   }
 
   const auto prefill = [&](const char* kind, int length) {
-    note(fmt::format("prompt of {} tokens", length));
+    note(fmt::format("prompt of {}", counted(length, "token")));
     Gpt2Decoder decoder(device, config, parameters, 1, length, length);
     const std::vector<std::int32_t> prompt = random_ids(config, length);
     BenchEntry entry;

@@ -47,8 +47,8 @@ Question question_of(const Record& record, std::size_t number, const Tokenizer& 
   const auto needed = static_cast<int>(question.prompt.size()) + question.answer_tokens + 1;
   if (needed > config.n_positions) {
     throw Error(Fault::bad_data,
-                fmt::format("record {} has {} tokens, the model's context holds {}", number + 1,
-                            needed, config.n_positions));
+                fmt::format("record {} has {}, the model's context holds {}", number + 1,
+                            counted(needed, "token"), config.n_positions));
   }
   return question;
 }

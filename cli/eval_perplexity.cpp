@@ -102,9 +102,10 @@ std::optional<Scored> score(const ScoringOptions& options, const std::vector<Rec
     scored.bytes += text.bytes;
   }
   if (to_score == 0) {
-    throw Error(Fault::bad_data,
-                fmt::format("the data has {} tokens, none of them to score", scored.tokens),
-                {"the first token of a text has nothing before it"}, "--prepend-endoftext");
+    throw Error(
+        Fault::bad_data,
+        fmt::format("the data has {}, none of them to score", counted(scored.tokens, "token")),
+        {"the first token of a text has nothing before it"}, "--prepend-endoftext");
   }
   if (windows.stride == windows.window && to_score >= windows.window) {
     note(

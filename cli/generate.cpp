@@ -254,9 +254,10 @@ int run(const std::vector<std::string>& arguments) {
       options.prompts, RequestReader(config, tokenizer, how_to_get(tokenizer_path)),
       options.request, model_folder);
   if (const auto& typed = options.prompts.positional_prompts; typed.size() > 1) {
-    note(fmt::format("{} prompts, a text from each; as one prompt: quire generate {}",
-                     with_commas(typed.size()),
-                     in_quotes(fmt::format("{}", fmt::join(typed, " ")), '"')));
+    note(fmt::format(
+        "{} prompts, a text from each: one of several words stands in quotes\n"
+        "  try: quire generate {}",
+        with_commas(typed.size()), in_quotes(fmt::format("{}", fmt::join(typed, " ")), '"')));
   }
   std::size_t texts = 0;
   int exit_code = 0;
@@ -305,6 +306,7 @@ int run(const std::vector<std::string>& arguments) {
                                       streams ? 1 : options.batch_size, callbacks);
   progress.clear();
   writer.finish();
+  if (interrupted()) note("interrupted: texts end where they were");
   tell_end(times, first_token_after, at_context, config.n_positions);
   return interrupted() ? interrupt_exit_code() : exit_code;
 }

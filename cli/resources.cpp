@@ -3,6 +3,8 @@
 #include <cstdlib>
 #include <sstream>
 
+#include "base/text.h"
+
 namespace quire {
 
 namespace fs = std::filesystem;
@@ -49,7 +51,7 @@ std::string program_as_typed() {
     if (fs::equivalent(fs::path(folder) / "quire", program, trouble)) return "quire";
   }
   const std::string shown = shown_path(program);
-  return shown.find('/') == std::string::npos ? "./" + shown : shown;
+  return in_shell(shown.find('/') == std::string::npos ? "./" + shown : shown);
 }
 
 }  // namespace quire

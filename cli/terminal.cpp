@@ -16,6 +16,7 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "cli/resources.h"
 
 namespace quire {
 namespace {
@@ -292,7 +293,17 @@ std::string flow(std::string_view text, int columns, std::string_view indent) {
 }
 
 std::string for_terminal(std::string_view text) {
-  return stderr_is_terminal() ? break_lines(text, terminal_width()) : std::string(text);
+  if (!stderr_is_terminal()) return std::string(text);
+  // What is copied from here must find the program.
+  constexpr std::string_view kBegin = "\n  try: ", kName = "quire ";
+  std::string lines = "\n" + std::string(text);
+  for (std::size_t at = 0; (at = lines.find(kBegin, at)) != std::string::npos;) {
+    at += kBegin.size();
+    if (lines.compare(at, kName.size(), kName) == 0) {
+      lines.replace(at, kName.size() - 1, program_as_typed());
+    }
+  }
+  return break_lines(std::string_view(lines).substr(1), terminal_width());
 }
 
 std::string fit_parts(std::vector<LinePart> parts, int columns) {

@@ -64,7 +64,7 @@ std::string bold(std::string_view text);
 std::string dim(std::string_view text);
 
 /// Text for stderr: on a terminal, lines that are too long for it are broken between words, further
-/// ones indented below the first. A command, also behind "try:", gets a backslash at the end
+/// ones indented below the first, and "try: quire" names the program as this shell finds it. A command, also behind "try:", gets a backslash at the end
 /// of what goes on, and can be copied; a line that begins with "python3 ", most of it in quotes, is
 /// left as it is.
 std::string for_terminal(std::string_view text);

@@ -170,19 +170,19 @@ void describe(const Start& start, const TrainOptions& options, const TrainData& 
   const Schedule schedule = schedule_of(t, steps);
   note(fmt::format("  device      {}", device.description()));
   if (t.ranks > 1) {
-    note(fmt::format("  processes   {}, each {} rows of a batch{}", t.ranks,
-                     t.per_device_train_batch_size,
+    note(fmt::format("  processes   {}, each {} of a batch{}", t.ranks,
+                     counted(t.per_device_train_batch_size, "row"),
                      t.zero ? " and its part of the AdamW moments" : ""));
   } else if (t.zero) {
     note("  processes   one, which keeps all AdamW moments: --zero 1 is for mpirun -np N");
   }
-  note(fmt::format(
-      "  model       {}: {} layers of {}, {} heads, context {}, vocabulary {}: {} parameters",
-      !start.weights.empty()             ? start.weights.string()
-      : t.resume_from_checkpoint.empty() ? "fresh"
-                                         : "of the checkpoint",
-      c.n_layer, c.n_embd, c.n_head, with_commas(c.n_positions), with_commas(c.vocab_size),
-      human_count(static_cast<double>(c.parameter_count()))));
+  note(fmt::format("  model       {}: {} of {}, {}, context {}, vocabulary {}: {} parameters",
+                   !start.weights.empty()             ? start.weights.string()
+                   : t.resume_from_checkpoint.empty() ? "fresh"
+                                                      : "of the checkpoint",
+                   counted(c.n_layer, "layer"), c.n_embd, counted(c.n_head, "head"),
+                   with_commas(c.n_positions), with_commas(c.vocab_size),
+                   human_count(static_cast<double>(c.parameter_count()))));
   if (const LoraConfig lora = adapter_of(t, c); lora.r > 0) {
     std::int64_t count = 0;
     for (const NamedParameter& parameter : adapter_list(c, lora)) count += parameter.shape.count();

@@ -87,7 +87,8 @@ TEST_CASE("what cannot be scored is refused") {
   refused({"--data", "nowhere.txt"}, 3, "nowhere.txt");
   refused({"--data", text, "--stride", "17"}, 2, "stride is 17");
   refused({"--data", text, "--window", "17"}, 2, "allowed: 2 to 16");
-  refused({"--data", model.scratch.write("b.txt", "x")}, 3, "none of them to score");
+  refused({"--data", model.scratch.write("b.txt", "x")}, 3,
+          "the data has 1 token, none of them to score");
   refused(
       {"--data", model.scratch.write("c.jsonl", R"({"input_ids": [1, 2], "labels": [-100, 2]})")},
       2, "labels");

@@ -52,8 +52,9 @@ TEST_CASE("words without quotes are told to be several prompts") {
   const Model model;
   const ProgramResult two = model.run({"abc", "d ef"});
   CHECK(two.exit_code == 0);
-  CHECK(two.err.starts_with(
-      "2 prompts, a text from each; as one prompt: quire generate \"abc d ef\"\n"));
+  CHECK(
+      two.err.starts_with("2 prompts, a text from each: one of several words stands in quotes\n"
+                          "  try: quire generate \"abc d ef\"\n"));
   CHECK_FALSE(contains(model.run({"abc d ef"}).err, "2 prompts"));
   CHECK_FALSE(contains(model.run({"-p", "abc", "-p", "def"}).err, "2 prompts"));  // plainly two
 }
