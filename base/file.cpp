@@ -10,8 +10,10 @@
 #include <cstdlib>
 #include <cstring>
 #include <utility>
+#include <vector>
 
 #include "base/error.h"
+#include "base/nearest.h"
 
 namespace quire {
 namespace {
@@ -28,6 +30,24 @@ namespace {
                   : "");
 }
 
+/// With the file of the folder that may have been meant.
+[[noreturn]] void throw_not_opened(const std::filesystem::path& path, int error) {
+  const std::string what = "cannot open " + path.string();
+  std::vector<std::string> names;
+  std::error_code ignored;
+  if (error == ENOENT) {
+    const std::filesystem::path folder = path.has_parent_path() ? path.parent_path() : ".";
+    for (const auto& entry : std::filesystem::directory_iterator(folder, ignored)) {
+      if (entry.is_regular_file(ignored)) names.push_back(entry.path().filename().string());
+    }
+  }
+  std::sort(names.begin(), names.end());
+  const std::string near = nearest(path.filename().string(), names);
+  if (near.empty()) throw_errno(what, error);
+  throw Error(Fault::bad_data, what,
+              {std::strerror(error), "did you mean " + (path.parent_path() / near).string() + "?"});
+}
+
 [[noreturn]] void refuse_folder(const char* what, const std::filesystem::path& folder, int error,
                                 const std::string& where = "") {
   const bool full = error == ENOSPC || error == EDQUOT;
@@ -41,11 +61,12 @@ namespace {
 
 MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
   const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (descriptor < 0) throw_errno("cannot open " + path.string(), errno);
+  if (descriptor < 0) throw_not_opened(path, errno);
   struct stat status {};
   if (::fstat(descriptor, &status) != 0 || !S_ISREG(status.st_mode)) {
     ::close(descriptor);
-    throw Error(Fault::bad_data, "cannot read " + path.string(), {"it is not a regular file"});
+    throw Error(Fault::bad_data, "cannot read " + path.string(),
+                {S_ISDIR(status.st_mode) ? "it is a folder" : "it is not a regular file"});
   }
   size_ = static_cast<std::size_t>(status.st_size);
   try {

@@ -1,5 +1,6 @@
 #include "base/json.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <unordered_set>
 #include <vector>
@@ -7,8 +8,23 @@
 namespace quire {
 namespace {
 
-[[noreturn]] void refuse(std::size_t byte, const std::string& why) {
-  throw nlohmann::json::parse_error::create(101, byte, why, nullptr);
+/// `byte` counts from 1, as the JSON library has it.
+[[noreturn]] void refuse(std::string_view text, std::size_t byte, const std::string& why) {
+  const std::string_view before = text.substr(0, byte);
+  const std::size_t line_end = before.substr(0, byte - 1).rfind('\n');
+  throw nlohmann::json::parse_error::create(
+      101,
+      {.chars_read_total = byte,
+       .chars_read_current_line = line_end == std::string_view::npos ? byte : byte - line_end - 1,
+       .lines_read = static_cast<std::size_t>(std::count(before.begin(), before.end() - 1, '\n'))},
+      why, nullptr);
+}
+
+/// Takes `part` off the front; false where the text begins otherwise.
+bool take_off(std::string& text, std::string_view part) {
+  if (!text.starts_with(part)) return false;
+  text.erase(0, part.size());
+  return true;
 }
 
 /// Looks at names alone.
@@ -50,24 +66,45 @@ class RepeatedNames : public nlohmann::json_sax<nlohmann::json> {
 
 void check_json_limits(std::string_view text) {
   if (text.size() > kJsonBytes) {
-    refuse(kJsonBytes, "longer than " + std::to_string(kJsonBytes) + " bytes");
+    refuse(text, kJsonBytes, "longer than " + std::to_string(kJsonBytes) + " bytes");
   }
   std::size_t depth = 0;
   bool in_string = false;
   for (std::size_t i = 0; i < text.size(); ++i) {
     const char c = text[i];
-    if (c == '\0') refuse(i + 1, "a NUL byte");
+    if (c == '\0') refuse(text, i + 1, "a NUL byte");
     if (c == '"') in_string = !in_string;
     if (in_string) {
       if (c == '\\' && i + 1 < text.size() && text[i + 1] != '\0') ++i;
     } else if (c == '[' || c == '{') {
       if (++depth > kJsonDepth) {
-        refuse(i + 1, "nested deeper than " + std::to_string(kJsonDepth) + " levels");
+        refuse(text, i + 1, "nested deeper than " + std::to_string(kJsonDepth) + " levels");
       }
     } else if ((c == ']' || c == '}') && depth > 0) {
       --depth;
     }
   }
+}
+
+// "[json.exception.parse_error.101] parse error at line 1, column 5: syntax error while parsing value -
+// unexpected …"
+std::string json_trouble(const std::exception& error) {
+  std::string why = error.what();
+  if (why.starts_with('[')) why.erase(0, std::min(why.find("] ") + 2, why.size()));
+  if (!take_off(why, "parse error at ")) return why;
+  const std::size_t colon = why.find(": ");
+  const std::string place = why.substr(0, colon);
+  why.erase(0, colon == std::string::npos ? why.size() : colon + 2);
+  if (take_off(why, "syntax error ") && why.starts_with("while parsing ")) {
+    why.erase(0, std::min(why.find(" - ") + 3, why.size()));
+  }
+  return why.empty() ? place : place + ": " + why;
+}
+
+std::string json_line_trouble(const std::exception& error) {
+  std::string why = json_trouble(error);
+  take_off(why, "line 1, ");
+  return why;
 }
 
 std::optional<std::string> repeated_json_name(std::string_view text) {

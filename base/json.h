@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
@@ -30,6 +31,12 @@ Json parse_json(std::string_view text);
 /// Where the text is not JSON, a value with is_discarded().
 template <class Json>
 Json parse_json_or_discard(std::string_view text);
+
+/// What an exception of the JSON library says, without that library's name for it: "line 3, column 7:
+/// unexpected '}'; expected …", "key 'status' not found".
+std::string json_trouble(const std::exception& error);
+/// The same of a text that is one line of a file: "column 7: …".
+std::string json_line_trouble(const std::exception& error);
 
 /// A whole number of 32 bits; nullopt for anything else. The library's get() takes 3.7 for 3, true for
 /// 1, and 2^32 + 1 for 1.

@@ -97,6 +97,26 @@ std::string escape_markup(std::string_view text) {
   return escaped;
 }
 
+std::string in_shell(const std::string& word) {
+  constexpr std::string_view kPlain =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=:,+@%";
+  return word.empty() || word.find_first_not_of(kPlain) != std::string::npos ? in_quotes(word)
+                                                                             : word;
+}
+
+std::string in_quotes(const std::string& word, char mark) {
+  if (mark == '"' && word.find_first_of("\"$`\\!") == std::string::npos) return '"' + word + '"';
+  std::string quoted = "'";
+  for (const char c : word) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return quoted + "'";
+}
+
+std::string in_python(const std::string& text) {
+  std::string quoted = "'";
+  for (const char c : text) quoted += (c == '\'' || c == '\\' ? "\\" : "") + std::string(1, c);
+  return quoted + "'";
+}
+
 std::string group_digits(std::string digits) {
   const std::ptrdiff_t first = digits.front() == '-' ? 1 : 0;
   for (auto at = static_cast<std::ptrdiff_t>(digits.size()) - 3; at > first; at -= 3) {

@@ -25,6 +25,14 @@ std::string replace_invalid_utf8(std::string_view text);
 /// With &, <, > and " as entities, fit for XML and HTML.
 std::string escape_markup(std::string_view text);
 
+/// A word as a shell reads it: as it is where nothing in it means something to one, else in quotes.
+std::string in_shell(const std::string& word);
+/// The same, in quotes whatever it is: 'a b'. The mark '"' is used where nothing in the word means
+/// something within it.
+std::string in_quotes(const std::string& word, char mark = '\'');
+/// A text as Python's source has it: 'a b', 'it\'s'.
+std::string in_python(const std::string& text);
+
 /// A number's digits, "-4590", as "-4,590".
 std::string group_digits(std::string digits);
 /// 4590 as "4,590".

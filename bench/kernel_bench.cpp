@@ -6,6 +6,8 @@
 
 #include "base/error.h"
 #include "base/nearest.h"
+#include "base/numbers.h"
+#include "base/text.h"
 #include "engine/model/gpt2.h"
 
 namespace quire {
@@ -75,8 +77,8 @@ class KernelBench {
       std::erase_if(found, [&](const KernelCase& c) { return c.name != wanted.name; });
     }
     if (shapes.config.n_layer < options_.shapes.config.n_layer) {
-      note_(fmt::format("{} over the parameters of {} layers: memory for more is not there",
-                        wanted.name, shapes.config.n_layer));
+      note_(fmt::format("{} over the parameters of {}: memory for more is not there", wanted.name,
+                        counted(shapes.config.n_layer, "layer")));
     }
     run(found.front());
   }
@@ -86,7 +88,7 @@ class KernelBench {
     const std::size_t bytes = set_bytes(c, device_);
     if (static_cast<double>(bytes) > options_.memory_bytes) {
       note_(
-          fmt::format("  left out: its tensors take {:.1f} GB", static_cast<double>(bytes) * 1e-9));
+          fmt::format("  left out: its tensors take {}", human_bytes(static_cast<double>(bytes))));
       return;
     }
     try {

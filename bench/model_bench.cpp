@@ -7,6 +7,8 @@
 #include <memory>
 #include <numeric>
 
+#include "base/numbers.h"
+#include "base/text.h"
 #include "engine/model/gpt2.h"
 #include "engine/model/kv_cache.h"
 #include "engine/training/optimizer.h"
@@ -83,11 +85,12 @@ BenchReport run_train_bench(Device& device, const Ceilings& ceilings,
                             const TrainBenchOptions& options, const BenchNote& note) {
   Gpt2Config config = options.config;
   BenchReport report;
-  note(fmt::format("making a random {} of {:.1f}M parameters", options.model,
-                   static_cast<double>(config.parameter_count()) * 1e-6));
+  note(fmt::format("making a random {} of {} parameters", options.model,
+                   human_count(static_cast<double>(config.parameter_count()))));
   const Parameters parameters = initialize_parameters(device, config, /*seed=*/1);
   for (const TrainBenchCase& c : options.cases) {
-    note(fmt::format("training step, {} rows of {} tokens", c.batch, c.length));
+    note(fmt::format("training step, {} of {}", counted(c.batch, "row"),
+                     counted(c.length, "token")));
     const TrainingConfig run{
         .block_size = c.length, .per_device_train_batch_size = c.batch, .bf16 = options.bf16};
     Gpt2Training training(
@@ -137,15 +140,15 @@ BenchReport run_generate_bench(Device& device, const Ceilings& ceilings,
                                const GenerateBenchOptions& options, const BenchNote& note) {
   const Gpt2Config& config = options.config;
   BenchReport report;
-  note(fmt::format("making a random {} of {:.1f}M parameters", options.model,
-                   static_cast<double>(config.parameter_count()) * 1e-6));
+  note(fmt::format("making a random {} of {} parameters", options.model,
+                   human_count(static_cast<double>(config.parameter_count()))));
   const Parameters parameters =
       stored_as(device, config, initialize_parameters(device, config, /*seed=*/1), options.dtype);
   const std::string tail = fmt::format("{}/{}", options.model, name_of(options.dtype));
   const double cache_bytes_a_slot = 2.0 * config.n_layer * config.n_embd * sizeof(float);
 
   for (const int rows : options.batches) {
-    note(fmt::format("decoding {} tokens, {} row{}", options.tokens, rows, rows == 1 ? "" : "s"));
+    note(fmt::format("decoding {}, {}", counted(options.tokens, "token"), counted(rows, "row")));
     Gpt2Decoder decoder(device, config, parameters, rows, options.prompt + options.tokens,
                         options.prompt);
     const std::vector<std::int32_t> prompt =
@@ -182,7 +185,7 @@ BenchReport run_generate_bench(Device& device, const Ceilings& ceilings,
   }
 
   const auto prefill = [&](const char* kind, int length) {
-    note(fmt::format("prompt of {} tokens", length));
+    note(fmt::format("prompt of {}", counted(length, "token")));
     Gpt2Decoder decoder(device, config, parameters, 1, length, length);
     const std::vector<std::int32_t> prompt = random_ids(config, length);
     BenchEntry entry;

@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "base/json.h"
+#include "base/numbers.h"
 
 namespace quire {
 namespace {
@@ -23,11 +24,6 @@ std::string iso_time() {
   return text;
 }
 
-std::string rate(double bytes_per_second) {
-  return bytes_per_second >= 1e9 ? fmt::format("{:.2f} GB", bytes_per_second * 1e-9)
-                                 : fmt::format("{:.1f} MB", bytes_per_second * 1e-6);
-}
-
 std::string flop_rate(double flops_per_second) {
   return flops_per_second >= 1e12 ? fmt::format("{:.2f} TFLOP", flops_per_second * 1e-12)
                                   : fmt::format("{:.1f} GFLOP", flops_per_second * 1e-9);
@@ -35,11 +31,11 @@ std::string flop_rate(double flops_per_second) {
 
 // Kernels take microseconds, training steps seconds.
 std::string milliseconds(double seconds) {
-  return fmt::format("{:.{}f}", seconds * 1e3, seconds < 1e-3 ? 5 : 3);
+  return fixed_number(seconds * 1e3, seconds < 1e-3 ? 5 : 3);
 }
 
 std::string percent(double value, double ceiling) {
-  return ceiling > 0 ? fmt::format("{:.0f} %", 100.0 * value / ceiling) : "";
+  return ceiling > 0 ? fmt::format("{:.0f}%", 100.0 * value / ceiling) : "";
 }
 
 }  // namespace
@@ -125,44 +121,29 @@ std::string BenchReport::to_json() const {
   return json_text(json, 2) + "\n";
 }
 
-std::string BenchReport::to_table() const {
-  struct Column {
-    std::string title;
-    std::vector<std::string> cells;
-  };
-  std::vector<Column> columns = {{"benchmark", {}}, {"median ms", {}}, {"spread", {}},
-                                 {"items/s", {}},   {"bytes/s", {}},   {"of memory", {}},
-                                 {"flops/s", {}},   {"of peak", {}},   {"of ceiling", {}}};
+std::vector<std::vector<std::string>> BenchReport::to_rows() const {
+  std::vector<std::vector<std::string>> rows = {{"benchmark", "median ms", "spread", "items/s",
+                                                 "bytes/s", "of memory", "flops/s", "of peak",
+                                                 "of ceiling"}};
   for (const BenchEntry& e : entries) {
     const auto ceiling = e.counters.find("percent_of_ceiling");
-    const std::string cells[] = {
-        e.name,
-        milliseconds(e.median_seconds),
-        fmt::format("{:.0f} %", 100.0 * (e.slowest_seconds - e.fastest_seconds) / e.median_seconds),
-        e.items > 0 ? fmt::format("{:.1f}", e.items_per_second()) : "",
-        e.bytes > 0 ? rate(e.bytes_per_second()) : "",
-        e.bytes > 0 ? percent(e.bytes_per_second(), e.bandwidth_ceiling) : "",
-        e.flops > 0 ? flop_rate(e.flops_per_second()) : "",
-        e.flops > 0 ? percent(e.flops_per_second(), e.flops_ceiling) : "",
-        ceiling == e.counters.end() ? "" : fmt::format("{:.0f} %", ceiling->second)};
-    for (std::size_t i = 0; i < columns.size(); ++i) columns[i].cells.push_back(cells[i]);
+    rows.push_back(
+        {e.name, milliseconds(e.median_seconds),
+         fmt::format("{:.0f}%", 100.0 * (e.slowest_seconds - e.fastest_seconds) / e.median_seconds),
+         e.items > 0 ? fixed_number(e.items_per_second(), 1) : "",
+         e.bytes > 0 ? human_bytes(e.bytes_per_second()) : "",
+         e.bytes > 0 ? percent(e.bytes_per_second(), e.bandwidth_ceiling) : "",
+         e.flops > 0 ? flop_rate(e.flops_per_second()) : "",
+         e.flops > 0 ? percent(e.flops_per_second(), e.flops_ceiling) : "",
+         ceiling == e.counters.end() ? "" : fmt::format("{:.0f}%", ceiling->second)});
   }
-  std::erase_if(columns, [](const Column& column) {
-    return std::all_of(column.cells.begin(), column.cells.end(),
-                       [](const std::string& cell) { return cell.empty(); });
-  });
-  std::string text;
-  for (std::size_t row = 0; row <= entries.size(); ++row) {
-    std::string line;
-    for (std::size_t i = 0; i < columns.size(); ++i) {
-      std::size_t width = columns[i].title.size();
-      for (const std::string& cell : columns[i].cells) width = std::max(width, cell.size());
-      const std::string& cell = row == 0 ? columns[i].title : columns[i].cells[row - 1];
-      line += i == 0 ? fmt::format("{:<{}}", cell, width) : fmt::format("  {:>{}}", cell, width);
-    }
-    text += line + "\n";
+  for (std::size_t column = rows[0].size(); column-- > 0;) {
+    const bool empty = std::all_of(rows.begin() + 1, rows.end(),
+                                   [&](const auto& row) { return row[column].empty(); });
+    if (!empty) continue;
+    for (auto& row : rows) row.erase(row.begin() + static_cast<std::ptrdiff_t>(column));
   }
-  return text;
+  return rows;
 }
 
 }  // namespace quire

@@ -32,8 +32,8 @@ struct BenchReport {
   std::vector<BenchEntry> entries;
 
   std::string to_json() const;
-  /// One line an entry, columns aligned; only the columns that some entry fills.
-  std::string to_table() const;
+  /// A heading and a row for each entry; only the columns that some entry fills.
+  std::vector<std::vector<std::string>> to_rows() const;
 };
 
 /// Calls `run` until `least_seconds` have passed and at least `least_samples` times, after one

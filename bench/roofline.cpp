@@ -291,7 +291,7 @@ Roofline roofline_of(const BenchReport& report, const std::string& title) {
                                .intensity = entry.flops / entry.bytes,
                                .flops_per_second = entry.flops_per_second(),
                                .note = gigaflops(entry.flops_per_second()) + " GFLOP/s" +
-                                       (share > 0 ? fmt::format(", {:.0f} %", share) : ""),
+                                       (share > 0 ? fmt::format(", {:.0f}%", share) : ""),
                                .hollow = warm,
                                // What is not shown as more than 100 % wants no word.
                                .why = share < 100.5 ? ""

@@ -16,6 +16,7 @@
 #include "cli/memory_plan.h"
 #include "cli/model_path.h"
 #include "cli/option_names.h"
+#include "cli/output_file.h"
 #include "cli/subcommands.h"
 #include "cli/terminal.h"
 #include "engine/formats/hub_folder.h"
@@ -26,13 +27,18 @@ namespace {
 
 struct Output {
   std::filesystem::path file;
-  bool json = false;
+  bool overwrite = false, json = false;
 
   void add_to(Flags& flags) {
     flags.group("Output");
     flags.add(kOutputFileNames, file, "FILE", "writes the JSON there (Google Benchmark's format)");
+    flags.add(kOverwriteFileNames, overwrite, "replace FILE if it is there");
     flags.add("json", json, "the JSON on stdout instead of the table");
     flags.add_quiet();
+  }
+  /// Before anything is measured.
+  void check() const {
+    if (!file.empty()) check_output_file(file, overwrite);
   }
   /// What there is of a report so far; whole at every moment.
   void save(const BenchReport& report) const {
@@ -40,7 +46,11 @@ struct Output {
   }
   void write(const BenchReport& report) const {
     save(report);
-    print(json ? report.to_json() : report.to_table());
+    if (json) {
+      print(report.to_json());
+    } else {
+      print(format_table(report.to_rows(), output_columns()));
+    }
   }
 };
 
@@ -68,14 +78,14 @@ Ceilings announce_ceilings(Device& device, int threads, DType dtype = DType::f32
       measure_ceilings(device, {.threads = threads, .seconds = seconds, .dtype = dtype});
   if (device.shares_host_memory()) {
     note(fmt::format(
-        "  reading memory {:.1f} GB/s, copying {:.1f} GB/s, multiply-adds {:.0f} GFLOP/s, matrix "
-        "product {:.0f} GFLOP/s",
-        ceilings.read_bytes_per_second * 1e-9, ceilings.copy_bytes_per_second * 1e-9,
-        ceilings.fma_flops_per_second * 1e-9, ceilings.gemm_flops_per_second * 1e-9));
+        "  reading memory {}/s, copying {}/s, multiply-adds {} GFLOP/s, matrix product {} GFLOP/s",
+        human_bytes(ceilings.read_bytes_per_second), human_bytes(ceilings.copy_bytes_per_second),
+        fixed_number(ceilings.fma_flops_per_second * 1e-9, 0),
+        fixed_number(ceilings.gemm_flops_per_second * 1e-9, 0)));
   } else {
-    note(fmt::format("  copying {:.1f} GB/s, matrix product in {} {:.1f} GFLOP/s",
-                     ceilings.copy_bytes_per_second * 1e-9, name_of(dtype),
-                     ceilings.gemm_flops_per_second * 1e-9));
+    note(fmt::format("  copying {}/s, matrix product in {} {} GFLOP/s",
+                     human_bytes(ceilings.copy_bytes_per_second), name_of(dtype),
+                     fixed_number(ceilings.gemm_flops_per_second * 1e-9, 0)));
   }
   return ceilings;
 }
@@ -108,6 +118,7 @@ int run_train(const std::vector<std::string>& arguments) {
   device_flags.add_to(flags);
   output.add_to(flags);
   if (!flags.parse(arguments)) return 0;
+  output.check();
 
   options.model = model.name;
   options.config = model.read();
@@ -156,6 +167,7 @@ int run_generate(const std::vector<std::string>& arguments) {
   device_flags.add_to(flags);
   output.add_to(flags);
   if (!flags.parse(arguments)) return 0;
+  output.check();
 
   options.model = model.name;
   options.config = model.read();
@@ -237,9 +249,11 @@ int run_kernels(const std::vector<std::string>& arguments) {
   flags.group("Machine");
   device_flags.add_to(flags);
   output.add_to(flags);
-  flags.add("svg", picture, "FILE", "draws a roofline there");
+  flags.add("svg", picture, "FILE", "draws a roofline there, which --overwrite replaces");
   flags.example("quire bench kernels --ops layernorm,attention --svg roofline.svg");
   if (!flags.parse(arguments)) return 0;
+  output.check();
+  if (!picture.empty()) check_output_file(picture, output.overwrite);
 
   shapes.config = model.read();
   options.ops = split_at_commas(options.ops);
@@ -311,6 +325,7 @@ int run_tokenizer(const std::vector<std::string>& arguments) {
   flags.add("seconds", options.seconds, "S", "time at least this long for each entry", above(0));
   output.add_to(flags);
   if (!flags.parse(arguments)) return 0;
+  output.check();
   if (!tokenizer.empty()) options.tokenizer = resolve_tokenizer(tokenizer);
   output.write(run_tokenizer_bench(options, say));
   return 0;

@@ -125,11 +125,7 @@ std::vector<ConfigEntry> read_json(const std::string& text, const std::string& f
   try {
     object = parse_json<Json>(text);
   } catch (const Json::parse_error& error) {
-    const std::size_t until = std::min(error.byte, text.size());
-    const auto line =
-        1 + std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(until), '\n');
-    throw Error(Fault::bad_data, file + " is not valid JSON",
-                {"the trouble is at or before line " + std::to_string(line), error.what()});
+    throw Error(Fault::bad_data, file + " is not valid JSON", {json_trouble(error)});
   }
   if (const auto twice = repeated_json_name(text)) {
     throw Error(Fault::bad_data, file + ": '" + *twice + "' is set a second time");

@@ -139,9 +139,10 @@ void tell(const ReadingReport& report) {
       kinds += fmt::format("{}{} × {}", kinds.empty() ? "" : ", ", with_commas(files),
                            extension.empty() ? "no extension" : extension);
     }
-    note(fmt::format("{}: only its {} are read; passed over: {}{}", folder.folder.string(),
-                     folder.texts_alone ? ".txt" : "tables and JSON lines", kinds,
-                     folder.pattern.empty() ? "" : " (for these --data '" + folder.pattern + "')"));
+    note(fmt::format(
+        "{}: only its {} are read; passed over: {}{}", folder.folder.string(),
+        folder.texts_alone ? ".txt" : "tables and JSON lines", kinds,
+        folder.pattern.empty() ? "" : " (for these --data " + in_quotes(folder.pattern) + ")"));
   }
   if (!report.delimiters.empty()) {
     const ReadingReport::Table& first = report.delimiters[0];

@@ -280,45 +280,47 @@ std::string quoted(std::string_view text, int columns) {
   return "\"" + cut_to_width(line, columns) + "\"";
 }
 
-/// "23.4", and "93,765" where the decimal says nothing.
-std::string one_decimal(double value) {
-  return value < 1000 ? fmt::format("{:.1f}", value) : with_commas(std::llround(value));
-}
-
 void print_columns(const ColumnsSummary& columns) {
   std::vector<std::vector<std::string>> table{{"column", "filled", "bytes a row", "example"}};
+  int widest_name = 0;
+  for (const ColumnSummary& column : columns.columns) {
+    widest_name = std::max(widest_name, display_width(column.name));
+  }
+  // Beside the name, with two spaces before each and its quotes.
+  const int example_columns = std::clamp(output_columns() - widest_name - 6, 8, 48);
   for (const ColumnSummary& column : columns.columns) {
     const double rows = static_cast<double>(std::max<std::int64_t>(columns.rows, 1));
     table.push_back({column.name,
                      fmt::format("{:.1f}%", 100 * static_cast<double>(column.filled) / rows),
-                     one_decimal(static_cast<double>(column.bytes) / rows),
-                     column.filled > 0 ? quoted(column.example, 48) : ""});
+                     fixed_number(static_cast<double>(column.bytes) / rows, 1),
+                     column.filled > 0 ? quoted(column.example, example_columns) : ""});
   }
   print(fmt::format("\n{} in {}\n", bold("Columns"), counted(columns.rows, "row")) +
-        format_table(table));
+        format_table(table, output_columns()));
 }
 
 void print_lengths(const Inspected& inspected) {
   const RecordsSummary& records = inspected.records;
   const Lengths l = lengths_of(records.lengths);
-  std::string text =
-      fmt::format("\n{} in {} a record: {} to {}, median {}, mean {}; 95% have at most {}\n",
-                  bold("Lengths"), inspected.in_tokens ? "tokens" : "words", with_commas(l.least),
-                  with_commas(l.most), with_commas(l.median),
-                  one_decimal(static_cast<double>(l.sum) / static_cast<double>(records.records)),
-                  with_commas(l.most_of_95));
+  std::string text = fmt::format(
+      "\n{} in {} a record: {} to {}, median {}, mean {}; 95% have at most {}\n", bold("Lengths"),
+      inspected.in_tokens ? "tokens" : "words", with_commas(l.least), with_commas(l.most),
+      with_commas(l.median),
+      fixed_number(static_cast<double>(l.sum) / static_cast<double>(records.records), 1),
+      with_commas(l.most_of_95));
   const std::vector<Bar> bars = histogram(records.lengths);
   std::int64_t highest = 1;
+  // 41 columns stand before the bars.
+  const std::int64_t width = std::clamp(output_columns() - 41, 8, 40);
   for (const Bar& bar : bars) highest = std::max(highest, bar.records);
   for (const Bar& bar : bars) {
-    constexpr std::int64_t kWidth = 40;
-    const std::int64_t blocks = (bar.records * kWidth + highest - 1) / highest;
+    const std::int64_t blocks = (bar.records * width + highest - 1) / highest;
     std::string drawn;
     for (std::int64_t i = 0; i < blocks; ++i) drawn += "█";
     text += fmt::format("  {:>11} – {:<11} {:>11}  {}\n", with_commas(bar.low),
                         with_commas(bar.high), with_commas(bar.records), drawn);
   }
-  print(text);
+  print_lines(text);
 }
 
 void print_findings(const Inspected& inspected) {
@@ -337,7 +339,7 @@ void print_findings(const Inspected& inspected) {
     }
     if (*named.step != '\0') text += fmt::format("    --clean {}\n", named.step);
   }
-  print(any ? text : text + "  none was found\n");
+  print_lines(any ? text : text + "  none was found\n");
 }
 
 void print_samples(const std::vector<RecordsSummary::Sample>& samples) {
@@ -350,7 +352,10 @@ void print_samples(const std::vector<RecordsSummary::Sample>& samples) {
     for (int line = 0; line < kLines && !rest.empty(); ++line) {
       const std::string_view shown = rest.substr(0, rest.find('\n'));
       rest.remove_prefix(std::min(shown.size() + 1, rest.size()));
-      text += "  │ " + cut_to_width(shown, 200) + "\n";
+      const std::string cut = cut_to_width(shown, 200);
+      text += (display_width(cut) + 4 > output_columns() ? flow(cut, output_columns(), "  │ ")
+                                                         : "  │ " + cut) +
+              "\n";
     }
     if (!rest.empty()) text += "  │ …\n";
   }
@@ -362,8 +367,8 @@ void print_for_people(const InspectCommand& c, const Inspected& inspected) {
   for (const auto& [extension, count] : inspected.kinds) {
     kinds += fmt::format("{}{} × {}", kinds.empty() ? "" : ", ", with_commas(count), extension);
   }
-  print(fmt::format("{}    {}, {}\n", bold("Files"), kinds,
-                    human_bytes(static_cast<double>(inspected.file_bytes))));
+  print_lines(fmt::format("{}    {}, {}\n", bold("Files"), kinds,
+                          human_bytes(static_cast<double>(inspected.file_bytes))));
   const RecordsSummary& records = inspected.records;
   if (inspected.read) {
     const std::int64_t tokens = lengths_of(records.lengths).sum;
@@ -373,15 +378,15 @@ void print_for_people(const InspectCommand& c, const Inspected& inspected) {
                           counted(records.characters, "character"), counted(records.words, "word"));
     }
     if (inspected.in_tokens) line += ", " + counted(tokens, "token");
-    print(line + "\n");
+    print_lines(line + "\n");
   }
   if (!inspected.columns.columns.empty()) print_columns(inspected.columns);
   if (!inspected.read) {
-    print("\n");
+    print_lines("\n");
     note(
         "which column holds the text? Records, lengths and samples follow from it\n"
-        "  try: the same command with --text-column NAME, or --template \"{" +
-        inspected.columns.columns[0].name + "} ...\"");
+        "  try: the same command with --text-column NAME, or --template " +
+        in_quotes("{" + inspected.columns.columns[0].name + "} ...", '"'));
     return;
   }
   print_lengths(inspected);
@@ -389,24 +394,24 @@ void print_for_people(const InspectCommand& c, const Inspected& inspected) {
   note_cleaning(records.cleaned);
   if (inspected.epoch) {
     const Inspected::Epoch& e = *inspected.epoch;
-    print(fmt::format(
+    print_lines(fmt::format(
         "\n{} with --packing {} and --block-size {}: {} in {} of {} × {}; {} held out\n",
         bold("An epoch"), c.packing, c.training.block_size, counted(e.rows, "row"),
         counted(e.steps, "step"), c.training.gradient_accumulation_steps,
         c.training.per_device_train_batch_size, counted(e.held_out_records, "record")));
     if (e.left_out > 0) {
-      print(fmt::format("  {} without a target are left out\n", counted(e.left_out, "row")));
+      print_lines(fmt::format("  {} without a target are left out\n", counted(e.left_out, "row")));
     }
-    if (!e.unused.empty()) print("  " + e.unused + "; --overflow split uses them\n");
+    if (!e.unused.empty()) print_lines("  " + e.unused + "; --overflow split uses them\n");
   } else {
-    print("\n" + bold("An epoch") + ": --tokenizer DIR tells its rows and steps\n");
+    print_lines("\n" + bold("An epoch") + ": --tokenizer DIR tells its rows and steps\n");
   }
   if (inspected.validation) {
-    print(fmt::format("\n{} {}, of which {} in the data, too\n", bold("Validation file"),
-                      counted(inspected.validation->records, "record"),
-                      inspected.validation->learnt == 1
-                          ? "1 stands"
-                          : with_commas(inspected.validation->learnt) + " stand"));
+    print_lines(fmt::format("\n{} {}, of which {} in the data, too\n", bold("Validation file"),
+                            counted(inspected.validation->records, "record"),
+                            inspected.validation->learnt == 1
+                                ? "1 stands"
+                                : with_commas(inspected.validation->learnt) + " stand"));
   }
   print_samples(records.samples);
 }

@@ -312,9 +312,11 @@ int prepare(PrepareCommand& c, const Flags& flags) {
                    c.output.string()));
   if (!c.is_validation) {
     note(fmt::format(
-        "  try: quire train --data {}{} --tokenizer {} ...", c.output.string(),
-        c.validation.empty() ? "" : " --validation-file " + (c.output / kValidationFolder).string(),
-        c.tokenizer));
+        "  try: quire train --data {}{} --tokenizer {} ...", in_shell(c.output.string()),
+        c.validation.empty()
+            ? ""
+            : " --validation-file " + in_shell((c.output / kValidationFolder).string()),
+        in_shell(c.tokenizer)));
   }
   if (c.json) print(dump(-1));
   return 0;

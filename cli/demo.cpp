@@ -17,6 +17,7 @@
 #include "cli/get_model.h"
 #include "cli/model_card.h"
 #include "cli/model_path.h"
+#include "cli/option_names.h"
 #include "cli/resources.h"
 #include "cli/signals.h"
 #include "cli/terminal.h"
@@ -133,24 +134,6 @@ DemoCourse plan(const DemoOptions& options, const fs::path& quotes, Work& work) 
   return course;
 }
 
-/// Words broken into lines that fit the terminal, each after two spaces.
-std::string wrapped(const std::string& text) {
-  const int width = std::min(stdout_is_terminal() ? terminal_width() : 100, 100) - 2;
-  std::string out, line;
-  for (std::size_t at = 0; at < text.size();) {
-    const std::size_t end = std::min(text.find_first_of(" \n\r\t", at), text.size());
-    const std::string word = text.substr(at, end - at);
-    at = end + 1;
-    if (word.empty()) continue;
-    if (!line.empty() && display_width(line) + 1 + display_width(word) > width) {
-      out += "  " + line + "\n";
-      line.clear();
-    }
-    line += (line.empty() ? "" : " ") + word;
-  }
-  return out + "  " + line + "\n";
-}
-
 /// False where Ctrl-C came before all texts were whole; then none is shown.
 bool show_texts(const Work& work, const DemoOptions& options, std::int64_t step,
                 TrainProgress& progress) {
@@ -161,8 +144,9 @@ bool show_texts(const Work& work, const DemoOptions& options, std::int64_t step,
       progress.show(step, sample);
       continue;
     }
-    const std::string text = wrapped(sample.prompt + kPromptEnd + sample.text);
-    print("  " + bold(sample.prompt) + text.substr(2 + sample.prompt.size()));
+    const std::string text =
+        flow(sample.prompt + kPromptEnd + sample.text, std::min(output_columns(100), 100), "  ");
+    print("  " + bold(sample.prompt) + text.substr(2 + sample.prompt.size()) + "\n");
   }
   return !interrupted();
 }
@@ -195,7 +179,7 @@ TrainingCallbacks callbacks_for_people(ProgressLine& line) {
   };
   callbacks.on_eval = [&](std::int64_t step, double loss) {
     line.clear();
-    print(fmt::format("  step {:4}: loss {:.3f} on held-out quotes\n", step, loss));
+    print_lines(fmt::format("  step {:4}: loss {:.3f} on held-out quotes\n", step, loss));
   };
   callbacks.on_batch = [&](const StepProgress& p) {
     if (p.step == 1 && line.due()) line.show(bar(0, 1, p.total_steps));
@@ -251,25 +235,25 @@ int end_interrupted(const std::string& how, const fs::path& model) {
 }
 
 void introduce(const Work& work, const DemoCourse& course, const fs::path& model) {
-  print(fmt::format("{}\n", bold("Quire: fine-tuning a GPT-2 on this machine")));
-  print(fmt::format("  model   {}, {} parameters\n", shown_path(model),
-                    human_count(static_cast<double>(work.model.config.parameter_count()))));
-  print(fmt::format("  data    {}, {} quotes and {} held out\n", course.train.corpus.paths[0],
-                    work.data.train.size(), work.data.validation.size()));
+  print_lines(fmt::format("{}\n", bold("Quire: fine-tuning a GPT-2 on this machine")));
+  print_lines(fmt::format("  model   {}, {} parameters\n", shown_path(model),
+                          human_count(static_cast<double>(work.model.config.parameter_count()))));
+  print_lines(fmt::format("  data    {}, {} quotes and {} held out\n", course.train.corpus.paths[0],
+                          work.data.train.size(), work.data.validation.size()));
   note(fmt::format("  device  {}", work.device->description()));
-  print("\n" + bold("Before") + fmt::format(" ({} ends the prompt)\n", kPromptEnd + 1));
+  print_lines("\n" + bold("Before") + fmt::format(" ({} ends the prompt)\n", kPromptEnd + 1));
 }
 
 void say_how_to_go_on(const DemoOptions& options, const DemoCourse& course, const fs::path& model) {
   const std::string program = program_as_typed();
   const std::string folder = in_shell(options.output_dir.string());
-  print(fmt::format("\nSaved in {}. Go on with:\n", options.output_dir.string()));
-  print(fmt::format("  {} generate --model {} --do-sample --prompt \"The stars\"\n", program,
-                    folder));
-  print(fmt::format("  {} eval --model {} --data {} --text-column quote\n", program, folder,
-                    in_shell(course.train.corpus.paths[0])));
-  print(fmt::format("  {} train --model {} --data YOUR.txt --output-dir my-model\n", program,
-                    in_shell(shown_path(model))));
+  print_lines(fmt::format("\nSaved in {}. Go on with:\n", options.output_dir.string()));
+  print_lines(fmt::format("  {} generate --model {} --do-sample --prompt \"The stars\"\n", program,
+                          folder));
+  print_lines(fmt::format("  {} eval --model {} --data {} --text-column quote\n", program, folder,
+                          in_shell(course.train.corpus.paths[0])));
+  print_lines(fmt::format("  {} train --model {} --data YOUR.txt --output-dir my-model\n", program,
+                          in_shell(shown_path(model))));
 }
 
 /// Before, fine-tuning, after.
@@ -284,7 +268,7 @@ int tune_and_show(const DemoOptions& options, const Work& work, const DemoCourse
     return end_interrupted("before the first step: there was nothing to save", {});
   }
 
-  if (!options.json) print("\n" + bold("Fine-tuning") + "\n");
+  if (!options.json) print_lines("\n" + bold("Fine-tuning") + "\n");
   const TrainingResult result = fine_tune(work, course, progress);
   const auto end_events = [&] {
     if (!options.json) return;
@@ -298,10 +282,10 @@ int tune_and_show(const DemoOptions& options, const Work& work, const DemoCourse
                            result.last_checkpoint);
   }
   if (!options.json) {
-    print(fmt::format("  perplexity on held-out quotes: {} before, {} now\n",
-                      rounded_number(std::exp(result.first_eval_loss), 4),
-                      rounded_number(std::exp(result.final_eval_loss), 4)));
-    print("\n" + bold("After") + "\n");
+    print_lines(fmt::format("  perplexity on held-out quotes: {} before, {} now\n",
+                            rounded_number(std::exp(result.first_eval_loss), 4),
+                            rounded_number(std::exp(result.final_eval_loss), 4)));
+    print_lines("\n" + bold("After") + "\n");
   }
   if (!show_texts(work, options, result.steps, progress)) {
     end_events();
@@ -328,10 +312,10 @@ int run(const std::vector<std::string>& arguments) {
               "Fine-tunes the bundled model on the bundled quotes, in about a minute, and shows "
               "text before\nand after.");
   flags.group("Demo");
-  flags.add("output-dir,o", options.output_dir, "DIR", "gets the fine-tuned model");
-  flags.add("overwrite-output-dir", options.overwrite_output_dir,
+  flags.add(kOutputFolderNames, options.output_dir, "DIR", "gets the fine-tuned model");
+  flags.add(kOverwriteFolderNames, options.overwrite_output_dir,
             "write into a folder that is not empty and that the demo did not make");
-  flags.add("model,m", options.model, "NAME", "a folder, or a bundled model's name");
+  flags.add(kModelNames, options.model, "NAME", "a folder, or a bundled model's name");
   flags.add("max-steps", options.max_steps, "N",
             "training steps; 0 is three passes over the quotes", at_least(0));
   flags.add("max-time", options.max_time, "TIME",

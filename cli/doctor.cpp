@@ -160,49 +160,57 @@ int run(const std::vector<std::string>& arguments) {
     return 0;
   }
 
-  print(fmt::format("Quire {}\n\n", QUIRE_VERSION));
-  print(fmt::format("  device      {}\n", device->description()));
-  print(fmt::format("  processor   {}, {} {}\n", machine.processor, machine.cores,
-                    machine.cores == 1 ? "core" : "cores"));
-  print(fmt::format("  memory      {}, {} available\n",
-                    human_bytes(static_cast<double>(machine.memory_total)),
-                    human_bytes(static_cast<double>(machine.memory_available))));
+  print_lines(fmt::format("Quire {}\n\n", QUIRE_VERSION));
+  print_lines(fmt::format("  device      {}\n", device->description()));
+  print_lines(fmt::format("  processor   {}, {} {}\n", machine.processor, machine.cores,
+                          machine.cores == 1 ? "core" : "cores"));
+  print_lines(fmt::format("  memory      {}, {} available\n",
+                          human_bytes(static_cast<double>(machine.memory_total)),
+                          human_bytes(static_cast<double>(machine.memory_available))));
   if (card) {
-    print(fmt::format("  card        {} of memory, {} available\n",
-                      human_bytes(static_cast<double>(card->total)),
-                      human_bytes(static_cast<double>(room.available))));
+    print_lines(fmt::format("  card        {} of memory, {} available\n",
+                            human_bytes(static_cast<double>(card->total)),
+                            human_bytes(static_cast<double>(room.available))));
     const std::string why = device->why_unproven();
-    print(why.empty() ? "  verified    with this build, on this card and driver\n"
-                      : "  verified    no, so kernels of one chip are not used: " + why + "\n");
+    print_lines(why.empty()
+                    ? "  verified    with this build, on this card and driver\n"
+                    : "  verified    no, so kernels of one chip are not used: " + why + "\n");
     if (const std::string table = device->tuned(); !table.empty()) {
-      print("  products    by the algorithms that --autotune found, table " + table + "\n");
+      print_lines("  products    by the algorithms that --autotune found, table " + table + "\n");
     }
   }
-  print(fmt::format("  reading     {}/s\n", human_bytes(bandwidth)));
-  print(fmt::format(
-      "  arithmetic  {:.0f} GFLOP/s in matrix products{}\n", flops / 1e9,
-      card ? "" : fmt::format(", {:.0f} in registers", ceilings.fma_flops_per_second / 1e9)));
-  print(narrow.why_not.empty()
-            ? fmt::format("  bfloat16    {:.0f} GFLOP/s in matrix products: train --bf16\n",
-                          narrow.flops / 1e9)
-            : fmt::format("  bfloat16    not used: {}\n", narrow.why_not));
-  print(fmt::format("  CUDA        {}\n", cuda));
-  print(fmt::format("  processes   {}\n\n", mpi.empty() ? "one: this build is without MPI" : mpi));
+  print_lines(fmt::format("  reading     {}/s\n", human_bytes(bandwidth)));
+  print_lines(
+      fmt::format("  arithmetic  {} GFLOP/s in matrix products{}\n", fixed_number(flops / 1e9, 0),
+                  card ? ""
+                       : fmt::format(", {} in registers",
+                                     fixed_number(ceilings.fma_flops_per_second / 1e9, 0))));
+  print_lines(narrow.why_not.empty()
+                  ? fmt::format("  bfloat16    {} GFLOP/s in matrix products: train --bf16\n",
+                                fixed_number(narrow.flops / 1e9, 0))
+                  : fmt::format("  bfloat16    not used: {}\n", narrow.why_not));
+  print_lines(fmt::format("  CUDA        {}\n", cuda));
+  print_lines(
+      fmt::format("  processes   {}\n\n", mpi.empty() ? "one: this build is without MPI" : mpi));
 
   std::vector<std::vector<std::string>> table = {{"model", "parameters", "generate 16-bit",
-                                                  "float32", "train", "LoRA", "tokens/s: decode",
-                                                  "train"}};
+                                                  "float32", "train", "LoRA", "decode tokens/s",
+                                                  "train tokens/s"}};
   for (const ModelFit& fit : models) {
     table.push_back({fit.name, human_count(static_cast<double>(fit.parameters)),
                      fits(fit.generate_16bit, room), fits(fit.generate_f32, room),
                      fits(fit.train, room), fits(fit.lora, room),
                      "< " + human_count(fit.decode_limit), "< " + human_count(fit.train_limit)});
   }
-  print(format_table(table));
-  print(
-      "\n  Memory is for one row of the whole context; training keeps float32 weights, gradients "
-      "and\n  two moments, LoRA of rank 8 float32 weights alone. Tokens/s are what reading and "
-      "matrix\n  products (the fastest kind) allow at most.\n");
+  print(format_table(table, output_columns()));
+  print_lines(
+      "\n" +
+      flow("Memory is for one row of the whole context; training keeps float32 weights, gradients "
+           "and "
+           "two moments, LoRA of rank 8 float32 weights alone. Tokens/s are what reading and "
+           "matrix products (the fastest kind) allow at most.",
+           std::min(output_columns(), 100), "  ") +
+      "\n");
   return 0;
 }
 

@@ -40,7 +40,7 @@ std::string as_table(const std::vector<Finding>& findings) {
                      std::isfinite(finding.worst) ? fmt::format("{:.3f}", finding.worst) : "-",
                      finding.agrees() ? "ok" : "WRONG"});
   }
-  return format_table(table);
+  return format_table(table, output_columns());
 }
 
 std::string to_json(const Device& device, const std::vector<Finding>& findings, double seconds,
@@ -92,7 +92,8 @@ void verify_device(Device& device, bool as_json) {
     print(to_json(device, findings, seconds, wrong.empty()) + "\n");
   } else {
     print(device.description() + ", compared with the CPU\n\n" + as_table(findings) +
-          fmt::format("\n  {:.1f} s; 1 is as far apart as roundings can make it.\n", seconds));
+          fmt::format("\n  {}; 1 is as far apart as roundings can make it.\n",
+                      human_duration(seconds)));
   }
   if (wrong.empty()) return;
   throw Error(Fault::check,

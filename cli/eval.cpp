@@ -4,6 +4,8 @@
 // one with --baseline: another model's score of the same data, or another model's texts.
 #include <fmt/format.h>
 
+#include <utility>
+
 #include "base/file.h"
 #include "base/text.h"
 #include "cli/command.h"
@@ -14,6 +16,7 @@
 #include "cli/eval_report.h"
 #include "cli/eval_texts.h"
 #include "cli/flags.h"
+#include "cli/model_path.h"
 #include "cli/option_names.h"
 #include "cli/signals.h"
 #include "cli/terminal.h"
@@ -117,7 +120,9 @@ std::vector<Metric> metrics_of(const Scored& scored) {
 void finish(const EvalReport& whole, const EvalOptions& o, const std::string& table) {
   const EvalReport report = select_metrics(whole, o.metrics);
   if (!o.output_dir.empty()) write_report(o.output_dir, report);
-  print(o.json ? to_json(report) + "\n" : o.metrics.empty() ? table : to_table(report));
+  print(o.json              ? to_json(report) + "\n"
+        : o.metrics.empty() ? table
+                            : to_table(report, output_columns()));
 }
 
 /// The records, and a word on what reading them came upon.
@@ -129,9 +134,19 @@ std::vector<Record> read_and_tell(CorpusOptions options) {
   return records;
 }
 
+/// Of what is measured and the baseline; empty where there is none.
+std::pair<std::string, std::string> names_of(const std::string& measured, const EvalOptions& o) {
+  if (o.baseline.empty()) return {};
+  return distinct_names(measured, o.baseline);
+}
+
 int evaluate_data(const EvalOptions& o) {
   const std::vector<Record> records = read_and_tell(o.corpus);
-  const std::optional<Scored> scored = score(o.scoring, records);
+  if (!o.baseline.empty()) resolve_model(o.baseline);  // said now, not after the first is scored
+  const auto [name, baseline_name] = names_of(o.scoring.model, o);
+  ScoringOptions scoring = o.scoring;
+  scoring.label = name;
+  const std::optional<Scored> scored = score(scoring, records);
   if (!scored) return interrupt_exit_code();
   EvalReport report{.title = "data under " + o.scoring.model, .metrics = metrics_of(*scored)};
   report.metrics.push_back(
@@ -140,16 +155,20 @@ int evaluate_data(const EvalOptions& o) {
       {.name = "stride", .value = static_cast<double>(scored->windows.stride), .count = true});
   if (o.baseline.empty()) {
     finish(report, o,
-           fmt::format("loss           {:.6f}\nperplexity     {:.6f}\nbits per byte  {:.6f}\n"
+           fmt::format("loss           {}\nperplexity     {}\nbits per byte  {}\n"
                        "tokens         {} ({} scored)\n",
-                       scored->result.loss(), scored->result.perplexity(), scored->bits_per_byte(),
-                       with_commas(scored->tokens), with_commas(scored->result.scored)));
+                       fixed_number(scored->result.loss(), 4),
+                       fixed_number(scored->result.perplexity(), 4),
+                       fixed_number(scored->bits_per_byte(), 4), with_commas(scored->tokens),
+                       with_commas(scored->result.scored)));
     return 0;
   }
-  ScoringOptions other = o.scoring;
-  other.model = o.baseline;
-  const std::optional<Scored> baseline = score(other, records);
+  scoring.model = o.baseline;
+  scoring.label = baseline_name;
+  const std::optional<Scored> baseline = score(scoring, records);
   if (!baseline) return interrupt_exit_code();
+  report.name = name;
+  report.baseline_name = baseline_name;
   report.baseline_title = o.baseline;
   report.baseline = metrics_of(*baseline);
   report.baseline.push_back(
@@ -161,16 +180,18 @@ int evaluate_data(const EvalOptions& o) {
         "note: the two models cut the data into different tokens: compare bits_per_byte, not the "
         "perplexity of a token");
   }
-  finish(report, o, to_table(report));
+  finish(report, o, to_table(report, output_columns()));
   return 0;
 }
 
 /// Nothing when it was interrupted.
 std::optional<std::vector<Metric>> measure_completions(const EvalOptions& o,
                                                        const std::vector<Record>& records,
-                                                       const std::string& model) {
+                                                       const std::string& model,
+                                                       const std::string& label) {
   ScoringOptions scoring = o.scoring;
   scoring.model = model;
+  scoring.label = label;
   const std::optional<CompletionScores> scores = score_completions(scoring, records, o.completions);
   if (!scores) return std::nullopt;
   const auto all = static_cast<double>(scores->records);
@@ -184,23 +205,27 @@ std::optional<std::vector<Metric>> measure_completions(const EvalOptions& o,
 int evaluate_completions(EvalOptions& o) {
   o.corpus.loss_on_completion = true;
   const std::vector<Record> records = read_and_tell(o.corpus);
-  const auto metrics = measure_completions(o, records, o.scoring.model);
+  if (!o.baseline.empty()) resolve_model(o.baseline);
+  const auto [name, baseline_name] = names_of(o.scoring.model, o);
+  const auto metrics = measure_completions(o, records, o.scoring.model, name);
   if (!metrics) return interrupt_exit_code();
   EvalReport report{.title = "completions by " + o.scoring.model, .metrics = *metrics};
   if (!o.baseline.empty()) {
-    const auto baseline = measure_completions(o, records, o.baseline);
+    const auto baseline = measure_completions(o, records, o.baseline, baseline_name);
     if (!baseline) return interrupt_exit_code();
+    report.name = name;
+    report.baseline_name = baseline_name;
     report.baseline_title = o.baseline;
     report.baseline = *baseline;
   }
-  finish(report, o, to_table(report));
+  finish(report, o, to_table(report, output_columns()));
   return 0;
 }
 
 /// Nothing when it was interrupted.
 std::optional<std::vector<Metric>> measure(const EvalOptions& o, SampleOptions texts,
                                            const std::vector<std::string>* training,
-                                           bool with_model) {
+                                           bool with_model, const std::string& label) {
   ReadingReport report;
   texts.report = &report;
   const std::vector<Sample> samples = read_samples(texts);
@@ -214,7 +239,9 @@ std::optional<std::vector<Metric>> measure(const EvalOptions& o, SampleOptions t
       records.push_back({.text = sample.text, .input_ids = {}, .labels = {}});
     }
   }
-  const std::optional<Scored> scored = score(o.scoring, records);
+  ScoringOptions scoring = o.scoring;
+  scoring.label = label;
+  const std::optional<Scored> scored = score(scoring, records);
   if (!scored) return std::nullopt;
   metrics.push_back({.name = "perplexity", .value = scored->result.perplexity()});
   metrics.push_back({.name = "bits_per_byte", .value = scored->bits_per_byte()});
@@ -237,19 +264,24 @@ int evaluate_texts(EvalOptions& o, bool with_model) {
     }
   }
   const std::vector<std::string>* training_texts = o.training_data.empty() ? nullptr : &training;
-  const auto metrics = measure(o, o.texts, training_texts, with_model);
+  if (!o.baseline.empty()) find_files({o.baseline});  // whether it is there
+  const auto [name, baseline_name] =
+      names_of(o.texts.paths.size() == 1 ? o.texts.paths[0] : "texts", o);
+  const auto metrics = measure(o, o.texts, training_texts, with_model, name);
   if (!metrics) return interrupt_exit_code();
   EvalReport report{.title = fmt::format("texts of {}", fmt::join(o.texts.paths, " ")),
                     .metrics = *metrics};
   if (!o.baseline.empty()) {
     SampleOptions other = o.texts;
     other.paths = {o.baseline};
-    const auto baseline = measure(o, other, training_texts, with_model);
+    const auto baseline = measure(o, other, training_texts, with_model, baseline_name);
     if (!baseline) return interrupt_exit_code();
+    report.name = name;
+    report.baseline_name = baseline_name;
     report.baseline_title = o.baseline;
     report.baseline = *baseline;
   }
-  finish(report, o, to_table(report));
+  finish(report, o, to_table(report, output_columns()));
   return 0;
 }
 

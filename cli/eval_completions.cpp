@@ -47,8 +47,8 @@ Question question_of(const Record& record, std::size_t number, const Tokenizer& 
   const auto needed = static_cast<int>(question.prompt.size()) + question.answer_tokens + 1;
   if (needed > config.n_positions) {
     throw Error(Fault::bad_data,
-                fmt::format("record {} has {} tokens, the model's context holds {}", number + 1,
-                            needed, config.n_positions));
+                fmt::format("record {} has {}, the model's context holds {}", number + 1,
+                            counted(needed, "token"), config.n_positions));
   }
   return question;
 }
@@ -79,13 +79,14 @@ std::optional<CompletionScores> score_completions(const ScoringOptions& options,
   const LoadedModel model = load_resolved(
       *device, folder, options.dtype == "float32" ? WeightStorage::f32 : WeightStorage::as_stored);
   for (const std::string& line : model.notes) note(line);
+  const std::string label = options.label.empty() ? "" : options.label + ": ";
   const InterruptGuard interrupts("finishing this record");
   ProgressLine progress;
   CompletionScores scores;
   for (const Question& question : questions) {
     if (progress.due()) {
       progress.show(
-          {{fmt::format("{}/{} records", with_commas(scores.records),
+          {{fmt::format("{}{}/{} records", label, with_commas(scores.records),
                         with_commas(questions.size()))},
            {fmt::format("exact match {:.3f}",
                         static_cast<double>(scores.best) /
@@ -94,7 +95,7 @@ std::optional<CompletionScores> score_completions(const ScoringOptions& options,
     }
     if (interrupted()) {
       progress.clear();
-      note(fmt::format("stopped after {} of {} records", with_commas(scores.records),
+      note(fmt::format("{}stopped after {} of {} records", label, with_commas(scores.records),
                        with_commas(questions.size())));
       return std::nullopt;
     }

@@ -102,9 +102,10 @@ std::optional<Scored> score(const ScoringOptions& options, const std::vector<Rec
     scored.bytes += text.bytes;
   }
   if (to_score == 0) {
-    throw Error(Fault::bad_data,
-                fmt::format("the data has {} tokens, none of them to score", scored.tokens),
-                {"the first token of a text has nothing before it"}, "--prepend-endoftext");
+    throw Error(
+        Fault::bad_data,
+        fmt::format("the data has {}, none of them to score", counted(scored.tokens, "token")),
+        {"the first token of a text has nothing before it"}, "--prepend-endoftext");
   }
   if (windows.stride == windows.window && to_score >= windows.window) {
     note(
@@ -121,6 +122,7 @@ std::optional<Scored> score(const ScoringOptions& options, const std::vector<Rec
   const InterruptGuard interrupts("finishing these windows");
   ProgressLine progress;
   PerplexityResult& result = scored.result;
+  const std::string label = options.label.empty() ? "" : options.label + ": ";
   const Clock::time_point start = Clock::now();
   const auto on_progress = [&](const PerplexityResult& text_so_far, std::int64_t) {
     if (progress.due()) {
@@ -129,7 +131,8 @@ std::optional<Scored> score(const ScoringOptions& options, const std::vector<Rec
       const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
       const double rate = static_cast<double>(so_far.scored) / seconds;
       progress.show(
-          {{fmt::format("{}/{} tokens", with_commas(so_far.scored), with_commas(to_score))},
+          {{fmt::format("{}{}/{} tokens", label, with_commas(so_far.scored),
+                        with_commas(to_score))},
            {"perplexity " + rounded_number(so_far.perplexity(), 5), 1},
            {fmt::format("{} tokens/s", with_commas(std::llround(rate))), 2},
            {human_duration(static_cast<double>(to_score - so_far.scored) / rate) + " left"}});
@@ -143,13 +146,14 @@ std::optional<Scored> score(const ScoringOptions& options, const std::vector<Rec
   progress.clear();
   scored.seconds = std::chrono::duration<double>(Clock::now() - start).count();
   if (interrupted()) {
-    note(fmt::format("stopped after {} of {} tokens, perplexity so far {}",
+    note(fmt::format("{}stopped after {} of {} tokens, perplexity so far {}", label,
                      with_commas(result.scored), with_commas(to_score),
                      rounded_number(result.perplexity(), 5)));
     return std::nullopt;
   }
-  note(fmt::format("{} of {}, stride {}: {:.2f} s, {} tokens/s", counted(result.windows, "window"),
-                   counted(windows.window, "token"), windows.stride, scored.seconds,
+  note(fmt::format("{}{} of {}, stride {}: {}, {} tokens/s", label,
+                   counted(result.windows, "window"), counted(windows.window, "token"),
+                   windows.stride, human_duration(scored.seconds),
                    with_commas(std::llround(static_cast<double>(result.scored) / scored.seconds))));
   return scored;
 }

@@ -19,6 +19,7 @@ struct ScoringOptions {
   std::string dtype = "auto";
   DeviceFlags device;
   bool prepend_endoftext = false;
+  std::string label;  ///< what lines begin with where two models are scored; empty: nothing
   PerplexityOptions perplexity;
 };
 

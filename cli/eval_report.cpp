@@ -2,7 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -39,8 +41,25 @@ double difference(const EvalReport& report, std::size_t i) {
 std::string shown(const Metric& metric, double value, bool with_sign) {
   if (!std::isfinite(value)) return "-";
   const std::string sign = with_sign && value > 0 ? "+" : "";
-  return sign + (metric.count ? with_commas(static_cast<std::int64_t>(value))
-                              : fmt::format("{:.4f}", value));
+  return sign +
+         (metric.count ? with_commas(static_cast<std::int64_t>(value)) : fixed_number(value, 4));
+}
+
+/// The last parts of a path.
+std::string tail_of(const fs::path& path, std::ptrdiff_t parts) {
+  const std::ptrdiff_t all = std::distance(path.begin(), path.end());
+  fs::path tail;
+  for (auto part = std::next(path.begin(), std::max<std::ptrdiff_t>(all - parts, 0));
+       part != path.end(); ++part) {
+    tail /= *part;
+  }
+  return tail.string();
+}
+
+/// Without "." and a slash at the end.
+fs::path plain_path(const std::string& name) {
+  const fs::path path = fs::path(name).lexically_normal();
+  return path.has_filename() ? path : path.parent_path();
 }
 
 }  // namespace
@@ -57,10 +76,21 @@ std::string to_json(const EvalReport& report) {
   return json_text(object);
 }
 
-std::string to_table(const EvalReport& report) {
+std::pair<std::string, std::string> distinct_names(const std::string& a, const std::string& b) {
+  constexpr int kShort = 24;  // columns
+  if (a == b) return {a, b + " (baseline)"};
+  const fs::path first = plain_path(a), second = plain_path(b);
+  if (first == second || (display_width(a) <= kShort && display_width(b) <= kShort)) return {a, b};
+  for (std::ptrdiff_t parts = 1;; ++parts) {
+    const std::string name = tail_of(first, parts), other = tail_of(second, parts);
+    if (name != other) return {name, other};
+  }
+}
+
+std::string to_table(const EvalReport& report, int columns) {
   const bool two = !report.baseline.empty();
-  std::vector<std::vector<std::string>> rows = {{"metric", "value"}};
-  if (two) rows[0].insert(rows[0].end(), {"baseline", "difference"});
+  std::vector<std::vector<std::string>> rows = {{"metric", report.name}};
+  if (two) rows[0].insert(rows[0].end(), {report.baseline_name, "difference"});
   for (std::size_t i = 0; i < report.metrics.size(); ++i) {
     const Metric& metric = report.metrics[i];
     rows.push_back({metric.name, shown(metric, metric.value, false)});
@@ -68,7 +98,7 @@ std::string to_table(const EvalReport& report) {
     rows.back().push_back(shown(metric, report.baseline[i].value, false));
     rows.back().push_back(shown(metric, difference(report, i), true));
   }
-  return format_table(rows);
+  return format_table(rows, columns);
 }
 
 std::string to_csv(const EvalReport& report) {

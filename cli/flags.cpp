@@ -12,6 +12,7 @@
 #include "base/nearest.h"
 #include "cli/config_file.h"
 #include "cli/foreign_options.h"
+#include "cli/help_text.h"
 #include "cli/terminal.h"
 
 namespace quire {
@@ -20,6 +21,7 @@ struct Flags::Option {
   std::string name;
   std::vector<std::string> aliases;
   std::string group, value, help, default_text;
+  std::vector<std::string> choices;  // where `value` lists them
   bool is_flag = false, is_list = false, takes_several = false;
   bool given = false;
   std::function<void(const std::string& text)> assign;  // lists: appends
@@ -28,6 +30,9 @@ struct Flags::Option {
 };
 
 namespace {
+
+constexpr int kHelpColumns = 100;  // at most; where there is no terminal, exactly
+constexpr const char* kOtherGroup = "Other";
 
 /// "a, b or c"
 std::string one_of(const std::vector<std::string>& choices) {
@@ -243,6 +248,7 @@ void Flags::add_choice(const std::string& names, std::string& target,
                        ? add_option(names, listed, help)
                        : add_option(names, "NAME", help + ": " + one_of(choices));
   option.default_text = target;
+  if (option.value == listed) option.choices = choices;
   option.assign = [&target, name = option.name, choices = std::move(choices),
                    listed](const std::string& text) {
     if (std::find(choices.begin(), choices.end(), text) == choices.end()) {
@@ -421,46 +427,36 @@ std::vector<std::string> Flags::normalise(const std::vector<std::string>& argume
   return options;
 }
 
-namespace {
-
-constexpr int kHelpWidth = 100;
-
-}  // namespace
-
-std::string Flags::help() const {
-  cxxopts::Options parser("quire " + command_, about_ + "\n");
-  parser.set_width(kHelpWidth);
-  parser.custom_help(synopsis_);
-  std::vector<std::string> groups;
+std::string Flags::help(int columns) const {
+  HelpText help{.command = command_,
+                .synopsis = synopsis_,
+                .about = about_,
+                .options = {},
+                .examples = examples_};
   for (const auto& option : options_) {
-    std::string names = option->name;
-    std::string help = option->help;
-    std::string aliases;
-    for (const std::string& alias : option->aliases) {
-      if (alias.size() == 1) {
-        names = alias + "," + names;
-      } else {
-        aliases += (aliases.empty() ? " (or --" : ", --") + alias;
-      }
-    }
-    if (!aliases.empty()) help += aliases + ")";
-    if (!option->default_text.empty()) help += " [" + option->default_text + "]";
-    std::shared_ptr<cxxopts::Value> value = cxxopts::value<std::string>();
-    if (option->is_flag) value = cxxopts::value<bool>();
-    parser.add_option(option->group, cxxopts::Option(names, help, value, option->value));
-    if (std::find(groups.begin(), groups.end(), option->group) == groups.end()) {
-      groups.push_back(option->group);
-    }
+    help.options.push_back({.name = option->name,
+                            .aliases = option->aliases,
+                            .group = option->group,
+                            .value = option->value,
+                            .choices = option->choices,
+                            .text = option->help,
+                            .default_text = option->default_text});
   }
-  if (std::find(groups.begin(), groups.end(), "Other") == groups.end()) groups.push_back("Other");
-  parser.add_option("Other",
-                    cxxopts::Option("config-file", "options as JSON or TOML; those typed win",
-                                    cxxopts::value<std::string>(), "FILE"));
-  parser.add_option("Other", cxxopts::Option("h,help", "this text", cxxopts::value<bool>()));
-  std::string text = parser.help(groups);
-  if (!examples_.empty()) text += "\nExamples:\n";
-  for (const std::string& line : examples_) text += "  " + line + "\n";
-  return text;
+  help.options.push_back({.name = "config-file",
+                          .aliases = {},
+                          .group = kOtherGroup,
+                          .value = "FILE",
+                          .choices = {},
+                          .text = "options as JSON or TOML; those typed win",
+                          .default_text = ""});
+  help.options.push_back({.name = "help",
+                          .aliases = {"h"},
+                          .group = kOtherGroup,
+                          .value = "",
+                          .choices = {},
+                          .text = "this text",
+                          .default_text = ""});
+  return format_help(help, columns);
 }
 
 void Flags::read_config_file(const std::string& path) {
@@ -484,7 +480,8 @@ void Flags::read_config_file(const std::string& path) {
 bool Flags::parse(const std::vector<std::string>& arguments) {
   const std::vector<std::string> normalised = normalise(arguments);
   if (normalised.empty()) {
-    print(help());
+    // Elsewhere as wide as here, whatever the terminal: what is written to a file has one form.
+    print(help(std::min(output_columns(kHelpColumns), kHelpColumns)));
     return false;
   }
 

@@ -109,7 +109,8 @@ class Flags {
   bool given(const std::string& name) const;
   /// All options with their values as a JSON object in snake case, fit for --config-file.
   std::string resolved_json() const;
-  std::string help() const;
+  /// --help in lines of so many columns.
+  std::string help(int columns) const;
   /// "quire COMMAND --help", the next step after a usage error.
   std::string help_command() const;
 

@@ -189,12 +189,10 @@ void settle(const Flags& flags, const std::optional<Tokenizer>& tokenizer, const
 /// "64 new tokens (120/s)"; the rate leaves out what took no time.
 std::string speed(std::int64_t tokens, const char* what, std::int64_t timed_tokens,
                   double seconds) {
-  const std::string count =
-      fmt::format("{} {} token{}", with_commas(tokens), what, tokens == 1 ? "" : "s");
+  const std::string count = counted(tokens, fmt::format("{} token", what));
   if (timed_tokens == 0 || seconds <= 0) return count;
   const double rate = static_cast<double>(timed_tokens) / seconds;
-  return count + (rate < 10 ? fmt::format(" ({:.1f}/s)", rate)
-                            : fmt::format(" ({}/s)", with_commas(std::llround(rate))));
+  return count + fmt::format(" ({}/s)", fixed_number(rate, rate < 9.95 ? 1 : 0));
 }
 
 /// Whether a text would have gone on, had the model a longer context.
@@ -215,7 +213,7 @@ void tell_end(const RunTimes& times, double first_token_after, std::int64_t at_c
   note(fmt::format(
       "{}, {}{}", speed(times.prompt_tokens, "prompt", times.prompt_tokens, times.prompt_seconds),
       speed(times.new_tokens, "new", times.decode_tokens, times.decode_seconds),
-      first_token_after > 0 ? fmt::format(", first token after {:.2f} s", first_token_after) : ""));
+      first_token_after > 0 ? ", first token after " + human_duration(first_token_after) : ""));
 }
 
 int run(const std::vector<std::string>& arguments) {
@@ -255,6 +253,12 @@ int run(const std::vector<std::string>& arguments) {
   const std::vector<GenerateRequest> requests = collect_requests(
       options.prompts, RequestReader(config, tokenizer, how_to_get(tokenizer_path)),
       options.request, model_folder);
+  if (const auto& typed = options.prompts.positional_prompts; typed.size() > 1) {
+    note(fmt::format(
+        "{} prompts, a text from each: one of several words stands in quotes\n"
+        "  try: quire generate {}",
+        with_commas(typed.size()), in_quotes(fmt::format("{}", fmt::join(typed, " ")), '"')));
+  }
   std::size_t texts = 0;
   int exit_code = 0;
   for (const GenerateRequest& request : requests) {
@@ -302,6 +306,7 @@ int run(const std::vector<std::string>& arguments) {
                                       streams ? 1 : options.batch_size, callbacks);
   progress.clear();
   writer.finish();
+  if (interrupted()) note("interrupted: texts end where they were");
   tell_end(times, first_token_after, at_context, config.n_positions);
   return interrupted() ? interrupt_exit_code() : exit_code;
 }

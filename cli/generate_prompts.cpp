@@ -44,6 +44,10 @@ void add_file(const std::string& name, const std::string& bytes, const TextForma
   const std::string converted = to_utf8(bytes, format.encoding, name);
   std::string text(without_byte_order_mark(converted, name));
   report.look(name, 1, text);
+  if (without_last_line_break(text).empty()) {
+    throw Error(Fault::bad_data, fmt::format("{} holds no prompt", name), {},
+                "-p \"\", which begins a text anew");
+  }
   if (!line_by_line) {
     texts.push_back({name, without_last_line_break(std::move(text))});
     return;
@@ -53,7 +57,6 @@ void add_file(const std::string& name, const std::string& bytes, const TextForma
     texts.push_back(
         {.name = fmt::format("{}:{}", name, ++number), .text = std::move(line), .one_line = true});
   }
-  if (number == 0) throw Error(Fault::bad_data, fmt::format("{} holds no prompt", name));
 }
 
 /// What standard input holds; on a terminal one line, which is asked for.

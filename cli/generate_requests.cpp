@@ -193,7 +193,7 @@ GenerateRequest RequestReader::from_json(std::string name, const std::string& li
       why = fmt::format("it holds a JSON {}", json.type_name());
     }
   } catch (const Json::exception& error) {
-    why = error.what();
+    why = json_line_trouble(error);
   }
   if (!why.empty()) {
     throw Error(Fault::bad_data, fmt::format("{} is not a JSON object", request.name),
@@ -240,7 +240,7 @@ GenerateRequest RequestReader::from_json(std::string name, const std::string& li
     }
   } catch (const Json::exception& error) {
     throw Error(Fault::bad_data, fmt::format("{} has a field of the wrong type", request.name),
-                {error.what(),
+                {json_trouble(error),
                  "prompt is a text, prompt_ids a list of whole numbers, stop a text "
                  "or a list of texts"});
   }

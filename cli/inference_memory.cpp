@@ -84,9 +84,10 @@ void check_scoring_memory(const Device& device, const Gpt2Config& model, DType w
       : length > 1
           ? fmt::format("--batch-size 1 --window {} (less context: another result)", length)
           : kNothingFits;
-  throw_no_room(fmt::format("scoring {} of {} tokens together",
-                            counted(static_cast<std::size_t>(batch), "window"), window),
-                Gpt2::memory_plan(model, batch, window, activations, head), room, next);
+  throw_no_room(
+      fmt::format("scoring {} of {} together", counted(static_cast<std::size_t>(batch), "window"),
+                  counted(window, "token")),
+      Gpt2::memory_plan(model, batch, window, activations, head), room, next);
 }
 
 }  // namespace quire

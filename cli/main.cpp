@@ -39,7 +39,7 @@ std::string overview() {
 int run(std::vector<std::string> arguments) {
   const std::string name = arguments.empty() ? "" : arguments.front();
   if (name == "--help" || name == "-h" || (name == "help" && arguments.size() == 1)) {
-    print(overview());
+    print_lines(overview());
     return 0;
   }
   if (name == "--version" || name == "version") {
@@ -47,7 +47,7 @@ int run(std::vector<std::string> arguments) {
     return 0;
   }
   if (name.empty()) {
-    std::fputs(overview().c_str(), stderr);
+    std::fputs(for_terminal(overview()).c_str(), stderr);
     return static_cast<int>(Fault::usage);
   }
   std::string wanted = name;

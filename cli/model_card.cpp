@@ -51,7 +51,7 @@ std::string hub_fields(const Base& base, bool adapter) {
 std::string how_to_write(const std::string& title, const Base& base, bool adapter) {
   std::string text = fmt::format(
       "## Writing with it\n\n```\nquire generate --model {} --prompt \"...\"\n```\n\n```python\n",
-      title);
+      in_shell(title));
   if (!adapter) {
     return text + fmt::format(
                       "from transformers import pipeline\n"
@@ -85,11 +85,11 @@ std::string model_card(const TrainOptions& options, const Gpt2Config& config) {
   std::string card = hub_fields(base, adapter) + fmt::format("# {}\n\n", title);
   if (adapter) card += fmt::format("A LoRA adapter of rank {}, for a", t.lora.r);
   card += fmt::format(
-      "{} GPT-2 of {} parameters: {} layers of {}, {} heads, a context of {} tokens, a vocabulary "
+      "{} GPT-2 of {} parameters: {} of {}, {}, a context of {} tokens, a vocabulary "
       "of {}. Trained with Quire, {}.\n\n",
       adapter ? "" : "A", human_count(static_cast<double>(config.parameter_count())),
-      config.n_layer, config.n_embd, config.n_head, config.n_positions,
-      with_commas(config.vocab_size),
+      counted(config.n_layer, "layer"), config.n_embd, counted(config.n_head, "head"),
+      config.n_positions, with_commas(config.vocab_size),
       base.name.empty() ? "from scratch" : "on from `" + base.name + "`");
   card += "## Data\n\n";
   for (const std::string& path : options.corpus.paths) card += "- `" + last_part(path) + "`\n";

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/nearest.h"
 #include "cli/get_model.h"
 #include "cli/resources.h"
 #include "engine/formats/adapter_folder.h"
@@ -68,6 +69,30 @@ bool holds_weights(const fs::path& folder) {
   return false;
 }
 
+/// The bundled models, by name.
+std::vector<std::string> bundled_models() {
+  std::vector<std::string> names;
+  for (const fs::path& folder : resource_folders()) {
+    std::error_code trouble;
+    for (const fs::directory_entry& entry : fs::directory_iterator(folder / "models", trouble)) {
+      if (holds_model(entry.path())) names.push_back(entry.path().filename().string());
+    }
+  }
+  return names;
+}
+
+/// A file stands for a model where it may hold weights and lies beside a config.json; a config.json
+/// alone is one for commands that want no weights.
+void check_model_file(const fs::path& file) {
+  std::error_code trouble;
+  if (!fs::is_regular_file(file, trouble) || file.extension() == ".json" ||
+      fs::exists(file.parent_path() / "config.json", trouble)) {
+    return;
+  }
+  throw Error(Fault::bad_data, file.string() + " is not a model",
+              {"there is no config.json beside it"}, models_to_try());
+}
+
 /// The details of an error, and after them how the model is got.
 template <class Name>
 std::vector<std::string> with_how_to_get(std::vector<std::string> details, const Name& name) {
@@ -94,9 +119,16 @@ fs::path resolve_model(const std::string& model) {
     throw Error(Fault::bad_data, model + " is not a model folder",
                 with_how_to_get({"it holds no config.json"}, fs::path(model)), models_to_try());
   }
-  if (fs::exists(model, trouble)) return model;
+  if (fs::exists(model, trouble)) {
+    check_model_file(model);
+    return model;
+  }
 
-  std::vector<std::string> looked = {"no file or folder " + fs::absolute(model).string()};
+  std::vector<std::string> looked;
+  if (const std::string close = nearest(model, bundled_models()); !close.empty()) {
+    looked.push_back("did you mean " + close + "?");
+  }
+  looked.push_back("no file or folder " + fs::absolute(model).string());
   if (may_be_hub_name(model)) {
     if (model.find('/') == std::string::npos) {
       const fs::path bundled = find_resource("models/" + model);

@@ -1,10 +1,30 @@
 #include "cli/output_file.h"
 
 #include "base/error.h"
+#include "base/file.h"
+#include "base/text.h"
 #include "cli/option_names.h"
 #include "cli/terminal.h"
 
 namespace quire {
+
+void check_output_file(const std::filesystem::path& path, bool overwrite) {
+  std::error_code ignored;
+  if (std::filesystem::is_directory(path, ignored)) {
+    throw Error(Fault::usage, path.string() + " is a folder, not a file to write", {},
+                "--output " + in_shell((path / "FILE").string()));
+  }
+  if (!overwrite && std::filesystem::exists(path, ignored)) {
+    throw Error(Fault::usage, path.string() + " is there already", {},
+                "another --output, or --overwrite");
+  }
+  try {
+    check_writable(path.has_parent_path() ? path.parent_path() : ".");
+  } catch (const Error& error) {
+    throw Error(error.fault(), error.what(), error.details(),
+                error.next().empty() ? "" : "another --output");
+  }
+}
 
 void OutputFile::add_to(Flags& flags, const std::string& value) {
   flags.add(kOutputFileNames, path_, value, "- is standard output");
@@ -13,11 +33,7 @@ void OutputFile::add_to(Flags& flags, const std::string& value) {
 
 void OutputFile::open() {
   if (is_stdout()) return;
-  std::error_code ignored;
-  if (!overwrite_ && std::filesystem::exists(path_, ignored)) {
-    throw Error(Fault::usage, path_.string() + " is there already", {},
-                "another --output, or --overwrite");
-  }
+  check_output_file(path_, overwrite_);
   file_.emplace(path_);
 }
 

@@ -12,6 +12,10 @@
 
 namespace quire {
 
+/// Throws Error(usage) for a file that is there already and is not to be replaced, and for a folder;
+/// bad_data as check_writable() does.
+void check_output_file(const std::filesystem::path& path, bool overwrite);
+
 class OutputFile {
  public:
   /// --output and --overwrite; `value` stands for the file in the help.

@@ -3,6 +3,8 @@
 #include <cstdlib>
 #include <sstream>
 
+#include "base/text.h"
+
 namespace quire {
 
 namespace fs = std::filesystem;
@@ -39,15 +41,6 @@ std::string shown_path(const fs::path& path) {
   return (below ? relative : path).string();
 }
 
-std::string in_shell(const std::string& word) {
-  constexpr std::string_view kPlain =
-      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=:,+@%";
-  if (!word.empty() && word.find_first_not_of(kPlain) == std::string::npos) return word;
-  std::string quoted = "'";
-  for (const char c : word) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return quoted + "'";
-}
-
 std::string program_as_typed() {
   std::error_code trouble;
   const fs::path program = fs::read_symlink("/proc/self/exe", trouble);
@@ -58,7 +51,7 @@ std::string program_as_typed() {
     if (fs::equivalent(fs::path(folder) / "quire", program, trouble)) return "quire";
   }
   const std::string shown = shown_path(program);
-  return shown.find('/') == std::string::npos ? "./" + shown : shown;
+  return in_shell(shown.find('/') == std::string::npos ? "./" + shown : shown);
 }
 
 }  // namespace quire

@@ -18,10 +18,8 @@ std::filesystem::path find_resource(const std::string& name);
 /// A path as a person would type it here: relative when it lies below the current folder.
 std::string shown_path(const std::filesystem::path& path);
 
-/// The same as one word for a shell.
-std::string in_shell(const std::string& word);
-
-/// What runs this program in a shell here: "quire" when the PATH finds it, else its path.
+/// What runs this program in a shell here: "quire" when the PATH finds it, else its path, quoted where
+/// a shell wants that.
 std::string program_as_typed();
 
 }  // namespace quire

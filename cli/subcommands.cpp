@@ -33,8 +33,8 @@ int run_action(std::string_view family, std::string_view about, std::span<const 
   }
   const std::string help = fmt::format("quire {} --help", family);
   if (wanted == "--help" || wanted == "-h") {
-    print(list +
-          fmt::format("\nquire {} {} --help, and so on, tells more.\n", family, names.front()));
+    print_lines(list + fmt::format("\nquire {} {} --help, and so on, tells more.\n", family,
+                                   names.front()));
     return 0;
   }
   if (wanted.empty()) {

@@ -59,18 +59,25 @@ void add_flags(Flags& flags, SweepCommand& c) {
 constexpr const char* kAbout =
     R"(Trains with many sets of options and tells which is best. SWEEP.json:
 
-  {"method": "random",                                   or grid, or halving
-   "train": {"config": "tiny", "data": "books/", ...},   options of quire train
-   "search": {"packing": ["stream", "records"],          values to try: a list or a range
+  {"method": "random",
+   "train": {"config": "tiny", "data": "books/"},
+   "search": {"packing": ["stream", "records"],
               "dropout": {"min": 0, "max": 0.2},
-              "learning_rate": {"log_min": 1e-4, "log_max": 1e-2}},
-   "runs": 8, "metric": "eval_loss", "parallel": 1, "seed": 42}
+              "learning_rate": {"log_min": 1e-4,
+                                "log_max": 1e-2}},
+   "runs": 8, "metric": "eval_loss",
+   "parallel": 1, "seed": 42}
 
-grid: every combination, without "runs"; a range has "steps": N, its number of values.
-halving: all runs are trained for a while; the best third ("factor": 3) go on from their checkpoints
-to three times as many steps, and so on for "rounds" rounds, the last of which ends at max_steps.
-Learning-rate schedules are those of the whole run: a round only stops it earlier.
-metric: eval_loss (the last), best_eval_loss (the lowest) or loss (of training); lower is better.
+  method   random, grid or halving
+  train    options of quire train
+  search   the values to try of each option: a list or a range
+  metric   eval_loss (the last), best_eval_loss (the lowest) or loss (of training); lower is better
+  grid     makes every combination, without "runs"; a range has "steps": N, its number of values
+)"
+    R"(  halving  trains all runs for a while; the best third ("factor": 3) go on from their checkpoints to )"
+    R"(three times as many steps, and so on for "rounds" rounds, the last of which ends at max_steps. )"
+    R"(Learning-rate schedules are those of the whole run: a round only stops it earlier
+
 Paths are those of the folder that the command is given in.)";
 
 /// "learning_rate 0.001, packing stream"
@@ -296,7 +303,7 @@ void report(const Sweep& sweep, const std::vector<SweepRow>& all, const SweepCom
       print(json_line(i + 1, rows[i], sweep, c.output_dir));
     }
   } else {
-    print(sweep_table(sweep, rows));
+    print(sweep_table(sweep, rows, output_columns()));
   }
   for (const SweepRow& row : rows) {
     if (row.result.status != RunStatus::failed) continue;
@@ -313,7 +320,7 @@ void report(const Sweep& sweep, const std::vector<SweepRow>& all, const SweepCom
                    in_words(best.configuration)));
   note(fmt::format("its model: {}", (c.output_dir / best.name / "model").string()));
   note(fmt::format("  try: {} train --config-file {} --output-dir DIR", program,
-                   (c.output_dir / "best.json").string()));
+                   in_shell((c.output_dir / "best.json").string())));
 }
 
 int run(const std::vector<std::string>& arguments) {
@@ -340,7 +347,7 @@ int run(const std::vector<std::string>& arguments) {
   }
   if (command.dry_run) {
     for (const SweepRow& row : course.rows()) {
-      print(fmt::format("{}  {}\n", row.name, in_words(row.configuration)));
+      print_lines(fmt::format("{}  {}\n", row.name, in_words(row.configuration)));
     }
     return 0;
   }

@@ -268,7 +268,7 @@ std::vector<SweepRow> ranked(std::vector<SweepRow> rows) {
   return rows;
 }
 
-std::string sweep_table(const Sweep& sweep, const std::vector<SweepRow>& rows) {
+std::string sweep_table(const Sweep& sweep, const std::vector<SweepRow>& rows, int columns) {
   const bool rounds = sweep.rounds > 1;
   std::vector<std::vector<std::string>> table = {{"run", "status"}};
   if (rounds) table[0].emplace_back("round");
@@ -283,7 +283,7 @@ std::string sweep_table(const Sweep& sweep, const std::vector<SweepRow>& rows) {
     for (const SearchDimension& d : sweep.search)
       line.push_back(shown(row.configuration[d.option]));
   }
-  return format_table(table);
+  return format_table(table, columns);
 }
 
 std::string sweep_csv(const Sweep& sweep, const std::vector<SweepRow>& rows) {

@@ -21,7 +21,7 @@ struct SweepRow {
 std::vector<SweepRow> ranked(std::vector<SweepRow> rows);
 
 /// A row a run, in the order given.
-std::string sweep_table(const Sweep& sweep, const std::vector<SweepRow>& rows);
+std::string sweep_table(const Sweep& sweep, const std::vector<SweepRow>& rows, int columns);
 /// rank, run, status, round, step, METRIC, seconds, and a column for each searched option.
 std::string sweep_csv(const Sweep& sweep, const std::vector<SweepRow>& rows);
 

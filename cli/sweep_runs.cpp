@@ -226,7 +226,7 @@ RunResult read_result(const fs::path& run_folder) {
     result.exit_code = object.at("exit_code").get<int>();
     result.error = object.at("error").get<std::string>();
   } catch (const Json::exception& error) {
-    throw Error(Fault::bad_data, path.string() + " is not a run's result", {error.what()},
+    throw Error(Fault::bad_data, path.string() + " is not a run's result", {json_trouble(error)},
                 "remove the file: the run is made again");
   }
   return result;

@@ -84,11 +84,7 @@ Json parse_strictly(const std::string& text, const std::string& file) {
     }
     return parsed;
   } catch (const Json::parse_error& error) {
-    const std::size_t until = std::min(error.byte, text.size());
-    const auto line =
-        1 + std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(until), '\n');
-    fail(file + " is not valid JSON",
-         {fmt::format("the trouble is at or before line {}", line), error.what()});
+    fail(file + " is not valid JSON", {json_trouble(error)});
   }
 }
 

@@ -5,7 +5,6 @@
 
 #include <fmt/format.h>
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <charconv>
 #include <cmath>
@@ -17,6 +16,7 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "cli/resources.h"
 
 namespace quire {
 namespace {
@@ -56,6 +56,25 @@ std::string styled(std::string_view text, std::string_view code) {
   return fmt::format("\x1b[{}m{}\x1b[0m", code, text);
 }
 
+// Columns of the terminal behind a descriptor; 0 where there is none, or it does not say.
+int columns_of(int descriptor) {
+  winsize size{};
+  return ::ioctl(descriptor, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
+}
+
+int columns_of_environment() {
+  const char* columns = std::getenv("COLUMNS");
+  const int width = columns != nullptr ? std::atoi(columns) : 0;
+  return width > 0 ? width : 80;
+}
+
+// The bytes of a code like "\x1b[1m" at `at`; 0: none is there.
+std::size_t style_code(std::string_view text, std::size_t at) {
+  if (!text.substr(at).starts_with("\x1b[")) return 0;
+  const std::size_t end = text.find_first_not_of("0123456789;", at + 2);
+  return end == std::string_view::npos ? text.size() - at : end + 1 - at;
+}
+
 // Reads one character of UTF-8 at `at` and moves past it; a stray byte counts as one character.
 char32_t next_character(std::string_view text, std::size_t& at) {
   const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
@@ -88,60 +107,63 @@ int character_width(char32_t c) {
   return 1;
 }
 
-template <class T>
-std::string shortest(T value) {
-  std::array<char, 64> text{};
-  const T size = std::abs(value);
-  const auto form = size == 0 || (size >= T(1e-4) && size < T(1e15)) || !std::isfinite(value)
-                        ? std::chars_format::fixed
-                        : std::chars_format::scientific;
-  const auto [end, trouble] = std::to_chars(text.data(), text.data() + text.size(), value, form);
-  return trouble == std::errc() ? std::string(text.data(), end) : std::to_string(value);
-}
-
 /// Where what is broken off a line goes on: below the value of "  label   value", else two columns
 /// further than the line begins.
 std::size_t hanging_indent(std::string_view line, std::size_t columns) {
   const std::size_t begin = std::min(line.find_first_not_of(' '), line.size());
+  if (line.substr(begin).starts_with("try: ")) return begin + 5;
   const std::size_t gap = line.find("  ", begin);
   if (gap == std::string_view::npos) return begin + 2;
   const std::size_t value = line.find_first_not_of(' ', gap);
   return value == std::string_view::npos || value > columns / 2 ? begin + 2 : value;
 }
 
+/// Whether a shell is to run the line.
+bool is_command(std::string_view line) {
+  line.remove_prefix(std::min(line.find_first_not_of(' '), line.size()));
+  if (line.starts_with("try: ")) line.remove_prefix(5);
+  const std::string_view program = line.substr(0, line.find(' '));
+  return program == "quire" || program.ends_with("/quire") || program == "mpirun" ||
+         program == "echo";
+}
+
+/// The last place of `line` to break it at: a space with at most so many columns before it, not among
+/// the spaces it begins with. In a command not in quotes, and before an option where the line is half
+/// full by then: its value stays with it. npos: there is none.
+std::size_t last_break(std::string_view line, std::size_t columns, bool command) {
+  std::size_t cut = std::string::npos, before_option = 0;
+  char quote = '\0';
+  for (std::size_t at = std::min(line.find_first_not_of(' '), line.size()); at < line.size();
+       ++at) {
+    const char c = line[at];
+    if (command && quote == '\0' && (c == '\'' || c == '"')) {
+      quote = c;
+    } else if (c == quote) {
+      quote = '\0';
+    } else if (c == ' ' && quote == '\0') {
+      if (display_width(line.substr(0, at)) > static_cast<int>(columns)) break;
+      cut = at;
+      if (line.substr(at).starts_with(" -")) before_option = at;
+    }
+  }
+  return command && before_option >= columns / 2 ? before_option : cut;
+}
+
 std::string break_line(std::string_view line, std::size_t columns) {
   std::string out;
-  const std::string indent(hanging_indent(line, columns), ' ');
+  const bool command = is_command(line);
+  const std::size_t room = columns - std::min<std::size_t>(columns, command ? 2 : 0);  // for " \\"
+  const std::string indent(command ? std::min(line.find_first_not_of(' '), line.size()) + 4
+                                   : hanging_indent(line, columns),
+                           ' ');
   std::string rest(line);
   while (display_width(rest) > static_cast<int>(columns)) {
-    // The last space whose line fits; none where a word is longer than the line.
-    std::size_t cut = std::string::npos;
-    const std::size_t first = rest.find_first_not_of(' ');
-    for (std::size_t at = rest.find(' ', first); at != std::string::npos;
-         at = rest.find(' ', at + 1)) {
-      if (display_width(std::string_view(rest).substr(0, at)) > static_cast<int>(columns)) break;
-      cut = at;
-    }
+    const std::size_t cut = last_break(rest, room, command);
     if (cut == std::string::npos) break;
-    out += rest.substr(0, cut) + "\n";
+    out += rest.substr(0, rest.find_last_not_of(' ', cut) + 1) + (command ? " \\\n" : "\n");
     rest = indent + rest.substr(std::min(rest.find_first_not_of(' ', cut), rest.size()));
   }
   return out + rest;
-}
-
-// Three significant digits and a unit: 999 -> "999", 1234 -> "1.23k".
-std::string scaled(double value, const std::array<const char*, 5>& units) {
-  std::size_t unit = 0;
-  // 999.5 would be shown as 1000 of the smaller unit.
-  while (std::abs(value) >= 999.5 && unit + 1 < units.size()) {
-    value /= 1000;
-    ++unit;
-  }
-  const int decimals = unit == 0                 ? 0
-                       : std::abs(value) < 9.995 ? 2
-                       : std::abs(value) < 99.95 ? 1
-                                                 : 0;
-  return fmt::format("{:.{}f}{}", value, decimals, units[unit]);
 }
 
 }  // namespace
@@ -159,6 +181,10 @@ void print(std::string_view text) {
   }
   if (trouble == EPIPE) throw OutputClosed{};
   throw Error(fault_of_output(trouble), why);
+}
+
+void print_lines(std::string_view text) {
+  print(stdout_is_terminal() ? break_lines(text, output_columns()) : std::string(text));
 }
 
 void go_on_without_output() {
@@ -215,11 +241,13 @@ bool stderr_is_terminal() {
 }
 
 int terminal_width() {
-  winsize size{};
-  if (::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
-  const char* columns = std::getenv("COLUMNS");
-  const int width = columns != nullptr ? std::atoi(columns) : 0;
-  return width > 0 ? width : 80;
+  const int columns = columns_of(STDERR_FILENO);
+  return columns > 0 ? columns : columns_of_environment();
+}
+int output_columns(int elsewhere) {
+  if (!stdout_is_terminal()) return elsewhere;
+  const int columns = columns_of(STDOUT_FILENO);
+  return columns > 0 ? columns : columns_of_environment();
 }
 
 std::string bold(std::string_view text) {
@@ -236,16 +264,46 @@ std::string break_lines(std::string_view text, int columns) {
     const std::string_view line = text.substr(0, end);
     const std::size_t begin = line.find_first_not_of(' ');
     const std::string_view first = line.substr(std::min(begin, line.size()));
-    const bool command = first.starts_with("try:") || first.starts_with("python3 ");
-    out += command ? std::string(line) : break_line(line, static_cast<std::size_t>(columns));
+    out += first.starts_with("python3 ") ? std::string(line)
+                                         : break_line(line, static_cast<std::size_t>(columns));
     if (end == text.size()) return out;
     out += "\n";
     text.remove_prefix(end + 1);
   }
 }
 
+std::string flow(std::string_view text, int columns, std::string_view indent) {
+  constexpr std::string_view kSpace = " \n\r\t";
+  std::string out, line(indent);
+  bool empty = true;
+  while (true) {
+    text.remove_prefix(std::min(text.find_first_not_of(kSpace), text.size()));
+    if (text.empty()) return out + line;
+    const std::string_view word = text.substr(0, text.find_first_of(kSpace));
+    text.remove_prefix(word.size());
+    if (!empty && display_width(line) + 1 + display_width(word) > columns) {
+      out += line + "\n";
+      line = indent;
+      empty = true;
+    }
+    if (!empty) line += ' ';
+    line += word;
+    empty = false;
+  }
+}
+
 std::string for_terminal(std::string_view text) {
-  return stderr_is_terminal() ? break_lines(text, terminal_width()) : std::string(text);
+  if (!stderr_is_terminal()) return std::string(text);
+  // What is copied from here must find the program.
+  constexpr std::string_view kBegin = "\n  try: ", kName = "quire ";
+  std::string lines = "\n" + std::string(text);
+  for (std::size_t at = 0; (at = lines.find(kBegin, at)) != std::string::npos;) {
+    at += kBegin.size();
+    if (lines.compare(at, kName.size(), kName) == 0) {
+      lines.replace(at, kName.size() - 1, program_as_typed());
+    }
+  }
+  return break_lines(std::string_view(lines).substr(1), terminal_width());
 }
 
 std::string fit_parts(std::vector<LinePart> parts, int columns) {
@@ -344,7 +402,13 @@ bool line_is_shown() {
 
 int display_width(std::string_view utf8) {
   int width = 0;
-  for (std::size_t at = 0; at < utf8.size();) width += character_width(next_character(utf8, at));
+  for (std::size_t at = 0; at < utf8.size();) {
+    if (const std::size_t code = style_code(utf8, at); code > 0) {
+      at += code;
+    } else {
+      width += character_width(next_character(utf8, at));
+    }
+  }
   return width;
 }
 
@@ -359,25 +423,6 @@ std::string cut_to_width(std::string_view utf8, int columns) {
     at = after;
   }
   return std::string(utf8.substr(0, at)) + "…";
-}
-
-std::string compact_number(float value) {
-  return shortest(value);
-}
-std::string compact_number(double value) {
-  return shortest(value);
-}
-
-std::string rounded_number(double value, int digits) {
-  const double size = std::abs(value);
-  if (size >= std::min(1000.0, std::pow(10, digits)) && size < 1e15) {
-    return with_commas(std::llround(value));
-  }
-  return shortest(std::stod(fmt::format("{:.{}g}", value, digits)));
-}
-
-std::string human_bytes(double bytes) {
-  return scaled(bytes, {" B", " kB", " MB", " GB", " TB"});
 }
 
 double parse_duration(const std::string& option, std::string_view text) {
@@ -405,22 +450,7 @@ double parse_duration(const std::string& option, std::string_view text) {
               option + " 30m");
 }
 
-std::string human_count(double value) {
-  if (value < 99999.5) return with_commas(std::llround(value));
-  return scaled(value, {"", "k", "M", "B", "T"});
-}
-
-std::string human_duration(double seconds) {
-  if (!(seconds >= 0) || seconds > 1e9) return "?";
-  if (seconds < 9.95) return fmt::format("{:.1f}s", seconds);
-  const auto whole = std::llround(seconds);
-  if (whole < 60) return fmt::format("{}s", whole);
-  if (whole < 3600) return fmt::format("{}m {:02}s", whole / 60, whole % 60);
-  if (whole < 86400) return fmt::format("{}h {:02}m", whole / 3600, whole % 3600 / 60);
-  return fmt::format("{}d {:02}h", whole / 86400, whole % 86400 / 3600);
-}
-
-std::string format_table(const std::vector<std::vector<std::string>>& rows) {
+std::string format_table(const std::vector<std::vector<std::string>>& rows, int columns) {
   std::vector<int> widths;
   std::vector<bool> numeric;
   for (std::size_t r = 0; r < rows.size(); ++r) {
@@ -434,15 +464,27 @@ std::string format_table(const std::vector<std::vector<std::string>>& rows) {
     }
   }
   std::string text;
-  for (const std::vector<std::string>& row : rows) {
-    std::string line = " ";
-    for (std::size_t c = 0; c < row.size(); ++c) {
-      const std::string padding(static_cast<std::size_t>(widths[c] - display_width(row[c])), ' ');
-      line += " " + (numeric[c] ? padding + row[c] : row[c] + padding) + " ";
+  std::size_t begin = 1;
+  do {
+    // The first column, and as many more as there is room for: one at least.
+    int taken = widths.empty() ? 0 : 2 + widths[0];
+    std::size_t end = begin;
+    for (; end < widths.size(); ++end) {
+      taken += 2 + widths[end];
+      if (end > begin && taken > columns) break;
     }
-    line.erase(line.find_last_not_of(' ') + 1);
-    text += line + "\n";
-  }
+    if (begin > 1) text += "\n";
+    for (const std::vector<std::string>& row : rows) {
+      std::string line = " ";
+      for (std::size_t c = 0; c < std::min(row.size(), end); c = c == 0 ? begin : c + 1) {
+        const std::string padding(static_cast<std::size_t>(widths[c] - display_width(row[c])), ' ');
+        line += " " + (numeric[c] ? padding + row[c] : row[c] + padding) + " ";
+      }
+      line.erase(line.find_last_not_of(' ') + 1);
+      text += line + "\n";
+    }
+    begin = end;
+  } while (begin < widths.size());
   return text;
 }
 

@@ -7,12 +7,15 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <limits>
 #include <mutex>
 #include <string>
 #include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
+
+#include "base/numbers.h"
 
 namespace quire {
 
@@ -23,6 +26,8 @@ struct OutputClosed {};
 /// Writes to stdout and flushes. Throws OutputClosed, and Error(no_space) when stdout is a file on
 /// a full disk.
 void print(std::string_view text);
+/// The same for people: on a terminal, lines are broken between words as those of note() are.
+void print_lines(std::string_view text);
 /// For work that is worth more than what it prints: from now on print() warns the first time it
 /// cannot write, and prints nothing after that.
 void go_on_without_output();
@@ -51,16 +56,23 @@ bool stdout_is_terminal();
 bool stderr_is_terminal();
 /// Columns of the terminal behind stderr (or $COLUMNS), 80 where there is none.
 int terminal_width();
+/// Columns of the terminal behind stdout, `elsewhere` where there is none.
+int output_columns(int elsewhere = std::numeric_limits<int>::max());
 
 /// `text` in bold or dimmed where stdout is a terminal and NO_COLOR is not set; as it is elsewhere.
 std::string bold(std::string_view text);
 std::string dim(std::string_view text);
 
 /// Text for stderr: on a terminal, lines that are too long for it are broken between words, further
-/// ones indented below the first. A line that begins with "try:" or "python3 " is left for copying.
+/// ones indented below the first, and "try: quire" names the program as this shell finds it. A command, also behind "try:", gets a backslash at the end
+/// of what goes on, and can be copied; a line that begins with "python3 ", most of it in quotes, is
+/// left as it is.
 std::string for_terminal(std::string_view text);
 /// The same for so many columns.
 std::string break_lines(std::string_view text, int columns);
+/// The words of a text, in lines of at most so many columns that begin with `indent`. Ends without a
+/// line end; a word that is longer stands in a line of its own.
+std::string flow(std::string_view text, int columns, std::string_view indent = {});
 
 /// A part of a line that may have to be shorter. Where there is no room, parts of the highest
 /// `rank` go first, of one rank the last; those of rank 0 stay.
@@ -110,28 +122,19 @@ class ProgressLine {
 bool line_is_shown();
 
 /// Columns that the text takes on a terminal: 2 for East Asian wide characters and emoji, 0 for
-/// combining marks.
+/// combining marks and for the codes of bold().
 int display_width(std::string_view utf8);
 /// At most `columns` wide, with "…" at the end where something was cut.
 std::string cut_to_width(std::string_view utf8, int columns);
-
-/// The shortest text that reads back as the same number: "0.1", "0.0002", "5e-05", "20". Powers of
-/// ten are written from below 0.0001 and from 1e15 on.
-std::string compact_number(float value);
-std::string compact_number(double value);
-/// So many significant digits, without zeros at the end; a larger number, and one from 1,000 on, to
-/// the whole: "0.0002", "4.2e-05", "23.41", "93,765".
-std::string rounded_number(double value, int digits = 2);
-std::string human_bytes(double bytes);       ///< "12.3 MB", powers of 1000
-std::string human_duration(double seconds);  ///< "8.3s", "2m 05s", "1h 02m"
-std::string human_count(double value);       ///< "124M", "1.56B", "4,096"
 
 /// Seconds of "90s", "30m", "1.5h", "1h30m", "2d"; a bare number is hours. Throws Error(usage)
 /// naming the option for anything else, and for no time at all.
 double parse_duration(const std::string& option, std::string_view text);
 
 /// A table with aligned columns. The first row is the heading; columns whose cells are numbers are
-/// aligned on the right. Each line begins with two spaces.
-std::string format_table(const std::vector<std::vector<std::string>>& rows);
+/// aligned on the right. Each line begins with two spaces. A table with more than so many columns of
+/// text is cut into several below each other, each of which begins with the first column.
+std::string format_table(const std::vector<std::vector<std::string>>& rows,
+                         int columns = std::numeric_limits<int>::max());
 
 }  // namespace quire

@@ -90,7 +90,7 @@ Json parse_line(const Input& input, std::size_t number, std::string_view line, c
     object = parse_json<Json>(strict.text.empty() ? valid : strict.text);
     if (!object.is_object()) why = fmt::format("it holds a JSON {}", object.type_name());
   } catch (const Json::exception& error) {
-    why = error.what();
+    why = json_line_trouble(error);
   }
   if (!why.empty()) {
     throw Error(
@@ -381,10 +381,9 @@ int run_train(const std::vector<std::string>& arguments) {
   const Tokenizer tokenizer = train_bpe(files, options);
   const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
   tokenizer.save(output, max_length);
-  note(fmt::format("{} tokens from {} in {} {}, in {}: saved in {}",
-                   with_commas(tokenizer.vocab_size()), human_bytes(bytes), files.size(),
-                   files.size() == 1 ? "file" : "files", human_duration(taken.count()),
-                   output.string()));
+  note(fmt::format("{} tokens from {} in {}, in {}: saved in {}",
+                   with_commas(tokenizer.vocab_size()), human_bytes(bytes),
+                   counted(files.size(), "file"), human_duration(taken.count()), output.string()));
   if (tokenizer.vocab_size() < options.vocab_size) {
     warn(fmt::format("the text has pairs for {} tokens only, {} were asked for",
                      with_commas(tokenizer.vocab_size()), with_commas(options.vocab_size)));

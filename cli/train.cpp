@@ -49,7 +49,7 @@ void refuse_adapter_on_adapter(const TrainOptions& options, const fs::path& mode
   if (options.training.lora.r == 0 || !is_adapter(model)) return;
   throw Error(Fault::usage, "--lora-r adapts a model, and " + model.string() + " is an adapter",
               {"a second adapter would have no model of its own to be used with"},
-              "--model " + base_model(model).string() +
+              "--model " + in_shell(base_model(model).string()) +
                   ", or without --lora-r to train the merged model as a whole");
 }
 
@@ -170,19 +170,19 @@ void describe(const Start& start, const TrainOptions& options, const TrainData& 
   const Schedule schedule = schedule_of(t, steps);
   note(fmt::format("  device      {}", device.description()));
   if (t.ranks > 1) {
-    note(fmt::format("  processes   {}, each {} rows of a batch{}", t.ranks,
-                     t.per_device_train_batch_size,
+    note(fmt::format("  processes   {}, each {} of a batch{}", t.ranks,
+                     counted(t.per_device_train_batch_size, "row"),
                      t.zero ? " and its part of the AdamW moments" : ""));
   } else if (t.zero) {
     note("  processes   one, which keeps all AdamW moments: --zero 1 is for mpirun -np N");
   }
-  note(fmt::format(
-      "  model       {}: {} layers of {}, {} heads, context {}, vocabulary {}: {} parameters",
-      !start.weights.empty()             ? start.weights.string()
-      : t.resume_from_checkpoint.empty() ? "fresh"
-                                         : "of the checkpoint",
-      c.n_layer, c.n_embd, c.n_head, with_commas(c.n_positions), with_commas(c.vocab_size),
-      human_count(static_cast<double>(c.parameter_count()))));
+  note(fmt::format("  model       {}: {} of {}, {}, context {}, vocabulary {}: {} parameters",
+                   !start.weights.empty()             ? start.weights.string()
+                   : t.resume_from_checkpoint.empty() ? "fresh"
+                                                      : "of the checkpoint",
+                   counted(c.n_layer, "layer"), c.n_embd, counted(c.n_head, "head"),
+                   with_commas(c.n_positions), with_commas(c.vocab_size),
+                   human_count(static_cast<double>(c.parameter_count()))));
   if (const LoraConfig lora = adapter_of(t, c); lora.r > 0) {
     std::int64_t count = 0;
     for (const NamedParameter& parameter : adapter_list(c, lora)) count += parameter.shape.count();
@@ -282,8 +282,9 @@ bool prepare(const std::vector<std::string>& arguments, const Ranks& ranks, Prep
                   kBundledModel));
   flags.example(fmt::format(
       "quire train --config tiny --tokenizer {} --data books/ --output-dir out", kBundledModel));
-  flags.example("quire train --data books/ --output-dir out   (gpt2 if it is there, else " +
-                std::string(kBundledModel) + ")");
+  flags.example("quire train --data books/ --output-dir out");
+  flags.example("  without --model and --config: gpt2 if it is there, else " +
+                std::string(kBundledModel));
   flags.example("quire train ... --resume-from-checkpoint latest");
   if (mpi_version() != "") flags.example("mpirun -np 4 quire train ... --zero 1");
   flags.example(where_models_come_from());

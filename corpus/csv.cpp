@@ -392,18 +392,19 @@ void CsvReader::throw_no_column(const std::string& name, const std::string& comm
     choice = "--delimiter ';'";
   } else if (!close.empty()) {
     const auto index = std::find(lowered.begin(), lowered.end(), close) - lowered.begin();
-    choice = option + " '" + columns_[static_cast<std::size_t>(index)] + "'";
+    choice = option + " " + in_quotes(columns_[static_cast<std::size_t>(index)]);
   } else if (!option.ends_with("text-column")) {
     // Only texts can be told by their length.
   } else if (!trains || columns_.size() == 1 || columns_[0].empty() || columns_[1].empty() ||
              (rows > 0 && bytes[longest] / rows >= kProse)) {
-    choice = option + " '" + columns_[longest] + "'";
+    choice = option + " " + in_quotes(columns_[longest]);
   } else if (columns_[0] != columns_[1]) {  // short labels: one tells the other
     const bool swap = bytes[0] < bytes[1];
-    choice = "--template \"{" + columns_[swap ? 1 : 0] + "} => {" + columns_[swap ? 0 : 1] + "}\"";
+    choice = "--template " +
+             in_quotes("{" + columns_[swap ? 1 : 0] + "} => {" + columns_[swap ? 0 : 1] + "}", '"');
   }
-  const std::string whole =
-      command + (trains ? " --model DIR --data " : " ") + (file_ ? path_.string() : "-") + " ";
+  const std::string whole = command + (trains ? " --model DIR --data " : " ") +
+                            (file_ ? in_shell(path_.string()) : "-") + " ";
   throw Error(Fault::bad_data, path_.string() + " has no column '" + name + "'", details,
               choice.empty() ? "" : whole + choice);
 }

@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "base/error.h"
+#include "base/text.h"
 #include "corpus/token_shards.h"
 
 namespace quire {
@@ -50,14 +51,16 @@ FileKind kind_of(const std::filesystem::path& path) {
   if (extension == kShardExtension) {
     throw Error(Fault::bad_data, name + " holds tokens, not text",
                 {"shards are trained on by themselves, not together with files of text"},
-                "quire train --data " + name);
+                "quire train --data " + in_shell(name));
   }
   // pandas reads .gz and .zst by itself.
   std::filesystem::path converted = unpacked_name(path);
   converted.replace_extension(".jsonl");
   const auto convert = [&](const std::string& read) {
-    return "python -c \"import pandas; pandas." + read + "('" + name + "').to_json('" +
-           converted.string() + "', orient='records', lines=True, force_ascii=False)\"";
+    return "python3 -c " + in_quotes("import pandas; pandas." + read + "(" + in_python(name) +
+                                         ").to_json(" + in_python(converted.string()) +
+                                         ", orient='records', lines=True, force_ascii=False)",
+                                     '"');
   };
   const std::string next = extension == ".parquet" ? convert("read_parquet")
                            : extension == ".json"  ? convert("read_json")

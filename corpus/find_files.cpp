@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/nearest.h"
+#include "base/text.h"
 #include "corpus/file_kind.h"
 #include "corpus/records.h"
 #include "corpus/token_shards.h"
@@ -56,10 +57,10 @@ std::vector<fs::path> files_below(const fs::path& folder, ReadingReport* report)
       found += (found.empty() ? "it holds " : ", ") + std::to_string(count) + " × " +
                (extension.empty() ? "no extension" : extension);
     }
-    throw Error(Fault::bad_data,
-                "the folder " + folder.string() + " holds no .txt, .csv, .tsv or .jsonl",
-                {found.empty() ? "it is empty" : found},
-                unread.contains(kShardExtension) ? "quire train --data " + folder.string() : "");
+    throw Error(
+        Fault::bad_data, "the folder " + folder.string() + " holds no .txt, .csv, .tsv or .jsonl",
+        {found.empty() ? "it is empty" : found},
+        unread.contains(kShardExtension) ? "quire train --data " + in_shell(folder.string()) : "");
   }
   std::sort(files.begin(), files.end());
   if (report != nullptr) {
@@ -146,7 +147,7 @@ std::vector<std::string> matches_of(const std::string& pattern) {
   if (failed) {
     throw Error(Fault::bad_data, what, {"there is no folder " + folder.string() + " either"});
   }
-  if (close.empty()) throw Error(Fault::bad_data, what, {}, "ls " + folder.string());
+  if (close.empty()) throw Error(Fault::bad_data, what, {}, "ls " + in_shell(folder.string()));
   throw Error(Fault::bad_data, what,
               {"did you mean " + (path.parent_path() / close).string() + "?"});
 }

@@ -38,7 +38,7 @@ JsonLine::JsonLine(const std::filesystem::path& path, std::size_t line, std::str
   try {
     json_ = parse_json<Json>(strict.text.empty() ? written_ : strict.text);
   } catch (const Json::exception& error) {
-    fail("it is not valid JSON: " + std::string(error.what()));
+    fail("it is not valid JSON: " + json_line_trouble(error));
   }
   if (!json_.is_object()) {
     fail(std::string("it holds a JSON ") + json_.type_name() + ", not an object");
@@ -133,7 +133,8 @@ void JsonLine::throw_no_field(const std::string& name, const std::string& comman
   }
   const std::string start = command + (command == "quire train" ? " --model DIR --data " : " ");
   fail("there is no field '" + name + "'", {listed.empty() ? "the object is empty" : listed},
-       choice.empty() ? "" : start + path_.string() + " " + option + " '" + choice + "'");
+       choice.empty() ? ""
+                      : start + in_shell(path_.string()) + " " + option + " " + in_quotes(choice));
 }
 
 void for_each_json_line(const std::filesystem::path& path,

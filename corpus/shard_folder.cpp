@@ -30,7 +30,7 @@ void open_folder(const fs::path& folder, std::vector<TokenShard>& shards) {
   if (!fs::exists(manifest, ignored)) {
     throw Error(Fault::bad_data, folder.string() + " was not prepared to its end",
                 {"there are shards and no " + std::string(kShardManifest)},
-                again + folder.string());
+                again + in_shell(folder.string()));
   }
   struct Listed {
     std::string file, checksum;
@@ -43,8 +43,8 @@ void open_folder(const fs::path& folder, std::vector<TokenShard>& shards) {
           {shard.at("file").get<std::string>(), shard.at("checksum").get<std::string>()});
     }
   } catch (const Json::exception& error) {
-    throw Error(Fault::bad_data, manifest.string() + " is damaged", {error.what()},
-                again + folder.string());
+    throw Error(Fault::bad_data, manifest.string() + " is damaged", {json_trouble(error)},
+                again + in_shell(folder.string()));
   }
   for (const Listed& entry : listed) {
     if (fs::path(entry.file).filename() != entry.file) {
@@ -56,7 +56,7 @@ void open_folder(const fs::path& folder, std::vector<TokenShard>& shards) {
       throw Error(Fault::bad_data, shard.path().string() + " is not the shard that was prepared",
                   {"its checksum is " + hash_text(shard.checksum()) + ", " + kShardManifest +
                    " says " + entry.checksum},
-                  again + folder.string());
+                  again + in_shell(folder.string()));
     }
     shards.push_back(std::move(shard));
   }
@@ -77,7 +77,7 @@ std::vector<TokenShard> open_shards(const std::vector<std::string>& paths) {
     if (!is_prepared(path)) {
       throw Error(Fault::usage, "token shards and text cannot be trained on together",
                   {path.string() + " holds no shards"},
-                  "quire data prepare " + path.string() + " --tokenizer DIR -o DIR");
+                  "quire data prepare " + in_shell(path.string()) + " --tokenizer DIR -o DIR");
     }
     if (fs::is_directory(path, ignored)) {
       open_folder(path, shards);

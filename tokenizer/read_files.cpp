@@ -127,10 +127,7 @@ class JsonReader : public nlohmann::json_sax<json> {
     return true;
   }
   bool parse_error(std::size_t, const std::string&, const json::exception& exception) override {
-    std::string why = exception.what();  // "[json.exception.…] parse error at line 1, column 5: …"
-    const std::size_t bracket = why.find("] ");
-    if (bracket != std::string::npos) why.erase(0, bracket + 2);
-    fail(file_, "not valid JSON", {why});
+    fail(file_, "not valid JSON", {json_trouble(exception)});
   }
 
  private:

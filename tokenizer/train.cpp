@@ -15,6 +15,7 @@
 #include <unordered_set>
 
 #include "base/error.h"
+#include "base/text.h"
 #include "tokenizer/byte_alphabet.h"
 #include "tokenizer/piece_counts.h"
 #include "tokenizer/tokenizer.h"
@@ -260,8 +261,9 @@ Tokenizer train_bpe(std::span<const std::filesystem::path> files,
   check(options);
   const PieceCounts pieces = count_pieces(files, options);
   if (pieces.size() == 0) {
-    throw Error(Fault::bad_data, "nothing to train a tokenizer on",
-                {std::to_string(files.size()) + " files hold no text"});
+    throw Error(
+        Fault::bad_data, "nothing to train a tokenizer on",
+        {counted(files.size(), "file") + (files.size() == 1 ? " holds" : " hold") + " no text"});
   }
   return Trainer(pieces, options).train();
 }

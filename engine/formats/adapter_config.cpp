@@ -31,7 +31,7 @@ class Fields {
     try {
       json_ = parse_json<Json>(text);
     } catch (const Json::exception& error) {
-      throw unusable_file(path.string() + " is not valid JSON", text, error.what());
+      throw unusable_file(path.string() + " is not valid JSON", text, json_trouble(error));
     }
     if (!json_.is_object()) throw Error(Fault::bad_data, path.string() + " is not a JSON object");
   }

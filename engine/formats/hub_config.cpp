@@ -92,7 +92,7 @@ Gpt2Config read_config(const std::filesystem::path& config_json) {
   try {
     json = parse_json<Json>(text);
   } catch (const Json::exception& error) {
-    throw unusable_file(config_json.string() + " is not valid JSON", text, error.what());
+    throw unusable_file(config_json.string() + " is not valid JSON", text, json_trouble(error));
   }
   if (!json.is_object()) {
     throw Error(Fault::bad_data, config_json.string() + " is not a model's configuration",

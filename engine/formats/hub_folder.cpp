@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/numbers.h"
 #include "base/parallel.h"
 #include "engine/formats/safetensors.h"
 #include "engine/formats/weight_files.h"
@@ -235,15 +236,13 @@ void fill(Device& device, const WeightFiles& files, const std::vector<Destinatio
 void require_room(const Device& device, const WeightFiles& files, std::size_t bytes) {
   const std::optional<DeviceMemory> memory = device.memory();
   if (!memory || bytes <= memory->free) return;
-  const auto megabytes = [](std::size_t count) {
-    return fmt::format("{:.1f} MB", static_cast<double>(count) / 1e6);
-  };
-  throw Error(Fault::no_space,
-              fmt::format("the weights need {} of memory, {} are free", megabytes(bytes),
-                          megabytes(memory->free)),
-              {"they are those of " + files.path().string(),
-               fmt::format("{}: {} of memory", device.description(), megabytes(memory->total))},
-              "--device cpu, or a smaller model: quire doctor shows which fit");
+  const auto human = [](std::size_t count) { return human_bytes(static_cast<double>(count)); };
+  throw Error(
+      Fault::no_space,
+      fmt::format("the weights need {} of memory, {} are free", human(bytes), human(memory->free)),
+      {"they are those of " + files.path().string(),
+       fmt::format("{}: {} of memory", device.description(), human(memory->total))},
+      "--device cpu, or a smaller model: quire doctor shows which fit");
 }
 
 // What a model's views point into.

@@ -90,7 +90,7 @@ nlohmann::json parse_header(std::string_view text, const Complaint& complain) {
     }
     return header;
   } catch (const nlohmann::json::exception& error) {
-    complain.file(std::string("the header is not valid JSON: ") + error.what(), kFetchAgain);
+    complain.file("the header is not valid JSON: " + json_trouble(error), kFetchAgain);
   }
 }
 

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/foreign_file.h"
 #include "base/json.h"
+#include "base/text.h"
 
 namespace quire {
 namespace {
@@ -22,8 +23,9 @@ bool is_old_buffer(const std::string& bare) {
 }
 
 std::string python(const std::string& load) {
-  return "python -c \"from transformers import AutoModelForCausalLM as M; " + load +
-         ".save_pretrained('CONVERTED')\"";
+  return "python3 -c " + in_quotes("from transformers import AutoModelForCausalLM as M; " + load +
+                                       ".save_pretrained('CONVERTED')",
+                                   '"');
 }
 
 // Formats that other programs write, told by the files in a folder.
@@ -37,7 +39,7 @@ std::string python(const std::string& load) {
   std::error_code ignored;
   for (const char* file : {"pytorch_model.bin", "pytorch_model.bin.index.json"}) {
     if (fs::exists(folder / file, ignored)) {
-      refuse("a PyTorch checkpoint", file, python("M.from_pretrained('" + name + "')"));
+      refuse("a PyTorch checkpoint", file, python("M.from_pretrained(" + in_python(name) + ")"));
     }
   }
   if (fs::exists(folder / "adapter_model.safetensors", ignored)) {
@@ -48,7 +50,8 @@ std::string python(const std::string& load) {
   }
   if (fs::exists(folder / "tf_model.h5", ignored)) {
     refuse("a Keras checkpoint", "tf_model.h5",
-           python("M.from_pretrained('" + name + "', from_tf=True)") + " with transformers 4");
+           python("M.from_pretrained(" + in_python(name) + ", from_tf=True)") +
+               " with transformers 4");
   }
   fs::path gguf, tensorflow, llmc;
   for (const fs::directory_entry& entry : fs::directory_iterator(folder, ignored)) {
@@ -58,14 +61,14 @@ std::string python(const std::string& load) {
     if (entry.path().extension() == ".bin" && file.starts_with("model")) llmc = entry.path();
   }
   if (!gguf.empty()) {
-    refuse(
-        "a GGUF file", gguf,
-        python("M.from_pretrained('" + name + "', gguf_file='" + gguf.filename().string() + "')"));
+    refuse("a GGUF file", gguf,
+           python("M.from_pretrained(" + in_python(name) +
+                  ", gguf_file=" + in_python(gguf.filename().string()) + ")"));
   }
   if (!tensorflow.empty()) {
     refuse("a TensorFlow checkpoint", tensorflow,
            "transformers-cli convert --model_type gpt2 --tf_checkpoint " +
-               (folder / "model.ckpt").string() +
+               in_shell((folder / "model.ckpt").string()) +
                " --pytorch_dump_output CONVERTED (transformers 4), then " +
                python("M.from_pretrained('CONVERTED')"));
   }
@@ -130,7 +133,7 @@ void WeightFiles::open_shards() {
   try {
     index = parse_json<nlohmann::json>(text);
   } catch (const nlohmann::json::exception& error) {
-    complain(std::string("it is not valid JSON: ") + error.what());
+    complain("it is not valid JSON: " + json_trouble(error));
   }
   if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object()) {
     complain("it has no \"weight_map\"");

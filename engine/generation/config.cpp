@@ -261,7 +261,7 @@ GenerationDefaults read_generation_defaults(const std::filesystem::path& folder,
     }
     config.check();
   } catch (const Json::exception& error) {
-    throw unusable_file(fmt::format("{} is not JSON", path.string()), text, error.what());
+    throw unusable_file(fmt::format("{} is not JSON", path.string()), text, json_trouble(error));
   } catch (const Error& error) {
     if (error.fault() != Fault::usage) throw;
     throw Error(Fault::bad_data, fmt::format("{}: {}", path.string(), error.what()),

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "base/text.h"
 #include "engine/generation/sampler.h"
 #include "engine/model/kv_cache.h"
 
@@ -64,15 +65,15 @@ void check_prompt(const Gpt2Config& config, const GenerationConfig& generation,
   const int length = static_cast<int>(prompt.size());
   if (length > config.n_positions) {
     throw Error(Fault::usage,
-                fmt::format("{} has {} tokens, the model's context holds {}", name, length,
-                            config.n_positions),
+                fmt::format("{} has {}, the model's context holds {}", name,
+                            counted(length, "token"), config.n_positions),
                 {}, "shorten the prompt to its last part");
   }
   if (generation.max_new_tokens == 0 && length >= generation.max_length) {
-    throw Error(
-        Fault::usage,
-        fmt::format("{} has {} tokens, max_length is {}", name, length, generation.max_length),
-        {"max_length counts the prompt"}, "set max_new_tokens instead");
+    throw Error(Fault::usage,
+                fmt::format("{} has {}, max_length is {}", name, counted(length, "token"),
+                            generation.max_length),
+                {"max_length counts the prompt"}, "set max_new_tokens instead");
   }
 }
 

@@ -11,6 +11,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "base/text.h"
 #include "engine/formats/adapter_folder.h"
 #include "engine/formats/hub_folder.h"
 #include "engine/formats/safetensors.h"
@@ -265,7 +266,7 @@ fs::path newest_checkpoint(const fs::path& output_dir, const std::vector<std::in
     details.push_back(older.string() + " is sound");
     throw Error(Fault::bad_data, "the newest checkpoint, " + newest.string() + ", is damaged",
                 std::move(details),
-                "the same command with --resume-from-checkpoint " + older.string());
+                "the same command with --resume-from-checkpoint " + in_shell(older.string()));
   }
   return newest;
 }
@@ -319,7 +320,7 @@ TrainerState read_trainer_state(const fs::path& checkpoint) {
         .fixed = state.at("fixed"),
         .options = state.at("options")};
   } catch (const json::exception& error) {
-    throw Error(Fault::bad_data, path.string() + " is damaged", {error.what()});
+    throw Error(Fault::bad_data, path.string() + " is damaged", {json_trouble(error)});
   }
 }
 

@@ -8,6 +8,7 @@
 #include <numeric>
 #include <utility>
 
+#include "base/text.h"
 #include "engine/training/fingerprint.h"
 #include "engine/training/log_csv.h"
 #include "engine/training/log_jsonl.h"
@@ -72,9 +73,10 @@ Run::Run(Device& device, const Gpt2Config& model, const Parameters& parameters,
   check_records("training", records, model.vocab_size);
   check_records("validation", validation, model.vocab_size);
   if (rows_.size() == 0) {
-    throw Error(Fault::bad_data, "there is nothing to train on",
-                {fmt::format("{} records with {} tokens give no row with a target", records.size(),
-                             records.ids.size())});
+    throw Error(
+        Fault::bad_data, "there is nothing to train on",
+        {fmt::format("{} with {} give no row with a target", counted(records.size(), "record"),
+                     counted(records.ids.size(), "token"))});
   }
   state_.data.seed = config_.data_seed.value_or(config_.seed);
   state_.fixed = fixed_facts(model, config_, records, validation);
@@ -141,7 +143,8 @@ TrainingResult Run::run() {
   for (const auto& log : logs_)
     log->begin(config_.output_dir, checkpoint.empty() ? -1 : state_.step);
   if (rows_.left_out() > 0) {
-    note(fmt::format("{} rows without a target are left out", rows_.left_out()));
+    note(fmt::format("{} without a target {} left out", counted(rows_.left_out(), "row"),
+                     rows_.left_out() == 1 ? "is" : "are"));
   }
 
   TrainingResult result;

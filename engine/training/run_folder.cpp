@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/text.h"
 #include "engine/formats/adapter_folder.h"
 #include "engine/formats/hub_folder.h"
 #include "engine/training/run.h"
@@ -133,9 +134,9 @@ void Run::rotate() {
 
 void Run::finish() {
   if (stopped_early() && !out_of_time_) {
-    note(fmt::format(
-        "stopped at step {}: no better validation loss than {:.4f} (step {}) in {} evaluations",
-        state_.step, state_.best_eval_loss, state_.best_step, state_.evals_since_best));
+    note(fmt::format("stopped at step {}: no better validation loss than {:.4f} (step {}) in {}",
+                     state_.step, state_.best_eval_loss, state_.best_step,
+                     counted(state_.evals_since_best, "evaluation")));
   }
   ranks_.agree([&] {
     if (ranks_.first()) save_end();

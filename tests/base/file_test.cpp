@@ -69,6 +69,21 @@ struct AsNobody {
 
 }  // namespace
 
+TEST_CASE("a file that is not there gets the nearest one that is") {
+  const ScratchFolder folder;
+  folder.write("requests.jsonl", "{}");
+  fs::create_directories(folder / "sweeps.json");
+  const auto message = [&](const std::string& name) {
+    return folder.message_of(Fault::bad_data, [&] { quire::read_file(folder / name); });
+  };
+  const std::string none = "\n  No such file or directory";
+  CHECK(message("request.jsonl") ==
+        "error: cannot open DIR/request.jsonl" + none + "\n  did you mean DIR/requests.jsonl?");
+  CHECK(message("other.txt") == "error: cannot open DIR/other.txt" + none);
+  CHECK(message("sweep.json") == "error: cannot open DIR/sweep.json" + none);  // no file
+  CHECK(message("sweeps.json") == "error: cannot read DIR/sweeps.json\n  it is a folder");
+}
+
 TEST_CASE("a folder that cannot be made or written into is named with the reason, and not made") {
   const ScratchFolder scratch;
   const fs::path file = scratch.write("file", "x");

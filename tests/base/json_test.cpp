@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <nlohmann/json.hpp>
+#include <stdexcept>
 
 #include "tests/support/catch.h"
 
@@ -18,7 +19,7 @@ std::string trouble(std::string_view text) {
   try {
     parse_json<Json>(text);
   } catch (const Json::parse_error& error) {
-    return error.what();
+    return json_trouble(error);
   }
   return "";
 }
@@ -27,8 +28,7 @@ std::string trouble(std::string_view text) {
 
 TEST_CASE("JSON is nested so deep and no deeper") {
   CHECK(trouble(nested(kJsonDepth)).empty());
-  CHECK(trouble(nested(kJsonDepth + 1)) ==
-        "[json.exception.parse_error.101] parse error at byte 257: nested deeper than 256 levels");
+  CHECK(trouble(nested(kJsonDepth + 1)) == "line 1, column 257: nested deeper than 256 levels");
   CHECK(parse_json_or_discard<Json>(nested(kJsonDepth)).is_array());
   CHECK(parse_json_or_discard<Json>(nested(kJsonDepth + 1)).is_discarded());
   std::string objects;
@@ -43,14 +43,35 @@ TEST_CASE("JSON is nested so deep and no deeper") {
 
 TEST_CASE("JSON with a NUL byte is refused, not cut there") {
   using namespace std::string_view_literals;
-  CHECK(trouble("{\"a\": 1}\0"sv).find("byte 9: a NUL byte") != std::string::npos);
-  CHECK(trouble("{}\0{"sv).find("byte 3: a NUL byte") != std::string::npos);
+  CHECK(trouble("{\"a\": 1}\0"sv) == "line 1, column 9: a NUL byte");
+  CHECK(trouble("{\n}\0{"sv) == "line 2, column 2: a NUL byte");
   CHECK_FALSE(trouble("[\"\\\0\"]"sv).empty());
 }
 
 TEST_CASE("JSON of more bytes than any file of ours has is refused before it is read") {
   const std::string text(kJsonBytes + 1, ' ');
   CHECK(trouble(text).find("longer than 1073741824 bytes") != std::string::npos);
+}
+
+TEST_CASE("what is wrong with JSON is told with its line, and without the library's name") {
+  CHECK(trouble("{\n \"a\": 1,\n \"b\": }\n") ==
+        "line 3, column 7: unexpected '}'; expected '[', '{', or a literal");
+  CHECK(trouble("").starts_with("line 1, column 1: unexpected end of input"));
+  CHECK(trouble("[1, 2").starts_with("line 1, column 6: unexpected end of input"));
+  CHECK(trouble("\n\n[\"a\nb\"]").starts_with("line 4, column 0: invalid string"));
+  try {
+    parse_json<Json>("{\"a\": }");
+    FAIL("parsed");
+  } catch (const Json::exception& error) {
+    CHECK(json_line_trouble(error) == "column 7: unexpected '}'; expected '[', '{', or a literal");
+  }
+  try {
+    Json::object().at("status");
+    FAIL("found");
+  } catch (const Json::exception& error) {
+    CHECK(json_trouble(error) == "key 'status' not found");
+  }
+  CHECK(json_trouble(std::runtime_error("not of a library")) == "not of a library");
 }
 
 TEST_CASE("a name that an object has twice is found in time in proportion to the text") {

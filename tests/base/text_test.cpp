@@ -1,5 +1,8 @@
 #include "base/text.h"
 
+#include <cstdio>
+#include <string>
+
 #include "tests/support/catch.h"
 
 TEST_CASE("UTF-8 is told from what is none, and the rest replaced part by part") {
@@ -72,4 +75,32 @@ TEST_CASE("markup in text becomes text in markup") {
   CHECK(quire::escape_markup("a < b && \"c\" > 'd'") ==
         "a &lt; b &amp;&amp; &quot;c&quot; &gt; 'd'");
   CHECK(quire::escape_markup("").empty());
+}
+
+namespace {
+
+/// What a shell makes of the words.
+std::string from_shell(const std::string& words) {
+  std::FILE* pipe = ::popen(("printf '%s|' " + words).c_str(), "r");
+  REQUIRE(pipe != nullptr);
+  std::string out;
+  for (int c; (c = std::fgetc(pipe)) != EOF;) out += static_cast<char>(c);
+  ::pclose(pipe);
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("what is quoted comes through a shell as it was") {
+  for (const char* word : {"plain/path-1.txt", "my model", "it's", "a\"b", "$HOME", "`id`", "a\\b",
+                           "{name} => {emoji}", "!x", "", "*", "~", "a;b", "ü"}) {
+    INFO(word);
+    CHECK(from_shell(quire::in_shell(word)) == std::string(word) + "|");
+    CHECK(from_shell(quire::in_quotes(word)) == std::string(word) + "|");
+    CHECK(from_shell(quire::in_quotes(word, '"')) == std::string(word) + "|");
+  }
+  CHECK(quire::in_shell("plain/path-1.txt") == "plain/path-1.txt");
+  CHECK(quire::in_quotes("plain") == "'plain'");
+  CHECK(quire::in_quotes("{a} => {b}", '"') == "\"{a} => {b}\"");
+  CHECK(quire::in_python("it's a\\b") == "'it\\'s a\\\\b'");
 }

@@ -80,6 +80,30 @@ TEST_CASE("bench kernels times what was asked for, cold and warm, as JSON and as
   for (const std::string& name : names) CHECK(svg.find(">" + name + "<") != std::string::npos);
 }
 
+TEST_CASE("bench does not write over a file unasked, and says at once where it cannot") {
+  const ScratchFolder folder;
+  const std::string file = folder.write("out.json", "old"), picture = folder.write("a.svg", "old");
+  const auto refused = [&](const std::vector<std::string>& more, int exit_code,
+                           const std::string& message) {
+    const ProgramResult result = bench_kernels(folder, more);
+    CHECK(result.exit_code == exit_code);
+    CHECK(result.err == message);  // nothing was measured
+  };
+  const std::string next = " is there already\n  try: another --output, or --overwrite\n";
+  refused({"-o", file}, 2, "error: " + file + next);
+  refused({"--svg", picture}, 2, "error: " + picture + next);
+  refused({"-o", folder.path()}, 2,
+          "error: " + folder.path().string() +
+              " is a folder, not a file to write\n  try: --output " + (folder / "FILE").string() +
+              "\n");
+  refused({"-o", file + "/below.json", "--overwrite"}, 3,
+          "error: cannot create the folder " + file +
+              "\n  a file has that name\n  try: another --output\n");
+  CHECK(quire::read_file(file) == "old");
+  CHECK(bench_kernels(folder, {"--ops", "layernorm_f", "-o", file, "--overwrite"}).exit_code == 0);
+  CHECK(quire::read_file(file).starts_with("{"));
+}
+
 TEST_CASE("bench kernels that is killed leaves a whole file of what it had measured") {
   const ScratchFolder folder;
   const auto config = folder.write("config.json", kSmallConfig);
@@ -111,7 +135,7 @@ TEST_CASE("bench kernels runs every op of a model and checks what it computes") 
         "cross_entropy_backward/cold", "adamw/warm", "squared_norm/warm", "repetition_penalty/warm",
         "warp_logits/top_p/cold", "draw_tokens/cold"}) {
     CAPTURE(name);
-    CHECK(result.out.find(std::string("\n") + name + " ") != std::string::npos);
+    CHECK(result.out.find(std::string("\n  ") + name + " ") != std::string::npos);
   }
   CHECK(result.out.find("of memory") != std::string::npos);
   CHECK(result.out.find("of ceiling") != std::string::npos);

@@ -139,7 +139,7 @@ TEST_CASE("weights that a card has no room for are refused before they are read"
   check_says(CudaWorkplace::run({"generate", "--model", model, "-p", "the", "--device", "cuda"},
                                 "memory=9000"),
              4,
-             {"error: the weights need ", " MB of memory, 0.0 MB are free\n",
+             {"error: the weights need ", " kB of memory, 9.00 kB are free\n",
               "they are those of " + model, "CUDA, CUDA on the host: ", "try: --device cpu"});
 }
 

@@ -1,8 +1,11 @@
 // quire eval as a user runs it.
 #include <cmath>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "base/json.h"
+#include "base/numbers.h"
+#include "cli/eval_report.h"
 #include "tests/cli/letter_model.h"
 #include "tests/support/catch.h"
 
@@ -84,11 +87,53 @@ TEST_CASE("what cannot be scored is refused") {
   refused({"--data", "nowhere.txt"}, 3, "nowhere.txt");
   refused({"--data", text, "--stride", "17"}, 2, "stride is 17");
   refused({"--data", text, "--window", "17"}, 2, "allowed: 2 to 16");
-  refused({"--data", model.scratch.write("b.txt", "x")}, 3, "none of them to score");
+  refused({"--data", model.scratch.write("b.txt", "x")}, 3,
+          "the data has 1 token, none of them to score");
   refused(
       {"--data", model.scratch.write("c.jsonl", R"({"input_ids": [1, 2], "labels": [-100, 2]})")},
       2, "labels");
   refused({"--data", model.scratch.write("d.jsonl", R"({"input_ids": [1, 4000]})")}, 3, "4000");
+}
+
+TEST_CASE("measures have four decimals for people, and two models their names") {
+  const Model model;
+  const std::string text = model.scratch.write("a.txt", "the cat. the dog. the end.");
+  const Json line = model.json({"--data", text});
+  const auto four = [&](const char* name) { return fixed_number(line[name].get<double>(), 4); };
+  const ProgramResult one = model.run({"--data", text});
+  CHECK(one.out == "loss           " + four("loss") + "\nperplexity     " + four("perplexity") +
+                       "\nbits per byte  " + four("bits_per_byte") +
+                       "\ntokens         23 (22 scored)\n");
+  CHECK(one.err.starts_with("2 windows of 16 tokens, stride 8: "));
+
+  // Two folders of one name.
+  const std::filesystem::path other = model.scratch / "other/model";
+  std::filesystem::create_directories(other.parent_path());
+  std::filesystem::copy(model.folder, other);
+  const ProgramResult two = model.run({"--data", text, "--baseline", other});
+  INFO(two.out + two.err);
+  CHECK(two.exit_code == 0);
+  const std::string name = model.scratch.path().filename().string() + "/model";
+  CHECK(two.err.starts_with(name + ": 2 windows of 16 tokens"));
+  CHECK(contains(two.err, "\nother/model: 2 windows of 16 tokens"));
+  CHECK(contains(two.out.substr(0, two.out.find('\n')), name + "  other/model  difference"));
+  CHECK(contains(two.out, four("perplexity")));
+
+  // A baseline that is not there is told before anything is scored.
+  const ProgramResult none = model.run({"--data", text, "--baseline", "none"});
+  CHECK(none.exit_code == 3);
+  CHECK(none.err.starts_with("error: there is no model 'none'\n"));
+}
+
+TEST_CASE("what is set side by side is called as it is typed, or as far as it differs") {
+  using Names = std::pair<std::string, std::string>;
+  CHECK(distinct_names("narrator", "results/model") == Names{"narrator", "results/model"});
+  const std::string far = "/home/somebody/projects/quotes";
+  CHECK(distinct_names(far + "/model", "narrator") == Names{"model", "narrator"});
+  CHECK(distinct_names(far + "/a/model", far + "/b/model/") == Names{"a/model", "b/model"});
+  CHECK(distinct_names(far + "/model", "model") == Names{"quotes/model", "model"});
+  CHECK(distinct_names("model", "model") == Names{"model", "model (baseline)"});
+  CHECK(distinct_names("./model", "model") == Names{"./model", "model"});
 }
 
 TEST_CASE("a stride as long as the window is noted") {

@@ -153,7 +153,7 @@ TEST_CASE("the help lists the aliases of an option beside it") {
   Sample sample;
   Flags flags("sample", "[OPTION...]", "A command.");
   sample.declare(flags);
-  const std::string help = flags.help();
+  const std::string help = flags.help(100);
   CHECK(help.find(" above 0 (or --temp) [1]\n") != std::string::npos);
   CHECK(help.find(" keep K tokens [50]\n") != std::string::npos);
 }

@@ -48,6 +48,27 @@ TEST_CASE("keywords fill the template that is given, or the one the model was tr
         wanted + "---\n" + model.text({"-p", "h def"}));
 }
 
+TEST_CASE("words without quotes are told to be several prompts") {
+  const Model model;
+  const ProgramResult two = model.run({"abc", "d ef"});
+  CHECK(two.exit_code == 0);
+  CHECK(
+      two.err.starts_with("2 prompts, a text from each: one of several words stands in quotes\n"
+                          "  try: quire generate \"abc d ef\"\n"));
+  CHECK_FALSE(contains(model.run({"abc d ef"}).err, "2 prompts"));
+  CHECK_FALSE(contains(model.run({"-p", "abc", "-p", "def"}).err, "2 prompts"));  // plainly two
+}
+
+TEST_CASE("a file without a prompt is an error, whether it is read whole or by lines") {
+  const Model model;
+  const std::string empty = model.scratch.write("empty.txt", "");
+  const std::string message =
+      "empty.txt holds no prompt\n  try: -p \"\", which begins a text anew\n";
+  check_refused(model.run({"--prompt-file", empty}), 3, message);
+  check_refused(model.run({"--prompt-file", empty, "--line-by-line"}), 3, message);
+  check_refused(model.run({"--prompt-file", model.scratch.write("empty.txt", "\n")}), 3, message);
+}
+
 TEST_CASE("the rows of a table fill the template") {
   const Model model;
   const std::string table =

@@ -149,7 +149,7 @@ TEST_CASE("a request and weights with NUL bytes behind their JSON are refused") 
       {"generate", "--model", make_letter_model(scratch), "--requests", request.string()});
   CHECK(refused.exit_code == 3);
   CHECK(contains(refused.err, "nul_req.jsonl:1 is not a JSON object"));
-  CHECK(contains(refused.err, "byte 40: a NUL byte"));
+  CHECK(contains(refused.err, "column 40: a NUL byte"));
   CHECK(
       contains(refused.err, "\"max_new_tokens\":1}\xEF\xBF\xBD {"));  // the line goes on behind it
   const ProgramResult result =

@@ -360,6 +360,7 @@ TEST_CASE("Ctrl-C ends with the text so far and exit code 130") {
   program.send(SIGINT);
   const ProgramResult result = program.wait();
   CHECK(result.exit_code == 130);
+  CHECK(contains(result.err, "interrupted: texts end where they were\n"));
   const std::vector<Json> lines = json_lines(result.out);  // every line is whole
   CHECK(lines.size() < 5000);
   for (std::size_t i = 0; i < lines.size(); ++i) CHECK(lines[i]["index"] == i);

@@ -50,6 +50,23 @@ TEST_CASE("only what the Hub may have is told to be got there") {
   CHECK(how_to_get(fs::path("/x/mine")).empty());
 }
 
+TEST_CASE("a mistyped model gets the nearest one, and a file that is none is told") {
+  const Elsewhere e;
+  const std::string typo = "narator", text = e.scratch.write("a.txt", "The fox jumps.\n");
+  const ProgramResult mistyped = run_quire({"generate", "-m", typo, "-p", "x"});
+  CHECK(mistyped.exit_code == 3);
+  CHECK(contains(mistyped.err, "no model 'narator'\n  did you mean narrator?\n"));
+  for (const std::vector<std::string>& command :
+       {std::vector<std::string>{"generate", "-m", text, "-p", "x"},
+        {"eval", "-m", text, "--data", text},
+        {"train", "-m", text, "--data", text, "-o", e.scratch / "out"}}) {
+    const ProgramResult result = run_quire(command);
+    CHECK(result.exit_code == 3);
+    CHECK(contains(result.err,
+                   "error: " + text + " is not a model\n  there is no config.json beside it\n"));
+  }
+}
+
 TEST_CASE(
     "every command that wants gpt2 says how to get it, where it goes, and what needs nothing") {
   const Elsewhere e;

@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "cli/resources.h"
 #include "corpus/csv.h"
 #include "tests/cli/program.h"
 #include "tests/support/catch.h"
@@ -214,18 +215,12 @@ TEST_CASE("bytes that are not UTF-8 are kept, and said") {
 }
 
 TEST_CASE("the example of --help works from a clone") {
-  const std::filesystem::path samples =
-      std::filesystem::path(__FILE__).parent_path() / "../../samples";
-  if (!std::filesystem::exists(samples / "quotes.csv")) {
-    WARN("SKIPPED: the tests run without the source tree");
-    return;
-  }
+  const std::filesystem::path quotes = find_resource("samples/quotes.csv");
   CHECK(
       contains(keywords({"--help"}).out, "quire keywords samples/quotes.csv --text-column quote"));
   const ScratchFolder folder;
   const std::string out = folder / "keywords.csv";
-  const ProgramResult result =
-      keywords({(samples / "quotes.csv").string(), "--text-column", "quote", "-o", out});
+  const ProgramResult result = keywords({quotes.string(), "--text-column", "quote", "-o", out});
   CHECK(result.exit_code == 0);
   CHECK(contains(result.err, " for 465 rows in "));
   CsvReader table(out);

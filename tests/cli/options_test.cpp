@@ -171,15 +171,16 @@ TEST_CASE("options of one meaning have one name in all commands") {
                                                "data prepare", "data inspect", "bench tokenizer"};
   have(reading, {"-m,", "--model", "--model-dir", "--model-name-or-path", "--tokenizer",
                  "--tokenizer-name"});
+  have({"demo"}, {"-m,", "--model", "--model-dir", "--model-name-or-path"});
   have(vocabulary, {"-m,", "--model", "--model-dir", "--model-name-or-path", "--tokenizer",
                     "--tokenizer-name"});
   have({"bench train", "bench generate", "bench kernels"}, {"-m,", "--model", "--config"});
-  have({"train", "sweep", "generate", "eval", "tokenizer train", "data prepare"},
+  have({"demo", "train", "sweep", "generate", "eval", "tokenizer train", "data prepare"},
        {"-o,", "--output-dir", "--model-output-dir", "--overwrite-output-dir", "--overwrite"});
-  have({"keywords", "tokenizer encode", "tokenizer decode"},
+  have({"keywords", "tokenizer encode", "tokenizer decode", "bench train", "bench generate",
+        "bench kernels", "bench tokenizer"},
        {"-o,", "--output", "--overwrite", "--overwrite-output-dir"});
-  have({"bench train", "bench generate", "bench kernels", "bench tokenizer"}, {"-o,", "--output"});
-  have({"train", "sweep", "generate", "eval", "tokenizer train", "tokenizer encode",
+  have({"demo", "train", "sweep", "generate", "eval", "tokenizer train", "tokenizer encode",
         "tokenizer decode", "data prepare", "data inspect", "keywords", "bench train",
         "bench generate", "bench kernels", "bench tokenizer", "doctor"},
        {"-q,", "--quiet", "--json"});

@@ -156,10 +156,10 @@ TEST_CASE("a report's list has one unit, and a word for all above a ceiling") {
                               entry("e/cold", 1e9, 5e9, 50)}},
       "title");
   REQUIRE(roofline.points.size() == 5);
-  CHECK(roofline.points[0].note == "3 GFLOP/s, 300 %");
-  CHECK(roofline.points[1].note == "0.01 GFLOP/s, 120 %");
-  CHECK(roofline.points[2].note == "1,500 GFLOP/s, 1500 %");
-  CHECK(roofline.points[3].note == "1 GFLOP/s, 100 %");
+  CHECK(roofline.points[0].note == "3 GFLOP/s, 300%");
+  CHECK(roofline.points[1].note == "0.01 GFLOP/s, 120%");
+  CHECK(roofline.points[2].note == "1,500 GFLOP/s, 1500%");
+  CHECK(roofline.points[3].note == "1 GFLOP/s, 100%");
   const auto says = [&](std::size_t point, const char* words) {
     return roofline.points[point].why.find(words) != std::string::npos;
   };
@@ -218,7 +218,7 @@ TEST_CASE("a report's entries become points under its ceilings") {
   REQUIRE(roofline.points.size() == 2);
   CHECK(roofline.points[0].intensity == 2);
   CHECK(roofline.points[0].flops_per_second == 4e9);
-  CHECK(roofline.points[0].note == "4 GFLOP/s, 20 %");
+  CHECK(roofline.points[0].note == "4 GFLOP/s, 20%");
   CHECK(roofline.points[0].why == "");
   CHECK(!roofline.points[0].hollow);
   CHECK(roofline.points[1].hollow);

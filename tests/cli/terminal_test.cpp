@@ -1,4 +1,4 @@
-// Numbers and tables for people, and widths on a terminal.
+// Lines and tables for people, and widths on a terminal.
 #include "cli/terminal.h"
 
 #include <pty.h>
@@ -6,11 +6,9 @@
 #include <unistd.h>
 
 #include <chrono>
-#include <cmath>
 #include <csignal>
 #include <cstdlib>
 #include <functional>
-#include <limits>
 #include <string>
 #include <thread>
 
@@ -20,37 +18,6 @@
 namespace quire {
 namespace {
 
-TEST_CASE("numbers are written for people") {
-  CHECK(human_bytes(999) == "999 B");
-  CHECK(human_bytes(12345678) == "12.3 MB");
-  CHECK(human_bytes(999999) == "1.00 MB");
-  CHECK(human_count(4096) == "4,096");
-  CHECK(human_count(124439808) == "124M");
-  CHECK(human_count(1557611200) == "1.56B");
-  CHECK(human_duration(8.26) == "8.3s");
-  CHECK(human_duration(59.6) == "1m 00s");
-  CHECK(human_duration(125) == "2m 05s");
-  CHECK(human_duration(3725) == "1h 02m");
-  CHECK(human_duration(90000) == "1d 01h");
-  CHECK(compact_number(0.1f) == "0.1");
-  CHECK(compact_number(5e-5f) == "5e-05");
-  CHECK(compact_number(20.0) == "20");
-  CHECK(compact_number(0.0) == "0");
-  CHECK(compact_number(-0.0002f) == "-0.0002");  // one style down to 0.0001
-  CHECK(compact_number(1e-4) == "0.0001");
-  CHECK(compact_number(9e-5) == "9e-05");
-  CHECK(compact_number(1e20) == "1e+20");
-  CHECK(rounded_number(4.2345e-5) == "4.2e-05");
-  CHECK(rounded_number(2e-4) == "0.0002");
-  CHECK(rounded_number(0.00099951) == "0.001");
-  CHECK(rounded_number(23.4051, 4) == "23.41");
-  CHECK(rounded_number(93765.04, 4) == "93,765");
-  CHECK(rounded_number(1234.5678, 2) == "1,235");
-  CHECK(rounded_number(6714.3, 5) == "6,714");
-  CHECK(rounded_number(std::nan("")) == "nan");
-  CHECK(rounded_number(std::numeric_limits<double>::infinity()) == "inf");
-}
-
 TEST_CASE("widths count columns, not bytes") {
   CHECK(display_width("abc") == 3);
   CHECK(display_width("né") == 2);
@@ -58,6 +25,7 @@ TEST_CASE("widths count columns, not bytes") {
   CHECK(display_width("日本") == 4);
   CHECK(display_width("😀") == 2);
   CHECK(display_width("\xff\xfe") == 2);
+  CHECK(display_width("\x1b[1mbold\x1b[0m") == 4);
   CHECK(cut_to_width("abcdef", 6) == "abcdef");
   CHECK(cut_to_width("abcdef", 4) == "abc…");
   CHECK(cut_to_width("日本語", 4) == "日…");
@@ -84,11 +52,29 @@ TEST_CASE("lines are broken between words, and go on below what they began with"
         "  model    a: 6\n    layers of 256");  // no room below the value
   CHECK(break_lines("  a detail that is long", 14) == "  a detail\n    that is\n    long");
   CHECK(break_lines("ab cd\n\nef gh\n", 4) == "ab\n  cd\n\nef\n  gh\n");
-  CHECK(break_lines("  try: quire demo --seed 1", 10) == "  try: quire demo --seed 1");
+  CHECK(break_lines("  try: another folder, or none", 20) ==
+        "  try: another\n       folder, or\n       none");
   CHECK(break_lines("    python3 -c \"print(1)\"", 12) == "    python3 -c \"print(1)\"");
   CHECK(break_lines("a abcdefghijklm b", 6) == "a\n  abcdefghijklm b");  // no place to break it at
   CHECK(break_lines("日本 日本", 8) == "日本\n  日本");
   CHECK(break_lines("", 5).empty());
+}
+
+TEST_CASE("a command is broken so that it can be copied, and never in quotes") {
+  const std::string line = "  try: quire train --data 'my books' -o out";
+  CHECK(break_lines(line, 43) == line);
+  CHECK(break_lines(line, 42) == "  try: quire train --data 'my books' \\\n      -o out");
+  CHECK(break_lines(line, 35) ==
+        "  try: quire train \\\n      --data 'my books' -o out");  // not within the quotes
+  CHECK(break_lines("./build/bin/quire demo --seed 1", 24) ==
+        "./build/bin/quire demo \\\n    --seed 1");
+  CHECK(break_lines("quires of paper are many", 18) == "quires of paper\n  are many");
+}
+
+TEST_CASE("a text flows between its margins") {
+  CHECK(flow("one  two\nthree", 9, "| ") == "| one two\n| three");
+  CHECK(flow("  one ", 2) == "one");  // no place to break it at
+  CHECK(flow("", 9, "  ") == "  ");
 }
 
 namespace {
@@ -172,6 +158,18 @@ TEST_CASE("in a pipe a moving line is a plain line now and then") {
 TEST_CASE("a table aligns words on the left and numbers on the right") {
   CHECK(format_table({{"model", "size"}, {"gpt2", "124M"}, {"é", "5 MB"}}) ==
         "  model  size\n  gpt2   124M\n  é      5 MB\n");
+}
+
+TEST_CASE("a table that is too wide goes on below, with its first column again") {
+  const std::vector<std::vector<std::string>> rows = {{"run", "step", "loss", "status"},
+                                                      {"a", "9", "1.5", "done"}};
+  CHECK(format_table(rows, 25) == format_table(rows));
+  CHECK(format_table(rows, 24) ==
+        "  run  step  loss\n  a       9   1.5\n\n  run  status\n  a    done\n");
+  CHECK(format_table(rows, 4) ==
+        "  run  step\n  a       9\n\n  run  loss\n  a     1.5\n\n  run  status\n  a    done\n");
+  CHECK(format_table({{"run"}, {"a"}}, 4) == "  run\n  a\n");
+  CHECK(format_table({}).empty());
 }
 
 }  // namespace

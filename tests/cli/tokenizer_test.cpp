@@ -178,7 +178,7 @@ TEST_CASE("lines of JSON and texts are read as they are met, and what is wrong i
   const ProgramResult zero = encode(std::string("{\"text\": \"hi\"}\0{}\n", 18));
   CHECK(zero.exit_code == 3);
   CHECK(contains(zero.err, "standard input:1 is not a JSON object\n"));
-  CHECK(contains(zero.err, "byte 15: a NUL byte"));
+  CHECK(contains(zero.err, "column 15: a NUL byte"));
   const ProgramResult ids =
       with_input({"tokenizer", "decode", "--jsonl", "--tokenizer", tokenizer}, "[1]\n");
   CHECK(contains(ids.err, "it holds a JSON array"));

@@ -166,7 +166,7 @@ TEST_CASE("what is not there, or not read, is said with what to do") {
   CHECK(complaint(folder, folder.write("a.parquet", "")) ==
         "error: DIR/a.parquet is of a kind that is not read: .parquet\n"
         "  read are .txt, .csv, .tsv and .jsonl, each with .gz or .zst too, and folders of these\n"
-        "  try: python -c \"import pandas; "
+        "  try: python3 -c \"import pandas; "
         "pandas.read_parquet('DIR/a.parquet').to_json('DIR/a.jsonl', "
         "orient='records', lines=True, force_ascii=False)\"");
   CHECK(complaint(folder, folder.write("a.json.gz", ""))

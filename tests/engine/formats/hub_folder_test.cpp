@@ -356,7 +356,7 @@ TEST_CASE("other formats are named with the command that converts them") {
                              [&] { quire::load_model(device, folder.path(), WeightStorage::f32); });
   };
   const std::string convert =
-      "\n  try: python -c \"from transformers import AutoModelForCausalLM as M; "
+      "\n  try: python3 -c \"from transformers import AutoModelForCausalLM as M; "
       "M.from_pretrained('DIR'";
   const std::string start = "error: DIR has no model.safetensors\n  ";
   CHECK(message({"pytorch_model.bin", "config.json"}) ==
