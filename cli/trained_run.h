@@ -17,7 +17,7 @@ namespace quire {
 /// --split and --run, for every command that works on a part of a run's data.
 struct SplitFlags {
   std::string split = "none";  ///< "validation", "train", or "none": not asked for
-  std::string run;    ///< empty: that of --model
+  std::string run;             ///< empty: that of --model
 
   void add_to(Flags& flags, const std::string& help);
   bool asked() const { return split != "none"; }
