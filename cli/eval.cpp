@@ -65,7 +65,8 @@ void add_flags(Flags& flags, EvalOptions& o) {
   flags.add("prepend-endoftext", scoring.prepend_endoftext,
             "put <|endoftext|> before each text, so that its first token is scored too");
   flags.add("window", scoring.perplexity.window, "N",
-            "tokens the model sees at once; 0 is its context", at_least(0));
+            "tokens the model sees at once; 0 is its context, with --split the rows of the run",
+            at_least(0));
   flags.add(
       "stride", scoring.perplexity.stride, "N",
       "tokens from window to window: smaller is slower and gives each token more context; 0 is "
@@ -188,7 +189,8 @@ std::optional<std::vector<Metric>> measure_completions(const EvalOptions& o,
 int evaluate_data(const EvalOptions& o) {
   if (o.split.asked()) {
     const TrainedRun run(o.split, o.scoring.model, o.corpus.paths);
-    return evaluate_data(o, run.title(), [&](const ScoringOptions& scoring) {
+    return evaluate_data(o, run.title(), [&](ScoringOptions scoring) {
+      if (scoring.perplexity.window == 0) scoring.perplexity.window = run.block_size();
       return score(scoring, run.tokens(), run.tokenizer());
     });
   }

@@ -34,6 +34,8 @@ class TrainedRun {
   /// The part's records as they were trained or validated on.
   const TokenView& tokens() const { return validation_ ? data_.validation : data_.train; }
   const Tokenizer& tokenizer() const { return *tokenizer_; }
+  /// Tokens of a row it was trained on, beyond which its positions were not learned; 0: the context.
+  int block_size() const { return options_.training.block_size; }
   /// Its records as text, in order; of one that was held out in part neither part. With
   /// `as_completion` they have prompt_bytes, whatever was learnt of them. Throws Error(usage) for
   /// shards.

@@ -27,7 +27,8 @@ quire() {
 }
 
 # Training takes EPOCHS passes over the data, or STEPS steps, or what of them fits into MAX_TIME.
-length=(--max-time "${MAX_TIME:-10m}" --fit-to-time --logging-steps 20)
+# Batches of a row or two make rough gradients: only what is far beyond that is warned of.
+length=(--max-time "${MAX_TIME:-10m}" --fit-to-time --logging-steps 20 --spike-z 20)
 [ -z "${STEPS:-}" ] || length+=(--max-steps "$STEPS")
 
 # passes BYTES MOST FILE...: EPOCHS, or as many passes as read so many bytes of the files (or folders),

@@ -147,12 +147,6 @@ TrainingResult Run::run() {
   }
 
   TrainingResult result;
-  if (std::exchange(state_.sample_cut, false)) {
-    saved_step_ = -1;  // as after an evaluation that was cut
-    sample();
-  } else if (checkpoint.empty()) {
-    sample();
-  }
   const bool stopped = !take_steps();
   if (!stopped) {
     finish();
@@ -199,6 +193,12 @@ bool Run::settle() {
 bool Run::take_steps() {
   try {
     plan();
+    if (std::exchange(state_.sample_cut, false)) {
+      saved_step_ = -1;  // as after an evaluation that was cut
+      sample();
+    } else if (state_.step == 0) {
+      sample();
+    }
     bool goes_on = settle();
     while (goes_on && !finished() && !out_of_time_) {
       step();

@@ -102,6 +102,8 @@ TEST_CASE("eval of what a run held out gives the losses of its log, before and a
                                              "{name} => {face}",
                                              "--packing",
                                              "none",
+                                             "--block-size",
+                                             "30",
                                              "--loss-on",
                                              loss_on,
                                              "--validation-split",
@@ -124,6 +126,8 @@ TEST_CASE("eval of what a run held out gives the losses of its log, before and a
     CHECK(std::abs(held_out["loss"].get<double>() - after) < 1e-5);
     CHECK(std::abs(held_out["baseline"]["loss"].get<double>() - before) < 1e-5);
     CHECK(held_out["scored"] == held_out["baseline"]["scored"]);
+
+    CHECK(held_out["window"] == 30);  // a row of the run, not the context
 
     // The two parts are the whole; the run may be another one than the model's.
     const Json learned = evaluated({"--model", base, "--run", run, "--split", "train"});

@@ -219,9 +219,10 @@ TEST_CASE("of a few books no more is held out than was asked for") {
   CHECK(held_out == std::set<std::size_t>{3850, 4000, 5000, 6000, 7700, 10'000});
 
   // A part is from the beginning of its book, whose end stays to be learnt.
-  for (std::uint64_t seed = 0; validation.ids.size() != 7700; ++seed) {
+  for (std::uint64_t seed = 0; validation.ids.size() != 7700 && seed < 50; ++seed) {
     quire::split(books, 0.1, seed, train, validation);
   }
+  REQUIRE(validation.ids.size() == 7700);
   const std::int32_t first = validation.ids.front();
   CHECK((first == 4000 || first == 65'000));
   CHECK(validation.ids.back() == first + 7699);
