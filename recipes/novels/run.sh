@@ -8,7 +8,7 @@ out=${3:-results/novels}
 mkdir -p "$out"
 
 step "1. Fine-tuning on all .txt files below $books"
-quire train --model "$model" --data "$books" --packing stream --block-size 512 --batch-size 1 \
+quire train --model "$model" --data "$books" --packing stream --block-size 512 --batch-size 2 \
   --num-train-epochs "$(passes 4000000 20 "$books")" --learning-rate "$(rate 5e-4)" --lr-scheduler-type cosine --warmup-steps 0.1 \
   --dropout 0.1 --validation-split 0.1 --load-best-model-at-end --report-to jsonl,html --seed 1 \
   --sample-every 100 --sample-prompt "$opening" "${length[@]}" --output-dir "$out/model" --overwrite-output-dir
