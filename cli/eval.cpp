@@ -1,9 +1,11 @@
 // quire eval: perplexity of texts under a model; or what can be said of generated texts themselves.
 //
-// --data FILE scores texts under --model, --texts FILE measures texts. Either is set beside another
-// one with --baseline: another model's score of the same data, or another model's texts.
+// --data FILE scores texts under --model, --split what a training run held out, --texts FILE measures
+// texts. Each is set beside another one with --baseline: another model's score of the same data, or
+// another model's texts.
 #include <fmt/format.h>
 
+#include <functional>
 #include <utility>
 
 #include "base/file.h"
@@ -20,6 +22,7 @@
 #include "cli/option_names.h"
 #include "cli/signals.h"
 #include "cli/terminal.h"
+#include "cli/trained_run.h"
 
 namespace quire {
 namespace {
@@ -32,6 +35,7 @@ struct EvalOptions {
   std::vector<std::string> training_data;
   std::string training_text_column;
   int copied_ngram = 5;
+  SplitFlags split;
   std::string baseline;
   std::vector<std::string> metrics;  // empty: all
   std::filesystem::path output_dir;
@@ -53,6 +57,10 @@ void add_flags(Flags& flags, EvalOptions& o) {
   flags.group("Perplexity of data");
   flags.add("data,data-dir,validation-file,eval-data-file", o.corpus.paths, "PATH...",
             "texts: .txt, .csv, .tsv, .jsonl, folders of .txt, patterns", ListStyle::several);
+  o.split.add_to(
+      flags,
+      "the part of its data that a training run held out, or the part that it learned from, "
+      "read and tokenized as it did; --data, if the data lie elsewhere now");
   flags.add("text-column", o.corpus.text_column, "NAME", "the column or field that holds the text");
   flags.add("template", o.corpus.template_text, "TEXT",
             "a text made of several columns, \"{a}: {b}\"");
@@ -61,7 +69,8 @@ void add_flags(Flags& flags, EvalOptions& o) {
   flags.add("prepend-endoftext", scoring.prepend_endoftext,
             "put <|endoftext|> before each text, so that its first token is scored too");
   flags.add("window", scoring.perplexity.window, "N",
-            "tokens the model sees at once; 0 is its context", at_least(0));
+            "tokens the model sees at once; 0 is its context, with --split the rows of the run",
+            at_least(0));
   flags.add(
       "stride", scoring.perplexity.stride, "N",
       "tokens from window to window: smaller is slower and gives each token more context; 0 is "
@@ -106,6 +115,7 @@ void add_flags(Flags& flags, EvalOptions& o) {
       "quire eval --texts out.txt --training-data samples/quotes.csv --training-text-column quote");
   flags.example(
       "quire eval --model tuned --baseline gpt2 --data held-out.txt --output-dir results");
+  flags.example("quire eval --model out --baseline narrator --split validation");
   flags.example(where_models_come_from());
 }
 
@@ -140,15 +150,16 @@ std::pair<std::string, std::string> names_of(const std::string& measured, const 
   return distinct_names(measured, o.baseline);
 }
 
-int evaluate_data(const EvalOptions& o) {
-  const std::vector<Record> records = read_and_tell(o.corpus);
+using Score = std::function<std::optional<Scored>(const ScoringOptions&)>;
+
+int evaluate_data(const EvalOptions& o, const std::string& data, const Score& score_data) {
   if (!o.baseline.empty()) resolve_model(o.baseline);  // said now, not after the first is scored
   const auto [name, baseline_name] = names_of(o.scoring.model, o);
   ScoringOptions scoring = o.scoring;
   scoring.label = name;
-  const std::optional<Scored> scored = score(scoring, records);
+  const std::optional<Scored> scored = score_data(scoring);
   if (!scored) return interrupt_exit_code();
-  EvalReport report{.title = "data under " + o.scoring.model, .metrics = metrics_of(*scored)};
+  EvalReport report{.title = data + " under " + o.scoring.model, .metrics = metrics_of(*scored)};
   report.metrics.push_back(
       {.name = "window", .value = static_cast<double>(scored->windows.window), .count = true});
   report.metrics.push_back(
@@ -165,7 +176,7 @@ int evaluate_data(const EvalOptions& o) {
   }
   scoring.model = o.baseline;
   scoring.label = baseline_name;
-  const std::optional<Scored> baseline = score(scoring, records);
+  const std::optional<Scored> baseline = score_data(scoring);
   if (!baseline) return interrupt_exit_code();
   report.name = name;
   report.baseline_name = baseline_name;
@@ -202,14 +213,35 @@ std::optional<std::vector<Metric>> measure_completions(const EvalOptions& o,
        .value = static_cast<double>(scores->among) / all}};
 }
 
+int evaluate_data(const EvalOptions& o) {
+  if (o.split.asked()) {
+    const TrainedRun run(o.split, o.scoring.model, o.corpus.paths);
+    return evaluate_data(o, run.title(), [&](ScoringOptions scoring) {
+      if (scoring.perplexity.window == 0) scoring.perplexity.window = run.block_size();
+      return score(scoring, run.tokens(), run.tokenizer());
+    });
+  }
+  const std::vector<Record> records = read_and_tell(o.corpus);
+  return evaluate_data(o, "data",
+                       [&](const ScoringOptions& scoring) { return score(scoring, records); });
+}
+
 int evaluate_completions(EvalOptions& o) {
   o.corpus.loss_on_completion = true;
-  const std::vector<Record> records = read_and_tell(o.corpus);
+  std::vector<Record> records;
+  std::string of;
+  if (o.split.asked()) {
+    const TrainedRun run(o.split, o.scoring.model, o.corpus.paths);
+    records = run.records(/*as_completion=*/true);
+    of = " of " + run.title();
+  } else {
+    records = read_and_tell(o.corpus);
+  }
   if (!o.baseline.empty()) resolve_model(o.baseline);
   const auto [name, baseline_name] = names_of(o.scoring.model, o);
   const auto metrics = measure_completions(o, records, o.scoring.model, name);
   if (!metrics) return interrupt_exit_code();
-  EvalReport report{.title = "completions by " + o.scoring.model, .metrics = *metrics};
+  EvalReport report{.title = "completions" + of + " by " + o.scoring.model, .metrics = *metrics};
   if (!o.baseline.empty()) {
     const auto baseline = measure_completions(o, records, o.baseline, baseline_name);
     if (!baseline) return interrupt_exit_code();
@@ -312,7 +344,16 @@ int run(const std::vector<std::string>& arguments) {
                 {"--data gives perplexity under a model, --texts what texts are like"},
                 flags.help_command());
   }
-  if (options.corpus.paths.empty() && options.texts.paths.empty()) {
+  if (options.split.asked()) {
+    refuse(flags, {"texts"}, "and --split do not go together");
+    refuse(flags,
+           {"text-column", "template", "line-by-line", "encoding", "delimiter", "no-header",
+            "prepend-endoftext"},
+           "does not go with --split: the run said how its data are read");
+  } else {
+    refuse(flags, {"run"}, "wants --split");
+  }
+  if (!options.split.asked() && options.corpus.paths.empty() && options.texts.paths.empty()) {
     throw Error(Fault::usage, "there is nothing to score", {},
                 "quire eval --model DIR --data FILE, or quire eval --texts FILE");
   }

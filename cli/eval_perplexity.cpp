@@ -5,12 +5,14 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <functional>
 
 #include "base/text.h"
 #include "cli/inference_memory.h"
 #include "cli/model_path.h"
 #include "cli/signals.h"
 #include "cli/terminal.h"
+#include "corpus/token_shards.h"
 #include "engine/formats/hub_folder.h"
 
 namespace quire {
@@ -21,7 +23,8 @@ using Clock = std::chrono::steady_clock;
 /// A text as ids, and its length in bytes.
 struct Text {
   std::vector<TokenId> ids;
-  std::size_t bytes = 0;
+  std::vector<TokenId> labels;  ///< empty: every id is scored
+  std::size_t bytes = 0;        ///< of what is scored
 };
 
 std::vector<Text> encode(const std::vector<Record>& records, const ScoringOptions& o,
@@ -48,6 +51,32 @@ std::vector<Text> encode(const std::vector<Record>& records, const ScoringOption
     texts.push_back(std::move(text));
   }
   return texts;
+}
+
+/// Records as they are trained on.
+std::vector<Text> texts_of(const TokenView& records, const Tokenizer& tokenizer) {
+  std::vector<Text> texts(static_cast<std::size_t>(records.size()));
+  for (std::size_t r = 0; r < texts.size(); ++r) {
+    const std::int64_t begin = records.offsets[static_cast<std::int64_t>(r)];
+    const std::int64_t end = records.offsets[static_cast<std::int64_t>(r) + 1];
+    Text& text = texts[r];
+    text.ids.resize(static_cast<std::size_t>(end - begin));
+    records.ids.copy(begin, text.ids);
+    text.labels = text.ids;
+    if (records.labels.size() > 0) records.labels.copy(begin, text.labels);
+    for (const TokenId label : text.labels) {
+      if (label == kIgnoredLabel || tokenizer.end_of_text() == label) continue;
+      text.bytes += tokenizer.token_bytes(label).size();
+    }
+  }
+  return texts;
+}
+
+/// How many ids of a text will be scored.
+std::int64_t count_scored(const Text& text, const PerplexityOptions& windows) {
+  if (text.labels.empty()) return count_scored(std::ssize(text.ids), windows);
+  return std::count_if(text.labels.begin() + (text.labels.empty() ? 0 : 1), text.labels.end(),
+                       [](TokenId label) { return label != kIgnoredLabel; });
 }
 
 /// Ids that the model has no row for would be out of bounds in its tables.
@@ -80,25 +109,21 @@ void check_largest_batch(const Device& device, const LoadedModel& model,
                        static_cast<int>(most_rows), static_cast<int>(longest));
 }
 
-}  // namespace
+using MakeTexts = std::function<std::vector<Text>(const Tokenizer& of_the_model)>;
 
-double Scored::bits_per_byte() const {
-  return result.loss_sum / std::log(2.0) / static_cast<double>(bytes);
-}
-
-std::optional<Scored> score(const ScoringOptions& options, const std::vector<Record>& records) {
+std::optional<Scored> score_texts(const ScoringOptions& options, const MakeTexts& make_texts) {
   const std::filesystem::path folder = resolve_model(options.model);
   const Gpt2Config config = resolved_config(folder);
   const PerplexityOptions windows = resolve(options.perplexity, config);
   const Tokenizer tokenizer = Tokenizer::load(
       options.tokenizer.empty() ? tokenizer_folder(folder) : resolve_tokenizer(options.tokenizer));
-  const std::vector<Text> texts = encode(records, options, tokenizer);
+  const std::vector<Text> texts = make_texts(tokenizer);
   check_ids(texts, config);
   Scored scored{.windows = windows};
   std::int64_t to_score = 0;
   for (const Text& text : texts) {
     scored.tokens += std::ssize(text.ids);
-    to_score += count_scored(std::ssize(text.ids), windows);
+    to_score += count_scored(text, windows);
     scored.bytes += text.bytes;
   }
   if (to_score == 0) {
@@ -140,7 +165,7 @@ std::optional<Scored> score(const ScoringOptions& options, const std::vector<Rec
     return interrupted();
   };
   for (const Text& text : texts) {
-    result += perplexity(gpt2, model.config, text.ids, windows, on_progress);
+    result += perplexity(gpt2, model.config, text.ids, windows, on_progress, text.labels);
     if (interrupted()) break;
   }
   progress.clear();
@@ -156,6 +181,30 @@ std::optional<Scored> score(const ScoringOptions& options, const std::vector<Rec
                    windows.stride, human_duration(scored.seconds),
                    with_commas(std::llround(static_cast<double>(result.scored) / scored.seconds))));
   return scored;
+}
+
+}  // namespace
+
+double Scored::bits_per_byte() const {
+  return result.loss_sum / std::log(2.0) / static_cast<double>(bytes);
+}
+
+std::optional<Scored> score(const ScoringOptions& options, const std::vector<Record>& records) {
+  return score_texts(options, [&](const Tokenizer& of_the_model) {
+    return encode(records, options, of_the_model);
+  });
+}
+
+std::optional<Scored> score(const ScoringOptions& options, const TokenView& records,
+                            const Tokenizer& tokenizer) {
+  return score_texts(options, [&](const Tokenizer& of_the_model) {
+    if (tokenizer_fingerprint(of_the_model) != tokenizer_fingerprint(tokenizer)) {
+      throw Error(Fault::usage, options.model + " has another tokenizer than the run",
+                  {"it cannot score the tokens that were held out"},
+                  "quire eval --data FILE, which compares models by their bits per byte");
+    }
+    return texts_of(records, tokenizer);
+  });
 }
 
 }  // namespace quire

@@ -9,6 +9,8 @@
 #include "cli/get_model.h"
 #include "corpus/records.h"
 #include "engine/evaluation/perplexity.h"
+#include "engine/training/token_records.h"
+#include "tokenizer/tokenizer.h"
 
 namespace quire {
 
@@ -36,5 +38,10 @@ struct Scored {
 /// usage (labels, an option), bad_data (the model, ids it does not have, nothing to score),
 /// no_space, device.
 std::optional<Scored> score(const ScoringOptions& options, const std::vector<Record>& records);
+/// The same of records as they are trained on, of which those tokens count that have a label: their
+/// bytes alone, too, without those of the end of text. Throws Error(usage) where the model has another
+/// tokenizer than theirs.
+std::optional<Scored> score(const ScoringOptions& options, const TokenView& records,
+                            const Tokenizer& tokenizer);
 
 }  // namespace quire

@@ -122,6 +122,7 @@ std::vector<NamedText> prompts_of_keywords(const PromptOptions& prompts, const T
 std::vector<GenerateRequest> requests_of_table(const PromptOptions& prompts,
                                                const Template& pattern, const RequestReader& reader,
                                                const RequestOptions& options,
+                                               const std::set<std::size_t>* lines,
                                                ReadingReport& report) {
   CsvReader table(prompts.requests, prompts.format.finish(), &report);
   std::vector<std::size_t> columns;
@@ -138,6 +139,7 @@ std::vector<GenerateRequest> requests_of_table(const PromptOptions& prompts,
   std::vector<std::string_view> values(columns.size());
   std::optional<Error> trouble;
   while (table.next(fields, trouble)) {
+    if (lines != nullptr && !lines->contains(table.line())) continue;
     std::string name = fmt::format("{}:{}", prompts.requests, table.line());
     if (trouble) {
       requests.push_back({.name = std::move(name), .prompt_ids = {}, .options = {}});
@@ -183,6 +185,9 @@ void PromptOptions::add_to(Flags& flags) {
       "requests", requests, "FILE",
       "JSON lines of {\"prompt\"} or {\"prompt_ids\"} and any option; - is standard input; or "
       "a .csv whose rows fill the template");
+  split.add_to(flags,
+               "of a .csv of requests that a training run read the rows that it held out, or those "
+               "that it learned from");
   flags.add("limit", limit, "N", "only the first N of the requests; 0: all", at_least(0));
 }
 
@@ -197,6 +202,10 @@ std::vector<GenerateRequest> collect_requests(const PromptOptions& prompts,
     throw Error(Fault::usage, "--template has nothing to fill it",
                 {"it makes prompts of --keywords, or of the rows of --requests FILE.csv"},
                 "--keywords \"rain, roof\"");
+  }
+  if (prompts.split.asked() && !has_table) {
+    throw Error(Fault::usage, "--split takes of --requests FILE.csv the rows of a run's part", {},
+                "--requests FILE.csv, a table that the run read");
   }
   if (!prompts.requests.empty()) {
     if (!prompts.prompts.empty() || !prompts.positional_prompts.empty() ||
@@ -217,8 +226,13 @@ std::vector<GenerateRequest> collect_requests(const PromptOptions& prompts,
       }
       return requests;
     }
+    std::optional<std::set<std::size_t>> lines;
+    if (prompts.split.asked()) {
+      lines = TrainedRun(prompts.split, model_folder.string(), {}).lines_of(prompts.requests);
+    }
     std::vector<GenerateRequest> requests =
-        requests_of_table(prompts, find_template(prompts, model_folder), reader, options, report);
+        requests_of_table(prompts, find_template(prompts, model_folder), reader, options,
+                          lines ? &*lines : nullptr, report);
     tell(report);
     return requests;
   }

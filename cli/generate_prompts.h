@@ -9,6 +9,7 @@
 #include "cli/corpus_flags.h"
 #include "cli/flags.h"
 #include "cli/generate_requests.h"
+#include "cli/trained_run.h"
 
 namespace quire {
 
@@ -19,6 +20,7 @@ struct PromptOptions {
   std::vector<std::string> keywords;  ///< each fills the template
   std::string template_text;          ///< empty: what the model's folder says it was trained on
   int limit = 0;                      ///< only so many of the requests' prompts; 0: all
+  SplitFlags split;                   ///< of a table's rows those of a run's part
   TextFormatFlags format;             ///< of files and standard input
 
   void add_to(Flags& flags);

@@ -61,15 +61,20 @@ TrainData split_whole(const Whole& whole, double validation_share, std::uint64_t
   const HeldOut held =
       hold_out(whole.records, whole.ids.size(), whole.lengths, validation_share, seed, only);
   Side train, validation;
-  if (held.cut > 0) validation.add(0, held.cut);
   std::size_t record = 0;
-  std::int64_t first = held.cut, end = 0;
+  std::int64_t first = 0, end = 0;
   whole.lengths([&](std::int64_t length) {
     end += length;
+    if (held.cut > 0 && record == held.cut_record) {
+      validation.add(first, first + held.cut);
+      first += held.cut;
+    }
     (held.records[record++] ? validation : train).add(first, end);
     first = end;
   });
-  return {.train = std::move(train).view(whole), .validation = std::move(validation).view(whole)};
+  return {.train = std::move(train).view(whole),
+          .validation = std::move(validation).view(whole),
+          .held_out = held};
 }
 
 }  // namespace

@@ -15,6 +15,7 @@ namespace quire {
 
 struct TrainData {
   TokenView train, validation;
+  HeldOut held_out;  ///< where one was split in two: of all records in their order
 };
 
 /// Gathers the records of a corpus that comes in parts. Memory does not grow with them: ids of 16

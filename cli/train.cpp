@@ -291,6 +291,7 @@ bool prepare(const std::vector<std::string>& arguments, const Ranks& ranks, Prep
   if (!flags.parse(arguments)) return false;
   options.finish(flags);
   options.training.ranks = ranks.size();
+  options.training.eval_share = 0.1;
   if (ranks.first()) check_writable(options.training.output_dir);
   OutputFolder::check_unused(options.training);
   const nlohmann::ordered_json earlier = earlier_options(options.training);
@@ -336,11 +337,13 @@ int train_together(const std::vector<std::string>& arguments, const std::shared_
   if (!wanted) return 0;
   const TrainOptions& options = run.options;
   TrainingConfig training = options.training;
-  std::array<double, 1> peak = {training.peak_flops};
-  ranks->sum(peak);
-  training.peak_flops = peak[0];
+  // Of all ranks, of which the first alone is one that somebody may look at.
+  std::array<double, 2> sums = {training.peak_flops, options.json || !is_quiet() ? 1.0 : 0.0};
+  ranks->sum(sums);
+  training.peak_flops = sums[0];
+  training.estimate = sums[1] > 0;
 
-  TrainProgress progress(options.json);
+  TrainProgress progress(options.json, training.max_seconds);
   TrainingCallbacks callbacks = progress.callbacks();
   callbacks.logs = run.reports;
   callbacks.ranks = ranks;

@@ -185,7 +185,7 @@ TrainData load_train_data(const TrainOptions& options, const std::optional<Token
     throw Error(Fault::bad_data, "--data and --validation-file were made with different tokenizers",
                 {}, "quire data prepare with the same --tokenizer");
   }
-  return {.train = train.all(), .validation = validation.all()};
+  return {.train = train.all(), .validation = validation.all(), .held_out = {}};
 }
 
 }  // namespace quire

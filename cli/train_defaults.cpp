@@ -63,8 +63,9 @@ std::string saved_options(const Flags& flags, const TrainOptions& options, const
   saved["data_seed"] = training.data_seed.value_or(training.seed);
   saved.erase("warmup_ratio");
   if (!options.validation_paths.empty()) saved.erase("validation_split");
-  for (const char* name : {"output_dir", "resume_from_checkpoint", "overwrite_output_dir",
-                           "stop_at_step", "json", "quiet", "device", "threads", "max_time"}) {
+  for (const char* name :
+       {"output_dir", "resume_from_checkpoint", "overwrite_output_dir", "stop_at_step", "json",
+        "quiet", "device", "threads", "max_time", "fit_to_time"}) {
     saved.erase(name);
   }
   // A run that is gone on from has its model from the checkpoint, and began with what is named here.

@@ -134,8 +134,11 @@ void TrainOptions::add_to(Flags& flags) {
   flags.group("Watching and saving");
   flags.add("logging-steps", training.logging_steps, "N", "a line of the log every N steps",
             at_least(1));
-  flags.add("eval-steps", training.eval_steps, "N", "validate every N steps; 0: every epoch",
-            at_least(0));
+  flags.add(
+      "eval-steps", training.eval_steps, "N",
+      "validate every N steps; 0: every epoch, as often and on as many rows as take a tenth of "
+      "the run at most",
+      at_least(0));
   flags.add("save-steps", training.save_steps, "N",
             "a checkpoint every N steps and at the end; 0: only when interrupted or out of time",
             at_least(0));
@@ -155,6 +158,9 @@ void TrainOptions::add_to(Flags& flags) {
             at_least(0));
   flags.add("max-time", max_time_, "TIME",
             "save and end after 90s, 30m, 1h30m; a bare number is hours; resuming goes on");
+  flags.add(
+      "fit-to-time", training.fit_to_time,
+      "as many steps as fit into --max-time, so that the learning rate comes to its end there");
   flags.add("spike-z", training.spike_z, "Z",
             "warn of a loss or gradient norm Z deviations above those before; 0 does not",
             at_least(0));

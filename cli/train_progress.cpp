@@ -18,6 +18,11 @@ void print_event(const Json& event) {
   print(json_text(event) + "\n");
 }
 
+/// "0.52 s", "12 ms".
+std::string short_seconds(double seconds) {
+  return seconds < 1 ? fmt::format("{:.3g} ms", 1000 * seconds) : fmt::format("{:.3g} s", seconds);
+}
+
 /// Lines after the first as far to the right as the first.
 std::string indented(std::string text) {
   for (std::size_t at = 0; (at = text.find('\n', at)) != std::string::npos; at += 3) {
@@ -46,6 +51,33 @@ std::vector<LinePart> TrainProgress::parts(const TrainingProgress& progress) {
   return parts;
 }
 
+std::vector<std::string> TrainProgress::lines(const TrainingEstimate& e) const {
+  std::string time = fmt::format("  time        about {}: {} of {}", human_duration(e.seconds),
+                                 counted(e.steps, "step"), short_seconds(e.step_seconds));
+  if (e.evaluations > 0) {
+    time += fmt::format(", {} of {}", counted(e.evaluations, "validation"),
+                        short_seconds(e.evaluation_seconds));
+  }
+  std::vector<std::string> lines = {time};
+  if (e.steps < e.asked_steps) {
+    lines.push_back(fmt::format(
+        "              {} of {} steps fit into --max-time; the learning rate falls over these",
+        with_commas(e.steps), with_commas(e.asked_steps)));
+  } else if (max_seconds_ > 0 && e.seconds > max_seconds_) {
+    lines.push_back(fmt::format(
+        "              --max-time {} cuts it; --fit-to-time takes the steps that fit, to a low "
+        "learning rate",
+        human_duration(max_seconds_)));
+  }
+  if (e.eval_rows < e.held_out_rows) {
+    lines.push_back(fmt::format(
+        "              a validation takes {} of {} held-out rows: a tenth of the run at most",
+        with_commas(e.eval_rows), with_commas(e.held_out_rows)));
+  }
+  lines.back() += "\n";
+  return lines;
+}
+
 TrainingCallbacks TrainProgress::callbacks() {
   TrainingCallbacks callbacks;
   if (json_) {
@@ -61,6 +93,17 @@ TrainingCallbacks TrainProgress::callbacks() {
                    {"tokens_per_second", p.tokens_per_second},
                    {"mfu", p.mfu},
                    {"seconds_left", p.seconds_left}});
+    };
+    callbacks.on_estimate = [](const TrainingEstimate& e) {
+      print_event({{"event", "estimate"},
+                   {"seconds", e.seconds},
+                   {"steps", e.steps},
+                   {"asked_steps", e.asked_steps},
+                   {"step_seconds", e.step_seconds},
+                   {"evaluations", e.evaluations},
+                   {"evaluation_seconds", e.evaluation_seconds},
+                   {"eval_rows", e.eval_rows},
+                   {"held_out_rows", e.held_out_rows}});
     };
     callbacks.on_eval = [](std::int64_t step, double loss) {
       print_event({{"event", "eval"},
@@ -79,6 +122,9 @@ TrainingCallbacks TrainProgress::callbacks() {
     };
     return callbacks;
   }
+  callbacks.on_estimate = [this](const TrainingEstimate& e) {
+    for (const std::string& text : lines(e)) line_.print(text);
+  };
   callbacks.on_batch = [this](const StepProgress& p) {
     if (!line_.due()) return;
     std::vector<LinePart> parts = latest_;

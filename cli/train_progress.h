@@ -14,9 +14,10 @@ namespace quire {
 /// Turns the trainer's reports into output. Must outlive the callbacks it makes.
 class TrainProgress {
  public:
-  /// With `json` events go to stdout, one object a line: {"event": "log" | "eval" | "sample" |
-  /// "save" | "note" | "warning", …}.
-  explicit TrainProgress(bool json) : json_(json) {}
+  /// With `json` events go to stdout, one object a line: {"event": "estimate" | "log" | "eval" |
+  /// "sample" | "save" | "note" | "warning", …}. `max_seconds`: of --max-time, 0 without.
+  explicit TrainProgress(bool json, double max_seconds = 0)
+      : json_(json), max_seconds_(max_seconds) {}
 
   /// Callbacks that report here; stop_requested, write_companions, sample and logs are left to the
   /// caller.
@@ -30,7 +31,10 @@ class TrainProgress {
   static std::vector<LinePart> parts(const TrainingProgress& progress);
 
  private:
+  std::vector<std::string> lines(const TrainingEstimate& estimate) const;
+
   bool json_;
+  double max_seconds_;
   ProgressLine line_;
   std::vector<LinePart> latest_;  // of the steps so far
 };

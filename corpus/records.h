@@ -118,23 +118,26 @@ inline constexpr std::size_t kPartBytes = 1 << 22;  ///< for CorpusOptions::part
 /// Whether some record has other labels than its ids.
 bool have_labels(std::span<const Record> records);
 
-/// What is held out of a record that is the only one.
+/// What is held out of a record that is the only one, or a book among few.
 enum class OnlyRecord {
   cut,   ///< its beginning: its end, where a model learns to stop, stays to be learnt
-  keep,  ///< nothing
+  keep,  ///< nothing of the only one, the whole of others
 };
 
 /// What is held out for validation.
 struct HeldOut {
   std::vector<bool> records;  ///< one for each: whether it is
-  std::int64_t cut = 0;       ///< of the only record, which is not, so many ids from its beginning
+  std::int64_t cut = 0;       ///< of one that is not, so many ids from its beginning
+  std::size_t cut_record = 0;
 };
 /// Calls its argument with the ids of every record, in order.
 using ForEachLength = std::function<void(const std::function<void(std::int64_t)>&)>;
 
 /// Splits by record: a seeded shuffle chooses round(records · share) of them, at least one and not
 /// all where there are two; both sides keep the order. Where the share is less than one, the chosen
-/// record has no more than half of all `tokens`: only then are the lengths asked for, twice. Equal
+/// record has no more than half of all `tokens`. With OnlyRecord::cut, where the chosen ones have
+/// more than one and a half times the share of all tokens, and that is enough to score (1,024), the
+/// largest of them are held out in part or not at all: one of six books may be a third of them. Equal
 /// seeds give equal splits everywhere. Throws Error(usage) unless 0 <= share < 1.
 HeldOut hold_out(std::int64_t records, std::int64_t tokens, const ForEachLength& lengths,
                  double validation_share, std::uint64_t seed, OnlyRecord only);

@@ -53,6 +53,36 @@ std::int64_t cut(std::int64_t tokens, double share) {
   return held < 2 || tokens - held < 2 ? 0 : held;
 }
 
+// Of records that have more than the share of all tokens, less: the largest chosen one is cut to what
+// is wanted, or left out while the others have that.
+void trim(HeldOut& held, std::int64_t tokens, const ForEachLength& lengths, double share) {
+  constexpr std::int64_t kEnough = 1024;
+  const std::int64_t wanted = std::llround(static_cast<double>(tokens) * share);
+  if (wanted < kEnough) return;
+  struct Chosen {
+    std::int64_t length;
+    std::size_t record;
+  };
+  std::vector<Chosen> chosen;
+  std::int64_t held_tokens = 0;
+  std::size_t r = 0;
+  lengths([&](std::int64_t length) {
+    if (held.records[r]) chosen.push_back({length, r});
+    if (held.records[r++]) held_tokens += length;
+  });
+  std::stable_sort(chosen.begin(), chosen.end(),
+                   [](const Chosen& a, const Chosen& b) { return a.length > b.length; });
+  for (const Chosen& largest : chosen) {
+    if (2 * held_tokens <= 3 * wanted) return;
+    held_tokens -= largest.length;
+    held.records[largest.record] = false;
+    if (held_tokens >= wanted - 1) continue;  // a part of one token has nothing to score
+    held.cut = wanted - held_tokens;
+    held.cut_record = largest.record;
+    return;
+  }
+}
+
 }  // namespace
 
 HeldOut hold_out(std::int64_t records, std::int64_t tokens, const ForEachLength& lengths,
@@ -67,12 +97,18 @@ HeldOut hold_out(std::int64_t records, std::int64_t tokens, const ForEachLength&
   const std::int64_t chosen =
       std::min(std::llround(static_cast<double>(records) * validation_share),
                static_cast<long long>(records) - 1);
+  HeldOut held;
   if (chosen < 1 && validation_share > 0 && records > 1) {
-    return {.records = choose_one(records, tokens, lengths, seed)};
+    held.records = choose_one(records, tokens, lengths, seed);
+  } else {
+    const auto choose_some =
+        records < std::int64_t{1} << 32 ? choose<std::uint32_t> : choose<std::int64_t>;
+    held.records = choose_some(records, std::max<std::int64_t>(chosen, 0), seed);
   }
-  const auto choose_some =
-      records < std::int64_t{1} << 32 ? choose<std::uint32_t> : choose<std::int64_t>;
-  return {.records = choose_some(records, std::max<std::int64_t>(chosen, 0), seed)};
+  if (only == OnlyRecord::cut && validation_share > 0) {
+    trim(held, tokens, lengths, validation_share);
+  }
+  return held;
 }
 
 void split(const TokenizedCorpus& corpus, double validation_share, std::uint64_t seed,
@@ -93,9 +129,11 @@ void split(const TokenizedCorpus& corpus, double validation_share, std::uint64_t
     if (!corpus.labels.empty()) copy(corpus.labels, to.labels);
     to.offsets.push_back(static_cast<std::int64_t>(to.ids.size()));
   };
-  if (held.cut > 0) append(held_out, 0, held.cut);
   for (std::size_t r = 0; r < records; ++r) {
-    append(held.records[r] ? held_out : kept, corpus.offsets[r] + held.cut, corpus.offsets[r + 1]);
+    const std::int64_t cut = r == held.cut_record ? held.cut : 0;
+    const std::int64_t first = corpus.offsets[r] + cut;
+    if (cut > 0) append(held_out, corpus.offsets[r], first);
+    append(held.records[r] ? held_out : kept, first, corpus.offsets[r + 1]);
   }
   train = std::move(kept);
   validation = std::move(held_out);

@@ -1,4 +1,4 @@
-# What the recipes share: the program, a line for each command, and the length of a run.
+# What the recipes share: the program, the model, a line for each command, and the length of a run.
 # Sourced by recipes/*/run.sh.
 set -euo pipefail
 recipes=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -12,6 +12,8 @@ if [ -z "${QUIRE:-}" ]; then
   fi
 fi
 
+model=${MODEL:-narrator}
+
 step() { printf '\n\033[1m== %s\033[0m\n' "$*" >&2; }
 
 # Shows the command as it can be typed, then runs it.
@@ -24,6 +26,22 @@ quire() {
   "$QUIRE" "$@"
 }
 
-# A run may be cut short, to try a recipe or to test it: STEPS=5 recipes/quotes/run.sh
-length=()
-[ -z "${STEPS:-}" ] || length=(--max-steps "$STEPS")
+# Training takes EPOCHS passes over the data, or STEPS steps, or what of them fits into MAX_TIME.
+# Batches of a row or two make rough gradients: only what is far beyond that is warned of.
+length=(--max-time "${MAX_TIME:-10m}" --fit-to-time --logging-steps 20 --spike-z 20)
+[ -z "${STEPS:-}" ] || length+=(--max-steps "$STEPS")
+
+# passes BYTES MOST FILE...: EPOCHS, or as many passes as read so many bytes of the files (or folders),
+# at least 3 and at most MOST: the smaller the data, the more passes until a model knows them.
+passes() {
+  local wanted=$1 most=$2 bytes
+  shift 2
+  bytes=$(find "$@" -type f -exec cat {} + | wc -c)
+  local count=$((wanted / (bytes + 1)))
+  ((count >= 3)) || count=3
+  ((count <= most)) || count=$most
+  echo "${EPOCHS:-$count}"
+}
+
+# rate X: LR, or X for the bundled model, or 1e-4, since large models want less.
+rate() { [ "$model" = narrator ] && echo "${LR:-$1}" || echo "${LR:-1e-4}"; }

@@ -73,7 +73,9 @@ std::int64_t count_scored(std::int64_t count, const PerplexityOptions& resolved)
 
 PerplexityResult perplexity(Gpt2& model, const Gpt2Config& config,
                             std::span<const std::int32_t> ids, const PerplexityOptions& options,
-                            const PerplexityCallback& on_progress) {
+                            const PerplexityCallback& on_progress,
+                            std::span<const std::int32_t> labels) {
+  if (labels.empty()) labels = ids;
   const PerplexityOptions resolved = resolve(options, config);
   const std::vector<Window> windows = windows_of(std::ssize(ids), resolved);
   const std::int64_t total = count_scored(windows);
@@ -92,10 +94,10 @@ PerplexityResult perplexity(Gpt2& model, const Gpt2Config& config,
       const auto row = static_cast<std::ptrdiff_t>(targets.size());
       targets.insert(targets.end(), static_cast<std::size_t>(length), kIgnoredTarget);
       for (std::int64_t t = window.first_scored; t < window.end; ++t) {
-        targets[static_cast<std::size_t>(row + t - 1 - window.begin)] =
-            ids[static_cast<std::size_t>(t)];
+        const std::int32_t label = labels[static_cast<std::size_t>(t)];
+        targets[static_cast<std::size_t>(row + t - 1 - window.begin)] = label;
+        result.scored += label != kIgnoredTarget;
       }
-      result.scored += window.end - window.first_scored;
       ++result.windows;
     }
     const std::vector<float> losses = model.token_losses(

@@ -42,9 +42,11 @@ PerplexityOptions resolve(const PerplexityOptions& options, const Gpt2Config& co
 /// How many ids of a text of `count` will be scored, with options that are resolved.
 std::int64_t count_scored(std::int64_t count, const PerplexityOptions& resolved);
 
-/// A text of fewer than two ids scores nothing: an empty result.
+/// A text of fewer than two ids scores nothing: an empty result. Where there are `labels`, as many as
+/// ids, those that are kIgnoredTarget are not scored, though they are context.
 PerplexityResult perplexity(Gpt2& model, const Gpt2Config& config,
                             std::span<const std::int32_t> ids, const PerplexityOptions& options,
-                            const PerplexityCallback& on_progress = {});
+                            const PerplexityCallback& on_progress = {},
+                            std::span<const std::int32_t> labels = {});
 
 }  // namespace quire

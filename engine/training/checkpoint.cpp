@@ -103,6 +103,20 @@ SpikeWatch watch_from(const json& state, const char* name) {
   return {.count = watch.at("count"), .mean = watch.at("mean"), .variance = watch.at("variance")};
 }
 
+/// None of a run that took all its steps, and validated on all that was held out.
+StepPlan plan_from(const json& state) {
+  if (!state.contains("plan")) return {};
+  const json& plan = state.at("plan");
+  return {.steps = plan.at("steps"),
+          .anchor = plan.at("anchor"),
+          .anchor_place = plan.at("anchor_place")};
+}
+std::optional<EvalPlan> eval_plan_from(const json& state) {
+  if (!state.contains("eval_plan")) return std::nullopt;
+  const json& plan = state.at("eval_plan");
+  return EvalPlan{.rows = plan.at("rows"), .every = plan.at("every")};
+}
+
 std::string to_json(const TrainerState& s) {
   json state = {{"version", kStateVersion},
                 {"global_step", s.step},
@@ -125,6 +139,13 @@ std::string to_json(const TrainerState& s) {
                 {"fixed", s.fixed},
                 {"options", s.options}};
   if (s.sample_cut) state["sample_cut"] = true;
+  if (s.plan.steps > 0) {
+    state["plan"] = {
+        {"steps", s.plan.steps}, {"anchor", s.plan.anchor}, {"anchor_place", s.plan.anchor_place}};
+  }
+  if (s.eval_plan) {
+    state["eval_plan"] = {{"rows", s.eval_plan->rows}, {"every", s.eval_plan->every}};
+  }
   return json_text(state, 2) + "\n";
 }
 
@@ -317,6 +338,8 @@ TrainerState read_trainer_state(const fs::path& checkpoint) {
         .loss_watch = watch_from(state, "loss_watch"),
         .norm_watch = watch_from(state, "grad_norm_watch"),
         .sample_cut = state.value("sample_cut", false),
+        .plan = plan_from(state),
+        .eval_plan = eval_plan_from(state),
         .fixed = state.at("fixed"),
         .options = state.at("options")};
   } catch (const json::exception& error) {

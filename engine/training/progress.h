@@ -19,6 +19,18 @@ struct TrainingProgress {
   double eval_loss = 0;  ///< the latest
 };
 
+/// What the rest of a run will take, as some rows took before its first step. Texts made on the way
+/// and checkpoints are not counted.
+struct TrainingEstimate {
+  double seconds = 0;             ///< in all
+  double step_seconds = 0;        ///< of one
+  double evaluation_seconds = 0;  ///< of one
+  std::int64_t steps = 0;         ///< left
+  std::int64_t asked_steps = 0;  ///< left, had they all the time; more than `steps` where shortened
+  std::int64_t evaluations = 0;
+  std::int64_t eval_rows = 0, held_out_rows = 0;  ///< those of an evaluation, and all of them
+};
+
 /// How far a step is that is being made: it may take minutes.
 struct StepProgress {
   std::int64_t step = 0, total_steps = 0;  ///< the step in hand, from 1

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <numeric>
 #include <utility>
 
 #include "base/text.h"
@@ -67,8 +66,11 @@ Run::Run(Device& device, const Gpt2Config& model, const Parameters& parameters,
                                          .write_companions = callbacks.write_companions}),
       rows_(records, config_.packing, config_.block_size, config_.overflow),
       eval_rows_(validation, config_.packing, config_.block_size, config_.overflow),
-      total_steps_(total_steps(config_, rows_.size())),
-      schedule_(schedule_of(config_, total_steps_)) {
+      train_tokens_(records.ids.size()),
+      eval_tokens_(validation.ids.size()),
+      asked_steps_(total_steps(config_, rows_.size())),
+      schedule_(schedule_of(config_, asked_steps_)),
+      total_steps_(asked_steps_) {
   if (config_.load_best_model_at_end || config_.early_stopping_patience > 0) check_early_stopping();
   check_records("training", records, model.vocab_size);
   check_records("validation", validation, model.vocab_size);
@@ -148,12 +150,6 @@ TrainingResult Run::run() {
   }
 
   TrainingResult result;
-  if (std::exchange(state_.sample_cut, false)) {
-    saved_step_ = -1;  // as after an evaluation that was cut
-    sample();
-  } else if (checkpoint.empty()) {
-    sample();
-  }
   const bool stopped = !take_steps();
   if (!stopped) {
     finish();
@@ -199,12 +195,20 @@ bool Run::settle() {
 
 bool Run::take_steps() {
   try {
+    plan();
+    if (std::exchange(state_.sample_cut, false)) {
+      saved_step_ = -1;  // as after an evaluation that was cut
+      sample();
+    } else if (state_.step == 0) {
+      sample();
+    }
     bool goes_on = settle();
     while (goes_on && !finished() && !out_of_time_) {
       step();
       sample();
       goes_on = settle();
       out_of_time_ = goes_on && !finished() && time_is_up();
+      if (goes_on && !out_of_time_) plan_again();
     }
     if (out_of_time_) {
       note(fmt::format("the time is up after step {} of {}", state_.step, total_steps_));
@@ -263,7 +267,8 @@ void Run::step() {
   ranks_.sum(sums);
   const double loss = sums[0] / targets;
   const double norm = std::sqrt(sums[1]);
-  const double learning_rate = config_.learning_rate * schedule_.factor(state_.step);
+  const double learning_rate =
+      config_.learning_rate * schedule_.factor(state_.plan.place(state_.step, asked_steps_));
   recent_ = {.flops = counts[2], .tokens = static_cast<std::int64_t>(counts[1])};
 
   ++state_.step;
@@ -368,19 +373,26 @@ void Run::report(double loss, double norm, double learning_rate) {
 }
 
 bool Run::evaluate() {
-  std::array<double, 1> sums = {};
+  const Clock::time_point start = Clock::now();
+  std::array<double, 2> sums = {};  // of losses, of targets
   std::vector<std::int64_t> which;
-  const std::int64_t batch_rows = config_.micro_batch_rows();
-  for (std::int64_t first = 0; first < eval_rows_.size(); first += batch_rows) {
+  const std::int64_t batch_rows = config_.micro_batch_rows(), rows = eval_row_count();
+  for (std::int64_t first = 0; first < rows; first += batch_rows) {
     if (stop_requested()) return false;
-    which.resize(static_cast<std::size_t>(std::min(batch_rows, eval_rows_.size() - first)));
-    std::iota(which.begin(), which.end(), first);
-    if (callbacks_.on_eval_batch) callbacks_.on_eval_batch(first, eval_rows_.size());
+    which.resize(static_cast<std::size_t>(std::min(batch_rows, rows - first)));
+    for (std::size_t i = 0; i < which.size(); ++i) {
+      which[i] = (first + static_cast<std::int64_t>(i)) * eval_rows_.size() / rows;
+    }
+    if (callbacks_.on_eval_batch) callbacks_.on_eval_batch(first, rows);
     const Batch batch = eval_rows_.gather(which, ranks_.rank(), ranks_.size());
-    if (batch.rows > 0) sums[0] += network_->forward(batch.view());
+    if (batch.rows == 0) continue;
+    sums[0] += network_->forward(batch.view());
+    sums[1] += static_cast<double>(batch.valid_targets);
   }
   ranks_.sum(sums);
-  const double loss = sums[0] / static_cast<double>(eval_rows_.targets());
+  last_evaluation_ = std::chrono::duration<double>(Clock::now() - start).count();
+  evaluated_ += last_evaluation_;
+  const double loss = sums[0] / sums[1];
   state_.eval_loss = loss;
   state_.eval_step = state_.step;
   if (state_.step == 0) {

@@ -1,7 +1,8 @@
-// A training run in the making, the work of train(), in two files: run.cpp has the steps,
-// run_folder.cpp what they leave on the disk.
+// A training run in the making, the work of train(), in three files: run.cpp has the steps,
+// run_folder.cpp what they leave on the disk, run_time.cpp what they may take.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
@@ -14,6 +15,7 @@
 #include "engine/training/checkpoint.h"
 #include "engine/training/optimizer.h"
 #include "engine/training/output_folder.h"
+#include "engine/training/run_plan.h"
 #include "engine/training/schedule.h"
 #include "engine/training/trainer.h"
 
@@ -57,6 +59,21 @@ class Run {
   void watch(double loss, double norm);
   void report(double loss, double norm, double learning_rate);
   bool evaluate();
+  /// Before the first step: what it will take, and where that is too much, how much less it does.
+  void plan();
+  /// The time of some rows, as a step takes them. Changes nothing but gradients.
+  RunPace rehearse();
+  EvalCost eval_cost(std::int64_t steps) const;
+  /// The rows and the times of validation, for a run of so many steps.
+  EvalPlan validation_of(std::int64_t steps) const;
+  /// A pace whose evaluations are of all rows, with those of the plan.
+  RunPace with_evaluations(RunPace pace, const EvalPlan& evaluations) const;
+  /// Steps between evaluations, of epochs the whole ones; 0: there is nothing to validate on.
+  double eval_every(const EvalPlan& evaluations) const;
+  /// Seconds since the run began, the same on all ranks.
+  double elapsed() const;
+  /// Plans for the time that is left, where a tenth of it is over since that was done.
+  void plan_again();
   void sample();
   void save();
   void write_checkpoint(std::span<const TensorToWrite> moments);
@@ -94,12 +111,16 @@ class Run {
     for (const auto& log : logs_) log->warning(state_.step, line);
     if (callbacks_.on_warning) callbacks_.on_warning(line);
   }
-  bool time_is_up() const {
-    return config_.max_seconds > 0 &&
-           ranks_.any(
-               std::chrono::duration<double>(std::chrono::steady_clock::now() - begun_).count() >=
-               config_.max_seconds);
+  double seconds_since_begun() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begun_).count();
   }
+  bool time_is_up() const {
+    return config_.max_seconds > 0 && ranks_.any(seconds_since_begun() >= config_.max_seconds);
+  }
+  std::int64_t eval_row_count() const {
+    return eval_plan().rows > 0 ? std::min(eval_plan().rows, eval_rows_.size()) : eval_rows_.size();
+  }
+  EvalPlan eval_plan() const { return state_.eval_plan.value_or(EvalPlan{}); }
   bool has_validation() const { return eval_rows_.size() > 0; }
   bool stopped_early() const {
     return config_.early_stopping_patience > 0 &&
@@ -112,8 +133,8 @@ class Run {
   bool eval_due() const {
     if (!has_validation() || state_.eval_step == state_.step) return false;
     if (state_.step == 0 || state_.step >= total_steps_) return true;
-    return config_.eval_steps > 0 ? state_.step % config_.eval_steps == 0
-                                  : batches_->at_epoch_end();
+    const std::int64_t every = config_.eval_steps > 0 ? config_.eval_steps : eval_plan().every;
+    return every > 0 ? state_.step % every == 0 : batches_->at_epoch_end();
   }
   bool save_due() const {
     if (state_.step == 0 || saved_step_ == state_.step) return false;
@@ -129,8 +150,10 @@ class Run {
   Ranks& ranks_;
   const TrainingCallbacks callbacks_;
   const Rows rows_, eval_rows_;
-  const std::int64_t total_steps_;
-  const Schedule schedule_;
+  const std::int64_t train_tokens_, eval_tokens_;
+  const std::int64_t asked_steps_;
+  const Schedule schedule_;  // of these
+  std::int64_t total_steps_;
 
   TrainerState state_;
   std::int64_t saved_step_ = -1;
@@ -140,6 +163,9 @@ class Run {
   Pace since_log_;
   double recent_step_seconds_ = 0;  // moving average, for the time left
   Pace recent_;                     // of the last step
+  // Seconds: when the last plan was made, in evaluations since, in the last of these.
+  double planned_at_ = 0, evaluated_ = 0, last_evaluation_ = 0;
+  std::int64_t planned_step_ = 0;
   double peak_flops_ = 0;
 
   std::optional<OutputFolder> folder_;

@@ -41,6 +41,7 @@ void Run::restore(const fs::path& checkpoint) {
   for (const std::string& line : differences(saved.options, state_.options)) note(line);
   saved.options = state_.options;
   state_ = std::move(saved);
+  total_steps_ = state_.plan.total(asked_steps_);
   last_checkpoint_ = checkpoint;
   if (fs::equivalent(checkpoint.parent_path().empty() ? "." : checkpoint.parent_path(),
                      config_.output_dir)) {

@@ -93,13 +93,14 @@ double fall(Curve curve, double cycles, double progress) {
 
 }  // namespace
 
-double Schedule::factor(std::int64_t t) const {
+double Schedule::factor(double t) const {
   const auto above_minimum = [&](double f) { return f * (1.0 - min_ratio) + min_ratio; };
-  if (t < warmup_steps) {
-    const double f = climb(warmup_curve, static_cast<double>(t) / positive(warmup_steps));
+  const auto warmup = static_cast<double>(warmup_steps), total = static_cast<double>(total_steps);
+  if (t < warmup) {
+    const double f = climb(warmup_curve, t / positive(warmup_steps));
     return shape == Shape::warmup_stable_decay ? above_minimum(f) : f;
   }
-  const double after = static_cast<double>(t - warmup_steps);
+  const double after = t - warmup;
   const double progress = after / positive(total_steps - warmup_steps);
   double f = 0.0;
   switch (shape) {
@@ -107,7 +108,7 @@ double Schedule::factor(std::int64_t t) const {
       f = 1.0;
       break;
     case Shape::linear:
-      f = static_cast<double>(total_steps - t) / positive(total_steps - warmup_steps);
+      f = (total - t) / positive(total_steps - warmup_steps);
       break;
     case Shape::cosine:
       f = wave(cycles, progress);
@@ -122,10 +123,10 @@ double Schedule::factor(std::int64_t t) const {
       f = 1.0 / std::sqrt((after + timescale) / timescale);
       break;
     case Shape::warmup_stable_decay:
-      if (t < warmup_steps + stable_steps) return 1.0;
-      if (t < warmup_steps + stable_steps + decay_steps) {
-        f = fall(decay_curve, cycles,
-                 static_cast<double>(t - warmup_steps - stable_steps) / positive(decay_steps));
+      const auto stable = static_cast<double>(stable_steps);
+      if (after < stable) return 1.0;
+      if (after < stable + static_cast<double>(decay_steps)) {
+        f = fall(decay_curve, cycles, (after - stable) / positive(decay_steps));
       }
       break;
   }

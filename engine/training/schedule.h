@@ -42,8 +42,8 @@ struct Schedule {
   std::int64_t stable_steps = 0, decay_steps = 0;  ///< of warmup_stable_decay
   Curve warmup_curve = Curve::linear, decay_curve = Curve::cosine;
 
-  /// What the base rate is multiplied with in step t, from 0.
-  double factor(std::int64_t t) const;
+  /// What the base rate is multiplied with in step t, from 0; between two steps, too (run_plan.h).
+  double factor(double t) const;
 
   /// "cosine", "warmup_stable_decay" …, and transformers' "constant_with_warmup" (constant) and
   /// "cosine_with_min_lr" (cosine); throws Error(usage) for others.

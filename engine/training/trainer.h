@@ -34,6 +34,8 @@ namespace quire {
 struct TrainingCallbacks {
   /// Before every micro-batch of a step: how many of them are done.
   std::function<void(const StepProgress&)> on_batch;
+  /// Before the first step, where TrainingConfig::estimate asks for it.
+  std::function<void(const TrainingEstimate&)> on_estimate;
   std::function<void(const TrainingProgress&)> on_step;  ///< after every step
   std::function<void(const TrainingProgress&)> on_log;   ///< every logging_steps, and at the end
   /// While the validation rows are computed: how many of them are done.
@@ -72,7 +74,9 @@ struct TrainingResult {
 /// Trains `parameters` in place, or an adapter beside them, and leaves the final model, or the
 /// adapter, in config.output_dir. `validation` may hold no records. When the run is interrupted, or
 /// stops at config.stop_at_step, a checkpoint is saved instead of the final model.
-/// When its time is up, a checkpoint is saved, and then the run ends like one that is done: with an
+/// With config.fit_to_time it plans as many steps as fit into max_seconds, and plans anew when a tenth
+/// of that time is over and the pace was another one.
+/// When its time is up all the same, a checkpoint is saved, and then the run ends like one that is done: with an
 /// evaluation and the final model. Going on from that checkpoint writes the bytes of a run without
 /// a limit; the log keeps the evaluation that was made at it.
 /// When another rank is lost, the first of those that are left saves a checkpoint of the last step,

@@ -57,6 +57,8 @@ void TrainingConfig::check() const {
   at_least("--sample-every", sample_every, 0);
   require(std::isfinite(max_seconds) && max_seconds >= 0, "--max-time",
           fmt::format("{} s", max_seconds), "above 0, or 0 for no limit");
+  require(!fit_to_time || max_seconds > 0, "--fit-to-time", "given without --max-time",
+          "beside the time that the run is to fit into");
   require(std::isfinite(spike_z) && spike_z >= 0, "--spike-z", fmt::format("{}", spike_z),
           "above 0, or 0 for no warnings");
 }

@@ -50,6 +50,11 @@ struct TrainingConfig {
   bool bf16 = false;
   DType save_dtype = DType::f32;  ///< of the final model; checkpoints are f32
   double max_seconds = 0;         ///< of this run, whatever an earlier part took; 0 = no limit
+  bool fit_to_time = false;       ///< within max_seconds the schedule comes to its end (run_plan.h)
+  /// The share of the run that validation may take (run_plan.h), where eval_steps is 0; 0 = any.
+  double eval_share = 0;
+  /// Times some rows before the first step, for TrainingCallbacks::on_estimate.
+  bool estimate = false;
   std::int64_t sample_every = 0;  ///< steps between texts from TrainingCallbacks::sample; 0 = none
   bool write_jsonl = true;        ///< OUTPUT_DIR/log.jsonl
   bool write_csv = false;         ///< OUTPUT_DIR/log.csv

@@ -5,16 +5,16 @@ source "$(dirname "$0")/../common.sh"
 data=${1:-$root/samples/quotes.csv}
 column=${2:-quote}
 out=${3:-results/course-task}
-model=${MODEL:-narrator}
 prompts=("I was born" "The king" "Stand up and")
 max_length=${MAX_LENGTH:-512}
 mkdir -p "$out"
 
-step "1. Records padded and truncated to $max_length tokens, AdamW 5e-5, 3 epochs"
+step "1. Records padded and truncated to $max_length tokens, AdamW 5e-5, ${EPOCHS:-3} epochs"
 quire train --model "$model" --data "$data" --text-column "$column" --packing none --max-length "$max_length" \
-  --per-device-train-batch-size 8 --learning-rate 5e-5 --lr-scheduler-type linear --num-train-epochs 3 \
+  --per-device-train-batch-size 8 --learning-rate "${LR:-5e-5}" --lr-scheduler-type linear \
+  --num-train-epochs "${EPOCHS:-3}" \
   --validation-split 0.1 --report-to jsonl,html --seed 42 "${length[@]}" --output-dir "$out/model" --overwrite-output-dir
-quire eval --model "$out/model" --baseline "$model" --data "$data" --text-column "$column" \
+quire eval --model "$out/model" --baseline "$model" --split validation \
   --output-dir "$out/perplexity" --overwrite-output-dir >&2
 
 step "2. The same prompts, decoded in five ways"

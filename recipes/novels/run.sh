@@ -5,17 +5,16 @@ source "$(dirname "$0")/../common.sh"
 books=${1:-$root/samples/novels}
 opening=${2:-"My grandfather kept the lamp, and in all that time"}
 out=${3:-results/novels}
-model=${MODEL:-narrator}
 mkdir -p "$out"
 
 step "1. Fine-tuning on all .txt files below $books"
-quire train --model "$model" --data "$books" --packing stream --block-size 256 --batch-size 2 \
-  --num-train-epochs "${EPOCHS:-20}" --learning-rate 5e-4 --lr-scheduler-type cosine --warmup-steps 0.1 \
+quire train --model "$model" --data "$books" --packing stream --block-size 512 --batch-size 2 \
+  --num-train-epochs "$(passes 4000000 20 "$books")" --learning-rate "$(rate 5e-4)" --lr-scheduler-type cosine --warmup-steps 0.1 \
   --dropout 0.1 --validation-split 0.1 --load-best-model-at-end --report-to jsonl,html --seed 1 \
-  --sample-every 25 --sample-prompt "$opening" "${length[@]}" --output-dir "$out/model" --overwrite-output-dir
+  --sample-every 100 --sample-prompt "$opening" "${length[@]}" --output-dir "$out/model" --overwrite-output-dir
 
-step "2. How surprising the books are to the model, after beside before"
-quire eval --model "$out/model" --baseline "$model" --data "$books" --output-dir "$out/perplexity" \
+step "2. How surprising the held-out tenth is, after beside before"
+quire eval --model "$out/model" --baseline "$model" --split validation --output-dir "$out/perplexity" \
   --overwrite-output-dir
 
 step "3. Continuations of the opening"

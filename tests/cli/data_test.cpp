@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <csignal>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <sstream>
 
 #include "base/file.h"
@@ -182,6 +183,35 @@ TEST_CASE("views of a split are the copies of it, of text and of shards") {
       }
     }
   }
+}
+
+TEST_CASE("a book that is held out in part is the same part as a view and as a copy") {
+  TokenizedCorpus books;
+  for (const int tokens : {4000, 7000, 5000}) {
+    for (int i = 0; i < tokens; ++i) books.ids.push_back(i % 300);
+    books.offsets.push_back(std::ssize(books.ids));
+  }
+  std::set<std::size_t> in_part;  // which of them
+  for (std::uint64_t seed = 0; seed < 9; ++seed) {
+    TokenizedCorpus train, validation;
+    split(books, 0.1, seed, train, validation);
+    const TrainData views = split_views(stored_in_pieces(books, 300), 0.1, seed, OnlyRecord::cut);
+    const auto same = [](const TokenView& view, const TokenizedCorpus& want) {
+      std::vector<std::int32_t> ids(static_cast<std::size_t>(view.ids.size()));
+      view.ids.copy(0, ids);
+      CHECK(ids == want.ids);
+      std::vector<std::int64_t> offsets;
+      view.offsets.for_each([&](std::int64_t offset) { offsets.push_back(offset); });
+      CHECK(offsets == want.offsets);
+    };
+    same(views.train, train);
+    same(views.validation, validation);
+    for (std::size_t r = 0; r < 3 && train.size() == 3; ++r) {
+      const std::int64_t whole = books.offsets[r + 1] - books.offsets[r];
+      if (train.offsets[r + 1] - train.offsets[r] < whole) in_part.insert(r);
+    }
+  }
+  CHECK(in_part == std::set<std::size_t>{0, 1, 2});
 }
 
 TEST_CASE("training on shards is training on the text, bit for bit") {

@@ -129,7 +129,8 @@ TEST_CASE("with --json every line of stdout is an event") {
   REQUIRE(run.exit_code == 0);
   std::vector<std::string> events;
   for (const nlohmann::json& line : json_lines(run.out)) events.push_back(line.at("event"));
-  CHECK(events == std::vector<std::string>{"eval", "log", "log", "eval", "save", "save", "done"});
+  CHECK(events ==
+        std::vector<std::string>{"estimate", "eval", "log", "log", "eval", "save", "save", "done"});
   CHECK(contains(file(work.folder / "out", "config.json"), "bfloat16"));
 }
 

@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "base/json.h"
 #include "cli/html_report.h"
@@ -39,6 +40,58 @@ TEST_CASE("a run whose time is up ends well, and goes on to the bytes of one wit
     INFO(name);
     CHECK(file(work.folder / "straight", name) == file(work.folder / "cut", name));
   }
+}
+
+TEST_CASE("a run says what it will take, and takes the steps that fit where that is asked for") {
+  const Workplace work;
+  const ProgramResult quick = run_quire(work.command("quick", {"--max-steps", "6"}));
+  INFO(quick.err);
+  CHECK(contains(quick.err, "  time        about "));
+  CHECK(contains(quick.err, ": 6 steps of "));
+  CHECK(quick.err.find("  time  ") < quick.err.find("step 0: validation"));
+  CHECK_FALSE(contains(quick.err, "--max-time"));
+
+  const std::vector<std::string> long_run = {"--max-steps", "1000000",    "--lr-scheduler-type",
+                                             "cosine",      "--max-time", "3s"};
+  std::vector<std::string> fitted = long_run;
+  fitted.insert(fitted.end(), {"--fit-to-time", "--json"});
+  const ProgramResult result = run_quire(work.command("fitted", fitted));
+  INFO(result.out);
+  REQUIRE(result.exit_code == 0);
+  nlohmann::json estimate, last_log;
+  std::istringstream lines(result.out);
+  for (std::string line; std::getline(lines, line);) {
+    const nlohmann::json event = parse_json<nlohmann::json>(line);
+    if (event["event"] == "estimate") estimate = event;
+    if (event["event"] == "log") last_log = event;
+  }
+  CHECK(estimate["asked_steps"] == 1'000'000);
+  CHECK(estimate["steps"] < 1'000'000);
+  CHECK(estimate["seconds"] <= 3.0);
+  CHECK(last_log["learning_rate"] < 2e-3);  // of 1e-2
+  // A configuration that makes the model again says nothing of the time it was given.
+  CHECK_FALSE(contains(file(work.folder / "fitted", "quire_config.json"), "_time"));
+
+  std::vector<std::string> cut = long_run;
+  cut.insert(cut.end(), {"--max-time", "1s"});
+  const ProgramResult told = run_quire(work.command("cut", cut));
+  INFO(told.err);
+  CHECK(contains(told.err, "--fit-to-time takes the steps that fit"));
+  CHECK(contains(told.err, "the time is up after step "));
+}
+
+TEST_CASE("validation takes a tenth of a run, unless its steps are named") {
+  const Workplace work;
+  std::vector<std::string> options = {"--max-steps", "4", "--validation-split", "0.5"};
+  const ProgramResult bounded = run_quire(work.command("bounded", options));
+  INFO(bounded.err);
+  // 8 rows a step, 3 · 32 of them in all: 10.67 rows forward, 5 before and 5 after.
+  CHECK(contains(bounded.err, "a validation takes 5 of 80 held-out rows"));
+  options.insert(options.end(), {"--eval-steps", "2"});
+  const ProgramResult named = run_quire(work.command("named", options));
+  INFO(named.err);
+  CHECK_FALSE(contains(named.err, "a validation takes"));
+  CHECK(count_of(named.err, ": validation loss") == 3 + 1);  // the last line has it, too
 }
 
 TEST_CASE("a run that diverges exits with 6 and names a checkpoint from which it goes on") {
@@ -237,6 +290,7 @@ TEST_CASE("times, samples and reports that make no sense are refused") {
     CHECK(run.exit_code == 2);
     CHECK(contains(run.err, cause));
   };
+  fails({"--fit-to-time"}, "--fit-to-time is given without --max-time");
   fails({"--max-time", "soon"}, "--max-time is 'soon'");
   fails({"--sample-prompt", "The"}, "--sample-prompt without --sample-every");
   fails({"--report-to", "jsonl,wandb"}, "there is no --report-to 'wandb'");

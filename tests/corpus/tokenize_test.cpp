@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 #include <random>
 #include <set>
 
@@ -199,6 +200,43 @@ TEST_CASE("of the only record the beginning is held out, never its end, or nothi
     CHECK(std::ssize(train.ids) == tokens);
     CHECK(validation.size() == 0);
   }
+}
+
+TEST_CASE("of a few books no more is held out than was asked for") {
+  TokenizedCorpus train, validation;
+  const TokenizedCorpus books = counted({4000, 40'000, 10'000, 6000, 5000, 12'000});
+  std::set<std::size_t> held_out;
+  for (const double share : {0.05, 0.1}) {  // less than a book, and one
+    for (std::uint64_t seed = 0; seed < 20; ++seed) {
+      quire::split(books, share, seed, train, validation);
+      REQUIRE(validation.size() == 1);
+      CHECK(train.ids.size() + validation.ids.size() == books.ids.size());
+      CHECK(static_cast<double>(validation.ids.size()) <= 1.5 * share * 77'000);
+      held_out.insert(validation.ids.size());
+    }
+  }
+  // A part of a large one, the whole of one that is about as long as was asked for.
+  CHECK(held_out == std::set<std::size_t>{3850, 4000, 5000, 6000, 7700, 10'000});
+
+  // A part is from the beginning of its book, whose end stays to be learnt.
+  for (std::uint64_t seed = 0; validation.ids.size() != 7700 && seed < 50; ++seed) {
+    quire::split(books, 0.1, seed, train, validation);
+  }
+  REQUIRE(validation.ids.size() == 7700);
+  const std::int32_t first = validation.ids.front();
+  CHECK((first == 4000 || first == 65'000));
+  CHECK(validation.ids.back() == first + 7699);
+  CHECK(std::find(train.ids.begin(), train.ids.end(), first + 7700) != train.ids.end());
+  CHECK(train.size() == 6);
+
+  // Of several the largest ones go while the others have enough.
+  quire::split(books, 0.5, 3, train, validation);
+  CHECK(std::abs(std::ssize(validation.ids) - 38'500) <= 38'500 / 2);
+  // Records with rows of their own are not cut, nor are those of which little is wanted.
+  quire::split(books, 0.1, 1, train, validation, quire::OnlyRecord::keep);
+  CHECK(train.size() == 5);
+  quire::split(counted({100, 400, 500, 300}), 0.25, 2, train, validation);
+  CHECK(train.size() == 3);
 }
 
 TEST_CASE(

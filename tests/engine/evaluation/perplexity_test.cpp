@@ -75,6 +75,30 @@ TEST_CASE(
   }
 }
 
+TEST_CASE("where there are labels, those that are ignored are context alone") {
+  TinyModel model(open_reference_device());
+  Gpt2 gpt2(*model.device, model.config, model.parameters);
+  const Ids ids = some_ids(41);
+  Ids labels = ids;
+  double expected = 0;
+  int scored = 0;
+  for (int t = 0; t < 41; ++t) {
+    if (t < 17 || t % 3 == 0) {
+      labels[static_cast<std::size_t>(t)] = kIgnoredTarget;
+      continue;
+    }
+    int begin = 0;
+    while (begin + 10 <= t) begin += 4;
+    ++scored;
+    expected +=
+        loss_after(model, ids, static_cast<std::size_t>(begin), static_cast<std::size_t>(t));
+  }
+  const PerplexityResult result =
+      perplexity(gpt2, model.config, ids, {.window = 10, .stride = 4, .batch = 3}, {}, labels);
+  CHECK(result.scored == scored);
+  CHECK(std::fabs(result.loss_sum - expected) <= bound(result));
+}
+
 TEST_CASE("the number of windows computed together changes nothing") {
   TinyModel model(cpu_with_threads(2));
   Gpt2 gpt2(*model.device, model.config, model.parameters);
