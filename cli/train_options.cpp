@@ -60,7 +60,8 @@ void TrainOptions::add_to(Flags& flags) {
   flags.add(kBlockNames, training.block_size, "T", "tokens a row; 0 is the model's context",
             at_least(0));
   add_overflow(flags, overflow_);
-  flags.add("validation-split", validation_split, "SHARE", "of the records, held out; 0 is none",
+  flags.add("validation-split", validation_split, "SHARE",
+            "of the records, or of the tokens of a few books, held out; 0 is none",
             between(0, 0.9));
   add_validation_file(
       flags, validation_paths,
