@@ -1,6 +1,8 @@
 # What the recipes share: the program, the model, a line for each command, and the length of a run.
 # Sourced by recipes/*/run.sh.
-set -euo pipefail
+set -Eeuo pipefail
+# What the script takes is said where the program refuses what it was given (exit codes 2 and 3).
+trap 'rc=$?; case $rc in 2 | 3) sed -n "s/^# usage: /usage: /p" "$0" >&2 ;; esac; exit $rc' ERR
 recipes=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(dirname "$recipes")
 
