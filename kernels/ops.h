@@ -469,6 +469,9 @@ class Device {
 
   /// Does `work`, which calls ops and copies within the device, the same ones on the same memory
   /// each time, and nothing else. Returns what repeats them; null where calling them costs no more.
+  /// Nothing in `work` writes what one of its ops reads as a weight or a bias, as `past` or
+  /// `first_key`, or as a cached slot below past[b]: a device may read these of all ops as soon as
+  /// the recording begins. What was queued before that is done by then.
   virtual std::unique_ptr<Recording> record(const std::function<void()>& work) {
     work();
     return nullptr;
