@@ -11,9 +11,9 @@
 
 namespace quire {
 
-/// What a text may hold at most. Copies, comparisons and writing of a value recurse, a frame of some
-/// 200 bytes and more a level: 100,000 brackets are the end of a stack of 8 MB. Python's own reader
-/// takes about 1,000 levels; a model's files have 6.
+/// What a text may hold at most. Copies, comparisons and writing of a value recurse,
+/// a frame of some 200 bytes and more a level: 100,000 brackets are the end of a stack of 8 MB.
+/// Python's own reader takes about 1,000 levels; a model's files have 6.
 inline constexpr std::size_t kJsonDepth = 256;
 inline constexpr std::size_t kJsonBytes = std::size_t{1} << 30;
 
@@ -31,8 +31,8 @@ Json parse_json(std::string_view text);
 template <class Json>
 Json parse_json_or_discard(std::string_view text);
 
-/// A whole number of 32 bits; nullopt for anything else. The library's get() takes 3.7 for 3, true for
-/// 1, and 2^32 + 1 for 1.
+/// A whole number of 32 bits; nullopt for anything else. The library's get() takes 3.7 for 3, true
+/// for 1, and 2^32 + 1 for 1.
 template <class Json>
 std::optional<std::int32_t> int32_of(const Json& value);
 

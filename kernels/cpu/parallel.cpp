@@ -1,5 +1,5 @@
-// state_ packs all that the threads have to agree on, so that one compare-and-swap settles each
-// step:
+// state_ packs all that the threads have to agree on,
+// so that one compare-and-swap settles each step:
 //
 //   bits 31…16  generation   counts the jobs, wraps
 //   bit  15     open         workers may join the job of this generation
