@@ -1,4 +1,5 @@
-// Token records on their way from text into training: gathered, spilled beyond 4 MiB, split, viewed.
+// Token records on their way from text into training: gathered,
+// spilled beyond 4 MiB, split, viewed.
 #pragma once
 
 #include <cstdint>
@@ -19,8 +20,8 @@ struct TrainData {
 };
 
 /// Gathers the records of a corpus that comes in parts. Memory does not grow with them: ids of 16
-/// bits where the vocabulary allows (token_shards.h), else 32, labels of 32 bits where there are any,
-/// and where records begin lie in files without names.
+/// bits where the vocabulary allows (token_shards.h), else 32, labels of 32 bits where there
+/// are any, and where records begin lie in files without names.
 class TokenStore {
  public:
   /// Of a tokenizer with `vocab_size` ids; 0: of ids that nobody vouches for.

@@ -57,8 +57,8 @@ struct Record {
   /// Bytes of text that are given rather than learned: a token that ends within them gets the label
   /// -100, one that reaches beyond them is learned.
   std::size_t prompt_bytes = 0;
-  /// The text goes on in the next record: what was asked for is parts, and this one ends where
-  /// can_cut() says.
+  /// The text goes on in the next record: what was asked for is parts,
+  /// and this one ends where can_cut() says.
   bool more = false;
 };
 
@@ -72,8 +72,8 @@ inline bool can_cut(std::string_view text, std::size_t at) {
 inline constexpr std::int32_t kIgnoredLabel = -100;
 
 /// The files that paths, folders and patterns stand for, in order. Throws Error(bad_data) for what
-/// is not there or of a kind that is not read. `report`, where it is given, gets what of folders is
-/// passed over.
+/// is not there or of a kind that is not read. `report`, where it is given,
+/// gets what of folders is passed over.
 std::vector<std::filesystem::path> find_files(const std::vector<std::string>& paths,
                                               ReadingReport* report = nullptr);
 

@@ -25,8 +25,8 @@ inline constexpr const char* kShardManifest = "manifest.json";
 /// order of their ids, and over which of them are special.
 std::uint64_t tokenizer_fingerprint(const Tokenizer& tokenizer);
 
-/// Vocabularies of so many ids at most have ids of 16 bits: 65535 is free to stand for an ignored
-/// label.
+/// Vocabularies of so many ids at most have ids of 16 bits: 65535 is free
+/// to stand for an ignored label.
 inline constexpr int kNarrowVocabulary = 65'535;
 
 /// Ids as they lie in a shard: of 16 bits or 32.

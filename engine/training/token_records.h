@@ -1,4 +1,5 @@
-// Records of token ids: in vectors, in files that are mapped into memory, or spilled (byte_spill.h).
+// Records of token ids: in vectors, in files that are mapped into memory,
+// or spilled (byte_spill.h).
 //
 // A view goes over ids of 16 or 32 bits in any number of parts, so that data larger than memory are
 // trained on, and data that are split in two are not copied. Ids of 16 bits are widened when they
@@ -24,8 +25,8 @@ struct TokenRecords {
   std::int64_t size() const { return static_cast<std::int64_t>(offsets.size()) - 1; }
 };
 
-/// Where records begin, and where the last one ends: in a vector, mapped, or spilled as 64 bits each.
-/// Cheap to copy; what it views must outlive it.
+/// Where records begin, and where the last one ends: in a vector, mapped,
+/// or spilled as 64 bits each. Cheap to copy; what it views must outlive it.
 class RecordOffsets {
  public:
   RecordOffsets() = default;
