@@ -18,11 +18,20 @@ model=${MODEL:-narrator}
 
 step() { printf '\n\033[1m== %s\033[0m\n' "$*" >&2; }
 
-# Shows the command as it can be typed, then runs it.
+# Shows the command as it can be typed, broken before an option where the terminal ends, then runs it.
 quire() {
-  local word line='$ quire'
+  local word line='$ quire' columns=1000000
+  [ ! -t 2 ] || columns=$(tput -T "${TERM:-dumb}" cols 2>/dev/null || echo 80)
   for word in "$@"; do
-    if [[ $word =~ ^[A-Za-z0-9_./,:=+-]+$ ]]; then line+=" $word"; else line+=" \"$word\""; fi
+    case $word in
+      *[\"\$\`\\!]*) printf -v word %q "$word" ;;
+      *[!A-Za-z0-9_./,:=+-]* | '') word="\"$word\"" ;;
+    esac
+    if ((${#line} + ${#word} + 3 > columns)); then
+      echo "$line \\" >&2
+      line="   "
+    fi
+    line+=" $word"
   done
   echo "$line" >&2
   "$QUIRE" "$@"
