@@ -41,6 +41,7 @@ V, C, L, H = (number_in("engine/model/config.h", rf"int {name} = (\d+);")
 MOST_WARPS = number_in("kernels/cuda/matvec.cuh", r"int kMostWarps = (\d+);")
 REACH = 32 * number_in("kernels/cuda/matvec.cuh", r"int kPart = (\d+);")
 OUTPUTS = number_in("kernels/cuda/matvec_mma.cu", r"int kOutputs = (\d+);")
+CHUNK_WARPS = number_in("kernels/cuda/attention_cached.cu", r"int kChunkWarps = (\d+);")
 CHUNK = number_in("kernels/cuda/attention_rows.cuh", r"int kChunk = (\d+);")
 
 
@@ -61,8 +62,9 @@ def plan():
     other = dict(blocks=1, threads=256, loads=None, bytes=2 * 4 * C)
     return [dict(other, name="embedding, layernorm", launches=2, shape=f"{C}"),
             product("layernorm · c_attn", L, C, 3 * C),
-            dict(name="attention", launches=L, shape=f"{CONTEXT} slots × {2 * C:,}", blocks=H * chunks, threads=32,
-                 loads=2 * CHUNK * (C // H) * 2 // 16 // 32, bytes=2 * 2 * CONTEXT * C),
+            dict(name="attention", launches=L, shape=f"{CONTEXT} slots × {2 * C:,}", blocks=H * chunks,
+                 threads=32 * CHUNK_WARPS, loads=2 * CHUNK * (C // H) * 2 // 16 // 32 // CHUNK_WARPS,
+                 bytes=2 * 2 * CONTEXT * C),
             product("c_proj", L, C, C), product("layernorm · c_fc, GELU", L, C, 4 * C),
             product("c_proj of the MLP", L, 4 * C, C),
             dict(other, name="layernorm", launches=1, shape=f"{C}"), product("head", 1, C, V)]

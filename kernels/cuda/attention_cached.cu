@@ -7,9 +7,11 @@
 // D + 2 floats, 3% of what the chunk reads in 16 bits. B = 64, H = 12, D = 64 and 1024 slots in
 // bf16: 201 MB, 60 µs at 3.35 TB/s.
 //
-// In 16 bits a warp asks for its whole chunk, keys and values, before it looks at a key: 32 copies
-// of 16 bytes a lane into shared memory, where each lane reads what it copied itself. Floats, heads
-// of odd sizes and those of more than 128 elements go through attend_chunk() (attention_rows.cuh).
+// In 16 bits four warps share a chunk and ask for all of it, keys and values, before they look at a
+// key: 8 copies of 16 bytes a lane into shared memory, where each lane reads what it copied itself.
+// One warp for a chunk ran 3,400 instructions, one in 3.9 cycles, which was 8 of the 19.5 µs of a layer
+// at batch 1 (H100). Floats, heads of odd sizes and those of more than 128 elements go through
+// attend_chunk() (attention_rows.cuh), a warp a chunk.
 //
 // More new positions (a prompt) are written into the cache first and go through the forward kernel.
 #include "kernels/check.h"
@@ -22,6 +24,7 @@ namespace quire::cuda {
 namespace {
 
 constexpr int kMaxQueries = 8;  // of a row, that are decoded chunk by chunk
+constexpr int kChunkWarps = 4;  // that share a chunk, in 16 bits
 
 /// Floats of a chunk's result, whole steps of 16 bytes.
 __host__ __device__ constexpr int part_size(int D) {
@@ -138,7 +141,7 @@ struct Chunk {
   int chunks;  // of the query
 
   __device__ __forceinline__ explicit Chunk(const Cached& p)
-      : lane(static_cast<int>(threadIdx.x)),
+      : lane(static_cast<int>(threadIdx.x) % kWarp),
         bth(static_cast<int>(blockIdx.x)),
         number(static_cast<int>(blockIdx.y)),
         b(bth / p.H / p.T),
@@ -151,38 +154,48 @@ struct Chunk {
   }
 };
 
-/// attend_chunk() of keys and values that lie in shared memory, or are still on their way there.
+/// attend_chunk() of keys and values that lie in shared memory, by all warps of a block: each has
+/// every kChunkWarps-th part of the slots, of which its lanes read what they copied themselves. The
+/// first warp gets the result.
 template <class Layout>
-__device__ __forceinline__ SoftmaxPart attend_staged(const Cached& p, const Chunk& c,
+__device__ __forceinline__ SoftmaxPart attend_staged(const Cached& p, const Chunk& c, int warp,
                                                      const Pack<typename Layout::T>* keys,
                                                      const Pack<typename Layout::T>* values) {
   using T = typename Layout::T;
-  constexpr int kSteps = Layout::kSteps;
+  constexpr int kOwn = Layout::kSteps / kChunkWarps, kResult = Layout::kPiece + 1;
+  QUIRE_SHARED(float, largest, kChunkWarps);
+  QUIRE_SHARED(float, results, kChunkWarps* kResult);
+  const int column = Layout::column(c.lane), first = warp * kOwn;
   float query[kPart];
-  load_row<true>(p.q.row<T>(c.b, c.h, c.t), Layout::column(c.lane), p.D, query);
-  const auto given = [&](int step) {
-    return step * Layout::kRowsAtOnce + Layout::row(c.lane) < c.count;
+  load_row<true>(p.q.row<T>(c.b, c.h, c.t), column, p.D, query);
+  const auto given = [&](int i) {
+    return (first + i) * Layout::kRowsAtOnce + Layout::row(c.lane) < c.count;
   };
   SoftmaxPart part = SoftmaxPart::nothing();
-  float score[kSteps];
-  wait_for_copies<1>();
+  float score[kOwn];
+  wait_for_copies<0>();
 #pragma unroll
-  for (int step = 0; step < kSteps; ++step) {
+  for (int i = 0; i < kOwn; ++i) {
     float key[kPart], dot = 0.0f;
-    widen(keys[step * kWarp + c.lane], key);
+    widen(keys[(first + i) * kWarp + c.lane], key);
 #pragma unroll
     for (int j = 0; j < kPart; ++j) dot = fmaf(query[j], key[j], dot);
     dot = reduce_neighbours<Layout::kLanesOfRow>(dot, Add{});
-    score[step] = given(step) ? dot * p.scale_log2 : minus_infinity();
-    part.largest = Largest{}(part.largest, score[step]);
+    score[i] = given(i) ? dot * p.scale_log2 : minus_infinity();
+    part.largest = Largest{}(part.largest, score[i]);
   }
   part.largest = reduce_groups<Layout::kLanesOfRow>(part.largest, Largest{});
-  wait_for_copies<0>();
+  if (c.lane == 0) largest[warp] = part.largest;
+  __syncthreads();
+  part.largest = largest[0];
 #pragma unroll
-  for (int step = 0; step < kSteps; ++step) {
-    const float factor = given(step) ? exp2f(score[step] - part.largest) : 0.0f;
+  for (int w = 1; w < kChunkWarps; ++w) part.largest = Largest{}(part.largest, largest[w]);
+
+#pragma unroll
+  for (int i = 0; i < kOwn; ++i) {
+    const float factor = given(i) ? exp2f(score[i] - part.largest) : 0.0f;
     float value[kPart];
-    widen(values[step * kWarp + c.lane], value);
+    widen(values[(first + i) * kWarp + c.lane], value);
     part.sum += factor;
 #pragma unroll
     for (int j = 0; j < kPart; ++j) part.out[j] = fmaf(factor, value[j], part.out[j]);
@@ -192,10 +205,25 @@ __device__ __forceinline__ SoftmaxPart attend_staged(const Cached& p, const Chun
   for (int j = 0; j < kPart; ++j) {
     part.out[j] = reduce_groups<Layout::kLanesOfRow>(part.out[j], Add{});
   }
+  if (c.lane < Layout::kLanesOfRow) {
+    float* const result = results + warp * kResult;
+#pragma unroll
+    for (int j = 0; j < kPart; ++j) result[column + j] = part.out[j];
+    if (c.lane == 0) result[Layout::kPiece] = part.sum;
+  }
+  __syncthreads();
+  if (warp != 0) return part;
+#pragma unroll
+  for (int w = 1; w < kChunkWarps; ++w) {
+    const float* const result = results + w * kResult;
+    part.sum += result[Layout::kPiece];
+#pragma unroll
+    for (int j = 0; j < kPart; ++j) part.out[j] += result[column + j];
+  }
   return part;
 }
 
-/// What a query's first warp does, whether it has slots to read or not.
+/// What one warp of a query does, whether it has slots to read or not.
 template <class Layout, class Unit>
 __device__ __forceinline__ void begin_query(const Cached& p, const Chunk& c) {
   if (c.number != 0 || blockIdx.z != 0) return;
@@ -245,42 +273,45 @@ __global__ void __launch_bounds__(kWarp) attention_chunks(Cached p) {
                        d);
 }
 
-/// The same for whole rows of 16 bits, of up to kPiece elements.
+/// The same for whole rows of 16 bits, of up to kPiece elements, by four warps.
 template <class T, int kPiece>
-__global__ void __launch_bounds__(kWarp) attention_staged(Cached p) {
+__global__ void __launch_bounds__(kChunkWarps* kWarp) attention_staged(Cached p) {
   using Layout = RowLayout<T, true, kPiece, false>;
-  constexpr int kSteps = Layout::kSteps;
+  constexpr int kSteps = Layout::kSteps, kOwn = kSteps / kChunkWarps;
+  static_assert(kSteps % kChunkWarps == 0);
   QUIRE_SHARED(Pack<T>, keys, kSteps * kWarp);
   QUIRE_SHARED(Pack<T>, values, kSteps * kWarp);
+  const int warp = static_cast<int>(threadIdx.x) / kWarp;
   let_next_begin();
   if (!p.recorded) wait_for_previous();
   const Chunk c(p);
-  const int d = Layout::column(c.lane);
+  const int d = Layout::column(c.lane), lane_row = Layout::row(c.lane);
   const Slots<T> key(p, p.k_cache, p.k, c.b, c.h), value(p, p.v_cache, p.v, c.b, c.h);
-  // Of new slots, or of the others: zeros, where there are none.
-  const auto stage = [&](bool as_new, Pack<T>* to, const Slots<T>& rows) {
-#pragma unroll
-    for (int step = 0; step < kSteps; ++step) {
-      const int row = step * Layout::kRowsAtOnce + Layout::row(c.lane);
-      const bool given = row < c.count && d < p.D, is_new = given && c.first + row >= key.past;
-      if (is_new != as_new) continue;
-      copy_async(to + step * kWarp + c.lane, rows(c.first + (given ? row : 0)) + (given ? d : 0),
-                 given);
-    }
-    commit_copies();
-  };
+  const int first_new = max(key.past - c.first, 0);
   if (c.count > 0) {
-    stage(false, keys, key);
-    stage(false, values, value);
+#pragma unroll
+    for (int i = 0; i < kOwn; ++i) {
+      const int step = warp * kOwn + i, row = step * Layout::kRowsAtOnce + lane_row;
+      const bool given = row < c.count && d < p.D;
+      if (given && row >= first_new) continue;
+      const int slot = c.first + (given ? row : 0), element = given ? d : 0;
+      copy_async(keys + step * kWarp + c.lane, key(slot) + element, given);
+      copy_async(values + step * kWarp + c.lane, value(slot) + element, given);
+    }
   }
   if (p.recorded) wait_for_previous();
-  if (c.count > 0) {
-    stage(true, keys, key);
-    stage(true, values, value);
+#pragma unroll 1
+  for (int row = first_new; row < c.count; ++row) {
+    const int step = row / Layout::kRowsAtOnce;
+    if (step / kOwn != warp || row % Layout::kRowsAtOnce != lane_row || d >= p.D) continue;
+    copy_async(keys + step * kWarp + c.lane, key(c.first + row) + d, true);
+    copy_async(values + step * kWarp + c.lane, value(c.first + row) + d, true);
   }
-  begin_query<Layout, uint4>(p, c);
+  commit_copies();
+  if (warp == kChunkWarps - 1) begin_query<Layout, uint4>(p, c);
   if (c.count <= 0) return;
-  finish_chunk<Layout>(p, c, attend_staged<Layout>(p, c, keys, values), Layout::column(c.lane));
+  const SoftmaxPart part = attend_staged<Layout>(p, c, warp, keys, values);
+  if (warp == 0) finish_chunk<Layout>(p, c, part, d);
 }
 
 void launch_chunks(const Cached& p, DType dtype, bool whole, const ChainLaunch& how) {
@@ -289,8 +320,8 @@ void launch_chunks(const Cached& p, DType dtype, bool whole, const ChainLaunch& 
   with_layout(dtype, whole, p.D, [&](auto layout) {
     using Layout = decltype(layout);
     if constexpr (sizeof(typename Layout::T) == 2 && Layout::kWhole) {
-      QUIRE_LAUNCH_CHAINED((attention_staged<typename Layout::T, Layout::kPiece>), grid, kWarp, 0,
-                           how, p);
+      QUIRE_LAUNCH_CHAINED((attention_staged<typename Layout::T, Layout::kPiece>), grid,
+                           kChunkWarps * kWarp, 0, how, p);
     } else {
       // In 16 bits one layout does for all that is left. Floats have the prompt's, for its bits.
       using T = typename Layout::T;
