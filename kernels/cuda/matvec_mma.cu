@@ -28,16 +28,22 @@ struct Words {
   std::uint32_t word[4];
 };
 
-/// A lane's part of kCount steps of a row, from element `first` on; beyond K are zeros.
-template <Load kLoad, int kCount, class T>
-__device__ __forceinline__ void fetch_steps(Words (&steps)[kCount], const T* row, int first, int K,
+/// A lane's part of the row's elements [first, first + 256); beyond K are zeros.
+template <Load kLoad, class T>
+__device__ __forceinline__ void fetch_steps(Words (&steps)[kSteps], const T* row, int first, int K,
                                             int lane) {
   const int own = first + lane % 4 * kPart;
-  const bool whole = first + kCount * kReachOfStep <= K;
+  if (first + kReach <= K) {
 #pragma unroll
-  for (int s = 0; s < kCount; ++s) {
-    const int k = own + s * kReachOfStep;
-    steps[s] = whole || k < K ? std::bit_cast<Words>(load_pack<kLoad, kPart>(row + k)) : Words{};
+    for (int s = 0; s < kSteps; ++s) {
+      steps[s] = std::bit_cast<Words>(load_pack<kLoad, kPart>(row + own + s * kReachOfStep));
+    }
+  } else {
+#pragma unroll
+    for (int s = 0; s < kSteps; ++s) {
+      const int k = own + s * kReachOfStep;
+      steps[s] = k < K ? std::bit_cast<Words>(load_pack<kLoad, kPart>(row + k)) : Words{};
+    }
   }
 }
 
@@ -193,14 +199,9 @@ struct Normalised<0, T> {
   __device__ __forceinline__ void write(const Matvec&, int, T*) const {}
 };
 
-/// Blocks of the most warps for which an SM has registers. Of the product after a layernorm two: three
-/// blocks of its 3072 outputs leave room for one of the next product's, which asks for its weights meanwhile.
-template <int M>
-constexpr int kBlocks = M == 1 ? 2 : 1;
-
 /// A block takes all of K for 8 outputs. M: rows that it normalises, 0 where it does not.
 template <int M, bool kOutIn, class T>
-__global__ void __launch_bounds__(kMostWarps* kWarp, kBlocks<M>) matvec_mma(Matvec p) {
+__global__ void __launch_bounds__(kMostWarps* kWarp) matvec_mma(Matvec p) {
   QUIRE_SHARED(float, of_warps, kMostWarps* kMatvecRows* kOutputs);
   T* const normalised = reinterpret_cast<T*>(QUIRE_DYNAMIC_SHARED);
   const int thread = static_cast<int>(threadIdx.x), lane = thread % kWarp, warp = thread / kWarp;
@@ -231,19 +232,15 @@ __global__ void __launch_bounds__(kMostWarps* kWarp, kBlocks<M>) matvec_mma(Matv
   float sums[4][4] = {};
   for (int first = warp * kReach; first < p.K; first += stride) {
     if (first >= stride) weights.fetch(p, first, n, lane);
-    constexpr int kTogether = M > 0 ? 2 : kSteps;  // shared memory is near
+    Words a[kSteps];
+    fetch_steps<Load::plain>(a, x, first, p.K, lane);
 #pragma unroll
-    for (int group = 0; group < kSteps; group += kTogether) {
-      Words a[kTogether];
-      fetch_steps<Load::plain>(a, x, first + group * kReachOfStep, p.K, lane);
+    for (int s = 0; s < kSteps; ++s) {
 #pragma unroll
-      for (int s = 0; s < kTogether; ++s) {
-#pragma unroll
-        for (int i = 0; i < 4; i += 2) {
-          const std::uint32_t rows[] = {a[s].word[i], 0, a[s].word[i + 1], 0};
-          multiply_add<T>(sums[s % 2 * 2 + i / 2], rows, weights.word(group + s, i, lane),
-                          weights.word(group + s, i + 1, lane));
-        }
+      for (int i = 0; i < 4; i += 2) {
+        const std::uint32_t rows[] = {a[s].word[i], 0, a[s].word[i + 1], 0};
+        multiply_add<T>(sums[s % 2 * 2 + i / 2], rows, weights.word(s, i, lane),
+                        weights.word(s, i + 1, lane));
       }
     }
   }

@@ -113,21 +113,12 @@ __global__ void __launch_bounds__(kMostThreads)
     argmax_rows(std::int32_t* tokens, const float* logits, int V) {
   const std::int64_t b = blockIdx.x;
   const int threads = static_cast<int>(blockDim.x);
-  const float* const row = logits + b * V;
   std::uint64_t best = 0;  // the key above, the lowest index as the largest number below
-  // Two rounds for GPT-2's 50,257, past whose end the last one is taken again.
-  constexpr int kLoads = 25;
-  for (int first = static_cast<int>(threadIdx.x); first < V; first += threads * kLoads) {
-    float values[kLoads];
-#pragma unroll
-    for (int i = 0; i < kLoads; ++i) values[i] = row[min(first + i * threads, V - 1)];
-#pragma unroll
-    for (int i = 0; i < kLoads; ++i) {
-      const int v = min(first + i * threads, V - 1);
-      const std::uint64_t candidate =
-          std::uint64_t{key_of(values[i])} << 32 | ~static_cast<unsigned>(v);
-      best = Higher{}(best, candidate);
-    }
+#pragma unroll 8
+  for (int v = static_cast<int>(threadIdx.x); v < V; v += threads) {
+    const std::uint64_t candidate =
+        std::uint64_t{key_of(logits[b * V + v])} << 32 | ~static_cast<unsigned>(v);
+    best = Higher{}(best, candidate);
   }
   best = reduce_block(best, std::uint64_t{0}, Higher{});
   if (threadIdx.x != 0) return;
