@@ -16,22 +16,35 @@ fi
 
 model=${MODEL:-narrator}
 
-step() { printf '\n\033[1m== %s\033[0m\n' "$*" >&2; }
+# Columns of the terminal that messages go to; without one they are not broken.
+columns() { if [ -t 2 ]; then tput -T "${TERM:-dumb}" cols 2>/dev/null || echo 80; else echo 1000000; fi; }
 
-# Shows the command as it can be typed, broken before an option where the terminal ends, then runs it.
+step() { printf '\n\033[1m%s\033[0m\n' "$(fold -s -w "$(columns)" <<<"== $*")" >&2; }
+
+# Shows the command as it can be typed, broken where the terminal ends, an option not before its value,
+# then runs it.
 quire() {
-  local word line='$ quire' columns=1000000
-  [ ! -t 2 ] || columns=$(tput -T "${TERM:-dumb}" cols 2>/dev/null || echo 80)
+  local word next part line='$ quire' room words=()
   for word in "$@"; do
     case $word in
       *[\"\$\`\\!]*) printf -v word %q "$word" ;;
       *[!A-Za-z0-9_./,:=+-]* | '') word="\"$word\"" ;;
     esac
-    if ((${#line} + ${#word} + 3 > columns)); then
+    words+=("$word")
+  done
+  room=$(($(columns) - 2))
+  while [ ${#words[@]} -gt 0 ]; do
+    part=${words[0]} next=${words[1]:--}
+    words=("${words[@]:1}")
+    if [[ $part == -* && $next != -* ]]; then
+      part+=" $next"
+      words=("${words[@]:1}")
+    fi
+    if ((${#line} + 1 + ${#part} > room)); then
       echo "$line \\" >&2
       line="   "
     fi
-    line+=" $word"
+    line+=" $part"
   done
   echo "$line" >&2
   "$QUIRE" "$@"
