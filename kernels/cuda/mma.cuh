@@ -88,7 +88,7 @@ __device__ __forceinline__ void pack_a(std::uint32_t (&a)[4], const float (&left
 /// may then point anywhere.
 __device__ __forceinline__ void copy_async(void* to, const void* from, bool given) {
 #ifdef QUIRE_CUDA_ON_HOST
-  cuda_on_host::start_async({to, given ? from : nullptr, 16});
+  cuda_on_host::start_async(to, given ? from : nullptr, 16);
 #else
   // "Ignore the source" is a predicate; a size of 0 bytes would be two more instructions a copy.
   asm volatile(
@@ -117,15 +117,7 @@ __device__ __forceinline__ void commit_copies() {
 template <int kPending>
 __device__ __forceinline__ void wait_for_copies() {
 #ifdef QUIRE_CUDA_ON_HOST
-  std::size_t count = 0;
-  const cuda_on_host::AsyncCopy* copies = cuda_on_host::take_async(kPending, count);
-  for (std::size_t i = 0; i < count; ++i) {
-    if (copies[i].from != nullptr) {
-      std::memcpy(copies[i].to, copies[i].from, copies[i].bytes);
-    } else {
-      std::memset(copies[i].to, 0, copies[i].bytes);
-    }
-  }
+  cuda_on_host::finish_async(kPending);
 #else
   asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 #endif

@@ -151,7 +151,7 @@ class Scheduler {
   const std::function<void()>* body_ = nullptr;
   std::size_t shared_bytes_ = 0;
   Overlap overlap_;
-  bool previous_is_wanted_ = false;
+  std::vector<Thread*> waiting_for_previous_;
   Index3 block_index_;
 
   std::vector<std::unique_ptr<Thread>> threads_;  // kept from launch to launch
@@ -284,6 +284,7 @@ void Scheduler::run_block(Index3 index) {
   warps_ = std::vector<Warp>((count_ + kLanes - 1) / kLanes);
   block_barrier_ = std::make_unique<char>();
   ready_.clear();
+  waiting_for_previous_.clear();
   alive_ = count_;
   at_barrier_ = 0;
   // Every other block runs one warp as far as it gets before the next one starts, the rest any
@@ -302,14 +303,20 @@ void Scheduler::run_block(Index3 index) {
     make_ready(thread);
     new_thread(thread.sanitizers);
   }
-  while (!ready_.empty() && fault_.empty()) {
+  while (fault_.empty()) {
+    if (ready_.empty() && !waiting_for_previous_.empty()) {
+      // As late as may be: what reads too early finds nothing of it.
+      run_previous();
+      for (Thread* thread : std::exchange(waiting_for_previous_, {})) make_ready(*thread);
+      continue;
+    }
+    if (ready_.empty()) break;
     const std::size_t at = warp_by_warp ? ready_.size() - 1 : draw() % ready_.size();
     Thread& next = *ready_[at];
     ready_[at] = ready_.back();
     ready_.pop_back();
     next.started_block = true;
     resume(next);
-    if (std::exchange(previous_is_wanted_, false)) run_previous();
   }
   if (fault_.empty() && alive_ > 0) {
     fault_ = std::string(name_) + ", block " + text_of(index) + ": deadlock: " + waiting();
@@ -391,8 +398,7 @@ void Scheduler::wait_for_previous() {
   if (overlap_.previous) {
     {
       const Unwatched here;
-      previous_is_wanted_ = true;
-      make_ready(*current_);
+      waiting_for_previous_.push_back(current_);
     }
     suspend();
   }
@@ -505,7 +511,7 @@ void* static_shared(const void* tag, std::size_t bytes) {
   return scheduler().static_shared(tag, bytes);
 }
 
-void start_async(const AsyncCopy& copy) {
+void keep_async(const AsyncCopy& copy) {
   const Unwatched here;
   scheduler().current().started.push_back(copy);
 }

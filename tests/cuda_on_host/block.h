@@ -14,6 +14,7 @@
 // missing barrier is reported as a race. This file's .cpp is built without either.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -52,7 +53,8 @@ extern const ThreadView* current_thread;  ///< null outside kernels
 /// A launch that may begin before the kernel before it has ended.
 struct Overlap {
   bool allowed = false;
-  std::function<void()> previous = nullptr;  ///< runs when a thread first waits for it; or empty
+  std::function<void()> previous =
+      nullptr;  ///< runs when all threads wait, one of them for it; or empty
 };
 
 /// Calls `body` once for every thread of every block. Throws Fault. Not from several threads at
@@ -73,13 +75,21 @@ std::byte* dynamic_shared();
 /// An array that the whole block shares; `tag` names the declaration.
 void* static_shared(const void* tag, std::size_t bytes);
 
-/// A copy into shared memory that has been started, not made.
+/// A copy into shared memory that has been started. A card reads and writes at any time until it is
+/// waited for: here it reads at the start and writes at the wait, so that neither what is not there
+/// yet nor what nobody waited for passes.
 struct AsyncCopy {
   void* to;
-  const void* from;  ///< null: fills with zeros
   std::size_t bytes;
+  std::array<std::byte, 16> value;
 };
-void start_async(const AsyncCopy& copy);
+void keep_async(const AsyncCopy& copy);
+/// Of at most 16 bytes; from null: of zeros. In code that sanitizers watch.
+inline void start_async(void* to, const void* from, std::size_t bytes) {
+  AsyncCopy copy{.to = to, .bytes = bytes, .value = {}};
+  if (from != nullptr) std::memcpy(copy.value.data(), from, bytes);
+  keep_async(copy);
+}
 void commit_async();
 /// The calling thread's copies of all groups but the last `keep` that were committed; `count` of
 /// them, valid until its next call. finish_async() makes them, in code that sanitizers watch.
@@ -88,11 +98,7 @@ inline void finish_async(int keep) {
   std::size_t count = 0;
   const AsyncCopy* copies = take_async(keep, count);
   for (std::size_t i = 0; i < count; ++i) {
-    if (copies[i].from != nullptr) {
-      std::memcpy(copies[i].to, copies[i].from, copies[i].bytes);
-    } else {
-      std::memset(copies[i].to, 0, copies[i].bytes);
-    }
+    std::memcpy(copies[i].to, copies[i].value.data(), copies[i].bytes);
   }
 }
 

@@ -37,7 +37,7 @@ __global__ void add_neighbours(float* out, const float* in) {
   if (!kWaitsLater && kFault != Planted::end_without_waiting) cuda_on_host::wait_for_previous();
   if constexpr (kFault == Planted::async_copy_without_wait ||
                 kFault == Planted::async_copy_without_barrier) {
-    cuda_on_host::start_async({tile + t, in + t, sizeof(float)});
+    cuda_on_host::start_async(tile + t, in + t, sizeof(float));
     cuda_on_host::commit_async();
     if (kFault == Planted::async_copy_without_barrier) cuda_on_host::finish_async(0);
     if (kFault == Planted::async_copy_without_wait) __syncthreads();

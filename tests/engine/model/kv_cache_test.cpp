@@ -233,6 +233,31 @@ TEST_CASE("a sequence beyond context or cache is refused before anything is writ
   CHECK_THROWS_AS(decoder.forward(1, Ids{61}), Error);
 }
 
+TEST_CASE("a recorded step in 16 bits, which reads early, has the bits of one that waits") {
+  Gpt2Config config = odd_config();
+  config.n_positions = 96;
+  config.n_embd = 64;
+  config.n_head = 2;
+  config.n_inner = 128;
+  const Ids prompt = random_ids(60, config.vocab_size, 1);
+  const Ids more = random_ids(8, config.vocab_size, 2);  // past a chunk of 64 slots
+  const auto decoded = [&](bool on_trial) {
+    const auto device = open_cuda_device(0, {.on_trial = on_trial});
+    const Parameters masters = initialize_parameters(*device, config, 5);
+    const Parameters narrow = Parameters::with_matrices(*device, config, masters, DType::bf16);
+    for (std::size_t i = 0; i < narrow.tensors().size(); ++i) {
+      const View to = narrow.tensors()[i], from = masters.tensors()[i];
+      if (to.dtype() == from.dtype()) continue;
+      std::vector<BFloat16> values;
+      for (const float value : to_host(*device, from)) values.push_back(to_bfloat16(value));
+      device->copy_to_device(to.bytes(), values.data(), to.size_bytes());
+      device->synchronize();
+    }
+    return decode_alone(*device, config, narrow, prompt, more);
+  };
+  CHECK(decoded(true) == decoded(false));
+}
+
 #ifndef QUIRE_TEST_ON_GPU
 TEST_CASE("a decode step on CUDA is five kernels a layer and four around them, replayed as well") {
   Gpt2Config config = odd_config();
