@@ -75,7 +75,7 @@ std::vector<Text> texts_of(const TokenView& records, const Tokenizer& tokenizer)
 /// How many ids of a text will be scored.
 std::int64_t count_scored(const Text& text, const PerplexityOptions& windows) {
   if (text.labels.empty()) return count_scored(std::ssize(text.ids), windows);
-  return std::count_if(text.labels.begin() + (text.labels.empty() ? 0 : 1), text.labels.end(),
+  return std::count_if(text.labels.begin() + 1, text.labels.end(),
                        [](TokenId label) { return label != kIgnoredLabel; });
 }
 

@@ -18,9 +18,9 @@ void print_event(const Json& event) {
   print(json_text(event) + "\n");
 }
 
-/// "0.52 s", "12 ms".
-std::string short_seconds(double seconds) {
-  return seconds < 1 ? fmt::format("{:.3g} ms", 1000 * seconds) : fmt::format("{:.3g} s", seconds);
+/// "0.104s", where human_duration() would say 0.1s: there are many of them.
+std::string seconds_of_one(double seconds) {
+  return rounded_number(seconds, 3) + "s";
 }
 
 /// Lines after the first as far to the right as the first.
@@ -53,10 +53,10 @@ std::vector<LinePart> TrainProgress::parts(const TrainingProgress& progress) {
 
 std::vector<std::string> TrainProgress::lines(const TrainingEstimate& e) const {
   std::string time = fmt::format("  time        about {}: {} of {}", human_duration(e.seconds),
-                                 counted(e.steps, "step"), short_seconds(e.step_seconds));
+                                 counted(e.steps, "step"), seconds_of_one(e.step_seconds));
   if (e.evaluations > 0) {
     time += fmt::format(", {} of {}", counted(e.evaluations, "validation"),
-                        short_seconds(e.evaluation_seconds));
+                        seconds_of_one(e.evaluation_seconds));
   }
   std::vector<std::string> lines = {time};
   if (e.steps < e.asked_steps) {

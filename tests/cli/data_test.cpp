@@ -5,12 +5,11 @@
 #include <csignal>
 #include <nlohmann/json.hpp>
 #include <set>
-#include <sstream>
 
 #include "base/file.h"
 #include "base/json.h"
 #include "cli/train_data.h"
-#include "tests/cli/program.h"
+#include "tests/cli/data_workplace.h"
 #include "tests/support/catch.h"
 #include "tests/support/data.h"
 #include "tokenizer/tokenizer.h"
@@ -21,87 +20,6 @@ namespace fs = std::filesystem;
 using Json = nlohmann::json;
 
 namespace {
-
-ProgramResult data(std::vector<std::string> arguments, const ProgramOptions& options = {}) {
-  arguments.insert(arguments.begin(), "data");
-  return run_quire(arguments, options);
-}
-
-void check_refused(const ProgramResult& result, int exit_code, const std::string& message) {
-  INFO(result.err);
-  CHECK(result.exit_code == exit_code);
-  CHECK(contains(result.err, message));
-}
-
-/// A table of 60 rows, 9 of them twice, a tokenizer learnt from it,
-/// and the config of a small model.
-struct Workplace {
-  ScratchFolder folder;
-  std::string table, tokenizer, config;
-
-  Workplace() {
-    std::string rows = "name,text\n";
-    for (int i = 0; i < 60; ++i) {
-      rows += "fox " + std::to_string(i * 37 % 51) + ",it jumps over " +
-              (i % 3 == 0 ? "the lazy dog" : "a quick brown hen and sleeps") + ".\n";
-    }
-    table = folder.write("table.csv", rows);
-    tokenizer = folder / "tokenizer";
-    const fs::path file = table;
-    train_bpe({&file, 1}, {.vocab_size = 300}).save(tokenizer, 32);
-    config = folder.write("config.json",
-                          R"({"n_layer": 1, "n_head": 2, "n_embd": 16, "n_positions": 24})");
-  }
-
-  ProgramResult prepare(const std::string& output, std::vector<std::string> more = {}) const {
-    std::vector<std::string> arguments = {"prepare", table,           "--tokenizer",    tokenizer,
-                                          "-o",      folder / output, "--shard-tokens", "20"};
-    arguments.insert(arguments.end(), more.begin(), more.end());
-    return data(arguments);
-  }
-
-  ProgramResult train(const std::string& source, const std::string& output,
-                      std::vector<std::string> more = {}) const {
-    std::vector<std::string> arguments = {"train",
-                                          "--config",
-                                          config,
-                                          "--tokenizer",
-                                          tokenizer,
-                                          "--data",
-                                          source,
-                                          "--output-dir",
-                                          folder / output,
-                                          "--validation-split",
-                                          "0.1",
-                                          "--max-steps",
-                                          "12",
-                                          "--batch-size",
-                                          "4",
-                                          "--save-steps",
-                                          "6",
-                                          "--logging-steps",
-                                          "1",
-                                          "--lr",
-                                          "1e-2"};
-    arguments.insert(arguments.end(), more.begin(), more.end());
-    return run_quire(arguments);
-  }
-
-  std::string read(const std::string& name) const { return read_file(folder / name); }
-
-  /// The log without what depends on the clock.
-  std::string losses(const std::string& output) const {
-    std::istringstream log(read(output + "/log.jsonl"));
-    std::string losses, line;
-    while (std::getline(log, line)) {
-      Json entry = parse_json<Json>(line);
-      entry.erase("tokens_per_second");
-      entry.erase("mfu");
-      losses += json_text(entry) + "\n";
-    }
-    return losses;
-  }
-};
 
 std::size_t shards_in(const fs::path& folder) {
   const fs::directory_iterator entries(folder);
@@ -131,7 +49,7 @@ std::shared_ptr<const TokenStore> stored_in_pieces(const TokenizedCorpus& corpus
 }  // namespace
 
 TEST_CASE("views of a split are the copies of it, of text and of shards") {
-  const Workplace work;
+  const DataWorkplace work;
   const Tokenizer tokenizer = Tokenizer::load(work.tokenizer);
   for (const int records : {1, 2, 40}) {
     auto corpus = std::make_shared<TokenizedCorpus>();
@@ -215,7 +133,7 @@ TEST_CASE("a book that is held out in part is the same part as a view and as a c
 }
 
 TEST_CASE("training on shards is training on the text, bit for bit") {
-  const Workplace work;
+  const DataWorkplace work;
   struct Way {
     std::string packing;
     std::vector<std::string> text_options;
@@ -248,7 +166,7 @@ TEST_CASE("training on shards is training on the text, bit for bit") {
 }
 
 TEST_CASE("a run on text goes on with the shards made of it, and not with others") {
-  const Workplace work;
+  const DataWorkplace work;
   REQUIRE(work.prepare("shards").exit_code == 0);
   REQUIRE(work.prepare("other", {"--text-column", "name"}).exit_code == 0);
   REQUIRE(work.train(work.table, "text").exit_code == 0);
@@ -264,7 +182,7 @@ TEST_CASE("a run on text goes on with the shards made of it, and not with others
 }
 
 TEST_CASE("shards that cannot be trained on are refused with the reason") {
-  const Workplace work;
+  const DataWorkplace work;
   const std::string shards = work.folder / "shards";
   REQUIRE(work.prepare("shards").exit_code == 0);
   check_refused(work.train(shards, "out", {"--template", "{text}"}), 2,
@@ -285,7 +203,7 @@ TEST_CASE("shards that cannot be trained on are refused with the reason") {
 }
 
 TEST_CASE("the manifest says what the shards hold and how they were made") {
-  const Workplace work;
+  const DataWorkplace work;
   const ProgramResult result =
       work.prepare("shards", {"--template", "{name} {text}\xC3\xA9", "--clean",
                               "control,duplicates", "--json", "--threads", "1"});
@@ -313,7 +231,7 @@ TEST_CASE("the manifest says what the shards hold and how they were made") {
 }
 
 TEST_CASE("a folder in use is kept, and what failed is known as unfinished") {
-  const Workplace work;
+  const DataWorkplace work;
   REQUIRE(work.prepare("shards").exit_code == 0);
   const std::string before = work.read("shards/manifest.json");
   check_refused(work.prepare("shards"), 2, "shards is not empty");
@@ -334,7 +252,7 @@ TEST_CASE("a folder in use is kept, and what failed is known as unfinished") {
 }
 
 TEST_CASE("a disk that is full while preparing ends with 4 and leaves no half shard") {
-  const Workplace work;
+  const DataWorkplace work;
   rlimit before{};
   REQUIRE(::getrlimit(RLIMIT_FSIZE, &before) == 0);
   const rlimit small{1000, before.rlim_max};
@@ -347,7 +265,7 @@ TEST_CASE("a disk that is full while preparing ends with 4 and leaves no half sh
 }
 
 TEST_CASE("Ctrl-C ends preparing with 130, and what is there is known as unfinished") {
-  const Workplace work;
+  const DataWorkplace work;
   std::string lines;
   for (int i = 0; i < 8'000'000; ++i) lines += "a\n";  // some 25 batches
   const std::string text = work.folder.write("long.txt", lines);
@@ -365,7 +283,7 @@ TEST_CASE("Ctrl-C ends preparing with 130, and what is there is known as unfinis
 }
 
 TEST_CASE("preparing says what is missing or makes no sense") {
-  const Workplace work;
+  const DataWorkplace work;
   const std::string out = work.folder / "out";
   check_refused(data({"prepare", "--tokenizer", work.tokenizer, "-o", out}), 2, "no data is named");
   check_refused(data({"prepare", work.table, "-o", out}), 2, "--tokenizer is missing");
@@ -392,126 +310,8 @@ TEST_CASE("preparing says what is missing or makes no sense") {
                 3, "record 1 has the label 70000");
 }
 
-TEST_CASE("inspecting shows columns before anyone chose one") {
-  const ScratchFolder folder;
-  const std::string table =
-      folder.write("a.csv", "quote,mood\nHello there,glad\n\"Good\nbye\",\n,sad\nNo,sad\n");
-  const ProgramResult people = data({"inspect", table});
-  INFO(people.out + people.err);
-  CHECK(people.exit_code == 0);
-  CHECK(contains(people.out, "1 × .csv, 63 bytes") == contains(people.out, "63 bytes"));
-  CHECK(contains(people.out, "75.0%"));
-  CHECK(contains(people.out, "\"Hello there\""));
-  CHECK(contains(people.err, "--text-column NAME"));
-  const Json json = parse_json<Json>(data({"inspect", table, "--json"}).out);
-  CHECK(json["rows"] == 4);
-  CHECK(json["columns"] ==
-        parse_json<Json>(R"([{"name": "quote", "filled": 3, "bytes": 21, "example": "Hello there"},
-                        {"name": "mood", "filled": 3, "bytes": 10, "example": "glad"}])"));
-  CHECK_FALSE(json.contains("records"));
-}
-
-TEST_CASE("inspecting counts, measures, and names the first place of every trouble") {
-  const Workplace work;
-  const std::string file =
-      work.folder.write("a.csv",
-                        "text,n\none two,1\ncaf\xC3\x83\xC2\xA9 au lait,2\none two,3\nbell\x07,4\n"
-                        "e\xCC\x81,5\nbroken \xFF byte,6\n0123456789,7\n");
-  const std::vector<std::string> arguments = {
-      "inspect", file, "--template", "{n}. {text}", "--json", "--max-line-length", "15"};
-  const ProgramResult result = data(arguments);
-  INFO(result.err);
-  REQUIRE(result.exit_code == 0);
-  const Json words = parse_json<Json>(result.out);
-  CHECK(words["records"] == 7);
-  CHECK(words["lengths"]["unit"] == "words");
-  CHECK(words["lengths"]["least"] == 2);
-  CHECK(words["lengths"]["most"] == 4);
-  CHECK(words["lengths"]["median"] == 3);
-  CHECK(words["lengths"]["histogram"] ==
-        parse_json<Json>(
-            R"([{"low": 2, "high": 3, "records": 5}, {"low": 4, "high": 7, "records": 2}])"));
-  const auto trouble = [&](const char* key, int records, int line) {
-    INFO(key);
-    CHECK(words["trouble"][key]["records"] == records);
-    CHECK(words["trouble"][key].value("line", 0) == line);
-  };
-  trouble("invalid_utf8", 1, 7);
-  trouble("mojibake", 1, 3);
-  trouble("control", 1, 5);
-  trouble("not_nfc", 1, 6);
-  trouble("long_lines", 2, 3);
-  trouble("duplicates", 0, 0);
-  CHECK(words["trouble"]["mojibake"]["excerpt"] == "2. caf\u00C3\u00A9 au lait");
-  CHECK_FALSE(words.contains("epoch"));
-  CHECK(words["samples"].size() == 5);
-  CHECK(words["samples"][0]["text"] == "1. one two");
-
-  const Json plain = parse_json<Json>(data({"inspect", file, "--json"}).out);
-  CHECK(plain["trouble"]["duplicates"]["records"] == 1);
-  CHECK(plain["trouble"]["duplicates"]["line"] == 4);
-  const Json cleaned =
-      parse_json<Json>(data({"inspect", file, "--json", "--clean", "duplicates,nfc,control"}).out);
-  CHECK(cleaned["records"] == 6);
-  CHECK(cleaned["trouble"]["control"]["records"] == 0);
-  CHECK(cleaned["cleaning"] == parse_json<Json>(R"([{"step": "nfc", "changed": 1, "dropped": 0},
-                        {"step": "control", "changed": 1, "dropped": 0},
-                        {"step": "duplicates", "changed": 0, "dropped": 1}])"));
-  const std::string people = data({"inspect", file}).out;
-  CHECK(contains(people, "line 3: \"caf\u00C3\u00A9 au lait\"\n    --clean repair-mojibake"));
-}
-
-TEST_CASE("inspecting tells the rows and steps of an epoch as training will have them") {
-  const Workplace work;
-  REQUIRE(work.prepare("shards").exit_code == 0);
-  for (const char* packing : {"stream", "records", "none"}) {
-    const std::vector<std::string> options = {
-        "--packing", packing, "--block-size", "20", "--gradient-accumulation-steps", "2"};
-    std::vector<std::string> arguments = options;
-    arguments.insert(arguments.end(), {"--tokenizer", work.tokenizer, "--batch-size", "4",
-                                       "--validation-split", "0.1", "--json"});
-    std::vector<std::string> text = arguments, shards = arguments;
-    text.insert(text.begin(), {"inspect", work.table});
-    shards.insert(shards.begin(), {"inspect", (work.folder / "shards").string()});
-    const Json of_text = parse_json<Json>(data(text).out);
-    const Json of_shards = parse_json<Json>(data(shards).out);
-    CHECK(of_text["epoch"] == of_shards["epoch"]);
-    CHECK(of_text["lengths"] == of_shards["lengths"]);
-    CHECK(of_text["samples"] == of_shards["samples"]);
-    CHECK(of_text["epoch"]["records_held_out"] == 6);
-    CHECK(contains(of_text["samples"][0]["text"].get<std::string>(), "<|endoftext|>"));
-
-    std::vector<std::string> train = options;
-    train.insert(train.end(), {"--max-steps", "-1", "--epochs", "1"});
-    const ProgramResult run = work.train(work.table, std::string("run-") + packing, train);
-    INFO(run.err);
-    REQUIRE(run.exit_code == 0);
-    const std::string steps = std::to_string(of_text["epoch"]["steps"].get<int>());
-    CHECK(contains(run.err, "step " + steps + "/" + steps));
-  }
-}
-
-TEST_CASE("data that is not there or is packed badly is refused by inspecting too") {
-  const ScratchFolder folder;
-  check_refused(data({"inspect"}), 2, "no data is named");
-  check_refused(data({"inspect", folder / "no.csv"}), 3, "there is no file or folder");
-  check_refused(data({"inspect", folder.write("a.txt", "")}), 3, "a.txt holds no text");
-  check_refused(data({"inspect", folder.write("a.csv", "a,b\n1\n")}), 3,
-                "a.csv line 2: the row has 1 field");
-  check_refused(data({"inspect", folder.write("a.jsonl", "{\"text\": 1}\n{\n")}), 3,
-                "a.jsonl line 2: it is not valid JSON");
-  check_refused(data({"inspect", folder.write("a.tokens", "QRTOKENS")}), 3,
-                "is not a token shard, or damaged");
-  check_refused(data({"look"}), 2, "quire data cannot 'look'");
-  for (const char* action : {"inspect", "prepare"}) {
-    const ProgramResult help = data({action, "--help"});
-    CHECK(help.exit_code == 0);
-    CHECK(contains(help.out, "samples/quotes.csv"));
-  }
-}
-
 TEST_CASE("a validation file is prepared beside the data, and compared with it") {
-  const Workplace work;
+  const DataWorkplace work;
   work.folder.write("set/a.txt", "The fox jumps.\nThe hen sleeps.\nThe dog is lazy.\n");
   work.folder.write("set/table.csv", "text\nno\n");
   const std::string valid =
