@@ -140,8 +140,8 @@ struct Chunk {
   int first, count;
   int chunks;  // of the query
 
-  __device__ __forceinline__ explicit Chunk(const Cached& p)
-      : lane(static_cast<int>(threadIdx.x) % kWarp),
+  __device__ __forceinline__ Chunk(const Cached& p, int lane_)
+      : lane(lane_),
         bth(static_cast<int>(blockIdx.x)),
         number(static_cast<int>(blockIdx.y)),
         b(bth / p.H / p.T),
@@ -261,7 +261,7 @@ __global__ void __launch_bounds__(kWarp) attention_chunks(Cached p) {
   using T = typename Layout::T;
   let_next_begin();
   wait_for_previous();
-  const Chunk c(p);
+  const Chunk c(p, static_cast<int>(threadIdx.x));
   begin_query<Layout, T>(p, c);
   if (c.count <= 0) return;
   const int d = static_cast<int>(blockIdx.z) * Layout::kPiece + Layout::column(c.lane);
@@ -284,7 +284,7 @@ __global__ void __launch_bounds__(kChunkWarps* kWarp) attention_staged(Cached p)
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   let_next_begin();
   if (!p.recorded) wait_for_previous();
-  const Chunk c(p);
+  const Chunk c(p, static_cast<int>(threadIdx.x) % kWarp);
   const int d = Layout::column(c.lane), lane_row = Layout::row(c.lane);
   const Slots<T> key(p, p.k_cache, p.k, c.b, c.h), value(p, p.v_cache, p.v, c.b, c.h);
   const int first_new = max(key.past - c.first, 0);
