@@ -35,7 +35,6 @@
 #include "engine/training/checkpoint.h"
 #include "engine/training/log_csv.h"
 #include "engine/training/log_jsonl.h"
-#include "engine/training/token_records.h"
 #include "engine/training/trainer.h"
 #include "engine/training/training_config.h"
 
@@ -51,3 +50,4 @@
 #include "corpus/records.h"
 #include "corpus/template.h"
 #include "corpus/token_shards.h"
+#include "tokens/view.h"

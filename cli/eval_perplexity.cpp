@@ -65,7 +65,7 @@ std::vector<Text> texts_of(const TokenView& records, const Tokenizer& tokenizer)
     text.labels = text.ids;
     if (records.labels.size() > 0) records.labels.copy(begin, text.labels);
     for (const TokenId label : text.labels) {
-      if (label == kIgnoredLabel || tokenizer.end_of_text() == label) continue;
+      if (label == kIgnoredTarget || tokenizer.end_of_text() == label) continue;
       text.bytes += tokenizer.token_bytes(label).size();
     }
   }
@@ -76,7 +76,7 @@ std::vector<Text> texts_of(const TokenView& records, const Tokenizer& tokenizer)
 std::int64_t count_scored(const Text& text, const PerplexityOptions& windows) {
   if (text.labels.empty()) return count_scored(std::ssize(text.ids), windows);
   return std::count_if(text.labels.begin() + (text.labels.empty() ? 0 : 1), text.labels.end(),
-                       [](TokenId label) { return label != kIgnoredLabel; });
+                       [](TokenId label) { return label != kIgnoredTarget; });
 }
 
 /// Ids that the model has no row for would be out of bounds in its tables.

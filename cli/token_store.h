@@ -9,7 +9,7 @@
 #include "base/byte_spill.h"
 #include "corpus/records.h"
 #include "corpus/token_shards.h"
-#include "engine/training/token_records.h"
+#include "tokens/view.h"
 
 namespace quire {
 

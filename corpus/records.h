@@ -23,6 +23,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/ignored_target.h"
 #include "corpus/clean.h"
 #include "corpus/reading_report.h"
 #include "corpus/text_format.h"
@@ -68,8 +69,6 @@ struct Record {
 inline bool can_cut(std::string_view text, std::size_t at) {
   return text[at] == '\n' && at > 0 && text[at - 1] > ' ' && text[at - 1] < '\x7f';
 }
-
-inline constexpr std::int32_t kIgnoredLabel = -100;
 
 /// The files that paths, folders and patterns stand for, in order. Throws Error(bad_data) for what
 /// is not there or of a kind that is not read. `report`, where it is given, gets what of folders is

@@ -138,7 +138,7 @@ void ShardWriter::add_ids(ByteSpill& to, std::span<const std::int32_t> ids) {
   }
   narrowed_.resize(ids.size());
   std::transform(ids.begin(), ids.end(), narrowed_.begin(), [](std::int32_t id) {
-    return id == kIgnoredLabel ? kIgnored16 : static_cast<std::uint16_t>(id);
+    return id == kIgnoredTarget ? kIgnored16 : static_cast<std::uint16_t>(id);
   });
   to.add(bytes_of(std::span<const std::uint16_t>(narrowed_)));
 }
@@ -146,7 +146,7 @@ void ShardWriter::add_ids(ByteSpill& to, std::span<const std::int32_t> ids) {
 void ShardWriter::add(const TokenizedCorpus& corpus) {
   for (std::size_t i = 0; i < corpus.labels.size(); ++i) {
     const std::int32_t label = corpus.labels[i];
-    if (label == kIgnoredLabel || (label >= 0 && label < vocab_size_)) continue;
+    if (label == kIgnoredTarget || (label >= 0 && label < vocab_size_)) continue;
     const auto next = std::upper_bound(corpus.offsets.begin(), corpus.offsets.end(),
                                        static_cast<std::int64_t>(i));
     throw Error(Fault::bad_data,

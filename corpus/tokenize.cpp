@@ -39,7 +39,7 @@ void ignore_prompt(const Record& record, const Tokenizer& tokenizer,
   for (std::int32_t& label : labels) {
     end += tokenizer.token_bytes(label).size();
     if (end > prompt) return;
-    label = kIgnoredLabel;
+    label = kIgnoredTarget;
   }
 }
 

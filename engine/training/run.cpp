@@ -7,11 +7,11 @@
 #include <cmath>
 #include <utility>
 
+#include "base/random.h"
 #include "base/text.h"
 #include "engine/training/fingerprint.h"
 #include "engine/training/log_csv.h"
 #include "engine/training/log_jsonl.h"
-#include "kernels/random.h"
 
 namespace quire {
 

@@ -22,12 +22,12 @@
 #include <vector>
 
 #include "engine/model/gpt2.h"
-#include "engine/training/batches.h"
 #include "engine/training/cost.h"
 #include "engine/training/progress.h"
 #include "engine/training/ranks.h"
 #include "engine/training/run_log.h"
 #include "engine/training/training_config.h"
+#include "tokens/batches.h"
 
 namespace quire {
 

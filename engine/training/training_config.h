@@ -7,8 +7,8 @@
 #include <string>
 
 #include "engine/model/lora.h"
-#include "engine/training/batches.h"
 #include "engine/training/schedule.h"
+#include "tokens/batches.h"
 
 namespace quire {
 

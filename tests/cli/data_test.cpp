@@ -143,7 +143,7 @@ TEST_CASE("views of a split are the copies of it, of text and of shards") {
     for (const bool labelled : {false, true}) {
       if (labelled) {
         corpus->labels = corpus->ids;
-        for (std::size_t i = 0; i < corpus->ids.size(); i += 2) corpus->labels[i] = kIgnoredLabel;
+        for (std::size_t i = 0; i < corpus->ids.size(); i += 2) corpus->labels[i] = kIgnoredTarget;
       }
       const std::string name = std::to_string(records) + (labelled ? "labelled" : "");
       fs::create_directories(work.folder / name);

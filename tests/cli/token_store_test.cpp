@@ -1,9 +1,9 @@
 // Token records that memory does not hold are read as those that it does.
 #include "cli/token_store.h"
 
-#include "engine/training/batches.h"
-#include "kernels/random.h"
+#include "base/random.h"
 #include "tests/support/catch.h"
+#include "tokens/batches.h"
 
 using namespace quire;
 
@@ -61,7 +61,7 @@ TEST_CASE("records beyond what memory holds are split and batched as vectors are
       TokenizedCorpus part = large_corpus(batch);
       if (batch == 4) {  // from here on there are labels, which were the ids until then
         part.labels = part.ids;
-        for (std::size_t i = 0; i < part.labels.size(); i += 3) part.labels[i] = kIgnoredLabel;
+        for (std::size_t i = 0; i < part.labels.size(); i += 3) part.labels[i] = kIgnoredTarget;
         all.labels = all.ids;
       }
       store->add(part);

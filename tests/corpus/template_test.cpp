@@ -45,7 +45,7 @@ TEST_CASE("labels of a completion leave out the tokens of its prompt") {
     std::string learned, ignored;
     for (auto i = static_cast<std::size_t>(corpus.offsets[r]);
          i < static_cast<std::size_t>(corpus.offsets[r + 1]); ++i) {
-      const bool is_ignored = corpus.labels[i] == kIgnoredLabel;
+      const bool is_ignored = corpus.labels[i] == kIgnoredTarget;
       if (!is_ignored) CHECK(corpus.labels[i] == corpus.ids[i]);
       if (is_ignored) CHECK(learned.empty());
       (is_ignored ? ignored : learned) += tokenizer.token_bytes(corpus.ids[i]);

@@ -7,7 +7,7 @@
 #include <numbers>
 #include <vector>
 
-#include "kernels/random.h"
+#include "base/random.h"
 
 namespace quire::test {
 

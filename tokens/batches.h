@@ -21,8 +21,8 @@
 #include <span>
 #include <vector>
 
-#include "engine/model/gpt2.h"
-#include "engine/training/token_records.h"
+#include "tokens/batch.h"
+#include "tokens/view.h"
 
 namespace quire {
 

@@ -1,13 +1,13 @@
-#include "engine/training/batches.h"
+#include "tokens/batches.h"
 
 #include <algorithm>
 #include <map>
 #include <numeric>
 
 #include "base/error.h"
+#include "base/random.h"
+#include "base/share.h"
 #include "base/text.h"
-#include "engine/training/ranks.h"
-#include "kernels/random.h"
 
 namespace quire {
 namespace {

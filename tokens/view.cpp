@@ -1,8 +1,6 @@
-#include "engine/training/token_records.h"
+#include "tokens/view.h"
 
 #include <algorithm>
-
-#include "kernels/ops.h"
 
 namespace quire {
 namespace {

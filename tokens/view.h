@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/byte_spill.h"
+#include "base/ignored_target.h"
 
 namespace quire {
 
