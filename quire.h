@@ -49,5 +49,7 @@
 #include "corpus/keywords.h"
 #include "corpus/records.h"
 #include "corpus/template.h"
-#include "corpus/token_shards.h"
+#include "tokens/shards.h"
+#include "tokens/split.h"
+#include "tokens/store.h"
 #include "tokens/view.h"

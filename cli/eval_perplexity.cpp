@@ -12,8 +12,8 @@
 #include "cli/model_path.h"
 #include "cli/signals.h"
 #include "cli/terminal.h"
-#include "corpus/token_shards.h"
 #include "engine/formats/hub_folder.h"
+#include "tokens/shards.h"
 
 namespace quire {
 namespace {
@@ -198,7 +198,7 @@ std::optional<Scored> score(const ScoringOptions& options, const std::vector<Rec
 std::optional<Scored> score(const ScoringOptions& options, const TokenView& records,
                             const Tokenizer& tokenizer) {
   return score_texts(options, [&](const Tokenizer& of_the_model) {
-    if (tokenizer_fingerprint(of_the_model) != tokenizer_fingerprint(tokenizer)) {
+    if (vocabulary_of(of_the_model) != vocabulary_of(tokenizer)) {
       throw Error(Fault::usage, options.model + " has another tokenizer than the run",
                   {"it cannot score the tokens that were held out"},
                   "quire eval --data FILE, which compares models by their bits per byte");

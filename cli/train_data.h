@@ -4,9 +4,10 @@
 #include <optional>
 #include <string>
 
-#include "cli/token_store.h"
 #include "cli/train_options.h"
 #include "tokenizer/tokenizer.h"
+#include "tokens/batches.h"
+#include "tokens/split.h"
 
 namespace quire {
 

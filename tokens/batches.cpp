@@ -58,10 +58,8 @@ Rows::Rows(const TokenView& records, Packing packing, int block_size, Overflow o
   if (packing == Packing::stream) {
     add_stream(block_size);
   } else {
-    std::int64_t begin = -1;
-    records.offsets.for_each([&](std::int64_t end) {
-      if (begin >= 0) add_record(begin, end, block_size, overflow);
-      begin = end;
+    records.offsets.for_each_record([&](std::int64_t begin, std::int64_t end) {
+      add_record(begin, end, block_size, overflow);
     });
   }
   labels_near_ = {};

@@ -38,7 +38,7 @@ TEST_CASE("labels of a completion leave out the tokens of its prompt") {
                         .template_text = "{name} => {face}",
                         .line_by_line = false,
                         .loss_on_completion = true};
-  const TokenizedCorpus corpus = tokenize(read_records(options), tokenizer, 1);
+  const TokenRecords corpus = tokenize(read_records(options), tokenizer, 1);
   REQUIRE(corpus.size() == 3);
   const std::vector<std::string> completions = {" :)", " :(", " :|"};
   for (std::size_t r = 0; r < 3; ++r) {

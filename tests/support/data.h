@@ -1,5 +1,5 @@
 // Seeded test data, the same on every machine: from the counter-based generator of
-// kernels/random.h.
+// base/random.h.
 #pragma once
 
 #include <cmath>
