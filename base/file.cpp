@@ -302,8 +302,8 @@ void sync_folder(const std::filesystem::path& folder) {
   const int result = ::fsync(descriptor);
   const int error = errno;
   ::close(descriptor);
-  // Some file systems cannot flush a folder and say EINVAL: the rename is as safe as they can make
-  // it.
+  // Some file systems cannot flush a folder and say EINVAL:
+  // the rename is as safe as they can make it.
   if (result != 0 && error != EINVAL) throw_errno("cannot flush folder " + target.string(), error);
 }
 

@@ -20,8 +20,8 @@ struct ForeignFile {
 /// zip), a PyTorch pickle, GGUF or HDF5. nullopt: none of these.
 std::optional<ForeignFile> recognise_foreign(std::string_view beginning);
 
-/// Error(bad_data) for a file of this text that `message` says is not what it should be: with what it
-/// is instead, where that is known, else with `why`.
+/// Error(bad_data) for a file of this text that `message` says is not what it should be:
+/// with what it is instead, where that is known, else with `why`.
 Error unusable_file(const std::string& message, std::string_view text, const std::string& why);
 
 }  // namespace quire

@@ -12,9 +12,9 @@
 
 namespace quire {
 
-/// What a text may hold at most. Copies, comparisons and writing of a value recurse, a frame of some
-/// 200 bytes and more a level: 100,000 brackets are the end of a stack of 8 MB. Python's own reader
-/// takes about 1,000 levels; a model's files have 6.
+/// What a text may hold at most. Copies, comparisons and writing of a value recurse,
+/// a frame of some 200 bytes and more a level: 100,000 brackets are the end of a stack of 8 MB.
+/// Python's own reader takes about 1,000 levels; a model's files have 6.
 inline constexpr std::size_t kJsonDepth = 256;
 inline constexpr std::size_t kJsonBytes = std::size_t{1} << 30;
 
@@ -38,8 +38,8 @@ std::string json_trouble(const std::exception& error);
 /// The same of a text that is one line of a file: "column 7: …".
 std::string json_line_trouble(const std::exception& error);
 
-/// A whole number of 32 bits; nullopt for anything else. The library's get() takes 3.7 for 3, true for
-/// 1, and 2^32 + 1 for 1.
+/// A whole number of 32 bits; nullopt for anything else. The library's get() takes 3.7 for 3, true
+/// for 1, and 2^32 + 1 for 1.
 template <class Json>
 std::optional<std::int32_t> int32_of(const Json& value);
 

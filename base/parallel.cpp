@@ -4,18 +4,35 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <exception>
+#include <fstream>
 #include <mutex>
+#include <sstream>
 #include <thread>
 #include <vector>
 
 namespace quire {
 
 int available_threads() {
+  int processors = static_cast<int>(std::thread::hardware_concurrency());
   cpu_set_t set;
   CPU_ZERO(&set);
-  if (::sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
-  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  if (::sched_getaffinity(0, sizeof set, &set) == 0) processors = CPU_COUNT(&set);
+  std::string cpu_max;
+  std::ifstream file("/sys/fs/cgroup/cpu.max");  // the root of what a container sees
+  std::getline(file, cpu_max);
+  return within_quota(processors, cpu_max);
+}
+
+int within_quota(int processors, const std::string& cpu_max) {
+  processors = std::max(1, processors);
+  std::istringstream words(cpu_max);
+  double quota = 0;
+  double period = 0;
+  if (!(words >> quota >> period) || quota <= 0 || period <= 0) return processors;
+  return static_cast<int>(
+      std::clamp(std::ceil(quota / period), 1.0, static_cast<double>(processors)));
 }
 
 void parallel_for(int threads, std::size_t count, const std::function<void(std::size_t)>& work) {

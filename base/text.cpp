@@ -120,7 +120,7 @@ std::string in_python(const std::string& text) {
 std::string group_digits(std::string digits) {
   const std::ptrdiff_t first = digits.front() == '-' ? 1 : 0;
   for (auto at = static_cast<std::ptrdiff_t>(digits.size()) - 3; at > first; at -= 3) {
-    digits.insert(static_cast<std::size_t>(at), ",");
+    digits.insert(static_cast<std::size_t>(at), 1, ',');
   }
   return digits;
 }

@@ -18,8 +18,8 @@ struct KernelBenchOptions {
   /// Ops or entries, whole or by how they begin: "layernorm", "matmul_forward/head". Empty: all.
   std::vector<std::string> ops;
   double seconds = 0.5;  // at least, for each entry
-  /// Cases whose tensors take more are left out, with a note; fewer layers go to those over all
-  /// parameters.
+  /// Cases whose tensors take more are left out, with a note; fewer layers go
+  /// to those over all parameters.
   double memory_bytes = std::numeric_limits<double>::infinity();
 };
 

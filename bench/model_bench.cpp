@@ -26,8 +26,8 @@ std::vector<std::int32_t> random_ids(const Gpt2Config& config, std::int64_t coun
   return ids;
 }
 
-// Parameters whose matrices are stored as `dtype`, vectors f32: what a loaded file of that type
-// gives.
+// Parameters whose matrices are stored as `dtype`, vectors f32:
+// what a loaded file of that type gives.
 Parameters stored_as(Device& device, const Gpt2Config& config, Parameters source, DType dtype) {
   if (dtype == DType::f32) return source;
   auto buffers = std::make_shared<std::vector<Buffer>>();

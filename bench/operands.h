@@ -67,8 +67,8 @@ class Operands {
   bool has_in_place() const { return !restored_.empty(); }
   void restore() const;
   /// Throws Error(internal) naming `op` where an output holds what is not finite (-infinity in an
-  /// in-place tensor excepted: a dropped logit) or an index below 0. Of large tensors both ends are
-  /// looked at.
+  /// in-place tensor excepted: a dropped logit) or an index below 0. Of large tensors
+  /// both ends are looked at.
   void check(const std::string& op) const;
 
  private:

@@ -235,8 +235,8 @@ class Picture {
     text(kListLeft + kListWidth - 16, base, "text-anchor=\"end\"", point.note + mark);
   }
 
-  /// A box for a number near (cx, cy) that meets nothing drawn so far; beside the point where there
-  /// is none.
+  /// A box for a number near (cx, cy) that meets nothing drawn so far;
+  /// beside the point where there is none.
   Box free_box(double cx, double cy, double width) {
     const auto box_at = [&](double middle_x, double middle_y) {
       return Box{middle_x - width / 2, middle_y - kDigitHeight / 2, middle_x + width / 2,

@@ -33,8 +33,8 @@ struct Roofline {
 std::string roofline_svg(const Roofline& roofline);
 
 /// The entries that have bytes and flops, under the ceilings they were measured with, with their
-/// rates in GFLOP/s; warm ones are rings. Of those above 100 % of a ceiling it is said why that can
-/// be.
+/// rates in GFLOP/s; warm ones are rings. Of those above 100 % of a ceiling
+/// it is said why that can be.
 Roofline roofline_of(const BenchReport& report, const std::string& title);
 
 }  // namespace quire

@@ -1,8 +1,8 @@
 // quire data prepare: text in, token shards out.
 //
 // The text goes through in batches of records, or of parts of one, so that memory holds one batch.
-// Every shard takes its name when it is whole, and manifest.json comes last: what was interrupted is
-// known as such.
+// Every shard takes its name when it is whole, and manifest.json comes last:
+// what was interrupted is known as such.
 #include <fmt/format.h>
 
 #include <algorithm>

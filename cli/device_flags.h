@@ -16,8 +16,8 @@ struct DeviceFlags {
   bool on_trial = false;  ///< no option: for what verifies the device
 
   void add_to(Flags& flags);
-  /// Of several processes on a machine each takes the card of its number, or its share of the
-  /// cores.
+  /// Of several processes on a machine each takes the card of its number,
+  /// or its share of the cores.
   std::unique_ptr<Device> open(int local_rank = 0, int local_size = 1) const;
 
  private:

@@ -272,7 +272,8 @@ const Flags::Option* Flags::find(std::string_view name) const {
   return nullptr;
 }
 
-// What to write for a name that no option has: of another tool, or with a typo. Empty: nobody knows.
+// What to write for a name that no option has: of another tool, or with a typo.
+// Empty: nobody knows.
 std::string Flags::advice_for(const std::string& name) const {
   if (const std::string_view answer = foreign_answer(command_, name); !answer.empty()) {
     return (answer.starts_with("--") ? "use " : "") + std::string(answer);

@@ -1,5 +1,6 @@
-// Options of transformers' scripts and of the tools around them that Quire does not have by that name:
-// what stands in their place. Those that mean the same are aliases (option_names.h and the commands).
+// Options of transformers' scripts and of the tools around them that Quire does not have by that
+// name: what stands in their place. Those that mean the same are aliases (option_names.h and the
+// commands).
 #pragma once
 
 #include <span>

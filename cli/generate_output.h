@@ -1,5 +1,5 @@
-// Where the texts of `quire generate` go: standard output, whole or as their tokens come, or a
-// folder.
+// Where the texts of `quire generate` go: standard output,
+// whole or as their tokens come, or a folder.
 #pragma once
 
 #include <filesystem>

@@ -16,8 +16,8 @@ inline constexpr const char* kUsualModel = "gpt2";
 /// "name" or "org/name", as the Hub has them; no path that begins or ends otherwise.
 bool may_be_hub_name(const std::string& name);
 
-/// Lines that say how a model of that name is got from the Hub; none for what cannot be one: a path,
-/// or a word without an organisation that is not one of GPT-2's sizes.
+/// Lines that say how a model of that name is got from the Hub; none for what cannot be one:
+/// a path, or a word without an organisation that is not one of GPT-2's sizes.
 std::vector<std::string> how_to_get(const std::string& name);
 
 /// The same for a folder that is there and lacks something: one in the Hub's cache, or one that is

@@ -21,8 +21,8 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// Pictures of 400 units stand side by side where there is room, and fill a screen of 400 pixels: the
-// letters in them, 12 units high, are 11 to 14 pixels high on either.
+// Pictures of 400 units stand side by side where there is room, and fill a screen of 400 pixels:
+// the letters in them, 12 units high, are 11 to 14 pixels high on either.
 constexpr const char* kStyle =
     "body{font:15px/1.5 sans-serif;max-width:58em;margin:2em auto;padding:0 1em;color:#222}\n"
     "h1{font-size:1.4em;line-height:1.3;overflow-wrap:anywhere}h2{font-size:1.1em;margin:0}\n"
@@ -50,8 +50,8 @@ struct Curve {
 constexpr double kWidth = 400, kHeight = 240, kLeft = 74, kRight = 390, kTop = 16, kBottom = 194;
 constexpr std::size_t kColumns = 160;  // every second pixel: more points would not be seen
 
-/// Of each column's points the least and the greatest, in their order: what a line through all of
-/// them covers.
+/// Of each column's points the least and the greatest, in their order:
+/// what a line through all of them covers.
 std::vector<Point> thinned(const std::vector<Point>& points) {
   if (points.size() <= 2 * kColumns) return points;
   std::vector<Point> kept;

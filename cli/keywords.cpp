@@ -1,7 +1,7 @@
 // quire keywords: YAKE's keywords for every row of a table.
 //
-// The rows go out as they came in, byte for byte (in UTF-8 where --encoding names another one), with
-// one more column: the keywords, best first.
+// The rows go out as they came in, byte for byte (in UTF-8 where --encoding names another one),
+// with one more column: the keywords, best first.
 // With
 // --json every row is an object with its columns, the keywords as a list, and their scores.
 #include <fmt/format.h>

@@ -4,7 +4,7 @@
 #include <cstdlib>
 #include <fstream>
 
-#include "kernels/cpu/parallel.h"
+#include "base/parallel.h"
 
 namespace quire {
 namespace {
@@ -38,7 +38,7 @@ Machine inspect_machine() {
   Machine machine;
   machine.processor = field("/proc/cpuinfo", "model name");
   if (machine.processor.empty()) machine.processor = "unknown processor";
-  machine.cores = cpu::usable_cores();
+  machine.cores = available_threads();
   machine.memory_total = kilobytes("MemTotal");
   machine.memory_available = kilobytes("MemAvailable");
   const std::int64_t limit = number_in("/sys/fs/cgroup/memory.max");

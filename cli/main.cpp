@@ -73,8 +73,8 @@ int report(Fault fault, const std::string& message) {
   return static_cast<int>(fault);
 }
 
-/// Where one of them is closed (`quire train >&-`), the next file that is opened would get its number
-/// and what is printed. Instead it cannot be used, as before.
+/// Where one of them is closed (`quire train >&-`), the next file that is opened would get
+/// its number and what is printed. Instead it cannot be used, as before.
 void keep_standard_descriptors() {
   for (const int descriptor : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
     if (::fcntl(descriptor, F_GETFD) >= 0) continue;

@@ -10,8 +10,8 @@ namespace quire {
 
 /// The model card of what these options train: the Hub's fields as YAML, then what it is, what it
 /// was made from, how to write with it, and that whoever publishes it should say more. An adapter's
-/// names its base as the Hub has it, or says where that is to be written. The same run gives the
-/// same text.
+/// names its base as the Hub has it, or says where that is to be written.
+/// The same run gives the same text.
 std::string model_card(const TrainOptions& options, const Gpt2Config& config);
 
 }  // namespace quire

@@ -24,9 +24,9 @@ std::filesystem::path base_model(const std::filesystem::path& resolved_model);
 /// Whether `model` is a name that the Hub knows it by: no path, and no bundled model's name.
 bool is_hub_name(const std::string& model);
 
-/// What an adapter's config calls the model that --model names, so that PEFT finds it as well: its name
-/// on the Hub, or the absolute path of its folder (of a file that lies in none that PEFT reads, the
-/// file's own). Throws as resolve_model().
+/// What an adapter's config calls the model that --model names, so that PEFT finds it as well:
+/// its name on the Hub, or the absolute path of its folder (of a file that lies in none that PEFT
+/// reads, the file's own). Throws as resolve_model().
 std::string name_for_peft(const std::string& model);
 
 /// The folder that holds the config.json of a resolved model.
@@ -35,8 +35,8 @@ std::filesystem::path config_folder(const std::filesystem::path& resolved_model)
 /// What that file says, with the rows of the embedding that an adapter brings along.
 Gpt2Config resolved_config(const std::filesystem::path& resolved_model);
 
-/// The folder that holds its tokenizer: its own, or for an adapter without one that of the model it
-/// adapts.
+/// The folder that holds its tokenizer: its own, or for an adapter without one
+/// that of the model it adapts.
 std::filesystem::path tokenizer_folder(const std::filesystem::path& resolved_model);
 
 /// The folder of a model that has all that training goes on from: config, weights and tokenizer.

@@ -1,5 +1,5 @@
-// A result that goes to standard output, or with --output FILE into a file that takes its name when it
-// is whole.
+// A result that goes to standard output, or with --output FILE into a file that takes
+// its name when it is whole.
 #pragma once
 
 #include <filesystem>

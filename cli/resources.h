@@ -11,8 +11,8 @@ namespace quire {
 /// ../share/quire from the program (an installed copy), and the source tree above a build folder.
 std::vector<std::filesystem::path> resource_folders();
 
-/// The first of those folders that holds `name` ("samples/quotes.csv"), joined with it; empty:
-/// none.
+/// The first of those folders that holds `name` ("samples/quotes.csv"),
+/// joined with it; empty: none.
 std::filesystem::path find_resource(const std::string& name);
 
 /// A path as a person would type it here: relative when it lies below the current folder.

@@ -1,5 +1,5 @@
-// quire sweep: quire train with many options, one set after the other or some at a time, and which
-// was best.
+// quire sweep: quire train with many options, one set after the other or some
+// at a time, and which was best.
 //
 // The plan is in sweep_space.h, the runs in sweep_runs.h, what is told in sweep_report.h. The
 // folder remembers everything: the same command again goes on where it stopped.

@@ -47,8 +47,8 @@ struct Scale {
     const auto [least, most] = extent(values);
     return {values, least > 0 && most >= 10 * least};
   }
-  /// There too, and where three or more lie nearer to equal ratios than to equal distances: 0.0002,
-  /// 0.0005, 0.001.
+  /// There too, and where three or more lie nearer to equal ratios than to equal
+  /// distances: 0.0002, 0.0005, 0.001.
   static Scale of_list(const std::vector<double>& values) {
     return near_ratios(values) ? Scale(values, true) : wide(values);
   }

@@ -28,9 +28,9 @@ std::string sweep_csv(const Sweep& sweep, const std::vector<SweepRow>& rows);
 /// The loss over the steps, a line a run, and for each searched option the metric over its values,
 /// a <circle class="run"> a run that has one, hollow where it ended in an earlier round than the
 /// first row, which is drawn as the best. An axis is logarithmic where the range is, or where a
-/// list's numbers span a factor of ten or lie nearer to equal ratios than to equal distances; values
-/// that are not numbers have a place each. Ticks are round, or what a list names; nothing that is
-/// drawn lies on them.
+/// list's numbers span a factor of ten or lie nearer to equal ratios than to equal distances;
+/// values that are not numbers have a place each. Ticks are round, or what a list names;
+/// nothing that is drawn lies on them.
 std::string sweep_svg(const Sweep& sweep, const std::vector<SweepRow>& rows);
 
 }  // namespace quire

@@ -43,7 +43,8 @@ void warn(std::string_view line);
 void report_error(std::string_view message);
 /// A question on stderr, also when quiet: the answer is waited for behind it.
 void ask(std::string_view question);
-/// With U+FFFD for control characters but line ends and tabs: what a file holds may stand in messages.
+/// With U+FFFD for control characters but line ends and tabs:
+/// what a file holds may stand in messages.
 std::string without_controls(std::string_view text);
 /// From now on note() and ProgressLine say nothing.
 void set_quiet();
@@ -80,8 +81,8 @@ struct LinePart {
   std::string text;
   int rank = 0;
 };
-/// The parts that fit into so many columns, spaces between them. Cut only where those of rank 0 do
-/// not fit.
+/// The parts that fit into so many columns, spaces between them.
+/// Cut only where those of rank 0 do not fit.
 std::string fit_parts(std::vector<LinePart> parts, int columns);
 
 /// One line on stderr that changes in place. When nothing new is shown for a second, it counts the

@@ -16,8 +16,8 @@ void check_train_data(const TrainOptions& options);
 
 /// Reads and tokenizes text, a batch at a time, or maps shards, and splits; or reads what to
 /// validate on from files of its own, which are left out where --data names their folder. Without a
-/// tokenizer every record must bring its ids. Throws Error(bad_data) or, for text without a tokenizer
-/// and for options that make nothing of shards, Error(usage).
+/// tokenizer every record must bring its ids. Throws Error(bad_data) or,
+/// for text without a tokenizer and for options that make nothing of shards, Error(usage).
 TrainData load_train_data(const TrainOptions& options, const std::optional<Tokenizer>& tokenizer);
 
 /// Where records have rows of their own, the end of the only one is not parted from its beginning.

@@ -68,7 +68,8 @@ std::string saved_options(const Flags& flags, const TrainOptions& options, const
         "quiet", "device", "threads", "max_time", "fit_to_time"}) {
     saved.erase(name);
   }
-  // A run that is gone on from has its model from the checkpoint, and began with what is named here.
+  // A run that is gone on from has its model from the checkpoint, and began
+  // with what is named here.
   if (options.model.empty() && options.config.empty()) {
     for (const char* name : {"model", "config", "tokenizer"}) {
       if (saved[name] == "" && earlier.contains(name)) saved[name] = earlier[name];

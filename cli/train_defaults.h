@@ -1,5 +1,5 @@
-// What a command line of `quire train` leaves open: which model is trained, and of a run that is gone
-// on from what it was told when it began.
+// What a command line of `quire train` leaves open: which model is trained,
+// and of a run that is gone on from what it was told when it began.
 #pragma once
 
 #include <nlohmann/json.hpp>

@@ -8,8 +8,8 @@ namespace quire {
 
 /// Throws Error(no_space) when the plan needs more than there is room for. Its next step is the
 /// options that fit with the same result: smaller micro-batches and more accumulation, the rows of
-/// a step unchanged, then gradient checkpointing; or, where not even one row fits, a shorter
-/// --block-size.
+/// a step unchanged, then gradient checkpointing; or, where not even one row
+/// fits, a shorter --block-size.
 void check_memory(const Gpt2Config& model, const TrainingConfig& config, const Device& device,
                   const MemoryRoom& room);
 

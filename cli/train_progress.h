@@ -1,5 +1,5 @@
-// How a training run looks: one line that moves on a terminal, plain lines elsewhere, or JSON
-// events.
+// How a training run looks: one line that moves on a terminal, plain lines
+// elsewhere, or JSON events.
 #pragma once
 
 #include <cstdint>
@@ -19,8 +19,8 @@ class TrainProgress {
   explicit TrainProgress(bool json, double max_seconds = 0)
       : json_(json), max_seconds_(max_seconds) {}
 
-  /// Callbacks that report here; stop_requested, write_companions, sample and logs are left to the
-  /// caller.
+  /// Callbacks that report here; stop_requested, write_companions,
+  /// sample and logs are left to the caller.
   TrainingCallbacks callbacks();
   void show(std::int64_t step, const TextSample& sample);
   /// Ends the moving line.

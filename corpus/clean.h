@@ -45,8 +45,8 @@ struct StepCount {
   std::int64_t changed = 0, dropped = 0;  ///< records
 };
 
-/// The text of a record, in parts that end where can_cut() says (records.h): calls its argument with
-/// each and whether it is the last, in order. It can be gone through again.
+/// The text of a record, in parts that end where can_cut() says (records.h):
+/// calls its argument with each and whether it is the last, in order. It can be gone through again.
 using ForEachPart = std::function<void(const std::function<void(std::string&&, bool last)>&)>;
 
 class Cleaner {

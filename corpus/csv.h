@@ -4,12 +4,13 @@
 // delimiter, line ends (each becomes "\n") and quotes written twice. A quote inside an unquoted
 // field is an ordinary character, as most programs read it. Blank lines and lines of blanks are
 // passed over. Every row has as many fields as the first. We have our own reader because those at
-// hand do not say on which line the quote began that nobody closed, and that line is what a person
-// needs.
+// hand do not say on which line the quote began that nobody closed,
+// and that line is what a person needs.
 //
-// The delimiter is the one of the format; or that of a first line "sep=;", which spreadsheets write;
-// or ',' ('\t' for .tsv), unless the first 100 rows are a table with ';', '\t', '|' or ',' and none
-// with it. What was found and what a person might have meant otherwise goes into a ReadingReport.
+// The delimiter is the one of the format; or that of a first line "sep=;", which spreadsheets
+// write; or ',' ('\t' for .tsv), unless the first 100 rows are a table with ';', '\t', '|' or ','
+// and none with it. What was found and what a person might have meant otherwise goes
+// into a ReadingReport.
 #pragma once
 
 #include <cstddef>
@@ -43,8 +44,8 @@ class CsvReader {
   const std::vector<std::string>& columns() const { return columns_; }
   /// Reads the next row into `fields`; false at the end.
   bool next(std::vector<std::string>& fields);
-  /// The same, but what is wrong with this row alone goes into `trouble`, and the next call reads on
-  /// behind it. Throws where the trouble is a quote that took in further lines.
+  /// The same, but what is wrong with this row alone goes into `trouble`, and the next call reads
+  /// on behind it. Throws where the trouble is a quote that took in further lines.
   bool next(std::vector<std::string>& fields, std::optional<Error>& trouble);
   std::size_t line() const { return row_line_; }  ///< where the last row began, from 1
   const std::filesystem::path& path() const { return path_; }

@@ -1,7 +1,7 @@
 // gzip and zstd, through zlib and libzstd, piece by piece.
 //
-// Both are optional when Quire is built: without one, its files are refused with the command that
-// unpacks them.
+// Both are optional when Quire is built: without one, its files are refused
+// with the command that unpacks them.
 #pragma once
 
 #include <functional>

@@ -25,8 +25,8 @@ class Utf8Converter {
   Utf8Converter(Utf8Converter&&) noexcept;
   ~Utf8Converter();
 
-  /// Appends to `text` what the next bytes are in UTF-8. Throws Error(bad_data) naming file and line
-  /// for bytes that are no character of the encoding.
+  /// Appends to `text` what the next bytes are in UTF-8. Throws Error(bad_data) naming file
+  /// and line for bytes that are no character of the encoding.
   void add(std::string_view bytes, std::string& text) { convert(bytes, /*last=*/false, text); }
   /// There are no more bytes. Throws as add() does for half a character.
   void finish(std::string& text) { convert({}, /*last=*/true, text); }
@@ -53,9 +53,9 @@ std::string to_utf8(std::string_view bytes, const std::string& encoding,
 /// mark at its beginning is not looked for.
 const char* wide_without_mark(std::string_view bytes);
 
-/// Drops a UTF-8 byte-order mark. Throws Error(bad_data) naming the file for UTF-16 and UTF-32, with
-/// a mark or without, and for what is no text: a Git LFS pointer, something packed, a model, a web
-/// page where the name says a table or JSON lines.
+/// Drops a UTF-8 byte-order mark. Throws Error(bad_data) naming the file for UTF-16 and UTF-32,
+/// with a mark or without, and for what is no text: a Git LFS pointer, something packed, a model,
+/// a web page where the name says a table or JSON lines.
 std::string_view without_byte_order_mark(std::string_view text, const std::filesystem::path& path);
 
 }  // namespace quire

@@ -18,8 +18,8 @@ namespace quire {
 /// "\r\n", and "\r" alone, as "\n".
 std::string with_newlines(std::string_view text);
 
-/// Throws Error(bad_data) naming the file when it cannot be opened or unpacked, or is not in the
-/// encoding.
+/// Throws Error(bad_data) naming the file when it cannot be opened or unpacked,
+/// or is not in the encoding.
 class InputFile {
  public:
   explicit InputFile(const std::filesystem::path& path, const TextFormat& format = {});

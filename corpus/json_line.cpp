@@ -19,7 +19,7 @@ namespace {
 
 std::string excerpt(const Json& value) {
   std::string text = value.dump(-1, ' ', true);
-  if (text.size() > 40) text = text.substr(0, 37) + "...";
+  if (text.size() > 40) text.replace(37, std::string::npos, "...");
   return text;
 }
 

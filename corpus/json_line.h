@@ -20,8 +20,8 @@ namespace quire {
 
 class JsonLine {
  public:
-  /// Throws Error(bad_data) for what is not a JSON object, and for a zero byte, behind which nothing
-  /// would be read. `text` must outlive it.
+  /// Throws Error(bad_data) for what is not a JSON object, and for a zero byte,
+  /// behind which nothing would be read. `text` must outlive it.
   JsonLine(const std::filesystem::path& path, std::size_t line, std::string_view text);
   JsonLine(const JsonLine&) = delete;
   JsonLine& operator=(const JsonLine&) = delete;

@@ -18,7 +18,8 @@ struct StrictJson {
 StrictJson strict_json(std::string_view text);
 
 /// Of a text that is a valid object but for what strict_json() changes: the value of a field as it
-/// is written, of the last where several have the name; "" where none has. `count` gets how many do.
+/// is written, of the last where several have the name; "" where none has.
+/// `count` gets how many do.
 std::string_view written_member(std::string_view object, const std::string& name,
                                 std::size_t* count = nullptr);
 /// The entries of a valid array as they are written.

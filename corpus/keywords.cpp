@@ -169,7 +169,8 @@ class Extraction {
             return phrase_similarity(lower, better) > options_.dedup;
           });
       if (similar) continue;
-      // yake writes a keyword as it stands in the text, and in lower case where nothing is left out.
+      // yake writes a keyword as it stands in the text, and in lower case
+      // where nothing is left out.
       const bool as_written = options_.dedup < 1;
       result.push_back(
           {to_utf8(as_written ? text_of(*candidate, &Place::word) : lower), candidate->score});

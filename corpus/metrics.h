@@ -1,6 +1,6 @@
 // What can be said of generated texts without a model: how much they repeat themselves and each
-// other, how much they copy, whether they say what they were asked to, and whether their sentences
-// hold together.
+// other, how much they copy, whether they say what they were asked to,
+// and whether their sentences hold together.
 //
 // A text's tokens are its words as cut at Unicode white space, with case and punctuation kept, as
 // Python's text.split() has them. An n-gram is n tokens in a row; none crosses texts.
@@ -36,8 +36,8 @@ double distinct_ngrams(const std::vector<TokenNumbers>& texts, std::size_t n);
 /// al. 2018): BP · exp(Σ ¼ ln p_n, n = 1…4), where p_n is the share of its n-grams that some other
 /// text has as often, at least 0.1 / their number for n ≥ 2 (Chen and Cherry 2014, method 1), and
 /// BP is 1, or exp(1 - r/c) for a text of c tokens not longer than the reference nearest in length,
-/// of r tokens (the shorter one on a tie). 0 without a token in common. High is bad: the texts are
-/// alike.
+/// of r tokens (the shorter one on a tie). 0 without a token in common.
+/// High is bad: the texts are alike.
 std::vector<double> self_bleu(const std::vector<TokenNumbers>& texts);
 
 /// Mean over texts of 1 - different n-grams / all n-grams of the text; 0 for a text without any.
@@ -60,8 +60,8 @@ double keyword_coverage(std::string_view text, const std::vector<std::string>& k
 
 /// How much neighbouring sentences have in common: the mean over the pairs of |A ∩ B| / √(|A| |B|),
 /// A and B their sets of words in lower case, without stop words and what has no letter; 0 where
-/// one is empty. Sentences and words are those of sentences.h and words.h. Nothing for a text of
-/// one sentence.
+/// one is empty. Sentences and words are those of sentences.h and words.h.
+/// Nothing for a text of one sentence.
 std::optional<double> local_coherence(std::string_view text, const StopWords& stop_words);
 
 /// The mean; 0 without values.

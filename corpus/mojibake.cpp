@@ -7,15 +7,15 @@
 namespace quire {
 namespace {
 
-// Windows-1252's characters for the bytes 80 to 9F; five are not assigned, and there Latin-1's
-// stand.
+// Windows-1252's characters for the bytes 80 to 9F; five are not assigned,
+// and there Latin-1's stand.
 constexpr std::array<char16_t, 32> kWindows1252 = {
     0x20AC, 0x81,   0x201A, 0x0192, 0x201E, 0x2026, 0x2020, 0x2021, 0x02C6, 0x2030, 0x0160,
     0x2039, 0x0152, 0x8D,   0x017D, 0x8F,   0x90,   0x2018, 0x2019, 0x201C, 0x201D, 0x2022,
     0x2013, 0x2014, 0x02DC, 0x2122, 0x0161, 0x203A, 0x0153, 0x9D,   0x017E, 0x0178};
 
-// The character at `at`, which moves behind it; 0 for ASCII, for what is not UTF-8, and beyond
-// U+FFFF.
+// The character at `at`, which moves behind it; 0 for ASCII,
+// for what is not UTF-8, and beyond U+FFFF.
 char32_t next_character(std::string_view text, std::size_t& at) {
   const auto byte = [&](std::size_t i) {
     return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u;

@@ -8,8 +8,8 @@ namespace {
 
 using View = std::u32string_view;
 
-// How many of two sets' elements are in both, of those in either. The vectors are sorted, without
-// repetitions.
+// How many of two sets' elements are in both, of those in either.
+// The vectors are sorted, without repetitions.
 template <class T>
 double shared_part(const std::vector<T>& a, const std::vector<T>& b) {
   std::size_t both = 0;

@@ -58,8 +58,8 @@ struct Record {
   /// Bytes of text that are given rather than learned: a token that ends within them gets the label
   /// -100, one that reaches beyond them is learned.
   std::size_t prompt_bytes = 0;
-  /// The text goes on in the next record: what was asked for is parts, and this one ends where
-  /// can_cut() says.
+  /// The text goes on in the next record: what was asked for is parts,
+  /// and this one ends where can_cut() says.
   bool more = false;
 };
 
@@ -71,8 +71,8 @@ inline bool can_cut(std::string_view text, std::size_t at) {
 }
 
 /// The files that paths, folders and patterns stand for, in order. Throws Error(bad_data) for what
-/// is not there or of a kind that is not read. `report`, where it is given, gets what of folders is
-/// passed over.
+/// is not there or of a kind that is not read. `report`, where it is given,
+/// gets what of folders is passed over.
 std::vector<std::filesystem::path> find_files(const std::vector<std::string>& paths,
                                               ReadingReport* report = nullptr);
 
@@ -93,8 +93,8 @@ std::vector<StepCount> for_each_record(const CorpusOptions& options, const TakeR
 std::vector<Record> read_records(const CorpusOptions& options,
                                  std::vector<StepCount>* cleaned = nullptr);
 
-/// A record of text ends with end_of_text when the tokenizer has it; one that brought its ids is left
-/// as it was. Ids beyond the last offset are of a record that goes on (Record::more).
+/// A record of text ends with end_of_text when the tokenizer has it; one that brought its ids
+/// is left as it was. Ids beyond the last offset are of a record that goes on (Record::more).
 /// The result does not depend on `threads` (0 = all that are available). `labels`: there shall be
 /// labels even where no record brings other ones than its ids. Throws Error(bad_data) for ids that
 /// the tokenizer does not have, naming the record; `before` were there before the first.

@@ -105,8 +105,8 @@ bool follows_lone_capital(View text, std::size_t end, bool or_comma) {
   return end > 1 && is(text[end - 1], modifier) && fits(end - 2);
 }
 
-// Whether what stands before an initial makes it that of a name: a title, a list of authors, or a
-// bracket.
+// Whether what stands before an initial makes it that of a name: a title,
+// a list of authors, or a bracket.
 bool expects_initial(View before) {
   if (before.ends_with(U'(') || before.ends_with(U'[')) return true;
   if (before.empty() || !is(before.back(), space)) return false;

@@ -154,8 +154,8 @@ std::size_t unit_length(View rest) {
   return letters ? rest.size() : 0;
 }
 
-// "H₂", "Fe₂³⁺": an element, or a bracket, with the number of its atoms and its charge. Length, or
-// 0.
+// "H₂", "Fe₂³⁺": an element, or a bracket, with the number of its atoms
+// and its charge. Length, or 0.
 std::size_t atoms_length(View rest) {
   const auto at = [&](std::size_t i) { return i < rest.size() ? rest[i] : U'\0'; };
   std::size_t i = 0;
@@ -321,8 +321,8 @@ bool is_contraction(View word) {
 }
 
 // "she's" becomes "she" and "'s", "don't" becomes "do" and "n't". Two of the apostrophes are
-// letters to Unicode, so a word may have more of them: each cuts the whole word, the last one
-// first.
+// letters to Unicode, so a word may have more of them: each cuts
+// the whole word, the last one first.
 void split_contraction(View word, Words& words) {
   std::size_t at = word.size();
   for (std::size_t i = word.size(); i-- > 0;) {

@@ -14,8 +14,8 @@
 namespace quire {
 
 /// The tokens of a sentence, none empty: words and what lies between them. They are parts of the
-/// sentence; what is written otherwise there ("&amp;") goes to `made`, and the tokens are parts of
-/// that.
+/// sentence; what is written otherwise there ("&amp;") goes to `made`,
+/// and the tokens are parts of that.
 std::vector<std::u32string_view> split_words(std::u32string_view sentence,
                                              std::deque<std::u32string>& made);
 

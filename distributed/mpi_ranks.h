@@ -7,8 +7,8 @@
 // Yuan, "Bandwidth optimal all-reduce algorithms for clusters of workstations", 2009), and the
 // order of every sum is written here, not chosen by a library: the bits depend on N alone.
 //
-// Cards exchange among themselves where all of them can (NCCL); MPI then only tells them of each
-// other.
+// Cards exchange among themselves where all of them can (NCCL);
+// MPI then only tells them of each other.
 //
 // MPI's own collectives would do the same but cannot be left: when a rank dies, the others wait in
 // them for ever or until they are killed. Here they wait in a loop of their own, look after their

@@ -1,4 +1,5 @@
-// A model from a text file or a folder of them, with the installed library: train TEXT OUTPUT_DIR [MODEL]
+// A model from a text file or a folder of them, with the installed library:
+//   train TEXT OUTPUT_DIR [MODEL]
 // On from the folder MODEL, or a small one from scratch. `generate OUTPUT_DIR` writes with it.
 #include <quire/quire.h>
 #include <cstdint>

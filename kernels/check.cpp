@@ -23,6 +23,18 @@ const char* name_of(Types types) {
   return "?";
 }
 
+bool is_float(DType dtype) {
+  switch (dtype) {
+    case DType::f32:
+    case DType::f16:
+    case DType::bf16:
+      return true;
+    case DType::i32:
+      return false;
+  }
+  throw_unknown(dtype);
+}
+
 bool fits(DType dtype, Types types) {
   switch (types) {
     case Types::f32:
@@ -30,7 +42,7 @@ bool fits(DType dtype, Types types) {
     case Types::any_float:
     case Types::activation:
     case Types::activation_or_f32:
-      return dtype != DType::i32;
+      return is_float(dtype);
     case Types::i32:
       return dtype == DType::i32;
   }

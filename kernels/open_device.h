@@ -17,7 +17,8 @@ struct DeviceOptions {
   /// Times the algorithms for products where there is a choice, and keeps what it finds for later
   /// processes (Device::tuned()).
   bool autotune = false;
-  /// Is given what a person should know about what is kept, at any time; a line without a full stop.
+  /// Is given what a person should know about what is kept, at any time;
+  /// a line without a full stop.
   std::function<void(const std::string&)> warn = [](const std::string&) {};
 };
 

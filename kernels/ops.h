@@ -57,9 +57,9 @@ struct EmbeddingBackward {
 
 // ---------------------------------------------------------------- layernorm
 
-/// mean = sum(x)/C;  rstd = 1/sqrt(sum((x - mean)^2)/C + eps);  out = (x - mean)·rstd·weight +
-/// bias. Ba, Kiros and Hinton, "Layer Normalization" (2016). N rows are all leading dimensions
-/// together.
+/// Ba, Kiros and Hinton, "Layer Normalization" (2016). N rows are all leading dimensions together.
+///   mean = sum_C(x)/C;  rstd = 1/sqrt(sum_C((x - mean)²)/C + eps)
+///   out = (x - mean)·rstd·weight + bias
 struct LayernormForward {
   View out;          // [N, C]
   View mean;         // [N] f32, or empty where no backward follows
@@ -84,8 +84,9 @@ struct ResidualLayernormForward {
 };
 
 /// With n = (x - mean)·rstd and g = d_out·weight:
-///   d_x += rstd·(g - mean_C(g) - n·mean_C(g·n));  d_weight += sum_N(d_out·n);  d_bias +=
-///   sum_N(d_out)
+///   d_x += rstd·(g - mean_C(g) - n·mean_C(g·n))
+///   d_weight += sum_N(d_out·n)
+///   d_bias += sum_N(d_out)
 struct LayernormBackward {
   Accumulate d_x;       // [N, C]
   Accumulate d_weight;  // [C]; empty together with d_bias where the parameters are frozen
@@ -148,9 +149,10 @@ struct Transpose {
   ConstView in;  // [K, N] any float type
 };
 
-/// d_x = d_out·weightᵀ (overwrites), and where the product's x is activation(pre_activation), the
-/// gradient of that: d_x = (d_out·weightᵀ)·activation'(pre_activation). weight as in the forward
-/// op.
+/// Overwrites d_x; weight as in the forward op.
+///   d_x = d_out·weightᵀ
+/// and where the product's x is activation(pre_activation), the gradient of that:
+///   d_x = (d_out·weightᵀ)·activation'(pre_activation)
 struct MatmulBackwardInput {
   View d_x;                  // [M, K]
   ConstView d_out;           // [M, N]
@@ -200,13 +202,14 @@ struct ActivationBackward {
 // ---------------------------------------------------------------- attention
 
 /// Causal self-attention of each head h with channels [h·D, (h+1)·D) of q, k and v:
-///   p[q,k] = softmax over k of scale·(q·k), for first_key[b,q] <= k <= q;  out[q] = sum_k
-///   p[q,k]·v[k] lse[q] = log(sum_k exp(scale·(q·k)))
+///   p[q,k] = softmax over k of scale·(q·k), for first_key[b,q] <= k <= q
+///   out[q] = sum_k p[q,k]·v[k]
+///   lse[q] = log(sum_k exp(scale·(q·k)))
 /// A query whose first_key lies behind it (padding) sees nothing: out = 0, lse = -infinity.
 /// first_key says all there is to say about masks: left padding gives each row its number of pad
 /// tokens, packed records give each position the start of its record.
-/// dropout > 0 multiplies p by keep/(1 - dropout) after the softmax; the element ((b·H + h)·T +
-/// q)·T + k of `key`'s stream decides (random.h).
+/// dropout > 0 multiplies p by keep/(1 - dropout) after the softmax; element
+/// ((b·H + h)·T + q)·T + k of `key`'s stream decides which to keep (random.h).
 struct AttentionForward {
   View out;             // [B, T, C]
   View lse;             // [B, H, T] f32, or empty where no backward follows
@@ -248,8 +251,8 @@ struct AttentionCached {
 
 // ---------------------------------------------------------------- dropout
 
-/// out[i] = x[i]·(number i of the stream >= threshold)/(1 - p). The same call on a gradient is the
-/// backward op.
+/// out[i] = x[i]·(number i of the stream >= threshold)/(1 - p).
+/// The same call on a gradient is the backward op.
 struct Dropout {
   View out;  // any shape; may be the same as x
   ConstView x;
@@ -271,9 +274,9 @@ struct CrossEntropyForward {
   std::int64_t vocabulary() const { return vocab > 0 ? vocab : logits.shape()[1]; }
 };
 
-/// The loss and, over the logits, their gradient: (softmax(logits[n,:]) -
-/// onehot(targets[n]))·scale, 0 in ignored rows. scale is 1/(number of targets the loss is the mean
-/// of).
+/// The loss and, over the logits, their gradient, 0 in ignored rows:
+///   (softmax(logits[n,:]) - onehot(targets[n]))·scale
+/// scale is 1/(number of targets the loss is the mean of).
 struct CrossEntropyBackward {
   View losses;           // [N] f32
   View logits_to_grads;  // [N, W] in: logits; out: gradients, 0 in columns behind V
@@ -297,8 +300,10 @@ struct AdamwTensor {
 };
 
 /// Loshchilov and Hutter, "Decoupled Weight Decay Regularization" (2019), in torch's order:
-///   g = grad·grad_scale;  p *= 1 - lr·weight_decay;  m += (g - m)·(1 - beta1);
-///   v = beta2·v + (1 - beta2)·g²;
+///   g = grad·grad_scale
+///   p *= 1 - lr·weight_decay
+///   m += (g - m)·(1 - beta1)
+///   v = beta2·v + (1 - beta2)·g²
 ///   p -= lr/(1 - beta1^step) · m/(sqrt(v)/sqrt(1 - beta2^step) + eps)
 /// 28 bytes of traffic a parameter in float; 30 with a copy.
 struct AdamwStep {
@@ -337,8 +342,8 @@ struct WarpLogits {
   int min_tokens_to_keep = 1;
 };
 
-/// tokens[b] = the first v at which sum_{w<=v} softmax(logits[b])[w] > uniforms[b], summed in
-/// double.
+/// tokens[b] = the first v at which sum_{w<=v} softmax(logits[b])[w] > uniforms[b].
+/// Sums run in double.
 struct DrawTokens {
   View tokens;         // [B] i32
   ConstView logits;    // [B, V] f32
@@ -463,6 +468,9 @@ class Device {
 
   /// Does `work`, which calls ops and copies within the device, the same ones on the same memory
   /// each time, and nothing else. Returns what repeats them; null where calling them costs no more.
+  /// Nothing in `work` writes what one of its ops reads as a weight or a bias, as `past` or
+  /// `first_key`, or as a cached slot below past[b]: a device may read these of all ops as soon as
+  /// the recording begins. What was queued before that is done by then.
   virtual std::unique_ptr<Recording> record(const std::function<void()>& work) {
     work();
     return nullptr;

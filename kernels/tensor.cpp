@@ -61,6 +61,11 @@ std::string Shape::to_string() const {
   return text + "]";
 }
 
+void throw_unknown(DType dtype) {
+  throw Error(Fault::internal,
+              "no type of elements has the number " + std::to_string(static_cast<int>(dtype)));
+}
+
 void throw_dtype(DType wanted, DType got) {
   throw Error(Fault::internal,
               std::string("a view of ") + name_of(got) + " was read as " + name_of(wanted));

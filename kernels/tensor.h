@@ -38,8 +38,20 @@ inline BFloat16 to_bfloat16(float value) {  ///< to nearest, ties to even; NaN s
 
 enum class DType : std::uint8_t { f32, f16, bf16, i32 };
 
+[[noreturn]] void throw_unknown(DType dtype);
+
+/// Bytes of an element. A type that is not listed here is a warning of the compiler, and a value
+/// that is no type throws Error(internal).
 constexpr std::size_t size_of(DType dtype) {
-  return dtype == DType::f16 || dtype == DType::bf16 ? 2 : 4;
+  switch (dtype) {
+    case DType::f32:
+    case DType::i32:
+      return 4;
+    case DType::f16:
+    case DType::bf16:
+      return 2;
+  }
+  throw_unknown(dtype);
 }
 const char* name_of(DType dtype);  ///< "float32", "float16", "bfloat16", "int32"
 

@@ -22,8 +22,9 @@ struct AddedToken {
   bool second = false;
 };
 
-/// Finds added tokens in text as the Hugging Face tokenizers do: the leftmost first, and the longest
-/// of those that begin there. One that is found and is no single word is passed over as a whole.
+/// Finds added tokens in text as the Hugging Face tokenizers do: the leftmost first,
+/// and the longest of those that begin there. One that is found and is no single word
+/// is passed over as a whole.
 class AddedTokenFinder {
  public:
   AddedTokenFinder() = default;

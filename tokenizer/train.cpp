@@ -10,11 +10,11 @@
 #include <fstream>
 #include <limits>
 #include <queue>
-#include <thread>
 #include <unordered_map>
 #include <unordered_set>
 
 #include "base/error.h"
+#include "base/parallel.h"
 #include "base/text.h"
 #include "tokenizer/byte_alphabet.h"
 #include "tokenizer/piece_counts.h"
@@ -234,8 +234,7 @@ void check(const BpeTrainingOptions& options) {
 
 PieceCounts count_pieces(std::span<const std::filesystem::path> files,
                          const BpeTrainingOptions& options) {
-  const unsigned cores = std::max(1u, std::thread::hardware_concurrency());
-  const int threads = options.threads > 0 ? options.threads : static_cast<int>(cores);
+  const int threads = options.threads > 0 ? options.threads : available_threads();
   PieceCounter counter(options.special_tokens, threads);
   std::string chunk(std::size_t{4} << 20, '\0');
   for (const std::filesystem::path& path : files) {

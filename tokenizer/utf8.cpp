@@ -26,8 +26,8 @@ const char* skip_ascii(const char* at, const char* end) {
 Step step(const char* at, const char* end) {
   const unsigned char first = byte_at(at);
   if (first < 0x80) return {1, true, false};
-  // The second byte's range is narrower after E0 and F0 (overlong), ED (surrogates), F4 (too
-  // large).
+  // The second byte's range is narrower after E0 and F0 (overlong),
+  // ED (surrogates), F4 (too large).
   int length = 0;
   unsigned char low = 0x80;
   unsigned char high = 0xBF;

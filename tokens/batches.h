@@ -1,7 +1,7 @@
 // Batches: from records of token ids to shuffled micro-batches.
 //
 // A row of a batch is a run of n ids and the n labels that come one later, both cut from the same
-// array:    ids [begin, begin + n),  targets labels[begin + 1, begin + n + 1).
+// array: ids [begin, begin + n), targets labels[begin + 1, begin + n + 1).
 //  - Packing::stream takes all records as one stream and cuts a row every block_size ids; the last,
 //    shorter row is kept, so every token but the first is a target exactly once an epoch.
 //  - Packing::none takes each record as a row. What becomes of a record longer than block_size says
@@ -140,8 +140,8 @@ class Batches {
  public:
   Batches(const Rows& rows, int batch_size, DataPosition start, int rank = 0, int ranks = 1);
 
-  /// Up to `count` micro-batches of up to batch_size rows: fewer at the end of an epoch, never
-  /// none.
+  /// Up to `count` micro-batches of up to batch_size rows: fewer at the end
+  /// of an epoch, never none.
   std::vector<Batch> next_window(int count);
 
   const DataPosition& position() const { return position_; }

@@ -1,5 +1,6 @@
-// Prepared folders: which shards belong together, as manifest.json has it. It is a JSON object; what is read
-// again of it are the names and the checksums of its "shards". The rest is for people and programs.
+// Prepared folders: which shards belong together, as manifest.json has it. It is a JSON object;
+// what is read again of it are the names and the checksums of its "shards".
+// The rest is for people and programs.
 #include <algorithm>
 #include <nlohmann/json.hpp>
 

@@ -79,8 +79,8 @@ class ShardWriter {
   void add(const TokenRecords& part);
   /// Writes what is left. Afterwards the folder wants its manifest.
   void finish();
-  /// Writes it, and returns it: what the shards are, and what is told of their text beside: how much
-  /// that was, and what it was made of.
+  /// Writes it, and returns it: what the shards are, and what is told beside of their text:
+  /// how much that was, and what it was made of.
   nlohmann::ordered_json write_manifest(const nlohmann::ordered_json& text,
                                         const nlohmann::ordered_json& origin) const;
 

@@ -59,8 +59,8 @@ std::int64_t cut(std::int64_t tokens, double share) {
   return held < 2 || tokens - held < 2 ? 0 : held;
 }
 
-// Of records that have more than the share of all tokens, less: the largest chosen one is cut to what
-// is wanted, or left out while the others have that.
+// Of records that have more than the share of all tokens, less: the largest chosen one is cut
+// to what is wanted, or left out while the others have that.
 void trim(HeldOut& held, const RecordOffsets& records, double share) {
   constexpr std::int64_t kEnough = 1024;
   const std::int64_t wanted = std::llround(static_cast<double>(records.back()) * share);

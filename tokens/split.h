@@ -25,8 +25,8 @@ struct HeldOut {
 /// all where there are two; both sides keep the order. Where the share is less than one, the chosen
 /// record has no more than half of all tokens. With OnlyRecord::cut, where the chosen ones have
 /// more than one and a half times the share of all tokens, and that is enough to score (1,024), the
-/// largest of them are held out in part or not at all: one of six books may be a third of them. Equal
-/// seeds give equal splits everywhere. Throws Error(usage) unless 0 <= share < 1.
+/// largest of them are held out in part or not at all: one of six books may be a third of them.
+/// Equal seeds give equal splits everywhere. Throws Error(usage) unless 0 <= share < 1.
 HeldOut hold_out(const RecordOffsets& records, double validation_share, std::uint64_t seed,
                  OnlyRecord only);
 

@@ -11,8 +11,8 @@
 
 namespace quire {
 
-/// Memory does not grow with the records: ids of 16 bits where the vocabulary allows, else 32, labels
-/// of 32 bits where there are any, and where records begin lie in files without names.
+/// Memory does not grow with the records: ids of 16 bits where the vocabulary allows, else 32,
+/// labels of 32 bits where there are any, and where records begin lie in files without names.
 class TokenStore {
  public:
   /// Of a tokenizer with `vocab_size` ids; 0: of ids that nobody vouches for.

@@ -1,4 +1,5 @@
-// Records of token ids: in vectors, in files that are mapped into memory, or spilled (byte_spill.h).
+// Records of token ids: in vectors, in files that are mapped into memory,
+// or spilled (byte_spill.h).
 //
 // A view goes over ids of 16 or 32 bits in any number of parts, so that data larger than memory are
 // trained on, and data that are split in two are not copied. Ids of 16 bits are widened when they
@@ -17,13 +18,13 @@
 
 namespace quire {
 
-/// Vocabularies of so many ids at most have ids of 16 bits: 65535 is free to stand for an ignored
-/// label.
+/// Vocabularies of so many ids at most have ids of 16 bits: 65535 is free
+/// to stand for an ignored label.
 inline constexpr int kNarrowVocabulary = 65'535;
 inline constexpr std::uint16_t kIgnored16 = 0xFFFF;
 
-/// Records of token ids, one after the other: record r is ids[offsets[r] … offsets[r+1]). Ids beyond
-/// the last offset are of a record that goes on in what comes next.
+/// Records of token ids, one after the other: record r is ids[offsets[r] … offsets[r+1]).
+/// Ids beyond the last offset are of a record that goes on in what comes next.
 struct TokenRecords {
   std::vector<std::int32_t> ids;
   std::vector<std::int32_t> labels;  ///< aligned with ids as in transformers; empty: labels = ids
@@ -31,8 +32,8 @@ struct TokenRecords {
   std::int64_t size() const { return static_cast<std::int64_t>(offsets.size()) - 1; }
 };
 
-/// Where records begin, and where the last one ends: in vectors, mapped, or spilled as 64 bits each.
-/// Cheap to copy; what it views must outlive it.
+/// Where records begin, and where the last one ends: in vectors, mapped, or spilled as 64 bits
+/// each. Cheap to copy; what it views must outlive it.
 class RecordOffsets {
  public:
   RecordOffsets() = default;

@@ -84,8 +84,8 @@ void training(Bench& bench, DType dtype) {
   }
 }
 
-/// Parameters with matrices of type `dtype`, the same numbers on both devices. `masters` must
-/// outlive it.
+/// Parameters with matrices of type `dtype`, the same numbers on both devices.
+/// `masters` must outlive it.
 Parameters narrowed(Device& device, const Gpt2Config& config, const Parameters& masters,
                     DType dtype) {
   Parameters narrow = Parameters::with_matrices(device, config, masters, dtype);

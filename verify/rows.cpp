@@ -48,8 +48,8 @@ void embedding(Bench& bench, DType dtype, std::int64_t B, std::int64_t T, std::i
 }
 
 /// The mean is a sum of C terms; each x - mean carries its error and one rounding; the variance is
-/// a sum of C squares of those; its root halves the relative error. All of it twice, for both
-/// devices.
+/// a sum of C squares of those; its root halves the relative error.
+/// All of it twice, for both devices.
 struct LayernormBounds {
   std::vector<double> out, mean, rstd;
 

@@ -115,8 +115,8 @@ void refuse_unknown(const Fields& fields) {
   }
 }
 
-/// `init_lora_weights`: how A and B began. Some ways change the base's weights, too, and the adapter
-/// is right on the changed ones alone.
+/// `init_lora_weights`: how A and B began. Some ways change the base's weights, too,
+/// and the adapter is right on the changed ones alone.
 std::string read_init(const Fields& fields) {
   const Json& init = fields["init_lora_weights"];
   if (init.is_null() || init.is_boolean()) return "";
@@ -161,8 +161,8 @@ std::regex compile(const std::string& pattern) {
   }
   auto flags = std::regex::ECMAScript;
 #ifdef __GLIBCXX__
-  // Through all states at once: one after the other, "(.*)*(.*)*(.*)*x" takes more than a minute for
-  // 13 characters. Back-references cannot be had this way, and are refused.
+  // Through all states at once: one after the other, "(.*)*(.*)*(.*)*x" takes more than a minute
+  // for 13 characters. Back-references cannot be had this way, and are refused.
   flags |= std::regex_constants::__polynomial;
 #endif
   try {

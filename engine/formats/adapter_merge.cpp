@@ -263,7 +263,7 @@ class Merger {
     if (!base_.config.tie_word_embeddings) return;
     if (!is_changed_apart("transformer.wte") && !is_changed_apart("lm_head")) return;
     values_of(kHead);
-    base_.notes.push_back("the adapter changes one of wte and lm_head: they are tied no more");
+    base_.notes.emplace_back("the adapter changes one of wte and lm_head: they are tied no more");
   }
 
   void adapt(const Module& module) {

@@ -298,8 +298,8 @@ LoadedModel load_model(Device& device, const std::filesystem::path& folder, Weig
       clear_padding(device, list[i], destinations[i].data, destinations[i].dtype, multiple);
       views.emplace_back(destinations[i].data, destinations[i].dtype, list[i].shape);
     } else {
-      // Parameters know no read-only views: generating never writes weights, and a write would
-      // fault.
+      // Parameters know no read-only views: generating never writes weights,
+      // and a write would fault.
       void* mapped = const_cast<std::byte*>(tensors[i]->bytes.data());
       views.emplace_back(mapped, destinations[i].dtype, list[i].shape);
     }

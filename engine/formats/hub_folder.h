@@ -45,8 +45,8 @@ LoadedModel load_model(Device& device, const std::filesystem::path& folder, Weig
 /// Saves config.json, generation_config.json and model.safetensors so that transformers loads them;
 /// makes the folder when it is not there. `dtype` is f32, f16 or bf16. Each file is replaced
 /// atomically, none before all weights are written, the weights last. Throws Error(diverged) for
-/// weights that are not finite, Error(no_space) when the disk is full; the old files are then as
-/// they were.
+/// weights that are not finite, Error(no_space) when the disk is full;
+/// the old files are then as they were.
 void save_model(Device& device, const std::filesystem::path& folder, const Gpt2Config& config,
                 const Parameters& parameters, DType dtype);
 

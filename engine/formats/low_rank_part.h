@@ -7,8 +7,8 @@
 namespace quire {
 
 /// weight [rows, columns] -= its best approximation of rank r: PiSSA (Meng et al., 2024). By
-/// iteration of a subspace (Golub and Van Loan, Matrix Computations, 8.2), in double. False, and the
-/// weight as it was, where the r-th singular value and the next are too close to tell.
+/// iteration of a subspace (Golub and Van Loan, Matrix Computations, 8.2), in double. False,
+/// and the weight as it was, where the r-th singular value and the next are too close to tell.
 bool remove_principal_part(std::vector<float>& weight, std::int64_t rows, std::int64_t columns,
                            int r);
 

@@ -15,8 +15,8 @@ std::string bare_name(const std::string& name);
 
 /// Finds and maps the weights: model.safetensors, else the shards of model.safetensors.index.json,
 /// or the .safetensors file that the path names. Old attention masks ("h.0.attn.bias") are passed
-/// over. Throws Error(bad_data): what is missing, or which other format is there and how to convert
-/// it.
+/// over. Throws Error(bad_data): what is missing,
+/// or which other format is there and how to convert it.
 class WeightFiles {
  public:
   explicit WeightFiles(const std::filesystem::path& folder_or_file);

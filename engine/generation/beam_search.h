@@ -26,8 +26,8 @@ namespace quire {
 struct BeamCallbacks {
   /// Whether a text with these new tokens ends there: a stop string.
   std::function<bool(std::span<const std::int32_t> output_ids)> stops;
-  /// After each step, with the tokens that the beams have by then; returns true to end the search
-  /// (Ctrl-C).
+  /// After each step, with the tokens that the beams have by then;
+  /// returns true to end the search (Ctrl-C).
   std::function<bool(int new_tokens)> on_step;
 };
 

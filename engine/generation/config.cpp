@@ -98,8 +98,8 @@ void set_field(const std::string& name, const Json& value, T& into) {
 }
 
 /// Whether a field that is no option of ours would change a text in transformers 5. Its fields that
-/// say how a text is computed or returned do not; of the others the value that turns them off does
-/// not.
+/// say how a text is computed or returned do not; of the others the value
+/// that turns them off does not.
 bool changes_text(std::string_view name, const Json& value) {
   constexpr std::string_view kNoEffect[] = {
       "transformers_version", "_from_model_config", "_commit_hash", "use_cache",

@@ -82,8 +82,9 @@ struct GenerationDefaults {
   std::vector<std::string> not_honoured;
 };
 
-/// generation_config.json over config.json's eos and bos over GenerationConfig's own. A file that is
-/// not there is no error; one that is damaged throws Error(bad_data) naming the file and the field.
+/// generation_config.json over config.json's eos and bos over GenerationConfig's own.
+/// A file that is not there is no error; one that is damaged throws Error(bad_data)
+/// naming the file and the field.
 GenerationDefaults read_generation_defaults(const std::filesystem::path& folder,
                                             const Gpt2Config& model);
 /// Their `config` alone.

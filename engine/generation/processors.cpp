@@ -28,8 +28,8 @@ bool ends_with(std::span<const std::int32_t> ids, std::span<const std::int32_t> 
 }
 
 /// Adds the bias to a sequence's last token where the tokens before it stand at the end of the row.
-/// As in transformers, a sequence longer than the row is skipped, even if all but its last token
-/// fit.
+/// As in transformers, a sequence longer than the row is skipped,
+/// even if all but its last token fit.
 class SequenceBias : public Processor {
  public:
   explicit SequenceBias(std::vector<std::pair<Tokens, float>> biases)
@@ -174,7 +174,8 @@ Processors processors_after_penalty(const GenerationConfig& config) {
   }
   if (!bad_words.empty()) add<SequenceBias>(list, std::move(bad_words));
   if (!eos.empty()) {
-    // min_new_tokens takes min_length's place, even as 0: transformers' _prepare_generated_length().
+    // min_new_tokens takes min_length's place, even as 0:
+    // transformers' _prepare_generated_length().
     if (config.min_new_tokens >= 0) {
       add<MinimumLength>(list, config.min_new_tokens, MinimumLength::Counting::new_tokens, eos);
     } else if (config.min_length > 0) {

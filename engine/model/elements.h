@@ -2,8 +2,8 @@
 //
 // Source pointers need no alignment. All loops are written so that compilers vectorise them: a
 // check of 500 MB that come mapped from the page cache takes 27 ms on one thread of a Zen 3, the
-// page faults that the first use would pay anyway included (23 ms, the memory's rate, when touched
-// again).
+// page faults that the first use would pay anyway included
+// (23 ms, the memory's rate, when touched again).
 #pragma once
 
 #include <cstddef>
@@ -21,8 +21,8 @@ std::optional<std::int64_t> find_not_finite(const std::byte* from, DType dtype, 
 /// Element `index` as a float, whatever it is: for messages.
 float element(const std::byte* from, DType dtype, std::int64_t index);
 
-/// Finite elements to float. NaN and infinity of f16 come out as large numbers: look for them
-/// first.
+/// Finite elements to float. NaN and infinity of f16 come out as large numbers:
+/// look for them first.
 void read_elements(const std::byte* from, DType dtype, std::span<float> to);
 
 /// Floats to elements, rounded to nearest, ties to even. Finite values beyond f16 become infinite.

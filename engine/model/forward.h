@@ -17,8 +17,8 @@
 namespace quire {
 
 /// What of one block's forward pass its backward pass reads again. Layernorm outputs and the
-/// activation's output are its own only where `outputs_kept`: computing them anew reads memory once,
-/// storing them for all layers takes 6·C of 16·C numbers a token.
+/// activation's output are its own only where `outputs_kept`: computing them anew reads memory
+/// once, storing them for all layers takes 6·C of 16·C numbers a token.
 struct LayerActivations {
   bool outputs_kept = false;  // ln_1, ln_2 and act; or all layers share them
   View x;                     // [N, C] the block's input, what ln_1 normalises
@@ -138,7 +138,8 @@ void forward_hidden(const Pass& pass, HiddenStates* hidden = nullptr);
 void recompute_block(const Pass& pass, int layer);
 
 /// Calls `head` for one chunk of rows after the other, as many as a.logits has: the logits of a
-/// whole batch never exist. 256 rows of GPT-2's take 51 MB; those of B = 4, T = 1024 would take 823.
+/// whole batch never exist. 256 rows of GPT-2's take 51 MB;
+/// those of B = 4, T = 1024 would take 823.
 struct RowRange {
   std::int64_t first, count;
 };

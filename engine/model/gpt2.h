@@ -15,8 +15,8 @@
 
 namespace quire {
 
-/// Hidden states for tests and tools: embed, then the output of each block, then the final
-/// layernorm.
+/// Hidden states for tests and tools: embed, then the output of each block,
+/// then the final layernorm.
 struct HiddenStates {
   std::vector<std::vector<float>> states;  // n_layer + 2 times [B, T, C]
 };
@@ -28,8 +28,8 @@ struct HeadLayout {
 };
 
 /// The device's, with fewer rows where logits of `dtype` would take more than a thirty-second of
-/// the memory that it has. Not of what is free of it: the table's gradient is a sum over chunks, and
-/// a resumed run is to add up the same ones.
+/// the memory that it has. Not of what is free of it: the table's gradient is a sum over chunks,
+/// and a resumed run is to add up the same ones.
 HeadLayout head_layout(const Device& device, const Gpt2Config& config, DType dtype);
 
 /// Full-sequence forward without gradients: logits, losses, hidden states. Workspace grows to the
@@ -105,8 +105,8 @@ class Gpt2Training {
   double forward(const TokenBatch& batch);
 
   void zero_gradients();
-  /// Of the parameters, or of the adapter where there is one. Views of what does not train are
-  /// empty.
+  /// Of the parameters, or of the adapter where there is one.
+  /// Views of what does not train are empty.
   const NamedTensors& gradients() const;
 
   /// The 16-bit copies of the matrices that the passes read, which an optimizer's step writes

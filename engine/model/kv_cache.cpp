@@ -303,8 +303,8 @@ Workspace Gpt2Decoder::Impl::upload_batch(int rows, int tokens, std::span<const 
   return w;
 }
 
-/// Bits do not depend on it: the copy takes what memory is left, and half of that at most, as others
-/// come after it.
+/// Bits do not depend on it: the copy takes what memory is left, and half of that at most,
+/// as others come after it.
 void Gpt2Decoder::Impl::transpose_weights(int rows) {
   if (!transposed.empty() || !device.prefers_out_in(rows)) return;
   Arena count;

@@ -20,8 +20,8 @@ class Gpt2Decoder {
   Gpt2Decoder(Gpt2Decoder&&) noexcept;
   ~Gpt2Decoder();
 
-  /// Forgets everything; the next forward() starts rows with padding[b] pad tokens on the left
-  /// (empty: none).
+  /// Forgets everything; the next forward() starts rows with padding[b] pad tokens
+  /// on the left (empty: none).
   void reset(std::span<const std::int32_t> padding);
 
   /// Takes T more ids for each of B rows, ids [B, T] on the host; B at most `batch`. Returns the

@@ -18,8 +18,8 @@ std::int64_t padded_bytes(const NamedParameter& parameter, int vocab_multiple,
 }
 
 /// Fills `values` with numbers 0, 1, … of the stream, normally distributed: Box and Muller, "A note
-/// on the generation of random normal deviates" (1958). Four numbers of the counter give four
-/// draws.
+/// on the generation of random normal deviates" (1958).
+/// Four numbers of the counter give four draws.
 void draw_normal(std::vector<float>& values, RandomKey key, float deviation) {
   constexpr float kTwoPi = 2.0f * std::numbers::pi_v<float>;
   const std::size_t count = values.size();

@@ -58,8 +58,7 @@ ParameterSet trainable_parameters(const Gpt2Config& config, int frozen_layers);
 class NamedTensors {
  public:
   /// Allocates as f32, uninitialised. Entries that `held` leaves out get no memory: their views are
-  /// empty.
-  /// The memory divides into `parts` of equal size.
+  /// empty. The memory divides into `parts` of equal size.
   NamedTensors(Device& device, std::vector<NamedParameter> list, const ParameterSet& held = {},
                int parts = 1);
 

@@ -6,6 +6,7 @@
 //   trainer_state.json      TrainerState
 // Where an adapter trains, it stands in place of the model: PEFT's adapter_config.json and
 // adapter_model.safetensors.
+//
 // A checkpoint appears whole or not at all: its files are written and flushed in a folder beside,
 // ".saving-checkpoint-STEP", which is then renamed. An old one disappears the same way, renamed to
 // ".removing-checkpoint-STEP" first. So a folder called checkpoint-STEP is always complete, and

@@ -40,9 +40,9 @@ class AdamwOptimizer {
   double squared_norm() const;
   /// Euclidean norm of all gradients together, where there is one rank.
   double gradient_norm() const;
-  /// One update of all parameters that train, gradients first scaled by min(1, max_norm/(norm +
-  /// 1e-6)). With sharding, 16-bit copies are not those of the new parameters afterwards:
-  /// Gpt2Training::parameters_changed() makes them so.
+  /// One update of all parameters that train, gradients first scaled by
+  /// min(1, max_norm/(norm + 1e-6)). With sharding, 16-bit copies are not those of the new
+  /// parameters afterwards: Gpt2Training::parameters_changed() makes them so.
   void step(float learning_rate, double gradient_norm);
 
   std::int64_t updates() const { return updates_; }  ///< taken so far: AdamW's t

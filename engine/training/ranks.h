@@ -70,8 +70,8 @@ class Ranks {
   /// Whether it is true on any rank.
   bool any(bool here);
   /// Does `work`, which calls none of these functions, and waits for the others to have done
-  /// theirs. Where it threw on some ranks, the first of these throws that again, and all others
-  /// PeerFailed.
+  /// theirs. Where it threw on some ranks, the first of these throws that again,
+  /// and all others PeerFailed.
   void agree(const std::function<void()>& work);
 
  protected:

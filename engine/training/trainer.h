@@ -3,13 +3,13 @@
 // A step takes a window of gradient_accumulation_steps micro-batches, counts its valid targets,
 // adds up the gradients of their mean loss, clips, and makes one AdamW update. Everything random is
 // a function of (seed, step), everything else of the parameters, so a run that is stopped and
-// resumed from any checkpoint writes the same bytes as one that never stopped, on any number of
-// threads.
+// resumed from any checkpoint writes the same bytes as one that never stopped,
+// on any number of threads.
 //
 // What goes wrong is caught early: a step whose loss or gradient is not finite is skipped, and
 // three of them in a row end the run with the last checkpoint that is known to be good; a loss or
-// norm far above those before it is a warning (spike_watch.h), but where an epoch's last step has
-// fewer rows.
+// norm far above those before it is a warning (spike_watch.h), but where an epoch's
+// last step has fewer rows.
 //
 // The trainer never prints: it reports through callbacks and logs.
 #pragma once
@@ -85,8 +85,8 @@ struct TrainingResult {
 /// Throws Error: usage (an option, a folder in use, a resumed run that does not fit), bad_data (ids
 /// outside the vocabulary, no rows, a damaged checkpoint), no_space (the older checkpoints stay),
 /// diverged (three steps in a row whose loss or gradient is not finite; each was skipped), device
-/// (the card failed; what was saved before can be gone on from). With several ranks PeerFailed and
-/// PeerLost, too.
+/// (the card failed; what was saved before can be gone on from). With several ranks
+/// PeerFailed and PeerLost, too.
 TrainingResult train(Device& device, const Gpt2Config& model, const Parameters& parameters,
                      const TokenView& records, const TokenView& validation,
                      const TrainingConfig& config, const TrainingCallbacks& callbacks = {});

@@ -220,8 +220,8 @@ void attention_cached(const AttentionCached& p, ThreadPool& pool) {
       std::copy(row + 2 * C, row + 2 * C + D, v_cache + slot);
     }
   };
-  // One block of queries: the head's only task appends for itself. Else all is appended before any
-  // task reads.
+  // One block of queries: the head's only task appends for itself.
+  // Else all is appended before any task reads.
   if (blocks > 1) pool.run(B * H, append);
   pool.run(B * H * blocks, [&](std::int64_t task) HWY_ATTR {
     const std::int64_t block = blocks - 1 - task / (B * H);

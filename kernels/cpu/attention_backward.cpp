@@ -6,8 +6,8 @@
 //   d_v += (f·p)ᵀ·d_out;  d_k += dsᵀ·q;  d_q += ds·k
 //
 // where q is scaled already. A head is one task: its sums run in the order of the blocks and no two
-// threads add to the same place. 10·D flops for each pair of query and key, 2.5 times the forward
-// op.
+// threads add to the same place. 10·D flops for each pair of query and key,
+// 2.5 times the forward op.
 #include <algorithm>
 #include <cmath>
 

@@ -31,8 +31,8 @@ struct Product {
 
 /// Every sum of floats over k is taken in parts of this many: a part is one chain of fused
 /// multiply-adds from zero, parts are added in order of k. As all products keep to it, an element
-/// of c has the same bits whatever the number of rows or threads; and parts can be computed side by
-/// side.
+/// of c has the same bits whatever the number of rows or threads;
+/// and parts can be computed side by side.
 inline constexpr std::int64_t kSumDepth = 128;
 
 /// The tile of rows [first_row, +rows) and columns [first_column, +columns), from packed rows:
@@ -53,8 +53,8 @@ struct PackedFormat {
 
   /// Packs rows [first, first + count) of a into panels of panel_rows: block by block along k,
   /// panel by panel, [words of a block][panel_rows], scaled by a_scale. `packed` holds packed_rows
-  /// rows in all (whole panels), and these become its rows `at` and on, `at` at the start of a
-  /// panel.
+  /// rows in all (whole panels), and these become its rows `at` and on,
+  /// `at` at the start of a panel.
   void (*pack_rows)(const Product& product, std::int64_t first, std::int64_t count, void* packed,
                     std::int64_t packed_rows, std::int64_t at);
   void (*multiply)(const Product& product, const Tile& tile, void* scratch);
@@ -65,8 +65,8 @@ struct PackedFormat {
 /// Floats, at the SIMD level in use; gemm_bf16.h has the other format.
 PackedFormat float_format();
 
-/// sums[j] += rows[0][j] + rows[1][j] + …, for count columns of row_count rows that lie `stride`
-/// apart.
+/// sums[j] += rows[0][j] + rows[1][j] + …, for count columns of row_count rows
+/// that lie `stride` apart.
 void add_column_sums(const float* rows, std::int64_t row_count, std::int64_t stride,
                      std::int64_t count, float* sums);
 

@@ -1,7 +1,8 @@
-// VDPBF16PS multiplies 32 numbers by 32 and adds them to 16 floats, c[j] += a[2j]·b[2j] +
-// a[2j+1]·b[2j+1]: twice the flops of a fused multiply-add in as many cycles. So two neighbours of
-// k lie in one word of 32 bits, and all else is as in gemm.cpp: the tile's words of A are
-// broadcast, those of B are vectors of 16 columns.
+// VDPBF16PS multiplies 32 numbers by 32 and adds them to 16 floats,
+//   c[j] += a[2j]·b[2j] + a[2j+1]·b[2j+1],
+// twice the flops of a fused multiply-add in as many cycles. So two neighbours of k lie in one word
+// of 32 bits, and all else is as in gemm.cpp: the tile's words of A are broadcast, those of B are
+// vectors of 16 columns.
 //
 // Everything is loaded under masks, which give zero where there is nothing to load: rows and
 // columns beyond the edge, and the second half of the last word where k is odd.

@@ -33,8 +33,8 @@ Statistics normalise_row(const float* x, const float* weight, const float* bias,
   const float mean = sum_terms(C, [&](std::int64_t c, std::int64_t count)
                                       QUIRE_INLINE_LAMBDA { return load(x + c, count); }) /
                      channels;
-  // From the deviations, not from sum(x²) - mean²: that would lose all digits where mean >>
-  // deviation.
+  // From the deviations, not from sum(x²) - mean²: that would lose all digits
+  // where mean >> deviation.
   const float squares = sum_terms(C, [&](std::int64_t c, std::int64_t count) QUIRE_INLINE_LAMBDA {
     const Vec deviation = hn::Sub(load(x + c, count), set(mean));
     return hn::Mul(deviation, deviation);

@@ -135,8 +135,8 @@ void row_group(const Product& p, const PackedFormat& format, const Epilogue& epi
 
 void many_rows(const Product& p, const PackedFormat& format, const Epilogue& epilogue,
                ThreadPool& pool) {
-  // 8 MB of packed rows at a time stay in level-3 cache: as deep as 256 rows allow, then as many
-  // rows.
+  // 8 MB of packed rows at a time stay in level-3 cache: as deep as 256 rows
+  // allow, then as many rows.
   constexpr std::int64_t kPackedWords = 2 << 20;
   constexpr std::int64_t kDeepest = kPackedWords / 256;
   const std::int64_t depth_at_once = kDeepest * format.word_depth;

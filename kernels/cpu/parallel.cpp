@@ -1,5 +1,5 @@
-// state_ packs all that the threads have to agree on, so that one compare-and-swap settles each
-// step:
+// state_ packs all that the threads have to agree on,
+// so that one compare-and-swap settles each step:
 //
 //   bits 31…16  generation   counts the jobs, wraps
 //   bit  15     open         workers may join the job of this generation
@@ -11,21 +11,16 @@
 // misses nothing that had to be done by it.
 #include "kernels/cpu/parallel.h"
 
-#include <algorithm>
 #include <chrono>
-#include <cmath>
-#include <fstream>
 #include <string>
 #include <system_error>
 
-#if defined(__linux__)
-#include <sched.h>
-#endif
 #if defined(__x86_64__) || defined(__i386__)
 #include <immintrin.h>
 #endif
 
 #include "base/error.h"
+#include "base/parallel.h"
 
 namespace quire::cpu {
 namespace {
@@ -72,28 +67,12 @@ std::uint32_t wait_until(std::atomic<std::uint32_t>& state, Done done, BeforeSle
 
 }  // namespace
 
-int usable_cores() {
-  int cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-#if defined(__linux__)
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof set, &set) == 0) cores = std::max(1, CPU_COUNT(&set));
-  // "quota period" in microseconds, or "max period": containers are limited like this.
-  std::ifstream file("/sys/fs/cgroup/cpu.max");
-  double quota = 0;
-  double period = 0;
-  if (file >> quota >> period && quota > 0 && period > 0) {
-    cores = std::clamp(static_cast<int>(std::ceil(quota / period)), 1, cores);
-  }
-#endif
-  return cores;
-}
-
 ThreadPool::ThreadPool(int threads) {
   if (threads < 0) {
     throw Error(Fault::usage, "a thread count cannot be " + std::to_string(threads), {},
                 "--threads 0 for one per core");
   }
-  const int count = threads == 0 ? usable_cores() : threads;
+  const int count = threads == 0 ? available_threads() : threads;
   if (count > static_cast<int>(kInside)) {
     throw Error(Fault::usage, std::to_string(count) + " threads are more than the " +
                                   std::to_string(kInside) + " there can be");

@@ -86,8 +86,4 @@ class ThreadPool {
   std::vector<std::thread> workers_;
 };
 
-/// Cores this process may use: its affinity mask, cut to the control group's quota where there is
-/// one.
-int usable_cores();
-
 }  // namespace quire::cpu

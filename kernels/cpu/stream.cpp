@@ -92,8 +92,8 @@ void StreamRowsOf(const Product& p, const float* x, const T* b, int64_t depth, i
 // ---- b's columns are contiguous
 
 // Four k of as many columns as a vector has lanes are transposed in registers: block i of slot s
-// holds column 4·i + s, and a 4 by 4 transposition inside the blocks leaves each k's values in
-// column order.
+// holds column 4·i + s, and a 4 by 4 transposition inside the blocks leaves
+// each k's values in column order.
 #if HWY_TARGET != HWY_SCALAR
 template <class D, class T>
 HWY_INLINE hn::Vec<D> LoadBlocks(D d, const T* p, int64_t block_stride) {

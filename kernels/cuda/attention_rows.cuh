@@ -1,5 +1,5 @@
-// Attention with a warp for each row: any type, head size and alignment. What the tiles do not take:
-// floats, and heads of odd sizes or places, whose kernels are kept small.
+// Attention with a warp for each row: any type, head size and alignment. What the tiles
+// do not take: floats, and heads of odd sizes or places, whose kernels are kept small.
 //
 // A group of 8 or 16 lanes holds a row of keys (or values), 8 elements in each lane, so a warp
 // takes 4 or 2 rows at once. Heads of more than 128 elements go through pieces of 128, and a grid

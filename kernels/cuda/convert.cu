@@ -1,5 +1,5 @@
-// From one float type to another: 6 bytes an element between 16 bits and float, 8 where what is there
-// is added to.
+// From one float type to another: 6 bytes an element between 16 bits and float,
+// 8 where what is there is added to.
 #include "kernels/cuda/convert.h"
 
 #include <algorithm>

@@ -1,14 +1,14 @@
-// GemmAlgorithms of cuBLASLt: bias and GELU in the epilogue. What else it has does not serve: it sums
-// gradients of biases (BGRADA, BGRADB) in a kernel of its own at 2.9 TB/s, or in one of Ampere's that
-// took 523 µs for a product of 150 (768 x 768 of 65,536 rows, H200), and its slope of GELU (DGELU)
-// was off by more than the roundings allow, in float16 and in bfloat16.
+// GemmAlgorithms of cuBLASLt: bias and GELU in the epilogue. What else it has does not serve:
+// it sums gradients of biases (BGRADA, BGRADB) in a kernel of its own at 2.9 TB/s,
+// or in one of Ampere's that took 523 µs for a product of 150 (768 x 768 of 65,536 rows, H200), and
+// its slope of GELU (DGELU) was off by more than the roundings allow, in float16 and in bfloat16.
 // Which epilogue it has for which shape, type and card is written nowhere: it is asked, and says
 // CUBLAS_STATUS_NOT_SUPPORTED or nothing. CUBLAS_STATUS_INVALID_VALUE is another thing: a call that
 // makes no sense, which is a fault.
 //
 // cuBLASLt counts in columns. A row-major [M, N] is a column-major [N, M], so out = a·b is asked
-// for as outᵀ = bᵀ·aᵀ: our b is its A, our a its B, and our N its rows, along which it adds the
-// bias.
+// for as outᵀ = bᵀ·aᵀ: our b is its A, our a its B, and our N its rows,
+// along which it adds the bias.
 //
 // The library is half a gigabyte that only a GPU needs, so it is loaded when the first device is
 // asked for: a program that has these kernels starts without it.

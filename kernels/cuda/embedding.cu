@@ -14,8 +14,8 @@
 // float: 269 MB or 0.08 ms as above with 10,000 different tokens. The list of the commonest token,
 // one in twenty, is a chain of 3,300 rows that takes about as long beside all others.
 //
-// An id or position beyond its table makes its row of out NaN, and adds to nothing: a device cannot
-// throw.
+// An id or position beyond its table makes its row of out NaN, and adds
+// to nothing: a device cannot throw.
 #include <algorithm>
 #include <bit>
 

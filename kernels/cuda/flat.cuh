@@ -1,5 +1,5 @@
-// Ops that know no rows: a thread takes several groups of 8 elements, 16 bytes of a 16-bit type, and
-// fetches all of them before it looks at one.
+// Ops that know no rows: a thread takes several groups of 8 elements, 16 bytes of a 16-bit type,
+// and fetches all of them before it looks at one.
 #pragma once
 
 #include "kernels/cuda/vec.cuh"

@@ -7,10 +7,10 @@
 namespace quire::cuda {
 namespace {
 
-/// A long sum of few outputs the library would split among blocks. Where it may not it proposes what
-/// it would never take: 1,487 µs for a gradient of 768 x 768 over 65,536 tokens on an H200. Asked
-/// for a sum of kShortSum it proposes what needs no splitting, and that serves the long one too: 142
-/// µs, where the best split takes 117; and 13 µs in place of 81 for 64 x 768 over 3,072.
+/// A long sum of few outputs the library would split among blocks. Where it may not it proposes
+/// what it would never take: 1,487 µs for a gradient of 768 x 768 over 65,536 tokens on an H200.
+/// Asked for a sum of kShortSum it proposes what needs no splitting, and that serves the long one
+/// too: 142 µs, where the best split takes 117; and 13 µs in place of 81 for 64 x 768 over 3,072.
 constexpr std::int64_t kShortSum = 768;
 constexpr float kFewWaves = 0.5f;
 

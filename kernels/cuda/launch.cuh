@@ -1,12 +1,13 @@
 // Launches of a chain of small kernels, as decoding is: one may begin while the one before it ends.
 //
-// Between two kernels of a stream a GPU stands still: the last blocks run out, memory is flushed, the
-// next grid starts; and the next one's first loads take a while to come. A kernel that is launched `overlapped` starts as soon as all
-// blocks of the one before it have called let_next_begin(), and prefetches what it will read. What
-// the kernels before it wrote is there after wait_for_previous(), not sooner: before that call a
-// kernel writes nothing, and reads nothing but its arguments and, in a graph, what was there before
-// the graph began (weights, the cache of earlier tokens). All of its threads make the call, so that
-// who waits for the last kernel of a chain waits for all.
+// Between two kernels of a stream a GPU stands still: the last blocks run out,
+// memory is flushed, the next grid starts; and the next one's first loads take a while to come.
+// A kernel that is launched `overlapped` starts as soon as all blocks
+// of the one before it have called let_next_begin(), and prefetches what it will read.
+// What the kernels before it wrote is there after wait_for_previous(), not sooner:
+// before that call a kernel writes nothing, and reads nothing but its arguments and,
+// in a graph, what was there before the graph began (weights, the cache of earlier tokens).
+// All of its threads make the call, so that who waits for the last kernel of a chain waits for all.
 //
 // ("Programmatic dependent launch", CUDA C++ Programming Guide; sm_90 and later. A launch that is
 // not overlapped, and older chips, find everything there at once.)
@@ -21,8 +22,8 @@ struct ChainLaunch {
   cudaStream_t stream;
   bool overlapped;  // the card is sm_90 or later, and has been seen to get this right
   int processors;   // SMs of the card
-  // Part of a graph, which begins when all before it is done: what no kernel of the graph writes may
-  // be read before wait_for_previous().
+  // Part of a graph, which begins when all before it is done: what no kernel of the graph writes
+  // may be read before wait_for_previous().
   bool recorded;
 };
 
@@ -58,8 +59,8 @@ void launch_chained(const char* name, void (*kernel)(P...), dim3 grid, dim3 bloc
                                   how.stream, arguments...);
   QUIRE_CUDA(cudaGetLastError(), name);
 #else
-  // An SM divides its memory into cache and shared memory anew only when it stands still, so kernels
-  // that want it divided in different ways cannot overlap: all of a chain want the same.
+  // An SM divides its memory into cache and shared memory anew only when it stands still,
+  // so kernels that want it divided in different ways cannot overlap: all of a chain want the same.
   if (how.overlapped) {
     QUIRE_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
                                     cudaSharedmemCarveoutMaxShared),

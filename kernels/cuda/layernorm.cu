@@ -182,10 +182,10 @@ struct BackwardRows {
 
 /// One pass: each warp takes rows in turn, adds to d_x, and sums its part of the parameters'
 /// gradients in registers; at the end the block's warps are added up, in order. In 16 bits x, d_out
-/// and d_x are all on their way at once, nine loads for 768 columns, and stay packed: two blocks fit
-/// an SM. Rows of float have no room for that: d_x comes when it is needed, and two groups of x are
-/// read again, from the cache; of seven groups five, or registers are spilled (72 bytes a lane with
-/// two read again).
+/// and d_x are all on their way at once, nine loads for 768 columns, and stay packed:
+/// two blocks fit an SM. Rows of float have no room for that: d_x comes when it is needed,
+/// and two groups of x are read again, from the cache; of seven groups five,
+/// or registers are spilled (72 bytes a lane with two read again).
 template <class T, int kGroups>
 __global__ void __launch_bounds__(kThreads, kGroups <= 3 ? 2 : 1)
     layernorm_backward_rows(BackwardRows p) {
@@ -347,8 +347,8 @@ unsigned blocks_for(std::int64_t count, std::int64_t per_block) {
 }
 
 /// Calls work with the number of groups of 256 elements that a row of C takes, as a constant; 0 for
-/// rows that do not go into registers. Of GPT-2's sizes 768 takes 3, 1024 and 1280 take 5, 1600
-/// takes 7.
+/// rows that do not go into registers.
+/// Of GPT-2's sizes 768 takes 3, 1024 and 1280 take 5, 1600 takes 7.
 template <class Work>
 void with_groups(bool whole, std::int64_t C, const Work& work) {
   if (!whole || C > 7 * kWarpStride) return work(std::integral_constant<int, 0>{});

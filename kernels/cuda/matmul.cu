@@ -1,6 +1,6 @@
-// Products with weights, by the library; gradients of biases, slopes, and activations that it has no
-// epilogue for, are kernels after it. GELU in float32 always is: how exact the library's is there is
-// written nowhere, and an approximate tanh would be beyond the bound of eight roundings.
+// Products with weights, by the library; gradients of biases, slopes, and activations that it has
+// no epilogue for, are kernels after it. GELU in float32 always is: how exact the library's is
+// there is written nowhere, and an approximate tanh would be beyond the bound of eight roundings.
 //
 // The library multiplies matrices of one type. A weight of another one (16-bit weights under float
 // activations) is converted into scratch first: 6 bytes moved an element, where decoding at batch 1

@@ -1,15 +1,15 @@
-// Products of a few rows of floats with a weight of any type: decoding. Rows of 16 bits go to
-// matvec_mma.cu.
+// Products of a few rows of floats with a weight of any type: decoding.
+// Rows of 16 bits go to matvec_mma.cu.
 //
 // Every weight is read once, for all rows together, and the time is that of reading it: K·N
 // elements, 2·M·K·N flops. At batch 1 GPT-2's 124M parameters in 16 bits are 247 MB a token: 74 µs
 // at 3.35 TB/s.
 //
 // A warp holds a tile of the weight in registers, all of whose loads are under way before the first
-// is looked at: 8 of 16 bytes a lane. The tile is 256 elements of K by 8 outputs in 16 bits, or by 4
-// where 8 would leave processors without a block. The warps of a block share K among them, so a
-// product of 768 by 768 is 192 blocks. Each lane reads its own 8 elements of x: nobody else in the
-// block wants them.
+// is looked at: 8 of 16 bytes a lane. The tile is 256 elements of K by 8 outputs in 16 bits,
+// or by 4 where 8 would leave processors without a block. The warps of a block share K among them,
+// so a product of 768 by 768 is 192 blocks. Each lane reads its own 8 elements of x:
+// nobody else in the block wants them.
 //
 // Nothing is summed across blocks, as an output's weights are a few KB. The order of a sum depends
 // on K alone: 8 elements in a lane, every 256·warps of them one after the other, then the lanes by
@@ -44,8 +44,8 @@ struct Tile {
     for (int i = 0; i < kPacks; ++i) cuda::prefetch(at(p, i, k, n));
   }
   __device__ __forceinline__ void fetch(const Matvec& p, int k, int n) {
-    // Lanes whose 16 bytes are neighbours read whole sectors; of a weight [K, N] the next block reads
-    // the rest, and of floats the next load.
+    // Lanes whose 16 bytes are neighbours read whole sectors; of a weight [K, N] the next block
+    // reads the rest, and of floats the next load.
     constexpr Load kLoad = kOutIn && sizeof(W) == 2 ? Load::streamed : Load::plain;
 #pragma unroll
     for (int i = 0; i < kPacks; ++i) {

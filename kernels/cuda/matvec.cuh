@@ -1,4 +1,5 @@
-// What the kernels of matvec.cu and matvec_mma.cu share: their arguments, and what becomes of a sum.
+// What the kernels of matvec.cu and matvec_mma.cu share: their arguments,
+// and what becomes of a sum.
 #pragma once
 
 #include "kernels/cuda/activation.cuh"

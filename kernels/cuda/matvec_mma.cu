@@ -1,16 +1,16 @@
 // Products of up to eight rows with a weight of their own 16-bit type: decoding at 16 bits.
 //
 // What such a product costs beside the reading of its weight is the way of one warp from its first
-// instruction to its last, as every kernel of a token waits for the one before it: 870 instructions a warp
-// where floats are multiplied one by one took 2.7 µs (H100). So matrix instructions take the
-// products, eight rows at the price of one: the rows of x are the rows of `a`, eight outputs the
-// columns of `b`. Which elements of K a lane holds is free as long as `a` and `b` agree: 8
-// neighbours each, 16 bytes of a weight [N, K].
+// instruction to its last, as every kernel of a token waits for the one before it:
+// 870 instructions a warp where floats are multiplied one by one took 2.7 µs (H100).
+// So matrix instructions take the products, eight rows at the price of one:
+// the rows of x are the rows of `a`, eight outputs the columns of `b`. Which elements of K a lane
+// holds is free as long as `a` and `b` agree: 8 neighbours each, 16 bytes of a weight [N, K].
 //
 // A block has eight outputs and all of K, a warp 256 elements of it at a time: 8 loads of 16 bytes
-// a lane, all under way at once, in a graph before the kernels in front are done. The sums of a block's
-// warps are added in their order, so that an element's bits are those of K alone, in either layout
-// and among any rows.
+// a lane, all under way at once, in a graph before the kernels in front are done.
+// The sums of a block's warps are added in their order, so that an element's bits are those
+// of K alone, in either layout and among any rows.
 #include "kernels/cuda/matvec.cuh"
 #include "kernels/cuda/matvec.h"
 #include "kernels/cuda/mma.cuh"
@@ -59,8 +59,8 @@ struct Weights {
       const T* const row = weight + std::int64_t{min(first_n + lane / 4, p.N - 1)} * p.K;
       fetch_steps<Load::streamed>(steps, row, first_k, p.K, lane);
     } else {
-      // Two outputs each of the elements that four lanes are to have in a register, as a matrix of 8
-      // by 8, which transposed() turns.
+      // Two outputs each of the elements that four lanes are to have in a register,
+      // as a matrix of 8 by 8, which transposed() turns.
       const T* const columns = weight + first_n + lane % 4 * 2;
 #pragma unroll
       for (int s = 0; s < kSteps; ++s) {
@@ -122,8 +122,9 @@ __host__ __device__ constexpr int normalised_stride(int K) {
   return (K + 63) / 64 * 64 + 32;
 }
 
-/// The rows of x + branch, written to `sum` by the first block, and normalised into shared memory. Every
-/// block does it for itself, which costs less than a launch. A thread has 8 elements of each row.
+/// The rows of x + branch, written to `sum` by the first block, and normalised into shared memory.
+/// Every block does it for itself, which costs less than a launch.
+/// A thread has 8 elements of each row.
 template <int M, class T>
 struct Normalised {
   float weight[kPart], bias[kPart];

@@ -1,8 +1,8 @@
 // DeviceGroup by NCCL, which knows the links between the cards of a machine and between machines.
 //
 // Like cuBLASLt it is loaded when it is first needed. What is called of it is declared here, as it
-// has been since NCCL 2 and must stay for programs to go on working: so a build needs nothing of
-// it.
+// has been since NCCL 2 and must stay for programs to go on working:
+// so a build needs nothing of it.
 #include <dlfcn.h>
 
 #include <array>

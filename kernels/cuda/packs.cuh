@@ -1,18 +1,18 @@
 // Elements of any float type as they lie in memory, 16 bytes at a time, and as floats.
 //
-// What memory bounds wants several loads of a thread on their way before it looks at any of them: to
-// move 3.35 TB/s at, say, 600 ns of latency an H100 needs 2 MB under way, 15 KB on each SM, 16 bytes
-// of each of 1000 threads. So loads come in two steps. fetch issues them, without a branch
-// and from addresses that are always inside the row; widen makes floats of what came, and replaces
-// what lay beyond the row's end. A kernel fetches all that it can hold, then widens:
+// What memory bounds wants several loads of a thread on their way before it looks at any of them:
+// to move 3.35 TB/s at, say, 600 ns of latency an H100 needs 2 MB under way, 15 KB on each SM,
+// 16 bytes of each of 1000 threads. So loads come in two steps. fetch issues them, without
+// a branch and from addresses that are always inside the row; widen makes floats of what came,
+// and replaces what lay beyond the row's end. A kernel fetches all that it can hold, then widens:
 //
 //   const Packs<T, 8> x = fetch<kWhole, 8>(row, i, C), d_out = fetch<kWhole, 8>(other, i, C);
 //   widen<kWhole>(x, i, C, values);
 //   widen<kWhole>(d_out, i, C, gradients);
 //
-// Rows<true> are aligned to 16 bytes and hold a whole number of the caller's steps, so each 16 bytes
-// are one access; Rows<false>, which any view may be, go element by element. The launcher asks
-// whole_rows() (vec.cuh) and picks the kernel. Nobody else sees a row's tail.
+// Rows<true> are aligned to 16 bytes and hold a whole number of the caller's steps,
+// so each 16 bytes are one access; Rows<false>, which any view may be, go element by element.
+// The launcher asks whole_rows() (vec.cuh) and picks the kernel. Nobody else sees a row's tail.
 #pragma once
 
 #include <bit>
@@ -149,8 +149,8 @@ __device__ __forceinline__ Packs<T, kCount> fetch_at(const T* at) {
 }
 
 /// Elements [i, i + kCount) of a row of C > 0; for those beyond its end, the row's last ones. Whole
-/// rows: C is a multiple of kCount, and so is i. In an op in place, what lies beyond is what another
-/// thread may be writing: let a barrier (or a shuffle) stand between the two.
+/// rows: C is a multiple of kCount, and so is i. In an op in place, what lies beyond
+/// is what another thread may be writing: let a barrier (or a shuffle) stand between the two.
 template <bool kWhole, int kCount, Load kLoad = Load::plain, class T>
 __device__ __forceinline__ Packs<T, kCount> fetch(const T* row, int i, int C) {
   if constexpr (kWhole) {

@@ -9,8 +9,8 @@
 //
 // Probabilities are counted in whole numbers, multiples of 2^-46 of the best one at V = 50,257:
 // such sums have no order, so threads may add in any, and every level agrees with the one before
-// it. They are within V·2^-47 of the exact ones, 4e-10, which is all that may tell a decision from
-// the CPU's.
+// it. They are within V·2^-47 of the exact ones, 4e-10, which is all that may tell
+// a decision from the CPU's.
 //
 // A row of 201 KB is read from memory once and written once, and held in shared memory between, or
 // stays in L2 where it does not fit. One SM needs some 2 µs for each pass over it and 12 µs for

@@ -34,6 +34,19 @@ TEST_CASE("every index is worked on once, whatever the number of threads") {
   }
 }
 
+TEST_CASE("a control group's quota leaves its share of the processors, rounded up") {
+  using quire::within_quota;
+  CHECK(within_quota(8, "max 100000") == 8);
+  CHECK(within_quota(8, "") == 8);
+  CHECK(within_quota(8, "200000 100000") == 2);
+  CHECK(within_quota(8, "210000 100000") == 3);
+  CHECK(within_quota(8, "20000 100000") == 1);
+  CHECK(within_quota(8, "800000000000 100000") == 8);
+  CHECK(within_quota(8, "0 100000") == 8);
+  CHECK(within_quota(8, "200000") == 8);
+  CHECK(within_quota(0, "max 100000") == 1);
+}
+
 TEST_CASE("the exception of the lowest index is the one that is seen") {
   for (const int threads : {1, 4}) {
     for (int repeat = 0; repeat < 50; ++repeat) {

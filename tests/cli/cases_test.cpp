@@ -1,4 +1,5 @@
-// The cases of which the README beside them says what is right, and that no test of their kind reads.
+// The cases of which the README beside them says what is right,
+// and that no test of their kind reads.
 #include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -38,7 +39,8 @@ void check_refused(const fs::path& data, const std::string& why) {
   CHECK(contains(result.err, why));
 }
 
-/// How many of the texts a model trained on them all but one ends: probability of the end above 0.9.
+/// How many of the texts a model trained on them all but one ends:
+/// probability of the end above 0.9.
 int ended(const fs::path& data, const std::vector<std::string>& texts,
           std::vector<std::string> more = {}) {
   const ScratchFolder folder;

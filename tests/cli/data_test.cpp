@@ -33,8 +33,8 @@ void check_refused(const ProgramResult& result, int exit_code, const std::string
   CHECK(contains(result.err, message));
 }
 
-/// A table of 60 rows, 9 of them twice, a tokenizer learnt from it, and the config of a small
-/// model.
+/// A table of 60 rows, 9 of them twice, a tokenizer learnt from it,
+/// and the config of a small model.
 struct Workplace {
   ScratchFolder folder;
   std::string table, tokenizer, config;

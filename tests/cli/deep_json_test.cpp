@@ -1,4 +1,5 @@
-// 100,000 brackets in every kind of JSON that the program reads: an error, not the end of the stack.
+// 100,000 brackets in every kind of JSON that the program reads: an error,
+// not the end of the stack.
 #include <cstdint>
 #include <filesystem>
 #include <string>

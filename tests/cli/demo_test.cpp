@@ -155,8 +155,8 @@ TEST_CASE("Ctrl-C once ends the demo after its step, with a checkpoint and 130")
     CHECK(contains(result.err, "\n  try: "));
     CHECK(contains(result.err, "finishing this step; again to stop now\n"));
   }
-  // The folder of an interrupted demo is the demo's still. Before the first step there is nothing
-  // to save.
+  // The folder of an interrupted demo is the demo's still. Before the first step
+  // there is nothing to save.
   Program program(command);
   REQUIRE(program.wait_for("Before ("));
   program.send(SIGINT);

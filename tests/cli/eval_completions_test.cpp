@@ -76,8 +76,8 @@ TEST_CASE("completions are counted as the likeliest text and among the likeliest
   CHECK(own["records"] == 4);
   CHECK(own["exact_match"] == 1.0);
   CHECK(own["among_top_3"] == 1.0);
-  // Another face for half of the names: not the likeliest, and whether it is among three is the
-  // model's affair.
+  // Another face for half of the names: not the likeliest, and whether it is among
+  // three is the model's affair.
   const Json other =
       scores(learned.scratch.write("o.csv", "name,face\nsmile,:(\nfrown,:(\nlaugh,zz\nwink,;)\n"));
   CHECK(other["exact_match"] == 0.5);

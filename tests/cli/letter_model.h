@@ -1,6 +1,6 @@
 // A model folder with a tokenizer for tests of the program: the small model of tests/data with a
-// vocabulary of single letters, a space, a line break, the two halves of "é", and a token of two
-// letters.
+// vocabulary of single letters, a space, a line break, the two halves of "é",
+// and a token of two letters.
 #pragma once
 
 #include <algorithm>

@@ -1,5 +1,5 @@
-// Memory plans held against a card's memory: what they let through runs, and what they refuse would
-// not have.
+// Memory plans held against a card's memory: what they let through runs,
+// and what they refuse would not have.
 #ifndef QUIRE_TEST_ON_GPU
 #include <memory>
 #include <numeric>

@@ -36,8 +36,8 @@ std::vector<std::string> command(const Workplace& place, const std::string& outp
   return arguments;
 }
 
-/// mpirun with more ranks than cores, as root or not; `mark` stands in the environment of all of
-/// them.
+/// mpirun with more ranks than cores, as root or not; `mark` stands
+/// in the environment of all of them.
 Program start(int ranks, const std::vector<std::string>& arguments, const std::string& mark = "1",
               const std::string& program = QUIRE_PROGRAM,
               const std::string& machine = "devices=2") {

@@ -1,8 +1,8 @@
 // The twin of kernels/cuda/cublaslt.cu: the same products, with the same epilogues, as plain loops.
 //
 // It has three algorithms: one that sums from the first k to the last, which it proposes second and
-// says is the slower; one that sums even and odd k apart; and, proposed first, one whose sums are of
-// several blocks, which nobody may use.
+// says is the slower; one that sums even and odd k apart; and, proposed first,
+// one whose sums are of several blocks, which nobody may use.
 #include "tests/cuda_on_host/gemm_library.h"
 
 #include <cmath>

@@ -1,5 +1,5 @@
-// Rows fetched and stored in packs: every length and place of a row's tail, nothing read or written
-// beyond it.
+// Rows fetched and stored in packs: every length and place of a row's tail,
+// nothing read or written beyond it.
 #include "kernels/cuda/packs.cuh"
 
 #include <cmath>
@@ -15,7 +15,8 @@ using cuda::Store;
 
 constexpr int kCount = 8, kThreads = 32;
 
-/// out [C] = 2·row [C], row being 1, 2, …, C; seen [32, 8] is what the threads have, those beyond the row's end included.
+/// out [C] = 2·row [C], row being 1, 2, …, C; seen [32, 8] is what the threads have,
+/// those beyond the row's end included.
 template <class T, bool kWhole, Load kLoad, Store kStore>
 __global__ void double_row(T* out, float* seen, const T* row, int C) {
   const int i = static_cast<int>(threadIdx.x) * kCount;

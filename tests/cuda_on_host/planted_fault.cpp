@@ -1,5 +1,5 @@
-// planted_fault NAME: runs a kernel with that fault, for a sanitizer to report and for ctest to see
-// the report.
+// planted_fault NAME: runs a kernel with that fault, for a sanitizer to report
+// and for ctest to see the report.
 #include <cstring>
 
 #include "tests/cuda_on_host/faulty_kernels.h"

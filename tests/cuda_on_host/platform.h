@@ -1,6 +1,6 @@
 // What the .cu files see in place of CUDA's headers when they are built for the CPU: the words of
-// the language as macros, the built-in variables, and the intrinsics that the project's kernels
-// use.
+// the language as macros, the built-in variables, and the intrinsics
+// that the project's kernels use.
 #pragma once
 
 #include <algorithm>

@@ -3,9 +3,9 @@
 // Device memory is host memory between margins that are checked when it is freed. Work on a stream
 // is queued and runs when the host waits for it, not before: a result that is read without waiting
 // is not there, and a buffer that is released too early is found by AddressSanitizer. An exception
-// of a kernel (Fault) comes out of the call that waits. Of an overlapped launch and the kernel before
-// it every second pair runs as a card may run it: the later kernel first, until a thread
-// of it waits.
+// of a kernel (Fault) comes out of the call that waits. Of an overlapped launch and the kernel
+// before it every second pair runs as a card may run it: the later kernel first, until a thread of
+// it waits.
 //
 // What the machine pretends to be can be set from outside, for tests of the program:
 //   QUIRE_CUDA_ON_HOST=memory=64M,taken=32M,driver=11080,compute=7.5,devices=0,fail_launch=200,

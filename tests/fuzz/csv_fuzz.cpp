@@ -10,8 +10,8 @@ namespace {
 
 using Rows = std::vector<std::vector<std::string>>;
 
-/// What is written again is read with its delimiter: of quotes that the writer leaves out, finding it
-/// knows nothing.
+/// What is written again is read with its delimiter: of quotes that the writer leaves out,
+/// finding it knows nothing.
 Rows read(const void* data, std::size_t size, char delimiter = 0, bool report = false) {
   const quire::test::MemoryFile memory(data, size);
   quire::ReadingReport told;

@@ -16,8 +16,8 @@
 
 namespace {
 
-// One to four random edits: a byte changed, a part removed, doubled or moved, or one of `words` put
-// in.
+// One to four random edits: a byte changed, a part removed, doubled or moved,
+// or one of `words` put in.
 std::string mutate(std::string text, const std::vector<std::string>& words, std::mt19937& random) {
   const auto below = [&](std::size_t limit) { return limit == 0 ? 0 : random() % limit; };
   for (std::size_t edits = 1 + below(4); edits > 0; --edits) {

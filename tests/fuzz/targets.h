@@ -15,11 +15,12 @@
 /// the bytes that its shape takes, and together they cover the data.
 int fuzz_safetensors(const std::uint8_t* data, std::size_t size);
 /// Reading these bytes as a table throws Error(bad_data), or all rows have as many fields as the
-/// header, and written again, by field or as they were, they read back the same; and what is read on
-/// behind a row that is wrong is in order.
+/// header, and written again, by field or as they were, they read back the same;
+/// and what is read on behind a row that is wrong is in order.
 int fuzz_csv(const std::uint8_t* data, std::size_t size);
 /// Reading these bytes as a line of JSON throws Error(bad_data), or each field is found as it is
-/// written, its text is that of the line where it is a number, and one that is there twice is refused.
+/// written, its text is that of the line where it is a number,
+/// and one that is there twice is refused.
 int fuzz_json_line(const std::uint8_t* data, std::size_t size);
 /// The first two bytes are options, the rest is a text: its sentences leave out nothing but white
 /// space, no word is empty, and its keywords are as many, as long and in the order asked for.
@@ -44,8 +45,8 @@ int fuzz_adapter(const std::uint8_t* data, std::size_t size);
 /// These bytes as a template throw Error(usage), or it fills with texts and adds nothing else; its
 /// prompt begins what it fills, and knows nothing of the last field.
 int fuzz_template(const std::uint8_t* data, std::size_t size);
-/// Reading these bytes as requests throws Error(bad_data or usage), or every request has an error or
-/// a prompt that the model can take.
+/// Reading these bytes as requests throws Error(bad_data or usage), or every request has an error
+/// or a prompt that the model can take.
 int fuzz_requests(const std::uint8_t* data, std::size_t size);
 
 #define QUIRE_FUZZ_REQUIRE(condition)                                                \

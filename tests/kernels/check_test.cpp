@@ -77,6 +77,29 @@ TEST_CASE("views that fit pass") {
   CHECK_NOTHROW(check(AdamwStep{}));
 }
 
+TEST_CASE("a type that is none has no size and passes for no float") {
+  CHECK(size_of(DType::f32) == sizeof(float));
+  CHECK(size_of(DType::f16) == sizeof(Half));
+  CHECK(size_of(DType::bf16) == sizeof(BFloat16));
+  CHECK(size_of(DType::i32) == sizeof(std::int32_t));
+  constexpr auto kNone = static_cast<DType>(200);
+  const std::string none = "no type of elements has the number 200";
+  CHECK(error_of([] { size_of(kNone); }) == none);
+
+  Memory m;
+  ActivationForward p{.out = m({7}, kNone), .x = m({7}, kNone)};
+  CHECK(message(p) == none);
+  MatmulForward product_of_none = product(m);
+  product_of_none.weight = m({63, 5}, kNone);
+  CHECK(message(product_of_none) == none);
+  EmbeddingForward ids{.out = m({2, 3, 4}),
+                       .ids = m({2, 3}, kNone),
+                       .positions = m({2, 3}, DType::i32),
+                       .wte = m({9, 4}),
+                       .wpe = m({7, 4})};
+  CHECK(message(ids) == "embedding: ids is ?, wants int32");
+}
+
 TEST_CASE("extents that disagree are named with both values") {
   Memory m;
   MatmulForward p = product(m);

@@ -70,8 +70,8 @@ void compare_with_formula(const TestDevice& device, const std::vector<float>& un
   const Doubles want_gradients =
       reference::cross_entropy_gradients(widened(logits), targets, kScale);
   // The sum of V exponentials is off by V roundings and its terms by a few; its logarithm turns
-  // that into an absolute error. Then come the roundings of the numbers that are added and
-  // subtracted.
+  // that into an absolute error. Then come the roundings of the numbers
+  // that are added and subtracted.
   Doubles of_loss(targets.size()), of_gradient(logits.size());
   for (std::int64_t n = 0; n < N; ++n) {
     if (targets[n] == kIgnoredTarget) continue;

@@ -22,8 +22,8 @@ inline double dot(const double* a, const double* b, std::int64_t D) {
   return sum;
 }
 
-/// Walks over what each query sees: visit(b, h, t, first), and key(k), value(k) as offsets into
-/// qkv.
+/// Walks over what each query sees: visit(b, h, t, first),
+/// and key(k), value(k) as offsets into qkv.
 template <class Visit>
 void for_each_query(const AttentionInput& in, const Visit& visit) {
   for (std::int64_t b = 0; b < in.B; ++b) {

@@ -12,8 +12,8 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-/// How many times its bound an element is off. NaN, and an infinity that is not wanted, are beyond
-/// any.
+/// How many times its bound an element is off.
+/// NaN, and an infinity that is not wanted, are beyond any.
 double excess(double got, double want, double bound) {
   if (got == want) return 0.0;
   const double off = std::abs(got - want);

@@ -22,8 +22,8 @@ inline std::filesystem::path fixtures_root() {
   return variable != nullptr ? variable : QUIRE_DEFAULT_FIXTURES;
 }
 
-/// $QUIRE_CASES, or the folder set at configure time: small inputs of which its README says what is
-/// right.
+/// $QUIRE_CASES, or the folder set at configure time: small inputs
+/// of which its README says what is right.
 inline std::filesystem::path cases_root() {
   const char* variable = std::getenv("QUIRE_CASES");
   return variable != nullptr ? variable : QUIRE_DEFAULT_CASES;

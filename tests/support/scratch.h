@@ -51,8 +51,8 @@ class ScratchFolder {
     return text;
   }
 
-  /// The message of the Error that a call throws; a failed test when it throws none or of another
-  /// fault.
+  /// The message of the Error that a call throws;
+  /// a failed test when it throws none or of another fault.
   template <class Call>
   std::string message_of(Fault fault, const Call& call) const {
     try {

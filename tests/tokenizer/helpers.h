@@ -154,8 +154,8 @@ inline Merges read_saved_merges(const std::filesystem::path& folder) {
   return merges;
 }
 
-/// Joins the first listed pair, leftmost first, until none is left. Names in the printable
-/// alphabet.
+/// Joins the first listed pair, leftmost first, until none is left.
+/// Names in the printable alphabet.
 inline std::vector<std::string> blackboard_bpe(const Merges& merges, const std::string& piece) {
   std::map<std::pair<std::string, std::string>, std::size_t> rank;
   for (std::size_t i = 0; i < merges.size(); ++i) rank.emplace(merges[i], i);

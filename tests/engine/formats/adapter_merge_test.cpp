@@ -90,8 +90,9 @@ TEST_CASE("the cases' PiSSA and OLoRA adapters give the tokens that PEFT gives")
   ReferenceDevice device;
   QUIRE_CASE(pissa, "pissa_adapter");
   QUIRE_CASE(olora, "olora_adapter");
-  // The next token and the logarithm of its probability as PEFT's pissa_init() and olora_init() give
-  // them, the latter by QR of the stored [in, out]; and the logarithm where the base stays as it is.
+  // The next token and the logarithm of its probability as PEFT's pissa_init()
+  // and olora_init() give them, the latter by QR of the stored [in, out];
+  // and the logarithm where the base stays as it is.
   for (const auto& [adapter, base, token, log_probability, unchanged] :
        {std::tuple(pissa, "pissa_base", 29, -2.374230, -2.145834),
         std::tuple(olora, "olora_base", 36, -2.449522, -2.286913)}) {

@@ -234,8 +234,8 @@ TEST_CASE("a disk that fills up while weights are written leaves the old file") 
   quire::write_safetensors(path,
                            std::vector<quire::TensorToWrite>{{"w", ConstView(old.data(), {1})}});
 
-  // A limit on the size of files stands for the full disk: write() fails in the middle the same
-  // way.
+  // A limit on the size of files stands for the full disk: write() fails
+  // in the middle the same way.
   const auto handler = std::signal(SIGXFSZ, SIG_IGN);
   rlimit before{};
   REQUIRE(::getrlimit(RLIMIT_FSIZE, &before) == 0);

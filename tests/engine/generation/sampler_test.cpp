@@ -47,8 +47,8 @@ std::vector<int> draw(Device& device, const GenerationConfig& config, int steps)
 }
 
 /// Pearson's statistic against probabilities proportional to `weights`, which has the mean and
-/// variance of a chi-square with (outcomes - 1) degrees of freedom; six standard deviations above
-/// the mean.
+/// variance of a chi-square with (outcomes - 1) degrees of freedom;
+/// six standard deviations above the mean.
 void check_distribution(const std::vector<int>& counts, const std::vector<double>& weights) {
   const double total = std::accumulate(counts.begin(), counts.end(), 0.0);
   const double weight = std::accumulate(weights.begin(), weights.end(), 0.0);

@@ -1,5 +1,5 @@
-// A model of awkward sizes and random batches for it: what tests of training against itself work
-// on.
+// A model of awkward sizes and random batches for it: what tests
+// of training against itself work on.
 #pragma once
 
 #include "tests/engine/model/model_case.h"
