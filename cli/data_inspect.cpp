@@ -109,14 +109,14 @@ void add_file(Inspected& inspected, const fs::path& path) {
 }
 
 Inspected::Epoch epoch_of(const InspectCommand& c, const TrainData& data) {
-  const Rows rows(data.train, c.training.packing, c.training.block_size, c.training.overflow);
+  const Rows rows = rows_of(data.train, c.training);
   return {.rows = rows.size(),
           .steps = rows.size() > 0 ? total_steps(c.training, rows.size()) : 0,
           .left_out = rows.left_out(),
           .held_out_records = data.validation.size(),
           .cut_records = rows.cut_records(),
           .unused_tokens = rows.unused_tokens(),
-          .unused = rows.unused_tokens() > 0 ? unused_text(rows, c.training.block_size) : ""};
+          .unused = rows.unused_tokens() > 0 ? unused_text(rows) : ""};
 }
 
 /// Reads the data once more, of which a hash of each record stays.

@@ -65,35 +65,34 @@ OnlyRecord only_record(Packing packing) {
   return packing == Packing::stream ? OnlyRecord::cut : OnlyRecord::keep;
 }
 
-std::string unused_text(const Rows& rows, int block_size) {
+std::string unused_text(const Rows& rows) {
   return fmt::format(
       "{} longer than a row of {}: {} of {} {} {} not used",
       rows.cut_records() == 1 ? "1 record is" : with_commas(rows.cut_records()) + " records are",
-      counted(block_size, "token"), with_commas(rows.unused_tokens()),
+      counted(rows.block_size(), "token"), with_commas(rows.unused_tokens()),
       rows.cut_records() == 1 ? "its" : "their", counted(rows.cut_tokens(), "token"),
       rows.unused_tokens() == 1 ? "is" : "are");
 }
 
-void tell_unused(const TrainData& data, const TrainOptions& options, const TrainingConfig& config,
-                 const Rows& rows, const Rows& validation_rows) {
+void tell_unused(const TrainOptions& options, const Rows& rows, const Rows& validation_rows) {
   const bool separate = !options.validation_paths.empty();
   const std::string next = "\n  try: --overflow split, or a larger --block-size";
-  if (rows.unused_tokens() > 0) warn(unused_text(rows, config.block_size) + next);
+  if (rows.unused_tokens() > 0) warn(unused_text(rows) + next);
   if (separate && validation_rows.unused_tokens() > 0) {
-    warn("of --validation-file " + unused_text(validation_rows, config.block_size) + next);
+    warn("of --validation-file " + unused_text(validation_rows) + next);
   }
-  if (config.packing == Packing::stream && config.overflow != Overflow::truncate) {
+  if (rows.packing() == Packing::stream && rows.overflow() != Overflow::truncate) {
     note(fmt::format("--overflow {} changes nothing: --packing stream uses every token",
-                     name_of(config.overflow)));
+                     name_of(rows.overflow())));
   }
   if (options.validation_split <= 0 && !separate) return;
-  if (data.validation.size() == 0) {
+  if (validation_rows.records().size() == 0) {
     note("nothing is held out: there is no second record, so there will be no validation loss");
   } else if (validation_rows.targets() == 0) {
     warn(
         fmt::format("nothing of what is held out can be scored ({} without a target): there will "
                     "be no validation loss\n  try: {}",
-                    counted(data.validation.size(), "record"),
+                    counted(validation_rows.records().size(), "record"),
                     separate ? "another --validation-file"
                              : "another --data-seed, or a larger --validation-split"));
   }

@@ -5,17 +5,38 @@
 #include "engine/training/run.h"
 
 namespace quire {
+namespace {
+
+Ranks& ranks_of(const TrainingCallbacks& callbacks) {
+  return callbacks.ranks ? *callbacks.ranks : one_rank();
+}
+
+}  // namespace
 
 TrainingResult train(Device& device, const Gpt2Config& model, const Parameters& parameters,
                      const TokenView& records, const TokenView& validation,
                      const TrainingConfig& config, const TrainingCallbacks& callbacks) {
   config.check();
   model.check();
-  Ranks& ranks = callbacks.ranks ? *callbacks.ranks : one_rank();
+  std::optional<Rows> rows, eval_rows;
+  ranks_of(callbacks).agree([&] {
+    const TrainingConfig settled = with_block_size(config, model);
+    rows.emplace(rows_of(records, settled));
+    eval_rows.emplace(rows_of(validation, settled));
+  });
+  return train(device, model, parameters, *rows, *eval_rows, config, callbacks);
+}
+
+TrainingResult train(Device& device, const Gpt2Config& model, const Parameters& parameters,
+                     const Rows& rows, const Rows& validation, const TrainingConfig& config,
+                     const TrainingCallbacks& callbacks) {
+  config.check();
+  model.check();
+  Ranks& ranks = ranks_of(callbacks);
   try {
     std::optional<Run> run;
     ranks.agree([&] {
-      run.emplace(device, model, parameters, records, validation, config, callbacks, ranks);
+      run.emplace(device, model, parameters, rows, validation, config, callbacks, ranks);
     });
     return run->run();
   } catch (const std::filesystem::filesystem_error& error) {

@@ -91,4 +91,9 @@ TrainingResult train(Device& device, const Gpt2Config& model, const Parameters& 
                      const TokenView& records, const TokenView& validation,
                      const TrainingConfig& config, const TrainingCallbacks& callbacks = {});
 
+/// The same with rows that are there: those of with_block_size(config, model).
+TrainingResult train(Device& device, const Gpt2Config& model, const Parameters& parameters,
+                     const Rows& rows, const Rows& validation, const TrainingConfig& config,
+                     const TrainingCallbacks& callbacks = {});
+
 }  // namespace quire
