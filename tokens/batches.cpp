@@ -187,10 +187,6 @@ int Rows::length_of(std::int64_t row) const {
   return length;
 }
 
-Batch Rows::gather(std::span<const std::int64_t> which) const {
-  return gather(which, 0, 1);
-}
-
 Batch Rows::gather(std::span<const std::int64_t> all, int rank, int ranks) const {
   Batch batch;
   for (const std::int64_t r : all) batch.length = std::max(batch.length, length_of(r));

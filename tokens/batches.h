@@ -85,10 +85,8 @@ class Rows {
   std::int64_t unused_tokens() const { return unused_; }     ///< of these, that no row holds
   int longest() const { return longest_; }
 
-  /// The rows numbered `which`, padded to the longest of them.
-  Batch gather(std::span<const std::int64_t> which) const;
-  /// A rank's share of them, padded to the longest of them all.
-  Batch gather(std::span<const std::int64_t> which, int rank, int ranks) const;
+  /// Of the rows numbered `which` a rank's share, padded to the longest of them all.
+  Batch gather(std::span<const std::int64_t> which, int rank = 0, int ranks = 1) const;
 
  private:
   static constexpr int kBeginBits = 40, kLengthBits = 24;

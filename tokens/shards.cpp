@@ -156,8 +156,7 @@ void ShardWriter::add(const TokenRecords& part) {
     const auto next =
         std::upper_bound(part.offsets.begin(), part.offsets.end(), static_cast<std::int64_t>(i));
     throw Error(Fault::bad_data,
-                "record " +
-                    with_commas(records() + shard_records_ + (next - part.offsets.begin())) +
+                "record " + with_commas(records_ + shard_records_ + (next - part.offsets.begin())) +
                     " has the label " + std::to_string(label),
                 {"the tokenizer has " + with_commas(vocabulary_.size) + " ids, from 0"},
                 "encode the data with this model's tokenizer");
@@ -188,18 +187,6 @@ void ShardWriter::add(const TokenRecords& part) {
 
 void ShardWriter::finish() {
   if (shard_records_ > 0) write_shard();
-}
-
-std::int64_t ShardWriter::records() const {
-  std::int64_t sum = 0;
-  for (const Written& shard : shards_) sum += shard.records;
-  return sum;
-}
-
-std::int64_t ShardWriter::tokens() const {
-  std::int64_t sum = 0;
-  for (const Written& shard : shards_) sum += shard.tokens;
-  return sum;
 }
 
 void ShardWriter::write_shard() {
@@ -239,6 +226,8 @@ void ShardWriter::write_shard() {
                      .records = shard_records_,
                      .tokens = static_cast<std::int64_t>(tokens),
                      .checksum = header.checksum});
+  records_ += shard_records_;
+  tokens_ += static_cast<std::int64_t>(tokens);
   labelled_ |= labels_.size() > 0;
   for (ByteSpill* bytes : {&offsets_, &ids_, &labels_}) bytes->clear();
   shard_records_ = 0;

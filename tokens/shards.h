@@ -90,8 +90,8 @@ class ShardWriter {
     std::uint64_t checksum = 0;
   };
   const std::vector<Written>& shards() const { return shards_; }
-  std::int64_t records() const;
-  std::int64_t tokens() const;
+  std::int64_t records() const { return records_; }  ///< of these
+  std::int64_t tokens() const { return tokens_; }
   bool labelled() const { return labelled_; }  ///< whether any shard has labels
   int bytes_per_id() const { return narrow_ ? 2 : 4; }
 
@@ -107,6 +107,8 @@ class ShardWriter {
   ByteSpill offsets_, ids_, labels_;
   std::vector<std::uint16_t> narrowed_;
   std::int64_t shard_records_ = 0;
+  // Of all that are written.
+  std::int64_t records_ = 0, tokens_ = 0;
   bool labelled_ = false;
   std::vector<Written> shards_;
 };

@@ -32,10 +32,10 @@ void TokenStore::add(const TokenRecords& part) {
 TokenView view_of(std::shared_ptr<const TokenStore> store) {
   const TokenStore& s = *store;
   TokenView view;
-  view.ids = TokenStream({SpilledIds{&s.id_bytes_, 0, s.ids_, s.bytes_per_id()}});
+  view.ids = TokenStream({SpilledIds{&s.id_bytes_, s.ids_, s.bytes_per_id()}});
   if (s.labels_from_) {
-    view.labels = TokenStream({SpilledIds{&s.id_bytes_, 0, *s.labels_from_, s.bytes_per_id()},
-                               SpilledIds{&s.label_bytes_, 0, s.ids_ - *s.labels_from_, 4}});
+    view.labels = TokenStream({SpilledIds{&s.id_bytes_, *s.labels_from_, s.bytes_per_id()},
+                               SpilledIds{&s.label_bytes_, s.ids_ - *s.labels_from_, 4}});
   }
   view.offsets = RecordOffsets(s.offset_bytes_);
   view.owner = std::move(store);

@@ -19,8 +19,7 @@ void widen(std::span<const std::uint16_t> ids, std::span<std::int32_t> out) {
   }
 }
 
-void read(const SpilledIds& from, std::size_t skipped, std::span<std::int32_t> out) {
-  const std::size_t first = static_cast<std::size_t>(from.first) + skipped;
+void read(const SpilledIds& from, std::size_t first, std::span<std::int32_t> out) {
   if (from.bytes_per_id == 4) {
     from.ids->read_values(first, out);
     return;

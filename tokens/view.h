@@ -68,10 +68,10 @@ class RecordOffsets {
   std::int64_t size_ = 0;
 };
 
-/// Ids first … first + count - 1 of those that are spilled, 2 or 4 bytes each.
+/// The first `count` of ids that are spilled, 2 or 4 bytes each.
 struct SpilledIds {
   const ByteSpill* ids;
-  std::int64_t first, count;
+  std::int64_t count;
   int bytes_per_id;
 };
 
