@@ -92,13 +92,13 @@ void trim(HeldOut& held, const RecordOffsets& records, double share) {
 /// One of the two parts, as it is put together.
 class Side {
  public:
-  Side() { add_offset(); }
+  Side() { offsets_->add_value(size_); }
   /// Ids first … last - 1 of the whole are a record.
   void add(std::int64_t first, std::int64_t last) {
     if (runs_->empty() || end_ != first) runs_->push_back({size_, first});
     end_ = last;
     size_ += last - first;
-    add_offset();
+    offsets_->add_value(size_);
   }
   TokenView view(const TokenView& whole) && {
     struct Kept {
@@ -115,8 +115,6 @@ class Side {
   }
 
  private:
-  void add_offset() { offsets_->add_value(size_); }
-
   std::int64_t size_ = 0, end_ = 0;
   std::shared_ptr<std::vector<TokenStream::Run>> runs_ =
       std::make_shared<std::vector<TokenStream::Run>>();

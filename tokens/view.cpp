@@ -59,9 +59,7 @@ void RecordOffsets::copy(std::int64_t begin, std::span<std::int64_t> out) const 
     spilled_->read_values(static_cast<std::size_t>(begin), out);
     return;
   }
-  auto at =
-      std::upper_bound(parts_->begin(), parts_->end(), begin,
-                       [](std::int64_t place, const Part& part) { return place < part.first; });
+  auto at = std::ranges::upper_bound(*parts_, begin, {}, &Part::first);
   for (--at; !out.empty(); ++at) {
     const auto skipped = static_cast<std::size_t>(begin - at->first);
     const auto offsets =
@@ -98,8 +96,7 @@ void TokenStream::copy(std::int64_t begin, std::span<std::int32_t> out) const {
     return;
   }
   if (out.empty()) return;
-  auto run = std::upper_bound(runs_->begin(), runs_->end(), begin,
-                              [](std::int64_t place, const Run& r) { return place < r.begin; });
+  auto run = std::ranges::upper_bound(*runs_, begin, {}, &Run::begin);
   while (!out.empty()) {
     const std::int64_t end = run == runs_->end() ? size_ : run->begin;
     const Run& from = *std::prev(run);
@@ -113,8 +110,7 @@ void TokenStream::copy(std::int64_t begin, std::span<std::int32_t> out) const {
 
 void TokenStream::copy_parts(std::int64_t begin, std::span<std::int32_t> out) const {
   if (out.empty()) return;
-  auto at = std::upper_bound(parts_->begin(), parts_->end(), begin,
-                             [](std::int64_t place, const Placed& p) { return place < p.begin; });
+  auto at = std::ranges::upper_bound(*parts_, begin, {}, &Placed::begin);
   for (--at; !out.empty(); ++at) {
     const auto skipped = static_cast<std::size_t>(begin - at->begin);
     const std::size_t count =

@@ -5,13 +5,6 @@
 #include "engine/training/run.h"
 
 namespace quire {
-namespace {
-
-Ranks& ranks_of(const TrainingCallbacks& callbacks) {
-  return callbacks.ranks ? *callbacks.ranks : one_rank();
-}
-
-}  // namespace
 
 TrainingResult train(Device& device, const Gpt2Config& model, const Parameters& parameters,
                      const TokenView& records, const TokenView& validation,
@@ -19,7 +12,7 @@ TrainingResult train(Device& device, const Gpt2Config& model, const Parameters& 
   config.check();
   model.check();
   std::optional<Rows> rows, eval_rows;
-  ranks_of(callbacks).agree([&] {
+  (callbacks.ranks ? *callbacks.ranks : one_rank()).agree([&] {
     const TrainingConfig settled = with_block_size(config, model);
     rows.emplace(rows_of(records, settled));
     eval_rows.emplace(rows_of(validation, settled));
@@ -32,7 +25,7 @@ TrainingResult train(Device& device, const Gpt2Config& model, const Parameters& 
                      const TrainingCallbacks& callbacks) {
   config.check();
   model.check();
-  Ranks& ranks = ranks_of(callbacks);
+  Ranks& ranks = callbacks.ranks ? *callbacks.ranks : one_rank();
   try {
     std::optional<Run> run;
     ranks.agree([&] {
