@@ -35,7 +35,6 @@
 #include "engine/training/checkpoint.h"
 #include "engine/training/log_csv.h"
 #include "engine/training/log_jsonl.h"
-#include "engine/training/token_records.h"
 #include "engine/training/trainer.h"
 #include "engine/training/training_config.h"
 
@@ -50,4 +49,7 @@
 #include "corpus/keywords.h"
 #include "corpus/records.h"
 #include "corpus/template.h"
-#include "corpus/token_shards.h"
+#include "tokens/shards.h"
+#include "tokens/split.h"
+#include "tokens/store.h"
+#include "tokens/view.h"

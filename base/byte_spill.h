@@ -22,9 +22,22 @@ class ByteSpill {
   ByteSpill& operator=(const ByteSpill&) = delete;
 
   void add(std::string_view bytes);
+  template <class T>
+  void add_values(std::span<const T> values) {
+    add({reinterpret_cast<const char*>(values.data()), values.size_bytes()});
+  }
+  template <class T>
+  void add_value(const T& value) {
+    add_values(std::span<const T>(&value, 1));
+  }
   std::size_t size() const { return in_file_ + memory_.size(); }
   /// Bytes offset … offset + to.size() - 1, which must be there.
   void read(std::size_t offset, std::span<char> to) const;
+  /// Values first … first + to.size() - 1, where all have this type.
+  template <class T>
+  void read_values(std::size_t first, std::span<T> to) const {
+    read(first * sizeof(T), {reinterpret_cast<char*>(to.data()), to.size_bytes()});
+  }
   /// All of them in order, block by block.
   void for_each_block(const std::function<void(std::string_view)>& take) const;
   /// All of them at once; where they are in a file, mapped. Nothing can be added from then on.

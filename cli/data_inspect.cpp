@@ -25,6 +25,8 @@
 #include "corpus/file_kind.h"
 #include "corpus/inspect.h"
 #include "engine/training/training_config.h"
+#include "tokens/shards.h"
+#include "tokens/store.h"
 
 namespace quire {
 namespace {
@@ -107,14 +109,14 @@ void add_file(Inspected& inspected, const fs::path& path) {
 }
 
 Inspected::Epoch epoch_of(const InspectCommand& c, const TrainData& data) {
-  const Rows rows(data.train, c.training.packing, c.training.block_size, c.training.overflow);
+  const Rows rows = rows_of(data.train, c.training);
   return {.rows = rows.size(),
           .steps = rows.size() > 0 ? total_steps(c.training, rows.size()) : 0,
           .left_out = rows.left_out(),
           .held_out_records = data.validation.size(),
           .cut_records = rows.cut_records(),
           .unused_tokens = rows.unused_tokens(),
-          .unused = rows.unused_tokens() > 0 ? unused_text(rows, c.training.block_size) : ""};
+          .unused = rows.unused_tokens() > 0 ? unused_text(rows) : ""};
 }
 
 /// Reads the data once more, of which a hash of each record stays.
@@ -162,11 +164,11 @@ Inspected inspect_text(const InspectCommand& c, const std::optional<Tokenizer>& 
   inspected.in_tokens = tokenizer.has_value();
   const auto store = std::make_shared<TokenStore>(tokenizer ? tokenizer->vocab_size() : 0);
   inspected.records = summarize_records(corpus_options, tokenizer, c.threads,
-                                        [&](const TokenizedCorpus& part) { store->add(part); });
+                                        [&](const TokenRecords& part) { store->add(part); });
   if (tokenizer) {
     const double share = c.validation.empty() ? c.validation_split : 0;
     inspected.epoch =
-        epoch_of(c, split_views(store, share, c.training.seed, only_record(c.training.packing)));
+        epoch_of(c, split(view_of(store), share, c.training.seed, only_record(c.training.packing)));
   }
   if (!c.validation.empty()) {
     corpus_options.report = nullptr;
@@ -179,17 +181,14 @@ Inspected inspect_text(const InspectCommand& c, const std::optional<Tokenizer>& 
 Inspected inspect_shards(const InspectCommand& c, const std::optional<Tokenizer>& tokenizer) {
   Inspected inspected;
   const auto shards = std::make_shared<const std::vector<TokenShard>>(open_shards(c.corpus.paths));
-  if (tokenizer) check_tokenizer(*shards, *tokenizer);
+  if (tokenizer) check_tokenizer(*shards, vocabulary_of(*tokenizer));
   for (const TokenShard& shard : *shards) add_file(inspected, shard.path());
   inspected.read = inspected.in_tokens = true;
   RecordsSummary& records = inspected.records;
-  const TokenView all = split_views(shards, 0, 0, OnlyRecord::keep).train;
+  const TokenView all = view_of(shards);
   records.records = all.size();
-  std::int64_t begin = -1;
-  all.offsets.for_each([&](std::int64_t end) {
-    if (begin >= 0) ++records.lengths[end - begin];
-    begin = end;
-  });
+  all.offsets.for_each_record(
+      [&](std::int64_t begin, std::int64_t end) { ++records.lengths[end - begin]; });
   if (tokenizer) {
     for (const std::int64_t r : sample_numbers(all.size())) {
       constexpr std::int64_t kShown = 1000;  // tokens
@@ -200,8 +199,8 @@ Inspected inspect_shards(const InspectCommand& c, const std::optional<Tokenizer>
       records.samples.push_back({r + 1, tokenizer->decode(ids)});
     }
   }
-  inspected.epoch = epoch_of(
-      c, split_views(shards, c.validation_split, c.training.seed, only_record(c.training.packing)));
+  inspected.epoch =
+      epoch_of(c, split(all, c.validation_split, c.training.seed, only_record(c.training.packing)));
   return inspected;
 }
 

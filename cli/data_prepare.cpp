@@ -23,7 +23,7 @@
 #include "cli/signals.h"
 #include "cli/terminal.h"
 #include "cli/train_options.h"
-#include "corpus/token_shards.h"
+#include "tokens/shards.h"
 
 namespace quire {
 namespace {
@@ -61,7 +61,7 @@ struct Longer {
   std::int64_t seen = 0, records = 0, tokens = 0, unused = 0;
   std::int64_t begun = 0;  // tokens of a record that goes on
 
-  void look(const TokenizedCorpus& corpus) {
+  void look(const TokenRecords& corpus) {
     for (std::size_t r = 1; r < corpus.offsets.size(); ++r) {
       ++seen;
       const std::int64_t length =
@@ -152,16 +152,8 @@ void prepare_folder(const PrepareCommand& c) {
   }
 }
 
-Json manifest_of(const PrepareCommand& c, const Flags& flags, const Tokenizer& tokenizer,
-                 const ShardWriter& writer, const std::vector<StepCount>& cleaned,
-                 std::int64_t text_bytes, std::int64_t invalid_utf8, const Longer& longer) {
-  Json shards = Json::array();
-  for (const ShardWriter::Written& shard : writer.shards()) {
-    shards.push_back({{"file", shard.file},
-                      {"records", shard.records},
-                      {"tokens", shard.tokens},
-                      {"checksum", hash_text(shard.checksum)}});
-  }
+/// What the manifest tells of where the shards come from.
+Json origin_of(const PrepareCommand& c, const Flags& flags, const std::vector<StepCount>& cleaned) {
   Json cleaning = Json::array();
   for (const StepCount& count : cleaned) {
     cleaning.push_back(
@@ -173,23 +165,7 @@ Json manifest_of(const PrepareCommand& c, const Flags& flags, const Tokenizer& t
     options.erase(name);
   }
   return {
-      {"version", 1},
-      {"records", writer.records()},
-      {"tokens", writer.tokens()},
-      {"text_bytes", text_bytes},
-      {"records_with_invalid_utf8", invalid_utf8},
-      {"longer_than_a_row",
-       {{"block_size", longer.block_size},
-        {"records", longer.records},
-        {"tokens_unused", longer.unused}}},
-      {"bytes_per_id", writer.bytes_per_id()},
-      {"labels", writer.labelled()},
-      {"tokenizer",
-       {{"vocab_size", tokenizer.vocab_size()}, {"fingerprint", hash_text(writer.tokenizer())}}},
-      {"cleaning", std::move(cleaning)},
-      {"data", c.corpus.paths},
-      {"options", std::move(options)},
-      {"shards", std::move(shards)}};
+      {"cleaning", std::move(cleaning)}, {"data", c.corpus.paths}, {"options", std::move(options)}};
 }
 
 /// Takes records, tokenizes them in batches and hands those on.
@@ -222,7 +198,7 @@ class Batches {
       for (std::size_t bytes = 0; count < rest.size() && bytes < tokenized_bytes_; ++count) {
         bytes += bytes_of(rest[count]);
       }
-      const TokenizedCorpus corpus =
+      const TokenRecords corpus =
           tokenize(rest.first(count), tokenizer_, threads_, labels, records_);
       longer_.look(corpus);
       writer_.add(corpus);
@@ -275,7 +251,7 @@ int prepare(PrepareCommand& c, const Flags& flags) {
 
   const InterruptGuard interrupts("finishing these records");
   const auto start = std::chrono::steady_clock::now();
-  ShardWriter writer(c.output, tokenizer, c.shard_tokens);
+  ShardWriter writer(c.output, vocabulary_of(tokenizer), c.shard_tokens);
   Batches batches(c.threads, tokenizer, longer, writer);
   corpus.report = &report;
   corpus.part_bytes = kPartBytes;
@@ -294,10 +270,13 @@ int prepare(PrepareCommand& c, const Flags& flags) {
     return interrupt_exit_code();
   }
   const std::int64_t text_bytes = batches.text_bytes();
-  const Json manifest =
-      manifest_of(c, flags, tokenizer, writer, cleaned, text_bytes, batches.invalid_utf8(), longer);
-  const auto dump = [&](int indent) { return json_text(manifest, indent) + "\n"; };
-  write_file(c.output / kShardManifest, dump(2));
+  const Json text = {{"text_bytes", text_bytes},
+                     {"records_with_invalid_utf8", batches.invalid_utf8()},
+                     {"longer_than_a_row",
+                      {{"block_size", longer.block_size},
+                       {"records", longer.records},
+                       {"tokens_unused", longer.unused}}}};
+  const Json manifest = writer.write_manifest(text, origin_of(c, flags, cleaned));
   batches.clear_progress();
 
   const double seconds =
@@ -318,7 +297,7 @@ int prepare(PrepareCommand& c, const Flags& flags) {
             : " --validation-file " + in_shell((c.output / kValidationFolder).string()),
         in_shell(c.tokenizer)));
   }
-  if (c.json) print(dump(-1));
+  if (c.json) print(json_text(manifest) + "\n");
   return 0;
 }
 

@@ -12,8 +12,8 @@
 #include "cli/model_path.h"
 #include "cli/signals.h"
 #include "cli/terminal.h"
-#include "corpus/token_shards.h"
 #include "engine/formats/hub_folder.h"
+#include "tokens/shards.h"
 
 namespace quire {
 namespace {
@@ -65,7 +65,7 @@ std::vector<Text> texts_of(const TokenView& records, const Tokenizer& tokenizer)
     text.labels = text.ids;
     if (records.labels.size() > 0) records.labels.copy(begin, text.labels);
     for (const TokenId label : text.labels) {
-      if (label == kIgnoredLabel || tokenizer.end_of_text() == label) continue;
+      if (label == kIgnoredTarget || tokenizer.end_of_text() == label) continue;
       text.bytes += tokenizer.token_bytes(label).size();
     }
   }
@@ -76,7 +76,7 @@ std::vector<Text> texts_of(const TokenView& records, const Tokenizer& tokenizer)
 std::int64_t count_scored(const Text& text, const PerplexityOptions& windows) {
   if (text.labels.empty()) return count_scored(std::ssize(text.ids), windows);
   return std::count_if(text.labels.begin() + 1, text.labels.end(),
-                       [](TokenId label) { return label != kIgnoredLabel; });
+                       [](TokenId label) { return label != kIgnoredTarget; });
 }
 
 /// Ids that the model has no row for would be out of bounds in its tables.
@@ -198,7 +198,7 @@ std::optional<Scored> score(const ScoringOptions& options, const std::vector<Rec
 std::optional<Scored> score(const ScoringOptions& options, const TokenView& records,
                             const Tokenizer& tokenizer) {
   return score_texts(options, [&](const Tokenizer& of_the_model) {
-    if (tokenizer_fingerprint(of_the_model) != tokenizer_fingerprint(tokenizer)) {
+    if (vocabulary_of(of_the_model) != vocabulary_of(tokenizer)) {
       throw Error(Fault::usage, options.model + " has another tokenizer than the run",
                   {"it cannot score the tokens that were held out"},
                   "quire eval --data FILE, which compares models by their bits per byte");

@@ -9,8 +9,8 @@
 #include "cli/get_model.h"
 #include "corpus/records.h"
 #include "engine/evaluation/perplexity.h"
-#include "engine/training/token_records.h"
 #include "tokenizer/tokenizer.h"
+#include "tokens/view.h"
 
 namespace quire {
 

@@ -5,10 +5,10 @@
 #include <map>
 #include <utility>
 
+#include "base/random.h"
 #include "cli/generate_stop.h"
 #include "cli/inference_memory.h"
 #include "engine/generation/beam_search.h"
-#include "kernels/random.h"
 
 namespace quire {
 

@@ -12,12 +12,12 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/nearest.h"
+#include "base/random.h"
 #include "base/text.h"
 #include "cli/flags.h"
 #include "cli/terminal.h"
 #include "cli/train_data.h"
 #include "cli/train_options.h"
-#include "kernels/random.h"
 
 namespace quire {
 namespace {

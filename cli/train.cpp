@@ -257,6 +257,7 @@ struct Prepared {
   std::vector<std::shared_ptr<RunLog>> reports;
   Start start;
   TrainData data;
+  std::optional<Rows> rows, validation_rows;
   std::unique_ptr<Device> device;
   std::optional<Parameters> parameters;
   std::optional<TrainSamples> samples;
@@ -309,11 +310,9 @@ bool prepare(const std::vector<std::string>& arguments, const Ranks& ranks, Prep
   MemoryRoom room = memory_room(*run.device);
   if (run.device->shares_host_memory()) room.available /= ranks.local_size();
   const TrainingConfig config = with_block_size(options.training, run.start.config);
-  const auto rows_of = [&](const TokenView& records) {
-    return Rows(records, config.packing, config.block_size, config.overflow);
-  };
-  const Rows rows = rows_of(run.data.train), validation = rows_of(run.data.validation);
-  tell_unused(run.data, options, config, rows, validation);
+  const Rows& rows = run.rows.emplace(rows_of(run.data.train, config));
+  const Rows& validation = run.validation_rows.emplace(rows_of(run.data.validation, config));
+  tell_unused(options, rows, validation);
   TrainingConfig planned = as_planned(config, rows, validation);
   check_memory(run.start.config, planned, *run.device, room);
   planned.keep_outputs = options.training.keep_outputs =
@@ -365,8 +364,8 @@ int train_together(const std::vector<std::string>& arguments, const std::shared_
   go_on_without_output();
   const InterruptGuard interrupts("finishing this step");
   const auto begin = std::chrono::steady_clock::now();
-  const TrainingResult result = train(*run.device, run.start.config, *run.parameters,
-                                      run.data.train, run.data.validation, training, callbacks);
+  const TrainingResult result = train(*run.device, run.start.config, *run.parameters, *run.rows,
+                                      *run.validation_rows, training, callbacks);
   progress.finish();
   report_end(result, options,
              std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());

@@ -9,32 +9,31 @@
 #include "cli/corpus_flags.h"
 #include "cli/get_model.h"
 #include "cli/terminal.h"
+#include "tokens/shards.h"
+#include "tokens/store.h"
 
 namespace quire {
 namespace {
 
 /// `get_tokenizer`: why there is none, and how to get one.
-TokenizedCorpus corpus_of_ids(const std::vector<Record>& records,
-                              const std::vector<std::string>& get_tokenizer) {
-  TokenizedCorpus corpus;
-  bool labelled = false;
+TokenRecords ids_of(std::span<const Record> records,
+                    const std::vector<std::string>& get_tokenizer) {
+  TokenRecords tokens;
+  const bool labelled = have_labels(records);
   for (const Record& record : records) {
-    if (record.input_ids.empty()) {
+    const std::vector<std::int32_t>& ids = record.input_ids;
+    if (ids.empty()) {
       throw Error(
           Fault::usage, "text cannot be trained on without a tokenizer", get_tokenizer,
           fmt::format("--tokenizer DIR, the folder of a model; --tokenizer {} needs nothing",
                       kBundledModel));
     }
-    labelled |= !record.labels.empty();
+    const std::vector<std::int32_t>& labels = record.labels.empty() ? ids : record.labels;
+    tokens.ids.insert(tokens.ids.end(), ids.begin(), ids.end());
+    if (labelled) tokens.labels.insert(tokens.labels.end(), labels.begin(), labels.end());
+    tokens.offsets.push_back(std::ssize(tokens.ids));
   }
-  for (const Record& record : records) {
-    const std::vector<std::int32_t>& labels =
-        record.labels.empty() ? record.input_ids : record.labels;
-    corpus.ids.insert(corpus.ids.end(), record.input_ids.begin(), record.input_ids.end());
-    if (labelled) corpus.labels.insert(corpus.labels.end(), labels.begin(), labels.end());
-    corpus.offsets.push_back(static_cast<std::int64_t>(corpus.ids.size()));
-  }
-  return corpus;
+  return tokens;
 }
 
 /// Shards hold ids: what would make other ones of the text comes too late.
@@ -66,35 +65,34 @@ OnlyRecord only_record(Packing packing) {
   return packing == Packing::stream ? OnlyRecord::cut : OnlyRecord::keep;
 }
 
-std::string unused_text(const Rows& rows, int block_size) {
+std::string unused_text(const Rows& rows) {
   return fmt::format(
       "{} longer than a row of {}: {} of {} {} {} not used",
       rows.cut_records() == 1 ? "1 record is" : with_commas(rows.cut_records()) + " records are",
-      counted(block_size, "token"), with_commas(rows.unused_tokens()),
+      counted(rows.block_size(), "token"), with_commas(rows.unused_tokens()),
       rows.cut_records() == 1 ? "its" : "their", counted(rows.cut_tokens(), "token"),
       rows.unused_tokens() == 1 ? "is" : "are");
 }
 
-void tell_unused(const TrainData& data, const TrainOptions& options, const TrainingConfig& config,
-                 const Rows& rows, const Rows& validation_rows) {
+void tell_unused(const TrainOptions& options, const Rows& rows, const Rows& validation_rows) {
   const bool separate = !options.validation_paths.empty();
   const std::string next = "\n  try: --overflow split, or a larger --block-size";
-  if (rows.unused_tokens() > 0) warn(unused_text(rows, config.block_size) + next);
+  if (rows.unused_tokens() > 0) warn(unused_text(rows) + next);
   if (separate && validation_rows.unused_tokens() > 0) {
-    warn("of --validation-file " + unused_text(validation_rows, config.block_size) + next);
+    warn("of --validation-file " + unused_text(validation_rows) + next);
   }
-  if (config.packing == Packing::stream && config.overflow != Overflow::truncate) {
+  if (rows.packing() == Packing::stream && rows.overflow() != Overflow::truncate) {
     note(fmt::format("--overflow {} changes nothing: --packing stream uses every token",
-                     name_of(config.overflow)));
+                     name_of(rows.overflow())));
   }
   if (options.validation_split <= 0 && !separate) return;
-  if (data.validation.size() == 0) {
+  if (validation_rows.records().size() == 0) {
     note("nothing is held out: there is no second record, so there will be no validation loss");
   } else if (validation_rows.targets() == 0) {
     warn(
         fmt::format("nothing of what is held out can be scored ({} without a target): there will "
                     "be no validation loss\n  try: {}",
-                    counted(data.validation.size(), "record"),
+                    counted(validation_rows.records().size(), "record"),
                     separate ? "another --validation-file"
                              : "another --data-seed, or a larger --validation-split"));
   }
@@ -113,50 +111,37 @@ void check_train_data(const TrainOptions& options) {
 
 namespace {
 
-/// What was read: shards, or the ids of a text.
+/// What was read.
 struct Tokens {
-  std::shared_ptr<const std::vector<TokenShard>> shards;
-  std::shared_ptr<const TokenStore> store;
-
-  TrainData split(double validation_share, std::uint64_t seed, OnlyRecord only) const {
-    return shards != nullptr ? split_views(shards, validation_share, seed, only)
-                             : split_views(store, validation_share, seed, only);
-  }
-  TokenView all() const { return split(0, 0, OnlyRecord::keep).train; }
+  TokenView records;
+  std::optional<ShardVocabulary> vocabulary;  // of shards
 };
 
 Tokens read_tokens(CorpusOptions corpus, const TrainOptions& options,
                    const std::optional<Tokenizer>& tokenizer, ReadingReport& report) {
   if (are_prepared(corpus.paths)) {
     auto shards = std::make_shared<const std::vector<TokenShard>>(open_shards(corpus.paths));
-    if (tokenizer) check_tokenizer(*shards, *tokenizer);
-    return {.shards = std::move(shards), .store = nullptr};
+    if (tokenizer) check_tokenizer(*shards, vocabulary_of(*tokenizer));
+    Tokens tokens;
+    if (!shards->empty()) tokens.vocabulary = shards->front().vocabulary();
+    tokens.records = view_of(std::move(shards));
+    return tokens;
   }
   // Text is tokenized as it is read: memory holds a batch of it.
   const auto store = std::make_shared<TokenStore>(tokenizer ? tokenizer->vocab_size() : 0);
   corpus.report = &report;
   corpus.part_bytes = kPartBytes;
   const int threads = options.device.threads;
-  const std::size_t enough = bytes_tokenized(threads);
-  std::vector<Record> batch;
-  std::size_t batch_bytes = 0;
-  const auto flush = [&] {
-    if (batch.empty()) return;
+  RecordBatches batches(threads, [&](std::span<const Record> batch) {
     store->add(tokenizer ? tokenize(batch, *tokenizer, threads, /*labels=*/false, store->records())
-                         : corpus_of_ids(batch, options.get_tokenizer));
-    batch.clear();
-    batch_bytes = 0;
-  };
-  const std::vector<StepCount> cleaned =
-      for_each_record(corpus, [&](Record&& record, const RecordPlace&) {
-        batch_bytes += sizeof record + bytes_of(record);
-        batch.push_back(std::move(record));
-        if (batch_bytes >= enough) flush();
-      });
+                         : ids_of(batch, options.get_tokenizer));
+  });
+  const std::vector<StepCount> cleaned = for_each_record(
+      corpus, [&](Record&& record, const RecordPlace&) { batches.add(std::move(record)); });
   tell(report);
-  flush();
+  batches.flush();
   if (!options.json) note_cleaning(cleaned);
-  return {.shards = nullptr, .store = store};
+  return {.records = view_of(store), .vocabulary = {}};
 }
 
 }  // namespace
@@ -170,8 +155,8 @@ TrainData load_train_data(const TrainOptions& options, const std::optional<Token
   ReadingReport report;
   if (!separate) {
     const std::uint64_t seed = options.training.data_seed.value_or(options.training.seed);
-    return read_tokens(std::move(corpus), options, tokenizer, report)
-        .split(options.validation_split, seed, only_record(options.training.packing));
+    return split(read_tokens(std::move(corpus), options, tokenizer, report).records,
+                 options.validation_split, seed, only_record(options.training.packing));
   }
   if (!are_prepared(corpus.paths) && !are_prepared(options.validation_paths)) {
     corpus.paths = without_validation(corpus.paths, options.validation_paths, report);
@@ -180,12 +165,12 @@ TrainData load_train_data(const TrainOptions& options, const std::optional<Token
   corpus.paths = options.validation_paths;
   ReadingReport validation_report;
   const Tokens validation = read_tokens(std::move(corpus), options, tokenizer, validation_report);
-  if (train.shards != nullptr && validation.shards != nullptr &&
-      train.shards->front().tokenizer() != validation.shards->front().tokenizer()) {
+  if (train.vocabulary && validation.vocabulary &&
+      train.vocabulary->fingerprint != validation.vocabulary->fingerprint) {
     throw Error(Fault::bad_data, "--data and --validation-file were made with different tokenizers",
                 {}, "quire data prepare with the same --tokenizer");
   }
-  return {.train = train.all(), .validation = validation.all(), .held_out = {}};
+  return {.train = train.records, .validation = validation.records, .held_out = {}};
 }
 
 }  // namespace quire

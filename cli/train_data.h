@@ -4,9 +4,10 @@
 #include <optional>
 #include <string>
 
-#include "cli/token_store.h"
 #include "cli/train_options.h"
 #include "tokenizer/tokenizer.h"
+#include "tokens/batches.h"
+#include "tokens/split.h"
 
 namespace quire {
 
@@ -24,9 +25,8 @@ OnlyRecord only_record(Packing packing);
 
 /// Says what of the data is not learnt from, or not validated on: records that are cut, and a
 /// held-out part that is empty or has nothing to score.
-void tell_unused(const TrainData& data, const TrainOptions& options, const TrainingConfig& config,
-                 const Rows& rows, const Rows& validation_rows);
+void tell_unused(const TrainOptions& options, const Rows& rows, const Rows& validation_rows);
 /// "2 records are longer than a row of 256 tokens: 1,024 of their 1,536 tokens are not used".
-std::string unused_text(const Rows& rows, int block_size);
+std::string unused_text(const Rows& rows);
 
 }  // namespace quire

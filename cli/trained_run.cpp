@@ -6,7 +6,7 @@
 
 #include "cli/corpus_flags.h"
 #include "cli/model_path.h"
-#include "corpus/token_shards.h"
+#include "tokens/shards.h"
 
 namespace quire {
 

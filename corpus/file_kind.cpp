@@ -4,7 +4,7 @@
 
 #include "base/error.h"
 #include "base/text.h"
-#include "corpus/token_shards.h"
+#include "tokens/shards.h"
 
 namespace quire {
 namespace {

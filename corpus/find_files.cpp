@@ -9,7 +9,7 @@
 #include "base/text.h"
 #include "corpus/file_kind.h"
 #include "corpus/records.h"
-#include "corpus/token_shards.h"
+#include "tokens/shards.h"
 
 namespace quire {
 namespace {

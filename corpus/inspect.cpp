@@ -132,7 +132,11 @@ class Inspection {
  public:
   Inspection(const CorpusOptions& options, const std::optional<Tokenizer>& tokenizer, int threads,
              const TakeTokens& take)
-      : options_(options), tokenizer_(tokenizer), threads_(threads), take_(take) {
+      : options_(options),
+        tokenizer_(tokenizer),
+        threads_(threads),
+        take_(take),
+        batches_(threads, [this](std::span<const Record> batch) { tokenize_batch(batch); }) {
     options_.part_bytes = kPartBytes;
   }
 
@@ -140,7 +144,7 @@ class Inspection {
     summary_.cleaned = for_each_record(options_, [&](Record&& record, const RecordPlace& place) {
       add(std::move(record), place);
     });
-    tokenize_batch();
+    batches_.flush();
     take_samples();
     return std::move(summary_);
   }
@@ -166,10 +170,7 @@ class Inspection {
     if (begun_.beginning.size() < 2 * kShown) begun_.beginning += text.substr(0, 2 * kShown);
     if (record.input_ids.empty()) look_for_trouble(text, place);
     if (!record.more) end_record(record, place);
-    if (!tokenizer_) return;
-    batch_bytes_ += sizeof record + bytes_of(record);
-    batch_.push_back(std::move(record));
-    if (batch_bytes_ >= enough_) tokenize_batch();
+    if (tokenizer_) batches_.add(std::move(record));
   }
 
   void end_record(const Record& record, const RecordPlace& place) {
@@ -250,33 +251,28 @@ class Inspection {
     }
   }
 
-  void tokenize_batch() {
-    if (batch_.empty()) return;
-    const TokenizedCorpus part =
-        tokenize(batch_, *tokenizer_, threads_, /*labels=*/false, tokenized_records_);
+  void tokenize_batch(std::span<const Record> batch) {
+    const TokenRecords part =
+        tokenize(batch, *tokenizer_, threads_, /*labels=*/false, tokenized_records_);
     for (std::size_t r = 1; r < part.offsets.size(); ++r) {
       ++summary_.lengths[std::exchange(begun_ids_, 0) + part.offsets[r] - part.offsets[r - 1]];
     }
     begun_ids_ += std::ssize(part.ids) - part.offsets.back();
     tokenized_records_ += part.size();
     take_(part);
-    batch_.clear();
-    batch_bytes_ = 0;
   }
 
   CorpusOptions options_;
   const std::optional<Tokenizer>& tokenizer_;
   const int threads_;
   const TakeTokens& take_;
-  const std::size_t enough_ = bytes_tokenized(threads_);
   RecordsSummary summary_;
   Begun begun_;
   HashStream hash_;  // of its text
   std::unordered_set<Hash128, HashOfHash> seen_;
   std::vector<RecordsSummary::Sample> kept_;
   std::int64_t stride_ = 1;
-  std::vector<Record> batch_;
-  std::size_t batch_bytes_ = 0;
+  RecordBatches batches_;
   std::int64_t tokenized_records_ = 0, begun_ids_ = 0;  // the latter of a record that goes on
 };
 

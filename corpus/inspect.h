@@ -52,7 +52,7 @@ struct RecordsSummary {
   std::vector<StepCount> cleaned;
 };
 
-using TakeTokens = std::function<void(const TokenizedCorpus&)>;
+using TakeTokens = std::function<void(const TokenRecords&)>;
 /// Goes through all records, after the cleaning that was asked for. What is found is what the other
 /// cleaning steps would be for. With a tokenizer `take` gets all ids, batch by batch: a record that
 /// one does not end goes on in the next.

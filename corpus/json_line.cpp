@@ -76,7 +76,7 @@ std::vector<std::int32_t> JsonLine::ids(const char* name, bool labels) const {
   ids.reserve(list.size());
   for (const Json& entry : list) {
     const std::int64_t id = entry.is_number_integer() ? entry.get<std::int64_t>() : -1;
-    if ((id < 0 || id > INT32_MAX) && !(labels && id == kIgnoredLabel)) {
+    if ((id < 0 || id > INT32_MAX) && !(labels && id == kIgnoredTarget)) {
       fail(std::string(name) + "[" + std::to_string(ids.size()) + "] is " + excerpt(entry) +
            (labels ? ", neither a token's id nor -100" : ", not a token's id"));
     }

@@ -27,6 +27,7 @@
 #include "corpus/reading_report.h"
 #include "corpus/text_format.h"
 #include "tokenizer/tokenizer.h"
+#include "tokens/view.h"
 
 namespace quire {
 
@@ -69,8 +70,6 @@ inline bool can_cut(std::string_view text, std::size_t at) {
   return text[at] == '\n' && at > 0 && text[at - 1] > ' ' && text[at - 1] < '\x7f';
 }
 
-inline constexpr std::int32_t kIgnoredLabel = -100;
-
 /// The files that paths, folders and patterns stand for, in order. Throws Error(bad_data) for what
 /// is not there or of a kind that is not read. `report`, where it is given,
 /// gets what of folders is passed over.
@@ -94,21 +93,13 @@ std::vector<StepCount> for_each_record(const CorpusOptions& options, const TakeR
 std::vector<Record> read_records(const CorpusOptions& options,
                                  std::vector<StepCount>* cleaned = nullptr);
 
-/// Token records ready for training: record r is ids[offsets[r] … offsets[r+1]). A record of text
-/// ends with end_of_text when the tokenizer has it; one that brought its ids is left as it was. Ids
-/// beyond the last offset are of a record that goes on (Record::more).
-struct TokenizedCorpus {
-  std::vector<std::int32_t> ids;
-  std::vector<std::int32_t> labels;  ///< empty when all labels equal the ids
-  std::vector<std::int64_t> offsets{0};
-  std::int64_t size() const { return static_cast<std::int64_t>(offsets.size()) - 1; }
-};
-
+/// A record of text ends with end_of_text when the tokenizer has it; one that brought its ids
+/// is left as it was. Ids beyond the last offset are of a record that goes on (Record::more).
 /// The result does not depend on `threads` (0 = all that are available). `labels`: there shall be
 /// labels even where no record brings other ones than its ids. Throws Error(bad_data) for ids that
 /// the tokenizer does not have, naming the record; `before` were there before the first.
-TokenizedCorpus tokenize(std::span<const Record> records, const Tokenizer& tokenizer, int threads,
-                         bool labels = false, std::int64_t before = 0);
+TokenRecords tokenize(std::span<const Record> records, const Tokenizer& tokenizer, int threads,
+                      bool labels = false, std::int64_t before = 0);
 /// Bytes of text, and of ids and labels.
 std::size_t bytes_of(const Record& record);
 /// Bytes of text that are enough to tokenize at once: all threads have work in them, pieces of 256
@@ -118,31 +109,23 @@ inline constexpr std::size_t kPartBytes = 1 << 22;  ///< for CorpusOptions::part
 /// Whether some record has other labels than its ids.
 bool have_labels(std::span<const Record> records);
 
-/// What is held out of a record that is the only one, or a book among few.
-enum class OnlyRecord {
-  cut,   ///< its beginning: its end, where a model learns to stop, stays to be learnt
-  keep,  ///< nothing of the only one, the whole of others
+/// Gathers records until they are enough to tokenize at once.
+class RecordBatches {
+ public:
+  using Take = std::function<void(std::span<const Record>)>;
+  RecordBatches(int threads, Take take)
+      : enough_(bytes_tokenized(threads)), take_(std::move(take)) {}
+  void add(Record&& record);
+  void flush();  ///< what is left
+
+ private:
+  std::size_t enough_, bytes_ = 0;
+  std::vector<Record> records_;
+  Take take_;
 };
 
-/// What is held out for validation.
-struct HeldOut {
-  std::vector<bool> records;  ///< one for each: whether it is
-  std::int64_t cut = 0;       ///< of one that is not, so many ids from its beginning
-  std::size_t cut_record = 0;
-};
-/// Calls its argument with the ids of every record, in order.
-using ForEachLength = std::function<void(const std::function<void(std::int64_t)>&)>;
-
-/// Splits by record: a seeded shuffle chooses round(records · share) of them, at least one and not
-/// all where there are two; both sides keep the order. Where the share is less than one, the chosen
-/// record has no more than half of all `tokens`. With OnlyRecord::cut, where the chosen ones have
-/// more than one and a half times the share of all tokens, and that is enough to score (1,024), the
-/// largest of them are held out in part or not at all: one of six books may be a third of them. Equal
-/// seeds give equal splits everywhere. Throws Error(usage) unless 0 <= share < 1.
-HeldOut hold_out(std::int64_t records, std::int64_t tokens, const ForEachLength& lengths,
-                 double validation_share, std::uint64_t seed, OnlyRecord only);
-/// The two parts as copies.
-void split(const TokenizedCorpus& corpus, double validation_share, std::uint64_t seed,
-           TokenizedCorpus& train, TokenizedCorpus& validation, OnlyRecord only = OnlyRecord::cut);
+/// The tokenizer as shards name it (tokens/shards.h).
+struct ShardVocabulary;
+ShardVocabulary vocabulary_of(const Tokenizer& tokenizer);
 
 }  // namespace quire

@@ -2,9 +2,11 @@
 #include <span>
 
 #include "base/error.h"
+#include "base/hash.h"
 #include "base/parallel.h"
 #include "base/text.h"
 #include "corpus/records.h"
+#include "tokens/shards.h"
 
 namespace quire {
 namespace {
@@ -39,7 +41,7 @@ void ignore_prompt(const Record& record, const Tokenizer& tokenizer,
   for (std::int32_t& label : labels) {
     end += tokenizer.token_bytes(label).size();
     if (end > prompt) return;
-    label = kIgnoredLabel;
+    label = kIgnoredTarget;
   }
 }
 
@@ -62,8 +64,8 @@ bool have_labels(std::span<const Record> records) {
   });
 }
 
-TokenizedCorpus tokenize(std::span<const Record> records, const Tokenizer& tokenizer, int threads,
-                         bool labels, std::int64_t before) {
+TokenRecords tokenize(std::span<const Record> records, const Tokenizer& tokenizer, int threads,
+                      bool labels, std::int64_t before) {
   labels |= have_labels(records);
   std::vector<Piece> pieces;
   for (std::size_t r = 0; r < records.size(); ++r) cut(r, records[r].text, pieces);
@@ -88,7 +90,7 @@ TokenizedCorpus tokenize(std::span<const Record> records, const Tokenizer& token
     }
   });
 
-  TokenizedCorpus corpus;
+  TokenRecords corpus;
   std::size_t total = 0;
   for (const auto& ids : encoded) total += ids.size();
   for (const Record& record : records) total += record.input_ids.size() + 1;
@@ -137,6 +139,28 @@ TokenizedCorpus tokenize(std::span<const Record> records, const Tokenizer& token
     if (!record.more) corpus.offsets.push_back(static_cast<std::int64_t>(corpus.ids.size()));
   }
   return corpus;
+}
+
+void RecordBatches::add(Record&& record) {
+  bytes_ += sizeof record + bytes_of(record);
+  records_.push_back(std::move(record));
+  if (bytes_ >= enough_) flush();
+}
+
+void RecordBatches::flush() {
+  if (!records_.empty()) take_(records_);
+  records_.clear();
+  bytes_ = 0;
+}
+
+ShardVocabulary vocabulary_of(const Tokenizer& tokenizer) {
+  std::string all;
+  for (TokenId id = 0; id < tokenizer.vocab_size(); ++id) {
+    const std::string_view bytes = tokenizer.token_bytes(id);
+    all += std::to_string(bytes.size()) + (tokenizer.is_special(id) ? '!' : ':');
+    all += bytes;
+  }
+  return {.size = tokenizer.vocab_size(), .fingerprint = hash64(all)};
 }
 
 }  // namespace quire

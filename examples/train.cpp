@@ -23,10 +23,6 @@ LoadedModel fresh_model(Device& device, const Tokenizer& tokenizer, std::uint64_
   return {.config = config, .parameters = initialize_parameters(device, config, seed), .notes = {}};
 }
 
-TokenRecords records_of(const TokenizedCorpus& corpus) {
-  return {.ids = corpus.ids, .labels = corpus.labels, .offsets = corpus.offsets};
-}
-
 void run(const std::string& text, const std::filesystem::path& output_dir,
          const std::filesystem::path& base) {
   TrainingConfig options;  // names and defaults are TrainingArguments'
@@ -48,9 +44,8 @@ void run(const std::string& text, const std::filesystem::path& output_dir,
   CorpusOptions data;
   data.paths = {text};
   data.line_by_line = true;
-  TokenizedCorpus training, validation;
-  split(tokenize(read_records(data), tokenizer, 0), 0.1, options.seed, training, validation);
-  const TokenRecords train_on = records_of(training), held_out = records_of(validation);
+  const TokenRecords records = tokenize(read_records(data), tokenizer, 0);
+  const TrainData parts = split(records, 0.1, options.seed);
 
   // 3. The loop, which saves weights and configs; the tokenizer goes beside them.
   TrainingCallbacks callbacks;
@@ -61,8 +56,8 @@ void run(const std::string& text, const std::filesystem::path& output_dir,
   callbacks.write_companions = [&](const std::filesystem::path& folder) {
     tokenizer.save(folder, model.config.n_positions);
   };
-  const TrainingResult result =
-      train(*device, model.config, model.parameters, train_on, held_out, options, callbacks);
+  const TrainingResult result = train(*device, model.config, model.parameters, parts.train,
+                                      parts.validation, options, callbacks);
   std::printf("loss on what was held out: %.3f before, %.3f after\n", result.first_eval_loss,
               result.final_eval_loss);
 }

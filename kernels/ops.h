@@ -28,7 +28,8 @@
 #include <span>
 #include <string>
 
-#include "kernels/random.h"
+#include "base/ignored_target.h"
+#include "base/random.h"
 #include "kernels/tensor.h"
 
 namespace quire {
@@ -260,8 +261,6 @@ struct Dropout {
 };
 
 // ---------------------------------------------------------------- cross_entropy
-
-inline constexpr std::int32_t kIgnoredTarget = -100;
 
 /// losses[n] = log(sum_v exp(logits[n,v])) - logits[n, targets[n]], 0 where the target is ignored.
 /// v goes over the vocabulary. Columns behind it, which a device may have asked for

@@ -6,8 +6,8 @@
 #include <limits>
 #include <utility>
 
+#include "base/random.h"
 #include "engine/model/elements.h"
-#include "kernels/random.h"
 
 namespace quire::verify {
 

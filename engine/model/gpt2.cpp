@@ -7,11 +7,6 @@
 
 namespace quire {
 
-std::int64_t count_targets(std::span<const std::int32_t> targets) {
-  const auto ignored = std::count(targets.begin(), targets.end(), kIgnoredTarget);
-  return static_cast<std::int64_t>(targets.size()) - ignored;
-}
-
 HeadLayout head_layout(const Device& device, const Gpt2Config& config, DType dtype) {
   HeadLayout head{.rows = device.head_rows(), .vocab_multiple = device.vocab_multiple()};
   const std::optional<DeviceMemory> memory = device.memory();

@@ -5,8 +5,8 @@
 
 #include "base/error.h"
 #include "base/parallel.h"
+#include "base/random.h"
 #include "engine/model/elements.h"
-#include "kernels/random.h"
 
 namespace quire {
 namespace {

@@ -23,10 +23,11 @@
 #include <string>
 #include <vector>
 
-#include "engine/training/batches.h"
+#include "engine/model/lora.h"
 #include "engine/training/optimizer.h"
 #include "engine/training/run_plan.h"
 #include "engine/training/spike_watch.h"
+#include "tokens/batches.h"
 
 namespace quire {
 

@@ -5,8 +5,8 @@
 #include <nlohmann/json.hpp>
 
 #include "base/json.h"
+#include "base/random.h"
 #include "engine/formats/hub_folder.h"
-#include "kernels/random.h"
 
 namespace quire {
 namespace {

@@ -18,6 +18,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/share.h"
 #include "kernels/ops.h"
 
 namespace quire {
@@ -96,13 +97,5 @@ class OneRank final : public Ranks {
 
 /// It has no state: one for everybody.
 Ranks& one_rank();
-
-/// [begin, end) of `count` things in a row that one of `size` ranks takes: as equal as can be.
-struct Share {
-  std::int64_t begin, end;
-};
-constexpr Share share_of(std::int64_t count, int rank, int size) {
-  return {count * rank / size, count * (rank + 1) / size};
-}
 
 }  // namespace quire

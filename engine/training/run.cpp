@@ -7,11 +7,11 @@
 #include <cmath>
 #include <utility>
 
+#include "base/random.h"
 #include "base/text.h"
 #include "engine/training/fingerprint.h"
 #include "engine/training/log_csv.h"
 #include "engine/training/log_jsonl.h"
-#include "kernels/random.h"
 
 namespace quire {
 
@@ -52,9 +52,9 @@ void check_records(const char* what, const TokenView& records, int vocab_size) {
 
 }  // namespace
 
-Run::Run(Device& device, const Gpt2Config& model, const Parameters& parameters,
-         const TokenView& records, const TokenView& validation, const TrainingConfig& config,
-         const TrainingCallbacks& callbacks, Ranks& ranks)
+Run::Run(Device& device, const Gpt2Config& model, const Parameters& parameters, const Rows& rows,
+         const Rows& validation, const TrainingConfig& config, const TrainingCallbacks& callbacks,
+         Ranks& ranks)
     : device_(device),
       model_(model),
       parameters_(parameters),
@@ -64,16 +64,22 @@ Run::Run(Device& device, const Gpt2Config& model, const Parameters& parameters,
                      ? callbacks
                      : TrainingCallbacks{.stop_requested = callbacks.stop_requested,
                                          .write_companions = callbacks.write_companions}),
-      rows_(records, config_.packing, config_.block_size, config_.overflow),
-      eval_rows_(validation, config_.packing, config_.block_size, config_.overflow),
-      train_tokens_(records.ids.size()),
-      eval_tokens_(validation.ids.size()),
+      rows_(rows),
+      eval_rows_(validation),
       asked_steps_(total_steps(config_, rows_.size())),
       schedule_(schedule_of(config_, asked_steps_)),
       total_steps_(asked_steps_) {
   if (config_.load_best_model_at_end || config_.early_stopping_patience > 0) check_early_stopping();
+  for (const Rows* given : {&rows_, &eval_rows_}) {
+    if (given->packing() == config_.packing && given->block_size() == config_.block_size &&
+        given->overflow() == config_.overflow) {
+      continue;
+    }
+    throw Error(Fault::internal, "rows are not cut as the config of the run has it");
+  }
+  const TokenView& records = rows_.records();
   check_records("training", records, model.vocab_size);
-  check_records("validation", validation, model.vocab_size);
+  check_records("validation", eval_rows_.records(), model.vocab_size);
   if (rows_.size() == 0) {
     throw Error(
         Fault::bad_data, "there is nothing to train on",
@@ -81,7 +87,7 @@ Run::Run(Device& device, const Gpt2Config& model, const Parameters& parameters,
                      counted(records.ids.size(), "token"))});
   }
   state_.data.seed = config_.data_seed.value_or(config_.seed);
-  state_.fixed = fixed_facts(model, config_, records, validation);
+  state_.fixed = fixed_facts(model, config_, records, eval_rows_.records());
   state_.options = option_facts(config_);
   note_tuning();
   peak_flops_ = config_.peak_flops;

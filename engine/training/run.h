@@ -36,9 +36,9 @@ struct Pace {
 /// The work of train().
 class Run {
  public:
-  Run(Device& device, const Gpt2Config& model, const Parameters& parameters,
-      const TokenView& records, const TokenView& validation, const TrainingConfig& config,
-      const TrainingCallbacks& callbacks, Ranks& ranks);
+  Run(Device& device, const Gpt2Config& model, const Parameters& parameters, const Rows& rows,
+      const Rows& validation, const TrainingConfig& config, const TrainingCallbacks& callbacks,
+      Ranks& ranks);
 
   TrainingResult run();
 
@@ -149,8 +149,7 @@ class Run {
   const TrainingConfig config_;
   Ranks& ranks_;
   const TrainingCallbacks callbacks_;
-  const Rows rows_, eval_rows_;
-  const std::int64_t train_tokens_, eval_tokens_;
+  const Rows &rows_, &eval_rows_;
   const std::int64_t asked_steps_;
   const Schedule schedule_;  // of these
   std::int64_t total_steps_;

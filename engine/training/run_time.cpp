@@ -67,11 +67,13 @@ EvalCost Run::eval_cost(std::int64_t steps) const {
   epoch.num_train_epochs = 1;
   return {
       .steps = steps,
-      .step_tokens = static_cast<double>(train_tokens_ - rows_.unused_tokens()) / rows * step_rows,
+      .step_tokens = static_cast<double>(rows_.records().ids.size() - rows_.unused_tokens()) /
+                     rows * step_rows,
       .epoch_steps = config_.eval_steps > 0 ? config_.eval_steps : total_steps(epoch, rows_.size()),
       .rows = eval_rows_.size(),
-      .row_tokens = static_cast<double>(eval_tokens_ - eval_rows_.unused_tokens()) /
-                    static_cast<double>(eval_rows_.size())};
+      .row_tokens =
+          static_cast<double>(eval_rows_.records().ids.size() - eval_rows_.unused_tokens()) /
+          static_cast<double>(eval_rows_.size())};
 }
 
 EvalPlan Run::validation_of(std::int64_t steps) const {

@@ -11,11 +11,25 @@ TrainingResult train(Device& device, const Gpt2Config& model, const Parameters& 
                      const TrainingConfig& config, const TrainingCallbacks& callbacks) {
   config.check();
   model.check();
+  std::optional<Rows> rows, eval_rows;
+  (callbacks.ranks ? *callbacks.ranks : one_rank()).agree([&] {
+    const TrainingConfig settled = with_block_size(config, model);
+    rows.emplace(rows_of(records, settled));
+    eval_rows.emplace(rows_of(validation, settled));
+  });
+  return train(device, model, parameters, *rows, *eval_rows, config, callbacks);
+}
+
+TrainingResult train(Device& device, const Gpt2Config& model, const Parameters& parameters,
+                     const Rows& rows, const Rows& validation, const TrainingConfig& config,
+                     const TrainingCallbacks& callbacks) {
+  config.check();
+  model.check();
   Ranks& ranks = callbacks.ranks ? *callbacks.ranks : one_rank();
   try {
     std::optional<Run> run;
     ranks.agree([&] {
-      run.emplace(device, model, parameters, records, validation, config, callbacks, ranks);
+      run.emplace(device, model, parameters, rows, validation, config, callbacks, ranks);
     });
     return run->run();
   } catch (const std::filesystem::filesystem_error& error) {

@@ -22,12 +22,12 @@
 #include <vector>
 
 #include "engine/model/gpt2.h"
-#include "engine/training/batches.h"
 #include "engine/training/cost.h"
 #include "engine/training/progress.h"
 #include "engine/training/ranks.h"
 #include "engine/training/run_log.h"
 #include "engine/training/training_config.h"
+#include "tokens/batches.h"
 
 namespace quire {
 
@@ -90,5 +90,10 @@ struct TrainingResult {
 TrainingResult train(Device& device, const Gpt2Config& model, const Parameters& parameters,
                      const TokenView& records, const TokenView& validation,
                      const TrainingConfig& config, const TrainingCallbacks& callbacks = {});
+
+/// The same with rows that are there: those of with_block_size(config, model).
+TrainingResult train(Device& device, const Gpt2Config& model, const Parameters& parameters,
+                     const Rows& rows, const Rows& validation, const TrainingConfig& config,
+                     const TrainingCallbacks& callbacks = {});
 
 }  // namespace quire

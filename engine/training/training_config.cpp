@@ -75,6 +75,10 @@ TrainingConfig with_block_size(TrainingConfig config, const Gpt2Config& model) {
   return config;
 }
 
+Rows rows_of(const TokenView& records, const TrainingConfig& config) {
+  return Rows(records, config.packing, config.block_size, config.overflow);
+}
+
 LoraConfig adapter_of(const TrainingConfig& config, const Gpt2Config& model) {
   LoraConfig lora = config.lora;
   if (lora.r == 0 || config.freeze_layers == 0) return lora;

@@ -7,8 +7,8 @@
 #include <string>
 
 #include "engine/model/lora.h"
-#include "engine/training/batches.h"
 #include "engine/training/schedule.h"
+#include "tokens/batches.h"
 
 namespace quire {
 
@@ -82,6 +82,9 @@ struct TrainingConfig {
 
 /// The config with its block_size settled. Throws Error(usage) for one beyond the model's context.
 TrainingConfig with_block_size(TrainingConfig config, const Gpt2Config& model);
+
+/// The rows of records, for a config whose block_size is settled.
+Rows rows_of(const TokenView& records, const TrainingConfig& config);
 
 /// The adapter's config with the blocks that --freeze-layers leaves to it; its rank is 0 where the
 /// parameters train themselves. Throws Error(usage) where no block is left.

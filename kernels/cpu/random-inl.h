@@ -1,5 +1,5 @@
 // The numbers of random.h, a vector of Philox blocks at a time.
-#include "kernels/random.h"
+#include "base/random.h"
 
 #if defined(QUIRE_CPU_RANDOM_INL) == defined(HWY_TARGET_TOGGLE)
 #ifdef QUIRE_CPU_RANDOM_INL

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <csignal>
 #include <nlohmann/json.hpp>
-#include <set>
 
 #include "base/file.h"
 #include "base/json.h"
@@ -28,109 +27,7 @@ std::size_t shards_in(const fs::path& folder) {
                     [](const auto& entry) { return entry.path().extension() == ".tokens"; }));
 }
 
-/// In pieces of 7 ids, which part records.
-std::shared_ptr<const TokenStore> stored_in_pieces(const TokenizedCorpus& corpus, int vocab_size) {
-  const auto store = std::make_shared<TokenStore>(vocab_size);
-  for (std::int64_t at = 0; at < std::ssize(corpus.ids); at += 7) {
-    TokenizedCorpus piece;
-    const std::int64_t end = std::min(at + 7, std::ssize(corpus.ids));
-    piece.ids.assign(corpus.ids.begin() + at, corpus.ids.begin() + end);
-    if (!corpus.labels.empty()) {
-      piece.labels.assign(corpus.labels.begin() + at, corpus.labels.begin() + end);
-    }
-    for (const std::int64_t offset : std::span(corpus.offsets).subspan(1)) {
-      if (offset > at - (at == 0) && offset <= end) piece.offsets.push_back(offset - at);
-    }
-    store->add(piece);
-  }
-  return store;
-}
-
 }  // namespace
-
-TEST_CASE("views of a split are the copies of it, of text and of shards") {
-  const DataWorkplace work;
-  const Tokenizer tokenizer = Tokenizer::load(work.tokenizer);
-  for (const int records : {1, 2, 40}) {
-    auto corpus = std::make_shared<TokenizedCorpus>();
-    for (int r = 0; r < records; ++r) {
-      const auto ids = integers(r % 7 + (records < 3 ? 10 : 0), static_cast<std::uint64_t>(r), 300);
-      corpus->ids.insert(corpus->ids.end(), ids.begin(), ids.end());
-      corpus->offsets.push_back(std::ssize(corpus->ids));
-    }
-    for (const bool labelled : {false, true}) {
-      if (labelled) {
-        corpus->labels = corpus->ids;
-        for (std::size_t i = 0; i < corpus->ids.size(); i += 2) corpus->labels[i] = kIgnoredLabel;
-      }
-      const std::string name = std::to_string(records) + (labelled ? "labelled" : "");
-      fs::create_directories(work.folder / name);
-      ShardWriter writer(work.folder / name, tokenizer, 9);
-      writer.add(*corpus);
-      writer.finish();
-      auto shards = std::make_shared<std::vector<TokenShard>>();
-      for (const auto& shard : writer.shards()) {
-        shards->emplace_back(fs::path(work.folder / name) / shard.file);
-      }
-      for (const double share : {0.0, 0.2, 0.5}) {
-        INFO(name << " " << share);
-        const OnlyRecord only = records == 1 && labelled ? OnlyRecord::keep : OnlyRecord::cut;
-        TokenizedCorpus train, validation;
-        split(*corpus, share, 7, train, validation, only);
-        const auto check = [](const TokenView& view, const TokenizedCorpus& want) {
-          const auto all = [](const TokenStream& stream) {
-            std::vector<std::int32_t> ids(static_cast<std::size_t>(stream.size()));
-            stream.copy(0, ids);
-            return ids;
-          };
-          CHECK(all(view.ids) == want.ids);
-          CHECK(all(view.labels) == want.labels);
-          std::vector<std::int64_t> offsets;
-          view.offsets.for_each([&](std::int64_t offset) { offsets.push_back(offset); });
-          CHECK(offsets == want.offsets);
-        };
-        for (const int vocab_size : {0, 300}) {  // ids of 32 and of 16 bits
-          const TrainData of_text =
-              split_views(stored_in_pieces(*corpus, vocab_size), share, 7, only);
-          check(of_text.train, train);
-          check(of_text.validation, validation);
-        }
-        const TrainData of_shards = split_views(shards, share, 7, only);
-        check(of_shards.train, train);
-        check(of_shards.validation, validation);
-      }
-    }
-  }
-}
-
-TEST_CASE("a book that is held out in part is the same part as a view and as a copy") {
-  TokenizedCorpus books;
-  for (const int tokens : {4000, 7000, 5000}) {
-    for (int i = 0; i < tokens; ++i) books.ids.push_back(i % 300);
-    books.offsets.push_back(std::ssize(books.ids));
-  }
-  std::set<std::size_t> in_part;  // which of them
-  for (std::uint64_t seed = 0; seed < 9; ++seed) {
-    TokenizedCorpus train, validation;
-    split(books, 0.1, seed, train, validation);
-    const TrainData views = split_views(stored_in_pieces(books, 300), 0.1, seed, OnlyRecord::cut);
-    const auto same = [](const TokenView& view, const TokenizedCorpus& want) {
-      std::vector<std::int32_t> ids(static_cast<std::size_t>(view.ids.size()));
-      view.ids.copy(0, ids);
-      CHECK(ids == want.ids);
-      std::vector<std::int64_t> offsets;
-      view.offsets.for_each([&](std::int64_t offset) { offsets.push_back(offset); });
-      CHECK(offsets == want.offsets);
-    };
-    same(views.train, train);
-    same(views.validation, validation);
-    for (std::size_t r = 0; r < 3 && train.size() == 3; ++r) {
-      const std::int64_t whole = books.offsets[r + 1] - books.offsets[r];
-      if (train.offsets[r + 1] - train.offsets[r] < whole) in_part.insert(r);
-    }
-  }
-  CHECK(in_part == std::set<std::size_t>{0, 1, 2});
-}
 
 TEST_CASE("training on shards is training on the text, bit for bit") {
   const DataWorkplace work;

@@ -38,14 +38,14 @@ TEST_CASE("labels of a completion leave out the tokens of its prompt") {
                         .template_text = "{name} => {face}",
                         .line_by_line = false,
                         .loss_on_completion = true};
-  const TokenizedCorpus corpus = tokenize(read_records(options), tokenizer, 1);
+  const TokenRecords corpus = tokenize(read_records(options), tokenizer, 1);
   REQUIRE(corpus.size() == 3);
   const std::vector<std::string> completions = {" :)", " :(", " :|"};
   for (std::size_t r = 0; r < 3; ++r) {
     std::string learned, ignored;
     for (auto i = static_cast<std::size_t>(corpus.offsets[r]);
          i < static_cast<std::size_t>(corpus.offsets[r + 1]); ++i) {
-      const bool is_ignored = corpus.labels[i] == kIgnoredLabel;
+      const bool is_ignored = corpus.labels[i] == kIgnoredTarget;
       if (!is_ignored) CHECK(corpus.labels[i] == corpus.ids[i]);
       if (is_ignored) CHECK(learned.empty());
       (is_ignored ? ignored : learned) += tokenizer.token_bytes(corpus.ids[i]);

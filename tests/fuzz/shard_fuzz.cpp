@@ -4,9 +4,9 @@
 
 #include "base/error.h"
 #include "base/hash.h"
-#include "corpus/token_shards.h"
 #include "tests/fuzz/memory_file.h"
 #include "tests/fuzz/targets.h"
+#include "tokens/shards.h"
 
 namespace {
 
@@ -21,15 +21,18 @@ void check_shard(const void* data, std::size_t size) {
       before = offset;
     }
     // Read all of it: outside the mapping this would fault.
-    const auto read = [&](const quire::ShardIds& ids) {
-      std::visit(
-          [&](auto values) {
-            QUIRE_FUZZ_REQUIRE(std::ssize(values) == shard.tokens());
-            std::uint64_t sum = 0;
-            for (const auto value : values) sum += static_cast<std::uint16_t>(value);
-            QUIRE_FUZZ_REQUIRE(sum <= 65'535 * values.size());
-          },
-          ids);
+    const auto read = [&](const quire::TokenStream::Part& ids) {
+      const auto read_all = [&](auto values) {
+        QUIRE_FUZZ_REQUIRE(std::ssize(values) == shard.tokens());
+        std::uint64_t sum = 0;
+        for (const auto value : values) sum += static_cast<std::uint16_t>(value);
+        QUIRE_FUZZ_REQUIRE(sum <= 65'535 * values.size());
+      };
+      if (const auto* narrow = std::get_if<std::span<const std::uint16_t>>(&ids)) {
+        read_all(*narrow);
+      } else {
+        read_all(std::get<std::span<const std::int32_t>>(ids));
+      }
     };
     read(shard.ids());
     if (shard.labels()) read(*shard.labels());

@@ -1,6 +1,6 @@
 #include <cmath>
 
-#include "kernels/random.h"
+#include "base/random.h"
 #include "kernels/reference/formulas.h"
 #include "tests/support/cases.h"
 #include "tests/support/catch.h"

@@ -1,5 +1,5 @@
 // Seeded test data, the same on every machine: from the counter-based generator of
-// kernels/random.h.
+// base/random.h.
 #pragma once
 
 #include <cmath>
@@ -7,7 +7,7 @@
 #include <numbers>
 #include <vector>
 
-#include "kernels/random.h"
+#include "base/random.h"
 
 namespace quire::test {
 

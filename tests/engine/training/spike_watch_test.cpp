@@ -3,7 +3,7 @@
 #include <cmath>
 #include <vector>
 
-#include "kernels/random.h"
+#include "base/random.h"
 #include "tests/support/catch.h"
 
 using namespace quire;

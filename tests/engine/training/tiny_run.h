@@ -7,8 +7,8 @@
 #include <string>
 
 #include "base/file.h"
+#include "base/random.h"
 #include "engine/training/trainer.h"
-#include "kernels/random.h"
 #include "kernels/reference/reference_device.h"
 #include "tests/support/scratch.h"
 

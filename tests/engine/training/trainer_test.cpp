@@ -226,6 +226,36 @@ TEST_CASE("steps that are not finite are skipped and named; three in a row end t
   }
 }
 
+TEST_CASE("rows that are there train as their records do, unless the config has others") {
+  const ScratchFolder scratch;
+  const std::unique_ptr<Device> device = open_reference_device();
+  TrainingConfig config = tiny_config(scratch / "records");
+  train_tiny(*device, config);
+  const auto want = files_of(config.output_dir);
+
+  const Gpt2Config model = tiny_model(0.1f);
+  const TokenRecords records = tiny_records(20, 1), held_out = tiny_records(5, 2);
+  const Rows rows(records, Packing::none, 12), validation(held_out, Packing::none, 12);
+  const auto train_rows = [&](const Rows& validate_on) {
+    const Parameters parameters = initialize_parameters(*device, model, 11);
+    train(*device, model, parameters, rows, validate_on, config);
+  };
+  config.output_dir = scratch / "rows";
+  train_rows(validation);
+  std::string difference;
+  CHECK(same_files(files_of(config.output_dir), want, difference));
+  CHECK(difference.empty());
+
+  config.output_dir = scratch / "others";
+  const std::string refused = "rows are not cut as the config of the run has it";
+  for (const Rows& others : {Rows(held_out, Packing::none, 11), Rows(held_out, Packing::stream, 12),
+                             Rows(held_out, Packing::none, 12, Overflow::split)}) {
+    CHECK(error_of([&] { train_rows(others); }).what() == refused);
+  }
+  config.block_size = 11;
+  CHECK(error_of([&] { train_rows(Rows(held_out, Packing::none, 11)); }).what() == refused);
+}
+
 TEST_CASE("data that cannot be trained on is refused with what is wrong") {
   const ScratchFolder scratch;
   const std::unique_ptr<Device> device = open_reference_device();

@@ -14,7 +14,7 @@
 //       then  N ids, then N labels where there are any, each to a multiple of 8 bytes with zeros
 //
 // Labels are as wide as ids; -100, an ignored one, is 65535 in 16 bits.
-#include "corpus/token_shards.h"
+#include "tokens/shards.h"
 
 #include <algorithm>
 #include <array>
@@ -33,7 +33,6 @@ namespace fs = std::filesystem;
 static_assert(std::endian::native == std::endian::little, "shards are mapped as they are");
 
 constexpr std::string_view kMagic = "QRTOKENS";
-constexpr std::uint16_t kIgnored16 = 0xFFFF;
 
 struct Header {
   std::array<char, 8> magic;
@@ -57,16 +56,6 @@ std::size_t padded(std::size_t bytes) {
 }
 
 }  // namespace
-
-std::uint64_t tokenizer_fingerprint(const Tokenizer& tokenizer) {
-  std::string all;
-  for (TokenId id = 0; id < tokenizer.vocab_size(); ++id) {
-    const std::string_view bytes = tokenizer.token_bytes(id);
-    all += std::to_string(bytes.size()) + (tokenizer.is_special(id) ? '!' : ':');
-    all += bytes;
-  }
-  return hash64(all);
-}
 
 TokenShard::TokenShard(const fs::path& path) : file_(path) {
   const auto damaged = [&](const std::string& why) {
@@ -107,7 +96,7 @@ TokenShard::TokenShard(const fs::path& path) : file_(path) {
       !std::is_sorted(offsets_.begin(), offsets_.end())) {
     damaged("its records are not in order");
   }
-  const auto ids_at = [&](const char* begin) -> ShardIds {
+  const auto ids_at = [&](const char* begin) -> TokenStream::Part {
     if (header.bytes_per_id == 2) {
       return std::span(reinterpret_cast<const std::uint16_t*>(begin), header.ids);
     }
@@ -116,16 +105,33 @@ TokenShard::TokenShard(const fs::path& path) : file_(path) {
   at += offsets_bytes;
   ids_ = ids_at(at);
   if (header.labels == 1) labels_ = ids_at(at + padded(ids_bytes));
-  vocab_size_ = static_cast<int>(header.vocab_size);
-  tokenizer_ = header.tokenizer;
+  vocabulary_ = {.size = static_cast<int>(header.vocab_size), .fingerprint = header.tokenizer};
   checksum_ = header.checksum;
 }
 
-ShardWriter::ShardWriter(fs::path folder, const Tokenizer& tokenizer, std::int64_t shard_tokens)
+TokenView view_of(std::shared_ptr<const std::vector<TokenShard>> shards) {
+  std::vector<TokenStream::Part> ids, labels;
+  std::vector<std::span<const std::int64_t>> offsets;
+  const bool labelled = std::any_of(shards->begin(), shards->end(),
+                                    [](const TokenShard& shard) { return shard.labels(); });
+  for (const TokenShard& shard : *shards) {
+    ids.push_back(shard.ids());
+    if (labelled) labels.push_back(shard.labels().value_or(shard.ids()));
+    offsets.push_back(shard.offsets());
+  }
+  TokenView view;
+  view.ids = TokenStream(ids);
+  view.labels = TokenStream(labels);
+  view.offsets = RecordOffsets(offsets);
+  view.owner = std::move(shards);
+  return view;
+}
+
+ShardWriter::ShardWriter(fs::path folder, const ShardVocabulary& vocabulary,
+                         std::int64_t shard_tokens)
     : folder_(std::move(folder)),
-      vocab_size_(tokenizer.vocab_size()),
-      narrow_(vocab_size_ <= kNarrowVocabulary),
-      tokenizer_(tokenizer_fingerprint(tokenizer)),
+      vocabulary_(vocabulary),
+      narrow_(vocabulary.size <= kNarrowVocabulary),
       shard_tokens_(shard_tokens),
       offsets_(folder_),
       ids_(folder_),
@@ -133,67 +139,54 @@ ShardWriter::ShardWriter(fs::path folder, const Tokenizer& tokenizer, std::int64
 
 void ShardWriter::add_ids(ByteSpill& to, std::span<const std::int32_t> ids) {
   if (!narrow_) {
-    to.add(bytes_of(ids));
+    to.add_values(ids);
     return;
   }
   narrowed_.resize(ids.size());
   std::transform(ids.begin(), ids.end(), narrowed_.begin(), [](std::int32_t id) {
-    return id == kIgnoredLabel ? kIgnored16 : static_cast<std::uint16_t>(id);
+    return id == kIgnoredTarget ? kIgnored16 : static_cast<std::uint16_t>(id);
   });
-  to.add(bytes_of(std::span<const std::uint16_t>(narrowed_)));
+  to.add_values(std::span<const std::uint16_t>(narrowed_));
 }
 
-void ShardWriter::add(const TokenizedCorpus& corpus) {
-  for (std::size_t i = 0; i < corpus.labels.size(); ++i) {
-    const std::int32_t label = corpus.labels[i];
-    if (label == kIgnoredLabel || (label >= 0 && label < vocab_size_)) continue;
-    const auto next = std::upper_bound(corpus.offsets.begin(), corpus.offsets.end(),
-                                       static_cast<std::int64_t>(i));
+void ShardWriter::add(const TokenRecords& part) {
+  for (std::size_t i = 0; i < part.labels.size(); ++i) {
+    const std::int32_t label = part.labels[i];
+    if (label == kIgnoredTarget || (label >= 0 && label < vocabulary_.size)) continue;
+    const auto next =
+        std::upper_bound(part.offsets.begin(), part.offsets.end(), static_cast<std::int64_t>(i));
     throw Error(Fault::bad_data,
-                "record " +
-                    with_commas(records() + shard_records_ + (next - corpus.offsets.begin())) +
+                "record " + with_commas(records_ + shard_records_ + (next - part.offsets.begin())) +
                     " has the label " + std::to_string(label),
-                {"the tokenizer has " + with_commas(vocab_size_) + " ids, from 0"},
+                {"the tokenizer has " + with_commas(vocabulary_.size) + " ids, from 0"},
                 "encode the data with this model's tokenizer");
   }
   const auto width = static_cast<std::size_t>(bytes_per_id());
-  const std::span<const std::int32_t> ids(corpus.ids);
-  const std::span<const std::int32_t> labels = corpus.labels.empty() ? ids : corpus.labels;
+  const std::span<const std::int32_t> ids(part.ids);
+  const std::span<const std::int32_t> labels = part.labels.empty() ? ids : part.labels;
   const auto append = [&](std::size_t first, std::size_t last) {
     // Labels that came with an earlier record of the shard go on; before them they are the ids.
-    if (!corpus.labels.empty() && labels_.size() == 0) {
+    if (!part.labels.empty() && labels_.size() == 0) {
       ids_.for_each_block([&](std::string_view block) { labels_.add(block); });
     }
-    if (!corpus.labels.empty() || labels_.size() > 0) {
+    if (!part.labels.empty() || labels_.size() > 0) {
       add_ids(labels_, labels.subspan(first, last - first));
     }
     add_ids(ids_, ids.subspan(first, last - first));
   };
-  for (std::size_t r = 0; r < static_cast<std::size_t>(corpus.size()); ++r) {
-    append(static_cast<std::size_t>(corpus.offsets[r]),
-           static_cast<std::size_t>(corpus.offsets[r + 1]));
+  for (std::size_t r = 0; r < static_cast<std::size_t>(part.size()); ++r) {
+    append(static_cast<std::size_t>(part.offsets[r]),
+           static_cast<std::size_t>(part.offsets[r + 1]));
     const std::size_t end = ids_.size() / width;
-    offsets_.add(bytes_of(std::span<const std::size_t>(&end, 1)));
+    offsets_.add_value(end);
     ++shard_records_;
     if (end >= static_cast<std::size_t>(shard_tokens_)) write_shard();
   }
-  append(static_cast<std::size_t>(corpus.offsets.back()), ids.size());
+  append(static_cast<std::size_t>(part.offsets.back()), ids.size());
 }
 
 void ShardWriter::finish() {
   if (shard_records_ > 0) write_shard();
-}
-
-std::int64_t ShardWriter::records() const {
-  std::int64_t sum = 0;
-  for (const Written& shard : shards_) sum += shard.records;
-  return sum;
-}
-
-std::int64_t ShardWriter::tokens() const {
-  std::int64_t sum = 0;
-  for (const Written& shard : shards_) sum += shard.tokens;
-  return sum;
 }
 
 void ShardWriter::write_shard() {
@@ -213,10 +206,10 @@ void ShardWriter::write_shard() {
                 .version = 1,
                 .bytes_per_id = static_cast<std::uint32_t>(bytes_per_id()),
                 .labels = labels_.size() == 0 ? 0u : 1u,
-                .vocab_size = static_cast<std::uint32_t>(vocab_size_),
+                .vocab_size = static_cast<std::uint32_t>(vocabulary_.size),
                 .records = static_cast<std::uint64_t>(shard_records_),
                 .ids = tokens,
-                .tokenizer = tokenizer_,
+                .tokenizer = vocabulary_.fingerprint,
                 .checksum = checksum.hash64(),
                 .header_checksum = 0};
   std::copy(kMagic.begin(), kMagic.end(), header.magic.begin());
@@ -233,6 +226,8 @@ void ShardWriter::write_shard() {
                      .records = shard_records_,
                      .tokens = static_cast<std::int64_t>(tokens),
                      .checksum = header.checksum});
+  records_ += shard_records_;
+  tokens_ += static_cast<std::int64_t>(tokens);
   labelled_ |= labels_.size() > 0;
   for (ByteSpill* bytes : {&offsets_, &ids_, &labels_}) bytes->clear();
   shard_records_ = 0;

@@ -1,11 +1,12 @@
 // Shards hold what went in; every way in which one can be broken is an error.
-#include "corpus/token_shards.h"
+#include "tokens/shards.h"
 
 #include <algorithm>
 #include <cstring>
 
 #include "base/file.h"
 #include "base/hash.h"
+#include "corpus/records.h"
 #include "tests/support/catch.h"
 #include "tests/support/scratch.h"
 
@@ -23,14 +24,18 @@ Tokenizer tokenizer_of(int size) {
   return train_bpe({&text, 1}, options);
 }
 
-std::vector<std::int32_t> values(const ShardIds& ids) {
-  return std::visit([](auto span) { return std::vector<std::int32_t>(span.begin(), span.end()); },
-                    ids);
+/// As they lie in the file.
+std::vector<std::int32_t> values(const TokenStream::Part& ids) {
+  if (const auto* narrow = std::get_if<std::span<const std::uint16_t>>(&ids)) {
+    return {narrow->begin(), narrow->end()};
+  }
+  const auto& wide = std::get<std::span<const std::int32_t>>(ids);
+  return {wide.begin(), wide.end()};
 }
 
-TokenizedCorpus corpus_of(const std::vector<std::vector<std::int32_t>>& records,
-                          std::vector<std::int32_t> labels = {}) {
-  TokenizedCorpus corpus;
+TokenRecords corpus_of(const std::vector<std::vector<std::int32_t>>& records,
+                       std::vector<std::int32_t> labels = {}) {
+  TokenRecords corpus;
   for (const auto& ids : records) {
     corpus.ids.insert(corpus.ids.end(), ids.begin(), ids.end());
     corpus.offsets.push_back(std::ssize(corpus.ids));
@@ -65,7 +70,7 @@ TEST_CASE("shards hold the records that were added, in 16 bits or 32") {
     const Tokenizer tokenizer = tokenizer_of(size);
     REQUIRE(tokenizer.vocab_size() == size);
     const std::int32_t last = size - 1;
-    ShardWriter writer(folder.path(), tokenizer, 4);
+    ShardWriter writer(folder.path(), vocabulary_of(tokenizer), 4);
     writer.add(corpus_of({{1, last}, {}, {2, 3, 4}}));
     writer.add(corpus_of({{5}}));
     writer.add(corpus_of({{6, 7}}, {-100, 7}));
@@ -84,8 +89,8 @@ TEST_CASE("shards hold the records that were added, in 16 bits or 32") {
     CHECK(std::vector<std::int64_t>(first.offsets().begin(), first.offsets().end()) ==
           std::vector<std::int64_t>{0, 2, 2, 5});
     CHECK_FALSE(first.labels().has_value());
-    CHECK(first.vocab_size() == size);
-    CHECK(first.tokenizer() == tokenizer_fingerprint(tokenizer));
+    CHECK(first.vocabulary().size == size);
+    CHECK(first.vocabulary().fingerprint == vocabulary_of(tokenizer).fingerprint);
     CHECK(first.checksum() == writer.shards()[0].checksum);
     CHECK(values(second.ids()) == std::vector<std::int32_t>{5, 6, 7, 8});
     REQUIRE(second.labels().has_value());
@@ -96,7 +101,7 @@ TEST_CASE("shards hold the records that were added, in 16 bits or 32") {
 
 TEST_CASE("a label outside the vocabulary never gets into a shard") {
   const ScratchFolder folder;
-  ShardWriter writer(folder.path(), tokenizer_of(300), 100);
+  ShardWriter writer(folder.path(), vocabulary_of(tokenizer_of(300)), 100);
   writer.add(corpus_of({{1}, {2}}));
   CHECK(folder.message_of(Fault::bad_data,
                           [&] {
@@ -108,7 +113,7 @@ TEST_CASE("a label outside the vocabulary never gets into a shard") {
 
 TEST_CASE("a broken shard is refused, whatever is broken") {
   const ScratchFolder folder;
-  ShardWriter writer(folder.path(), tokenizer_of(300), 100);
+  ShardWriter writer(folder.path(), vocabulary_of(tokenizer_of(300)), 100);
   writer.add(corpus_of({{1, 2, 3}, {4, 5}}, {1, -100, 3, 4, 5}));
   writer.finish();
   const std::string good = read_file(folder / "shard-00000.tokens");
@@ -149,7 +154,7 @@ TEST_CASE("a broken shard is refused, whatever is broken") {
 TEST_CASE("a folder of shards is what its manifest says, or refused") {
   const ScratchFolder folder;
   const Tokenizer tokenizer = tokenizer_of(300);
-  ShardWriter writer(folder.path(), tokenizer, 1);
+  ShardWriter writer(folder.path(), vocabulary_of(tokenizer), 1);
   writer.add(corpus_of({{1}, {2}}));
   const auto manifest = [&](const std::string& second, std::uint64_t checksum) {
     folder.write("manifest.json",
@@ -176,14 +181,14 @@ TEST_CASE("a folder of shards is what its manifest says, or refused") {
   const std::vector<TokenShard> shards = open_shards({folder.path().string()});
   REQUIRE(shards.size() == 2);
   CHECK(open_shards({(folder / "shard-00001.tokens").string()}).size() == 1);
-  check_tokenizer(shards, tokenizer);
+  check_tokenizer(shards, vocabulary_of(tokenizer));
 
   const Tokenizer other = tokenizer_of(301);
-  CHECK(folder.message_of(Fault::bad_data, [&] { check_tokenizer(shards, other); })
+  CHECK(folder.message_of(Fault::bad_data, [&] { check_tokenizer(shards, vocabulary_of(other)); })
             .find("error: DIR/shard-00000.tokens was made with another tokenizer than this one\n"
                   "  the shard's has 300 ids and the fingerprint ") == 0);
   const ScratchFolder second;
-  ShardWriter(second.path(), other, 1).add(corpus_of({{1}}));
+  ShardWriter(second.path(), vocabulary_of(other), 1).add(corpus_of({{1}}));
   const std::string foreign = (second / "shard-00000.tokens").string();
   CHECK(folder.message_of(Fault::bad_data,
                           [&] {
@@ -205,7 +210,7 @@ TEST_CASE("a shard larger than what is held in memory, of records in parts, is t
   const std::vector<std::int32_t> lengths = {4'000'000, 1, 3'000'000, 500'000};
   for (const int vocabulary : {300, 70'000}) {
     const Tokenizer tokenizer = tokenizer_of(vocabulary);
-    TokenizedCorpus all;
+    TokenRecords all;
     for (const std::int32_t length : lengths) {
       for (std::int32_t i = 0; i < length; ++i) all.ids.push_back((i * 7 + length) % vocabulary);
       all.offsets.push_back(std::ssize(all.ids));
@@ -215,9 +220,9 @@ TEST_CASE("a shard larger than what is held in memory, of records in parts, is t
     labels.back() = -100;
     const std::string name = std::to_string(vocabulary);
     std::filesystem::create_directories(folder / name);
-    ShardWriter writer(folder / name, tokenizer, 1 << 30);
+    ShardWriter writer(folder / name, vocabulary_of(tokenizer), 1 << 30);
     for (std::size_t at = 0; at < all.ids.size(); at += 250'000) {
-      TokenizedCorpus part;
+      TokenRecords part;
       const std::size_t end = std::min(at + 250'000, all.ids.size());
       const auto slice = [&](const std::vector<std::int32_t>& from) {
         return std::vector<std::int32_t>(from.begin() + static_cast<std::ptrdiff_t>(at),

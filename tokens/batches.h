@@ -21,8 +21,8 @@
 #include <span>
 #include <vector>
 
-#include "engine/model/gpt2.h"
-#include "engine/training/token_records.h"
+#include "tokens/batch.h"
+#include "tokens/view.h"
 
 namespace quire {
 
@@ -64,7 +64,7 @@ struct Batch {
   }
 };
 
-/// The table of rows over records, whose ids must outlive it: 8 bytes a row, or 12 a record where
+/// The table of rows over records, whose vectors must outlive it: 8 bytes a row, or 12 a record where
 /// they are packed, since there may be a row for each line of a text that memory does not hold.
 class Rows {
  public:
@@ -73,6 +73,10 @@ class Rows {
   Rows(const TokenView& records, Packing packing, int block_size,
        Overflow overflow = Overflow::truncate);
 
+  const TokenView& records() const { return records_; }
+  Packing packing() const { return packing_; }
+  int block_size() const { return block_size_; }
+  Overflow overflow() const { return overflow_; }
   std::int64_t size() const { return is_packed() ? std::ssize(first_) : std::ssize(pieces_); }
   std::int64_t targets() const { return targets_; }          ///< valid targets of all rows
   std::int64_t left_out() const { return left_out_; }        ///< rows without a target
@@ -81,10 +85,8 @@ class Rows {
   std::int64_t unused_tokens() const { return unused_; }     ///< of these, that no row holds
   int longest() const { return longest_; }
 
-  /// The rows numbered `which`, padded to the longest of them.
-  Batch gather(std::span<const std::int64_t> which) const;
-  /// A rank's share of them, padded to the longest of them all.
-  Batch gather(std::span<const std::int64_t> which, int rank, int ranks) const;
+  /// Of the rows numbered `which` a rank's share, padded to the longest of them all.
+  Batch gather(std::span<const std::int64_t> which, int rank = 0, int ranks = 1) const;
 
  private:
   static constexpr int kBeginBits = 40, kLengthBits = 24;
@@ -95,21 +97,22 @@ class Rows {
     std::uint64_t length : kLengthBits;
   };
   bool is_packed() const { return packing_ == Packing::records; }
-  void check_sizes(int block_size) const;
-  void reserve(const TokenView& records, int block_size, Overflow overflow);
-  void add_stream(int block_size);
-  void add_record(std::int64_t begin, std::int64_t end, int block_size, Overflow overflow);
+  void check_sizes() const;
+  void reserve();
+  void add_stream();
+  void add_record(std::int64_t begin, std::int64_t end);
   /// False: it has no target, and is left out.
   bool add_piece(std::int64_t begin, std::int64_t length);
   std::int64_t count_labels(std::int64_t begin, std::int64_t length);
-  void pack(int block_size);
+  void pack();
   std::uint32_t first_piece(std::int64_t row) const;
   std::uint32_t next_piece(std::uint32_t piece) const { return is_packed() ? next_[piece] : kNone; }
   int length_of(std::int64_t row) const;
 
-  TokenStream ids_;
-  TokenStream labels_;  // no parts: every id is a target
+  TokenView records_;  // without labels every id is a target
   Packing packing_;
+  int block_size_;
+  Overflow overflow_;
   std::vector<Piece> pieces_;  // of records: the longest first; else one a row
   // Of records: a row's first piece, and the one after each piece in its row.
   std::vector<std::uint32_t> first_, next_;

@@ -1,9 +1,10 @@
 // Token records that memory does not hold are read as those that it does.
-#include "cli/token_store.h"
+#include "tokens/store.h"
 
-#include "engine/training/batches.h"
-#include "kernels/random.h"
+#include "base/random.h"
 #include "tests/support/catch.h"
+#include "tests/tokens/split_copies.h"
+#include "tokens/batches.h"
 
 using namespace quire;
 
@@ -11,9 +12,9 @@ namespace {
 
 /// 700,000 records of 0 to 7 ids, so that 16-bit ids, labels and the places of records go beyond
 /// the 4 MiB that a spill holds in memory.
-TokenizedCorpus large_corpus(std::size_t batch) {
+TokenRecords large_corpus(std::size_t batch) {
   constexpr std::uint64_t kRecords = 70'000;
-  TokenizedCorpus corpus;
+  TokenRecords corpus;
   for (std::uint64_t r = 0; r < kRecords; ++r) {
     const std::uint64_t bits = random_bits({5, batch}, r);
     for (std::uint64_t i = 0; i < bits % 8; ++i) {
@@ -36,9 +37,8 @@ std::vector<std::int32_t> all_of(const TokenStream& stream) {
   return ids;
 }
 
-void check_rows(const TokenView& got, const TokenizedCorpus& want, Packing packing) {
-  const TokenRecords records{.ids = want.ids, .labels = want.labels, .offsets = want.offsets};
-  const Rows rows(got, packing, 64), wanted(records, packing, 64);
+void check_rows(const TokenView& got, const TokenRecords& want, Packing packing) {
+  const Rows rows(got, packing, 64), wanted(want, packing, 64);
   REQUIRE(rows.size() == wanted.size());
   CHECK(rows.targets() == wanted.targets());
   for (std::uint64_t i = 0; i < 50; ++i) {
@@ -56,12 +56,12 @@ void check_rows(const TokenView& got, const TokenizedCorpus& want, Packing packi
 TEST_CASE("records beyond what memory holds are split and batched as vectors are") {
   for (const int vocab_size : {60'000, 0}) {
     const auto store = std::make_shared<TokenStore>(vocab_size);
-    TokenizedCorpus all;
+    TokenRecords all;
     for (std::size_t batch = 0; batch < 10; ++batch) {
-      TokenizedCorpus part = large_corpus(batch);
+      TokenRecords part = large_corpus(batch);
       if (batch == 4) {  // from here on there are labels, which were the ids until then
         part.labels = part.ids;
-        for (std::size_t i = 0; i < part.labels.size(); i += 3) part.labels[i] = kIgnoredLabel;
+        for (std::size_t i = 0; i < part.labels.size(); i += 3) part.labels[i] = kIgnoredTarget;
         all.labels = all.ids;
       }
       store->add(part);
@@ -71,12 +71,13 @@ TEST_CASE("records beyond what memory holds are split and batched as vectors are
       }
       append(part.ids, all.ids);
     }
-    REQUIRE(store->tokens() * 2 > 1 << 22);
-    CHECK((all_of(store->ids()) == all.ids));
-    CHECK((all_of(store->labels()) == all.labels));
-    TokenizedCorpus train, validation;
-    split(all, 0.3, 11, train, validation);
-    const TrainData views = split_views(store, 0.3, 11, OnlyRecord::cut);
+    const TokenView stored = view_of(store);
+    REQUIRE(stored.ids.size() * 2 > 1 << 22);
+    CHECK((all_of(stored.ids) == all.ids));
+    CHECK((all_of(stored.labels) == all.labels));
+    TokenRecords train, validation;
+    test::split_copies(all, 0.3, 11, train, validation);
+    const TrainData views = split(stored, 0.3, 11);
     CHECK((all_of(views.train.ids) == train.ids));
     CHECK((all_of(views.train.labels) == train.labels));
     CHECK((all_of(views.validation.ids) == validation.ids));

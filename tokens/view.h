@@ -14,10 +14,17 @@
 #include <vector>
 
 #include "base/byte_spill.h"
+#include "base/ignored_target.h"
 
 namespace quire {
 
+/// Vocabularies of so many ids at most have ids of 16 bits: 65535 is free
+/// to stand for an ignored label.
+inline constexpr int kNarrowVocabulary = 65'535;
+inline constexpr std::uint16_t kIgnored16 = 0xFFFF;
+
 /// Records of token ids, one after the other: record r is ids[offsets[r] … offsets[r+1]).
+/// Ids beyond the last offset are of a record that goes on in what comes next.
 struct TokenRecords {
   std::vector<std::int32_t> ids;
   std::vector<std::int32_t> labels;  ///< aligned with ids as in transformers; empty: labels = ids
@@ -25,34 +32,46 @@ struct TokenRecords {
   std::int64_t size() const { return static_cast<std::int64_t>(offsets.size()) - 1; }
 };
 
-/// Where records begin, and where the last one ends: in a vector, mapped,
-/// or spilled as 64 bits each. Cheap to copy; what it views must outlive it.
+/// Where records begin, and where the last one ends: in vectors, mapped, or spilled as 64 bits
+/// each. Cheap to copy; what it views must outlive it.
 class RecordOffsets {
  public:
   RecordOffsets() = default;
-  RecordOffsets(std::span<const std::int64_t> offsets) : offsets_(offsets) {}
-  RecordOffsets(const std::vector<std::int64_t>& offsets) : offsets_(offsets) {}
-  explicit RecordOffsets(const ByteSpill& offsets) : spilled_(&offsets) {}
+  RecordOffsets(const std::vector<std::int64_t>& offsets)
+      : RecordOffsets(std::vector<std::span<const std::int64_t>>{offsets}) {}
+  /// Those of data that follow each other, from 0 in each.
+  explicit RecordOffsets(const std::vector<std::span<const std::int64_t>>& parts);
+  explicit RecordOffsets(const ByteSpill& offsets);
 
-  bool empty() const { return size() == 0; }
-  std::int64_t size() const;  ///< number of records + 1
+  bool empty() const { return size_ == 0; }
+  std::int64_t size() const { return size_; }  ///< number of records + 1, or 0
+  std::int64_t records() const { return std::max<std::int64_t>(size_ - 1, 0); }
   std::int64_t operator[](std::int64_t i) const;
   std::int64_t back() const { return (*this)[size() - 1]; }
   /// Calls take(offset) for each, in order.
   template <class Take>
   void for_each(const Take& take) const;
+  /// Calls take(begin, end) for each record, in order.
+  template <class Take>
+  void for_each_record(const Take& take) const;
 
  private:
+  struct Part {
+    std::int64_t first;  // number of its first offset
+    std::int64_t ids;    // of the parts before
+    std::span<const std::int64_t> offsets;
+  };
   void copy(std::int64_t begin, std::span<std::int64_t> out) const;
 
-  std::span<const std::int64_t> offsets_;
+  std::shared_ptr<const std::vector<Part>> parts_;
   const ByteSpill* spilled_ = nullptr;
+  std::int64_t size_ = 0;
 };
 
-/// Ids first … first + count - 1 of those that are spilled, 2 or 4 bytes each.
+/// The first `count` of ids that are spilled, 2 or 4 bytes each.
 struct SpilledIds {
   const ByteSpill* ids;
-  std::int64_t first, count;
+  std::int64_t count;
   int bytes_per_id;
 };
 
@@ -100,7 +119,7 @@ struct TokenView {
   TokenStream ids, labels;
   RecordOffsets offsets;
   std::shared_ptr<const void> owner;  ///< of all that is viewed, where it is shared
-  std::int64_t size() const { return std::max<std::int64_t>(offsets.size() - 1, 0); }
+  std::int64_t size() const { return offsets.records(); }
 };
 
 template <class Take>
@@ -112,6 +131,15 @@ void RecordOffsets::for_each(const Take& take) const {
     copy(at, stretch);
     for (const std::int64_t offset : stretch) take(offset);
   }
+}
+
+template <class Take>
+void RecordOffsets::for_each_record(const Take& take) const {
+  std::int64_t begin = -1;
+  for_each([&](std::int64_t end) {
+    if (begin >= 0) take(begin, end);
+    begin = end;
+  });
 }
 
 template <class Take>

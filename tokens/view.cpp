@@ -1,13 +1,9 @@
-#include "engine/training/token_records.h"
+#include "tokens/view.h"
 
 #include <algorithm>
 
-#include "kernels/ops.h"
-
 namespace quire {
 namespace {
-
-constexpr std::uint16_t kIgnored16 = 0xFFFF;
 
 std::int64_t size_of(const TokenStream::Part& part) {
   if (const auto* spilled = std::get_if<SpilledIds>(&part)) return spilled->count;
@@ -23,29 +19,34 @@ void widen(std::span<const std::uint16_t> ids, std::span<std::int32_t> out) {
   }
 }
 
-template <class T>
-std::span<char> bytes_of(std::span<T> values) {
-  return {reinterpret_cast<char*>(values.data()), values.size_bytes()};
-}
-
-void read(const SpilledIds& from, std::size_t skipped, std::span<std::int32_t> out) {
-  const std::size_t offset = (static_cast<std::size_t>(from.first) + skipped) *
-                             static_cast<std::size_t>(from.bytes_per_id);
+void read(const SpilledIds& from, std::size_t first, std::span<std::int32_t> out) {
   if (from.bytes_per_id == 4) {
-    from.ids->read(offset, bytes_of(out));
+    from.ids->read_values(first, out);
     return;
   }
   std::vector<std::uint16_t> narrow(out.size());
-  from.ids->read(offset, bytes_of(std::span(narrow)));
+  from.ids->read_values(first, std::span(narrow));
   widen(narrow, out);
 }
 
 }  // namespace
 
-std::int64_t RecordOffsets::size() const {
-  return spilled_ != nullptr ? static_cast<std::int64_t>(spilled_->size() / sizeof(std::int64_t))
-                             : std::ssize(offsets_);
+RecordOffsets::RecordOffsets(const std::vector<std::span<const std::int64_t>>& parts) {
+  std::vector<Part> placed;
+  std::int64_t ids = 0;
+  for (std::span<const std::int64_t> offsets : parts) {
+    const std::int64_t end = offsets.empty() ? 0 : offsets.back();
+    if (size_ > 0 && !offsets.empty()) offsets = offsets.subspan(1);  // where the part before ended
+    if (offsets.empty()) continue;
+    placed.push_back({size_, ids, offsets});
+    size_ += std::ssize(offsets);
+    ids += end;
+  }
+  parts_ = std::make_shared<const std::vector<Part>>(std::move(placed));
 }
+
+RecordOffsets::RecordOffsets(const ByteSpill& offsets)
+    : spilled_(&offsets), size_(static_cast<std::int64_t>(offsets.size() / sizeof(std::int64_t))) {}
 
 std::int64_t RecordOffsets::operator[](std::int64_t i) const {
   std::int64_t offset = 0;
@@ -55,9 +56,18 @@ std::int64_t RecordOffsets::operator[](std::int64_t i) const {
 
 void RecordOffsets::copy(std::int64_t begin, std::span<std::int64_t> out) const {
   if (spilled_ != nullptr) {
-    spilled_->read(static_cast<std::size_t>(begin) * sizeof(std::int64_t), bytes_of(out));
-  } else {
-    std::copy_n(offsets_.begin() + begin, out.size(), out.begin());
+    spilled_->read_values(static_cast<std::size_t>(begin), out);
+    return;
+  }
+  auto at = std::ranges::upper_bound(*parts_, begin, {}, &Part::first);
+  for (--at; !out.empty(); ++at) {
+    const auto skipped = static_cast<std::size_t>(begin - at->first);
+    const auto offsets =
+        at->offsets.subspan(skipped, std::min(out.size(), at->offsets.size() - skipped));
+    std::transform(offsets.begin(), offsets.end(), out.begin(),
+                   [ids = at->ids](std::int64_t offset) { return ids + offset; });
+    out = out.subspan(offsets.size());
+    begin += std::ssize(offsets);
   }
 }
 
@@ -86,8 +96,7 @@ void TokenStream::copy(std::int64_t begin, std::span<std::int32_t> out) const {
     return;
   }
   if (out.empty()) return;
-  auto run = std::upper_bound(runs_->begin(), runs_->end(), begin,
-                              [](std::int64_t place, const Run& r) { return place < r.begin; });
+  auto run = std::ranges::upper_bound(*runs_, begin, {}, &Run::begin);
   while (!out.empty()) {
     const std::int64_t end = run == runs_->end() ? size_ : run->begin;
     const Run& from = *std::prev(run);
@@ -101,8 +110,7 @@ void TokenStream::copy(std::int64_t begin, std::span<std::int32_t> out) const {
 
 void TokenStream::copy_parts(std::int64_t begin, std::span<std::int32_t> out) const {
   if (out.empty()) return;
-  auto at = std::upper_bound(parts_->begin(), parts_->end(), begin,
-                             [](std::int64_t place, const Placed& p) { return place < p.begin; });
+  auto at = std::ranges::upper_bound(*parts_, begin, {}, &Placed::begin);
   for (--at; !out.empty(); ++at) {
     const auto skipped = static_cast<std::size_t>(begin - at->begin);
     const std::size_t count =

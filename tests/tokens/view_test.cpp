@@ -1,14 +1,14 @@
 // Views read what vectors hold, wherever their parts lie.
-#include "engine/training/token_records.h"
+#include "tokens/view.h"
 
 #include <numeric>
 
-#include "engine/training/batches.h"
 #include "engine/training/fingerprint.h"
 #include "kernels/ops.h"
 #include "tests/engine/training/tiny_run.h"
 #include "tests/support/catch.h"
 #include "tests/support/data.h"
+#include "tokens/batches.h"
 
 using namespace quire;
 using namespace quire::test;

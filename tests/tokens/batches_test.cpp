@@ -1,4 +1,4 @@
-#include "engine/training/batches.h"
+#include "tokens/batches.h"
 
 #include <algorithm>
 #include <map>
@@ -6,8 +6,8 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/random.h"
 #include "engine/training/training_config.h"
-#include "kernels/random.h"
 #include "tests/support/catch.h"
 
 using namespace quire;

@@ -1,4 +1,6 @@
-// Prepared folders: which shards belong together.
+// Prepared folders: which shards belong together, as manifest.json has it. It is a JSON object;
+// what is read again of it are the names and the checksums of its "shards".
+// The rest is for people and programs.
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
@@ -6,14 +8,13 @@
 #include "base/hash.h"
 #include "base/json.h"
 #include "base/text.h"
-#include "corpus/file_kind.h"
-#include "corpus/token_shards.h"
+#include "tokens/shards.h"
 
 namespace quire {
 namespace {
 
 namespace fs = std::filesystem;
-using Json = nlohmann::json;
+using Json = nlohmann::ordered_json;
 
 bool holds_shards(const fs::path& folder) {
   std::error_code failed;
@@ -86,24 +87,45 @@ std::vector<TokenShard> open_shards(const std::vector<std::string>& paths) {
     }
   }
   for (const TokenShard& shard : shards) {
-    if (shard.tokenizer() == shards[0].tokenizer()) continue;
+    if (shard.vocabulary().fingerprint == shards[0].vocabulary().fingerprint) continue;
     throw Error(Fault::bad_data, shards[0].path().string() + " and " + shard.path().string() +
                                      " were made with different tokenizers");
   }
   return shards;
 }
 
-void check_tokenizer(const std::vector<TokenShard>& shards, const Tokenizer& tokenizer) {
-  const std::uint64_t fingerprint = tokenizer_fingerprint(tokenizer);
+void check_tokenizer(const std::vector<TokenShard>& shards, const ShardVocabulary& tokenizer) {
   for (const TokenShard& shard : shards) {
-    if (shard.tokenizer() == fingerprint) continue;
-    throw Error(
-        Fault::bad_data, shard.path().string() + " was made with another tokenizer than this one",
-        {"the shard's has " + with_commas(shard.vocab_size()) + " ids and the fingerprint " +
-             hash_text(shard.tokenizer()),
-         "this one has " + with_commas(tokenizer.vocab_size()) + " and " + hash_text(fingerprint)},
-        "the --tokenizer of quire data prepare, or prepare the text again with this one");
+    const ShardVocabulary& vocabulary = shard.vocabulary();
+    if (vocabulary.fingerprint == tokenizer.fingerprint) continue;
+    throw Error(Fault::bad_data,
+                shard.path().string() + " was made with another tokenizer than this one",
+                {"the shard's has " + with_commas(vocabulary.size) + " ids and the fingerprint " +
+                     hash_text(vocabulary.fingerprint),
+                 "this one has " + with_commas(tokenizer.size) + " and " +
+                     hash_text(tokenizer.fingerprint)},
+                "the --tokenizer of quire data prepare, or prepare the text again with this one");
   }
+}
+
+Json ShardWriter::write_manifest(const Json& text, const Json& origin) const {
+  Json manifest = {{"version", 1}, {"records", records()}, {"tokens", tokens()}};
+  manifest.update(text);
+  manifest.update(
+      {{"bytes_per_id", bytes_per_id()},
+       {"labels", labelled()},
+       {"tokenizer",
+        {{"vocab_size", vocabulary_.size}, {"fingerprint", hash_text(vocabulary_.fingerprint)}}}});
+  manifest.update(origin);
+  Json& shards = manifest["shards"] = Json::array();
+  for (const Written& shard : shards_) {
+    shards.push_back({{"file", shard.file},
+                      {"records", shard.records},
+                      {"tokens", shard.tokens},
+                      {"checksum", hash_text(shard.checksum)}});
+  }
+  write_file(folder_ / kShardManifest, json_text(manifest, 2) + "\n");
+  return manifest;
 }
 
 }  // namespace quire

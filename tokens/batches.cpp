@@ -1,13 +1,13 @@
-#include "engine/training/batches.h"
+#include "tokens/batches.h"
 
 #include <algorithm>
 #include <map>
 #include <numeric>
 
 #include "base/error.h"
+#include "base/random.h"
+#include "base/share.h"
 #include "base/text.h"
-#include "engine/training/ranks.h"
-#include "kernels/random.h"
 
 namespace quire {
 namespace {
@@ -52,17 +52,14 @@ const char* name_of(Overflow overflow) {
 }
 
 Rows::Rows(const TokenView& records, Packing packing, int block_size, Overflow overflow)
-    : ids_(records.ids), labels_(records.labels), packing_(packing) {
-  check_sizes(block_size);
-  reserve(records, block_size, overflow);
+    : records_(records), packing_(packing), block_size_(block_size), overflow_(overflow) {
+  check_sizes();
+  reserve();
   if (packing == Packing::stream) {
-    add_stream(block_size);
+    add_stream();
   } else {
-    std::int64_t begin = -1;
-    records.offsets.for_each([&](std::int64_t end) {
-      if (begin >= 0) add_record(begin, end, block_size, overflow);
-      begin = end;
-    });
+    records.offsets.for_each_record(
+        [&](std::int64_t begin, std::int64_t end) { add_record(begin, end); });
   }
   labels_near_ = {};
   if (cut_records_ > 0 && overflow == Overflow::error) {
@@ -73,28 +70,28 @@ Rows::Rows(const TokenView& records, Packing packing, int block_size, Overflow o
                 "--overflow split or truncate, a larger --block-size, or --packing stream");
   }
   if (is_packed()) {
-    pack(block_size);
+    pack();
   } else {
     for (const Piece& piece : pieces_)
       longest_ = std::max(longest_, static_cast<int>(piece.length));
   }
 }
 
-void Rows::check_sizes(int block_size) const {
-  const std::int64_t longest = std::min<std::int64_t>(block_size, ids_.size());
-  if (ids_.size() < std::int64_t{1} << kBeginBits && longest < std::int64_t{1} << kLengthBits)
-    return;
+void Rows::check_sizes() const {
+  const std::int64_t ids = records_.ids.size();
+  const std::int64_t longest = std::min<std::int64_t>(block_size_, ids);
+  if (ids < std::int64_t{1} << kBeginBits && longest < std::int64_t{1} << kLengthBits) return;
   throw Error(Fault::bad_data,
-              "rows of " + counted(longest, "token") + " out of " + with_commas(ids_.size()) +
+              "rows of " + counted(longest, "token") + " out of " + with_commas(ids) +
                   " are too many to number",
               {"a row has less than 2^24, the data less than 2^40"}, "a smaller --block-size");
 }
 
 // A vector that grows would hold its pieces up to three times.
-void Rows::reserve(const TokenView& records, int block_size, Overflow overflow) {
-  std::int64_t most = packing_ == Packing::stream ? 0 : records.size();
-  if (packing_ == Packing::stream || overflow == Overflow::split)
-    most += ids_.size() / block_size + 1;
+void Rows::reserve() {
+  std::int64_t most = packing_ == Packing::stream ? 0 : records_.size();
+  if (packing_ == Packing::stream || overflow_ == Overflow::split)
+    most += records_.ids.size() / block_size_ + 1;
   if (most >= kNone) {
     throw Error(Fault::bad_data, with_commas(most) + " rows are too many to number",
                 {"there may be less than 2^32"}, "a larger --block-size, or --packing stream");
@@ -102,33 +99,33 @@ void Rows::reserve(const TokenView& records, int block_size, Overflow overflow) 
   pieces_.reserve(static_cast<std::size_t>(most));
 }
 
-void Rows::add_stream(int block_size) {
-  const std::int64_t last = ids_.size() - 1;  // it is a target only
-  for (std::int64_t begin = 0; begin < last; begin += block_size) {
-    add_piece(begin, std::min<std::int64_t>(block_size, last - begin));
+void Rows::add_stream() {
+  const std::int64_t last = records_.ids.size() - 1;  // it is a target only
+  for (std::int64_t begin = 0; begin < last; begin += block_size_) {
+    add_piece(begin, std::min<std::int64_t>(block_size_, last - begin));
   }
 }
 
-void Rows::add_record(std::int64_t begin, std::int64_t end, int block_size, Overflow overflow) {
+void Rows::add_record(std::int64_t begin, std::int64_t end) {
   const std::int64_t length = end - begin;
-  if (length <= block_size) {
+  if (length <= block_size_) {
     add_piece(begin, length - 1);
     return;
   }
   ++cut_records_;
   cut_tokens_ += length;
-  if (overflow == Overflow::split) {
-    for (; begin < end - 1; begin += block_size) {
-      add_piece(begin, std::min<std::int64_t>(block_size, end - 1 - begin));
+  if (overflow_ == Overflow::split) {
+    for (; begin < end - 1; begin += block_size_) {
+      add_piece(begin, std::min<std::int64_t>(block_size_, end - 1 - begin));
     }
   } else {
-    unused_ += add_piece(begin, block_size - 1) ? length - (block_size - 1) : length;
+    unused_ += add_piece(begin, block_size_ - 1) ? length - (block_size_ - 1) : length;
   }
 }
 
 bool Rows::add_piece(std::int64_t begin, std::int64_t length) {
   std::int64_t valid = std::max<std::int64_t>(length, 0);
-  if (valid > 0 && labels_.size() > 0) valid = count_labels(begin + 1, length);
+  if (valid > 0 && records_.labels.size() > 0) valid = count_labels(begin + 1, length);
   if (valid == 0) {
     ++left_out_;
     return false;
@@ -144,16 +141,16 @@ std::int64_t Rows::count_labels(std::int64_t begin, std::int64_t length) {
   constexpr std::int64_t kNear = 1 << 14;
   if (begin < label_begin_ || begin + length > label_begin_ + std::ssize(labels_near_)) {
     label_begin_ = begin;
-    labels_near_.resize(
-        static_cast<std::size_t>(std::min(std::max(kNear, length), labels_.size() - begin)));
-    labels_.copy(begin, labels_near_);
+    labels_near_.resize(static_cast<std::size_t>(
+        std::min(std::max(kNear, length), records_.labels.size() - begin)));
+    records_.labels.copy(begin, labels_near_);
   }
   return count_targets(std::span(labels_near_)
                            .subspan(static_cast<std::size_t>(begin - label_begin_),
                                     static_cast<std::size_t>(length)));
 }
 
-void Rows::pack(int block_size) {
+void Rows::pack() {
   std::sort(pieces_.begin(), pieces_.end(), [](const Piece& a, const Piece& b) {
     return a.length != b.length ? a.length > b.length : a.begin < b.begin;
   });
@@ -164,7 +161,7 @@ void Rows::pack(int block_size) {
     const int length = pieces_[p].length;
     auto fit = open.lower_bound(length);
     if (fit == open.end()) {
-      fit = open.emplace(block_size, static_cast<std::uint32_t>(first_.size()));
+      fit = open.emplace(block_size_, static_cast<std::uint32_t>(first_.size()));
       first_.push_back(p);
       last.push_back(p);
     } else {
@@ -174,7 +171,7 @@ void Rows::pack(int block_size) {
     const auto [room, row] = *fit;
     open.erase(fit);
     open.emplace(room - length, row);
-    longest_ = std::max(longest_, block_size - (room - length));
+    longest_ = std::max(longest_, block_size_ - (room - length));
   }
 }
 
@@ -188,10 +185,6 @@ int Rows::length_of(std::int64_t row) const {
     length += static_cast<int>(pieces_[p].length);
   }
   return length;
-}
-
-Batch Rows::gather(std::span<const std::int64_t> which) const {
-  return gather(which, 0, 1);
 }
 
 Batch Rows::gather(std::span<const std::int64_t> all, int rank, int ranks) const {
@@ -216,8 +209,8 @@ Batch Rows::gather(std::span<const std::int64_t> all, int rank, int ranks) const
       const auto at = static_cast<std::ptrdiff_t>(b * T + t);
       const auto n = static_cast<std::size_t>(pieces_[p].length);
       const auto begin = static_cast<std::int64_t>(pieces_[p].begin);
-      ids_.copy(begin, std::span(batch.ids).subspan(b * T + t, n));
-      (labels_.size() > 0 ? labels_ : ids_)
+      records_.ids.copy(begin, std::span(batch.ids).subspan(b * T + t, n));
+      (records_.labels.size() > 0 ? records_.labels : records_.ids)
           .copy(begin + 1, std::span(batch.targets).subspan(b * T + t, n));
       if (packed) {
         const auto positions = batch.positions.begin() + at;

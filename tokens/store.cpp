@@ -1,0 +1,45 @@
+#include "tokens/store.h"
+
+#include <span>
+#include <utility>
+
+namespace quire {
+
+TokenStore::TokenStore(int vocab_size)
+    : narrow_(vocab_size > 0 && vocab_size <= kNarrowVocabulary) {
+  offset_bytes_.add_value(std::int64_t{0});
+}
+
+void TokenStore::add(const TokenRecords& part) {
+  const std::span<const std::int32_t> ids(part.ids);
+  if (narrow_) {
+    narrowed_.assign(ids.begin(), ids.end());
+    id_bytes_.add_values(std::span<const std::uint16_t>(narrowed_));
+  } else {
+    id_bytes_.add_values(ids);
+  }
+  if (!part.labels.empty() && !labels_from_) labels_from_ = ids_;
+  if (labels_from_) {
+    label_bytes_.add_values(part.labels.empty() ? ids : std::span<const std::int32_t>(part.labels));
+  }
+  for (const std::int64_t offset : std::span(part.offsets).subspan(1)) {
+    offset_bytes_.add_value(ids_ + offset);
+  }
+  records_ += part.size();
+  ids_ += std::ssize(ids);
+}
+
+TokenView view_of(std::shared_ptr<const TokenStore> store) {
+  const TokenStore& s = *store;
+  TokenView view;
+  view.ids = TokenStream({SpilledIds{&s.id_bytes_, s.ids_, s.bytes_per_id()}});
+  if (s.labels_from_) {
+    view.labels = TokenStream({SpilledIds{&s.id_bytes_, *s.labels_from_, s.bytes_per_id()},
+                               SpilledIds{&s.label_bytes_, s.ids_ - *s.labels_from_, 4}});
+  }
+  view.offsets = RecordOffsets(s.offset_bytes_);
+  view.owner = std::move(store);
+  return view;
+}
+
+}  // namespace quire
