@@ -15,9 +15,6 @@ bool is_utf8(std::string_view text);
 /// Whether all bytes are below 0x80.
 bool is_ascii(std::string_view text);
 
-/// Bytes of the well-formed UTF-8 sequence at the start of a text that is not empty; 0: none is.
-std::size_t valid_sequence(std::string_view text);
-
 /// The text with U+FFFD for each maximal part that is not UTF-8, as Python's
 /// errors="replace" has it.
 std::string replace_invalid_utf8(std::string_view text);

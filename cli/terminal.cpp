@@ -16,6 +16,7 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "base/utf8.h"
 #include "cli/resources.h"
 
 namespace quire {
@@ -77,17 +78,13 @@ std::size_t style_code(std::string_view text, std::size_t at) {
 
 // Reads one character of UTF-8 at `at` and moves past it; a stray byte counts as one character.
 char32_t next_character(std::string_view text, std::size_t& at) {
-  const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
-  const unsigned char lead = byte(at);
-  const std::size_t length = lead < 0x80 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
-  if (lead < 0xC0 || at + length > text.size()) {
-    ++at;
-    return lead;
+  const char* const first = text.data() + at;
+  if (!utf8::step(first, text.data() + text.size()).valid) {
+    return static_cast<unsigned char>(text[at++]);
   }
-  char32_t character = lead & (0xFFu >> (length + 1));
-  for (std::size_t i = 1; i < length; ++i) character = (character << 6) | (byte(at + i) & 0x3Fu);
-  at += length;
-  return character;
+  const auto [code, length] = utf8::character(first);
+  at += static_cast<std::size_t>(length);
+  return code;
 }
 
 // Unicode's East Asian Width W and F and the common combining marks, by block: the progress line

@@ -6,7 +6,7 @@
 
 #include <algorithm>
 
-#include "tokenizer/utf8.h"
+#include "base/utf8.h"
 
 namespace quire::characters {
 namespace {
@@ -125,24 +125,7 @@ std::u32string from_utf8(std::string_view text) {
 
 std::string to_utf8(std::u32string_view text) {
   std::string result;
-  const auto add = [&](char32_t byte) { result += static_cast<char>(byte); };
-  for (const char32_t c : text) {
-    if (c < 0x80) {
-      add(c);
-    } else if (c < 0x800) {
-      add(0xC0 | c >> 6);
-      add(0x80 | (c & 0x3F));
-    } else if (c < 0x10000) {
-      add(0xE0 | c >> 12);
-      add(0x80 | (c >> 6 & 0x3F));
-      add(0x80 | (c & 0x3F));
-    } else {
-      add(0xF0 | c >> 18);
-      add(0x80 | (c >> 12 & 0x3F));
-      add(0x80 | (c >> 6 & 0x3F));
-      add(0x80 | (c & 0x3F));
-    }
-  }
+  for (const char32_t c : text) utf8::append(c, result);
   return result;
 }
 

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/nearest.h"
 #include "base/text.h"
+#include "base/utf8.h"
 #include "corpus/mojibake.h"
 #include "corpus/records.h"
 
@@ -146,9 +147,7 @@ std::int64_t longest_line(std::string_view text) {
   while (!text.empty()) {
     const std::string_view line = text.substr(0, text.find('\n'));
     if (static_cast<std::int64_t>(line.size()) > longest) {  // characters are bytes or fewer
-      const auto continues = [](char c) { return (static_cast<unsigned char>(c) & 0xC0) == 0x80; };
-      longest = std::max<std::int64_t>(
-          longest, std::ssize(line) - std::count_if(line.begin(), line.end(), continues));
+      longest = std::max(longest, utf8::count_characters(line));
     }
     text.remove_prefix(std::min(line.size() + 1, text.size()));
   }

@@ -7,6 +7,7 @@
 
 #include "base/json.h"
 #include "base/text.h"
+#include "base/utf8.h"
 #include "corpus/csv.h"
 #include "corpus/file_kind.h"
 #include "corpus/input_file.h"
@@ -93,13 +94,10 @@ void found(Finding& finding, const RecordPlace& place, std::string_view excerpt)
 // Some bytes of the text around a place, whole characters.
 std::string_view around(std::string_view text, std::size_t begin, std::size_t end) {
   constexpr std::size_t kBefore = 12, kAfter = 24;
-  const auto continues = [&](std::size_t at) {
-    return at < text.size() && (static_cast<unsigned char>(text[at]) & 0xC0) == 0x80;
-  };
   begin -= std::min(begin, kBefore);
   end = std::min(end + kAfter, text.size());
-  while (begin > 0 && continues(begin)) --begin;
-  while (continues(end)) ++end;
+  begin = utf8::begin_of_character(text, begin);
+  while (end < text.size() && utf8::continues(text[end])) ++end;
   return text.substr(begin, end - begin);
 }
 
@@ -109,11 +107,6 @@ std::size_t first_invalid(std::string_view text) {
   const auto length = static_cast<std::ptrdiff_t>(std::min(text.size(), valid.size()));
   return static_cast<std::size_t>(
       std::mismatch(text.begin(), text.begin() + length, valid.begin()).first - text.begin());
-}
-
-std::int64_t count_characters(std::string_view text) {
-  const auto continues = [](char c) { return (static_cast<unsigned char>(c) & 0xC0) == 0x80; };
-  return std::ssize(text) - std::count_if(text.begin(), text.end(), continues);
 }
 
 // Between white space, as `wc -w` counts.
@@ -165,7 +158,7 @@ class Inspection {
     begun_.words += words;
     begun_.bytes += std::ssize(text);
     summary_.bytes += std::ssize(text);
-    summary_.characters += count_characters(text);
+    summary_.characters += utf8::count_characters(text);
     summary_.words += words;
     if (begun_.beginning.size() < 2 * kShown) begun_.beginning += text.substr(0, 2 * kShown);
     if (record.input_ids.empty()) look_for_trouble(text, place);

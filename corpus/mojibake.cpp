@@ -3,6 +3,7 @@
 #include <array>
 
 #include "base/text.h"
+#include "base/utf8.h"
 
 namespace quire {
 namespace {
@@ -17,20 +18,12 @@ constexpr std::array<char16_t, 32> kWindows1252 = {
 // The character at `at`, which moves behind it; 0 for ASCII,
 // for what is not UTF-8, and beyond U+FFFF.
 char32_t next_character(std::string_view text, std::size_t& at) {
-  const auto byte = [&](std::size_t i) {
-    return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u;
-  };
-  const unsigned first = byte(at), second = byte(at + 1), third = byte(at + 2);
-  const auto follows = [](unsigned b) { return (b & 0xC0) == 0x80; };
-  if (first >= 0xC2 && first <= 0xDF && follows(second)) {
-    at += 2;
-    return (first & 0x1F) << 6 | (second & 0x3F);
-  }
-  if (first >= 0xE0 && first <= 0xEF && follows(second) && follows(third)) {
-    at += 3;
-    return (first & 0x0F) << 12 | (second & 0x3F) << 6 | (third & 0x3F);
-  }
-  return 0;
+  if (at >= text.size()) return 0;
+  const utf8::Step step = utf8::step(text.data() + at, text.data() + text.size());
+  if (!step.valid || step.length == 1 || step.length == 4) return 0;
+  const char32_t code = utf8::character(text.data() + at).code;
+  at += static_cast<std::size_t>(step.length);
+  return code;
 }
 
 // The byte that a character is in Windows-1252 or Latin-1, from 80 on; 0 for others.

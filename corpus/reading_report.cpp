@@ -1,8 +1,7 @@
 #include "corpus/reading_report.h"
 
-#include <algorithm>
-
 #include "base/text.h"
+#include "base/utf8.h"
 
 namespace quire {
 
@@ -15,11 +14,11 @@ void LineCount::add(const std::filesystem::path& path, std::size_t number) {
 void EncodingGuess::add(std::string_view line) {
   for (std::size_t at = 0; at < line.size();) {
     const auto byte = static_cast<unsigned char>(line[at]);
-    const std::size_t length = byte < 0x80 ? 1 : valid_sequence(line.substr(at));
+    const utf8::Step step = utf8::step(line.data() + at, line.data() + line.size());
     zeros_ += byte == 0;
     letters_ += (byte | 0x20) >= 'a' && (byte | 0x20) <= 'z';
-    bytes_[byte] += length == 0;
-    at += std::max<std::size_t>(length, 1);
+    bytes_[byte] += !step.valid;
+    at += step.valid ? static_cast<std::size_t>(step.length) : 1;
   }
 }
 

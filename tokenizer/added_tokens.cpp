@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/utf8.h"
 #include "tokenizer/unicode.h"
-#include "tokenizer/utf8.h"
 
 namespace quire {
 namespace {
@@ -13,24 +13,17 @@ bool is_space_at(const char* at) {
   return unicode::class_of(utf8::character(at).code) == unicode::CharClass::space;
 }
 
-/// Where the character before `at` begins.
-std::size_t character_before(std::string_view text, std::size_t at) {
-  do --at;
-  while (at > 0 && (static_cast<unsigned char>(text[at]) & 0xC0) == 0x80);
-  return at;
-}
-
 bool is_single_word(std::string_view text, std::size_t begin, std::size_t end) {
   const auto word_at = [&](std::size_t at) {
     return unicode::is_word(utf8::character(text.data() + at).code);
   };
-  return (begin == 0 || !word_at(character_before(text, begin))) &&
+  return (begin == 0 || !word_at(utf8::begin_of_character(text, begin - 1))) &&
          (end == text.size() || !word_at(end));
 }
 
 std::size_t begin_of_spaces_before(std::string_view text, std::size_t taken, std::size_t at) {
   while (at > taken) {
-    const std::size_t previous = character_before(text, at);
+    const std::size_t previous = utf8::begin_of_character(text, at - 1);
     if (!is_space_at(text.data() + previous)) break;
     at = previous;
   }

@@ -1,5 +1,7 @@
 #include "tokenizer/byte_alphabet.h"
 
+#include "base/utf8.h"
+
 namespace quire {
 namespace {
 
@@ -40,13 +42,7 @@ std::array<std::uint8_t, 256> bytes_in_alphabet_order() {
 
 void append_printable(std::string_view bytes, std::string& to) {
   for (const char byte : bytes) {
-    const unsigned code = alphabet.character[static_cast<unsigned char>(byte)];
-    if (code < 0x80) {
-      to.push_back(static_cast<char>(code));
-    } else {
-      to.push_back(static_cast<char>(0xC0 | code >> 6));
-      to.push_back(static_cast<char>(0x80 | (code & 0x3F)));
-    }
+    utf8::append(alphabet.character[static_cast<unsigned char>(byte)], to);
   }
 }
 

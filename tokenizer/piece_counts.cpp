@@ -5,10 +5,10 @@
 #include <functional>
 #include <thread>
 
+#include "base/utf8.h"
 #include "tokenizer/added_tokens.h"
 #include "tokenizer/splitter.h"
 #include "tokenizer/unicode.h"
-#include "tokenizer/utf8.h"
 
 namespace quire {
 
@@ -70,18 +70,14 @@ bool always_ends_between(CharClass before, CharClass after) {
 
 /// The last place in (first, limit] where valid text can be cut without changing its split, or 0.
 std::size_t last_cut(std::string_view text, std::size_t first, std::size_t limit) {
-  const auto begin_of_character = [&](std::size_t at) {
-    while (at > 0 && (static_cast<unsigned char>(text[at]) & 0xC0) == 0x80) --at;
-    return at;
-  };
   const auto class_at = [&](std::size_t at) {
     return unicode::class_of(utf8::character(text.data() + at).code);
   };
   if (limit >= text.size()) limit = text.size() - 1;
-  std::size_t at = begin_of_character(limit);
+  std::size_t at = utf8::begin_of_character(text, limit);
   CharClass after = class_at(at);
   while (at > first) {
-    const std::size_t previous = begin_of_character(at - 1);
+    const std::size_t previous = utf8::begin_of_character(text, at - 1);
     const CharClass before = class_at(previous);
     if (always_ends_between(before, after)) return at;
     at = previous;

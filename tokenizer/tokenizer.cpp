@@ -5,10 +5,10 @@
 #include <unordered_map>
 
 #include "base/error.h"
+#include "base/utf8.h"
 #include "tokenizer/byte_alphabet.h"
 #include "tokenizer/impl.h"
 #include "tokenizer/splitter.h"
-#include "tokenizer/utf8.h"
 #include "tokenizer/workspace.h"
 
 namespace quire {

@@ -12,7 +12,7 @@
 #include "tests/fuzz/targets.h"
 #include "tokenizer/byte_alphabet.h"
 #include "tokenizer/tokenizer.h"
-#include "tokenizer/utf8.h"
+#include "base/utf8.h"
 
 namespace {
 

@@ -3,7 +3,7 @@
 
 #include "base/json.h"
 #include "tests/tokenizer/helpers.h"
-#include "tokenizer/utf8.h"
+#include "base/utf8.h"
 
 using namespace quire;
 using namespace quire::test;

@@ -3,7 +3,7 @@
 #include "tests/tokenizer/helpers.h"
 #include "tokenizer/piece_counts.h"
 #include "tokenizer/splitter.h"
-#include "tokenizer/utf8.h"
+#include "base/utf8.h"
 
 using namespace quire;
 using namespace quire::test;

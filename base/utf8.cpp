@@ -1,4 +1,4 @@
-#include "tokenizer/utf8.h"
+#include "base/utf8.h"
 
 #include <cstdint>
 #include <cstring>
@@ -53,6 +53,19 @@ Step step(const char* at, const char* end) {
   return {length, true, false};
 }
 
+void append(char32_t code, std::string& to) {
+  const auto add = [&](char32_t byte) { to += static_cast<char>(byte); };
+  const int more = code < 0x80 ? 0 : code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
+  // 0xxxxxxx, 110xxxxx, 1110xxxx or 11110xxx, then 10xxxxxx: six bits each
+  constexpr char32_t kLead[] = {0, 0xC0, 0xE0, 0xF0};
+  add(kLead[more] | code >> 6 * more);
+  for (int i = more - 1; i >= 0; --i) add(0x80 | (code >> 6 * i & 0x3F));
+}
+
+std::size_t ascii_prefix(std::string_view text) {
+  return static_cast<std::size_t>(skip_ascii(text.data(), text.data() + text.size()) - text.data());
+}
+
 std::size_t valid_prefix(std::string_view text) {
   const char* at = text.data();
   const char* end = at + text.size();
@@ -70,7 +83,7 @@ std::size_t finished_prefix(std::string_view text) {
   // An unfinished character begins with the last byte that is not a continuation (10xxxxxx).
   for (std::size_t back = 1; back <= 3 && back <= text.size(); ++back) {
     const char* at = text.data() + text.size() - back;
-    if ((byte_at(at) & 0xC0) == 0x80) continue;
+    if (continues(*at)) continue;
     const Step last = step(at, text.data() + text.size());
     return last.unfinished && last.length == static_cast<int>(back) ? text.size() - back
                                                                     : text.size();

@@ -3,7 +3,10 @@
 // begun a character, as Python's errors="replace" does.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
+#include <cstdint>
+#include <iterator>
 #include <string>
 #include <string_view>
 
@@ -18,6 +21,20 @@ struct Step {
   bool unfinished;  ///< not valid only because the input ends too early
 };
 Step step(const char* at, const char* end);
+
+/// Whether a byte goes on with a character that another one begins: 10xxxxxx.
+inline bool continues(char byte) {
+  return (static_cast<unsigned char>(byte) & 0xC0) == 0x80;
+}
+/// The place of the first byte of the character that text[at] belongs to.
+inline std::size_t begin_of_character(std::string_view text, std::size_t at) {
+  while (at > 0 && continues(text[at])) --at;
+  return at;
+}
+/// How many characters the text, which is UTF-8, has.
+inline std::int64_t count_characters(std::string_view text) {
+  return std::ssize(text) - std::count_if(text.begin(), text.end(), continues);
+}
 
 /// The character at `at`, which must be valid UTF-8.
 struct Character {
@@ -38,6 +55,11 @@ inline Character character(const char* at) {
       4};
 }
 
+/// Appends a Unicode scalar value.
+void append(char32_t code, std::string& to);
+
+/// The number of leading bytes below 0x80.
+std::size_t ascii_prefix(std::string_view text);
 /// The number of leading bytes that are valid UTF-8.
 std::size_t valid_prefix(std::string_view text);
 /// The number of bytes before a character that is unfinished at the end of the text (0 to 3 bytes
