@@ -15,15 +15,6 @@
 namespace quire {
 namespace {
 
-std::string iso_time() {
-  const std::time_t now = std::time(nullptr);
-  std::tm local{};
-  localtime_r(&now, &local);
-  char text[40];
-  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S%z", &local);
-  return text;
-}
-
 std::string flop_rate(double flops_per_second) {
   return flops_per_second >= 1e12 ? fmt::format("{:.2f} TFLOP", flops_per_second * 1e-12)
                                   : fmt::format("{:.1f} GFLOP", flops_per_second * 1e-9);
@@ -39,6 +30,15 @@ std::string percent(double value, double ceiling) {
 }
 
 }  // namespace
+
+std::string iso_time() {
+  const std::time_t now = std::time(nullptr);
+  std::tm local{};
+  localtime_r(&now, &local);
+  char text[40];
+  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S%z", &local);
+  return text;
+}
 
 double clock_seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -88,7 +88,7 @@ void time_batches(BenchEntry& entry, Device& device, const BatchedCalls& calls,
 
 std::string BenchReport::to_json() const {
   nlohmann::ordered_json json;
-  json["context"] = {{"date", iso_time()},
+  json["context"] = {{"date", date},
                      {"num_cpus", std::thread::hardware_concurrency()},
                      {"executable", "quire"},
                      {"library_build_type", "release"}};

@@ -12,6 +12,9 @@
 
 namespace quire {
 
+/// The local time with its distance from UTC, "2024-05-31T09:30:00+0200".
+std::string iso_time();
+
 /// One measurement. Times are of one iteration.
 struct BenchEntry {
   std::string name;  // "decode/gpt2/batch:1"
@@ -28,6 +31,7 @@ struct BenchEntry {
 };
 
 struct BenchReport {
+  std::string date = iso_time();               // of its begin
   std::map<std::string, std::string> context;  // "device", "library", "model", …
   std::vector<BenchEntry> entries;
 
