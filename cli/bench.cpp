@@ -71,6 +71,14 @@ struct ModelChoice {
   }
 };
 
+void check_length(int length, const Gpt2Config& config, const std::string& model,
+                  const Flags& flags) {
+  if (length <= config.n_positions) return;
+  throw Error(Fault::usage, fmt::format("--block-size {} is beyond the model's context", length),
+              {fmt::format("{} has {} positions", model, config.n_positions)},
+              flags.help_command());
+}
+
 Ceilings announce_ceilings(Device& device, int threads, DType dtype = DType::f32,
                            double seconds = 0.5) {
   note("measuring the ceilings");
@@ -127,12 +135,7 @@ int run_train(const std::vector<std::string>& arguments) {
         {.batch = only.batch > 0 ? only.batch : 4, .length = only.length > 0 ? only.length : 256}};
   }
   for (const TrainBenchCase& c : options.cases) {
-    if (c.length > options.config.n_positions) {
-      throw Error(Fault::usage,
-                  fmt::format("--block-size {} is beyond the model's context", c.length),
-                  {fmt::format("{} has {} positions", model.name, options.config.n_positions)},
-                  flags.help_command());
-    }
+    check_length(c.length, options.config, model.name, flags);
   }
   const std::unique_ptr<Device> device = device_flags.open();
   check_trains_in(*device, options.bf16 ? DType::bf16 : DType::f32);
@@ -219,6 +222,20 @@ std::vector<std::string> split_at_commas(const std::vector<std::string>& lists) 
   return items;
 }
 
+std::map<std::string, std::string> context_of(const KernelShapes& shapes,
+                                              const Ceilings& ceilings) {
+  std::map<std::string, std::string> context = {{"batch", std::to_string(shapes.batch)},
+                                                {"length", std::to_string(shapes.length)},
+                                                {"head_rows", std::to_string(shapes.head_rows)}};
+  for (const auto& [name, ceiling] : {std::pair("copy_bytes", ceilings.copy_bytes_per_second),
+                                      std::pair("read_bytes", ceilings.read_bytes_per_second),
+                                      std::pair("fma_flops", ceilings.fma_flops_per_second),
+                                      std::pair("gemm_flops", ceilings.gemm_flops_per_second)}) {
+    context[std::string(name) + "_per_second"] = fmt::format("{:.4g}", ceiling);
+  }
+  return context;
+}
+
 int run_kernels(const std::vector<std::string>& arguments) {
   Flags flags("bench kernels", "[OPTION...]",
               "Times each op at the shapes of a GPT-2, with tensors out of memory (cold) and out "
@@ -257,11 +274,7 @@ int run_kernels(const std::vector<std::string>& arguments) {
 
   shapes.config = model.read();
   options.ops = split_at_commas(options.ops);
-  if (length > shapes.config.n_positions) {
-    throw Error(Fault::usage, fmt::format("--block-size {} is beyond the model's context", length),
-                {fmt::format("{} has {} positions", model.name, shapes.config.n_positions)},
-                flags.help_command());
-  }
+  check_length(length, shapes.config, model.name, flags);
   const std::unique_ptr<Device> device = device_flags.open();
   choose_type(shapes, *device, dtype);
   check_kernel_names(shapes, options.ops);
@@ -277,16 +290,10 @@ int run_kernels(const std::vector<std::string>& arguments) {
   if (length > 0) shapes.length = length;
   if (head_rows > 0) shapes.head_rows = head_rows;
   BenchReport report;
+  report.context = context_of(shapes, ceilings);
   report.context["device"] = device->description();
   report.context["model"] = model.name;
   report.context["dtype"] = name_of(product_dtype);
-  report.context["batch"] = std::to_string(shapes.batch);
-  report.context["length"] = std::to_string(shapes.length);
-  report.context["head_rows"] = std::to_string(shapes.head_rows);
-  report.context["copy_bytes_per_second"] = fmt::format("{:.4g}", ceilings.copy_bytes_per_second);
-  report.context["read_bytes_per_second"] = fmt::format("{:.4g}", ceilings.read_bytes_per_second);
-  report.context["fma_flops_per_second"] = fmt::format("{:.4g}", ceilings.fma_flops_per_second);
-  report.context["gemm_flops_per_second"] = fmt::format("{:.4g}", ceilings.gemm_flops_per_second);
   const auto save = [&] {  // what the library grants is known when products have asked for it
     const std::string epilogues = device->epilogues(), table = device->tuned();
     if (!epilogues.empty()) report.context["epilogues"] = epilogues;

@@ -85,6 +85,139 @@ NarrowProducts narrow_products(Device& device) {
                                                : measure_large_matmul(device, DType::bf16, 0.3)};
 }
 
+/// What there is to say of a machine.
+struct Findings {
+  Machine machine;
+  int threads = 0;
+  std::string device, why_unproven, tuned;
+  std::optional<DeviceMemory> card;
+  MemoryRoom room;
+  Ceilings ceilings;
+  NarrowProducts narrow;
+  std::string cuda, mpi;
+  std::vector<ModelFit> models;
+};
+
+Findings find_out(const DeviceFlags& flags) {
+  const std::unique_ptr<Device> device = flags.open();
+  Findings found{.machine = inspect_machine(),
+                 .device = device->description(),
+                 .why_unproven = device->why_unproven(),
+                 .card = device->memory(),
+                 .room = memory_room(*device),
+                 .mpi = mpi_version()};
+  found.threads = flags.threads > 0 ? flags.threads : found.machine.cores;
+  found.ceilings = measure_ceilings(
+      *device, {.threads = found.threads,
+                .seconds = 0.3,
+                .bytes = std::min(std::size_t{1} << 27,
+                                  static_cast<std::size_t>(found.room.available) / 4)});
+  found.narrow = narrow_products(*device);
+  for (const char* name : {"tiny", "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"}) {
+    found.models.push_back(
+        fit_of(name, *device, found.ceilings.read_bytes_per_second,
+               std::max(found.ceilings.gemm_flops_per_second, found.narrow.flops)));
+  }
+  found.cuda = about_cuda(*device, found.machine);
+  found.tuned = device->tuned();  // which is known once products have asked for it
+  return found;
+}
+
+nlohmann::ordered_json to_json(const Findings& found) {
+  nlohmann::ordered_json fit_list = nlohmann::ordered_json::array();
+  for (const ModelFit& fit : found.models) {
+    fit_list.push_back({{"model", fit.name},
+                        {"parameters", fit.parameters},
+                        {"generate_bytes_float32", fit.generate_f32},
+                        {"generate_bytes_16bit", fit.generate_16bit},
+                        {"train_bytes", fit.train},
+                        {"lora_bytes", fit.lora},
+                        {"decode_tokens_per_second_limit", fit.decode_limit},
+                        {"train_tokens_per_second_limit", fit.train_limit}});
+  }
+  nlohmann::ordered_json report = {
+      {"version", QUIRE_VERSION},
+      {"device", found.device},
+      {"processor", found.machine.processor},
+      {"cores", found.machine.cores},
+      {"threads", found.threads},
+      {"memory_total", found.machine.memory_total},
+      {"memory_available", found.machine.memory_available},
+      {"read_bytes_per_second", found.ceilings.read_bytes_per_second},
+      {"fma_flops_per_second", found.ceilings.fma_flops_per_second},
+      {"matmul_flops_per_second", found.ceilings.gemm_flops_per_second},
+      {"bf16_matmul_flops_per_second", found.narrow.flops},
+      {"cuda", found.cuda},
+      {"mpi", found.mpi},
+      {"models", fit_list}};
+  if (found.card) {
+    report["device_memory_total"] = found.card->total;
+    report["device_memory_available"] = found.room.available;
+    report["why_unproven"] = found.why_unproven;
+    report["autotune_table"] = found.tuned;
+  }
+  return report;
+}
+
+void print_machine(const Findings& found) {
+  print_lines(fmt::format("Quire {}\n\n", QUIRE_VERSION));
+  print_lines(fmt::format("  device      {}\n", found.device));
+  print_lines(fmt::format("  processor   {}, {} {}\n", found.machine.processor, found.machine.cores,
+                          found.machine.cores == 1 ? "core" : "cores"));
+  print_lines(fmt::format("  memory      {}, {} available\n",
+                          human_bytes(static_cast<double>(found.machine.memory_total)),
+                          human_bytes(static_cast<double>(found.machine.memory_available))));
+  if (found.card) {
+    print_lines(fmt::format("  card        {} of memory, {} available\n",
+                            human_bytes(static_cast<double>(found.card->total)),
+                            human_bytes(static_cast<double>(found.room.available))));
+    print_lines(found.why_unproven.empty()
+                    ? "  verified    with this build, on this card and driver\n"
+                    : "  verified    no, so kernels of one chip are not used: " +
+                          found.why_unproven + "\n");
+    if (!found.tuned.empty()) {
+      print_lines("  products    by the algorithms that --autotune found, table " + found.tuned +
+                  "\n");
+    }
+  }
+  print_lines(
+      fmt::format("  reading     {}/s\n", human_bytes(found.ceilings.read_bytes_per_second)));
+  print_lines(fmt::format(
+      "  arithmetic  {} GFLOP/s in matrix products{}\n",
+      fixed_number(found.ceilings.gemm_flops_per_second / 1e9, 0),
+      found.card ? ""
+                 : fmt::format(", {} in registers",
+                               fixed_number(found.ceilings.fma_flops_per_second / 1e9, 0))));
+  print_lines(found.narrow.why_not.empty()
+                  ? fmt::format("  bfloat16    {} GFLOP/s in matrix products: train --bf16\n",
+                                fixed_number(found.narrow.flops / 1e9, 0))
+                  : fmt::format("  bfloat16    not used: {}\n", found.narrow.why_not));
+  print_lines(fmt::format("  CUDA        {}\n", found.cuda));
+  print_lines(fmt::format("  processes   {}\n\n",
+                          found.mpi.empty() ? "one: this build is without MPI" : found.mpi));
+}
+
+void print_models(const Findings& found) {
+  std::vector<std::vector<std::string>> table = {{"model", "parameters", "generate 16-bit",
+                                                  "float32", "train", "LoRA", "decode tokens/s",
+                                                  "train tokens/s"}};
+  for (const ModelFit& fit : found.models) {
+    table.push_back({fit.name, human_count(static_cast<double>(fit.parameters)),
+                     fits(fit.generate_16bit, found.room), fits(fit.generate_f32, found.room),
+                     fits(fit.train, found.room), fits(fit.lora, found.room),
+                     "< " + human_count(fit.decode_limit), "< " + human_count(fit.train_limit)});
+  }
+  print(format_table(table, output_columns()));
+  print_lines(
+      "\n" +
+      flow("Memory is for one row of the whole context; training keeps float32 weights, gradients "
+           "and "
+           "two moments, LoRA of rank 8 float32 weights alone. Tokens/s are what reading and "
+           "matrix products (the fastest kind) allow at most.",
+           std::min(output_columns(), 100), "  ") +
+      "\n");
+}
+
 int run(const std::vector<std::string>& arguments) {
   Flags flags(
       "doctor", "[OPTION...]",
@@ -105,112 +238,13 @@ int run(const std::vector<std::string>& arguments) {
     verify_device(*device_flags.open(), as_json);
     return 0;
   }
-  const Machine machine = inspect_machine();
-  const int threads = device_flags.threads > 0 ? device_flags.threads : machine.cores;
-  const std::unique_ptr<Device> device = device_flags.open();
-  const MemoryRoom room = memory_room(*device);
-  const std::optional<DeviceMemory> card = device->memory();
-  const Ceilings ceilings = measure_ceilings(
-      *device,
-      {.threads = threads,
-       .seconds = 0.3,
-       .bytes = std::min(std::size_t{1} << 27, static_cast<std::size_t>(room.available) / 4)});
-  const double bandwidth = ceilings.read_bytes_per_second;
-  const double flops = ceilings.gemm_flops_per_second;
-  const NarrowProducts narrow = narrow_products(*device);
-  std::vector<ModelFit> models;
-  for (const char* name : {"tiny", "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"}) {
-    models.push_back(fit_of(name, *device, bandwidth, std::max(flops, narrow.flops)));
-  }
-  const std::string cuda = about_cuda(*device, machine), mpi = mpi_version();
-
+  const Findings found = find_out(device_flags);
   if (as_json) {
-    nlohmann::ordered_json fit_list = nlohmann::ordered_json::array();
-    for (const ModelFit& fit : models) {
-      fit_list.push_back({{"model", fit.name},
-                          {"parameters", fit.parameters},
-                          {"generate_bytes_float32", fit.generate_f32},
-                          {"generate_bytes_16bit", fit.generate_16bit},
-                          {"train_bytes", fit.train},
-                          {"lora_bytes", fit.lora},
-                          {"decode_tokens_per_second_limit", fit.decode_limit},
-                          {"train_tokens_per_second_limit", fit.train_limit}});
-    }
-    nlohmann::ordered_json report = {{"version", QUIRE_VERSION},
-                                     {"device", device->description()},
-                                     {"processor", machine.processor},
-                                     {"cores", machine.cores},
-                                     {"threads", threads},
-                                     {"memory_total", machine.memory_total},
-                                     {"memory_available", machine.memory_available},
-                                     {"read_bytes_per_second", bandwidth},
-                                     {"fma_flops_per_second", ceilings.fma_flops_per_second},
-                                     {"matmul_flops_per_second", flops},
-                                     {"bf16_matmul_flops_per_second", narrow.flops},
-                                     {"cuda", cuda},
-                                     {"mpi", mpi},
-                                     {"models", fit_list}};
-    if (card) {
-      report["device_memory_total"] = card->total;
-      report["device_memory_available"] = room.available;
-      report["why_unproven"] = device->why_unproven();
-      report["autotune_table"] = device->tuned();
-    }
-    print(json_text(report) + "\n");
+    print(json_text(to_json(found)) + "\n");
     return 0;
   }
-
-  print_lines(fmt::format("Quire {}\n\n", QUIRE_VERSION));
-  print_lines(fmt::format("  device      {}\n", device->description()));
-  print_lines(fmt::format("  processor   {}, {} {}\n", machine.processor, machine.cores,
-                          machine.cores == 1 ? "core" : "cores"));
-  print_lines(fmt::format("  memory      {}, {} available\n",
-                          human_bytes(static_cast<double>(machine.memory_total)),
-                          human_bytes(static_cast<double>(machine.memory_available))));
-  if (card) {
-    print_lines(fmt::format("  card        {} of memory, {} available\n",
-                            human_bytes(static_cast<double>(card->total)),
-                            human_bytes(static_cast<double>(room.available))));
-    const std::string why = device->why_unproven();
-    print_lines(why.empty()
-                    ? "  verified    with this build, on this card and driver\n"
-                    : "  verified    no, so kernels of one chip are not used: " + why + "\n");
-    if (const std::string table = device->tuned(); !table.empty()) {
-      print_lines("  products    by the algorithms that --autotune found, table " + table + "\n");
-    }
-  }
-  print_lines(fmt::format("  reading     {}/s\n", human_bytes(bandwidth)));
-  print_lines(
-      fmt::format("  arithmetic  {} GFLOP/s in matrix products{}\n", fixed_number(flops / 1e9, 0),
-                  card ? ""
-                       : fmt::format(", {} in registers",
-                                     fixed_number(ceilings.fma_flops_per_second / 1e9, 0))));
-  print_lines(narrow.why_not.empty()
-                  ? fmt::format("  bfloat16    {} GFLOP/s in matrix products: train --bf16\n",
-                                fixed_number(narrow.flops / 1e9, 0))
-                  : fmt::format("  bfloat16    not used: {}\n", narrow.why_not));
-  print_lines(fmt::format("  CUDA        {}\n", cuda));
-  print_lines(
-      fmt::format("  processes   {}\n\n", mpi.empty() ? "one: this build is without MPI" : mpi));
-
-  std::vector<std::vector<std::string>> table = {{"model", "parameters", "generate 16-bit",
-                                                  "float32", "train", "LoRA", "decode tokens/s",
-                                                  "train tokens/s"}};
-  for (const ModelFit& fit : models) {
-    table.push_back({fit.name, human_count(static_cast<double>(fit.parameters)),
-                     fits(fit.generate_16bit, room), fits(fit.generate_f32, room),
-                     fits(fit.train, room), fits(fit.lora, room),
-                     "< " + human_count(fit.decode_limit), "< " + human_count(fit.train_limit)});
-  }
-  print(format_table(table, output_columns()));
-  print_lines(
-      "\n" +
-      flow("Memory is for one row of the whole context; training keeps float32 weights, gradients "
-           "and "
-           "two moments, LoRA of rank 8 float32 weights alone. Tokens/s are what reading and "
-           "matrix products (the fastest kind) allow at most.",
-           std::min(output_columns(), 100), "  ") +
-      "\n");
+  print_machine(found);
+  print_models(found);
   return 0;
 }
 

@@ -22,6 +22,19 @@ void add_overflow(Flags& flags, std::string& word) {
 }
 
 void TrainOptions::add_to(Flags& flags) {
+  add_model(flags);
+  add_data(flags);
+  add_run(flags);
+  add_optimizer(flags);
+  flags.group("Several processes (mpirun -np N quire train ...)");
+  flags.add_choice("zero", zero_, {"0", "1"},
+                   "1: each process keeps the AdamW moments of its part of the model alone");
+  add_watching(flags);
+  flags.group("Machine");
+  device.add_to(flags);
+}
+
+void TrainOptions::add_model(Flags& flags) {
   flags.group("Model");
   flags.add(kModelNames, model, "DIR",
             "go on from this model: a folder, a file, an adapter or a Hub name");
@@ -46,7 +59,9 @@ void TrainOptions::add_to(Flags& flags) {
             "what is adapted: c_attn, c_proj (both of a block), attn.c_proj, mlp.c_proj, c_fc",
             ListStyle::several);
   flags.add("lora-merge", training.lora_merge, "the final folder holds the merged model");
+}
 
+void TrainOptions::add_data(Flags& flags) {
   flags.group("Data");
   flags.add(
       kDataNames, corpus.paths, "PATH...",
@@ -66,7 +81,9 @@ void TrainOptions::add_to(Flags& flags) {
   add_validation_file(
       flags, validation_paths,
       "to validate on instead of that share: read as --data is, and not learnt from");
+}
 
+void TrainOptions::add_run(Flags& flags) {
   flags.group("Run");
   flags.add(kOutputFolderNames, training.output_dir, "DIR",
             "gets the model, and checkpoint-STEP folders");
@@ -83,7 +100,9 @@ void TrainOptions::add_to(Flags& flags) {
             "batches that make one update", at_least(1));
   flags.add("seed", training.seed, "N", "of fresh weights, dropout and the order of the data");
   flags.add("data-seed", data_seed_, "N", "of split and order of the data, where not --seed");
+}
 
+void TrainOptions::add_optimizer(Flags& flags) {
   flags.group("Optimizer");
   flags.add("learning-rate,lr", training.learning_rate, "X", "peak of the schedule", at_least(0));
   flags.add_choice("lr-scheduler-type", training.lr_scheduler_type,
@@ -127,11 +146,9 @@ void TrainOptions::add_to(Flags& flags) {
   flags.add(
       "gradient-checkpointing", training.gradient_checkpointing,
       "keeps each block's input alone: less memory, up to a third more time, the same result");
+}
 
-  flags.group("Several processes (mpirun -np N quire train ...)");
-  flags.add_choice("zero", zero_, {"0", "1"},
-                   "1: each process keeps the AdamW moments of its part of the model alone");
-
+void TrainOptions::add_watching(Flags& flags) {
   flags.group("Watching and saving");
   flags.add("logging-steps", training.logging_steps, "N", "a line of the log every N steps",
             at_least(1));
@@ -175,9 +192,6 @@ void TrainOptions::add_to(Flags& flags) {
                    "how the final model is stored; auto is float32");
   flags.add("json", json, "one JSON object a line on stdout for each event");
   flags.add_quiet();
-
-  flags.group("Machine");
-  device.add_to(flags);
 }
 
 void TrainOptions::finish(const Flags& flags) {

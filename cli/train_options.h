@@ -42,6 +42,12 @@ struct TrainOptions {
   void finish(const Flags& flags);
 
  private:
+  // Groups of add_to().
+  void add_model(Flags& flags);
+  void add_data(Flags& flags);
+  void add_run(Flags& flags);
+  void add_optimizer(Flags& flags);
+  void add_watching(Flags& flags);
   void choose_reports();
 
   std::string packing_ = "stream", overflow_ = "truncate";

@@ -31,6 +31,51 @@ std::string indented(std::string text) {
   return text;
 }
 
+/// One JSON object a line for each event.
+TrainingCallbacks event_callbacks() {
+  TrainingCallbacks callbacks;
+  callbacks.on_log = [](const TrainingProgress& p) {
+    print_event({{"event", "log"},
+                 {"step", p.step},
+                 {"total_steps", p.total_steps},
+                 {"epoch", p.epoch},
+                 {"loss", p.loss},
+                 {"grad_norm", p.grad_norm},
+                 {"learning_rate", p.learning_rate},
+                 {"tokens", p.tokens},
+                 {"tokens_per_second", p.tokens_per_second},
+                 {"mfu", p.mfu},
+                 {"seconds_left", p.seconds_left}});
+  };
+  callbacks.on_estimate = [](const TrainingEstimate& e) {
+    print_event({{"event", "estimate"},
+                 {"seconds", e.seconds},
+                 {"steps", e.steps},
+                 {"asked_steps", e.asked_steps},
+                 {"step_seconds", e.step_seconds},
+                 {"evaluations", e.evaluations},
+                 {"evaluation_seconds", e.evaluation_seconds},
+                 {"eval_rows", e.eval_rows},
+                 {"held_out_rows", e.held_out_rows}});
+  };
+  callbacks.on_eval = [](std::int64_t step, double loss) {
+    print_event({{"event", "eval"},
+                 {"step", step},
+                 {"eval_loss", loss},
+                 {"eval_perplexity", std::exp(loss)}});
+  };
+  callbacks.on_save = [](const std::filesystem::path& path) {
+    print_event({{"event", "save"}, {"path", path.string()}});
+  };
+  callbacks.on_note = [](const std::string& text) {
+    print_event({{"event", "note"}, {"text", text}});
+  };
+  callbacks.on_warning = [](const std::string& text) {
+    print_event({{"event", "warning"}, {"text", text}});
+  };
+  return callbacks;
+}
+
 }  // namespace
 
 std::vector<LinePart> TrainProgress::parts(const TrainingProgress& progress) {
@@ -79,49 +124,8 @@ std::vector<std::string> TrainProgress::lines(const TrainingEstimate& e) const {
 }
 
 TrainingCallbacks TrainProgress::callbacks() {
+  if (json_) return event_callbacks();
   TrainingCallbacks callbacks;
-  if (json_) {
-    callbacks.on_log = [](const TrainingProgress& p) {
-      print_event({{"event", "log"},
-                   {"step", p.step},
-                   {"total_steps", p.total_steps},
-                   {"epoch", p.epoch},
-                   {"loss", p.loss},
-                   {"grad_norm", p.grad_norm},
-                   {"learning_rate", p.learning_rate},
-                   {"tokens", p.tokens},
-                   {"tokens_per_second", p.tokens_per_second},
-                   {"mfu", p.mfu},
-                   {"seconds_left", p.seconds_left}});
-    };
-    callbacks.on_estimate = [](const TrainingEstimate& e) {
-      print_event({{"event", "estimate"},
-                   {"seconds", e.seconds},
-                   {"steps", e.steps},
-                   {"asked_steps", e.asked_steps},
-                   {"step_seconds", e.step_seconds},
-                   {"evaluations", e.evaluations},
-                   {"evaluation_seconds", e.evaluation_seconds},
-                   {"eval_rows", e.eval_rows},
-                   {"held_out_rows", e.held_out_rows}});
-    };
-    callbacks.on_eval = [](std::int64_t step, double loss) {
-      print_event({{"event", "eval"},
-                   {"step", step},
-                   {"eval_loss", loss},
-                   {"eval_perplexity", std::exp(loss)}});
-    };
-    callbacks.on_save = [](const std::filesystem::path& path) {
-      print_event({{"event", "save"}, {"path", path.string()}});
-    };
-    callbacks.on_note = [](const std::string& text) {
-      print_event({{"event", "note"}, {"text", text}});
-    };
-    callbacks.on_warning = [](const std::string& text) {
-      print_event({{"event", "warning"}, {"text", text}});
-    };
-    return callbacks;
-  }
   callbacks.on_estimate = [this](const TrainingEstimate& e) {
     for (const std::string& text : lines(e)) line_.print(text);
   };
