@@ -20,9 +20,9 @@
 // "FlashAttention-2" (2023).
 #include "kernels/check.h"
 #include "kernels/cuda/attention_rows.cuh"
+#include "kernels/cuda/attention_tiles.cuh"
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/gemm_library.h"
-#include "kernels/cuda/mma.cuh"
 
 namespace quire::cuda {
 namespace {
@@ -35,9 +35,9 @@ constexpr int kTileThreads = 128;
 template <class Element, int kColumns_, int kBlocks_, int kKeys_>
 struct ForwardShape {
   using T = Element;
-  static constexpr int kColumns = kColumns_;  // D, filled up with zeros
-  static constexpr int kBlocks = kBlocks_;    // of 16 queries in a warp
-  static constexpr int kKeys = kKeys_;        // of a tile
+  static constexpr int kColumns = kColumns_;             // D, filled up with zeros
+  static constexpr int kBlocks = kBlocks_;               // of 16 queries in a warp
+  static constexpr int kKeys = kKeys_, kAtOnce = kKeys;  // of a tile
   static constexpr int kWarpQueries = 16 * kBlocks;
   static constexpr int kQueries = 4 * kWarpQueries;
   using Tile = SharedTile<T, kColumns>;
@@ -47,14 +47,14 @@ struct ForwardShape {
 /// 16 queries of a warp. A lane has two of them: lane/4 (half 0) and lane/4 + 8 (half 1).
 template <int kColumns, int kScoreColumns>
 struct QueryBlock {
-  float out[kColumns / 8][4] = {};
   float largest[2];   // of the scores before they are scaled
   float sum[2] = {};  // this lane's share
 
   __device__ __forceinline__ QueryBlock() : largest{minus_infinity(), minus_infinity()} {}
 
   /// Turns scores into exp2(scale·(score - largest)), and what there is to the new largest.
-  __device__ __forceinline__ void soften(float (&scores)[kScoreColumns][4], float scale_log2) {
+  __device__ __forceinline__ void soften(float (&scores)[kScoreColumns][4],
+                                         float (&out)[kColumns / 8][4], float scale_log2) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       float now = largest[half];
@@ -85,6 +85,54 @@ struct QueryBlock {
     }
   }
 };
+
+/// Sets the probabilities of queries t_low … and keys k0 … to 0 that dropout does not keep.
+template <class Shape>
+__device__ __forceinline__ void drop_scores(float (&scores)[Shape::kBlocks][Shape::kKeys / 8][4],
+                                            const AttentionProblem& p, int bh, int t_low, int k0,
+                                            int lane) {
+#pragma unroll
+  for (int m = 0; m < Shape::kBlocks; ++m) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int t = t_low + 16 * m + 8 * half + lane / 4;
+      const KeptOfRow<Shape::kKeys> kept(
+          p.dropout, (static_cast<std::uint64_t>(bh) * p.T + t) * p.T + k0, lane);
+#pragma unroll
+      for (int n = 0; n < Shape::kKeys / 8; ++n) {
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          if (!kept.at(n, i, lane)) scores[m][n][2 * half + i] = 0.0f;
+        }
+      }
+    }
+  }
+}
+
+/// Queries t_low … of a warp into its part of shared memory, divided by their sums, and their lse.
+template <class Shape, class Query>
+__device__ __forceinline__ void put_output(
+    const typename Shape::Tile& own, const Query (&query)[Shape::kBlocks],
+    const float (&out)[Shape::kBlocks][Shape::kColumns / 8][4], const AttentionProblem& p, int bh,
+    int t_low, int lane) {
+  const float scale_log2 = p.scale * kLog2e;
+#pragma unroll
+  for (int m = 0; m < Shape::kBlocks; ++m) {
+    float factor[2];
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const float sum = reduce_neighbours<4>(query[m].sum[half], Add{});
+      factor[half] = sum == 0.0f ? 0.0f : p.dropout.factor / sum;
+      const int t = t_low + 16 * m + 8 * half + lane / 4;
+      if (p.lse != nullptr && lane % 4 == 0 && t < p.T) {
+        p.lse[std::int64_t{bh} * p.T + t] =
+            sum == 0.0f ? minus_infinity()
+                        : (query[m].largest[half] * scale_log2 + log2f(sum)) * kLn2;
+      }
+    }
+    own.put(16 * m, out[m], factor[0], factor[1], lane);
+  }
+}
 
 template <class Shape, bool kDropout>
 __global__ void __launch_bounds__(kTileThreads,
@@ -131,6 +179,7 @@ __global__ void __launch_bounds__(kTileThreads,
             last_first_of_warp = p.first(b, t_high);
   const float scale_log2 = p.scale * kLog2e;
   QueryBlock<kColumns, kScoreColumns> query[kBlocks];
+  float out[kBlocks][kColumns / 8][4] = {};
 
   int stage = 0;
   for (int k0 = first_of_block; k0 < end_of_block; k0 += kKeys, stage ^= 1) {
@@ -139,74 +188,15 @@ __global__ void __launch_bounds__(kTileThreads,
     if (k0 + kKeys < end_of_block) start_next_tile(stage ^ 1);
     if (k0 > last_of_warp || k0 + kKeys <= first_of_warp) continue;
 
-    float scores[kBlocks][kScoreColumns][4] = {};
-#pragma unroll
-    for (int step = 0; step < kColumns / 16; ++step) {
-      std::uint32_t a[kBlocks][4];
-#pragma unroll
-      for (int m = 0; m < kBlocks; ++m) own.load_a(a[m], 16 * m, step, lane);
-#pragma unroll
-      for (int n = 0; n < kScoreColumns; n += 2) {
-        std::uint32_t key[4];
-        tile_of(stage).load_b_transposed(key, 8 * n, step, lane);
-#pragma unroll
-        for (int m = 0; m < kBlocks; ++m) {
-          multiply_add<T>(scores[m][n], a[m], key[0], key[1]);
-          multiply_add<T>(scores[m][n + 1], a[m], key[2], key[3]);
-        }
-      }
-    }
-
+    float scores[kBlocks][kScoreColumns][4];
+    multiply_rows<Shape>(scores, RowsInTile<Shape>{own, lane}, tile_of(stage), lane);
     if (k0 + kKeys - 1 > past + t_low || k0 < last_first_of_warp) {
-#pragma unroll
-      for (int m = 0; m < kBlocks; ++m) {
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          const int t = t_low + 16 * m + 8 * half + lane / 4;
-          const int first = p.first(b, min(t, p.T - 1)) - k0, last = past + t - k0;
-          mask_row(scores[m], half, first, last, lane);
-        }
-      }
+      mask_queries(scores, p, b, past, t_low, k0, lane);
     }
 #pragma unroll
-    for (int m = 0; m < kBlocks; ++m) query[m].soften(scores[m], scale_log2);
-    if constexpr (kDropout) {
-#pragma unroll
-      for (int m = 0; m < kBlocks; ++m) {
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          const int t = t_low + 16 * m + 8 * half + lane / 4;
-          const KeptOfRow<kKeys> kept(p.dropout,
-                                      (static_cast<std::uint64_t>(bh) * p.T + t) * p.T + k0, lane);
-#pragma unroll
-          for (int n = 0; n < kScoreColumns; ++n) {
-#pragma unroll
-            for (int i = 0; i < 2; ++i) {
-              if (!kept.at(n, i, lane)) scores[m][n][2 * half + i] = 0.0f;
-            }
-          }
-        }
-      }
-    }
-
-#pragma unroll
-    for (int step = 0; step < kKeys / 16; ++step) {
-      std::uint32_t a[kBlocks][4];
-#pragma unroll
-      for (int m = 0; m < kBlocks; ++m) {
-        pack_a<T>(a[m], scores[m][2 * step], scores[m][2 * step + 1]);
-      }
-#pragma unroll
-      for (int n = 0; n < kColumns / 8; n += 2) {
-        std::uint32_t value[4];
-        tile_of(2 + stage).load_b(value, 16 * step, n / 2, lane);
-#pragma unroll
-        for (int m = 0; m < kBlocks; ++m) {
-          multiply_add<T>(query[m].out[n], a[m], value[0], value[1]);
-          multiply_add<T>(query[m].out[n + 1], a[m], value[2], value[3]);
-        }
-      }
-    }
+    for (int m = 0; m < kBlocks; ++m) query[m].soften(scores[m], out[m], scale_log2);
+    if constexpr (kDropout) drop_scores<Shape>(scores, p, bh, t_low, k0, lane);
+    add_products<T>(out, scores, tile_of(2 + stage), lane);
   }
   if (first_of_block >= end_of_block) {  // nobody has waited for the queries
     wait_for_copies<0>();
@@ -217,22 +207,7 @@ __global__ void __launch_bounds__(kTileThreads,
   // The warp's queries are its own part of shared memory, and done with: the output goes there, and
   // from there in steps of 16 bytes.
   __syncwarp();
-#pragma unroll
-  for (int m = 0; m < kBlocks; ++m) {
-    float factor[2];
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const float sum = reduce_neighbours<4>(query[m].sum[half], Add{});
-      factor[half] = sum == 0.0f ? 0.0f : p.dropout.factor / sum;
-      const int t = t_low + 16 * m + 8 * half + lane / 4;
-      if (p.lse != nullptr && lane % 4 == 0 && t < p.T) {
-        p.lse[std::int64_t{bh} * p.T + t] =
-            sum == 0.0f ? minus_infinity()
-                        : (query[m].largest[half] * scale_log2 + log2f(sum)) * kLn2;
-      }
-    }
-    own.put(16 * m, query[m].out, factor[0], factor[1], lane);
-  }
+  put_output<Shape>(own, query, out, p, bh, t_low, lane);
   __syncwarp();
   own.write_rows(static_cast<T*>(p.out) + ((std::int64_t{b} * p.T + t_low) * p.H + h) * p.D,
                  p.H * p.D, t_high - t_low + 1, p.D, lane);

@@ -14,9 +14,9 @@
 // where 5 products are counted.
 #include "kernels/check.h"
 #include "kernels/cuda/attention_rows.cuh"
+#include "kernels/cuda/attention_tiles.cuh"
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/gemm_library.h"
-#include "kernels/cuda/mma.cuh"
 
 namespace quire::cuda {
 namespace {
@@ -64,89 +64,104 @@ struct BackwardTiles {
   }
 };
 
-/// A warp's rows as operands: read from their tile whenever they are wanted …
+/// Which of a warp's keys dropout keeps for the lane's queries, a bit for each key: `element` is
+/// that of the first key and query lane.
 template <class Shape>
-struct RowsInTile {
-  typename Shape::Tile tile;  // begins with them
-  int lane;
-
-  __device__ __forceinline__ void load(std::uint32_t (&a)[Shape::kBlocks][4], int step) const {
+__device__ __forceinline__ void keep_queries(unsigned (&kept)[Shape::kAtOnce / 8][2],
+                                             const DropoutRule& rule, std::uint64_t element,
+                                             int lane) {
+  static_assert(Shape::kAtOnce == kWarp);
+  const unsigned of_query = kept_of_lane<Shape::kWarpRows>(rule, element);
 #pragma unroll
-    for (int m = 0; m < Shape::kBlocks; ++m) tile.load_a(a[m], 16 * m, step, lane);
-  }
-};
-/// … or kept in registers.
-template <class Shape>
-struct RowsInRegisters {
-  std::uint32_t kept[Shape::kColumns / 16][Shape::kBlocks][4];
-
-  __device__ __forceinline__ explicit RowsInRegisters(const RowsInTile<Shape>& rows) {
+  for (int n = 0; n < Shape::kAtOnce / 8; ++n) {
 #pragma unroll
-    for (int step = 0; step < Shape::kColumns / 16; ++step) rows.load(kept[step], step);
-  }
-  __device__ __forceinline__ void load(std::uint32_t (&a)[Shape::kBlocks][4], int step) const {
-#pragma unroll
-    for (int m = 0; m < Shape::kBlocks; ++m) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) a[m][i] = kept[step][m][i];
+    for (int i = 0; i < 2; ++i) {
+      kept[n][i] = __shfl_sync(kWholeWarp, of_query, 8 * n + lane % 4 * 2 + i);
     }
   }
-};
+}
 
-/// sums = fixed rows · moving rowsᵀ: a warp's rows by the first kAtOnce of those that pass by.
-template <class Shape, class Rows>
-__device__ __forceinline__ void multiply_rows(float (&sums)[Shape::kBlocks][Shape::kAtOnce / 8][4],
-                                              const Rows& fixed, const typename Shape::Tile& moving,
-                                              int lane) {
-  using T = typename Shape::T;
+/// mask_queries() of transposed scores, keys by queries.
+template <int kBlocks, int kCountBlocks>
+__device__ __forceinline__ void mask_keys(float (&scores)[kBlocks][kCountBlocks][4],
+                                          const BackwardProblem& p, int b, int t_low, int k_low,
+                                          int lane) {
 #pragma unroll
-  for (int m = 0; m < Shape::kBlocks; ++m) {
+  for (int n = 0; n < kCountBlocks; ++n) {
 #pragma unroll
-    for (int n = 0; n < Shape::kAtOnce / 8; ++n) {
+    for (int i = 0; i < 2; ++i) {
+      const int t = t_low + 8 * n + lane % 4 * 2 + i;
+      const int first = p.first(b, min(t, p.T - 1));
 #pragma unroll
-      for (int i = 0; i < 4; ++i) sums[m][n][i] = 0.0f;
-    }
-  }
+      for (int m = 0; m < kBlocks; ++m) {
 #pragma unroll
-  for (int step = 0; step < Shape::kColumns / 16; ++step) {
-    std::uint32_t a[Shape::kBlocks][4];
-    fixed.load(a, step);
-#pragma unroll
-    for (int n = 0; n < Shape::kAtOnce / 8; n += 2) {
-      std::uint32_t b[4];
-      moving.load_b_transposed(b, 8 * n, step, lane);
-#pragma unroll
-      for (int m = 0; m < Shape::kBlocks; ++m) {
-        multiply_add<T>(sums[m][n], a[m], b[0], b[1]);
-        multiply_add<T>(sums[m][n + 1], a[m], b[2], b[3]);
+        for (int half = 0; half < 2; ++half) {
+          const int k = k_low + 16 * m + 8 * half + lane / 4;
+          if (k > t || k < first) scores[m][n][2 * half + i] = minus_infinity();
+        }
       }
     }
   }
 }
 
-/// sums += factors · moving rows, the factors rounded to T.
-template <class T, class Tile, int kBlocks, int kColumnBlocks, int kCountBlocks>
-__device__ __forceinline__ void add_products(float (&sums)[kBlocks][kColumnBlocks][4],
-                                             const float (&factors)[kBlocks][kCountBlocks][4],
-                                             const Tile& moving, int lane) {
+/// Turns transposed scores into probabilities p (times dropout's factor), and d_p into
+/// d_score = p·(d_p - mean); `stats` are the queries'.
+template <class Shape, bool kDropout>
+__device__ __forceinline__ void differentiate_keys(
+    float (&prob)[Shape::kBlocks][Shape::kAtOnce / 8][4],
+    float (&d_score)[Shape::kBlocks][Shape::kAtOnce / 8][4],
+    const unsigned (&kept)[Shape::kAtOnce / 8][2], const QueryStats* stats,
+    const BackwardProblem& p, int lane) {
+  constexpr int kBlocks = Shape::kBlocks, kAtOnce = Shape::kAtOnce;
+  const float scale_log2 = p.scale * kLog2e;
 #pragma unroll
-  for (int step = 0; step < kCountBlocks / 2; ++step) {
-    std::uint32_t a[kBlocks][4];
+  for (int n = 0; n < kAtOnce / 8; ++n) {
+    // The lane's queries are this one and the next.
+    const float4 of_queries = *reinterpret_cast<const float4*>(stats + 8 * n + lane % 4 * 2);
 #pragma unroll
-    for (int m = 0; m < kBlocks; ++m) {
-      pack_a<T>(a[m], factors[m][2 * step], factors[m][2 * step + 1]);
-    }
-#pragma unroll
-    for (int n = 0; n < kColumnBlocks; n += 2) {
-      std::uint32_t b[4];
-      moving.load_b(b, 16 * step, n / 2, lane);
+    for (int i = 0; i < 2; ++i) {
+      const float lse_log2 = i == 0 ? of_queries.x : of_queries.z;
+      const float mean = i == 0 ? of_queries.y : of_queries.w;
 #pragma unroll
       for (int m = 0; m < kBlocks; ++m) {
-        multiply_add<T>(sums[m][n], a[m], b[0], b[1]);
-        multiply_add<T>(sums[m][n + 1], a[m], b[2], b[3]);
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          float& score = prob[m][n][2 * half + i];
+          float& gradient = d_score[m][n][2 * half + i];
+          float factor = 1.0f;
+          if constexpr (kDropout) {
+            const int row = 16 * m + 8 * half + lane / 4;
+            factor = (kept[n][i] >> row & 1u) != 0 ? p.dropout.factor : 0.0f;
+          }
+          const float exact = fast_exp2(fmaf(score, scale_log2, -lse_log2));
+          gradient = exact * fmaf(factor, gradient, -mean);
+          score = exact * factor;
+        }
       }
     }
   }
+}
+
+/// d_k and d_v of a warp's keys k_low … by way of its part of shared memory, which holds the keys
+/// and values that nobody wants any more.
+template <class Shape>
+__device__ __forceinline__ void write_gradients(
+    const typename Shape::Tile& own_keys, const typename Shape::Tile& own_values,
+    const float (&d_key)[Shape::kBlocks][Shape::kColumns / 8][4],
+    const float (&d_value)[Shape::kBlocks][Shape::kColumns / 8][4], const BackwardProblem& p,
+    int bh, int k_low, int lane) {
+  using T = typename Shape::T;
+  const int b = bh / p.H, h = bh % p.H;
+  __syncwarp();
+#pragma unroll
+  for (int m = 0; m < Shape::kBlocks; ++m) {
+    own_keys.put(16 * m, d_key[m], p.scale, p.scale, lane);
+    own_values.put(16 * m, d_value[m], 1.0f, 1.0f, lane);
+  }
+  __syncwarp();
+  const int count = min(Shape::kWarpRows, p.T - k_low);
+  own_keys.write_rows(p.gradient<T>(1, b, h, k_low), 3 * p.H * p.D, count, p.D, lane);
+  own_values.write_rows(p.gradient<T>(2, b, h, k_low), 3 * p.H * p.D, count, p.D, lane);
 }
 
 /// d_k and d_v of a block of keys.
@@ -186,7 +201,6 @@ __global__ void __launch_bounds__(kThreads, Shape::kBlocksAtOnce)
 
   const int warp_row = warp * Shape::kWarpRows, k_low = k0 + warp_row;
   const int k_high = k_low + Shape::kWarpRows - 1;
-  const float scale_log2 = p.scale * kLog2e;
   const Tile own_keys = tiles.fixed(0).from(warp_row), own_values = tiles.fixed(1).from(warp_row);
   const RowsInTile<Shape> key{own_keys, lane}, value{own_values, lane};
   float d_key[kBlocks][Shape::kColumns / 8][4] = {};
@@ -208,82 +222,65 @@ __global__ void __launch_bounds__(kThreads, Shape::kBlocksAtOnce)
       if (t_high < k_low || k_low >= p.T || p.first(b, t_low) > k_high) continue;
       unsigned kept[kAtOnce / 8][2];
       if constexpr (kDropout) {
-        static_assert(kAtOnce == kWarp);
-        const unsigned of_query = kept_of_lane<Shape::kWarpRows>(
-            p.dropout, (static_cast<std::uint64_t>(bh) * p.T + t_low + lane) * p.T + k_low);
-#pragma unroll
-        for (int n = 0; n < kAtOnce / 8; ++n) {
-#pragma unroll
-          for (int i = 0; i < 2; ++i) {
-            kept[n][i] = __shfl_sync(kWholeWarp, of_query, 8 * n + lane % 4 * 2 + i);
-          }
-        }
+        keep_queries<Shape>(kept, p.dropout,
+                            (static_cast<std::uint64_t>(bh) * p.T + t_low + lane) * p.T + k_low,
+                            lane);
       }
       float prob[kBlocks][kAtOnce / 8][4], d_score[kBlocks][kAtOnce / 8][4];
       multiply_rows<Shape>(prob, key, query, lane);
       // Masked here, before the second product is in registers too.
       if (t_low < k_high || p.first(b, t_high) > k_low) {
-#pragma unroll
-        for (int n = 0; n < kAtOnce / 8; ++n) {
-#pragma unroll
-          for (int i = 0; i < 2; ++i) {
-            const int t = t_low + 8 * n + lane % 4 * 2 + i;
-            const int first = p.first(b, min(t, p.T - 1));
-#pragma unroll
-            for (int m = 0; m < kBlocks; ++m) {
-#pragma unroll
-              for (int half = 0; half < 2; ++half) {
-                const int k = k_low + 16 * m + 8 * half + lane / 4;
-                if (k > t || k < first) prob[m][n][2 * half + i] = minus_infinity();
-              }
-            }
-          }
-        }
+        mask_keys(prob, p, b, t_low, k_low, lane);
       }
       multiply_rows<Shape>(d_score, value, d_out, lane);
-#pragma unroll
-      for (int n = 0; n < kAtOnce / 8; ++n) {
-        // The lane's queries are this one and the next.
-        const float4 of_queries =
-            *reinterpret_cast<const float4*>(tiles.stats(stage) + part + 8 * n + lane % 4 * 2);
-#pragma unroll
-        for (int i = 0; i < 2; ++i) {
-          const float lse_log2 = i == 0 ? of_queries.x : of_queries.z;
-          const float mean = i == 0 ? of_queries.y : of_queries.w;
-#pragma unroll
-          for (int m = 0; m < kBlocks; ++m) {
-#pragma unroll
-            for (int half = 0; half < 2; ++half) {
-              float& score = prob[m][n][2 * half + i];
-              float& gradient = d_score[m][n][2 * half + i];
-              float factor = 1.0f;
-              if constexpr (kDropout) {
-                const int row = 16 * m + 8 * half + lane / 4;
-                factor = (kept[n][i] >> row & 1u) != 0 ? p.dropout.factor : 0.0f;
-              }
-              const float exact = fast_exp2(fmaf(score, scale_log2, -lse_log2));
-              gradient = exact * fmaf(factor, gradient, -mean);
-              score = exact * factor;
-            }
-          }
-        }
-      }
+      differentiate_keys<Shape, kDropout>(prob, d_score, kept, tiles.stats(stage) + part, p, lane);
       add_products<T>(d_value, prob, d_out, lane);
       add_products<T>(d_key, d_score, query, lane);
     }
   }
   if (k_low >= p.T) return;
-  // The warp's keys and values are its own part of shared memory, and done with.
-  __syncwarp();
+  write_gradients<Shape>(own_keys, own_values, d_key, d_value, p, bh, k_low, lane);
+}
+
+/// Turns d_p of a warp's queries and the keys from k_low on into d_score = p·(d_p - mean), with the
+/// probabilities p = exp2(scale·score - lse) computed again.
+template <class Shape, bool kDropout>
+__device__ __forceinline__ void differentiate_queries(
+    float (&d_score)[Shape::kBlocks][Shape::kAtOnce / 8][4],
+    const float (&score)[Shape::kBlocks][Shape::kAtOnce / 8][4],
+    const QueryStats (&stats)[Shape::kBlocks][2], const BackwardProblem& p, int bh, int t_low,
+    int k_low, int lane) {
+  constexpr int kBlocks = Shape::kBlocks, kAtOnce = Shape::kAtOnce;
+  const float scale_log2 = p.scale * kLog2e;
 #pragma unroll
   for (int m = 0; m < kBlocks; ++m) {
-    own_keys.put(16 * m, d_key[m], p.scale, p.scale, lane);
-    own_values.put(16 * m, d_value[m], 1.0f, 1.0f, lane);
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const QueryStats& of_query = stats[m][half];
+      const auto gradient = [&](int n, int i, float factor) {
+        float& d_p = d_score[m][n][2 * half + i];
+        const float prob =
+            fast_exp2(fmaf(score[m][n][2 * half + i], scale_log2, -of_query.lse_log2));
+        d_p = prob * fmaf(factor, d_p, -of_query.mean);
+      };
+      if constexpr (kDropout) {
+        const int t = t_low + 16 * m + 8 * half + lane / 4;
+        const KeptOfRow<kAtOnce> kept(
+            p.dropout, (static_cast<std::uint64_t>(bh) * p.T + t) * p.T + k_low, lane);
+#pragma unroll
+        for (int n = 0; n < kAtOnce / 8; ++n) {
+          gradient(n, 0, kept.at(n, 0, lane) ? p.dropout.factor : 0.0f);
+          gradient(n, 1, kept.at(n, 1, lane) ? p.dropout.factor : 0.0f);
+        }
+      } else {
+#pragma unroll
+        for (int n = 0; n < kAtOnce / 8; ++n) {
+          gradient(n, 0, 1.0f);
+          gradient(n, 1, 1.0f);
+        }
+      }
+    }
   }
-  __syncwarp();
-  const int count = min(Shape::kWarpRows, p.T - k_low);
-  own_keys.write_rows(p.gradient<T>(1, b, h, k_low), 3 * p.H * p.D, count, p.D, lane);
-  own_values.write_rows(p.gradient<T>(2, b, h, k_low), 3 * p.H * p.D, count, p.D, lane);
 }
 
 /// d_q of a block of queries.
@@ -322,7 +319,6 @@ __global__ void __launch_bounds__(kThreads, Shape::kBlocksAtOnce)
   // A warp behind the last query has t_high < t_low, and nothing to do.
   const int first_of_warp = p.first(b, min(t_low, p.T - 1)),
             last_first_of_warp = p.first(b, t_high);
-  const float scale_log2 = p.scale * kLog2e;
   QueryStats stats[kBlocks][2];
 #pragma unroll
   for (int m = 0; m < kBlocks; ++m) {
@@ -352,45 +348,9 @@ __global__ void __launch_bounds__(kThreads, Shape::kBlocksAtOnce)
       multiply_rows<Shape>(score, query, key, lane);
       multiply_rows<Shape>(d_score, d_out, value, lane);
       if (k_low + kAtOnce - 1 > t_low || k_low < last_first_of_warp) {
-#pragma unroll
-        for (int m = 0; m < kBlocks; ++m) {
-#pragma unroll
-          for (int half = 0; half < 2; ++half) {
-            const int t = t_low + 16 * m + 8 * half + lane / 4;
-            const int first = p.first(b, min(t, p.T - 1)) - k_low, last = t - k_low;
-            mask_row(score[m], half, first, last, lane);
-          }
-        }
+        mask_queries(score, p, b, 0, t_low, k_low, lane);
       }
-#pragma unroll
-      for (int m = 0; m < kBlocks; ++m) {
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          const QueryStats& of_query = stats[m][half];
-          const auto gradient = [&](int n, int i, float factor) {
-            float& d_p = d_score[m][n][2 * half + i];
-            const float prob =
-                fast_exp2(fmaf(score[m][n][2 * half + i], scale_log2, -of_query.lse_log2));
-            d_p = prob * fmaf(factor, d_p, -of_query.mean);
-          };
-          if constexpr (kDropout) {
-            const int t = t_low + 16 * m + 8 * half + lane / 4;
-            const KeptOfRow<kAtOnce> kept(
-                p.dropout, (static_cast<std::uint64_t>(bh) * p.T + t) * p.T + k_low, lane);
-#pragma unroll
-            for (int n = 0; n < kAtOnce / 8; ++n) {
-              gradient(n, 0, kept.at(n, 0, lane) ? p.dropout.factor : 0.0f);
-              gradient(n, 1, kept.at(n, 1, lane) ? p.dropout.factor : 0.0f);
-            }
-          } else {
-#pragma unroll
-            for (int n = 0; n < kAtOnce / 8; ++n) {
-              gradient(n, 0, 1.0f);
-              gradient(n, 1, 1.0f);
-            }
-          }
-        }
-      }
+      differentiate_queries<Shape, kDropout>(d_score, score, stats, p, bh, t_low, k_low, lane);
       add_products<T>(d_query, d_score, key, lane);
     }
   }

@@ -180,6 +180,35 @@ struct BackwardRows {
   int C;
 };
 
+/// Adds up what the warps of a block have of the parameters' gradients, in their order.
+template <int kGroups>
+__device__ __forceinline__ void sum_of_warps(float* partial,  // [2, C]
+                                             const float (&d_weight)[kGroups][kGroup],
+                                             const float (&d_bias)[kGroups][kGroup], int C) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const int warp = static_cast<int>(threadIdx.x) / kWarp;
+  QUIRE_SHARED(float, of_warps, kWarpsPerBlock* kWarpStride);
+#pragma unroll
+  for (int part = 0; part < 2; ++part) {
+#pragma unroll
+    for (int g = 0; g < kGroups; ++g) {
+      __syncthreads();
+#pragma unroll
+      for (int j = 0; j < kGroup; ++j) {
+        // Lane by lane in the inner place, so that neighbours write to different banks.
+        of_warps[warp * kWarpStride + j * kWarp + lane] = part == 0 ? d_weight[g][j] : d_bias[g][j];
+      }
+      __syncthreads();
+      const int i = static_cast<int>(threadIdx.x);  // kThreads == kWarpStride: an element each
+      float sum = 0.0f;
+#pragma unroll
+      for (int w = 0; w < kWarpsPerBlock; ++w) sum += of_warps[w * kWarpStride + i];
+      const int c = (g * kWarp + i % kWarp) * kGroup + i / kWarp;
+      if (c < C) partial[part * C + c] = sum;
+    }
+  }
+}
+
 /// One pass: each warp takes rows in turn, adds to d_x, and sums its part of the parameters'
 /// gradients in registers; at the end the block's warps are added up, in order. In 16 bits x, d_out
 /// and d_x are all on their way at once, nine loads for 768 columns, and stay packed:
@@ -254,27 +283,7 @@ __global__ void __launch_bounds__(kThreads, kGroups <= 3 ? 2 : 1)
   }
   if (p.partial == nullptr) return;
 
-  QUIRE_SHARED(float, of_warps, kWarpsPerBlock* kWarpStride);
-  float* partial = p.partial + std::int64_t{blockIdx.x} * 2 * p.C;
-#pragma unroll
-  for (int part = 0; part < 2; ++part) {
-#pragma unroll
-    for (int g = 0; g < kGroups; ++g) {
-      __syncthreads();
-#pragma unroll
-      for (int j = 0; j < kGroup; ++j) {
-        // Lane by lane in the inner place, so that neighbours write to different banks.
-        of_warps[warp * kWarpStride + j * kWarp + lane] = part == 0 ? d_weight[g][j] : d_bias[g][j];
-      }
-      __syncthreads();
-      const int i = static_cast<int>(threadIdx.x);  // kThreads == kWarpStride: an element each
-      float sum = 0.0f;
-#pragma unroll
-      for (int w = 0; w < kWarpsPerBlock; ++w) sum += of_warps[w * kWarpStride + i];
-      const int c = (g * kWarp + i % kWarp) * kGroup + i / kWarp;
-      if (c < p.C) partial[part * p.C + c] = sum;
-    }
-  }
+  sum_of_warps(p.partial + std::int64_t{blockIdx.x} * 2 * p.C, d_weight, d_bias, p.C);
 }
 static_assert(kThreads == kWarpStride);
 
