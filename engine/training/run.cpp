@@ -10,8 +10,6 @@
 #include "base/random.h"
 #include "base/text.h"
 #include "engine/training/fingerprint.h"
-#include "engine/training/log_csv.h"
-#include "engine/training/log_jsonl.h"
 
 namespace quire {
 
@@ -52,34 +50,32 @@ void check_records(const char* what, const TokenView& records, int vocab_size) {
 
 }  // namespace
 
-Run::Run(Device& device, const Gpt2Config& model, const Parameters& parameters, const Rows& rows,
-         const Rows& validation, const TrainingConfig& config, const TrainingCallbacks& callbacks,
-         Ranks& ranks)
-    : device_(device),
-      model_(model),
-      parameters_(parameters),
-      config_(with_block_size(config, model)),
-      ranks_(ranks),
+Run::Run(const RunInputs& given)
+    : config_(with_block_size(given.config, given.model)),
+      ranks_(given.ranks),
       callbacks_(ranks_.first()
-                     ? callbacks
-                     : TrainingCallbacks{.stop_requested = callbacks.stop_requested,
-                                         .write_companions = callbacks.write_companions}),
-      rows_(rows),
-      eval_rows_(validation),
+                     ? given.callbacks
+                     : TrainingCallbacks{.stop_requested = given.callbacks.stop_requested,
+                                         .write_companions = given.callbacks.write_companions}),
+      model_{given.device, given.model, given.parameters},
+      rows_(given.rows),
+      eval_rows_(given.validation),
       asked_steps_(total_steps(config_, rows_.size())),
       schedule_(schedule_of(config_, asked_steps_)),
-      total_steps_(asked_steps_) {
+      total_steps_(asked_steps_),
+      reporter_(config_, callbacks_, ranks_.first()),
+      saver_(model_, config_, callbacks_, ranks_) {
   if (config_.load_best_model_at_end || config_.early_stopping_patience > 0) check_early_stopping();
-  for (const Rows* given : {&rows_, &eval_rows_}) {
-    if (given->packing() == config_.packing && given->block_size() == config_.block_size &&
-        given->overflow() == config_.overflow) {
+  for (const Rows* cut : {&rows_, &eval_rows_}) {
+    if (cut->packing() == config_.packing && cut->block_size() == config_.block_size &&
+        cut->overflow() == config_.overflow) {
       continue;
     }
     throw Error(Fault::internal, "rows are not cut as the config of the run has it");
   }
   const TokenView& records = rows_.records();
-  check_records("training", records, model.vocab_size);
-  check_records("validation", eval_rows_.records(), model.vocab_size);
+  check_records("training", records, given.model.vocab_size);
+  check_records("validation", eval_rows_.records(), given.model.vocab_size);
   if (rows_.size() == 0) {
     throw Error(
         Fault::bad_data, "there is nothing to train on",
@@ -87,14 +83,9 @@ Run::Run(Device& device, const Gpt2Config& model, const Parameters& parameters, 
                      counted(records.ids.size(), "token"))});
   }
   state_.data.seed = config_.data_seed.value_or(config_.seed);
-  state_.fixed = fixed_facts(model, config_, records, eval_rows_.records());
+  state_.fixed = fixed_facts(given.model, config_, records, eval_rows_.records());
   state_.options = option_facts(config_);
-  note_tuning();
-  peak_flops_ = config_.peak_flops;
-  if (!ranks_.first()) return;
-  if (config_.write_jsonl) logs_.push_back(std::make_shared<JsonlLog>());
-  if (config_.write_csv) logs_.push_back(std::make_shared<CsvLog>());
-  logs_.insert(logs_.end(), callbacks.logs.begin(), callbacks.logs.end());
+  saver_.note_tuning(state_);
 }
 
 void Run::check_ranks() const {
@@ -117,13 +108,44 @@ void Run::check_ranks() const {
   });
 }
 
-TrainingResult Run::run() {
-  check_ranks();
-  const fs::path checkpoint = prepare_folder();
-  if (const LoraConfig lora = adapter_of(config_, model_); lora.r > 0) {
-    adapter_ = initialize_adapter(device_, model_, lora, config_.seed);
+void Run::restore(const fs::path& checkpoint) {
+  TrainerState saved = read_trainer_state(checkpoint);
+  const std::vector<std::string> refused = differences(saved.fixed, state_.fixed);
+  if (!refused.empty()) {
+    throw Error(
+        Fault::usage, checkpoint.string() + " was made by another run", refused,
+        "the options of that run, or another --output-dir with --model " + checkpoint.string());
   }
-  network_.emplace(device_, model_, parameters_,
+  for (const std::string& line : differences(saved.options, state_.options)) reporter_.note(line);
+  saved.options = state_.options;
+  state_ = std::move(saved);
+  total_steps_ = state_.plan.total(asked_steps_);
+  saver_.resumed(checkpoint, state_);
+  const std::vector<std::int64_t> there = checkpoint_steps(config_.output_dir);
+  if (config_.load_best_model_at_end && state_.best_step > 0 &&
+      !std::binary_search(there.begin(), there.end(), state_.best_step)) {
+    reporter_.note(
+        fmt::format("checkpoint-{}, the best so far, is not in {}: the best is looked for anew",
+                    state_.best_step, config_.output_dir.string()));
+    state_.best_eval_loss = TrainerState::kNone;
+    state_.best_step = -1;
+    state_.evals_since_best = 0;
+  }
+  if (!there.empty() && there.back() > state_.step) {
+    reporter_.note(
+        fmt::format("{} is there too, of a run that went further; this one writes it anew",
+                    checkpoint_name(there.back())));
+  }
+  reporter_.note(fmt::format("going on from {} at step {} of {}", checkpoint.string(), state_.step,
+                             total_steps_));
+}
+
+void Run::build(const fs::path& checkpoint) {
+  std::optional<LoraAdapter>& adapter = model_.adapter;
+  if (const LoraConfig lora = adapter_of(config_, model_.config); lora.r > 0) {
+    adapter = initialize_adapter(model_.device, model_.config, lora, config_.seed);
+  }
+  network_.emplace(model_.device, model_.config, model_.parameters,
                    TrainingOptions{.batch = config_.per_device_train_batch_size,
                                    .length = std::max(rows_.longest(), eval_rows_.longest()),
                                    .activations = config_.activations(),
@@ -131,9 +153,9 @@ TrainingResult Run::run() {
                                    .gradient_checkpointing = config_.gradient_checkpointing,
                                    .keep_outputs = config_.keep_outputs,
                                    .gradient_parts = config_.ranks},
-                   adapter_ ? &*adapter_ : nullptr);
-  optimizer_.emplace(device_, trained(), network_->gradients(),
-                     adapter_ ? nullptr : network_->copies(),
+                   adapter ? &*adapter : nullptr);
+  optimizer_.emplace(model_.device, model_.trained(), network_->gradients(),
+                     adapter ? nullptr : network_->copies(),
                      AdamwOptions{.beta1 = config_.adam_beta1,
                                   .beta2 = config_.adam_beta2,
                                   .epsilon = config_.adam_epsilon,
@@ -142,44 +164,87 @@ TrainingResult Run::run() {
                                   .sharded = config_.zero},
                      ranks_);
   if (!checkpoint.empty()) {
-    load_trained(checkpoint);
+    model_.load(checkpoint);
     network_->parameters_changed();
-    load_moments(device_, checkpoint, *optimizer_);
+    load_moments(model_.device, checkpoint, *optimizer_);
     optimizer_->set_updates(state_.updates);
   }
   batches_.emplace(rows_, config_.micro_batch_rows(), state_.data, ranks_.rank(), ranks_.size());
-  for (const auto& log : logs_)
-    log->begin(config_.output_dir, checkpoint.empty() ? -1 : state_.step);
+}
+
+TrainingResult Run::run() {
+  check_ranks();
+  const fs::path checkpoint = saver_.prepare([&](const fs::path& found) { restore(found); });
+  build(checkpoint);
+  reporter_.begin(checkpoint.empty() ? -1 : state_.step);
   if (rows_.left_out() > 0) {
-    note(fmt::format("{} without a target {} left out", counted(rows_.left_out(), "row"),
-                     rows_.left_out() == 1 ? "is" : "are"));
+    reporter_.note(fmt::format("{} without a target {} left out", counted(rows_.left_out(), "row"),
+                               rows_.left_out() == 1 ? "is" : "are"));
   }
 
-  TrainingResult result;
   const bool stopped = !take_steps();
   if (!stopped) {
     finish();
   } else if (state_.step == 0) {
-    for (const auto& log : logs_) log->discard();
+    reporter_.discard();
   } else {
-    save_once();
+    saver_.save_once(state_, *optimizer_);
   }
-  rotate();
-  if (state_.step > 0) {
-    for (const auto& log : logs_) log->end(stopped ? RunEnd::interrupted : RunEnd::done);
-  }
-  result.interrupted = stopped;
-  result.out_of_time = out_of_time_ && !stopped;
-  result.steps = state_.step;
-  result.tokens = state_.tokens;
-  result.final_loss = state_.loss;
-  result.first_eval_loss = state_.first_eval_loss;
-  result.final_eval_loss = config_.load_best_model_at_end && !stopped && state_.best_step > 0
-                               ? state_.best_eval_loss
-                               : state_.eval_loss;
-  result.last_checkpoint = last_checkpoint_;
-  return result;
+  saver_.rotate(state_);
+  if (state_.step > 0) reporter_.end(stopped ? RunEnd::interrupted : RunEnd::done);
+  return result(stopped);
 }
+
+TrainingResult Run::result(bool stopped) const {
+  return {.steps = state_.step,
+          .tokens = state_.tokens,
+          .final_loss = state_.loss,
+          .first_eval_loss = state_.first_eval_loss,
+          .final_eval_loss = config_.load_best_model_at_end && !stopped && state_.best_step > 0
+                                 ? state_.best_eval_loss
+                                 : state_.eval_loss,
+          .interrupted = stopped,
+          .out_of_time = out_of_time_ && !stopped,
+          .last_checkpoint = saver_.last_checkpoint()};
+}
+
+void Run::finish() {
+  if (stopped_early() && !out_of_time_) {
+    reporter_.note(fmt::format(
+        "stopped at step {}: no better validation loss than {:.4f} (step {}) in {}", state_.step,
+        state_.best_eval_loss, state_.best_step, counted(state_.evals_since_best, "evaluation")));
+  }
+  ranks_.agree([&] {
+    if (ranks_.first()) saver_.save_result(state_, reporter_);
+  });
+}
+
+// ---------------------------------------------------------------- what is due
+
+bool Run::stop_requested() const {
+  return ranks_.any(callbacks_.stop_requested && callbacks_.stop_requested());
+}
+
+bool Run::stopped_early() const {
+  return config_.early_stopping_patience > 0 &&
+         state_.evals_since_best >= config_.early_stopping_patience;
+}
+
+bool Run::eval_due() const {
+  if (!has_validation() || state_.eval_step == state_.step) return false;
+  if (state_.step == 0 || state_.step >= total_steps_) return true;
+  const std::int64_t every = config_.eval_steps > 0 ? config_.eval_steps : eval_plan().every;
+  return every > 0 ? state_.step % every == 0 : batches_->at_epoch_end();
+}
+
+bool Run::save_due() const {
+  if (state_.step == 0) return false;
+  if (config_.load_best_model_at_end && state_.best_step == state_.step) return true;
+  if (state_.skipped_in_a_row > 0) return false;
+  return config_.save_steps > 0 && (state_.step % config_.save_steps == 0 || finished());
+}
+
+// ---------------------------------------------------------------- the loop
 
 void Run::check_early_stopping() const {
   if (has_validation()) return;
@@ -193,17 +258,18 @@ void Run::check_early_stopping() const {
 bool Run::settle() {
   if (eval_due()) {
     if (!evaluate()) return false;
-    saved_step_ = -1;  // a checkpoint from before a stop knows nothing of this evaluation
+    saver_.forget();  // a checkpoint from before a stop knows nothing of this evaluation
   }
-  if (save_due()) save();
-  return finished() || !(stop_requested() || stop_step_reached());
+  if (save_due()) saver_.save_once(state_, *optimizer_);
+  const bool at_stop_step = config_.stop_at_step > 0 && state_.step >= config_.stop_at_step;
+  return finished() || !(stop_requested() || at_stop_step);
 }
 
 bool Run::take_steps() {
   try {
     plan();
     if (std::exchange(state_.sample_cut, false)) {
-      saved_step_ = -1;  // as after an evaluation that was cut
+      saver_.forget();  // as after an evaluation that was cut
       sample();
     } else if (state_.step == 0) {
       sample();
@@ -217,8 +283,10 @@ bool Run::take_steps() {
       if (goes_on && !out_of_time_) plan_again();
     }
     if (out_of_time_) {
-      note(fmt::format("the time is up after step {} of {}", state_.step, total_steps_));
-      save_once();  // before the evaluation, of which a run without a limit knows nothing
+      reporter_.note(fmt::format("the time is up after step {} of {}", state_.step, total_steps_));
+      saver_.save_once(
+          state_,
+          *optimizer_);  // before the evaluation, of which a run without a limit knows nothing
       if (has_validation() && state_.eval_step != state_.step) goes_on = evaluate();
     }
     return goes_on;
@@ -229,15 +297,25 @@ bool Run::take_steps() {
   } catch (const Error& error) {
     if (error.fault() != Fault::device) throw;
     std::vector<std::string> details = error.details();
-    const std::vector<std::int64_t> saved = checkpoint_steps(config_.output_dir);
-    details.push_back(saved.empty()
-                          ? "no checkpoint was saved before"
-                          : "the last good checkpoint is " +
-                                (config_.output_dir / checkpoint_name(saved.back())).string());
+    const std::string saved = saver_.last_good();
+    details.push_back(saved.empty() ? "no checkpoint was saved before" : saved);
     throw Error(
         error.fault(), error.what(), std::move(details),
         saved.empty() ? error.next() : "the same command with --resume-from-checkpoint latest");
   }
+}
+
+void Run::go_without(const PeerLost& lost) {
+  std::vector<std::string> details;
+  if (config_.zero) {
+    details.push_back("its part of the moments is lost with it (--zero 1)");
+  } else if (state_.step > 0 && !saver_.has(state_) && lost.speaker() == ranks_.rank()) {
+    // All ranks have the same parameters, moments and state, so any of them can save.
+    saver_.save_alone(state_, *optimizer_);
+  }
+  const std::string saved = saver_.last_good();
+  details.push_back(saved.empty() ? "no checkpoint was saved before" : saved);
+  throw PeerLost(lost, std::move(details), saved.empty() ? "the same command again" : lost.next());
 }
 
 void Run::step() {
@@ -247,7 +325,7 @@ void Run::step() {
   for (const Batch& batch : window) {
     counts[0] += static_cast<double>(batch.valid_targets);
     counts[1] += static_cast<double>(batch.tokens);
-    counts[2] += training_flops(model_, config_, batch.tokens, batch.length);
+    counts[2] += training_flops(model_.config, config_, batch.tokens, batch.length);
     counts[3] += batch.rows;
   }
   ranks_.sum(counts);
@@ -275,12 +353,12 @@ void Run::step() {
   const double norm = std::sqrt(sums[1]);
   const double learning_rate =
       config_.learning_rate * schedule_.factor(state_.plan.place(state_.step, asked_steps_));
-  recent_ = {.flops = counts[2], .tokens = static_cast<std::int64_t>(counts[1])};
+  Pace pace{.flops = counts[2], .tokens = static_cast<std::int64_t>(counts[1])};
 
   ++state_.step;
   state_.data = batches_->position();
   state_.epoch = batches_->epoch();
-  state_.tokens += recent_.tokens;
+  state_.tokens += pace.tokens;
   state_.loss = loss;
   if (!std::isfinite(loss) || !std::isfinite(norm)) {
     skip(loss, norm);
@@ -288,8 +366,10 @@ void Run::step() {
     // The last step of an epoch has what rows are left: fewer make a rougher gradient.
     const std::int64_t rows =
         std::int64_t{config_.gradient_accumulation_steps} * config_.micro_batch_rows();
-    if (counts[3] >= static_cast<double>(std::min(rows, rows_.size()))) watch(loss, norm);
-    rotate();  // the parameters that were saved last have just shown to be good
+    if (counts[3] >= static_cast<double>(std::min(rows, rows_.size()))) {
+      reporter_.watch(state_, loss, norm);
+    }
+    saver_.rotate(state_);  // the parameters that were saved last have just shown to be good
     optimizer_->step(static_cast<float>(learning_rate), norm);
     if (config_.zero) network_->parameters_changed();
     state_.updates = optimizer_->updates();
@@ -297,16 +377,17 @@ void Run::step() {
     state_.loss_sum += loss;
     ++state_.loss_steps;
   }
-  device_.synchronize();
-  recent_.seconds = std::chrono::duration<double>(Clock::now() - start).count();
-  report(loss, norm, learning_rate);
+  model_.device.synchronize();
+  pace.seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  reporter_.step(state_, total_steps_, {loss, norm, learning_rate, pace});
 }
 
 void Run::skip(double loss, double norm) {
-  warn(fmt::format("step {} is skipped: its loss is {}, its gradient norm {}", state_.step, loss,
-                   norm));
+  reporter_.warn(state_.step,
+                 fmt::format("step {} is skipped: its loss is {}, its gradient norm {}",
+                             state_.step, loss, norm));
   if (++state_.skipped_in_a_row < kMaxSkippedInARow) return;
-  for (const auto& log : logs_) log->end(RunEnd::diverged);
+  reporter_.end(RunEnd::diverged);
   // The parameters are those of the last step that was not skipped: a checkpoint of it holds the
   // trouble already. Those before it were followed by a step that went well.
   const std::int64_t trouble = state_.step - kMaxSkippedInARow;
@@ -328,56 +409,6 @@ void Run::skip(double loss, double norm) {
   ranks_.agree([&] { throw diverged; });
 }
 
-void Run::watch(double loss, double norm) {
-  if (config_.spike_z <= 0) return;
-  const auto observe = [&](const char* what, SpikeWatch& watch, double value) {
-    const SpikeWatch before = watch;
-    const double z = watch.observe(value, config_.spike_z);
-    if (z <= config_.spike_z) return;
-    warn(
-        fmt::format("step {}: the {} is {:.4g}, {:.1f} deviations above the {:.4g} of the steps "
-                    "before",
-                    state_.step, what, value, z, before.mean));
-  };
-  observe("loss", state_.loss_watch, loss);
-  observe("gradient norm", state_.norm_watch, norm);
-}
-
-void Run::report(double loss, double norm, double learning_rate) {
-  since_log_.add(recent_);
-  recent_step_seconds_ = recent_step_seconds_ == 0
-                             ? recent_.seconds
-                             : 0.9 * recent_step_seconds_ + 0.1 * recent_.seconds;
-  const auto mfu = [&](const Pace& pace) {
-    if (peak_flops_ <= 0) return TrainerState::kNone;
-    peak_flops_ = std::max(peak_flops_, pace.flops / pace.seconds);
-    return pace.flops / pace.seconds / peak_flops_;
-  };
-  TrainingProgress progress{
-      .step = state_.step,
-      .total_steps = total_steps_,
-      .epoch = state_.epoch,
-      .loss = loss,
-      .grad_norm = norm,
-      .learning_rate = learning_rate,
-      .tokens = state_.tokens,
-      .tokens_per_second = recent_.tokens_per_second(),
-      .seconds_left = recent_step_seconds_ * static_cast<double>(total_steps_ - state_.step),
-      .mfu = mfu(recent_),
-      .eval_loss = state_.eval_loss};
-  if (callbacks_.on_step) callbacks_.on_step(progress);
-  if (state_.step % config_.logging_steps != 0 && state_.step != total_steps_) return;
-  progress.loss = state_.loss_steps > 0 ? state_.loss_sum / static_cast<double>(state_.loss_steps)
-                                        : TrainerState::kNone;
-  progress.tokens_per_second = since_log_.tokens_per_second();
-  progress.mfu = mfu(since_log_);
-  for (const auto& log : logs_) log->train(progress);
-  if (callbacks_.on_log) callbacks_.on_log(progress);
-  state_.loss_sum = 0;
-  state_.loss_steps = 0;
-  since_log_ = {};
-}
-
 bool Run::evaluate() {
   const Clock::time_point start = Clock::now();
   std::array<double, 2> sums = {};  // of losses, of targets
@@ -396,8 +427,8 @@ bool Run::evaluate() {
     sums[1] += static_cast<double>(batch.valid_targets);
   }
   ranks_.sum(sums);
-  last_evaluation_ = std::chrono::duration<double>(Clock::now() - start).count();
-  evaluated_ += last_evaluation_;
+  times_.last_evaluation = std::chrono::duration<double>(Clock::now() - start).count();
+  times_.evaluated += times_.last_evaluation;
   const double loss = sums[0] / sums[1];
   state_.eval_loss = loss;
   state_.eval_step = state_.step;
@@ -411,11 +442,11 @@ bool Run::evaluate() {
   } else {
     ++state_.evals_since_best;
   }
-  for (const auto& log : logs_) log->eval(state_.step, loss);
-  if (callbacks_.on_eval) callbacks_.on_eval(state_.step, loss);
+  reporter_.eval(state_.step, loss);
   if (!std::isfinite(loss)) {
-    warn(fmt::format("step {}: the validation loss is {}, and counts as no better", state_.step,
-                     loss));
+    reporter_.warn(state_.step,
+                   fmt::format("step {}: the validation loss is {}, and counts as no better",
+                               state_.step, loss));
   }
   return true;
 }
@@ -423,12 +454,11 @@ bool Run::evaluate() {
 void Run::sample() {
   if (config_.sample_every <= 0 || !callbacks_.sample) return;
   if (state_.step % config_.sample_every != 0 && state_.step != total_steps_) return;
-  const std::vector<TextSample> texts = adapter_ ? callbacks_.sample(state_.step, merged())
-                                                 : callbacks_.sample(state_.step, parameters_);
+  const std::vector<TextSample> texts = model_.adapter
+                                            ? callbacks_.sample(state_.step, model_.merged())
+                                            : callbacks_.sample(state_.step, model_.parameters);
   state_.sample_cut = texts.empty();
-  for (const TextSample& text : texts) {
-    for (const auto& log : logs_) log->sample(state_.step, text);
-  }
+  reporter_.samples(state_.step, texts);
 }
 
 }  // namespace quire

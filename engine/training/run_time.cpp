@@ -19,6 +19,18 @@ double seconds_since(Clock::time_point start) {
 
 }  // namespace
 
+double Run::seconds_since_begun() const {
+  return seconds_since(times_.begun);
+}
+
+bool Run::time_is_up() const {
+  return config_.max_seconds > 0 && ranks_.any(seconds_since_begun() >= config_.max_seconds);
+}
+
+std::int64_t Run::eval_row_count() const {
+  return eval_plan().rows > 0 ? std::min(eval_plan().rows, eval_rows_.size()) : eval_rows_.size();
+}
+
 double Run::elapsed() const {
   std::array<double, 1> seconds = {seconds_since_begun()};
   ranks_.sum(seconds);
@@ -42,7 +54,7 @@ RunPace Run::rehearse() {
     const Clock::time_point start = Clock::now();
     network_->zero_gradients();
     network_->forward_backward(rows.view(), 1.0f, config_.seed);
-    device_.synchronize();
+    model_.device.synchronize();
     row_seconds = seconds_since(start) / static_cast<double>(count);
   }
   pace[0] = row_seconds * config_.per_device_train_batch_size;
@@ -117,8 +129,8 @@ void Run::plan() {
     total_steps_ = fitted.total(asked_steps_);
   }
   if (evaluations != EvalPlan{}) state_.eval_plan = evaluations;
-  planned_at_ = elapsed();
-  planned_step_ = state_.step;
+  times_.planned = elapsed();
+  times_.planned_step = state_.step;
   if (!config_.estimate || !callbacks_.on_estimate || finished()) return;
 
   const std::int64_t steps = total_steps_ - state_.step;
@@ -142,20 +154,20 @@ void Run::plan() {
 
 void Run::plan_again() {
   if (!config_.fit_to_time || finished()) return;
-  std::array<double, 3> seconds = {seconds_since_begun(), evaluated_, last_evaluation_};
+  std::array<double, 3> seconds = {seconds_since_begun(), times_.evaluated, times_.last_evaluation};
   ranks_.sum(seconds);
   for (double& s : seconds) s /= ranks_.size();
-  const double since = seconds[0] - planned_at_;
+  const double since = seconds[0] - times_.planned;
   if (since < config_.max_seconds / 10) return;
   const RunPace pace{
-      .step = (since - seconds[1]) / static_cast<double>(state_.step - planned_step_),
+      .step = (since - seconds[1]) / static_cast<double>(state_.step - times_.planned_step),
       .evaluation = seconds[2]};
   const double left = kUsedOfTime * config_.max_seconds - seconds[0];
   const StepPlan fitted = state_.plan.fitted(
       state_.step, pace.steps_within(left, eval_every(eval_plan())), asked_steps_);
-  planned_at_ = seconds[0];
-  planned_step_ = state_.step;
-  evaluated_ = 0;
+  times_.planned = seconds[0];
+  times_.planned_step = state_.step;
+  times_.evaluated = 0;
   if (fitted == state_.plan) return;
   state_.plan = fitted;
   total_steps_ = fitted.total(asked_steps_);

@@ -29,7 +29,14 @@ TrainingResult train(Device& device, const Gpt2Config& model, const Parameters& 
   try {
     std::optional<Run> run;
     ranks.agree([&] {
-      run.emplace(device, model, parameters, rows, validation, config, callbacks, ranks);
+      run.emplace(RunInputs{.device = device,
+                            .model = model,
+                            .parameters = parameters,
+                            .rows = rows,
+                            .validation = validation,
+                            .config = config,
+                            .callbacks = callbacks,
+                            .ranks = ranks});
     });
     return run->run();
   } catch (const std::filesystem::filesystem_error& error) {
