@@ -141,3 +141,15 @@ TEST_CASE("README names every document, and no other") {
   }
   CHECK(all_of(document("README.md"), "(docs/[a-z-]+\\.md)") == documents);
 }
+
+TEST_CASE("docs/library.md names headers and programs that are there") {
+  const std::string text = document("docs/library.md");
+  std::set<std::string> headers = all_of(text, "`([a-z_]+/[a-z_/]+\\.h)`");
+  CHECK(headers.size() > 10);
+  headers.merge(all_of(text, "\\(\\.\\./(examples/[a-z]+\\.cpp)\\)"));
+  for (const std::string& name : headers) {
+    INFO(name);
+    CHECK(fs::exists(fs::path(QUIRE_SOURCES) / name));
+  }
+  CHECK(contains(document("examples/CMakeLists.txt"), "foreach(example generate tokenize train)"));
+}
