@@ -7,7 +7,6 @@
 #include <limits>
 #include <utility>
 
-#include "engine/generation/processors.h"
 #include "engine/generation/sampler.h"
 #include "engine/model/kv_cache.h"
 
@@ -53,83 +52,13 @@ class BestCandidates {
   std::vector<Candidate> best_;
 };
 
-/// The log probabilities of every token after each beam, on the host.
-class BeamScores {
- public:
-  BeamScores(Device& device, const GenerationConfig& generation, std::size_t beams, int vocab_size)
-      : device_(device),
-        generation_(generation),
-        vocab_size_(static_cast<std::size_t>(vocab_size)),
-        processors_(processors_on_host(generation)),
-        model_(beams * vocab_size_),
-        losses_(device, beams * sizeof(float)),
-        targets_(device, beams * sizeof(std::int32_t)) {
-    device_.fill_zero(targets_.data(), targets_.size());
-  }
-
-  /// logits [B, V] in device memory, which are overwritten when sampling; a row for each of `rows`.
-  void update(View logits, std::span<const Row> rows);
-
-  std::span<const float> processed(std::size_t row) const { return row_of(processed_, row); }
-  /// What the model itself says, before processors and warpers.
-  std::span<const float> of_model(std::size_t row) const { return row_of(model_, row); }
-
- private:
-  std::span<const float> row_of(const std::vector<float>& rows, std::size_t row) const {
-    return {rows.data() + row * vocab_size_, vocab_size_};
-  }
-
-  Device& device_;
-  const GenerationConfig& generation_;
-  std::size_t vocab_size_;
-  Processors processors_;
-  std::vector<float> model_, processed_;  // [B, V]
-  Buffer losses_;                         // [B] f32
-  Buffer targets_;                        // [B] i32, token 0
-};
-
-void BeamScores::update(View logits, std::span<const Row> rows) {
-  // 1. log p = logit - log(sum(exp)), where the sum comes from the loss of token 0.
-  const std::int64_t B = logits.shape()[0];
-  const View losses(static_cast<float*>(losses_.data()), {B});
-  device_.cross_entropy_forward(
-      {.losses = losses,
-       .logits = logits,
-       .targets = ConstView(static_cast<const std::int32_t*>(targets_.data()), {B})});
-  std::vector<float> loss(static_cast<std::size_t>(B));
-  device_.copy_to_host(loss.data(), losses.bytes(), losses.size_bytes());
-  device_.copy_to_host(model_.data(), logits.bytes(), logits.size_bytes());
-  for (std::size_t r = 0; r < loss.size(); ++r) {
-    float* const row = model_.data() + r * vocab_size_;
-    const float log_sum = loss[r] + row[0];
-    for (std::size_t v = 0; v < vocab_size_; ++v) row[v] -= log_sum;
-  }
-
-  // 2. Processors, then warpers: these are ops of the device.
-  processed_.assign(model_.begin(), model_.begin() + logits.count());
-  for (std::size_t r = 0; r < rows.size(); ++r) {
-    for (const auto& processor : processors_) {
-      processor->apply(rows[r], {processed_.data() + r * vocab_size_, vocab_size_});
-    }
-  }
-  if (!generation_.do_sample) return;
-  device_.copy_to_device(logits.bytes(), processed_.data(), logits.size_bytes());
-  device_.warp_logits(
-      {.logits = logits,
-       .temperature = generation_.temperature,
-       .top_k = generation_.top_k,
-       .top_p = generation_.top_p,
-       .min_p = generation_.min_p,
-       .min_tokens_to_keep = 1 + static_cast<int>(generation_.eos_token_ids.size())});
-  device_.copy_to_host(processed_.data(), logits.bytes(), logits.size_bytes());
-}
-
 class Search {
  public:
   Search(Device& device, const Gpt2Config& config, const Parameters& parameters,
          const std::vector<std::int32_t>& prompt, const GenerationConfig& generation, RandomKey key,
          const BeamCallbacks& callbacks)
-      : generation_(generation),
+      : options_(generation),
+        generation_(options_.config),
         callbacks_(callbacks),
         key_(key),
         prompt_(prompt),
@@ -138,7 +67,7 @@ class Search {
         width_(static_cast<std::size_t>(generation.num_beams)),
         decoder_(device, config, parameters, generation.num_beams, limit_ - 1,
                  static_cast<int>(prompt.size())),
-        scores_(device, generation_, width_, config.vocab_size),
+        sampler_(device, generation.num_beams, limit_, config.vocab_size),
         vocab_size_(static_cast<std::size_t>(config.vocab_size)) {}
 
   std::vector<GeneratedSequence> run(int count);
@@ -161,6 +90,11 @@ class Search {
   }
   bool is_full() const { return finished_.size() == width_; }
 
+  std::span<const float> row_of(const std::vector<float>& rows, std::size_t row) const {
+    return {rows.data() + row * vocab_size_, vocab_size_};
+  }
+
+  RowOptions options_;
   const GenerationConfig& generation_;
   const BeamCallbacks& callbacks_;
   RandomKey key_;
@@ -169,7 +103,8 @@ class Search {
   int most_new_;
   std::size_t width_;  // num_beams
   Gpt2Decoder decoder_;
-  BeamScores scores_;
+  Sampler sampler_;
+  std::vector<float> of_model_, scores_;  // [B, V], the log probabilities of every token
   std::size_t vocab_size_;
   int new_tokens_ = 0;
   std::vector<Beam> beams_;
@@ -188,7 +123,7 @@ std::vector<Candidate> Search::candidates(std::size_t rows) {
   const std::size_t k = std::max<std::size_t>(2, 1 + generation_.eos_token_ids.size()) * width_;
   BestCandidates best(k);
   for (std::size_t b = 0; b < width_; ++b) {
-    const std::span<const float> row = scores_.processed(rows == 1 ? 0 : b);
+    const std::span<const float> row = row_of(scores_, rows == 1 ? 0 : b);
     for (std::size_t v = 0; v < vocab_size_; ++v) {
       Candidate c{b, static_cast<std::int32_t>(v), beams_[b].score + row[v], 0};
       c.rank = c.score;
@@ -240,19 +175,19 @@ std::size_t Search::score_next_tokens() {
   const View logits = forward();  // [1, V] of the prompt, [num_beams, V] later
   const auto count = static_cast<std::size_t>(logits.shape()[0]);
   std::vector<std::vector<std::int32_t>> ids(count, prompt_);
-  std::vector<Row> rows;
+  std::vector<SamplerRow> rows;
   for (std::size_t r = 0; r < count; ++r) {
     const auto& output = beams_[r].text.output_ids;
     ids[r].insert(ids[r].end(), output.begin(), output.end());
-    rows.push_back({ids[r], static_cast<int>(prompt_.size()), limit_});
+    rows.push_back({&options_, {ids[r], static_cast<int>(prompt_.size()), limit_}, key_});
   }
-  scores_.update(logits, rows);
+  sampler_.log_probabilities(logits, rows, of_model_, scores_);
   return count;
 }
 
 Beam Search::grown(const Candidate& c, std::size_t row) const {
   Beam beam{beams_[c.beam].text, c.score};
-  const std::span<const float> of_model = scores_.of_model(row);
+  const std::span<const float> of_model = row_of(of_model_, row);
   beam.text.output_ids.push_back(c.token);
   beam.text.logprobs.push_back(of_model[static_cast<std::size_t>(c.token)]);
   if (generation_.top_logprobs > 0) {

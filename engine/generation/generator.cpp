@@ -124,7 +124,8 @@ std::vector<GeneratedSequence> generate(Device& device, const Gpt2Config& config
   const int slots = longest_prompt + most_new - 1;  // the last token of a row is never fed back
   Gpt2Decoder decoder(device, config, parameters, batch, slots, longest_prompt);
   decoder.reset(padding);
-  Sampler sampler(device, generation, batch, longest_row, config.vocab_size);
+  Sampler sampler(device, batch, longest_row, config.vocab_size);
+  const RowOptions options(generation);
 
   // 3. Step by step. A row that is done is carried along, and ignored, while rows behind it go on:
   // its place in the cache is fixed.
@@ -133,7 +134,8 @@ std::vector<GeneratedSequence> generate(Device& device, const Gpt2Config& config
     const View logits = decoder.forward(static_cast<int>(active), ids);  // [B, V]
     std::vector<SamplerRow> state;
     for (std::size_t r = 0; r < active; ++r) {
-      state.push_back({.row = {rows[r].ids, rows[r].prompt_length, rows[r].limit},
+      state.push_back({.options = &options,
+                       .row = {rows[r].ids, rows[r].prompt_length, rows[r].limit},
                        .key = {generation.seed, rows[r].stream}});
     }
     std::vector<SampledToken> sampled = sampler.next(logits, state);

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <iterator>
 #include <limits>
 #include <set>
 #include <utility>
@@ -144,6 +143,7 @@ class Repetition : public Processor {
       score = score < 0 ? score * penalty_ : score / penalty_;
     }
   }
+  float repetition_penalty() const override { return penalty_; }
 
  private:
   float penalty_;
@@ -156,15 +156,11 @@ void add(Processors& list, Arguments&&... arguments) {
 
 }  // namespace
 
-Processors processors_before_penalty(const GenerationConfig& config) {
-  Processors list;
-  if (!config.sequence_bias.empty()) add<SequenceBias>(list, config.sequence_bias);
-  return list;
-}
-
-Processors processors_after_penalty(const GenerationConfig& config) {
+Processors make_processors(const GenerationConfig& config) {
   Processors list;
   const Tokens& eos = config.eos_token_ids;
+  if (!config.sequence_bias.empty()) add<SequenceBias>(list, config.sequence_bias);
+  if (config.repetition_penalty != 1.0f) add<Repetition>(list, config.repetition_penalty);
   if (config.no_repeat_ngram_size > 0) add<NoRepeatNgram>(list, config.no_repeat_ngram_size);
   // A bad word is a sequence with a bias of -infinity; one that is just [eos] is ignored.
   std::vector<std::pair<Tokens, float>> bad_words;
@@ -193,13 +189,6 @@ Processors processors_after_penalty(const GenerationConfig& config) {
   if (!config.begin_suppress_tokens.empty()) {
     add<Suppress>(list, config.begin_suppress_tokens, Suppress::When::first_new_token);
   }
-  return list;
-}
-
-Processors processors_on_host(const GenerationConfig& config) {
-  Processors list = processors_before_penalty(config);
-  if (config.repetition_penalty != 1.0f) add<Repetition>(list, config.repetition_penalty);
-  std::ranges::move(processors_after_penalty(config), std::back_inserter(list));
   return list;
 }
 

@@ -2,7 +2,7 @@
 //
 // Each works on one row at a time in host memory and keeps no state: what it needs to know of a row
 // is all in Row. The repetition penalty is also an op of the device (kernels/ops.h), because it is
-// the one that is on in everyday use; sampler.cpp runs it between the first two lists below.
+// the one that is on in everyday use: a list of it alone leaves the scores where they are.
 #pragma once
 
 #include <cstdint>
@@ -28,18 +28,15 @@ class Processor {
  public:
   virtual ~Processor() = default;
   virtual void apply(const Row& row, std::span<float> scores) const = 0;  // [V], in place
+  /// What Device::repetition_penalty() does in its place; 1: it is another processor.
+  virtual float repetition_penalty() const { return 1.0f; }
 };
 
 using Processors = std::vector<std::unique_ptr<Processor>>;
 
-/// Those that come before the repetition penalty in transformers' order: sequence_bias.
-Processors processors_before_penalty(const GenerationConfig& config);
-
-/// Those after it: no_repeat_ngram, bad_words, min_new_tokens or min_length, forced_eos,
-/// exponential_decay_length_penalty, suppress_tokens, begin_suppress_tokens.
-Processors processors_after_penalty(const GenerationConfig& config);
-
-/// All of them, the repetition penalty in its place: for scores that are on the host anyway.
-Processors processors_on_host(const GenerationConfig& config);
+/// Those that are on, in transformers' order: sequence_bias, repetition_penalty, no_repeat_ngram,
+/// bad_words, min_new_tokens or min_length, forced_eos, exponential_decay_length_penalty,
+/// suppress_tokens, begin_suppress_tokens.
+Processors make_processors(const GenerationConfig& config);
 
 }  // namespace quire
