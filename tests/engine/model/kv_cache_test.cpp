@@ -307,9 +307,7 @@ TEST_CASE("steps have the same bits where no memory is left for transposed weigh
   std::size_t matrices = 0;
   for (int l = 0; l < config.n_layer; ++l) {
     const LayerParameters& p = parameters.layer(l);
-    for (const View& w : {p.c_attn_weight, p.attn_proj_weight, p.c_fc_weight, p.mlp_proj_weight}) {
-      matrices += w.size_bytes();
-    }
+    for (const Role product : kProducts) matrices += p[product].weight.size_bytes();
   }
   const auto [with, taken] = decoded(2 * matrices + 4096);
   const auto [without, nothing] = decoded(2 * matrices - 4096);
