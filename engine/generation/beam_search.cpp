@@ -21,6 +21,7 @@ constexpr float kNothing = -1e9f;
 struct Beam {
   GeneratedSequence text;
   float score = 0;  // running: the sum; finished: divided by the length
+  int row = 0;      // of the cache
 };
 
 /// Beam number `beam` and one token more.
@@ -73,14 +74,16 @@ class Search {
   std::vector<GeneratedSequence> run(int count);
 
  private:
+  /// The logits after every beam.
   View forward();
-  std::vector<Candidate> candidates(std::size_t rows);
-  /// Runs the model and scores_; returns for how many rows.
-  std::size_t score_next_tokens();
-  Beam grown(const Candidate& c, std::size_t row) const;
-  /// Makes candidates finished texts or the next beams; returns the row that each of these grew
-  /// from, nothing where all have ended.
-  std::vector<int> advance(const std::vector<Candidate>& best, std::size_t rows);
+  /// What the model makes of every beam: of_model_ and scores_.
+  void score_next_tokens();
+  std::vector<Candidate> candidates() const;
+  Beam grown(const Candidate& c) const;
+  /// Makes candidates finished texts or the next beams; false where all have ended.
+  bool advance(const std::vector<Candidate>& best);
+  /// Of beams that grew from the same one, the first keeps its row of the cache, others copy it.
+  void part_rows();
   bool ends(GeneratedSequence& text) const;
   void finish(Beam beam);
   bool is_over() const;
@@ -111,19 +114,24 @@ class Search {
   std::vector<Beam> finished_;  // best first
 };
 
-/// The logits after every beam; of the prompt alone there is one row for all.
 View Search::forward() {
-  if (new_tokens_ == 0) return decoder_.forward(1, prompt_);
-  std::vector<std::int32_t> ids;
-  for (const Beam& beam : beams_) ids.push_back(beam.text.output_ids.back());
-  return decoder_.forward(static_cast<int>(width_), ids);
+  std::vector<DecoderRow> rows;
+  for (const Beam& beam : beams_) {
+    const std::span<const std::int32_t> output = beam.text.output_ids;
+    if (!output.empty()) {
+      rows.push_back({beam.row, output.last(1)});
+    } else {
+      rows.push_back({beam.row, beam.row == 0 ? prompt_ : output});  // the others copy the first
+    }
+  }
+  return decoder_.forward(rows);
 }
 
-std::vector<Candidate> Search::candidates(std::size_t rows) {
+std::vector<Candidate> Search::candidates() const {
   const std::size_t k = std::max<std::size_t>(2, 1 + generation_.eos_token_ids.size()) * width_;
   BestCandidates best(k);
   for (std::size_t b = 0; b < width_; ++b) {
-    const std::span<const float> row = row_of(scores_, rows == 1 ? 0 : b);
+    const std::span<const float> row = row_of(scores_, b);
     for (std::size_t v = 0; v < vocab_size_; ++v) {
       Candidate c{b, static_cast<std::int32_t>(v), beams_[b].score + row[v], 0};
       c.rank = c.score;
@@ -171,23 +179,21 @@ bool Search::is_over() const {
   return per_length(beams_[0].score, may_grow ? most_new_ : new_tokens_) <= finished_.back().score;
 }
 
-std::size_t Search::score_next_tokens() {
-  const View logits = forward();  // [1, V] of the prompt, [num_beams, V] later
-  const auto count = static_cast<std::size_t>(logits.shape()[0]);
-  std::vector<std::vector<std::int32_t>> ids(count, prompt_);
+void Search::score_next_tokens() {
+  std::vector<std::vector<std::int32_t>> ids(width_, prompt_);
   std::vector<SamplerRow> rows;
-  for (std::size_t r = 0; r < count; ++r) {
-    const auto& output = beams_[r].text.output_ids;
-    ids[r].insert(ids[r].end(), output.begin(), output.end());
-    rows.push_back({&options_, {ids[r], static_cast<int>(prompt_.size()), limit_}, key_});
+  for (std::size_t b = 0; b < width_; ++b) {
+    const auto& output = beams_[b].text.output_ids;
+    ids[b].insert(ids[b].end(), output.begin(), output.end());
+    rows.push_back({&options_, {ids[b], static_cast<int>(prompt_.size()), limit_}, key_});
   }
-  sampler_.log_probabilities(logits, rows, of_model_, scores_);
-  return count;
+  sampler_.log_probabilities(forward(), rows, of_model_, scores_);
 }
 
-Beam Search::grown(const Candidate& c, std::size_t row) const {
-  Beam beam{beams_[c.beam].text, c.score};
-  const std::span<const float> of_model = row_of(of_model_, row);
+Beam Search::grown(const Candidate& c) const {
+  Beam beam = beams_[c.beam];
+  beam.score = c.score;
+  const std::span<const float> of_model = row_of(of_model_, c.beam);
   beam.text.output_ids.push_back(c.token);
   beam.text.logprobs.push_back(of_model[static_cast<std::size_t>(c.token)]);
   if (generation_.top_logprobs > 0) {
@@ -196,43 +202,54 @@ Beam Search::grown(const Candidate& c, std::size_t row) const {
   return beam;
 }
 
-std::vector<int> Search::advance(const std::vector<Candidate>& best, std::size_t rows) {
-  std::vector<std::pair<Beam, int>> going_on;  // with the row that it grew from
+bool Search::advance(const std::vector<Candidate>& best) {
+  std::vector<Beam> going_on;
   for (std::size_t i = 0; i < best.size(); ++i) {
-    const std::size_t row = rows == 1 ? 0 : best[i].beam;
-    Beam beam = grown(best[i], row);
+    Beam beam = grown(best[i]);
     if (!ends(beam.text)) {
-      going_on.emplace_back(std::move(beam), static_cast<int>(row));
+      going_on.push_back(std::move(beam));
     } else if (i < width_) {
       finish(std::move(beam));
     }
   }
-  if (going_on.empty()) return {};
+  if (going_on.empty()) return false;
   // Draws come in the order drawn; beams go on in the order of their scores.
   std::stable_sort(going_on.begin(), going_on.end(),
-                   [](const auto& a, const auto& b) { return a.first.score > b.first.score; });
-  beams_.clear();
-  std::vector<int> sources;
-  for (std::size_t b = 0; b < width_; ++b) {
-    // Only where nearly every token ends a text can there be too few: a beam that is not there.
-    const auto& [beam, source] = going_on[std::min(b, going_on.size() - 1)];
-    beams_.push_back(beam);
-    if (b >= going_on.size()) beams_.back().score = kNothing;
-    sources.push_back(source);
+                   [](const Beam& a, const Beam& b) { return a.score > b.score; });
+  // Only where nearly every token ends a text can there be too few: beams that are not there.
+  Beam nothing = going_on.back();
+  nothing.score = kNothing;
+  going_on.resize(width_, nothing);
+  beams_ = std::move(going_on);
+  return true;
+}
+
+void Search::part_rows() {
+  std::vector<bool> taken(width_, false);
+  std::vector<Beam*> others;
+  for (Beam& beam : beams_) {
+    const auto row = static_cast<std::size_t>(beam.row);
+    if (taken[row]) others.push_back(&beam);
+    taken[row] = true;
   }
-  return sources;
+  int row = 0;
+  for (Beam* const beam : others) {
+    while (taken[static_cast<std::size_t>(row)]) ++row;
+    decoder_.copy_row(row, beam->row);
+    beam->row = row++;
+  }
 }
 
 std::vector<GeneratedSequence> Search::run(int count) {
   // All beams start from the prompt; but for one they count as not there.
-  beams_.resize(width_);
-  for (std::size_t b = 1; b < width_; ++b) beams_[b].score = kNothing;
+  for (int b = 0; b < generation_.num_beams; ++b) {
+    beams_.push_back({.text = {}, .score = b == 0 ? 0 : kNothing, .row = b});
+  }
   for (;;) {
-    const std::size_t rows = score_next_tokens();
-    const std::vector<Candidate> best = candidates(rows);
+    score_next_tokens();
+    const std::vector<Candidate> best = candidates();
     ++new_tokens_;
-    const std::vector<int> sources = advance(best, rows);
-    if (sources.empty() || is_over()) break;
+    if (!advance(best) || is_over()) break;
     if (callbacks_.on_step && callbacks_.on_step(new_tokens_)) {
       for (Beam& beam : beams_) {
         beam.text.finish_reason = FinishReason::stop;
@@ -240,7 +257,7 @@ std::vector<GeneratedSequence> Search::run(int count) {
       }
       break;
     }
-    decoder_.select_rows(sources);
+    part_rows();
   }
   std::vector<GeneratedSequence> texts;
   for (Beam& beam : finished_) {

@@ -58,24 +58,30 @@ void drop(Device& device, View x, const DropoutSites::Site& site) {
 /// Attention of all heads, over what is cached where there is a cache.
 void attend(const Pass& pass, int l) {
   const Activations& a = pass.a;
-  const std::int64_t B = a.batch, T = a.length, C = pass.config.n_embd;
   const LayerActivations& layer = a.layers[static_cast<std::size_t>(l)];
-  const View out = layer.att.reshaped({B, T, C}), qkv = layer.qkv.reshaped({B, T, 3 * C});
   if (pass.cache != nullptr) {
     const KeyValueCache::Layer& cached = pass.cache->layers[static_cast<std::size_t>(l)];
-    return pass.device.attention_cached({.out = out,
-                                         .k_cache = cached.keys.rows(0, B),
-                                         .v_cache = cached.values.rows(0, B),
-                                         .qkv = qkv,
-                                         .past = pass.cache->past,
-                                         .first_key = a.first_key,
-                                         .heads = pass.config.n_head,
-                                         .scale = pass.config.attention_scale(l)});
+    for (const KeyValueCache::Group& g : pass.cache->groups) {
+      const auto of_group = [&](const View& view) {
+        return view.rows(g.first_token, g.rows * g.tokens_a_row)
+            .reshaped({g.rows, g.tokens_a_row, view.shape()[1]});
+      };
+      pass.device.attention_cached({.out = of_group(layer.att),
+                                    .k_cache = cached.keys,
+                                    .v_cache = cached.values,
+                                    .qkv = of_group(layer.qkv),
+                                    .past = pass.cache->past.rows(g.first_row, g.rows),
+                                    .rows = pass.cache->rows.rows(g.first_row, g.rows),
+                                    .heads = pass.config.n_head,
+                                    .scale = pass.config.attention_scale(l)});
+    }
+    return;
   }
+  const std::int64_t B = a.batch, T = a.length, C = pass.config.n_embd;
   const DropoutSites::Site site = pass.dropout.attention(l);
-  pass.device.attention_forward({.out = out,
+  pass.device.attention_forward({.out = layer.att.reshaped({B, T, C}),
                                  .lse = layer.lse,
-                                 .qkv = qkv,
+                                 .qkv = layer.qkv.reshaped({B, T, 3 * C}),
                                  .first_key = a.first_key,
                                  .heads = pass.config.n_head,
                                  .scale = pass.config.attention_scale(l),
@@ -84,15 +90,19 @@ void attend(const Pass& pass, int l) {
 }
 
 /// Past the last attention rows no longer meet: the rest of the last block and the head see the
-/// last of every T rows alone, which moves to the front.
+/// last token of each row alone, which moves to the front.
 void keep_last_tokens(const Pass& pass) {
   Activations& a = pass.a;
   LayerActivations& layer = a.layers.back();
-  const std::int64_t B = a.batch, T = a.length;
-  for (const View& view : {layer.x, layer.att}) {
-    for (std::int64_t b = 0; b < B; ++b) {  // no earlier row has overwritten row b·T + T - 1
-      const View from = view.rows(b * T + T - 1, 1);
-      pass.device.copy(view.rows(b, 1).bytes(), from.bytes(), from.size_bytes());
+  std::int64_t B = 0;
+  for (const KeyValueCache::Group& g : pass.cache->groups) {
+    for (std::int64_t r = 0; r < g.rows; ++r, ++B) {
+      const std::int64_t last = g.first_token + (r + 1) * g.tokens_a_row - 1;
+      if (last == B) continue;
+      for (const View& view : {layer.x, layer.att}) {  // nothing has been moved to row `last` yet
+        const View from = view.rows(last, 1);
+        pass.device.copy(view.rows(B, 1).bytes(), from.bytes(), from.size_bytes());
+      }
     }
   }
   for (View* view : {&layer.x, &layer.att, &layer.x_mid, &layer.ln_2.out, &layer.act, &a.branch,
@@ -121,7 +131,7 @@ void forward_to_activation(const Pass& pass, int l) {
   const LayerActivations& layer = a.layers[static_cast<std::size_t>(l)];
   // 4. Attention of all heads
   attend(pass, l);
-  if (pass.cache != nullptr && a.length > 1 && l + 1 == pass.config.n_layer) keep_last_tokens(pass);
+  if (pass.cache != nullptr && l + 1 == pass.config.n_layer) keep_last_tokens(pass);
   // 5. branch = dropout(att·c_proj)
   project(pass, l, Role::attn_proj, {.x = layer.att, .out = a.branch});
   drop(pass.device, a.branch, pass.dropout.attention_projection(l));

@@ -116,12 +116,19 @@ class DropoutSites {
 };
 
 /// Keys and values of the tokens before a pass, for one that goes on from them: it adds its own.
+/// Its rows bring different numbers of tokens, one row's after the other's: to all else in the pass
+/// they are a batch of one row.
 struct KeyValueCache {
   struct Layer {
-    View keys, values;  // [B, H, S, D], or of more rows
+    View keys, values;  // [R, H, S, D]
+  };
+  /// Rows next to each other that bring as many tokens.
+  struct Group {
+    std::int64_t first_row = 0, rows = 0, first_token = 0, tokens_a_row = 0;
   };
   std::vector<Layer> layers;
-  View past;  // [B] i32 slots in use
+  View past, rows;            // [B] i32: slots in use, and number in the cache
+  std::vector<Group> groups;  // of all B rows
 };
 
 /// What a pass works with.
@@ -134,8 +141,8 @@ struct Pass {
   const LoraAdapter* adapter = nullptr;
   int first_layer = 0;  ///< where a backward pass ends
   Multiply precision = Multiply::as_stored;
-  /// Of rows that go on. Then a.first_key is [B], and only the last token's logits are asked for:
-  /// a.ln has a row for each of B in the end.
+  /// Of rows that go on. Only the logits of each one's last token are asked for: a.ln has B rows in
+  /// the end.
   const KeyValueCache* cache = nullptr;
   /// The products' weights as [out, in], for devices that prefer it: one for each layer, or none.
   std::span<const ByRole<View>> transposed = {};

@@ -1,6 +1,8 @@
 #include "engine/model/kv_cache.h"
 
 #include <algorithm>
+#include <iterator>
+#include <map>
 #include <optional>
 #include <string>
 #include <utility>
@@ -23,25 +25,25 @@ std::vector<KeyValueCache::Layer> take_caches(Arena& arena, const Gpt2Config& co
   return caches;
 }
 
-/// What one call works with, for B rows of T new tokens, N = B·T.
+/// What one call works with, for B rows of N new tokens together.
 struct Workspace {
-  View inputs;  // [2·N + 2·B] i32: what the host brings, in one piece: ids, positions, past, masks
-  View past;    // [B] i32
+  View inputs;  // [2·N + 2·B] i32: what the host brings, in one piece: ids, positions, these two
+  View past, rows;  // [B] i32
   Activations a;
 };
 
-Workspace take_workspace(Arena& arena, const Gpt2Config& config, int batch, int length,
+Workspace take_workspace(Arena& arena, const Gpt2Config& config, std::int64_t B, std::int64_t N,
                          DType dtype) {
-  const std::int64_t B = batch, T = length, N = B * T, C = config.n_embd;
+  const std::int64_t C = config.n_embd;
   Workspace w;
-  w.inputs = arena.take("token ids, positions, row lengths, masks", {2 * N + 2 * B}, DType::i32);
+  w.inputs = arena.take("token ids, positions, row lengths, rows", {2 * N + 2 * B}, DType::i32);
   w.past = w.inputs.rows(2 * N, B);
+  w.rows = w.inputs.rows(2 * N + B, B);
   Activations& a = w.a;
-  a.batch = batch;
-  a.length = length;
-  a.ids = w.inputs.rows(0, N).reshaped({B, T});
-  a.positions = w.inputs.rows(N, N).reshaped({B, T});
-  a.first_key = w.inputs.rows(2 * N + B, B);
+  a.batch = 1;
+  a.length = static_cast<int>(N);
+  a.ids = w.inputs.rows(0, N).reshaped({1, N});
+  a.positions = w.inputs.rows(N, N).reshaped({1, N});
   LayerActivations layer;  // of all layers, as none is read again
   layer.x = a.x_final = arena.take("residual stream", {N, C}, dtype);
   layer.x_mid = arena.take("residual stream", {N, C}, dtype);
@@ -77,39 +79,12 @@ std::size_t cache_bytes(const Gpt2Config& config, int batch, int slots, DType dt
 
 std::size_t workspace_bytes(const Gpt2Config& config, int batch, int max_new, DType dtype) {
   Arena count;
-  take_workspace(count, config, batch, max_new, dtype);
+  take_workspace(count, config, batch, std::int64_t{batch} * max_new, dtype);
   return count.taken();
 }
 
-struct RowMove {
-  int to, from;
-};
-
-/// Copies, one after the other, that bring row sources[r] to row r; row `spare` is free for use.
-std::vector<RowMove> moves_of(std::span<const int> sources, int spare) {
-  std::vector<RowMove> waiting, moves;
-  for (std::size_t r = 0; r < sources.size(); ++r) {
-    if (sources[r] != static_cast<int>(r)) waiting.push_back({static_cast<int>(r), sources[r]});
-  }
-  while (!waiting.empty()) {
-    const auto is_free = [&](const RowMove& move) {  // nobody waits for what it overwrites
-      return std::none_of(waiting.begin(), waiting.end(),
-                          [&](const RowMove& other) { return other.from == move.to; });
-    };
-    const auto next = std::find_if(waiting.begin(), waiting.end(), is_free);
-    if (next != waiting.end()) {
-      moves.push_back(*next);
-      waiting.erase(next);
-      continue;
-    }
-    // All that are left go round in circles: one row steps aside.
-    const int aside = waiting[0].to;
-    moves.push_back({spare, aside});
-    for (RowMove& move : waiting) {
-      if (move.from == aside) move.from = spare;
-    }
-  }
-  return moves;
+bool is_copy(const DecoderRow& row) {
+  return row.ids.empty();
 }
 
 }  // namespace
@@ -123,16 +98,14 @@ struct Gpt2Decoder::Impl {
   Arena cache_memory;
   Arena workspace_memory;
   KeyValueCache cache;
-  std::vector<std::int32_t> padding;  // [B]
-  int length = 0;                     // slots used
-  Buffer spare_row;                   // for rows that swap places, once there are any
-  std::unique_ptr<Recording> step;    // one more token for each of `step_rows` rows, or null
-  int step_rows = 0;
+  std::vector<int> lengths;                         // of each row: slots in use
+  std::map<int, std::unique_ptr<Recording>> steps;  // one more token for each of so many rows
   Arena transposed_memory;
   std::vector<ByRole<View>> transposed;  // what steps of few rows read, where there is room for it
 
-  void check(int rows, std::size_t ids) const;
-  Activations upload_batch(int rows, int tokens, std::span<const std::int32_t> ids);
+  [[noreturn]] void refuse(std::size_t rows, std::size_t ids) const;
+  void check(std::span<const DecoderRow> rows) const;
+  Activations upload(std::span<const DecoderRow> rows);
   void transpose_weights(int rows);
   void decode(int rows, Activations& a);
   void forward(Activations& a);
@@ -157,31 +130,25 @@ Gpt2Decoder::Gpt2Decoder(Device& device, const Gpt2Config& config, const Paramet
                        Arena(device, cache_bytes(config, batch, slots, dtype)),
                        Arena(device, workspace_bytes(config, batch, max_new, dtype)),
                        {},
+                       std::vector<int>(static_cast<std::size_t>(batch)),
                        {},
-                       0,
-                       {},
-                       nullptr,
-                       0,
                        {},
                        {}});
   impl_->cache.layers = take_caches(impl_->cache_memory, config, batch, slots, dtype);
-  reset({});
 }
 Gpt2Decoder::Gpt2Decoder(Gpt2Decoder&&) noexcept = default;
 Gpt2Decoder::~Gpt2Decoder() = default;
 
-void Gpt2Decoder::reset(std::span<const std::int32_t> padding) {
-  if (padding.size() > static_cast<std::size_t>(impl_->batch)) {
-    throw Error(Fault::internal, "decoder: padding of " + std::to_string(padding.size()) +
-                                     " rows, room for " + std::to_string(impl_->batch));
-  }
-  impl_->padding.assign(static_cast<std::size_t>(impl_->batch), 0);
-  std::copy(padding.begin(), padding.end(), impl_->padding.begin());
-  impl_->length = 0;
+void Gpt2Decoder::reset() {
+  std::fill(impl_->lengths.begin(), impl_->lengths.end(), 0);
 }
 
-int Gpt2Decoder::length() const {
-  return impl_->length;
+void Gpt2Decoder::clear_row(int row) {
+  impl_->lengths.at(static_cast<std::size_t>(row)) = 0;
+}
+
+int Gpt2Decoder::length(int row) const {
+  return impl_->lengths.at(static_cast<std::size_t>(row));
 }
 
 std::size_t Gpt2Decoder::bytes(const Gpt2Config& config, int batch, int slots, int max_new,
@@ -191,84 +158,128 @@ std::size_t Gpt2Decoder::bytes(const Gpt2Config& config, int batch, int slots, i
 }
 
 View Gpt2Decoder::forward(int batch, std::span<const std::int32_t> ids) {
-  impl_->check(batch, ids.size());
-  const int tokens = static_cast<int>(ids.size()) / batch;
-  Activations a = impl_->upload_batch(batch, tokens, ids);
-  if (tokens == 1) {
-    impl_->decode(batch, a);
-  } else {
-    impl_->forward(a);
+  std::vector<DecoderRow> rows;
+  const std::size_t T = batch > 0 ? ids.size() / static_cast<std::size_t>(batch) : 0;
+  for (int row = 0; row < batch; ++row) {
+    rows.push_back({row, ids.subspan(static_cast<std::size_t>(row) * T, T)});
   }
-  impl_->length += tokens;
+  if (rows.size() * T != ids.size()) impl_->refuse(rows.size(), ids.size());
+  return forward(rows);
+}
+
+View Gpt2Decoder::forward(std::span<const DecoderRow> rows) {
+  Impl& d = *impl_;
+  d.check(rows);
+  Activations a = d.upload(rows);
+  const KeyValueCache::Group& first = d.cache.groups[0];
+  if (first.tokens_a_row == 1 && first.rows == std::ssize(rows)) {
+    d.decode(static_cast<int>(rows.size()), a);
+  } else {
+    d.forward(a);
+  }
+  for (const DecoderRow& row : rows) {
+    d.lengths[static_cast<std::size_t>(row.row)] += static_cast<int>(row.ids.size());
+  }
+  // The logits of rows that brought tokens move to where these are in the call, from the last on.
+  auto source = std::ssize(rows) - std::count_if(rows.begin(), rows.end(), is_copy) - 1;
+  for (auto b = std::ssize(rows) - 1; b > source; --b) {
+    const View from = a.logits.rows(source, 1);
+    d.device.copy(a.logits.rows(b, 1).bytes(), from.bytes(), from.size_bytes());
+    if (!is_copy(rows[static_cast<std::size_t>(b)])) --source;
+  }
+  for (std::size_t b = 1; b < rows.size(); ++b) {
+    if (is_copy(rows[b])) copy_row(rows[b].row, rows[b - 1].row);
+  }
   return a.logits;
 }
 
-void Gpt2Decoder::select_rows(std::span<const int> sources) {
+void Gpt2Decoder::copy_row(int to, int from) {
   Impl& d = *impl_;
-  if (sources.size() > static_cast<std::size_t>(d.batch) ||
-      std::any_of(sources.begin(), sources.end(), [&](int r) { return r < 0 || r >= d.batch; })) {
-    throw Error(Fault::internal, "decoder: selection of " + std::to_string(sources.size()) +
-                                     " rows, room for " + std::to_string(d.batch));
-  }
-  const std::vector<RowMove> moves = moves_of(sources, d.batch);
-  if (moves.empty()) return;
-  const std::vector<std::int32_t> old_padding = d.padding;
-  for (std::size_t r = 0; r < sources.size(); ++r) {
-    d.padding[r] = old_padding[static_cast<std::size_t>(sources[r])];
-  }
-  const std::size_t row_bytes = d.cache.layers[0].keys.rows(0, 1).size_bytes();
-  if (d.spare_row.size() == 0) d.spare_row = Buffer(d.device, row_bytes);
-  for (const KeyValueCache::Layer& cache : d.cache.layers) {
-    for (const View& rows : {cache.keys, cache.values}) {
-      const auto row = [&](int r) {
-        return r == d.batch ? d.spare_row.data() : static_cast<void*>(rows.rows(r, 1).bytes());
-      };
-      for (const RowMove& move : moves) d.device.copy(row(move.to), row(move.from), row_bytes);
-    }
-  }
-}
-
-void Gpt2Decoder::Impl::check(int rows, std::size_t ids) const {
-  if (rows < 1 || rows > batch || ids == 0 || ids % static_cast<std::size_t>(rows) != 0 ||
-      ids / static_cast<std::size_t>(rows) > static_cast<std::size_t>(max_new)) {
-    throw Error(Fault::internal, "decoder: " + std::to_string(ids) + " ids for " +
-                                     std::to_string(rows) + " rows, room for " +
-                                     std::to_string(batch) + " rows of " + std::to_string(max_new));
-  }
-  const int end = length + static_cast<int>(ids) / rows;
-  const int least = *std::min_element(padding.begin(), padding.begin() + rows);
-  const int allowed = std::min(slots, config.n_positions + least);
-  if (end > allowed) {
-    throw Error(Fault::usage,
-                "a sequence of " + std::to_string(end - least) + " tokens does not fit",
-                {"the context of the model is " + std::to_string(config.n_positions) +
-                 " tokens, the cache holds " + std::to_string(slots)},
-                "ask for fewer tokens");
-  }
-}
-
-Activations Gpt2Decoder::Impl::upload_batch(int rows, int tokens,
-                                            std::span<const std::int32_t> ids) {
-  std::vector<std::int32_t> inputs(ids.begin(), ids.end());
-  for (int b = 0; b < rows; ++b) {
-    for (int t = 0; t < tokens; ++t) {
-      const std::size_t i = static_cast<std::size_t>(b) * static_cast<std::size_t>(tokens) +
-                            static_cast<std::size_t>(t);
-      if (ids[i] < 0 || ids[i] >= config.vocab_size) {
-        throw Error(Fault::bad_data,
-                    "token id " + std::to_string(ids[i]) + " is not below " +
-                        std::to_string(config.vocab_size),
-                    {"at row " + std::to_string(b) + ", column " + std::to_string(t)});
+  d.lengths.at(static_cast<std::size_t>(to)) = length(from);
+  // A card is asked for few copies, a CPU for few bytes: there each head's slots in use go alone.
+  const bool whole = !d.device.shares_host_memory();
+  const std::int64_t H = d.config.n_head, D = d.config.head_size();
+  const std::int64_t parts = whole ? 1 : H, slots = d.slots * H / parts;
+  const std::int64_t used = whole ? slots : length(from);
+  for (const KeyValueCache::Layer& layer : d.cache.layers) {
+    for (const View& view : {layer.keys, layer.values}) {
+      const View all = view.reshaped({d.batch * H * d.slots, D});
+      for (std::int64_t part = 0; part < parts; ++part) {
+        const View source = all.rows((from * parts + part) * slots, used);
+        const View target = all.rows((to * parts + part) * slots, used);
+        d.device.copy(target.bytes(), source.bytes(), source.size_bytes());
       }
-      inputs.push_back(std::max(0, length + t - padding[static_cast<std::size_t>(b)]));
     }
+  }
+}
+
+void Gpt2Decoder::Impl::refuse(std::size_t rows, std::size_t ids) const {
+  throw Error(Fault::internal, "decoder: " + std::to_string(ids) + " ids for " +
+                                   std::to_string(rows) + " rows, room for " +
+                                   std::to_string(batch) + " rows of " + std::to_string(max_new));
+}
+
+void Gpt2Decoder::Impl::check(std::span<const DecoderRow> rows) const {
+  std::size_t ids = 0;
+  std::vector<bool> named(static_cast<std::size_t>(batch));
+  bool fits = !rows.empty() && !rows[0].ids.empty();
+  for (const DecoderRow& row : rows) {
+    ids += row.ids.size();
+    const auto r = static_cast<std::size_t>(row.row);  // of a negative one: large
+    fits = fits && r < named.size() && !named[r];
+    if (fits) named[r] = true;
+  }
+  if (!fits || ids > static_cast<std::size_t>(batch) * static_cast<std::size_t>(max_new)) {
+    refuse(rows.size(), ids);
+  }
+  for (std::size_t b = 0; b < rows.size(); ++b) {
+    const std::size_t end =
+        static_cast<std::size_t>(lengths[static_cast<std::size_t>(rows[b].row)]) +
+        rows[b].ids.size();
+    if (end > static_cast<std::size_t>(std::min(slots, config.n_positions))) {
+      throw Error(Fault::usage, "a sequence of " + std::to_string(end) + " tokens does not fit",
+                  {"the context of the model is " + std::to_string(config.n_positions) +
+                   " tokens, the cache holds " + std::to_string(slots)},
+                  "ask for fewer tokens");
+    }
+    for (std::size_t t = 0; t < rows[b].ids.size(); ++t) {
+      const std::int32_t id = rows[b].ids[t];
+      if (id >= 0 && id < config.vocab_size) continue;
+      throw Error(
+          Fault::bad_data,
+          "token id " + std::to_string(id) + " is not below " + std::to_string(config.vocab_size),
+          {"at row " + std::to_string(b) + ", column " + std::to_string(t)});
+    }
+  }
+}
+
+Activations Gpt2Decoder::Impl::upload(std::span<const DecoderRow> rows) {
+  std::vector<std::int32_t> ids, positions, past, numbers;
+  cache.groups.clear();
+  for (const DecoderRow& row : rows) {
+    if (is_copy(row)) continue;
+    const auto T = std::ssize(row.ids);
+    if (cache.groups.empty() || cache.groups.back().tokens_a_row != T) {
+      cache.groups.push_back({.first_row = std::ssize(past),
+                              .rows = 0,
+                              .first_token = std::ssize(ids),
+                              .tokens_a_row = T});
+    }
+    ++cache.groups.back().rows;
+    past.push_back(lengths[static_cast<std::size_t>(row.row)]);
+    numbers.push_back(row.row);
+    for (std::int32_t t = 0; t < T; ++t) positions.push_back(past.back() + t);
+    ids.insert(ids.end(), row.ids.begin(), row.ids.end());
   }
   workspace_memory.restart();
-  Workspace w = take_workspace(workspace_memory, config, rows, tokens, dtype);
-  inputs.insert(inputs.end(), static_cast<std::size_t>(rows), length);
-  inputs.insert(inputs.end(), padding.begin(), padding.begin() + rows);
-  device.copy_to_device(w.inputs.bytes(), inputs.data(), w.inputs.size_bytes());
+  Workspace w = take_workspace(workspace_memory, config, std::ssize(rows), std::ssize(ids), dtype);
+  past.resize(rows.size());  // those of copies are not read
+  numbers.resize(rows.size());
+  for (const auto& part : {positions, past, numbers})
+    ids.insert(ids.end(), part.begin(), part.end());
+  device.copy_to_device(w.inputs.bytes(), ids.data(), w.inputs.size_bytes());
   cache.past = w.past;
+  cache.rows = w.rows;
   return std::move(w.a);
 }
 
@@ -293,13 +304,10 @@ void Gpt2Decoder::Impl::transpose_weights(int rows) {
 /// All that changes from step to step lies in its inputs, and the workspace of as many rows is always
 /// the same memory: a recorded step fits every later one.
 void Gpt2Decoder::Impl::decode(int rows, Activations& a) {
-  if (step && step_rows == rows) {
-    step->replay();
-    return;
-  }
+  std::unique_ptr<Recording>& step = steps[rows];
+  if (step) return step->replay();
   transpose_weights(rows);
   step = device.record([&] { forward(a); });
-  step_rows = rows;
 }
 
 void Gpt2Decoder::Impl::forward(Activations& a) {
@@ -310,8 +318,8 @@ void Gpt2Decoder::Impl::forward(Activations& a) {
                      .cache = &cache,
                      .transposed = transposed};
   forward_hidden(pass);
-  pass.multiply(&Device::matmul_forward, {.out = a.logits,  // [B, V]
-                                          .x = a.ln,        // [B, C]
+  pass.multiply(&Device::matmul_forward, {.out = a.logits.rows(0, a.ln.shape()[0]),
+                                          .x = a.ln,  // [B, C] of the rows that bring tokens
                                           .weight = parameters.head(),
                                           .layout = WeightLayout::out_in});
 }
