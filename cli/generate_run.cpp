@@ -9,6 +9,7 @@
 #include "cli/generate_stop.h"
 #include "cli/inference_memory.h"
 #include "engine/generation/beam_search.h"
+#include "engine/generation/session.h"
 
 namespace quire {
 
@@ -55,82 +56,78 @@ std::vector<RowToRun> rows_of(const std::vector<GenerateRequest>& requests) {
   return rows;
 }
 
-/// Rows that are answered before the next ones are begun, as places in the list of rows.
-struct Chunk {
+/// Rows that are generated together: those of a search alone.
+struct Part {
   std::size_t begin = 0, end = 0;
-  std::vector<std::vector<std::size_t>> batches;  // of like options and like lengths
 };
-
-/// A chunk of rows is put into batches of like options and like lengths, and answered before the
-/// next one: long files are answered as they go, and little is computed for padding.
-std::vector<Chunk> chunks_of(const std::vector<GenerateRequest>& requests,
-                             const std::vector<RowToRun>& rows, int batch_size) {
-  const auto batch = static_cast<std::size_t>(batch_size);
-  const std::size_t length = batch == 1 ? 1 : 16 * batch;
-  const auto request_of = [&](std::size_t row) -> const GenerateRequest& {
-    return requests[rows[row].request];
-  };
-  std::vector<Chunk> chunks;
-  for (std::size_t begin = 0; begin < rows.size(); begin += length) {
-    Chunk chunk{.begin = begin, .end = std::min(begin + length, rows.size()), .batches = {}};
-    std::vector<std::vector<std::size_t>> groups;  // of equal options
-    for (std::size_t r = begin; r < chunk.end; ++r) {
-      const GenerationConfig& wanted = request_of(r).options.generation;
-      auto group = std::find_if(groups.begin(), groups.end(), [&](const auto& places) {
-        return request_of(places[0]).options.generation == wanted;
-      });
-      if (group == groups.end()) group = groups.emplace(groups.end());
-      group->push_back(r);
-    }
-    for (std::vector<std::size_t>& group : groups) {
-      std::stable_sort(group.begin(), group.end(), [&](std::size_t a, std::size_t b) {
-        return request_of(a).prompt_ids.size() < request_of(b).prompt_ids.size();
-      });
-      for (std::size_t first = 0; first < group.size(); first += batch) {
-        const auto from = group.begin() + static_cast<std::ptrdiff_t>(first);
-        const std::size_t count = std::min(batch, group.size() - first);
-        chunk.batches.emplace_back(from, from + static_cast<std::ptrdiff_t>(count));
-      }
-    }
-    chunks.push_back(std::move(chunk));
-  }
-  return chunks;
-}
 
 class Runner {
  public:
   Runner(Device& device, const Gpt2Config& config, const Parameters& parameters,
          const std::optional<Tokenizer>& tokenizer, const std::vector<GenerateRequest>& requests,
-         const RunCallbacks& callbacks)
+         int batch_size, const RunCallbacks& callbacks)
       : device_(device),
         config_(config),
         parameters_(parameters),
         tokenizer_(tokenizer),
         requests_(requests),
-        callbacks_(callbacks) {}
+        batch_size_(batch_size),
+        callbacks_(callbacks),
+        rows_(rows_of(requests)),
+        answers_(rows_.size()) {}
 
-  /// Rows of one GenerationConfig. The texts of each.
-  std::vector<std::vector<GeneratedSequence>> run_batch(const std::vector<RowToRun>& rows);
-
-  bool stopped() const { return callbacks_.stop_requested && callbacks_.stop_requested(); }
-  const GenerateRequest& request_of(const RowToRun& row) const { return requests_[row.request]; }
-  RunTimes times;
+  RunTimes run();
 
  private:
+  bool stopped() const { return callbacks_.stop_requested && callbacks_.stop_requested(); }
+  const GenerateRequest& request_of(std::size_t row) const { return requests_[rows_[row].request]; }
+  bool is_search(std::size_t row) const { return request_of(row).options.generation.num_beams > 1; }
+  std::vector<Part> parts() const;
+  GenerationShape shape_of(const Part& part) const;
   std::vector<GeneratedSequence> run_search(const RowToRun& row);
+  void run_texts(const Part& part);
+  void answer(std::size_t row, std::vector<GeneratedSequence> texts);
 
   Device& device_;
   const Gpt2Config& config_;
   const Parameters& parameters_;
   const std::optional<Tokenizer>& tokenizer_;
   const std::vector<GenerateRequest>& requests_;
+  int batch_size_;
   const RunCallbacks& callbacks_;
+  std::vector<RowToRun> rows_;
+  std::vector<std::vector<GeneratedSequence>> answers_;  // of rows that wait for one before them
+  std::size_t done_ = 0, told_ = 0;                      // rows
+  RunTimes times_;
 };
 
+std::vector<Part> Runner::parts() const {
+  std::vector<Part> parts;
+  for (std::size_t row = 0; row < rows_.size(); ++row) {
+    const bool alone = is_search(row) || (row > 0 && is_search(row - 1));
+    if (row == 0 || alone) parts.push_back({row, row});
+    parts.back().end = row + 1;
+  }
+  return parts;
+}
+
+GenerationShape Runner::shape_of(const Part& part) const {
+  const int beams = request_of(part.begin).options.generation.num_beams;
+  const std::size_t rows = std::min(part.end - part.begin, static_cast<std::size_t>(batch_size_));
+  GenerationShape shape{.batch = beams > 1 ? beams : static_cast<int>(rows), .beams = beams > 1};
+  for (std::size_t row = part.begin; row < part.end; ++row) {
+    const int length = static_cast<int>(request_of(row).prompt_ids.size());
+    const int limit = length_limit(config_, request_of(row).options.generation, length);
+    shape.longest_prompt = std::max(shape.longest_prompt, length);
+    shape.longest_text = std::max(shape.longest_text, limit);
+  }
+  return shape;
+}
+
 std::vector<GeneratedSequence> Runner::run_search(const RowToRun& row) {
-  const GenerateRequest& request = request_of(row);
+  const GenerateRequest& request = requests_[row.request];
   const RequestOptions& options = request.options;
-  times.prompt_tokens += std::ssize(request.prompt_ids);
+  times_.prompt_tokens += std::ssize(request.prompt_ids);
   const Clock::time_point start = Clock::now();
   double prompt_seconds = -1;
   int steps = 0;
@@ -153,56 +150,78 @@ std::vector<GeneratedSequence> Runner::run_search(const RowToRun& row) {
                   options.num_return_sequences, {options.generation.seed, row.stream}, callbacks);
   const double seconds = seconds_since(start);
   if (prompt_seconds < 0) prompt_seconds = seconds;  // over with the first step
-  times.prompt_seconds += prompt_seconds;
-  times.decode_seconds += seconds - prompt_seconds;
-  times.decode_tokens += std::max(steps - 1, 0);  // of a text, whatever the number of beams
-  for (const GeneratedSequence& text : texts) times.new_tokens += std::ssize(text.output_ids);
+  times_.prompt_seconds += prompt_seconds;
+  times_.decode_seconds += seconds - prompt_seconds;
+  times_.decode_tokens += std::max(steps - 1, 0);  // of a text, whatever the number of beams
   return texts;
 }
 
-std::vector<std::vector<GeneratedSequence>> Runner::run_batch(const std::vector<RowToRun>& rows) {
-  if (request_of(rows[0]).options.generation.num_beams > 1) {
-    std::vector<std::vector<GeneratedSequence>> texts;
-    for (const RowToRun& row : rows) {
-      if (stopped()) break;
-      texts.push_back(run_search(row));
-    }
-    return texts;
-  }
-  std::vector<std::vector<std::int32_t>> prompts;
-  std::vector<std::uint64_t> streams;
-  std::vector<std::optional<StopWatch>> watches;
-  for (const RowToRun& row : rows) {
-    const GenerateRequest& request = request_of(row);
-    prompts.push_back(request.prompt_ids);
-    streams.push_back(row.stream);
-    watches.emplace_back();
-    if (!request.options.stop.empty()) {
-      watches.back().emplace(*tokenizer_, request.options.stop, request.prompt_ids);
-    }
-    times.prompt_tokens += std::ssize(request.prompt_ids);
-  }
-  const Clock::time_point start = Clock::now();
-  double prompt_seconds = -1;
-  const auto on_token = [&](int row, std::int32_t token) {
-    if (prompt_seconds < 0) prompt_seconds = seconds_since(start);
-    const auto r = static_cast<std::size_t>(row);
-    if (callbacks_.on_token) callbacks_.on_token(rows[r].request, token);
-    const bool at_stop_string = watches[r] && watches[r]->push(token);
+void Runner::run_texts(const Part& part) {
+  const GenerationShape shape = shape_of(part);
+  Session session(device_, config_, parameters_,
+                  {.texts = shape.batch,
+                   .longest_prompt = shape.longest_prompt,
+                   .longest_text = shape.longest_text});
+  std::vector<std::optional<StopWatch>> watches(part.end - part.begin);
+  std::int64_t drawn = 0;
+  const auto on_token = [&](int text, std::int32_t token) {
+    ++drawn;
+    const auto number = static_cast<std::size_t>(text);
+    if (callbacks_.on_token) callbacks_.on_token(rows_[part.begin + number].request, token);
+    const bool at_stop_string = watches[number] && watches[number]->push(token);
     return at_stop_string || stopped();
   };
-  std::vector<GeneratedSequence> generated =
-      generate(device_, config_, parameters_, prompts, request_of(rows[0]).options.generation,
-               streams, on_token);
-  times.prompt_seconds += prompt_seconds;
-  times.decode_seconds += seconds_since(start) - prompt_seconds;
-  std::vector<std::vector<GeneratedSequence>> texts;
-  for (GeneratedSequence& sequence : generated) {
-    times.new_tokens += std::ssize(sequence.output_ids);
-    times.decode_tokens += std::ssize(sequence.output_ids) - 1;
-    texts.push_back({std::move(sequence)});
+  for (std::size_t next = part.begin;;) {
+    const std::size_t first = next;
+    for (; next < part.end && !session.is_full() && !stopped(); ++next) {
+      const GenerateRequest& request = request_of(next);
+      const GenerationConfig& generation = request.options.generation;
+      session.add(request.prompt_ids, generation, {generation.seed, rows_[next].stream});
+      times_.prompt_tokens += std::ssize(request.prompt_ids);
+      if (request.options.stop.empty()) continue;
+      watches[next - part.begin].emplace(*tokenizer_, request.options.stop, request.prompt_ids);
+    }
+    if (session.is_empty()) return;
+    drawn = 0;
+    const Clock::time_point start = Clock::now();
+    std::vector<Session::Ended> ended = session.step(on_token);
+    (next > first ? times_.prompt_seconds : times_.decode_seconds) += seconds_since(start);
+    if (next == first) times_.decode_tokens += drawn;
+    for (Session::Ended& text : ended) {
+      const auto number = static_cast<std::size_t>(text.text);
+      watches[number].reset();
+      answer(part.begin + number, {std::move(text.sequence)});
+    }
   }
-  return texts;
+}
+
+void Runner::answer(std::size_t row, std::vector<GeneratedSequence> texts) {
+  for (const GeneratedSequence& text : texts) times_.new_tokens += std::ssize(text.output_ids);
+  answers_[row] = std::move(texts);
+  ++done_;
+  for (; told_ < rows_.size() && !answers_[told_].empty(); ++told_) {
+    int sequence = rows_[told_].sequence;
+    for (GeneratedSequence& text : std::exchange(answers_[told_], {})) {
+      callbacks_.on_text({rows_[told_].request, sequence++, std::move(text)});
+    }
+  }
+  if (callbacks_.on_progress) callbacks_.on_progress(done_, rows_.size());
+}
+
+RunTimes Runner::run() {
+  const std::vector<Part> all = parts();
+  for (const Part& part : all) {
+    check_generation_memory(device_, config_, parameters_.wte().dtype(), shape_of(part));
+  }
+  for (const Part& part : all) {
+    if (stopped()) break;
+    if (is_search(part.begin)) {
+      answer(part.begin, run_search(rows_[part.begin]));
+    } else {
+      run_texts(part);
+    }
+  }
+  return times_;
 }
 
 }  // namespace
@@ -211,50 +230,7 @@ RunTimes run_requests(Device& device, const Gpt2Config& config, const Parameters
                       const std::optional<Tokenizer>& tokenizer,
                       const std::vector<GenerateRequest>& requests, int batch_size,
                       const RunCallbacks& callbacks) {
-  Runner runner(device, config, parameters, tokenizer, requests, callbacks);
-  const std::vector<RowToRun> rows = rows_of(requests);
-  const std::vector<Chunk> chunks = chunks_of(requests, rows, batch_size);
-  for (const Chunk& chunk : chunks) {
-    for (const std::vector<std::size_t>& batch : chunk.batches) {
-      // The rows of a batch together, or the beams of one search after the other.
-      const int beams = runner.request_of(rows[batch[0]]).options.generation.num_beams;
-      GenerationShape shape{.batch = beams > 1 ? beams : static_cast<int>(batch.size()),
-                            .beams = beams > 1};
-      for (const std::size_t row : batch) {
-        const GenerateRequest& request = runner.request_of(rows[row]);
-        const int length = static_cast<int>(request.prompt_ids.size());
-        const int limit = length_limit(config, request.options.generation, length);
-        shape.longest_prompt = std::max(shape.longest_prompt, length);
-        shape.most_new = std::max(shape.most_new, limit - length);
-      }
-      check_generation_memory(device, config, parameters.wte().dtype(), shape);
-    }
-  }
-
-  std::size_t done = 0;
-  for (const Chunk& chunk : chunks) {
-    std::vector<std::vector<GeneratedSequence>> results(chunk.end - chunk.begin);
-    for (const std::vector<std::size_t>& batch : chunk.batches) {
-      if (runner.stopped()) break;
-      std::vector<RowToRun> together;
-      together.reserve(batch.size());
-      for (const std::size_t row : batch) together.push_back(rows[row]);
-      auto texts = runner.run_batch(together);
-      for (std::size_t i = 0; i < texts.size(); ++i) {
-        results[batch[i] - chunk.begin] = std::move(texts[i]);
-      }
-      done += batch.size();
-      if (callbacks.on_progress) callbacks.on_progress(done, rows.size());
-    }
-    for (std::size_t r = chunk.begin; r < chunk.end; ++r) {
-      int sequence = rows[r].sequence;
-      for (GeneratedSequence& text : results[r - chunk.begin]) {  // none where Ctrl-C came first
-        callbacks.on_text({rows[r].request, sequence++, std::move(text)});
-      }
-    }
-    if (runner.stopped()) break;
-  }
-  return runner.times;
+  return Runner(device, config, parameters, tokenizer, requests, batch_size, callbacks).run();
 }
 
 }  // namespace quire

@@ -12,7 +12,7 @@ namespace {
 
 std::vector<MemoryItem> generation_plan(const Gpt2Config& model, DType activations,
                                         const GenerationShape& shape) {
-  const int slots = shape.longest_prompt + shape.most_new - 1;  // the last one is never fed back
+  const int slots = shape.longest_text - 1;  // the last token is never fed back
   const std::size_t cached = 2 * static_cast<std::size_t>(model.n_layer) *
                              static_cast<std::size_t>(shape.batch) *
                              static_cast<std::size_t>(slots) *
@@ -46,14 +46,14 @@ void check_generation_memory(const Device& device, const Gpt2Config& model, DTyp
   if (!device.memory()) return;  // the machine's memory gives way, a card's does not
   const MemoryRoom room = memory_room(device);
   const DType activations = device.activation_type(weights);
-  const auto fits = [&](int batch, int most_new) {
-    const GenerationShape tried = {batch, shape.longest_prompt, most_new, shape.beams};
+  const auto fits = [&](int batch, int new_tokens) {
+    const GenerationShape tried = {batch, shape.longest_prompt, shape.longest_prompt + new_tokens};
     return bytes_of(generation_plan(model, activations, tried)) <= room.available;
   };
-  if (fits(shape.batch, shape.most_new)) return;
-  const int batch =
-      largest_below(shape.batch, [&](int tried) { return fits(tried, shape.most_new); });
-  const int most_new = largest_below(shape.most_new, [&](int tried) { return fits(1, tried); });
+  const int wanted = shape.longest_text - shape.longest_prompt;
+  if (fits(shape.batch, wanted)) return;
+  const int batch = largest_below(shape.batch, [&](int tried) { return fits(tried, wanted); });
+  const int most_new = largest_below(wanted, [&](int tried) { return fits(1, tried); });
   const char* const option = shape.beams ? "--num-beams" : "--batch-size";
   const char* const effect = shape.beams ? "a narrower search" : "the same texts";
   const std::string next =
@@ -63,7 +63,7 @@ void check_generation_memory(const Device& device, const Gpt2Config& model, DTyp
   throw_no_room(
       fmt::format("generating {} of up to {} tokens together",
                   counted(static_cast<std::size_t>(shape.batch), shape.beams ? "beam" : "text"),
-                  shape.longest_prompt + shape.most_new),
+                  shape.longest_text),
       generation_plan(model, activations, shape), room, next);
 }
 

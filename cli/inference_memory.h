@@ -13,7 +13,7 @@ namespace quire {
 struct GenerationShape {
   int batch = 0;           // B
   int longest_prompt = 0;  // tokens
-  int most_new = 0;        // tokens that the row with the most of them may get
+  int longest_text = 0;    // tokens, prompt included
   bool beams = false;      // of one search
 };
 
