@@ -74,8 +74,6 @@ class Search {
   std::vector<GeneratedSequence> run(int count);
 
  private:
-  /// The logits after every beam.
-  View forward();
   /// What the model makes of every beam: of_model_ and scores_.
   void score_next_tokens();
   std::vector<Candidate> candidates() const;
@@ -113,19 +111,6 @@ class Search {
   std::vector<Beam> beams_;
   std::vector<Beam> finished_;  // best first
 };
-
-View Search::forward() {
-  std::vector<DecoderRow> rows;
-  for (const Beam& beam : beams_) {
-    const std::span<const std::int32_t> output = beam.text.output_ids;
-    if (!output.empty()) {
-      rows.push_back({beam.row, output.last(1)});
-    } else {
-      rows.push_back({beam.row, beam.row == 0 ? prompt_ : output});  // the others copy the first
-    }
-  }
-  return decoder_.forward(rows);
-}
 
 std::vector<Candidate> Search::candidates() const {
   const std::size_t k = std::max<std::size_t>(2, 1 + generation_.eos_token_ids.size()) * width_;
@@ -180,14 +165,19 @@ bool Search::is_over() const {
 }
 
 void Search::score_next_tokens() {
-  std::vector<std::vector<std::int32_t>> ids(width_, prompt_);
+  std::vector<std::vector<std::int32_t>> ids;
+  std::vector<DecoderRow> inputs;
   std::vector<SamplerRow> rows;
-  for (std::size_t b = 0; b < width_; ++b) {
-    const auto& output = beams_[b].text.output_ids;
-    ids[b].insert(ids[b].end(), output.begin(), output.end());
-    rows.push_back({&options_, {ids[b], static_cast<int>(prompt_.size()), limit_}, key_});
+  for (const Beam& beam : beams_) {
+    const std::span<const std::int32_t> output = beam.text.output_ids;
+    const bool reads_prompt = output.empty() && beam.row == 0;  // the others copy its row
+    inputs.push_back(
+        {beam.row, reads_prompt ? prompt_ : output.last(std::min<std::size_t>(output.size(), 1))});
+    ids.push_back(prompt_);
+    ids.back().insert(ids.back().end(), output.begin(), output.end());
+    rows.push_back({&options_, {ids.back(), static_cast<int>(prompt_.size()), limit_}, key_});
   }
-  sampler_.log_probabilities(forward(), rows, of_model_, scores_);
+  sampler_.log_probabilities(decoder_.forward(inputs), rows, of_model_, scores_);
 }
 
 Beam Search::grown(const Candidate& c) const {

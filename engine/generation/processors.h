@@ -6,7 +6,7 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -24,15 +24,13 @@ struct Row {
   int new_tokens() const { return length() - prompt_length; }
 };
 
-class Processor {
- public:
-  virtual ~Processor() = default;
-  virtual void apply(const Row& row, std::span<float> scores) const = 0;  // [V], in place
+struct Processor {
+  std::function<void(const Row& row, std::span<float> scores)> apply;  ///< scores [V], in place
   /// What Device::repetition_penalty() does in its place; 1: it is another processor.
-  virtual float repetition_penalty() const { return 1.0f; }
+  float repetition_penalty = 1.0f;
 };
 
-using Processors = std::vector<std::unique_ptr<Processor>>;
+using Processors = std::vector<Processor>;
 
 /// Those that are on, in transformers' order: sequence_bias, repetition_penalty, no_repeat_ngram,
 /// bad_words, min_new_tokens or min_length, forced_eos, exponential_decay_length_penalty,

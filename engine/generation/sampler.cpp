@@ -3,35 +3,28 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <numeric>
 
 namespace quire {
 
 std::vector<std::pair<std::int32_t, float>> best_logprobs(std::span<const float> logits, int k) {
-  std::vector<std::int32_t> order(logits.size());
-  std::iota(order.begin(), order.end(), 0);
-  const auto count = std::min<std::ptrdiff_t>(k, std::ssize(order));
-  const auto better = [&](std::int32_t a, std::int32_t b) {
-    const float x = logits[static_cast<std::size_t>(a)];
-    const float y = logits[static_cast<std::size_t>(b)];
-    return x != y ? x > y : a < b;
-  };
-  std::partial_sort(order.begin(), order.begin() + count, order.end(), better);
-  const double largest = logits[static_cast<std::size_t>(order[0])];
+  std::vector<std::pair<std::int32_t, float>> best;
+  for (const float logit : logits) best.emplace_back(static_cast<std::int32_t>(best.size()), logit);
+  const auto count = std::min<std::ptrdiff_t>(k, std::ssize(best));
+  std::partial_sort(best.begin(), best.begin() + count, best.end(),
+                    [](const auto& a, const auto& b) {
+                      return a.second != b.second ? a.second > b.second : a.first < b.first;
+                    });
+  best.resize(static_cast<std::size_t>(count));
+  const double largest = best[0].second;
   double sum = 0.0;
   for (const float logit : logits) sum += std::exp(logit - largest);
-  std::vector<std::pair<std::int32_t, float>> best;
-  for (std::ptrdiff_t i = 0; i < count; ++i) {
-    const std::int32_t id = order[static_cast<std::size_t>(i)];
-    best.emplace_back(
-        id, static_cast<float>(logits[static_cast<std::size_t>(id)] - largest - std::log(sum)));
-  }
+  for (auto& [id, logit] : best) logit = static_cast<float>(logit - largest - std::log(sum));
   return best;
 }
 
 namespace {
 
-/// Rows that are next to each other and share their options.
+/// Rows that are next to each other and have the same options.
 struct Run {
   std::size_t first = 0, count = 0;
 };
@@ -39,7 +32,7 @@ struct Run {
 std::vector<Run> runs_of(std::span<const SamplerRow> rows) {
   std::vector<Run> runs;
   for (std::size_t r = 0; r < rows.size(); ++r) {
-    if (r == 0 || rows[r].options != rows[r - 1].options) runs.push_back({r, 0});
+    if (r == 0 || rows[r].options->config != rows[r - 1].options->config) runs.push_back({r, 0});
     ++runs.back().count;
   }
   return runs;
@@ -50,7 +43,7 @@ View rows_of(View view, const Run& run) {
 }
 
 bool change_scores(const SamplerRow& row) {
-  return row.options->change_scores();
+  return row.options->config.do_sample || !row.options->processors.empty();
 }
 
 }  // namespace
@@ -75,25 +68,21 @@ std::vector<SampledToken> Sampler::next(View logits, std::span<const SamplerRow>
   }
   process(logits, rows, /*of_beams=*/false);
 
-  std::vector<float> draws;  // a number per row: its stream at its own step
-  for (const SamplerRow& r : rows) {
-    draws.push_back(random_uniform(r.key, static_cast<std::uint64_t>(r.row.new_tokens())));
-  }
   const View tokens(static_cast<std::int32_t*>(results_.data()), {batch});
-  bool uploaded = false;
   for (const Run& run : runs_of(rows)) {
     if (!rows[run.first].options->config.do_sample) {
       device_.argmax_tokens({.tokens = rows_of(tokens, run), .logits = rows_of(logits, run)});
       continue;
     }
-    if (uniforms_.size() == 0) uniforms_ = Buffer(device_, max_batch_ * sizeof(float));
-    const View uniforms(static_cast<float*>(uniforms_.data()), {batch});
-    if (!std::exchange(uploaded, true)) {
-      device_.copy_to_device(uniforms.bytes(), draws.data(), uniforms.size_bytes());
+    std::vector<float> draws;  // a number per row: its stream at its own step
+    for (const SamplerRow& r : rows.subspan(run.first, run.count)) {
+      draws.push_back(random_uniform(r.key, static_cast<std::uint64_t>(r.row.new_tokens())));
     }
-    device_.draw_tokens({.tokens = rows_of(tokens, run),
-                         .logits = rows_of(logits, run),
-                         .uniforms = rows_of(uniforms, run)});
+    if (uniforms_.size() == 0) uniforms_ = Buffer(device_, max_batch_ * sizeof(float));
+    const View uniforms = rows_of(View(static_cast<float*>(uniforms_.data()), {batch}), run);
+    device_.copy_to_device(uniforms.bytes(), draws.data(), uniforms.size_bytes());
+    device_.draw_tokens(
+        {.tokens = rows_of(tokens, run), .logits = rows_of(logits, run), .uniforms = uniforms});
   }
   return read_results(tokens, of_model, rows);
 }
@@ -139,10 +128,9 @@ void Sampler::process(View logits, std::span<const SamplerRow> rows, bool of_bea
 
 void Sampler::apply(const Processors& processors, View logits, std::span<const SamplerRow> rows) {
   if (processors.empty()) return;
-  if (const float penalty = processors[0]->repetition_penalty();
+  if (const float penalty = processors[0].repetition_penalty;
       processors.size() == 1 && penalty != 1.0f) {
-    penalize(penalty, logits, rows);
-    return;
+    return penalize(penalty, logits, rows);
   }
   float* scores = nullptr;  // [B, V] on the host
   if (device_.shares_host_memory()) {
@@ -154,8 +142,8 @@ void Sampler::apply(const Processors& processors, View logits, std::span<const S
     device_.copy_to_host(scores, logits.bytes(), logits.size_bytes());
   }
   for (std::size_t r = 0; r < rows.size(); ++r) {
-    for (const auto& processor : processors) {
-      processor->apply(rows[r].row, {scores + r * vocab_size_, vocab_size_});
+    for (const Processor& processor : processors) {
+      processor.apply(rows[r].row, {scores + r * vocab_size_, vocab_size_});
     }
   }
   if (!device_.shares_host_memory()) {

@@ -13,11 +13,10 @@
 
 namespace quire {
 
-/// Options, and the processors that follow from them. Rows with the same options may share one.
+/// Options, and the processors that follow from them.
 struct RowOptions {
   explicit RowOptions(GenerationConfig options)
       : config(std::move(options)), processors(make_processors(config)) {}
-  bool change_scores() const { return config.do_sample || !processors.empty(); }
 
   GenerationConfig config;
   Processors processors;
@@ -41,7 +40,7 @@ struct SampledToken {
 /// The k most probable tokens with their log probabilities, the lower id first on a tie.
 std::vector<std::pair<std::int32_t, float>> best_logprobs(std::span<const float> logits, int k);
 
-/// Neighbours in a batch that share a RowOptions go through an op together; a row's token is the
+/// Neighbours in a batch that have the same options go through an op together; a row's token is the
 /// same in any company.
 class Sampler {
  public:

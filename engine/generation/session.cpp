@@ -32,49 +32,22 @@ int Session::add(const std::vector<std::int32_t>& prompt, const GenerationConfig
                 fmt::format("session: no room for a text of {} to {} tokens beside {} of {}",
                             length, limit, texts_.size(), size_.texts));
   }
-  Text text{.number = added_++,
-            .row = free_rows_.back(),
-            .options = nullptr,
-            .options_number = 0,
-            .key = key,
-            .ids = prompt,
-            .prompt_length = length,
-            .limit = limit};
-  const auto alike = std::find_if(texts_.begin(), texts_.end(), [&](const Text& other) {
-    return other.options->config == generation;
-  });
-  const bool known = alike != texts_.end();
-  text.options = known ? alike->options : std::make_shared<const RowOptions>(generation);
-  text.options_number = known ? alike->options_number : text.number;
+  texts_.push_back({.number = added_++,
+                    .row = free_rows_.back(),
+                    .options = std::make_unique<const RowOptions>(generation),
+                    .key = key,
+                    .ids = prompt,
+                    .prompt_length = length,
+                    .limit = limit});
+  decoder_.clear_row(free_rows_.back());
   free_rows_.pop_back();
-  decoder_.clear_row(text.row);
-  texts_.push_back(std::move(text));
   return texts_.back().number;
 }
 
-/// Texts that go on are one op of attention, and so are prompts of one length. Within that, equal
-/// prompts and equal options stand together.
+/// Texts that go on are one op of attention, and so are prompts of one length; equal ones are one.
 bool Session::comes_before(const Text& a, const Text& b) {
-  if (a.is_new() != b.is_new()) return b.is_new();
-  if (a.is_new() && a.ids != b.ids) {
-    return a.ids.size() != b.ids.size() ? a.ids.size() < b.ids.size() : a.ids < b.ids;
-  }
-  return a.options_number < b.options_number;
-}
-
-std::vector<SampledToken> Session::draw() {
-  std::stable_sort(texts_.begin(), texts_.end(), comes_before);
-  std::vector<DecoderRow> inputs;
-  std::vector<SamplerRow> rows;
-  const Text* before = nullptr;
-  for (const Text& text : texts_) {
-    const std::span<const std::int32_t> ids = text.ids;
-    const bool is_copy = text.is_new() && before != nullptr && before->ids == text.ids;
-    inputs.push_back({text.row, is_copy ? ids.first(0) : text.is_new() ? ids : ids.last(1)});
-    rows.push_back({text.options.get(), {ids, text.prompt_length, text.limit}, text.key});
-    before = text.is_new() ? &text : nullptr;
-  }
-  return sampler_.next(decoder_.forward(inputs), rows);
+  if (!a.is_new() || !b.is_new()) return !a.is_new() && b.is_new();
+  return a.ids.size() != b.ids.size() ? a.ids.size() < b.ids.size() : a.ids < b.ids;
 }
 
 bool Session::take(Text& text, SampledToken token, const TokenCallback& on_token) {
@@ -97,7 +70,18 @@ bool Session::take(Text& text, SampledToken token, const TokenCallback& on_token
 std::vector<Session::Ended> Session::step(const TokenCallback& on_token) {
   std::vector<Ended> ended;
   if (is_empty()) return ended;
-  std::vector<SampledToken> sampled = draw();
+  std::stable_sort(texts_.begin(), texts_.end(), comes_before);
+  std::vector<DecoderRow> inputs;
+  std::vector<SamplerRow> rows;
+  const Text* before = nullptr;
+  for (const Text& text : texts_) {
+    const std::span<const std::int32_t> ids = text.ids;
+    const bool is_copy = text.is_new() && before != nullptr && before->ids == text.ids;
+    inputs.push_back({text.row, is_copy ? ids.first(0) : text.is_new() ? ids : ids.last(1)});
+    rows.push_back({text.options.get(), {ids, text.prompt_length, text.limit}, text.key});
+    before = text.is_new() ? &text : nullptr;
+  }
+  std::vector<SampledToken> sampled = sampler_.next(decoder_.forward(inputs), rows);
   std::vector<Text> going_on;
   for (std::size_t i = 0; i < texts_.size(); ++i) {
     Text& text = texts_[i];

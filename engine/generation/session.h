@@ -16,8 +16,8 @@ namespace quire {
 
 struct SessionSize {
   int texts = 1;           ///< at once
-  int longest_prompt = 1;  ///< tokens
-  int longest_text = 1;    ///< tokens, prompt included: length_limit()
+  int longest_prompt = 0;  ///< tokens
+  int longest_text = 0;    ///< tokens, prompt included: length_limit()
 };
 
 /// Where Device::rows_alone(), a text does not depend on who is written beside it.
@@ -48,8 +48,7 @@ class Session {
   struct Text {
     int number = 0;
     int row = 0;  // of the cache
-    std::shared_ptr<const RowOptions> options;
-    int options_number = 0;  // of the text that brought them
+    std::unique_ptr<const RowOptions> options;
     RandomKey key;
     std::vector<std::int32_t> ids;  // prompt and output
     int prompt_length = 0;
@@ -59,7 +58,6 @@ class Session {
     bool is_new() const { return static_cast<int>(ids.size()) == prompt_length; }
   };
   static bool comes_before(const Text& a, const Text& b);
-  std::vector<SampledToken> draw();
   /// Whether the text ends with that token.
   static bool take(Text& text, SampledToken token, const TokenCallback& on_token);
 

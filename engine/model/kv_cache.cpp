@@ -4,6 +4,7 @@
 #include <iterator>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 
@@ -97,11 +98,12 @@ struct Gpt2Decoder::Impl {
   DType dtype;  // of activations and caches
   Arena cache_memory;
   Arena workspace_memory;
-  KeyValueCache cache;
-  std::vector<int> lengths;                         // of each row: slots in use
-  std::map<int, std::unique_ptr<Recording>> steps;  // one more token for each of so many rows
-  Arena transposed_memory;
-  std::vector<ByRole<View>> transposed;  // what steps of few rows read, where there is room for it
+  std::vector<int> lengths;  // of each row: slots in use
+  KeyValueCache cache = {};
+  std::map<int, std::unique_ptr<Recording>> steps = {};  // one more token for each of so many rows
+  Arena transposed_memory = {};
+  std::vector<ByRole<View>> transposed =
+      {};  // what steps of few rows read, if there is room for it
 
   [[noreturn]] void refuse(std::size_t rows, std::size_t ids) const;
   void check(std::span<const DecoderRow> rows) const;
@@ -120,20 +122,10 @@ Gpt2Decoder::Gpt2Decoder(Device& device, const Gpt2Config& config, const Paramet
                                      " new tokens a call");
   }
   const DType dtype = device.activation_type(parameters.wte().dtype());
-  impl_.reset(new Impl{device,
-                       config,
-                       parameters,
-                       batch,
-                       slots,
-                       max_new,
-                       dtype,
+  impl_.reset(new Impl{device, config, parameters, batch, slots, max_new, dtype,
                        Arena(device, cache_bytes(config, batch, slots, dtype)),
                        Arena(device, workspace_bytes(config, batch, max_new, dtype)),
-                       {},
-                       std::vector<int>(static_cast<std::size_t>(batch)),
-                       {},
-                       {},
-                       {}});
+                       std::vector<int>(static_cast<std::size_t>(batch))});
   impl_->cache.layers = take_caches(impl_->cache_memory, config, batch, slots, dtype);
 }
 Gpt2Decoder::Gpt2Decoder(Gpt2Decoder&&) noexcept = default;
@@ -221,15 +213,13 @@ void Gpt2Decoder::Impl::refuse(std::size_t rows, std::size_t ids) const {
 
 void Gpt2Decoder::Impl::check(std::span<const DecoderRow> rows) const {
   std::size_t ids = 0;
-  std::vector<bool> named(static_cast<std::size_t>(batch));
-  bool fits = !rows.empty() && !rows[0].ids.empty();
+  std::set<int> named;
   for (const DecoderRow& row : rows) {
     ids += row.ids.size();
-    const auto r = static_cast<std::size_t>(row.row);  // of a negative one: large
-    fits = fits && r < named.size() && !named[r];
-    if (fits) named[r] = true;
+    named.insert(row.row);
   }
-  if (!fits || ids > static_cast<std::size_t>(batch) * static_cast<std::size_t>(max_new)) {
+  if (rows.empty() || is_copy(rows[0]) || named.size() != rows.size() || *named.begin() < 0 ||
+      *named.rbegin() >= batch || ids > static_cast<std::size_t>(std::int64_t{batch} * max_new)) {
     refuse(rows.size(), ids);
   }
   for (std::size_t b = 0; b < rows.size(); ++b) {

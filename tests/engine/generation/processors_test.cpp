@@ -18,7 +18,7 @@ constexpr float kNever = -std::numeric_limits<float>::infinity();
 Scores process(const GenerationConfig& config, const Ids& ids, int max_length = 100) {
   Scores scores = {0, 1, 2, 3, 4, 5, 6, 7};
   const Row row{.ids = ids, .prompt_length = 2, .max_length = max_length};
-  for (const auto& p : make_processors(config)) p->apply(row, scores);
+  for (const Processor& p : make_processors(config)) p.apply(row, scores);
   return scores;
 }
 
