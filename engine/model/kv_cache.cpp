@@ -150,10 +150,10 @@ std::size_t Gpt2Decoder::bytes(const Gpt2Config& config, int batch, int slots, i
 }
 
 View Gpt2Decoder::forward(int batch, std::span<const std::int32_t> ids) {
-  std::vector<DecoderRow> rows;
-  const std::size_t T = batch > 0 ? ids.size() / static_cast<std::size_t>(batch) : 0;
-  for (int row = 0; row < batch; ++row) {
-    rows.push_back({row, ids.subspan(static_cast<std::size_t>(row) * T, T)});
+  std::vector<DecoderRow> rows(static_cast<std::size_t>(std::max(batch, 0)));
+  const std::size_t T = rows.empty() ? 0 : ids.size() / rows.size();
+  for (std::size_t b = 0; b < rows.size(); ++b) {
+    rows[b] = {static_cast<int>(b), ids.subspan(b * T, T)};
   }
   if (rows.size() * T != ids.size()) impl_->refuse(rows.size(), ids.size());
   return forward(rows);
