@@ -110,9 +110,9 @@ TEST_CASE("a session has room for as many texts as it was made for, of such leng
   const TinyModel model(open_reference_device());
   Session session(*model.device, model.config, model.parameters,
                   {.texts = 2, .longest_prompt = 3, .longest_text = 5});
-  GenerationConfig two;
+  GenerationConfig one, two, three;
+  one.max_new_tokens = 1;
   two.max_new_tokens = 2;
-  GenerationConfig three = two;
   three.max_new_tokens = 3;
   const auto fault_of = [&](const Ids& prompt, const GenerationConfig& generation) {
     try {
@@ -123,7 +123,7 @@ TEST_CASE("a session has room for as many texts as it was made for, of such leng
     FAIL("no exception");
     return Fault::internal;
   };
-  CHECK(fault_of({1, 2, 3, 4}, two) == Fault::internal);
+  CHECK(fault_of({1, 2, 3, 4}, one) == Fault::internal);
   CHECK(fault_of({1, 2, 3}, three) == Fault::internal);
   CHECK(fault_of({}, two) == Fault::usage);
   CHECK(fault_of({61}, two) == Fault::usage);
