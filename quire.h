@@ -25,10 +25,12 @@
 #include "engine/model/parameters.h"
 #include "engine/model/vocabulary.h"
 
-// Writing: generate(), beam_search(), or token by token with a Gpt2Decoder.
+// Writing: generate(), beam_search(), texts that come and go in a Session, or token by token with a
+// Gpt2Decoder.
 #include "engine/generation/beam_search.h"
 #include "engine/generation/config.h"
 #include "engine/generation/generator.h"
+#include "engine/generation/session.h"
 #include "engine/model/kv_cache.h"
 
 // Training: train(), its options, its logs.

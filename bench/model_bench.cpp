@@ -168,7 +168,7 @@ BenchReport run_generate_bench(Device& device, const Ceilings& ceilings,
     std::vector<double> seconds;
     const double start = clock_seconds();
     while (clock_seconds() - start < options.seconds || seconds.size() < 10) {
-      decoder.reset({});
+      decoder.reset();
       View logits = decoder.forward(rows, prompt);
       for (int i = 0; i < options.tokens; ++i) {
         const double begin = clock_seconds();
@@ -199,7 +199,7 @@ BenchReport run_generate_bench(Device& device, const Ceilings& ceilings,
     time_runs(
         entry,
         [&] {
-          decoder.reset({});
+          decoder.reset();
           decoder.forward(1, prompt);
           device.synchronize();
         },

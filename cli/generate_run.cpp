@@ -9,6 +9,7 @@
 #include "cli/generate_stop.h"
 #include "cli/inference_memory.h"
 #include "engine/generation/beam_search.h"
+#include "engine/generation/session.h"
 
 namespace quire {
 
@@ -55,154 +56,146 @@ std::vector<RowToRun> rows_of(const std::vector<GenerateRequest>& requests) {
   return rows;
 }
 
-/// Rows that are answered before the next ones are begun, as places in the list of rows.
-struct Chunk {
-  std::size_t begin = 0, end = 0;
-  std::vector<std::vector<std::size_t>> batches;  // of like options and like lengths
+struct Runner {
+  Device& device;
+  const Gpt2Config& config;
+  const Parameters& parameters;
+  const std::optional<Tokenizer>& tokenizer;
+  const std::vector<GenerateRequest>& requests;
+  int batch_size;
+  const RunCallbacks& callbacks;
+  std::vector<RowToRun> rows;
+  std::vector<std::vector<GeneratedSequence>> answers =
+      {};                          // of rows that wait for one before them
+  std::size_t done = 0, told = 0;  // rows
+  RunTimes times = {};
+
+  bool stopped() const { return callbacks.stop_requested && callbacks.stop_requested(); }
+  const GenerateRequest& request_of(std::size_t row) const { return requests[rows[row].request]; }
+  int beams_of(std::size_t row) const { return request_of(row).options.generation.num_beams; }
+  std::size_t end_of_part(std::size_t begin) const;
+  SessionSize size_of_part(std::size_t begin) const;
+  std::vector<GeneratedSequence> run_search(const RowToRun& row);
+  void run_texts(std::size_t begin);
+  void answer(std::size_t row, std::vector<GeneratedSequence> texts);
+  void run();
 };
 
-/// A chunk of rows is put into batches of like options and like lengths, and answered before the
-/// next one: long files are answered as they go, and little is computed for padding.
-std::vector<Chunk> chunks_of(const std::vector<GenerateRequest>& requests,
-                             const std::vector<RowToRun>& rows, int batch_size) {
-  const auto batch = static_cast<std::size_t>(batch_size);
-  const std::size_t length = batch == 1 ? 1 : 16 * batch;
-  const auto request_of = [&](std::size_t row) -> const GenerateRequest& {
-    return requests[rows[row].request];
-  };
-  std::vector<Chunk> chunks;
-  for (std::size_t begin = 0; begin < rows.size(); begin += length) {
-    Chunk chunk{.begin = begin, .end = std::min(begin + length, rows.size()), .batches = {}};
-    std::vector<std::vector<std::size_t>> groups;  // of equal options
-    for (std::size_t r = begin; r < chunk.end; ++r) {
-      const GenerationConfig& wanted = request_of(r).options.generation;
-      auto group = std::find_if(groups.begin(), groups.end(), [&](const auto& places) {
-        return request_of(places[0]).options.generation == wanted;
-      });
-      if (group == groups.end()) group = groups.emplace(groups.end());
-      group->push_back(r);
-    }
-    for (std::vector<std::size_t>& group : groups) {
-      std::stable_sort(group.begin(), group.end(), [&](std::size_t a, std::size_t b) {
-        return request_of(a).prompt_ids.size() < request_of(b).prompt_ids.size();
-      });
-      for (std::size_t first = 0; first < group.size(); first += batch) {
-        const auto from = group.begin() + static_cast<std::ptrdiff_t>(first);
-        const std::size_t count = std::min(batch, group.size() - first);
-        chunk.batches.emplace_back(from, from + static_cast<std::ptrdiff_t>(count));
-      }
-    }
-    chunks.push_back(std::move(chunk));
-  }
-  return chunks;
+/// Rows from `begin` up to there are generated together: a search alone.
+std::size_t Runner::end_of_part(std::size_t begin) const {
+  std::size_t end = begin + 1;
+  while (beams_of(begin) == 1 && end < rows.size() && beams_of(end) == 1) ++end;
+  return end;
 }
 
-class Runner {
- public:
-  Runner(Device& device, const Gpt2Config& config, const Parameters& parameters,
-         const std::optional<Tokenizer>& tokenizer, const std::vector<GenerateRequest>& requests,
-         const RunCallbacks& callbacks)
-      : device_(device),
-        config_(config),
-        parameters_(parameters),
-        tokenizer_(tokenizer),
-        requests_(requests),
-        callbacks_(callbacks) {}
-
-  /// Rows of one GenerationConfig. The texts of each.
-  std::vector<std::vector<GeneratedSequence>> run_batch(const std::vector<RowToRun>& rows);
-
-  bool stopped() const { return callbacks_.stop_requested && callbacks_.stop_requested(); }
-  const GenerateRequest& request_of(const RowToRun& row) const { return requests_[row.request]; }
-  RunTimes times;
-
- private:
-  std::vector<GeneratedSequence> run_search(const RowToRun& row);
-
-  Device& device_;
-  const Gpt2Config& config_;
-  const Parameters& parameters_;
-  const std::optional<Tokenizer>& tokenizer_;
-  const std::vector<GenerateRequest>& requests_;
-  const RunCallbacks& callbacks_;
-};
+SessionSize Runner::size_of_part(std::size_t begin) const {
+  const std::size_t end = end_of_part(begin);
+  const int together =
+      static_cast<int>(std::min(end - begin, static_cast<std::size_t>(batch_size)));
+  SessionSize size{.texts = std::max(beams_of(begin), together)};
+  for (std::size_t row = begin; row < end; ++row) {
+    const int length = static_cast<int>(request_of(row).prompt_ids.size());
+    const int limit = length_limit(config, request_of(row).options.generation, length);
+    size.longest_prompt = std::max(size.longest_prompt, length);
+    size.longest_text = std::max(size.longest_text, limit);
+  }
+  return size;
+}
 
 std::vector<GeneratedSequence> Runner::run_search(const RowToRun& row) {
-  const GenerateRequest& request = request_of(row);
+  const GenerateRequest& request = requests[row.request];
   const RequestOptions& options = request.options;
   times.prompt_tokens += std::ssize(request.prompt_ids);
   const Clock::time_point start = Clock::now();
   double prompt_seconds = -1;
   int steps = 0;
-  BeamCallbacks callbacks;
-  callbacks.on_step = [&](int new_tokens) {
+  BeamCallbacks search;
+  search.on_step = [&](int new_tokens) {
     if (prompt_seconds < 0) prompt_seconds = seconds_since(start);
     steps = new_tokens;
     return stopped();
   };
   if (!options.stop.empty()) {
-    callbacks.stops = [&](std::span<const std::int32_t> output_ids) {
-      StopWatch watch(*tokenizer_, options.stop, request.prompt_ids);
+    search.stops = [&](std::span<const std::int32_t> output_ids) {
+      StopWatch watch(*tokenizer, options.stop, request.prompt_ids);
       bool found = false;
       for (const std::int32_t id : output_ids) found = watch.push(id);
       return found;
     };
   }
   std::vector<GeneratedSequence> texts =
-      beam_search(device_, config_, parameters_, request.prompt_ids, options.generation,
-                  options.num_return_sequences, {options.generation.seed, row.stream}, callbacks);
+      beam_search(device, config, parameters, request.prompt_ids, options.generation,
+                  options.num_return_sequences, {options.generation.seed, row.stream}, search);
   const double seconds = seconds_since(start);
   if (prompt_seconds < 0) prompt_seconds = seconds;  // over with the first step
   times.prompt_seconds += prompt_seconds;
   times.decode_seconds += seconds - prompt_seconds;
   times.decode_tokens += std::max(steps - 1, 0);  // of a text, whatever the number of beams
-  for (const GeneratedSequence& text : texts) times.new_tokens += std::ssize(text.output_ids);
   return texts;
 }
 
-std::vector<std::vector<GeneratedSequence>> Runner::run_batch(const std::vector<RowToRun>& rows) {
-  if (request_of(rows[0]).options.generation.num_beams > 1) {
-    std::vector<std::vector<GeneratedSequence>> texts;
-    for (const RowToRun& row : rows) {
-      if (stopped()) break;
-      texts.push_back(run_search(row));
-    }
-    return texts;
-  }
-  std::vector<std::vector<std::int32_t>> prompts;
-  std::vector<std::uint64_t> streams;
-  std::vector<std::optional<StopWatch>> watches;
-  for (const RowToRun& row : rows) {
-    const GenerateRequest& request = request_of(row);
-    prompts.push_back(request.prompt_ids);
-    streams.push_back(row.stream);
-    watches.emplace_back();
-    if (!request.options.stop.empty()) {
-      watches.back().emplace(*tokenizer_, request.options.stop, request.prompt_ids);
-    }
-    times.prompt_tokens += std::ssize(request.prompt_ids);
-  }
-  const Clock::time_point start = Clock::now();
-  double prompt_seconds = -1;
-  const auto on_token = [&](int row, std::int32_t token) {
-    if (prompt_seconds < 0) prompt_seconds = seconds_since(start);
-    const auto r = static_cast<std::size_t>(row);
-    if (callbacks_.on_token) callbacks_.on_token(rows[r].request, token);
-    const bool at_stop_string = watches[r] && watches[r]->push(token);
+void Runner::run_texts(std::size_t begin) {
+  const std::size_t end = end_of_part(begin);
+  Session session(device, config, parameters, size_of_part(begin));
+  std::vector<std::optional<StopWatch>> watches(end - begin);
+  std::int64_t drawn = 0;
+  const auto on_token = [&](int text, std::int32_t token) {
+    ++drawn;
+    const auto number = static_cast<std::size_t>(text);
+    if (callbacks.on_token) callbacks.on_token(rows[begin + number].request, token);
+    const bool at_stop_string = watches[number] && watches[number]->push(token);
     return at_stop_string || stopped();
   };
-  std::vector<GeneratedSequence> generated =
-      generate(device_, config_, parameters_, prompts, request_of(rows[0]).options.generation,
-               streams, on_token);
-  times.prompt_seconds += prompt_seconds;
-  times.decode_seconds += seconds_since(start) - prompt_seconds;
-  std::vector<std::vector<GeneratedSequence>> texts;
-  for (GeneratedSequence& sequence : generated) {
-    times.new_tokens += std::ssize(sequence.output_ids);
-    times.decode_tokens += std::ssize(sequence.output_ids) - 1;
-    texts.push_back({std::move(sequence)});
+  for (std::size_t next = begin;;) {
+    const std::size_t first = next;
+    for (; next < end && !session.is_full() && !stopped(); ++next) {
+      const GenerateRequest& request = request_of(next);
+      const GenerationConfig& generation = request.options.generation;
+      session.add(request.prompt_ids, generation, {generation.seed, rows[next].stream});
+      times.prompt_tokens += std::ssize(request.prompt_ids);
+      if (request.options.stop.empty()) continue;
+      watches[next - begin].emplace(*tokenizer, request.options.stop, request.prompt_ids);
+    }
+    if (session.is_empty()) return;
+    drawn = 0;
+    const Clock::time_point start = Clock::now();
+    std::vector<Session::Ended> ended = session.step(on_token);
+    (next > first ? times.prompt_seconds : times.decode_seconds) += seconds_since(start);
+    if (next == first) times.decode_tokens += drawn;
+    for (Session::Ended& text : ended) {
+      const auto number = static_cast<std::size_t>(text.text);
+      watches[number].reset();
+      answer(begin + number, {std::move(text.sequence)});
+    }
   }
-  return texts;
+}
+
+void Runner::answer(std::size_t row, std::vector<GeneratedSequence> texts) {
+  for (const GeneratedSequence& text : texts) times.new_tokens += std::ssize(text.output_ids);
+  answers[row] = std::move(texts);
+  ++done;
+  for (; told < rows.size() && !answers[told].empty(); ++told) {
+    int sequence = rows[told].sequence;
+    for (GeneratedSequence& text : std::exchange(answers[told], {})) {
+      callbacks.on_text({rows[told].request, sequence++, std::move(text)});
+    }
+  }
+  if (callbacks.on_progress) callbacks.on_progress(done, rows.size());
+}
+
+void Runner::run() {
+  answers.resize(rows.size());
+  for (std::size_t row = 0; row < rows.size(); row = end_of_part(row)) {
+    check_generation_memory(device, config, parameters.wte().dtype(), size_of_part(row),
+                            beams_of(row) > 1);
+  }
+  for (std::size_t row = 0; row < rows.size() && !stopped(); row = end_of_part(row)) {
+    if (beams_of(row) > 1) {
+      answer(row, run_search(rows[row]));
+    } else {
+      run_texts(row);
+    }
+  }
 }
 
 }  // namespace
@@ -211,49 +204,15 @@ RunTimes run_requests(Device& device, const Gpt2Config& config, const Parameters
                       const std::optional<Tokenizer>& tokenizer,
                       const std::vector<GenerateRequest>& requests, int batch_size,
                       const RunCallbacks& callbacks) {
-  Runner runner(device, config, parameters, tokenizer, requests, callbacks);
-  const std::vector<RowToRun> rows = rows_of(requests);
-  const std::vector<Chunk> chunks = chunks_of(requests, rows, batch_size);
-  for (const Chunk& chunk : chunks) {
-    for (const std::vector<std::size_t>& batch : chunk.batches) {
-      // The rows of a batch together, or the beams of one search after the other.
-      const int beams = runner.request_of(rows[batch[0]]).options.generation.num_beams;
-      GenerationShape shape{.batch = beams > 1 ? beams : static_cast<int>(batch.size()),
-                            .beams = beams > 1};
-      for (const std::size_t row : batch) {
-        const GenerateRequest& request = runner.request_of(rows[row]);
-        const int length = static_cast<int>(request.prompt_ids.size());
-        const int limit = length_limit(config, request.options.generation, length);
-        shape.longest_prompt = std::max(shape.longest_prompt, length);
-        shape.most_new = std::max(shape.most_new, limit - length);
-      }
-      check_generation_memory(device, config, parameters.wte().dtype(), shape);
-    }
-  }
-
-  std::size_t done = 0;
-  for (const Chunk& chunk : chunks) {
-    std::vector<std::vector<GeneratedSequence>> results(chunk.end - chunk.begin);
-    for (const std::vector<std::size_t>& batch : chunk.batches) {
-      if (runner.stopped()) break;
-      std::vector<RowToRun> together;
-      together.reserve(batch.size());
-      for (const std::size_t row : batch) together.push_back(rows[row]);
-      auto texts = runner.run_batch(together);
-      for (std::size_t i = 0; i < texts.size(); ++i) {
-        results[batch[i] - chunk.begin] = std::move(texts[i]);
-      }
-      done += batch.size();
-      if (callbacks.on_progress) callbacks.on_progress(done, rows.size());
-    }
-    for (std::size_t r = chunk.begin; r < chunk.end; ++r) {
-      int sequence = rows[r].sequence;
-      for (GeneratedSequence& text : results[r - chunk.begin]) {  // none where Ctrl-C came first
-        callbacks.on_text({rows[r].request, sequence++, std::move(text)});
-      }
-    }
-    if (runner.stopped()) break;
-  }
+  Runner runner{.device = device,
+                .config = config,
+                .parameters = parameters,
+                .tokenizer = tokenizer,
+                .requests = requests,
+                .batch_size = batch_size,
+                .callbacks = callbacks,
+                .rows = rows_of(requests)};
+  runner.run();
   return runner.times;
 }
 

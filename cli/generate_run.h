@@ -1,4 +1,5 @@
-// Running requests: rows of like options share a batch, answers come in the order of the requests.
+// Running requests: rows share a batch whatever their options, and one that ends makes room for the
+// next. Answers come in the order of the requests.
 #pragma once
 
 #include <cstdint>
@@ -23,22 +24,23 @@ struct RunCallbacks {
   /// Each token as it comes, for streaming one text at a time.
   std::function<void(std::size_t request, std::int32_t token)> on_token;
   std::function<bool()> stop_requested;
-  std::function<void(std::size_t done, std::size_t total)> on_progress;  ///< after each batch
+  std::function<void(std::size_t done, std::size_t total)> on_progress;  ///< after each row
 };
 
 struct RunTimes {
   std::int64_t prompt_tokens = 0, new_tokens = 0;
-  double prompt_seconds = 0;       ///< up to the first tokens of each batch
-  double decode_seconds = 0;       ///< from there on
-  std::int64_t decode_tokens = 0;  ///< new tokens but the first of each row
+  double prompt_seconds = 0;       ///< of steps that read prompts
+  double decode_seconds = 0;       ///< of all others
+  std::int64_t decode_tokens = 0;  ///< new tokens of these
 };
 
-/// A beam search is a batch of its own, its beams the rows; it tells no tokens before its end.
+/// A beam search is a batch of its own, its beams the rows; it tells no tokens before its end. What
+/// comes before it is answered first.
 ///
 /// A row draws from a stream that is named by its prompt and by how many rows before it asked for
 /// the same with the same options. So a prompt's text does not depend on its neighbours, and the
 /// same prompt twice gives two texts. Throws Error(no_space) before the first of them where the
-/// device's own memory is too small for one of the batches.
+/// device's own memory is too small for `batch_size` of them, or for the beams of one.
 RunTimes run_requests(Device& device, const Gpt2Config& config, const Parameters& parameters,
                       const std::optional<Tokenizer>& tokenizer,
                       const std::vector<GenerateRequest>& requests, int batch_size,

@@ -11,17 +11,17 @@ namespace quire {
 namespace {
 
 std::vector<MemoryItem> generation_plan(const Gpt2Config& model, DType activations,
-                                        const GenerationShape& shape) {
-  const int slots = shape.longest_prompt + shape.most_new - 1;  // the last one is never fed back
+                                        const SessionSize& size) {
+  const int slots = size.longest_text - 1;  // the last token is never fed back
   const std::size_t cached = 2 * static_cast<std::size_t>(model.n_layer) *
-                             static_cast<std::size_t>(shape.batch) *
+                             static_cast<std::size_t>(size.texts) *
                              static_cast<std::size_t>(slots) *
                              static_cast<std::size_t>(model.n_embd) * size_of(activations);
   const std::size_t all =
-      Gpt2Decoder::bytes(model, shape.batch, slots, shape.longest_prompt, activations);
+      Gpt2Decoder::bytes(model, size.texts, slots, size.longest_prompt, activations);
   return {{"cached keys and values", cached},
           {"activations of the prompts", all - cached},
-          {"logits to draw from", static_cast<std::size_t>(shape.batch) *
+          {"logits to draw from", static_cast<std::size_t>(size.texts) *
                                       static_cast<std::size_t>(model.vocab_size) * sizeof(float)}};
 }
 
@@ -42,29 +42,28 @@ int largest_below(int value, const Fits& fits) {
 }  // namespace
 
 void check_generation_memory(const Device& device, const Gpt2Config& model, DType weights,
-                             const GenerationShape& shape) {
+                             const SessionSize& size, bool beams) {
   if (!device.memory()) return;  // the machine's memory gives way, a card's does not
   const MemoryRoom room = memory_room(device);
   const DType activations = device.activation_type(weights);
-  const auto fits = [&](int batch, int most_new) {
-    const GenerationShape tried = {batch, shape.longest_prompt, most_new, shape.beams};
+  const auto fits = [&](int batch, int new_tokens) {
+    const SessionSize tried = {batch, size.longest_prompt, size.longest_prompt + new_tokens};
     return bytes_of(generation_plan(model, activations, tried)) <= room.available;
   };
-  if (fits(shape.batch, shape.most_new)) return;
-  const int batch =
-      largest_below(shape.batch, [&](int tried) { return fits(tried, shape.most_new); });
-  const int most_new = largest_below(shape.most_new, [&](int tried) { return fits(1, tried); });
-  const char* const option = shape.beams ? "--num-beams" : "--batch-size";
-  const char* const effect = shape.beams ? "a narrower search" : "the same texts";
+  const int wanted = size.longest_text - size.longest_prompt;
+  if (fits(size.texts, wanted)) return;
+  const int batch = largest_below(size.texts, [&](int tried) { return fits(tried, wanted); });
+  const int most_new = largest_below(wanted, [&](int tried) { return fits(1, tried); });
+  const char* const option = beams ? "--num-beams" : "--batch-size";
+  const char* const effect = beams ? "a narrower search" : "the same texts";
   const std::string next =
       batch > 0      ? fmt::format("{} {} ({})", option, batch, effect)
       : most_new > 0 ? fmt::format("{} 1 --max-new-tokens {} (shorter texts)", option, most_new)
                      : kNothingFits;
-  throw_no_room(
-      fmt::format("generating {} of up to {} tokens together",
-                  counted(static_cast<std::size_t>(shape.batch), shape.beams ? "beam" : "text"),
-                  shape.longest_prompt + shape.most_new),
-      generation_plan(model, activations, shape), room, next);
+  throw_no_room(fmt::format("generating {} of up to {} tokens together",
+                            counted(static_cast<std::size_t>(size.texts), beams ? "beam" : "text"),
+                            size.longest_text),
+                generation_plan(model, activations, size), room, next);
 }
 
 void check_scoring_memory(const Device& device, const Gpt2Config& model, DType weights, int batch,

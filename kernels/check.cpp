@@ -451,10 +451,11 @@ void check(const AttentionCached& p) {
   views.writes("out", p.out, "B T C", Types::activation)
       .reads("qkv", p.qkv, "B T 3C", Types::activation);
   check_heads(views, p.heads, p.scale);
+  const char* const cache = p.rows ? "R H S D" : "B H S D";
   views.reads("past", p.past, "B", Types::i32)
-      .reads_if_given("first_key", p.first_key, "B", Types::i32)
-      .writes("k_cache", p.k_cache, "B H S D", Types::activation)
-      .writes("v_cache", p.v_cache, "B H S D", Types::activation);
+      .reads_if_given("rows", p.rows, "B", Types::i32)
+      .writes("k_cache", p.k_cache, cache, Types::activation)
+      .writes("v_cache", p.v_cache, cache, Types::activation);
   if (views['T'] > views['S']) {
     views.fail("T is " + std::to_string(views['T']) + ", the cache has " +
                std::to_string(views['S']) + " slots");
@@ -566,11 +567,7 @@ void check_values(const AttentionCached& p) {
   const std::int64_t T = p.out.shape()[1];
   const std::int64_t slots = p.k_cache.shape()[2];
   check_ids("attention_cached", "past", p.past, slots - T + 1);
-  if (!p.first_key) return;
-  const std::int32_t* first = p.first_key.data<std::int32_t>();
-  for (std::int64_t b = 0; b < p.first_key.count(); ++b) {
-    if (first[b] < 0) fail_value("attention_cached", "first_key", b, first[b], "0 or more");
-  }
+  if (p.rows) check_ids("attention_cached", "rows", p.rows, p.k_cache.shape()[0]);
 }
 
 void check_values(const CrossEntropyForward& p) {

@@ -235,16 +235,16 @@ struct AttentionBackward {
   RandomKey key;
 };
 
-/// Attention of T new positions that follow past[b] cached ones. Writes the new keys and values
-/// into slots past[b] … past[b]+T-1 of the caches; query t sees slots first_key[b] … past[b]+t.
+/// Attention of T new positions that follow past[b] ones in row rows[b] of the caches. Writes the
+/// new keys and values into its slots past[b] … past[b]+T-1; query t sees slots 0 … past[b]+t.
 /// In float32 the result is that of AttentionForward over the whole row, bit for bit.
 struct AttentionCached {
-  View out;             // [B, T, C]
-  View k_cache;         // [B, H, S, D]
-  View v_cache;         // [B, H, S, D]
-  ConstView qkv;        // [B, T, 3C]
-  ConstView past;       // [B] i32, past[b] + T <= S
-  ConstView first_key;  // [B] i32, or empty: 0
+  View out;        // [B, T, C]
+  View k_cache;    // [R, H, S, D]
+  View v_cache;    // [R, H, S, D]
+  ConstView qkv;   // [B, T, 3C]
+  ConstView past;  // [B] i32, past[b] + T <= S
+  ConstView rows;  // [B] i32 in [0, R), each another; or empty: b, and R is B
   int heads = 1;
   float scale = 1.0f;
 };
@@ -468,8 +468,8 @@ class Device {
 
   /// Does `work`, which calls ops and copies within the device, the same ones on the same memory
   /// each time, and nothing else. Returns what repeats them; null where calling them costs no more.
-  /// Nothing in `work` writes what one of its ops reads as a weight or a bias, as `past` or
-  /// `first_key`, or as a cached slot below past[b]: a device may read these of all ops as soon as
+  /// Nothing in `work` writes what one of its ops reads as a weight or a bias, as `past` or `rows`
+  /// of attention_cached, or as a cached slot below past[b]: a device may read these of all ops as soon as
   /// the recording begins. What was queued before that is done by then.
   virtual std::unique_ptr<Recording> record(const std::function<void()>& work) {
     work();

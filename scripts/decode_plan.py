@@ -8,7 +8,7 @@ Beside them stands what cards gave (bench/results). The plan itself is arithmeti
     scripts/decode_plan.py check     exits 1 where the README holds another one
 
 Extents come from the code: the model's from engine/model/config.h, blocks from kernels/cuda/matvec.cuh, chunks from
-kernels/cuda/attention_rows.cuh. The order of the launches is that of Gpt2Decoder::Impl::forward().
+kernels/cuda/attention_rows.cuh. The order of the launches is that of forward_hidden() in engine/model/forward.cpp.
 """
 import argparse
 import json

@@ -5,6 +5,7 @@
 // turns into a relative error of p; the sum under the fraction and the sum over the values have T
 // terms. 16-bit types round each p, and each p·(d_p - mean), once.
 #include <algorithm>
+#include <numeric>
 
 #include "verify/trial.h"
 
@@ -154,11 +155,9 @@ void cached(Bench& bench, DType dtype, const Case& c) {
   const std::int64_t C = c.C(), slots = c.T + 5;
   Trial t(bench, "attention_cached", c.text(), dtype);
   const Tensor keys = t.input({c.B, c.H, slots, c.D}), values = t.input({c.B, c.H, slots, c.D});
-  std::vector<std::int32_t> first(static_cast<std::size_t>(c.B));
-  for (std::size_t b = 0; b < first.size(); ++b) {
-    first[b] = static_cast<std::int32_t>(c.padded ? static_cast<std::int64_t>(b) * 3 % c.T : 0);
-  }
-  const Tensor first_key = t.integers({c.B}, first);
+  std::vector<std::int32_t> backwards(static_cast<std::size_t>(c.B));
+  std::iota(backwards.rbegin(), backwards.rend(), 0);
+  const Tensor cached_rows = t.integers({c.B}, backwards);
   std::int64_t past = 0;
   for (const std::int64_t count : {c.T, std::int64_t{1}, std::int64_t{1}, std::int64_t{1}}) {
     const Tensor out = t.output({c.B, count, C}),
@@ -173,7 +172,7 @@ void cached(Bench& bench, DType dtype, const Case& c) {
                                  .v_cache = values(s),
                                  .qkv = qkv(s),
                                  .past = before(s),
-                                 .first_key = first_key(s),
+                                 .rows = cached_rows(s),
                                  .heads = static_cast<int>(c.H),
                                  .scale = c.scale()});
     });

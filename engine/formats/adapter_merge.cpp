@@ -41,8 +41,8 @@ std::vector<Module> modules_of(const Gpt2Config& config) {
   std::vector<Module> modules = {{"transformer.wte", Kind::embedding},
                                  {"transformer.wpe", Kind::embedding}};
   for (int layer = 0; layer < config.n_layer; ++layer) {
-    for (int i = 0; i < kBlockProducts; ++i) {
-      modules.push_back({product_name(layer, static_cast<BlockProduct>(i)), Kind::conv1d});
+    for (const Role product : kProducts) {
+      modules.push_back({module_name(layer, product), Kind::conv1d});
     }
   }
   modules.push_back({"lm_head", Kind::linear});

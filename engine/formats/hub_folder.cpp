@@ -19,22 +19,6 @@
 namespace quire {
 namespace {
 
-// The config's field behind each extent of a parameter, for messages.
-std::vector<std::string> extent_fields(const std::string& name) {
-  const auto is = [&](std::string_view suffix) {
-    return name.size() >= suffix.size() && name.ends_with(suffix);
-  };
-  if (is("wte.weight") || is("lm_head.weight")) return {"vocab_size", "n_embd"};
-  if (is("wpe.weight")) return {"n_positions", "n_embd"};
-  if (is("c_attn.weight")) return {"n_embd", "3·n_embd"};
-  if (is("c_attn.bias")) return {"3·n_embd"};
-  if (is("c_fc.weight")) return {"n_embd", "n_inner"};
-  if (is("c_fc.bias")) return {"n_inner"};
-  if (is("mlp.c_proj.weight")) return {"n_inner", "n_embd"};
-  if (is("c_proj.weight")) return {"n_embd", "n_embd"};
-  return {"n_embd"};
-}
-
 std::vector<std::int64_t> extents(const Shape& shape) {
   std::vector<std::int64_t> result(static_cast<std::size_t>(shape.rank()));
   for (int i = 0; i < shape.rank(); ++i) result[static_cast<std::size_t>(i)] = shape[i];
@@ -106,7 +90,6 @@ void check_shape(const WeightFiles& files, const NamedParameter& parameter,
   const std::vector<std::int64_t> wanted = extents(parameter.shape);
   if (tensor.shape == wanted) return;
   std::vector<std::string> details;
-  const std::vector<std::string> fields = extent_fields(parameter.name);
   if (tensor.shape.size() != wanted.size()) {
     details.push_back("it has " + std::to_string(tensor.shape.size()) + " extents instead of " +
                       std::to_string(wanted.size()));
@@ -116,8 +99,8 @@ void check_shape(const WeightFiles& files, const NamedParameter& parameter,
   } else {
     for (std::size_t i = 0; i < wanted.size(); ++i) {
       if (tensor.shape[i] == wanted[i]) continue;
-      details.push_back(fields[i] + " is " + std::to_string(wanted[i]) + " in config.json and " +
-                        std::to_string(tensor.shape[i]) + " here");
+      details.push_back(parameter.extents[i] + " is " + std::to_string(wanted[i]) +
+                        " in config.json and " + std::to_string(tensor.shape[i]) + " here");
     }
   }
   throw Error(Fault::bad_data,

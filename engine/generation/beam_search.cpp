@@ -7,7 +7,6 @@
 #include <limits>
 #include <utility>
 
-#include "engine/generation/processors.h"
 #include "engine/generation/sampler.h"
 #include "engine/model/kv_cache.h"
 
@@ -22,6 +21,7 @@ constexpr float kNothing = -1e9f;
 struct Beam {
   GeneratedSequence text;
   float score = 0;  // running: the sum; finished: divided by the length
+  int row = 0;      // of the cache
 };
 
 /// Beam number `beam` and one token more.
@@ -53,83 +53,13 @@ class BestCandidates {
   std::vector<Candidate> best_;
 };
 
-/// The log probabilities of every token after each beam, on the host.
-class BeamScores {
- public:
-  BeamScores(Device& device, const GenerationConfig& generation, std::size_t beams, int vocab_size)
-      : device_(device),
-        generation_(generation),
-        vocab_size_(static_cast<std::size_t>(vocab_size)),
-        processors_(processors_on_host(generation)),
-        model_(beams * vocab_size_),
-        losses_(device, beams * sizeof(float)),
-        targets_(device, beams * sizeof(std::int32_t)) {
-    device_.fill_zero(targets_.data(), targets_.size());
-  }
-
-  /// logits [B, V] in device memory, which are overwritten when sampling; a row for each of `rows`.
-  void update(View logits, std::span<const Row> rows);
-
-  std::span<const float> processed(std::size_t row) const { return row_of(processed_, row); }
-  /// What the model itself says, before processors and warpers.
-  std::span<const float> of_model(std::size_t row) const { return row_of(model_, row); }
-
- private:
-  std::span<const float> row_of(const std::vector<float>& rows, std::size_t row) const {
-    return {rows.data() + row * vocab_size_, vocab_size_};
-  }
-
-  Device& device_;
-  const GenerationConfig& generation_;
-  std::size_t vocab_size_;
-  Processors processors_;
-  std::vector<float> model_, processed_;  // [B, V]
-  Buffer losses_;                         // [B] f32
-  Buffer targets_;                        // [B] i32, token 0
-};
-
-void BeamScores::update(View logits, std::span<const Row> rows) {
-  // 1. log p = logit - log(sum(exp)), where the sum comes from the loss of token 0.
-  const std::int64_t B = logits.shape()[0];
-  const View losses(static_cast<float*>(losses_.data()), {B});
-  device_.cross_entropy_forward(
-      {.losses = losses,
-       .logits = logits,
-       .targets = ConstView(static_cast<const std::int32_t*>(targets_.data()), {B})});
-  std::vector<float> loss(static_cast<std::size_t>(B));
-  device_.copy_to_host(loss.data(), losses.bytes(), losses.size_bytes());
-  device_.copy_to_host(model_.data(), logits.bytes(), logits.size_bytes());
-  for (std::size_t r = 0; r < loss.size(); ++r) {
-    float* const row = model_.data() + r * vocab_size_;
-    const float log_sum = loss[r] + row[0];
-    for (std::size_t v = 0; v < vocab_size_; ++v) row[v] -= log_sum;
-  }
-
-  // 2. Processors, then warpers: these are ops of the device.
-  processed_.assign(model_.begin(), model_.begin() + logits.count());
-  for (std::size_t r = 0; r < rows.size(); ++r) {
-    for (const auto& processor : processors_) {
-      processor->apply(rows[r], {processed_.data() + r * vocab_size_, vocab_size_});
-    }
-  }
-  if (!generation_.do_sample) return;
-  device_.copy_to_device(logits.bytes(), processed_.data(), logits.size_bytes());
-  device_.warp_logits(
-      {.logits = logits,
-       .temperature = generation_.temperature,
-       .top_k = generation_.top_k,
-       .top_p = generation_.top_p,
-       .min_p = generation_.min_p,
-       .min_tokens_to_keep = 1 + static_cast<int>(generation_.eos_token_ids.size())});
-  device_.copy_to_host(processed_.data(), logits.bytes(), logits.size_bytes());
-}
-
 class Search {
  public:
   Search(Device& device, const Gpt2Config& config, const Parameters& parameters,
          const std::vector<std::int32_t>& prompt, const GenerationConfig& generation, RandomKey key,
          const BeamCallbacks& callbacks)
-      : generation_(generation),
+      : options_(generation),
+        generation_(options_.config),
         callbacks_(callbacks),
         key_(key),
         prompt_(prompt),
@@ -138,20 +68,20 @@ class Search {
         width_(static_cast<std::size_t>(generation.num_beams)),
         decoder_(device, config, parameters, generation.num_beams, limit_ - 1,
                  static_cast<int>(prompt.size())),
-        scores_(device, generation_, width_, config.vocab_size),
+        sampler_(device, generation.num_beams, limit_, config.vocab_size),
         vocab_size_(static_cast<std::size_t>(config.vocab_size)) {}
 
   std::vector<GeneratedSequence> run(int count);
 
  private:
-  View forward();
-  std::vector<Candidate> candidates(std::size_t rows);
-  /// Runs the model and scores_; returns for how many rows.
-  std::size_t score_next_tokens();
-  Beam grown(const Candidate& c, std::size_t row) const;
-  /// Makes candidates finished texts or the next beams; returns the row that each of these grew
-  /// from, nothing where all have ended.
-  std::vector<int> advance(const std::vector<Candidate>& best, std::size_t rows);
+  /// What the model makes of every beam: of_model_ and scores_.
+  void score_next_tokens();
+  std::vector<Candidate> candidates() const;
+  Beam grown(const Candidate& c) const;
+  /// Makes candidates finished texts or the next beams; false where all have ended.
+  bool advance(const std::vector<Candidate>& best);
+  /// Of beams that grew from the same one, the first keeps its row of the cache, others copy it.
+  void part_rows();
   bool ends(GeneratedSequence& text) const;
   void finish(Beam beam);
   bool is_over() const;
@@ -161,6 +91,11 @@ class Search {
   }
   bool is_full() const { return finished_.size() == width_; }
 
+  std::span<const float> row_of(const std::vector<float>& rows, std::size_t row) const {
+    return {rows.data() + row * vocab_size_, vocab_size_};
+  }
+
+  RowOptions options_;
   const GenerationConfig& generation_;
   const BeamCallbacks& callbacks_;
   RandomKey key_;
@@ -169,26 +104,19 @@ class Search {
   int most_new_;
   std::size_t width_;  // num_beams
   Gpt2Decoder decoder_;
-  BeamScores scores_;
+  Sampler sampler_;
+  std::vector<float> of_model_, scores_;  // [B, V], the log probabilities of every token
   std::size_t vocab_size_;
   int new_tokens_ = 0;
   std::vector<Beam> beams_;
   std::vector<Beam> finished_;  // best first
 };
 
-/// The logits after every beam; of the prompt alone there is one row for all.
-View Search::forward() {
-  if (new_tokens_ == 0) return decoder_.forward(1, prompt_);
-  std::vector<std::int32_t> ids;
-  for (const Beam& beam : beams_) ids.push_back(beam.text.output_ids.back());
-  return decoder_.forward(static_cast<int>(width_), ids);
-}
-
-std::vector<Candidate> Search::candidates(std::size_t rows) {
+std::vector<Candidate> Search::candidates() const {
   const std::size_t k = std::max<std::size_t>(2, 1 + generation_.eos_token_ids.size()) * width_;
   BestCandidates best(k);
   for (std::size_t b = 0; b < width_; ++b) {
-    const std::span<const float> row = scores_.processed(rows == 1 ? 0 : b);
+    const std::span<const float> row = row_of(scores_, b);
     for (std::size_t v = 0; v < vocab_size_; ++v) {
       Candidate c{b, static_cast<std::int32_t>(v), beams_[b].score + row[v], 0};
       c.rank = c.score;
@@ -236,23 +164,26 @@ bool Search::is_over() const {
   return per_length(beams_[0].score, may_grow ? most_new_ : new_tokens_) <= finished_.back().score;
 }
 
-std::size_t Search::score_next_tokens() {
-  const View logits = forward();  // [1, V] of the prompt, [num_beams, V] later
-  const auto count = static_cast<std::size_t>(logits.shape()[0]);
-  std::vector<std::vector<std::int32_t>> ids(count, prompt_);
-  std::vector<Row> rows;
-  for (std::size_t r = 0; r < count; ++r) {
-    const auto& output = beams_[r].text.output_ids;
-    ids[r].insert(ids[r].end(), output.begin(), output.end());
-    rows.push_back({ids[r], static_cast<int>(prompt_.size()), limit_});
+void Search::score_next_tokens() {
+  std::vector<std::vector<std::int32_t>> ids;
+  std::vector<DecoderRow> inputs;
+  std::vector<SamplerRow> rows;
+  for (const Beam& beam : beams_) {
+    const std::span<const std::int32_t> output = beam.text.output_ids;
+    const bool reads_prompt = output.empty() && beam.row == 0;  // the others copy its row
+    inputs.push_back(
+        {beam.row, reads_prompt ? prompt_ : output.last(std::min<std::size_t>(output.size(), 1))});
+    ids.push_back(prompt_);
+    ids.back().insert(ids.back().end(), output.begin(), output.end());
+    rows.push_back({&options_, {ids.back(), static_cast<int>(prompt_.size()), limit_}, key_});
   }
-  scores_.update(logits, rows);
-  return count;
+  sampler_.log_probabilities(decoder_.forward(inputs), rows, of_model_, scores_);
 }
 
-Beam Search::grown(const Candidate& c, std::size_t row) const {
-  Beam beam{beams_[c.beam].text, c.score};
-  const std::span<const float> of_model = scores_.of_model(row);
+Beam Search::grown(const Candidate& c) const {
+  Beam beam = beams_[c.beam];
+  beam.score = c.score;
+  const std::span<const float> of_model = row_of(of_model_, c.beam);
   beam.text.output_ids.push_back(c.token);
   beam.text.logprobs.push_back(of_model[static_cast<std::size_t>(c.token)]);
   if (generation_.top_logprobs > 0) {
@@ -261,43 +192,54 @@ Beam Search::grown(const Candidate& c, std::size_t row) const {
   return beam;
 }
 
-std::vector<int> Search::advance(const std::vector<Candidate>& best, std::size_t rows) {
-  std::vector<std::pair<Beam, int>> going_on;  // with the row that it grew from
+bool Search::advance(const std::vector<Candidate>& best) {
+  std::vector<Beam> going_on;
   for (std::size_t i = 0; i < best.size(); ++i) {
-    const std::size_t row = rows == 1 ? 0 : best[i].beam;
-    Beam beam = grown(best[i], row);
+    Beam beam = grown(best[i]);
     if (!ends(beam.text)) {
-      going_on.emplace_back(std::move(beam), static_cast<int>(row));
+      going_on.push_back(std::move(beam));
     } else if (i < width_) {
       finish(std::move(beam));
     }
   }
-  if (going_on.empty()) return {};
+  if (going_on.empty()) return false;
   // Draws come in the order drawn; beams go on in the order of their scores.
   std::stable_sort(going_on.begin(), going_on.end(),
-                   [](const auto& a, const auto& b) { return a.first.score > b.first.score; });
-  beams_.clear();
-  std::vector<int> sources;
-  for (std::size_t b = 0; b < width_; ++b) {
-    // Only where nearly every token ends a text can there be too few: a beam that is not there.
-    const auto& [beam, source] = going_on[std::min(b, going_on.size() - 1)];
-    beams_.push_back(beam);
-    if (b >= going_on.size()) beams_.back().score = kNothing;
-    sources.push_back(source);
+                   [](const Beam& a, const Beam& b) { return a.score > b.score; });
+  // Only where nearly every token ends a text can there be too few: beams that are not there.
+  Beam nothing = going_on.back();
+  nothing.score = kNothing;
+  going_on.resize(width_, nothing);
+  beams_ = std::move(going_on);
+  return true;
+}
+
+void Search::part_rows() {
+  std::vector<bool> taken(width_, false);
+  std::vector<Beam*> others;
+  for (Beam& beam : beams_) {
+    const auto row = static_cast<std::size_t>(beam.row);
+    if (taken[row]) others.push_back(&beam);
+    taken[row] = true;
   }
-  return sources;
+  int row = 0;
+  for (Beam* const beam : others) {
+    while (taken[static_cast<std::size_t>(row)]) ++row;
+    decoder_.copy_row(row, beam->row);
+    beam->row = row++;
+  }
 }
 
 std::vector<GeneratedSequence> Search::run(int count) {
   // All beams start from the prompt; but for one they count as not there.
-  beams_.resize(width_);
-  for (std::size_t b = 1; b < width_; ++b) beams_[b].score = kNothing;
+  for (int b = 0; b < generation_.num_beams; ++b) {
+    beams_.push_back({.text = {}, .score = b == 0 ? 0 : kNothing, .row = b});
+  }
   for (;;) {
-    const std::size_t rows = score_next_tokens();
-    const std::vector<Candidate> best = candidates(rows);
+    score_next_tokens();
+    const std::vector<Candidate> best = candidates();
     ++new_tokens_;
-    const std::vector<int> sources = advance(best, rows);
-    if (sources.empty() || is_over()) break;
+    if (!advance(best) || is_over()) break;
     if (callbacks_.on_step && callbacks_.on_step(new_tokens_)) {
       for (Beam& beam : beams_) {
         beam.text.finish_reason = FinishReason::stop;
@@ -305,7 +247,7 @@ std::vector<GeneratedSequence> Search::run(int count) {
       }
       break;
     }
-    decoder_.select_rows(sources);
+    part_rows();
   }
   std::vector<GeneratedSequence> texts;
   for (Beam& beam : finished_) {

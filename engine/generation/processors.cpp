@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <iterator>
 #include <limits>
 #include <set>
 #include <utility>
@@ -30,30 +29,33 @@ bool ends_with(std::span<const std::int32_t> ids, std::span<const std::int32_t> 
 /// Adds the bias to a sequence's last token where the tokens before it stand at the end of the row.
 /// As in transformers, a sequence longer than the row is skipped,
 /// even if all but its last token fit.
-class SequenceBias : public Processor {
- public:
-  explicit SequenceBias(std::vector<std::pair<Tokens, float>> biases)
-      : biases_(std::move(biases)) {}
-  void apply(const Row& row, std::span<float> scores) const override {
-    for (const auto& [sequence, bias] : biases_) {
+Processor sequence_bias(std::vector<std::pair<Tokens, float>> biases) {
+  return {[biases = std::move(biases)](const Row& row, std::span<float> scores) {
+    for (const auto& [sequence, bias] : biases) {
       if (sequence.size() > 1 && sequence.size() > row.ids.size()) continue;
       if (!ends_with(row.ids, std::span(sequence).first(sequence.size() - 1))) continue;
       const auto last = static_cast<std::size_t>(sequence.back());
       if (last < scores.size()) scores[last] += bias;
     }
-  }
+  }};
+}
 
- private:
-  std::vector<std::pair<Tokens, float>> biases_;
-};
+/// kernels/ops.h's RepetitionPenalty, for one row.
+Processor repetition(float penalty) {
+  const auto apply = [penalty](const Row& row, std::span<float> scores) {
+    for (const std::int32_t id : std::set<std::int32_t>(row.ids.begin(), row.ids.end())) {
+      float& score = scores[static_cast<std::size_t>(id)];
+      score = score < 0 ? score * penalty : score / penalty;
+    }
+  };
+  return {.apply = apply, .repetition_penalty = penalty};
+}
 
 /// Forbids every token that would complete an n-gram which the row already holds.
-class NoRepeatNgram : public Processor {
- public:
-  explicit NoRepeatNgram(int n) : n_(n) {}
-  void apply(const Row& row, std::span<float> scores) const override {
-    if (row.length() + 1 < n_) return;
-    const std::size_t prefix = static_cast<std::size_t>(n_) - 1;
+Processor no_repeat_ngram(int n) {
+  return {[n](const Row& row, std::span<float> scores) {
+    if (row.length() + 1 < n) return;
+    const std::size_t prefix = static_cast<std::size_t>(n) - 1;
     const auto last = row.ids.last(prefix);
     for (std::size_t begin = 0; begin + prefix < row.ids.size(); ++begin) {
       if (std::equal(last.begin(), last.end(),
@@ -61,145 +63,76 @@ class NoRepeatNgram : public Processor {
         set(scores, row.ids[begin + prefix], kNever);
       }
     }
-  }
-
- private:
-  int n_;
-};
-
-/// Forbids the eos while the row is shorter than `minimum`, counted with or without the prompt.
-class MinimumLength : public Processor {
- public:
-  enum class Counting { all_tokens, new_tokens };
-  MinimumLength(int minimum, Counting counting, Tokens eos)
-      : minimum_(minimum), counting_(counting), eos_(std::move(eos)) {}
-  void apply(const Row& row, std::span<float> scores) const override {
-    if ((counting_ == Counting::all_tokens ? row.length() : row.new_tokens()) >= minimum_) return;
-    for (const std::int32_t id : eos_) set(scores, id, kNever);
-  }
-
- private:
-  int minimum_;
-  Counting counting_;
-  Tokens eos_;
-};
-
-/// Leaves nothing but the eos for the last token that the length allows.
-class ForcedEos : public Processor {
- public:
-  explicit ForcedEos(Tokens eos) : eos_(std::move(eos)) {}
-  void apply(const Row& row, std::span<float> scores) const override {
-    if (row.length() != row.max_length - 1) return;
-    std::fill(scores.begin(), scores.end(), kNever);
-    for (const std::int32_t id : eos_) set(scores, id, 0.0f);
-  }
-
- private:
-  Tokens eos_;
-};
+  }};
+}
 
 /// From `start` new tokens on, raises the eos by |score|·(factor^(tokens since then) - 1).
-class ExponentialDecay : public Processor {
- public:
-  ExponentialDecay(int start, float factor, Tokens eos)
-      : start_(start), factor_(factor), eos_(std::move(eos)) {}
-  void apply(const Row& row, std::span<float> scores) const override {
-    const int since = row.new_tokens() - start_;
+Processor exponential_decay(int start, float factor, const Tokens& eos) {
+  return {[=](const Row& row, std::span<float> scores) {
+    const int since = row.new_tokens() - start;
     if (since <= 0) return;
-    const float growth = static_cast<float>(std::pow(static_cast<double>(factor_), since) - 1.0);
-    for (const std::int32_t id : eos_) {
+    const float growth = static_cast<float>(std::pow(static_cast<double>(factor), since) - 1.0);
+    for (const std::int32_t id : eos) {
       if (id < 0 || static_cast<std::size_t>(id) >= scores.size()) continue;
       float& score = scores[static_cast<std::size_t>(id)];
       if (score != kNever) score += std::fabs(score) * growth;  // -inf + inf would be NaN
     }
-  }
+  }};
+}
 
- private:
-  int start_;
-  float factor_;
-  Tokens eos_;
-};
+/// Forbids tokens where the row is so.
+template <class Condition>
+Processor forbid(Tokens tokens, Condition condition) {
+  return {[tokens = std::move(tokens), condition](const Row& row, std::span<float> scores) {
+    if (!condition(row)) return;
+    for (const std::int32_t id : tokens) set(scores, id, kNever);
+  }};
+}
 
-class Suppress : public Processor {
- public:
-  enum class When { always, first_new_token };
-  Suppress(Tokens tokens, When when) : tokens_(std::move(tokens)), when_(when) {}
-  void apply(const Row& row, std::span<float> scores) const override {
-    if (when_ == When::first_new_token && row.new_tokens() != 0) return;
-    for (const std::int32_t id : tokens_) set(scores, id, kNever);
-  }
-
- private:
-  Tokens tokens_;
-  When when_;
-};
-
-/// kernels/ops.h's RepetitionPenalty, for one row.
-class Repetition : public Processor {
- public:
-  explicit Repetition(float penalty) : penalty_(penalty) {}
-  void apply(const Row& row, std::span<float> scores) const override {
-    for (const std::int32_t id : std::set<std::int32_t>(row.ids.begin(), row.ids.end())) {
-      float& score = scores[static_cast<std::size_t>(id)];
-      score = score < 0 ? score * penalty_ : score / penalty_;
-    }
-  }
-
- private:
-  float penalty_;
-};
-
-template <class T, class... Arguments>
-void add(Processors& list, Arguments&&... arguments) {
-  list.push_back(std::make_unique<T>(std::forward<Arguments>(arguments)...));
+/// Leaves nothing but the eos for the last token that the length allows.
+Processor forced_eos(Tokens eos) {
+  return {[eos = std::move(eos)](const Row& row, std::span<float> scores) {
+    if (row.length() != row.max_length - 1) return;
+    std::fill(scores.begin(), scores.end(), kNever);
+    for (const std::int32_t id : eos) set(scores, id, 0.0f);
+  }};
 }
 
 }  // namespace
 
-Processors processors_before_penalty(const GenerationConfig& config) {
-  Processors list;
-  if (!config.sequence_bias.empty()) add<SequenceBias>(list, config.sequence_bias);
-  return list;
-}
-
-Processors processors_after_penalty(const GenerationConfig& config) {
+Processors make_processors(const GenerationConfig& config) {
   Processors list;
   const Tokens& eos = config.eos_token_ids;
-  if (config.no_repeat_ngram_size > 0) add<NoRepeatNgram>(list, config.no_repeat_ngram_size);
+  if (!config.sequence_bias.empty()) list.push_back(sequence_bias(config.sequence_bias));
+  if (config.repetition_penalty != 1.0f) list.push_back(repetition(config.repetition_penalty));
+  if (config.no_repeat_ngram_size > 0) list.push_back(no_repeat_ngram(config.no_repeat_ngram_size));
   // A bad word is a sequence with a bias of -infinity; one that is just [eos] is ignored.
   std::vector<std::pair<Tokens, float>> bad_words;
   for (const Tokens& word : config.bad_words_ids) {
     const bool is_eos = word.size() == 1 && std::count(eos.begin(), eos.end(), word[0]) > 0;
     if (!is_eos) bad_words.emplace_back(word, kNever);
   }
-  if (!bad_words.empty()) add<SequenceBias>(list, std::move(bad_words));
-  if (!eos.empty()) {
-    // min_new_tokens takes min_length's place, even as 0:
-    // transformers' _prepare_generated_length().
-    if (config.min_new_tokens >= 0) {
-      add<MinimumLength>(list, config.min_new_tokens, MinimumLength::Counting::new_tokens, eos);
-    } else if (config.min_length > 0) {
-      add<MinimumLength>(list, config.min_length, MinimumLength::Counting::all_tokens, eos);
-    }
+  if (!bad_words.empty()) list.push_back(sequence_bias(std::move(bad_words)));
+  // min_new_tokens takes min_length's place, even as 0:
+  // transformers' _prepare_generated_length().
+  const int least = config.min_new_tokens, shortest = config.min_length;
+  if (!eos.empty() && least >= 0) {
+    list.push_back(forbid(eos, [least](const Row& row) { return row.new_tokens() < least; }));
+  } else if (!eos.empty() && shortest > 0) {
+    list.push_back(forbid(eos, [shortest](const Row& row) { return row.length() < shortest; }));
   }
-  if (!config.forced_eos_token_id.empty()) add<ForcedEos>(list, config.forced_eos_token_id);
+  if (!config.forced_eos_token_id.empty()) list.push_back(forced_eos(config.forced_eos_token_id));
   if (config.exponential_decay_length_penalty && !eos.empty()) {
     const auto [start, factor] = *config.exponential_decay_length_penalty;
-    add<ExponentialDecay>(list, start, factor, eos);
+    list.push_back(exponential_decay(start, factor, eos));
   }
   if (!config.suppress_tokens.empty()) {
-    add<Suppress>(list, config.suppress_tokens, Suppress::When::always);
+    list.push_back(forbid(config.suppress_tokens, [](const Row&) { return true; }));
   }
   if (!config.begin_suppress_tokens.empty()) {
-    add<Suppress>(list, config.begin_suppress_tokens, Suppress::When::first_new_token);
+    list.push_back(
+        forbid(config.begin_suppress_tokens, [](const Row& row) { return row.new_tokens() == 0; }));
   }
-  return list;
-}
-
-Processors processors_on_host(const GenerationConfig& config) {
-  Processors list = processors_before_penalty(config);
-  if (config.repetition_penalty != 1.0f) add<Repetition>(list, config.repetition_penalty);
-  std::ranges::move(processors_after_penalty(config), std::back_inserter(list));
   return list;
 }
 

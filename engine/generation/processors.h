@@ -2,11 +2,11 @@
 //
 // Each works on one row at a time in host memory and keeps no state: what it needs to know of a row
 // is all in Row. The repetition penalty is also an op of the device (kernels/ops.h), because it is
-// the one that is on in everyday use; sampler.cpp runs it between the first two lists below.
+// the one that is on in everyday use: a list of it alone leaves the scores where they are.
 #pragma once
 
 #include <cstdint>
-#include <memory>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -24,22 +24,17 @@ struct Row {
   int new_tokens() const { return length() - prompt_length; }
 };
 
-class Processor {
- public:
-  virtual ~Processor() = default;
-  virtual void apply(const Row& row, std::span<float> scores) const = 0;  // [V], in place
+struct Processor {
+  std::function<void(const Row& row, std::span<float> scores)> apply;  ///< scores [V], in place
+  /// What Device::repetition_penalty() does in its place; 1: it is another processor.
+  float repetition_penalty = 1.0f;
 };
 
-using Processors = std::vector<std::unique_ptr<Processor>>;
+using Processors = std::vector<Processor>;
 
-/// Those that come before the repetition penalty in transformers' order: sequence_bias.
-Processors processors_before_penalty(const GenerationConfig& config);
-
-/// Those after it: no_repeat_ngram, bad_words, min_new_tokens or min_length, forced_eos,
-/// exponential_decay_length_penalty, suppress_tokens, begin_suppress_tokens.
-Processors processors_after_penalty(const GenerationConfig& config);
-
-/// All of them, the repetition penalty in its place: for scores that are on the host anyway.
-Processors processors_on_host(const GenerationConfig& config);
+/// Those that are on, in transformers' order: sequence_bias, repetition_penalty, no_repeat_ngram,
+/// bad_words, min_new_tokens or min_length, forced_eos, exponential_decay_length_penalty,
+/// suppress_tokens, begin_suppress_tokens.
+Processors make_processors(const GenerationConfig& config);
 
 }  // namespace quire

@@ -3,91 +3,135 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <numeric>
 
 namespace quire {
 
 std::vector<std::pair<std::int32_t, float>> best_logprobs(std::span<const float> logits, int k) {
-  std::vector<std::int32_t> order(logits.size());
-  std::iota(order.begin(), order.end(), 0);
-  const auto count = std::min<std::ptrdiff_t>(k, std::ssize(order));
-  const auto better = [&](std::int32_t a, std::int32_t b) {
-    const float x = logits[static_cast<std::size_t>(a)];
-    const float y = logits[static_cast<std::size_t>(b)];
-    return x != y ? x > y : a < b;
-  };
-  std::partial_sort(order.begin(), order.begin() + count, order.end(), better);
-  const double largest = logits[static_cast<std::size_t>(order[0])];
+  std::vector<std::pair<std::int32_t, float>> best;
+  for (const float logit : logits) best.emplace_back(static_cast<std::int32_t>(best.size()), logit);
+  const auto count = std::min<std::ptrdiff_t>(k, std::ssize(best));
+  std::partial_sort(best.begin(), best.begin() + count, best.end(),
+                    [](const auto& a, const auto& b) {
+                      return a.second != b.second ? a.second > b.second : a.first < b.first;
+                    });
+  best.resize(static_cast<std::size_t>(count));
+  const double largest = best[0].second;
   double sum = 0.0;
   for (const float logit : logits) sum += std::exp(logit - largest);
-  std::vector<std::pair<std::int32_t, float>> best;
-  for (std::ptrdiff_t i = 0; i < count; ++i) {
-    const std::int32_t id = order[static_cast<std::size_t>(i)];
-    best.emplace_back(
-        id, static_cast<float>(logits[static_cast<std::size_t>(id)] - largest - std::log(sum)));
-  }
+  for (auto& [id, logit] : best) logit = static_cast<float>(logit - largest - std::log(sum));
   return best;
 }
 
-Sampler::Sampler(Device& device, const GenerationConfig& config, int max_batch, int max_length,
-                 int vocab_size)
-    : device_(device),
-      config_(config),
-      vocab_size_(vocab_size),
-      before_penalty_(processors_before_penalty(config)),
-      after_penalty_(processors_after_penalty(config)) {
-  const auto rows = static_cast<std::size_t>(max_batch);
-  const auto logits_bytes = rows * static_cast<std::size_t>(vocab_size) * sizeof(float);
-  results_ = Buffer(device, rows * (sizeof(std::int32_t) + sizeof(float)));
-  if (changes_logits()) model_logits_ = Buffer(device, logits_bytes);
-  if (config.do_sample) uniforms_ = Buffer(device, rows * sizeof(float));
-  if (config.repetition_penalty != 1.0f) {
-    history_ = Buffer(device, rows * static_cast<std::size_t>(max_length) * sizeof(std::int32_t));
-    first_ = Buffer(device, rows * sizeof(std::int32_t));
+namespace {
+
+/// Rows that are next to each other and have the same options.
+struct Run {
+  std::size_t first = 0, count = 0;
+};
+
+std::vector<Run> runs_of(std::span<const SamplerRow> rows) {
+  std::vector<Run> runs;
+  for (std::size_t r = 0; r < rows.size(); ++r) {
+    if (r == 0 || rows[r].options->config != rows[r - 1].options->config) runs.push_back({r, 0});
+    ++runs.back().count;
   }
+  return runs;
 }
+
+View rows_of(View view, const Run& run) {
+  return view.rows(static_cast<std::int64_t>(run.first), static_cast<std::int64_t>(run.count));
+}
+
+bool change_scores(const SamplerRow& row) {
+  return row.options->config.do_sample || !row.options->processors.empty();
+}
+
+}  // namespace
+
+Sampler::Sampler(Device& device, int max_batch, int max_length, int vocab_size)
+    : device_(device),
+      max_batch_(static_cast<std::size_t>(max_batch)),
+      max_length_(static_cast<std::size_t>(max_length)),
+      vocab_size_(static_cast<std::size_t>(vocab_size)),
+      results_(device, max_batch_ * (sizeof(std::int32_t) + sizeof(float))) {}
 
 std::vector<SampledToken> Sampler::next(View logits, std::span<const SamplerRow> rows) {
   const std::int64_t batch = logits.shape()[0];
   ConstView of_model = logits;  // for the log-probabilities, which are those before any change
-  if (changes_logits()) {
+  if (std::any_of(rows.begin(), rows.end(), change_scores)) {
     // One copy of B·V floats, 0.2 MB a row: nothing beside the 500 MB of weights that made them.
+    if (model_logits_.size() == 0) {
+      model_logits_ = Buffer(device_, max_batch_ * vocab_size_ * sizeof(float));
+    }
     device_.copy(model_logits_.data(), logits.bytes(), logits.size_bytes());
     of_model = ConstView(static_cast<const float*>(model_logits_.data()), logits.shape());
   }
-  apply(before_penalty_, logits, rows);
-  if (config_.repetition_penalty != 1.0f) penalize(logits, rows);
-  apply(after_penalty_, logits, rows);
+  process(logits, rows, /*of_beams=*/false);
 
   const View tokens(static_cast<std::int32_t*>(results_.data()), {batch});
-  if (config_.do_sample) {
-    device_.warp_logits({.logits = logits,
-                         .temperature = config_.temperature,
-                         .top_k = config_.top_k,
-                         .top_p = config_.top_p,
-                         .min_p = config_.min_p});
+  for (const Run& run : runs_of(rows)) {
+    if (!rows[run.first].options->config.do_sample) {
+      device_.argmax_tokens({.tokens = rows_of(tokens, run), .logits = rows_of(logits, run)});
+      continue;
+    }
     std::vector<float> draws;  // a number per row: its stream at its own step
-    for (const SamplerRow& r : rows) {
+    for (const SamplerRow& r : rows.subspan(run.first, run.count)) {
       draws.push_back(random_uniform(r.key, static_cast<std::uint64_t>(r.row.new_tokens())));
     }
-    device_.copy_to_device(uniforms_.data(), draws.data(), draws.size() * sizeof(float));
-    const ConstView uniforms(static_cast<const float*>(uniforms_.data()), {batch});
-    device_.draw_tokens({.tokens = tokens, .logits = logits, .uniforms = uniforms});
-  } else {
-    device_.argmax_tokens({.tokens = tokens, .logits = logits});
+    if (uniforms_.size() == 0) uniforms_ = Buffer(device_, max_batch_ * sizeof(float));
+    const View uniforms = rows_of(View(static_cast<float*>(uniforms_.data()), {batch}), run);
+    device_.copy_to_device(uniforms.bytes(), draws.data(), uniforms.size_bytes());
+    device_.draw_tokens(
+        {.tokens = rows_of(tokens, run), .logits = rows_of(logits, run), .uniforms = uniforms});
   }
-
-  return read_results(tokens, of_model);
+  return read_results(tokens, of_model, rows);
 }
 
-bool Sampler::changes_logits() const {
-  return config_.do_sample || config_.repetition_penalty != 1.0f || !before_penalty_.empty() ||
-         !after_penalty_.empty();
+void Sampler::log_probabilities(View logits, std::span<const SamplerRow> rows,
+                                std::vector<float>& of_model, std::vector<float>& scores) {
+  // 1. log p = logit - log(sum(exp)), where the sum comes from the loss of token 0.
+  const View tokens(static_cast<std::int32_t*>(results_.data()), {logits.shape()[0]});
+  device_.fill_zero(tokens.bytes(), tokens.size_bytes());
+  const View losses = losses_of(tokens, logits);
+  std::vector<float> loss(rows.size());
+  device_.copy_to_host(loss.data(), losses.bytes(), losses.size_bytes());
+  of_model.resize(static_cast<std::size_t>(logits.count()));
+  device_.copy_to_host(of_model.data(), logits.bytes(), logits.size_bytes());
+  for (std::size_t r = 0; r < loss.size(); ++r) {
+    float* const row = of_model.data() + r * vocab_size_;
+    const float log_sum = loss[r] + row[0];
+    for (std::size_t v = 0; v < vocab_size_; ++v) row[v] -= log_sum;
+  }
+  // 2. Processors and warpers
+  scores = of_model;
+  if (std::none_of(rows.begin(), rows.end(), change_scores)) return;
+  device_.copy_to_device(logits.bytes(), scores.data(), logits.size_bytes());
+  process(logits, rows, /*of_beams=*/true);
+  device_.copy_to_host(scores.data(), logits.bytes(), logits.size_bytes());
+}
+
+void Sampler::process(View logits, std::span<const SamplerRow> rows, bool of_beams) {
+  for (const Run& run : runs_of(rows)) {
+    const auto& [config, processors] = *rows[run.first].options;
+    const View scores = rows_of(logits, run);
+    apply(processors, scores, rows.subspan(run.first, run.count));
+    if (!config.do_sample) continue;
+    const std::size_t ends = of_beams ? config.eos_token_ids.size() : 0;  // that must leave one
+    device_.warp_logits({.logits = scores,
+                         .temperature = config.temperature,
+                         .top_k = config.top_k,
+                         .top_p = config.top_p,
+                         .min_p = config.min_p,
+                         .min_tokens_to_keep = 1 + static_cast<int>(ends)});
+  }
 }
 
 void Sampler::apply(const Processors& processors, View logits, std::span<const SamplerRow> rows) {
   if (processors.empty()) return;
-  const auto vocab_size = static_cast<std::size_t>(logits.shape()[1]);
+  if (const float penalty = processors[0].repetition_penalty;
+      processors.size() == 1 && penalty != 1.0f) {
+    return penalize(penalty, logits, rows);
+  }
   float* scores = nullptr;  // [B, V] on the host
   if (device_.shares_host_memory()) {
     device_.synchronize();
@@ -98,8 +142,8 @@ void Sampler::apply(const Processors& processors, View logits, std::span<const S
     device_.copy_to_host(scores, logits.bytes(), logits.size_bytes());
   }
   for (std::size_t r = 0; r < rows.size(); ++r) {
-    for (const auto& processor : processors) {
-      processor->apply(rows[r].row, {scores + r * vocab_size, vocab_size});
+    for (const Processor& processor : processors) {
+      processor.apply(rows[r].row, {scores + r * vocab_size_, vocab_size_});
     }
   }
   if (!device_.shares_host_memory()) {
@@ -107,7 +151,11 @@ void Sampler::apply(const Processors& processors, View logits, std::span<const S
   }
 }
 
-void Sampler::penalize(View logits, std::span<const SamplerRow> rows) {
+void Sampler::penalize(float penalty, View logits, std::span<const SamplerRow> rows) {
+  if (history_.size() == 0) {
+    history_ = Buffer(device_, max_batch_ * max_length_ * sizeof(std::int32_t));
+    first_ = Buffer(device_, max_batch_ * sizeof(std::int32_t));
+  }
   std::size_t longest = 0;
   for (const SamplerRow& r : rows) longest = std::max(longest, r.row.ids.size());
   std::vector<std::int32_t> first;
@@ -127,29 +175,33 @@ void Sampler::penalize(View logits, std::span<const SamplerRow> rows) {
        .history = ConstView(static_cast<const std::int32_t*>(history_.data()),
                             {batch, static_cast<std::int64_t>(longest)}),
        .first = ConstView(static_cast<const std::int32_t*>(first_.data()), {batch}),
-       .penalty = config_.repetition_penalty});
+       .penalty = penalty});
 }
 
-std::vector<SampledToken> Sampler::read_results(View tokens, ConstView logits) {
+View Sampler::losses_of(View tokens, ConstView logits) {
   const std::int64_t batch = tokens.count();
   const View losses(reinterpret_cast<float*>(tokens.data<std::int32_t>() + batch), {batch});
   device_.cross_entropy_forward({.losses = losses, .logits = logits, .targets = tokens});
+  return losses;
+}
 
+std::vector<SampledToken> Sampler::read_results(View tokens, ConstView logits,
+                                                std::span<const SamplerRow> rows) {
+  losses_of(tokens, logits);
   // Tokens and losses lie side by side: one copy, the only one of a step.
-  std::vector<std::int32_t> results(static_cast<std::size_t>(2 * batch));
+  std::vector<std::int32_t> results(2 * rows.size());
   device_.copy_to_host(results.data(), tokens.bytes(), results.size() * sizeof(std::int32_t));
-  std::vector<SampledToken> sampled(static_cast<std::size_t>(batch));
+  std::vector<SampledToken> sampled(rows.size());
+  std::vector<float> row;
   for (std::size_t r = 0; r < sampled.size(); ++r) {
     sampled[r].id = results[r];
     sampled[r].logprob = -std::bit_cast<float>(results[sampled.size() + r]);
-  }
-  if (config_.top_logprobs == 0) return sampled;
-
-  std::vector<float> row(static_cast<std::size_t>(vocab_size_));
-  for (std::size_t r = 0; r < sampled.size(); ++r) {
-    device_.copy_to_host(row.data(), logits.data<float>() + r * row.size(),
-                         row.size() * sizeof(float));
-    sampled[r].top = best_logprobs(row, config_.top_logprobs);
+    const int best = rows[r].options->config.top_logprobs;
+    if (best == 0) continue;
+    row.resize(vocab_size_);
+    device_.copy_to_host(row.data(), logits.data<float>() + r * vocab_size_,
+                         vocab_size_ * sizeof(float));
+    sampled[r].top = best_logprobs(row, best);
   }
   return sampled;
 }

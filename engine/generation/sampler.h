@@ -1,6 +1,7 @@
 // From the last logits of each row to its next token: processors → argmax, or → warpers → draw.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <utility>
@@ -12,8 +13,18 @@
 
 namespace quire {
 
+/// Options, and the processors that follow from them.
+struct RowOptions {
+  explicit RowOptions(GenerationConfig options)
+      : config(std::move(options)), processors(make_processors(config)) {}
+
+  GenerationConfig config;
+  Processors processors;
+};
+
 /// A row of the batch at one step. Draw number n of a row is number n of the stream `key`.
 struct SamplerRow {
+  const RowOptions* options = nullptr;
   Row row;
   RandomKey key;
 };
@@ -29,28 +40,36 @@ struct SampledToken {
 /// The k most probable tokens with their log probabilities, the lower id first on a tie.
 std::vector<std::pair<std::int32_t, float>> best_logprobs(std::span<const float> logits, int k);
 
+/// Neighbours in a batch that have the same options go through an op together; a row's token is the
+/// same in any company.
 class Sampler {
  public:
   /// `max_batch` rows of at most `max_length` tokens.
-  Sampler(Device& device, const GenerationConfig& config, int max_batch, int max_length,
-          int vocab_size);
+  Sampler(Device& device, int max_batch, int max_length, int vocab_size);
 
   /// logits [B, V] f32 in device memory; they may be overwritten.
   std::vector<SampledToken> next(View logits, std::span<const SamplerRow> rows);
 
+  /// For beams, which choose among all tokens of all rows: log p of each, [B, V] on the host, as
+  /// the model has it and as `scores` after processors and warpers, which work on log p here.
+  /// logits may be overwritten.
+  void log_probabilities(View logits, std::span<const SamplerRow> rows,
+                         std::vector<float>& of_model, std::vector<float>& scores);
+
  private:
+  void process(View logits, std::span<const SamplerRow> rows, bool of_beams);
   void apply(const Processors& processors, View logits, std::span<const SamplerRow> rows);
-  void penalize(View logits, std::span<const SamplerRow> rows);
-  bool changes_logits() const;
+  void penalize(float penalty, View logits, std::span<const SamplerRow> rows);
+  /// [B] f32 in device memory: minus the log probability of each row's token.
+  View losses_of(View tokens, ConstView logits);
   /// logits: the model's own.
-  std::vector<SampledToken> read_results(View tokens, ConstView logits);
+  std::vector<SampledToken> read_results(View tokens, ConstView logits,
+                                         std::span<const SamplerRow> rows);
 
   Device& device_;
-  GenerationConfig config_;
-  int vocab_size_;
-  Processors before_penalty_, after_penalty_;
+  std::size_t max_batch_, max_length_, vocab_size_;
   Buffer results_;          // [B] i32 the chosen tokens; [B] f32 minus the log probability of each
-  Buffer uniforms_;         // [B] f32
+  Buffer uniforms_;         // [B] f32; this and what follows is there once a row needs it
   Buffer model_logits_;     // [B, V] f32, as they came, where they are changed
   Buffer history_, first_;  // [B, longest row] i32 and [B] i32, for the repetition penalty
   std::vector<float> host_logits_;          // [B, V] where the device's memory is not the host's

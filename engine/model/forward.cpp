@@ -5,7 +5,7 @@
 
 #include "base/error.h"
 #include "engine/model/elements.h"
-#include "engine/model/lora_pass.h"
+#include "engine/model/products.h"
 
 namespace quire {
 namespace {
@@ -55,69 +55,101 @@ void drop(Device& device, View x, const DropoutSites::Site& site) {
   if (site.p > 0.0f) device.dropout({.out = x, .x = x, .p = site.p, .key = site.key});
 }
 
-/// From layer.ln_1 to the MLP's activation in layer.act.
-void forward_to_activation(const Pass& pass, int l) {
-  Device& device = pass.device;
-  const Gpt2Config& config = pass.config;
-  Activations& a = pass.a;
-  const std::int64_t B = a.batch, T = a.length, C = config.n_embd;
-  const LayerParameters& w = pass.parameters.layer(l);
+/// Attention of all heads, over what is cached where there is a cache.
+void attend(const Pass& pass, int l) {
+  const Activations& a = pass.a;
   const LayerActivations& layer = a.layers[static_cast<std::size_t>(l)];
-
-  // 3. q, k, v = ln_1·c_attn
-  device.matmul_forward({.out = layer.qkv,  // [N, 3C]
-                         .x = layer.ln_1,   // [N, C]
-                         .weight = w.c_attn_weight,
-                         .bias = w.c_attn_bias,
-                         .multiply = pass.multiply});
-  add_adapter(pass, l, BlockProduct::c_attn, layer.ln_1, layer.qkv);
-  // 4. Attention of all heads
-  const DropoutSites::Site attention = pass.dropout.attention(l);
-  device.attention_forward({.out = layer.att.reshaped({B, T, C}),
-                            .lse = layer.lse,
-                            .qkv = layer.qkv.reshaped({B, T, 3 * C}),
-                            .first_key = a.first_key,
-                            .heads = config.n_head,
-                            .scale = config.attention_scale(l),
-                            .dropout = attention.p,
-                            .key = attention.key});
-  // 5. branch = dropout(att·c_proj)
-  device.matmul_forward({.out = a.branch,  // [N, C]
-                         .x = layer.att,
-                         .weight = w.attn_proj_weight,
-                         .bias = w.attn_proj_bias,
-                         .multiply = pass.multiply});
-  add_adapter(pass, l, BlockProduct::attn_proj, layer.att, a.branch);
-  drop(device, a.branch, pass.dropout.attention_projection(l));
-  // 6. x_mid = x + branch;  ln_2
-  device.residual_layernorm_forward({.sum = layer.x_mid,
-                                     .out = layer.ln_2,
-                                     .mean = layer.ln_2_mean,
-                                     .rstd = layer.ln_2_rstd,
-                                     .x = layer.x,
-                                     .branch = a.branch,
-                                     .weight = w.ln_2_weight,
-                                     .bias = w.ln_2_bias,
-                                     .eps = config.layer_norm_epsilon});
-  // 7. act = activation(ln_2·c_fc)
-  if (adapter_pair(pass.adapter, l, BlockProduct::c_fc) == nullptr) {
-    device.matmul_forward({.out = layer.act,  // [N, I]
-                           .pre_activation = layer.fc,
-                           .x = layer.ln_2,
-                           .weight = w.c_fc_weight,
-                           .bias = w.c_fc_bias,
-                           .activation = config.activation_function,
-                           .multiply = pass.multiply});
+  if (pass.cache != nullptr) {
+    const KeyValueCache::Layer& cached = pass.cache->layers[static_cast<std::size_t>(l)];
+    for (const KeyValueCache::Group& g : pass.cache->groups) {
+      const auto of_group = [&](const View& view) {
+        return view.rows(g.first_token, g.rows * g.tokens_a_row)
+            .reshaped({g.rows, g.tokens_a_row, view.shape()[1]});
+      };
+      pass.device.attention_cached({.out = of_group(layer.att),
+                                    .k_cache = cached.keys,
+                                    .v_cache = cached.values,
+                                    .qkv = of_group(layer.qkv),
+                                    .past = pass.cache->past.rows(g.first_row, g.rows),
+                                    .rows = pass.cache->rows.rows(g.first_row, g.rows),
+                                    .heads = pass.config.n_head,
+                                    .scale = pass.config.attention_scale(l)});
+    }
     return;
   }
-  device.matmul_forward({.out = layer.fc,
-                         .x = layer.ln_2,
-                         .weight = w.c_fc_weight,
-                         .bias = w.c_fc_bias,
-                         .multiply = pass.multiply});
-  add_adapter(pass, l, BlockProduct::c_fc, layer.ln_2, layer.fc);
-  device.activation_forward(
-      {.out = layer.act, .x = layer.fc, .activation = config.activation_function});
+  const std::int64_t B = a.batch, T = a.length, C = pass.config.n_embd;
+  const DropoutSites::Site site = pass.dropout.attention(l);
+  pass.device.attention_forward({.out = layer.att.reshaped({B, T, C}),
+                                 .lse = layer.lse,
+                                 .qkv = layer.qkv.reshaped({B, T, 3 * C}),
+                                 .first_key = a.first_key,
+                                 .heads = pass.config.n_head,
+                                 .scale = pass.config.attention_scale(l),
+                                 .dropout = site.p,
+                                 .key = site.key});
+}
+
+/// Past the last attention rows no longer meet: the rest of the last block and the head see the
+/// last token of each row alone, which moves to the front.
+void keep_last_tokens(const Pass& pass) {
+  Activations& a = pass.a;
+  LayerActivations& layer = a.layers.back();
+  std::int64_t B = 0;
+  for (const KeyValueCache::Group& g : pass.cache->groups) {
+    for (std::int64_t r = 0; r < g.rows; ++r, ++B) {
+      const std::int64_t last = g.first_token + (r + 1) * g.tokens_a_row - 1;
+      if (last == B) continue;
+      for (const View& view : {layer.x, layer.att}) {  // nothing has been moved to row `last` yet
+        const View from = view.rows(last, 1);
+        pass.device.copy(view.rows(B, 1).bytes(), from.bytes(), from.size_bytes());
+      }
+    }
+  }
+  for (View* view : {&layer.x, &layer.att, &layer.x_mid, &layer.ln_2.out, &layer.act, &a.branch,
+                     &a.x_final, &a.ln_f.out, &a.ln}) {
+    *view = view->rows(0, B);
+  }
+}
+
+/// x = x + branch, and its layernorm.
+ResidualLayernormForward add_branch(const Pass& pass, const WeightAndBias& layernorm, View x,
+                                    View sum, const LayernormOutput& to) {
+  return {.sum = sum,
+          .out = to.out,
+          .mean = to.mean,
+          .rstd = to.rstd,
+          .x = x,
+          .branch = pass.a.branch,
+          .weight = layernorm.weight,
+          .bias = layernorm.bias,
+          .eps = pass.config.layer_norm_epsilon};
+}
+
+/// From q, k and v of block l to the MLP's activation in layer.act.
+void forward_to_activation(const Pass& pass, int l) {
+  Activations& a = pass.a;
+  const LayerActivations& layer = a.layers[static_cast<std::size_t>(l)];
+  // 4. Attention of all heads
+  attend(pass, l);
+  if (pass.cache != nullptr && l + 1 == pass.config.n_layer) keep_last_tokens(pass);
+  // 5. branch = dropout(att·c_proj)
+  project(pass, l, Role::attn_proj, {.x = layer.att, .out = a.branch});
+  drop(pass.device, a.branch, pass.dropout.attention_projection(l));
+  // 6. x_mid = x + branch;  act = activation(ln_2·c_fc)
+  project(pass, l, Role::c_fc,
+          {.x = layer.ln_2.out,
+           .out = layer.act,  // [N, I]
+           .pre_activation = layer.fc,
+           .activation = pass.config.activation_function,
+           .before = add_branch(pass, pass.parameters.layer(l)[Role::ln_2], layer.x, layer.x_mid,
+                                layer.ln_2)});
+}
+
+/// q, k and v of block l from its input.
+void qkv_from_input(const Pass& pass, int l) {
+  const LayerActivations& layer = pass.a.layers[static_cast<std::size_t>(l)];
+  normalise(pass, pass.parameters.layer(l)[Role::ln_1], layer.x, layer.ln_1);
+  project(pass, l, Role::c_attn, {.x = layer.ln_1.out, .out = layer.qkv});
 }
 
 }  // namespace
@@ -136,23 +168,23 @@ Activations take_activations(Arena& arena, const Gpt2Config& config, int batch, 
   };
   const auto take_kept = [&](LayerActivations& layer) {
     take_shared(layer);
-    layer.ln_1_mean = statistics();
-    layer.ln_1_rstd = statistics();
+    layer.ln_1.mean = statistics();
+    layer.ln_1.rstd = statistics();
     layer.lse = arena.take("attention log-sum-exp", {B, H, T});
     layer.x_mid = take_stream();
-    layer.ln_2_mean = statistics();
-    layer.ln_2_rstd = statistics();
+    layer.ln_2.mean = statistics();
+    layer.ln_2.rstd = statistics();
     layer.fc = arena.take("MLP pre-activations", {N, I}, dtype);
     layer.outputs_kept = keep.outputs && !keep.inputs_only;
     if (!layer.outputs_kept) return;
-    layer.ln_1 = arena.take("layernorm outputs of the blocks", {N, C}, dtype);
-    layer.ln_2 = arena.take("layernorm outputs of the blocks", {N, C}, dtype);
+    layer.ln_1.out = arena.take("layernorm outputs of the blocks", {N, C}, dtype);
+    layer.ln_2.out = arena.take("layernorm outputs of the blocks", {N, C}, dtype);
     layer.act = arena.take("MLP activations", {N, I}, dtype);
   };
   const auto take_adapter = [&](LayerActivations& layer, int l) {
-    for (int i = 0; i < kBlockProducts && keep.lora.r > 0; ++i) {
-      View& h = layer.lora_h[static_cast<std::size_t>(i)];
-      if (h || !is_adapted(keep.lora, l, static_cast<BlockProduct>(i))) continue;
+    for (const Role product : kProducts) {
+      View& h = layer.lora_h[product];
+      if (h || keep.lora.r == 0 || !is_adapted(keep.lora, l, product)) continue;
       h = arena.take("products with the adapter's A", {N, keep.lora.r}, dtype);
     }
   };
@@ -186,10 +218,10 @@ Activations take_activations(Arena& arena, const Gpt2Config& config, int batch, 
   a.layers.insert(a.layers.begin(), static_cast<std::size_t>(first), passing);
   a.x_final = first < L ? take_stream() : passing.x;
   if (keep.for_backward) {
-    a.ln_f_mean = statistics();
-    a.ln_f_rstd = statistics();
+    a.ln_f.mean = statistics();
+    a.ln_f.rstd = statistics();
   }
-  a.ln = arena.take("layernorm output", {N, C}, dtype);
+  a.ln = a.ln_f.out = arena.take("layernorm output", {N, C}, dtype);
   a.branch = arena.take("branch output", {N, C}, dtype);
   const auto shares = [](const LayerActivations& l) { return !l.outputs_kept; };
   if (std::any_of(a.layers.begin(), a.layers.end(), shares)) {
@@ -197,7 +229,7 @@ Activations take_activations(Arena& arena, const Gpt2Config& config, int batch, 
   }
   for (LayerActivations& l : a.layers) {
     if (!l.outputs_kept) {
-      l.ln_1 = l.ln_2 = a.ln;
+      l.ln_1.out = l.ln_2.out = a.ln;
       l.act = a.act;
     }
   }
@@ -290,78 +322,62 @@ void upload(Device& device, const TokenBatch& batch, Activations& a) {
   device.synchronize();  // `counted` goes out of scope
 }
 
+void normalise(const Pass& pass, const WeightAndBias& layernorm, View x,
+               const LayernormOutput& to) {
+  pass.device.layernorm_forward({.out = to.out,
+                                 .mean = to.mean,
+                                 .rstd = to.rstd,
+                                 .x = x,
+                                 .weight = layernorm.weight,
+                                 .bias = layernorm.bias,
+                                 .eps = pass.config.layer_norm_epsilon});
+}
+
 void forward_hidden(const Pass& pass, HiddenStates* hidden) {
-  Device& device = pass.device;
-  const Gpt2Config& config = pass.config;
   const Parameters& p = pass.parameters;
   Activations& a = pass.a;
-  const std::int64_t B = a.batch, T = a.length, C = config.n_embd;
 
   // 1. x = dropout(wte[ids] + wpe[positions])
   const View x_0 = a.layers.front().x;  // [N, C]
-  device.embedding_forward({.out = x_0.reshaped({B, T, C}),
-                            .ids = a.ids,
-                            .positions = a.positions,
-                            .wte = p.wte(),
-                            .wpe = p.wpe()});
-  drop(device, x_0, pass.dropout.embedding());
+  pass.device.embedding_forward({.out = x_0.reshaped({a.batch, a.length, pass.config.n_embd}),
+                                 .ids = a.ids,
+                                 .positions = a.positions,
+                                 .wte = p.wte(),
+                                 .wpe = p.wpe()});
+  drop(pass.device, x_0, pass.dropout.embedding());
   if (hidden != nullptr) hidden->states.clear();
-  keep_hidden(pass, x_0, hidden);
 
-  // 2. The first block's ln_1. All other layernorms are fused with the addition before them.
-  device.layernorm_forward({.out = a.layers.front().ln_1,
-                            .mean = a.layers.front().ln_1_mean,
-                            .rstd = a.layers.front().ln_1_rstd,
-                            .x = x_0,
-                            .weight = p.layer(0).ln_1_weight,
-                            .bias = p.layer(0).ln_1_bias,
-                            .eps = config.layer_norm_epsilon});
-
-  for (int l = 0; l < config.n_layer; ++l) {
-    const LayerParameters& w = p.layer(l);
+  for (int l = 0; l < pass.config.n_layer; ++l) {
     const LayerActivations& layer = a.layers[static_cast<std::size_t>(l)];
-    const bool last = l + 1 == config.n_layer;
-
-    forward_to_activation(pass, l);  // 3 to 7
-    // 8. branch = dropout(act·c_proj)
-    device.matmul_forward({.out = a.branch,  // [N, C]
-                           .x = layer.act,
-                           .weight = w.mlp_proj_weight,
-                           .bias = w.mlp_proj_bias,
-                           .multiply = pass.multiply});
-    add_adapter(pass, l, BlockProduct::mlp_proj, layer.act, a.branch);
-    drop(device, a.branch, pass.dropout.mlp_projection(l));
-    // 9. x = x_mid + branch;  ln_1 of the next block, or ln_f
-    const View x_next = last ? a.x_final : a.layers[static_cast<std::size_t>(l) + 1].x;
-    const LayerActivations* next = last ? nullptr : &a.layers[static_cast<std::size_t>(l) + 1];
-    device.residual_layernorm_forward(
-        {.sum = x_next,
-         .out = last ? a.ln : next->ln_1,
-         .mean = last ? a.ln_f_mean : next->ln_1_mean,
-         .rstd = last ? a.ln_f_rstd : next->ln_1_rstd,
-         .x = layer.x_mid,
-         .branch = a.branch,
-         .weight = last ? p.ln_f_weight() : p.layer(l + 1).ln_1_weight,
-         .bias = last ? p.ln_f_bias() : p.layer(l + 1).ln_1_bias,
-         .eps = config.layer_norm_epsilon});
-    keep_hidden(pass, x_next, hidden);
+    // 2. x = x_mid + branch of the block before, where there is one
+    // 3. q, k, v = ln_1·c_attn
+    if (l == 0) {
+      qkv_from_input(pass, l);
+    } else {
+      const LayerActivations& before = a.layers[static_cast<std::size_t>(l) - 1];
+      project(
+          pass, l, Role::c_attn,
+          {.x = layer.ln_1.out,
+           .out = layer.qkv,  // [N, 3C]
+           .before = add_branch(pass, p.layer(l)[Role::ln_1], before.x_mid, layer.x, layer.ln_1)});
+    }
+    keep_hidden(pass, layer.x, hidden);
+    forward_to_activation(pass, l);  // 4 to 6
+    // 7. branch = dropout(act·c_proj)
+    project(pass, l, Role::mlp_proj, {.x = layer.act, .out = a.branch});
+    drop(pass.device, a.branch, pass.dropout.mlp_projection(l));
   }
+  // 8. x = x_mid + branch;  ln_f
+  pass.device.residual_layernorm_forward(
+      add_branch(pass, p.ln_f(), a.layers.back().x_mid, a.x_final, a.ln_f));
+  keep_hidden(pass, a.x_final, hidden);
   keep_hidden(pass, a.ln, hidden);
 }
 
 void recompute_block(const Pass& pass, int layer) {
-  Activations& a = pass.a;
-  const LayerParameters& w = pass.parameters.layer(layer);
-  const LayerActivations& kept = a.layers[static_cast<std::size_t>(layer)];
-  pass.device.layernorm_forward({.out = kept.ln_1,
-                                 .mean = kept.ln_1_mean,
-                                 .rstd = kept.ln_1_rstd,
-                                 .x = kept.x,
-                                 .weight = w.ln_1_weight,
-                                 .bias = w.ln_1_bias,
-                                 .eps = pass.config.layer_norm_epsilon});
+  qkv_from_input(pass, layer);
   forward_to_activation(pass, layer);
-  adapter_hidden(pass, layer, BlockProduct::mlp_proj, kept.act);
+  adapter_hidden(pass, layer, Role::mlp_proj, pass.a.layers[static_cast<std::size_t>(layer)].act);
 }
 
 void for_each_chunk(const Activations& a, const std::function<void(RowRange)>& head) {
@@ -374,11 +390,10 @@ void for_each_chunk(const Activations& a, const std::function<void(RowRange)>& h
 View forward_logits(const Pass& pass, RowRange rows) {
   const View weight = pass.parameters.padded_head();  // [W, C]
   const View logits(pass.a.logits.bytes(), pass.a.logits.dtype(), {rows.count, weight.shape()[0]});
-  pass.device.matmul_forward({.out = logits,
-                              .x = pass.a.ln.rows(rows.first, rows.count),  // [R, C]
-                              .weight = weight,
-                              .layout = WeightLayout::out_in,
-                              .multiply = pass.multiply});
+  pass.multiply(&Device::matmul_forward, {.out = logits,
+                                          .x = pass.a.ln.rows(rows.first, rows.count),  // [R, C]
+                                          .weight = weight,
+                                          .layout = WeightLayout::out_in});
   return logits;
 }
 

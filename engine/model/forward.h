@@ -1,10 +1,11 @@
-// The forward pass over whole sequences, which scoring and training share: what it keeps, where it
-// drops, and the pass itself.
+// The forward pass, which scoring, training and decoding share: what it keeps, where it drops, and
+// the pass itself.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <functional>
+#include <span>
+#include <type_traits>
 #include <vector>
 
 #include "engine/model/arena.h"
@@ -16,23 +17,27 @@
 
 namespace quire {
 
+/// A layernorm's output, and of its input what a backward pass reads.
+struct LayernormOutput {
+  View out;         // [N, C]
+  View mean, rstd;  // [N], or empty
+};
+
 /// What of one block's forward pass its backward pass reads again. Layernorm outputs and the
 /// activation's output are its own only where `outputs_kept`: computing them anew reads memory
 /// once, storing them for all layers takes 6·C of 16·C numbers a token.
 struct LayerActivations {
-  bool outputs_kept = false;  // ln_1, ln_2 and act; or all layers share them
-  View x;                     // [N, C] the block's input, what ln_1 normalises
-  View ln_1, ln_2;            // [N, C] the layernorms' outputs; shared they are one
-  View ln_1_mean, ln_1_rstd;  // [N]
-  View qkv;                   // [N, 3C]
-  View lse;                   // [B, H, T]
-  View att;                   // [N, C] the heads' outputs side by side
-  View x_mid;                 // [N, C] after the attention branch, what ln_2 normalises
-  View ln_2_mean, ln_2_rstd;  // [N]
-  View fc;                    // [N, I] the MLP's pre-activation
-  View act;                   // [N, I] the MLP's activation
+  bool outputs_kept = false;   // ln_1, ln_2 and act; or all layers share them
+  View x;                      // [N, C] the block's input, what ln_1 normalises
+  LayernormOutput ln_1, ln_2;  // where shared, their outputs are one
+  View qkv;                    // [N, 3C]
+  View lse;                    // [B, H, T]
+  View att;                    // [N, C] the heads' outputs side by side
+  View x_mid;                  // [N, C] after the attention branch, what ln_2 normalises
+  View fc;                     // [N, I] the MLP's pre-activation
+  View act;                    // [N, I] the MLP's activation
   /// [N, r] scale·dropout(x)·Aᵀ of each product that is adapted
-  std::array<View, kBlockProducts> lora_h;
+  ByRole<View> lora_h;
 };
 
 /// All tensors of a pass over a batch of B rows of T tokens, N = B·T.
@@ -41,8 +46,8 @@ struct Activations {
   int length = 0;                           // T
   View ids, positions, first_key, targets;  // [B, T] i32
   std::vector<LayerActivations> layers;
-  View x_final;               // [N, C] after the last block, what ln_f normalises
-  View ln_f_mean, ln_f_rstd;  // [N]
+  View x_final;          // [N, C] after the last block, what ln_f normalises
+  LayernormOutput ln_f;  // its output is ln
 
   // Used by one step of the pass after the other.
   View ln;      // [N, C] output of the latest layernorm that no layer keeps
@@ -97,9 +102,9 @@ class DropoutSites {
   Site attention(int layer) const { return site(attn_pdrop_, layer, 1, heads_ * length_); }
   Site attention_projection(int layer) const { return site(resid_pdrop_, layer, 2, channels_); }
   Site mlp_projection(int layer) const { return site(resid_pdrop_, layer, 3, channels_); }
-  Site adapter(int layer, BlockProduct product) const {
-    return site(lora_dropout_, layer, 4 + static_cast<int>(product),
-                product == BlockProduct::mlp_proj ? inner_ : channels_);
+  Site adapter(int layer, Role product) const {
+    const RoleEntry& entry = entry_of(product);
+    return site(lora_dropout_, layer, entry.dropout, entry.in == Width::I ? inner_ : channels_);
   }
 
  private:
@@ -110,16 +115,44 @@ class DropoutSites {
   std::int64_t channels_ = 0, inner_ = 0, heads_ = 0, first_row_ = 0, length_ = 0;
 };
 
+/// Keys and values of the tokens before a pass, for one that goes on from them: it adds its own.
+/// Its rows bring different numbers of tokens, one row's after the other's: to all else in the pass
+/// they are a batch of one row.
+struct KeyValueCache {
+  struct Layer {
+    View keys, values;  // [R, H, S, D]
+  };
+  /// Rows next to each other that bring as many tokens.
+  struct Group {
+    std::int64_t first_row = 0, rows = 0, first_token = 0, tokens_a_row = 0;
+  };
+  std::vector<Layer> layers;
+  View past, rows;            // [B] i32: slots in use, and number in the cache
+  std::vector<Group> groups;  // of all B rows
+};
+
 /// What a pass works with.
 struct Pass {
   Device& device;
   const Gpt2Config& config;
   const Parameters& parameters;
   Activations& a;
-  DropoutSites dropout;
+  DropoutSites dropout = {};
   const LoraAdapter* adapter = nullptr;
   int first_layer = 0;  ///< where a backward pass ends
-  Multiply multiply = Multiply::as_stored;
+  Multiply precision = Multiply::as_stored;
+  /// Of rows that go on. Only the logits of each one's last token are asked for: a.ln has B rows in
+  /// the end.
+  const KeyValueCache* cache = nullptr;
+  /// The products' weights as [out, in], for devices that prefer it: one for each layer, or none.
+  std::span<const ByRole<View>> transposed = {};
+
+  /// One of the device's products, in that precision: pass.multiply(&Device::matmul_add, {…}).
+  template <class Op>
+  void multiply(void (Device::*op)(const Op&), std::type_identity_t<Op> p) const {
+    p.multiply = precision;
+    (device.*op)(p);
+  }
 };
 
 /// Throws Error(usage) for a batch longer than the context and Error(bad_data) for an id, target or
@@ -128,6 +161,9 @@ void check_batch(const Gpt2Config& config, const TokenBatch& batch);
 
 /// Copies the batch's ids, positions, masks and targets to the device.
 void upload(Device& device, const TokenBatch& batch, Activations& a);
+
+/// to.out is the layernorm of x.
+void normalise(const Pass& pass, const WeightAndBias& layernorm, View x, const LayernormOutput& to);
 
 /// Embedding, blocks, final layernorm: a.ln holds the final hidden states. `hidden`, where given,
 /// receives them all.

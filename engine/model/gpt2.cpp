@@ -40,7 +40,7 @@ struct Gpt2::Impl {
     arena.restart();
     a = take_activations(arena, config, batch.batch, batch.length, keep, dtype);
     upload(device, batch, a);
-    return {.device = device, .config = config, .parameters = parameters, .a = a, .dropout = {}};
+    return {.device = device, .config = config, .parameters = parameters, .a = a};
   }
 };
 

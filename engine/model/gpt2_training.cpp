@@ -13,7 +13,7 @@
 #include "engine/model/elements.h"
 #include "engine/model/forward.h"
 #include "engine/model/gpt2.h"
-#include "engine/model/lora_pass.h"
+#include "engine/model/products.h"
 
 namespace quire {
 namespace {
@@ -32,6 +32,19 @@ View branch_gradient(const Pass& pass, const DropoutSites::Site& site) {
   return d_branch;
 }
 
+/// A layernorm of x, whose output has its gradient in d_branch, joins the residual stream's.
+void backward_layernorm(const Pass& pass, const WeightAndBias& layernorm, const WeightAndBias& d,
+                        View x, const LayernormOutput& of_x) {
+  pass.device.layernorm_backward({.d_x = Accumulate{pass.a.d_x},  // [N, C]
+                                  .d_weight = Accumulate{d.weight},
+                                  .d_bias = Accumulate{d.bias},
+                                  .d_out = pass.a.d_branch,
+                                  .x = x,
+                                  .weight = layernorm.weight,
+                                  .mean = of_x.mean,
+                                  .rstd = of_x.rstd});
+}
+
 /// Head and loss, chunk by chunk, then ln_f: leaves losses in a.losses and starts d_x.
 void backward_head(const Pass& pass, const Parameters& grads, float grad_scale) {
   Device& device = pass.device;
@@ -46,164 +59,112 @@ void backward_head(const Pass& pass, const Parameters& grads, float grad_scale) 
                                    .targets = targets.rows(rows.first, rows.count),
                                    .scale = grad_scale,
                                    .vocab = pass.config.vocab_size});
-    device.matmul_backward_input({.d_x = d_ln.rows(rows.first, rows.count),  // [R, C]
-                                  .d_out = logits,
-                                  .weight = pass.parameters.padded_head(),
-                                  .layout = WeightLayout::out_in,
-                                  .multiply = pass.multiply});
+    pass.multiply(&Device::matmul_backward_input,
+                  {.d_x = d_ln.rows(rows.first, rows.count),  // [R, C]
+                   .d_out = logits,
+                   .weight = pass.parameters.padded_head(),
+                   .layout = WeightLayout::out_in});
     if (!grads.head()) return;
     const View d_weight = grads.padded_head().rows(0, logits.shape()[1]);  // [W, C]
-    device.matmul_backward_weight({.d_weight = Accumulate{d_weight},
-                                   .d_out = logits,
-                                   .x = a.ln.rows(rows.first, rows.count),
-                                   .layout = WeightLayout::out_in,
-                                   .multiply = pass.multiply});
+    pass.multiply(&Device::matmul_backward_weight, {.d_weight = Accumulate{d_weight},
+                                                    .d_out = logits,
+                                                    .x = a.ln.rows(rows.first, rows.count),
+                                                    .layout = WeightLayout::out_in});
   });
 
   device.fill_zero(a.d_x.bytes(), a.d_x.size_bytes());
-  device.layernorm_backward({.d_x = Accumulate{a.d_x},  // [N, C]
-                             .d_weight = Accumulate{grads.ln_f_weight()},
-                             .d_bias = Accumulate{grads.ln_f_bias()},
-                             .d_out = d_ln,
-                             .x = a.x_final,
-                             .weight = pass.parameters.ln_f_weight(),
-                             .mean = a.ln_f_mean,
-                             .rstd = a.ln_f_rstd});
+  backward_layernorm(pass, pass.parameters.ln_f(), grads.ln_f(), a.x_final, a.ln_f);
 }
 
 /// Whether something before `product` of block l trains, so that the gradient has to go on. Blocks
 /// train as a whole or by their adapters alone.
-bool goes_on(const Pass& pass, const Gradients& grads, int l, BlockProduct product) {
-  if (l > pass.first_layer || grads.parameters.layer(l).ln_1_weight) return true;
-  for (int i = 0; i < static_cast<int>(product); ++i) {
-    if (adapter_pair(pass.adapter, l, static_cast<BlockProduct>(i)) != nullptr) return true;
+bool goes_on(const Pass& pass, const Gradients& grads, int l, Role product) {
+  if (l > pass.first_layer || grads.parameters.layer(l)[Role::ln_1].weight) return true;
+  for (const Role before : kProducts) {
+    if (before < product && adapter_pair(pass.adapter, l, before) != nullptr) return true;
   }
   return false;
 }
 
-/// Whether the gradient of a weight or of its adapter wants the product's input.
-bool wants_input(const Pass& pass, int l, BlockProduct product, const View& d_weight) {
-  return d_weight || adapter_pair(pass.adapter, l, product) != nullptr;
+/// Whether a product's input is to be computed again, for the gradient of its weight or adapter.
+bool wants_input(const Pass& pass, const Gradients& grads, int l, Role product) {
+  if (pass.a.layers[static_cast<std::size_t>(l)].outputs_kept) return false;
+  return grads.parameters.layer(l)[product].weight ||
+         adapter_pair(pass.adapter, l, product) != nullptr;
 }
 
-/// Steps 9 to 6 of the forward pass: the MLP branch.
+/// Steps 7 and 6 of the forward pass: the MLP branch.
 void backward_mlp(const Pass& pass, const Gradients& grads, int l) {
-  Device& device = pass.device;
   Activations& a = pass.a;
   const LayerParameters& w = pass.parameters.layer(l);
-  const LayerParameters& d = grads.parameters.layer(l);
   const LayerActivations& layer = a.layers[static_cast<std::size_t>(l)];
   const View d_fc = leading(a.d_wide, layer.fc.shape());  // [N, I]
-  const View d_ln = a.d_branch;                           // [N, C]
 
-  // 8. act, computed again unless kept, then through c_proj and, in the same op, through the
-  // activation of 7
+  // 7. act, computed again unless kept, then through c_proj and, in the same op, through the
+  // activation of 6
   const View d_branch = branch_gradient(pass, pass.dropout.mlp_projection(l));  // [N, C]
-  if (!layer.outputs_kept && wants_input(pass, l, BlockProduct::mlp_proj, d.mlp_proj_weight)) {
-    device.activation_forward({.out = layer.act,  // [N, I]
-                               .x = layer.fc,
-                               .activation = pass.config.activation_function});
+  if (wants_input(pass, grads, l, Role::mlp_proj)) {
+    pass.device.activation_forward({.out = layer.act,  // [N, I]
+                                    .x = layer.fc,
+                                    .activation = pass.config.activation_function});
   }
-  const bool to_c_fc = goes_on(pass, grads, l, BlockProduct::mlp_proj);
-  backward_product(pass, grads, l, BlockProduct::mlp_proj,
+  const bool to_c_fc = goes_on(pass, grads, l, Role::mlp_proj);
+  backward_product(pass, grads, l, Role::mlp_proj,
                    {.d_x = to_c_fc ? d_fc : View(),
                     .d_out = d_branch,
                     .x = layer.act,
-                    .weight = w.mlp_proj_weight,
-                    .d_weight = d.mlp_proj_weight,  // [I, C]
-                    .d_bias = d.mlp_proj_bias,
                     .pre_activation = layer.fc,
                     .activation = pass.config.activation_function});
   if (!to_c_fc) return;
-  // 7. Through c_fc, with ln_2 computed again unless kept
-  if (!layer.outputs_kept && wants_input(pass, l, BlockProduct::c_fc, d.c_fc_weight)) {
-    device.layernorm_forward({.out = layer.ln_2,  // [N, C]
-                              .x = layer.x_mid,
-                              .weight = w.ln_2_weight,
-                              .bias = w.ln_2_bias,
-                              .eps = pass.config.layer_norm_epsilon});
+  // 6. Through c_fc, with ln_2 computed again unless kept
+  if (wants_input(pass, grads, l, Role::c_fc)) {
+    normalise(pass, w[Role::ln_2], layer.x_mid, {.out = layer.ln_2.out});
   }
-  const bool to_ln_2 = goes_on(pass, grads, l, BlockProduct::c_fc);
-  backward_product(pass, grads, l, BlockProduct::c_fc,
-                   {.d_x = to_ln_2 ? d_ln : View(),
-                    .d_out = d_fc,
-                    .x = layer.ln_2,
-                    .weight = w.c_fc_weight,
-                    .d_weight = d.c_fc_weight,  // [C, I]
-                    .d_bias = d.c_fc_bias});
+  const bool to_ln_2 = goes_on(pass, grads, l, Role::c_fc);
+  backward_product(pass, grads, l, Role::c_fc,
+                   {.d_x = to_ln_2 ? a.d_branch : View(), .d_out = d_fc, .x = layer.ln_2.out});
   if (!to_ln_2) return;
-  // 6. ln_2 joins the residual stream's gradient
-  device.layernorm_backward({.d_x = Accumulate{a.d_x},  // [N, C]
-                             .d_weight = Accumulate{d.ln_2_weight},
-                             .d_bias = Accumulate{d.ln_2_bias},
-                             .d_out = d_ln,
-                             .x = layer.x_mid,
-                             .weight = w.ln_2_weight,
-                             .mean = layer.ln_2_mean,
-                             .rstd = layer.ln_2_rstd});
+  backward_layernorm(pass, w[Role::ln_2], grads.parameters.layer(l)[Role::ln_2], layer.x_mid,
+                     layer.ln_2);
 }
 
-/// Steps 5 to 3, and ln_1: the attention branch.
+/// Steps 5 to 2: the attention branch.
 void backward_attention(const Pass& pass, const Gradients& grads, int l) {
-  Device& device = pass.device;
   Activations& a = pass.a;
   const std::int64_t B = a.batch, T = a.length, C = pass.config.n_embd;
   const LayerParameters& w = pass.parameters.layer(l);
-  const LayerParameters& d = grads.parameters.layer(l);
   const LayerActivations& layer = a.layers[static_cast<std::size_t>(l)];
   const View d_qkv = leading(a.d_wide, layer.qkv.shape());  // [N, 3C]
   const View d_att = a.branch;                              // [N, C]
-  const View d_ln = a.d_branch;                             // [N, C]
 
   // 5. Through c_proj
   const View d_branch = branch_gradient(pass, pass.dropout.attention_projection(l));  // [N, C]
-  const bool to_attention = goes_on(pass, grads, l, BlockProduct::attn_proj);
-  backward_product(pass, grads, l, BlockProduct::attn_proj,
-                   {.d_x = to_attention ? d_att : View(),
-                    .d_out = d_branch,
-                    .x = layer.att,
-                    .weight = w.attn_proj_weight,
-                    .d_weight = d.attn_proj_weight,  // [C, C]
-                    .d_bias = d.attn_proj_bias});
+  const bool to_attention = goes_on(pass, grads, l, Role::attn_proj);
+  backward_product(pass, grads, l, Role::attn_proj,
+                   {.d_x = to_attention ? d_att : View(), .d_out = d_branch, .x = layer.att});
   if (!to_attention) return;
   // 4. Attention of all heads
   const DropoutSites::Site attention = pass.dropout.attention(l);
-  device.attention_backward({.d_qkv = d_qkv.reshaped({B, T, 3 * C}),
-                             .d_out = d_att.reshaped({B, T, C}),
-                             .out = layer.att.reshaped({B, T, C}),
-                             .lse = layer.lse,
-                             .qkv = layer.qkv.reshaped({B, T, 3 * C}),
-                             .first_key = a.first_key,
-                             .heads = pass.config.n_head,
-                             .scale = pass.config.attention_scale(l),
-                             .dropout = attention.p,
-                             .key = attention.key});
+  pass.device.attention_backward({.d_qkv = d_qkv.reshaped({B, T, 3 * C}),
+                                  .d_out = d_att.reshaped({B, T, C}),
+                                  .out = layer.att.reshaped({B, T, C}),
+                                  .lse = layer.lse,
+                                  .qkv = layer.qkv.reshaped({B, T, 3 * C}),
+                                  .first_key = a.first_key,
+                                  .heads = pass.config.n_head,
+                                  .scale = pass.config.attention_scale(l),
+                                  .dropout = attention.p,
+                                  .key = attention.key});
   // 3. Through c_attn, with ln_1 computed again unless kept
-  if (!layer.outputs_kept && wants_input(pass, l, BlockProduct::c_attn, d.c_attn_weight)) {
-    device.layernorm_forward({.out = layer.ln_1,  // [N, C]
-                              .x = layer.x,
-                              .weight = w.ln_1_weight,
-                              .bias = w.ln_1_bias,
-                              .eps = pass.config.layer_norm_epsilon});
+  if (wants_input(pass, grads, l, Role::c_attn)) {
+    normalise(pass, w[Role::ln_1], layer.x, {.out = layer.ln_1.out});
   }
-  const bool to_ln_1 = goes_on(pass, grads, l, BlockProduct::c_attn);
-  backward_product(pass, grads, l, BlockProduct::c_attn,
-                   {.d_x = to_ln_1 ? d_ln : View(),
-                    .d_out = d_qkv,
-                    .x = layer.ln_1,
-                    .weight = w.c_attn_weight,
-                    .d_weight = d.c_attn_weight,  // [C, 3C]
-                    .d_bias = d.c_attn_bias});
+  const bool to_ln_1 = goes_on(pass, grads, l, Role::c_attn);
+  backward_product(pass, grads, l, Role::c_attn,
+                   {.d_x = to_ln_1 ? a.d_branch : View(), .d_out = d_qkv, .x = layer.ln_1.out});
   if (!to_ln_1) return;
-  // 2. ln_1 joins the residual stream's gradient
-  device.layernorm_backward({.d_x = Accumulate{a.d_x},  // [N, C]
-                             .d_weight = Accumulate{d.ln_1_weight},
-                             .d_bias = Accumulate{d.ln_1_bias},
-                             .d_out = d_ln,
-                             .x = layer.x,
-                             .weight = w.ln_1_weight,
-                             .mean = layer.ln_1_mean,
-                             .rstd = layer.ln_1_rstd});
+  backward_layernorm(pass, w[Role::ln_1], grads.parameters.layer(l)[Role::ln_1], layer.x,
+                     layer.ln_1);
 }
 
 void backward_embedding(const Pass& pass, const Parameters& grads) {
@@ -289,7 +250,7 @@ struct Gpt2Training::Impl {
   const Parameters& parameters;
   const LoraAdapter* adapter;
   TrainingOptions options;
-  Multiply multiply;
+  Multiply precision;
   Parameters gradients;
   std::optional<LoraAdapter> adapter_gradients;
   std::optional<Parameters> copies;
@@ -309,7 +270,7 @@ struct Gpt2Training::Impl {
             .dropout = dropout,
             .adapter = adapter,
             .first_layer = first_layer(config, options),
-            .multiply = multiply};
+            .precision = precision};
   }
 };
 
@@ -323,14 +284,14 @@ Gpt2Training::Gpt2Training(Device& device, const Gpt2Config& config, const Param
   check_trains_in(device, options.activations);
   options.activations = device.activation_type(asked.activations);
   options.head = head_layout(device, config, options.activations);
-  const Multiply multiply =
+  const Multiply precision =
       options.activations == asked.activations ? Multiply::as_stored : Multiply::in_bf16;
   impl_.reset(new Impl{.device = device,
                        .config = config,
                        .parameters = parameters,
                        .adapter = adapter,
                        .options = options,
-                       .multiply = multiply,
+                       .precision = precision,
                        .gradients = Parameters(device, config, trained_parameters(config, options),
                                                options.gradient_parts),
                        .adapter_gradients = {},
@@ -384,7 +345,7 @@ double Gpt2Training::forward_backward(const TokenBatch& batch, float grad_scale,
     // What the layers share still holds the last one's.
     if (impl_->options.gradient_checkpointing && l < last) recompute_block(pass, l);
     backward_mlp(pass, grads, l);
-    if (goes_on(pass, grads, l, BlockProduct::c_fc)) backward_attention(pass, grads, l);
+    if (goes_on(pass, grads, l, Role::c_fc)) backward_attention(pass, grads, l);
   }
   if (impl_->gradients.wte()) backward_embedding(pass, impl_->gradients);
   return sum(download_losses(pass));

@@ -9,31 +9,40 @@
 
 namespace quire {
 
-/// Rows of a batch that grow token by token. Left padding is how rows of different lengths meet in
-/// one batch; each row's results equal those of the row alone, bit for bit.
+/// What a call brings for a row of the cache.
+struct DecoderRow {
+  int row = 0;
+  /// One or more that follow what the row holds. None: the row becomes a copy of the one before it
+  /// in the call, with its logits.
+  std::span<const std::int32_t> ids;
+};
+
+/// A cache of rows that grow by tokens. Each has its own past and may begin anew at any time; a
+/// call takes some of them, with any number of tokens each. Where Device::rows_alone(), a row's
+/// results equal those of the row alone, bit for bit.
 class Gpt2Decoder {
  public:
-  /// Room for `batch` rows of `slots` cached positions each (padding included). `max_new` is the
-  /// most tokens a row that one call of forward() brings (the longest prompt).
+  /// Room for `batch` rows of `slots` cached positions each. `max_new` is the most tokens that a
+  /// call brings for each of them, on average.
   Gpt2Decoder(Device& device, const Gpt2Config& config, const Parameters& parameters, int batch,
               int slots, int max_new);
   Gpt2Decoder(Gpt2Decoder&&) noexcept;
   ~Gpt2Decoder();
 
-  /// Forgets everything; the next forward() starts rows with padding[b] pad tokens
-  /// on the left (empty: none).
-  void reset(std::span<const std::int32_t> padding);
+  void reset();             ///< forgets everything
+  void clear_row(int row);  ///< forgets what the row holds
 
-  /// Takes T more ids for each of B rows, ids [B, T] on the host; B at most `batch`. Returns the
-  /// logits after the last id of each row: a view of [B, V] in device memory, valid until the next
-  /// call. Positions count from the first id that is not padding.
+  /// Takes more tokens for B different rows. Returns the logits after the last token of each: a
+  /// view of [B, V] in device memory, valid until the next call. Nothing is computed for padding;
+  /// neighbours that bring as many tokens are one op of attention.
+  View forward(std::span<const DecoderRow> rows);
+  /// T more ids for each of the rows 0 … batch - 1, ids [B, T].
   View forward(int batch, std::span<const std::int32_t> ids);
 
-  /// Row r goes on from what row sources[r] holds, for every r below sources.size(). Several rows
-  /// may go on from the same one.
-  void select_rows(std::span<const int> sources);
+  /// Row `to` holds what row `from` does.
+  void copy_row(int to, int from);
 
-  int length() const;  ///< slots used, padding included
+  int length(int row) const;  ///< slots in use
   /// What it allocates, on a device with activations of that type. Where products of few rows are
   /// faster for it (Device::prefers_out_in), the first step makes a transposed copy of the blocks'
   /// matrices besides, if that takes no more than half of the memory then free.

@@ -11,26 +11,10 @@
 namespace quire {
 namespace {
 
-constexpr const char* kProductNames[kBlockProducts] = {"attn.c_attn", "attn.c_proj", "mlp.c_fc",
-                                                       "mlp.c_proj"};
 constexpr std::uint64_t kAdapterStream = 0x6C6F7261;  // "lora", apart from the base's streams
 
 bool matches(const std::string& target, const std::string& name) {
   return name == target || name.ends_with("." + target);
-}
-
-View& weight_of(LayerParameters& layer, BlockProduct product) {
-  switch (product) {
-    case BlockProduct::c_attn:
-      return layer.c_attn_weight;
-    case BlockProduct::attn_proj:
-      return layer.attn_proj_weight;
-    case BlockProduct::c_fc:
-      return layer.c_fc_weight;
-    case BlockProduct::mlp_proj:
-      break;
-  }
-  return layer.mlp_proj_weight;
 }
 
 void require(bool holds, const std::string& what, const std::string& wanted) {
@@ -58,9 +42,7 @@ void check_targets(const Gpt2Config& config, const LoraConfig& lora) {
   for (const std::string& target : lora.target_modules) {
     bool known = false;
     for (int layer = 0; layer < config.n_layer; ++layer) {
-      for (int i = 0; i < kBlockProducts; ++i) {
-        known |= matches(target, product_name(layer, static_cast<BlockProduct>(i)));
-      }
+      for (const Role product : kProducts) known |= matches(target, module_name(layer, product));
     }
     require(known, "there is no module '" + target + "' to adapt",
             "those of a block: c_attn, c_fc, c_proj (both), attn.c_proj, mlp.c_proj");
@@ -101,40 +83,20 @@ float LoraConfig::scale() const {
   return lora_alpha / (use_rslora ? std::sqrt(rank) : rank);
 }
 
-std::string product_name(int layer, BlockProduct product) {
-  return "transformer.h." + std::to_string(layer) + "." +
-         kProductNames[static_cast<std::size_t>(product)];
-}
-
-Shape product_shape(const Gpt2Config& config, BlockProduct product) {
-  const std::int64_t C = config.n_embd, I = config.inner();
-  switch (product) {
-    case BlockProduct::c_attn:
-      return {C, 3 * C};
-    case BlockProduct::attn_proj:
-      return {C, C};
-    case BlockProduct::c_fc:
-      return {C, I};
-    case BlockProduct::mlp_proj:
-      break;
-  }
-  return {I, C};
-}
-
-bool is_adapted(const LoraConfig& lora, int layer, BlockProduct product) {
+bool is_adapted(const LoraConfig& lora, int layer, Role product) {
   const std::vector<int>& layers = lora.layers_to_transform;
   if (!layers.empty() && std::find(layers.begin(), layers.end(), layer) == layers.end()) {
     return false;
   }
-  const std::string name = product_name(layer, product);
+  const std::string name = module_name(layer, product);
   return std::any_of(lora.target_modules.begin(), lora.target_modules.end(),
                      [&](const std::string& target) { return matches(target, name); });
 }
 
 int first_adapted_layer(const Gpt2Config& config, const LoraConfig& lora) {
   for (int layer = 0; layer < config.n_layer; ++layer) {
-    for (int i = 0; i < kBlockProducts; ++i) {
-      if (is_adapted(lora, layer, static_cast<BlockProduct>(i))) return layer;
+    for (const Role product : kProducts) {
+      if (is_adapted(lora, layer, product)) return layer;
     }
   }
   return config.n_layer;
@@ -145,11 +107,10 @@ std::vector<NamedParameter> adapter_list(const Gpt2Config& config, const LoraCon
   check_targets(config, lora);
   std::vector<NamedParameter> list;
   for (int layer = 0; layer < config.n_layer; ++layer) {
-    for (int i = 0; i < kBlockProducts; ++i) {
-      const auto product = static_cast<BlockProduct>(i);
+    for (const Role product : kProducts) {
       if (!is_adapted(lora, layer, product)) continue;
-      const Shape weight = product_shape(config, product);  // [K, N]
-      const std::string name = "base_model.model." + product_name(layer, product);
+      const Shape weight = weight_shape(config, product);  // [K, N]
+      const std::string name = "base_model.model." + module_name(layer, product);
       for (const auto& [end, shape] : {std::pair(".lora_A.weight", Shape{lora.r, weight[0]}),
                                        std::pair(".lora_B.weight", Shape{weight[1], lora.r})}) {
         list.push_back({name + end, shape, /*decays=*/true, /*is_matrix=*/true});
@@ -166,11 +127,9 @@ LoraAdapter::LoraAdapter(Device& device, const Gpt2Config& config, const LoraCon
       pairs_(static_cast<std::size_t>(config.n_layer)) {
   auto next = tensors().begin();
   for (int layer = 0; layer < config.n_layer; ++layer) {
-    for (int i = 0; i < kBlockProducts; ++i) {  // the order of adapter_list()
-      if (!is_adapted(lora, layer, static_cast<BlockProduct>(i))) continue;
-      Pair& pair = pairs_[static_cast<std::size_t>(layer)][static_cast<std::size_t>(i)];
-      pair.a = *next++;
-      pair.b = *next++;
+    for (const Role product : kProducts) {  // the order of adapter_list()
+      if (!is_adapted(lora, layer, product)) continue;
+      pairs_[static_cast<std::size_t>(layer)][product] = {.a = *next++, .b = *next++};
     }
   }
 }
@@ -203,12 +162,10 @@ Parameters merge_adapter(Device& device, const Gpt2Config& config,
   auto holder = std::make_shared<Holder>(Holder{std::move(base), {}});
   std::vector<View> views = holder->base->tensors();
   for (int layer = 0; layer < config.n_layer; ++layer) {
-    LayerParameters parameters = holder->base->layer(layer);
-    for (int i = 0; i < kBlockProducts; ++i) {
-      const auto product = static_cast<BlockProduct>(i);
+    for (const Role product : kProducts) {
       const LoraAdapter::Pair& pair = adapter.pair(layer, product);
       if (!pair.a) continue;
-      const View weight = weight_of(parameters, product);
+      View& weight = views[weight_index(layer, product)];
       std::vector<float> values = download(device, weight);
       add_product(values, download(device, pair.a), download(device, pair.b), pair.a.shape()[0],
                   adapter.config().scale());
@@ -217,9 +174,7 @@ Parameters merge_adapter(Device& device, const Gpt2Config& config,
       Buffer& memory = holder->merged.emplace_back(device, weight.size_bytes());
       device.copy_to_device(memory.data(), bytes.data(), bytes.size());
       device.synchronize();  // `bytes` goes out of scope
-      for (View& view : views) {
-        if (view.bytes() == weight.bytes()) view = View(memory.data(), view.dtype(), view.shape());
-      }
+      weight = View(memory.data(), weight.dtype(), weight.shape());
     }
   }
   return Parameters(config, std::move(views), std::move(holder));

@@ -6,7 +6,6 @@
 // in memory as PEFT's files have them, and carry PEFT's names.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -32,16 +31,7 @@ struct LoraConfig {
   float scale() const;
 };
 
-/// The four products of a block.
-enum class BlockProduct : std::uint8_t { c_attn, attn_proj, c_fc, mlp_proj };
-inline constexpr int kBlockProducts = 4;
-
-/// "transformer.h.3.attn.c_attn".
-std::string product_name(int layer, BlockProduct product);
-
-/// A product's weight: [K, N].
-Shape product_shape(const Gpt2Config& config, BlockProduct product);
-bool is_adapted(const LoraConfig& lora, int layer, BlockProduct product);
+bool is_adapted(const LoraConfig& lora, int layer, Role product);
 /// The lowest block with an adapted product; n_layer where there is none.
 int first_adapted_layer(const Gpt2Config& config, const LoraConfig& lora);
 
@@ -61,14 +51,14 @@ class LoraAdapter : public NamedTensors {
     View a;  // [r, K]
     View b;  // [N, r]
   };
-  const Pair& pair(int layer, BlockProduct product) const {
-    return pairs_[static_cast<std::size_t>(layer)][static_cast<std::size_t>(product)];
+  const Pair& pair(int layer, Role product) const {
+    return pairs_[static_cast<std::size_t>(layer)][product];
   }
   const LoraConfig& config() const { return lora_; }
 
  private:
   LoraConfig lora_;
-  std::vector<std::array<Pair, kBlockProducts>> pairs_;  // [L]
+  std::vector<ByRole<Pair>> pairs_;  // [L]
 };
 
 /// A fresh adapter as PEFT draws it: A uniform within ±1/sqrt(K), B zero.

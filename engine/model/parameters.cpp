@@ -39,8 +39,28 @@ void draw_normal(std::vector<float>& values, RandomKey key, float deviation) {
   }
 }
 
-bool ends_with(const std::string& text, std::string_view end) {
-  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
+struct Extent {
+  std::int64_t size = 0;
+  const char* field = nullptr;  // of the config
+};
+
+Extent extent_of(const Gpt2Config& config, Width width) {
+  const std::int64_t C = config.n_embd;
+  switch (width) {
+    case Width::C:
+      return {C, "n_embd"};
+    case Width::C3:
+      return {3 * C, "3·n_embd"};
+    case Width::I:
+      return {config.inner(), "n_inner"};
+    case Width::none:
+      break;
+  }
+  return {};
+}
+
+Shape shape_of(const Extent& in, const Extent& out) {
+  return in.field == nullptr ? Shape{out.size} : Shape{in.size, out.size};
 }
 
 }  // namespace
@@ -63,37 +83,45 @@ void clear_padding(Device& device, const NamedParameter& parameter, void* tensor
                    all.size_bytes() - own.size_bytes());
 }
 
+std::string module_name(int layer, Role role) {
+  return "transformer.h." + std::to_string(layer) + "." + entry_of(role).name;
+}
+
+Shape weight_shape(const Gpt2Config& config, Role role) {
+  return shape_of(extent_of(config, entry_of(role).in), extent_of(config, entry_of(role).out));
+}
+
+std::size_t weight_index(int layer, Role role) {
+  // Two tables, then two tensors for each module.
+  return 2 + 2 * (kRoles.size() * static_cast<std::size_t>(layer) + static_cast<std::size_t>(role));
+}
+
 std::vector<NamedParameter> parameter_list(const Gpt2Config& config) {
-  const std::int64_t C = config.n_embd, I = config.inner();
   std::vector<NamedParameter> list;
-  const auto matrix = [&](const std::string& name, std::int64_t rows, std::int64_t columns) {
-    list.push_back({name, Shape{rows, columns}, /*decays=*/true, /*is_matrix=*/true});
+  const auto add = [&](const std::string& name, const Extent& in, const Extent& out) {
+    NamedParameter& added = list.emplace_back();
+    added.name = name;
+    added.shape = shape_of(in, out);
+    added.decays = added.is_matrix = added.shape.rank() == 2;
+    if (added.is_matrix) added.extents.emplace_back(in.field);
+    added.extents.emplace_back(out.field);
   };
-  const auto vector = [&](const std::string& name, std::int64_t count) {
-    list.push_back({name, Shape{count}, /*decays=*/false, /*is_matrix=*/false});
-  };
-  matrix("transformer.wte.weight", config.vocab_size, C);
+  const Extent channels = extent_of(config, Width::C);
+  const Extent vocabulary = {config.vocab_size, "vocab_size"};
+  add("transformer.wte.weight", vocabulary, channels);
   list.back().is_head = config.tie_word_embeddings;
-  matrix("transformer.wpe.weight", config.n_positions, C);
+  add("transformer.wpe.weight", {config.n_positions, "n_positions"}, channels);
   for (int layer = 0; layer < config.n_layer; ++layer) {
-    const std::string h = "transformer.h." + std::to_string(layer);
-    vector(h + ".ln_1.weight", C);
-    vector(h + ".ln_1.bias", C);
-    matrix(h + ".attn.c_attn.weight", C, 3 * C);
-    vector(h + ".attn.c_attn.bias", 3 * C);
-    matrix(h + ".attn.c_proj.weight", C, C);
-    vector(h + ".attn.c_proj.bias", C);
-    vector(h + ".ln_2.weight", C);
-    vector(h + ".ln_2.bias", C);
-    matrix(h + ".mlp.c_fc.weight", C, I);
-    vector(h + ".mlp.c_fc.bias", I);
-    matrix(h + ".mlp.c_proj.weight", I, C);
-    vector(h + ".mlp.c_proj.bias", C);
+    for (const RoleEntry& role : kRoles) {
+      const std::string module = "transformer.h." + std::to_string(layer) + "." + role.name;
+      add(module + ".weight", extent_of(config, role.in), extent_of(config, role.out));
+      add(module + ".bias", {}, extent_of(config, role.out));
+    }
   }
-  vector("transformer.ln_f.weight", C);
-  vector("transformer.ln_f.bias", C);
+  add("transformer.ln_f.weight", {}, channels);
+  add("transformer.ln_f.bias", {}, channels);
   if (!config.tie_word_embeddings) {
-    matrix("lm_head.weight", config.vocab_size, C);
+    add("lm_head.weight", vocabulary, channels);
     list.back().is_head = true;
   }
   return list;
@@ -101,10 +129,9 @@ std::vector<NamedParameter> parameter_list(const Gpt2Config& config) {
 
 ParameterSet trainable_parameters(const Gpt2Config& config, int frozen_layers) {
   ParameterSet trainable(parameter_list(config).size(), true);
-  if (frozen_layers == 0) return trainable;
-  // The order of parameter_list(): two tables, the blocks, the rest.
-  constexpr std::ptrdiff_t kOfBlock = sizeof(LayerParameters) / sizeof(View);
-  std::fill_n(trainable.begin(), 2 + kOfBlock * frozen_layers, false);
+  if (frozen_layers > 0) {
+    std::fill_n(trainable.begin(), weight_index(frozen_layers, Role::ln_1), false);
+  }
   return trainable;
 }
 
@@ -216,18 +243,11 @@ Parameters Parameters::with_matrices(Device& device, const Gpt2Config& config,
 
 void Parameters::wire(const Gpt2Config& config, int vocab_multiple) {
   auto next = tensors().begin() + 2;  // after wte and wpe
-  for (int layer = 0; layer < config.n_layer; ++layer) {
-    LayerParameters p;
-    // The order of parameter_list().
-    for (View* role : {&p.ln_1_weight, &p.ln_1_bias, &p.c_attn_weight, &p.c_attn_bias,
-                       &p.attn_proj_weight, &p.attn_proj_bias, &p.ln_2_weight, &p.ln_2_bias,
-                       &p.c_fc_weight, &p.c_fc_bias, &p.mlp_proj_weight, &p.mlp_proj_bias}) {
-      *role = *next++;
-    }
-    layers_.push_back(p);
+  layers_.resize(static_cast<std::size_t>(config.n_layer));
+  for (LayerParameters& layer : layers_) {
+    for (WeightAndBias& module : layer.all) module = {.weight = *next++, .bias = *next++};
   }
-  ln_f_weight_ = *next++;
-  ln_f_bias_ = *next++;
+  ln_f_ = {.weight = *next++, .bias = *next++};
   const std::size_t head = config.tie_word_embeddings ? 0 : tensors().size() - 1;
   head_ = tensors()[head];
   padded_head_ = View(head_.bytes(), head_.dtype(), padded_shape(names()[head], vocab_multiple));
@@ -242,10 +262,10 @@ Parameters initialize_parameters(Device& device, const Gpt2Config& config, std::
     const NamedParameter& named = parameters.names()[i];
     std::vector<float> values(static_cast<std::size_t>(named.shape.count()), 0.0f);
     if (named.is_matrix) {
-      const bool scaled = ends_with(named.name, ".c_proj.weight");
+      const bool scaled = named.name.ends_with(".c_proj.weight");
       draw_normal(values, {.seed = seed, .stream = i},
                   config.initializer_range * (scaled ? projection : 1.0f));
-    } else if (ends_with(named.name, ".weight")) {
+    } else if (named.name.ends_with(".weight")) {
       std::fill(values.begin(), values.end(), 1.0f);  // a layernorm's
     }
     const View tensor = parameters.tensors()[i];

@@ -1,6 +1,8 @@
 // The parameters of a GPT-2, by name and by role. The same layout holds gradients and moments.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -11,15 +13,50 @@
 
 namespace quire {
 
-/// The parameters of one block.
-struct LayerParameters {
-  View ln_1_weight, ln_1_bias;            // [C], [C]
-  View c_attn_weight, c_attn_bias;        // [C, 3C], [3C]
-  View attn_proj_weight, attn_proj_bias;  // [C, C], [C]
-  View ln_2_weight, ln_2_bias;            // [C], [C]
-  View c_fc_weight, c_fc_bias;            // [C, I], [I] with I = config.inner()
-  View mlp_proj_weight, mlp_proj_bias;    // [I, C], [C]
+/// What the modules of a block are for, in the order of transformers' named_parameters().
+enum class Role : std::uint8_t { ln_1, c_attn, attn_proj, ln_2, c_fc, mlp_proj };
+
+/// A number of channels: none, n_embd, 3·n_embd or config.inner().
+enum class Width : std::uint8_t { none, C, C3, I };
+
+/// Each module has a weight and a bias [out]. A product's weight [in, out] is a matrix, decays and
+/// can have an adapter; a layernorm's [out] is none of this.
+struct RoleEntry {
+  const char* name;  ///< within the block
+  Width in, out;
+  int dropout;  ///< the place of its adapter's dropout among the streams of a block
 };
+inline constexpr std::array<RoleEntry, 6> kRoles = {{{"ln_1", Width::none, Width::C, 0},
+                                                     {"attn.c_attn", Width::C, Width::C3, 4},
+                                                     {"attn.c_proj", Width::C, Width::C, 5},
+                                                     {"ln_2", Width::none, Width::C, 0},
+                                                     {"mlp.c_fc", Width::C, Width::I, 6},
+                                                     {"mlp.c_proj", Width::I, Width::C, 7}}};
+/// Those with a matrix.
+inline constexpr std::array kProducts = {Role::c_attn, Role::attn_proj, Role::c_fc, Role::mlp_proj};
+
+/// One of each for every module of a block.
+template <class T>
+struct ByRole {
+  std::array<T, kRoles.size()> all;
+  T& operator[](Role role) { return all[static_cast<std::size_t>(role)]; }
+  const T& operator[](Role role) const { return all[static_cast<std::size_t>(role)]; }
+};
+constexpr const RoleEntry& entry_of(Role role) {
+  return kRoles[static_cast<std::size_t>(role)];
+}
+
+/// "transformer.h.3.attn.c_attn".
+std::string module_name(int layer, Role role);
+/// Of its weight: [in, out], or [out].
+Shape weight_shape(const Gpt2Config& config, Role role);
+/// The place of its weight in parameter_list(); its bias comes next.
+std::size_t weight_index(int layer, Role role);
+
+struct WeightAndBias {
+  View weight, bias;
+};
+using LayerParameters = ByRole<WeightAndBias>;
 
 /// A parameter under its Hugging Face name, "transformer.h.0.attn.c_attn.weight".
 struct NamedParameter {
@@ -31,6 +68,7 @@ struct NamedParameter {
   /// many as make V a multiple of the device's vocab_multiple(); they belong to no tensor, so no
   /// file, norm or optimizer meets them.
   bool is_head = false;
+  std::vector<std::string> extents = {};  ///< its shape as fields of the config, for messages
 };
 
 /// `size` up to the next multiple.
@@ -104,8 +142,7 @@ class Parameters : public NamedTensors {
   View wte() const { return tensors()[0]; }  // [V, C]
   View wpe() const { return tensors()[1]; }  // [P, C]
   const LayerParameters& layer(int index) const { return layers_[static_cast<std::size_t>(index)]; }
-  View ln_f_weight() const { return ln_f_weight_; }
-  View ln_f_bias() const { return ln_f_bias_; }
+  const WeightAndBias& ln_f() const { return ln_f_; }
   View head() const { return head_; }  // [V, C]; wte() itself when tied
   /// The head with the rows behind it, where there are any.
   View padded_head() const { return padded_head_; }  // [W, C], W >= V
@@ -125,7 +162,8 @@ class Parameters : public NamedTensors {
   void wire(const Gpt2Config& config, int vocab_multiple);
 
   std::vector<LayerParameters> layers_;
-  View ln_f_weight_, ln_f_bias_, head_, padded_head_;
+  WeightAndBias ln_f_;
+  View head_, padded_head_;
   std::shared_ptr<void> owner_;
 };
 

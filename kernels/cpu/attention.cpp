@@ -206,16 +206,19 @@ void attention_cached(const AttentionCached& p, ThreadPool& pool) {
   const std::int64_t blocks = (T + kQueries - 1) / kQueries;
   const float* qkv = p.qkv.data<float>();
   const std::int32_t* past = p.past.data<std::int32_t>();
-  const std::int32_t* first_key = p.first_key ? p.first_key.data<std::int32_t>() : nullptr;
+  const std::int32_t* rows = p.rows ? p.rows.data<std::int32_t>() : nullptr;
   float* out = p.out.data<float>();
   float* k_cache = p.k_cache.data<float>();
   float* v_cache = p.v_cache.data<float>();
 
+  const auto cached = [&](std::int64_t b, std::int64_t h) {  // the head's first number
+    return ((rows != nullptr ? rows[b] : b) * H + h) * S * D;
+  };
   const auto append = [&](std::int64_t head) {
     const std::int64_t b = head / H, h = head % H;
     for (std::int64_t t = 0; t < T; ++t) {
       const float* row = qkv + (b * T + t) * 3 * C + h * D;
-      const std::int64_t slot = (head * S + past[b] + t) * D;
+      const std::int64_t slot = cached(b, h) + (past[b] + t) * D;
       std::copy(row + C, row + C + D, k_cache + slot);
       std::copy(row + 2 * C, row + 2 * C + D, v_cache + slot);
     }
@@ -235,8 +238,8 @@ void attention_cached(const AttentionCached& p, ThreadPool& pool) {
             .lse = nullptr,
             .first_query = past[b] + t,
             .count = std::min(kQueries, T - t),
-            .first_key = first_key != nullptr ? first_key[b] : 0},
-           {{k_cache + head * S * D, D}, {v_cache + head * S * D, D}}, D, p.scale,
+            .first_key = 0},
+           {{k_cache + cached(b, h), D}, {v_cache + cached(b, h), D}}, D, p.scale,
            ProbabilityDropout(0.0f, {}, head, T),
            Workspace(pool.scratch<float>(Workspace::floats(D)), D));
   });

@@ -159,8 +159,8 @@ __global__ void __launch_bounds__(kTileThreads,
   const int first_of_block = p.first(b, t0), keys_end = past + p.T;
   const int end_of_block = past + min(t0 + Shape::kQueries, p.T);  // of keys
   using Copies = TileCopies<Tile, kTileThreads>;
-  Copies keys(p.k.head<T>(b, h), p.k.of_row, first_of_block, p.D, thread);
-  Copies values(p.v.head<T>(b, h), p.v.of_row, first_of_block, p.D, thread);
+  Copies keys(p.k.head<T>(p.row_of(b), h), p.k.of_row, first_of_block, p.D, thread);
+  Copies values(p.v.head<T>(p.row_of(b), h), p.v.of_row, first_of_block, p.D, thread);
   const auto start_next_tile = [&](int stage) {
     keys.template start<kKeys>(tile_of(stage), keys_end);
     values.template start<kKeys>(tile_of(2 + stage), keys_end);
@@ -258,9 +258,8 @@ void CudaDevice::attention_forward(const AttentionForward& p) {
                     .k = packed_rows(p.qkv, 1, p.heads),
                     .v = packed_rows(p.qkv, 2, p.heads),
                     .past = nullptr,
+                    .rows = nullptr,
                     .first_key = p.first_key ? p.first_key.data<std::int32_t>() : nullptr,
-                    .first_key_of_batch = static_cast<int>(shape[1]),
-                    .first_key_of_query = 1,
                     .B = static_cast<int>(shape[0]),
                     .H = p.heads,
                     .T = static_cast<int>(shape[1]),

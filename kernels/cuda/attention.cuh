@@ -120,23 +120,23 @@ __device__ __forceinline__ void mask_row(float (&scores)[kBlocksOfColumns][4], i
 
 /// A forward pass over T queries of each row, whose keys may begin before them.
 struct AttentionProblem {
-  void* out;        // [B, T, C]
-  float* lse;       // [B, H, T], or null
-  HeadRows q;       // T rows
-  HeadRows k, v;    // past[b] + T rows
-  const int* past;  // [B], or null: 0. Query t is number past[b] + t of its row.
-  const int* first_key;
-  int first_key_of_batch, first_key_of_query;  // strides
+  void* out;             // [B, T, C]
+  float* lse;            // [B, H, T], or null
+  HeadRows q;            // T rows
+  HeadRows k, v;         // past[b] + T rows
+  const int* past;       // [B], or null: 0. Query t is number past[b] + t of its row.
+  const int* rows;       // [B] batch rows of k and v, or null: b
+  const int* first_key;  // [B, T], or null
   int B, H, T, D;
   float scale;
   DropoutRule dropout;
 
   /// The smallest key that query t sees.
   __device__ __forceinline__ int first(int b, int t) const {
-    if (first_key == nullptr) return 0;
-    return first_key[std::int64_t{b} * first_key_of_batch + std::int64_t{t} * first_key_of_query];
+    return first_key == nullptr ? 0 : first_key[std::int64_t{b} * T + t];
   }
   __device__ __forceinline__ int past_of(int b) const { return past == nullptr ? 0 : past[b]; }
+  __device__ __forceinline__ int row_of(int b) const { return rows == nullptr ? b : rows[b]; }
 };
 
 /// What a query's softmax takes to compute p and its gradient: p = exp2(score - lse_log2), and

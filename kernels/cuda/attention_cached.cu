@@ -37,16 +37,17 @@ struct Cached {
   void* v_cache;     // [B, H, S, D]
   HeadRows q, k, v;  // the new ones, T rows
   const int* past;
-  const int* first_key;  // [B], or null
-  float* parts;          // [B, T, H, chunks, part_size(D)]: out, largest and sum of SoftmaxPart
-  unsigned* arrivals;    // [B, T, H]: warps that have written their part; 0 before and after
+  const int* rows;     // [B] of the caches, or null: b
+  float* parts;        // [B, T, H, chunks, part_size(D)]: out, largest and sum of SoftmaxPart
+  unsigned* arrivals;  // [B, T, H]: warps that have written their part; 0 before and after
   int B, H, T, S, D, chunks;
   int size;       // bytes of an element
   bool recorded;  // what the cache held before the step may be read before the step's own is there
   float scale_log2;
 
-  __device__ __forceinline__ int first(int b) const {
-    return first_key == nullptr ? 0 : first_key[b];
+  /// Number of a head among those of the caches.
+  __device__ __forceinline__ std::int64_t cached_head(int b, int h) const {
+    return std::int64_t{rows == nullptr ? b : rows[b]} * H + h;
   }
   __device__ __forceinline__ float* part(int bth, int chunk) const {
     return parts + (std::int64_t{bth} * chunks + chunk) * part_size(D);
@@ -62,7 +63,7 @@ struct Slots {
 
   __device__ __forceinline__ Slots(const Cached& p, const void* cache, const HeadRows& rows, int b,
                                    int h)
-      : old_rows(static_cast<const T*>(cache) + (std::int64_t{b} * p.H + h) * p.S * p.D),
+      : old_rows(static_cast<const T*>(cache) + p.cached_head(b, h) * p.S * p.D),
         new_rows(rows.head<T>(b, h)),
         past(p.past[b]),
         D(p.D),
@@ -78,7 +79,7 @@ struct Slots {
 /// any type as Units.
 template <class Unit>
 __device__ __forceinline__ void write_slot(const Cached& p, int b, int t, int h, int lane) {
-  const std::int64_t slot = (std::int64_t{b} * p.H + h) * p.S + p.past[b] + t;
+  const std::int64_t slot = p.cached_head(b, h) * p.S + p.past[b] + t;
   const std::int64_t bytes = std::int64_t{p.D} * p.size, count = bytes / sizeof(Unit);
   const auto copy = [&](void* cache, const HeadRows& rows) {
     const std::int64_t row = b * rows.of_batch + h * rows.of_head + std::int64_t{t} * rows.of_row;
@@ -134,7 +135,8 @@ __device__ __forceinline__ bool arrives_last(unsigned* arrivals, unsigned expect
   return before + 1 == expected;
 }
 
-/// The chunk of a warp: slots first … first + count - 1 of those that query t of (b, h) sees.
+/// The chunk of a warp: slots first … first + count - 1 of those that query t of (b, h) sees; none
+/// where the row is shorter.
 struct Chunk {
   int lane, bth, number, b, t, h;
   int first, count;
@@ -147,10 +149,10 @@ struct Chunk {
         b(bth / p.H / p.T),
         t(bth / p.H % p.T),
         h(bth % p.H) {
-    const int begin = p.first(b), end = p.past[b] + t + 1;
-    first = begin + number * kChunk;
+    const int end = p.past[b] + t + 1;
+    first = number * kChunk;
     count = min(kChunk, end - first);
-    chunks = (end - begin + kChunk - 1) / kChunk;
+    chunks = (end + kChunk - 1) / kChunk;
   }
 };
 
@@ -223,14 +225,6 @@ __device__ __forceinline__ SoftmaxPart attend_staged(const Cached& p, const Chun
   return part;
 }
 
-/// What one warp of a query does, whether it has slots to read or not.
-template <class Layout, class Unit>
-__device__ __forceinline__ void begin_query(const Cached& p, const Chunk& c) {
-  if (c.number != 0 || blockIdx.z != 0) return;
-  write_slot<Unit>(p, c.b, c.t, c.h, c.lane);
-  if (c.chunks <= 0) join_chunks<Layout>(p, c.bth, 0, c.lane);
-}
-
 /// Keeps what a chunk gives from column d on, and joins all of them where it is the last.
 template <class Layout>
 __device__ __forceinline__ void finish_chunk(const Cached& p, const Chunk& c,
@@ -262,8 +256,8 @@ __global__ void __launch_bounds__(kWarp) attention_chunks(Cached p) {
   let_next_begin();
   wait_for_previous();
   const Chunk c(p, static_cast<int>(threadIdx.x));
-  begin_query<Layout, T>(p, c);
   if (c.count <= 0) return;
+  if (c.number == 0 && blockIdx.z == 0) write_slot<T>(p, c.b, c.t, c.h, c.lane);
   const int d = static_cast<int>(blockIdx.z) * Layout::kPiece + Layout::column(c.lane);
   const Slots<T> key(p, p.k_cache, p.k, c.b, c.h), value(p, p.v_cache, p.v, c.b, c.h);
   const FixedRow<Layout> query(p.q.row<T>(c.b, c.h, c.t), c.lane, p.D);
@@ -308,8 +302,8 @@ __global__ void __launch_bounds__(kChunkWarps* kWarp) attention_staged(Cached p)
     copy_async(values + step * kWarp + c.lane, value(c.first + row) + d, true);
   }
   commit_copies();
-  if (warp == kChunkWarps - 1) begin_query<Layout, uint4>(p, c);
   if (c.count <= 0) return;
+  if (warp == kChunkWarps - 1 && c.number == 0) write_slot<uint4>(p, c.b, c.t, c.h, c.lane);
   const SoftmaxPart part = attend_staged<Layout>(p, c, warp, keys, values);
   if (warp == 0) finish_chunk<Layout>(p, c, part, d);
 }
@@ -347,7 +341,7 @@ void CudaDevice::attention_cached(const AttentionCached& p) {
                 .k = packed_rows(p.qkv, 1, H),
                 .v = packed_rows(p.qkv, 2, H),
                 .past = p.past.data<std::int32_t>(),
-                .first_key = p.first_key ? p.first_key.data<std::int32_t>() : nullptr,
+                .rows = p.rows ? p.rows.data<std::int32_t>() : nullptr,
                 .parts = nullptr,
                 .arrivals = nullptr,
                 .B = B,
@@ -378,9 +372,8 @@ void CudaDevice::attention_cached(const AttentionCached& p) {
                     .k = {cached.k_cache, H * of_head, of_head, D},
                     .v = {cached.v_cache, H * of_head, of_head, D},
                     .past = cached.past,
-                    .first_key = cached.first_key,
-                    .first_key_of_batch = 1,
-                    .first_key_of_query = 0,
+                    .rows = cached.rows,
+                    .first_key = nullptr,
                     .B = B,
                     .H = H,
                     .T = T,

@@ -292,8 +292,8 @@ __global__ void __launch_bounds__(kRowThreads, 4) attention_rows(AttentionProble
   const int b = place.b, h = place.h, t = place.t, lane = place.lane;
   const int d = static_cast<int>(blockIdx.y) * Layout::kPiece + Layout::column(lane);
   const FixedRow<Layout> query(p.q.row<T>(b, h, t), lane, p.D);
-  const T* keys = p.k.head<T>(b, h);
-  const T* values = p.v.head<T>(b, h);
+  const T* keys = p.k.head<T>(p.row_of(b), h);
+  const T* values = p.v.head<T>(p.row_of(b), h);
   const auto key = [&](int k) { return keys + std::int64_t{k} * p.k.of_row; };
   const auto value = [&](int k) { return values + std::int64_t{k} * p.v.of_row; };
   const int end = p.past_of(b) + t + 1;

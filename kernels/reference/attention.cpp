@@ -163,12 +163,15 @@ void ReferenceDevice::attention_cached(const AttentionCached& p) {
   check_values(p);
   const std::int64_t B = p.out.shape()[0], T = p.out.shape()[1], C = p.out.shape()[2];
   const std::int64_t H = p.heads, S = p.k_cache.shape()[2], D = C / H;
-  const auto past = reference::ids(p.past), first = reference::ids(p.first_key);
+  const auto past = reference::ids(p.past), rows = reference::ids(p.rows);
+  const auto head_of = [&](std::int64_t b, std::int64_t h) {  // its first number in the caches
+    return ((rows.empty() ? b : rows[b]) * H + h) * S * D;
+  };
   const float* qkv = p.qkv.data<float>();
   for (std::int64_t b = 0; b < B; ++b) {
     for (std::int64_t t = 0; t < T; ++t) {
       for (std::int64_t c = 0; c < C; ++c) {
-        const std::int64_t slot = ((b * H + c / D) * S + past[b] + t) * D + c % D;
+        const std::int64_t slot = head_of(b, c / D) + (past[b] + t) * D + c % D;
         p.k_cache.data<float>()[slot] = qkv[(b * T + t) * 3 * C + C + c];
         p.v_cache.data<float>()[slot] = qkv[(b * T + t) * 3 * C + 2 * C + c];
       }
@@ -180,9 +183,8 @@ void ReferenceDevice::attention_cached(const AttentionCached& p) {
   for (std::int64_t b = 0; b < B; ++b) {
     for (std::int64_t h = 0; h < H; ++h) {
       for (std::int64_t t = 0; t < T; ++t) {
-        const std::int64_t head = (b * H + h) * S * D;
-        reference::attend({queries.data() + (b * T + t) * 3 * C + h * D,
-                           first.empty() ? 0 : first[b], past[b] + t, nullptr},
+        const std::int64_t head = head_of(b, h);
+        reference::attend({queries.data() + (b * T + t) * 3 * C + h * D, 0, past[b] + t, nullptr},
                           {keys.data() + head, D}, {values.data() + head, D}, D, p.scale,
                           out.data() + (b * T + t) * C + h * D);
       }

@@ -145,22 +145,23 @@ TEST_CASE("texts that their plan lets onto a card are generated there") {
   model.vocab_size = 1500;  // its logits are more than what is kept for ops
   Card card;
   const Parameters parameters = initialize_parameters(card.device(), model, 1);
-  const GenerationShape shape{.batch = 4, .longest_prompt = 20, .most_new = 12};
-  const auto check = [&](const GenerationShape& wanted) {
-    return next_of([&] { check_generation_memory(card.device(), model, DType::f32, wanted); });
+  const SessionSize size{.texts = 4, .longest_prompt = 20, .longest_text = 32};
+  const auto check = [&](const SessionSize& wanted, bool beams = false) {
+    return next_of(
+        [&] { check_generation_memory(card.device(), model, DType::f32, wanted, beams); });
   };
   // The least room that is enough, between none and plenty.
   std::int64_t low = 0, high = 10'000'000;
   while (high - low > 1) {
     card.set_room((low + high) / 2);
-    (check(shape) == "fits" ? high : low) = (low + high) / 2;
+    (check(size) == "fits" ? high : low) = (low + high) / 2;
   }
   card.set_room(high - 1);
-  CHECK(check(shape) == "--batch-size 3 (the same texts)");
-  CHECK(check({.batch = 1, .longest_prompt = 60, .most_new = 4}) == "fits");
+  CHECK(check(size) == "--batch-size 3 (the same texts)");
+  CHECK(check({.texts = 1, .longest_prompt = 60, .longest_text = 64}) == "fits");
   card.set_room(high);
   GenerationConfig generation;
-  generation.max_new_tokens = shape.most_new;
+  generation.max_new_tokens = 12;
   generation.eos_token_ids.clear();
   generation.do_sample = true;
   const std::vector<std::int32_t> prompt(20, 5);
@@ -170,17 +171,17 @@ TEST_CASE("texts that their plan lets onto a card are generated there") {
     CHECK(texts[3].output_ids.size() == 12);
   });
 
-  CHECK(check({.batch = 400, .longest_prompt = 20, .most_new = 12, .beams = true})
+  CHECK(check({.texts = 400, .longest_prompt = 20, .longest_text = 32}, true)
             .starts_with("--num-beams "));
 
   card.set_room(68'000);
-  CHECK(check({.batch = 1, .longest_prompt = 20, .most_new = 44})
+  CHECK(check({.texts = 1, .longest_prompt = 20, .longest_text = 64})
             .starts_with("--batch-size 1 --max-new-tokens "));
   card.set_room(100);
-  CHECK(check(shape).starts_with("--device cpu"));
+  CHECK(check(size).starts_with("--device cpu"));
   // A CPU's memory is the machine's, which gives way.
   const std::unique_ptr<Device> cpu = open_device("cpu");
-  CHECK_NOTHROW(check_generation_memory(*cpu, model, DType::f32, {1'000'000, 64, 64}));
+  CHECK_NOTHROW(check_generation_memory(*cpu, model, DType::f32, {1'000'000, 64, 128}));
 }
 
 TEST_CASE("windows that their plan lets onto a card are scored there") {

@@ -221,14 +221,15 @@ std::vector<Op> ops() {
   // One new position, and a prompt.
   for (const std::int64_t count : {std::int64_t{1}, std::int64_t{10}}) {
     all.push_back({join("attention_cached", count), false, [=](Call& c) {
-                     c.device.attention_cached({.out = c.out({B, count, C}),
-                                                .k_cache = c.both({B, H, 12, D}),
-                                                .v_cache = c.both({B, H, 12, D}),
-                                                .qkv = c.in({B, count, 3 * C}),
-                                                .past = c.ids({B}, 2),
-                                                .first_key = c.ids({B}, 1),
-                                                .heads = H,
-                                                .scale = 0.25f});
+                     c.device.attention_cached(
+                         {.out = c.out({B, count, C}),
+                          .k_cache = c.both({B, H, 12, D}),
+                          .v_cache = c.both({B, H, 12, D}),
+                          .qkv = c.in({B, count, 3 * C}),
+                          .past = c.ids({B}, 2),
+                          .rows = c.stage.input(std::vector<std::int32_t>{1, 0}, {B}),
+                          .heads = H,
+                          .scale = 0.25f});
                    }});
   }
   return all;

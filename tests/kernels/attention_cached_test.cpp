@@ -13,15 +13,15 @@ using namespace quire::test;
 
 namespace {
 
-/// Keys and values of B rows with S slots, on one device.
+/// Keys and values of R rows with S slots, on one device.
 struct Cache {
-  Cache(const TestDevice& on, std::int64_t B, std::int64_t H, std::int64_t S, std::int64_t D,
+  Cache(const TestDevice& on, std::int64_t R, std::int64_t H, std::int64_t S, std::int64_t D,
         DType type = DType::f32)
       : device(on),
         dtype(type),
         stage(on.device, "cache " + on.name),
-        keys(stage.output({B, H, S, D}, type)),
-        values(stage.output({B, H, S, D}, type)) {}
+        keys(stage.output({R, H, S, D}, type)),
+        values(stage.output({R, H, S, D}, type)) {}
 
   const TestDevice& device;
   DType dtype;
@@ -30,10 +30,19 @@ struct Cache {
   Guarded& values;
 };
 
+/// Some of the rows of a cache of B + 2, in no order; or none, for all rows of a cache of B.
+std::vector<std::int32_t> some_rows(std::int64_t B, bool mapped) {
+  std::vector<std::int32_t> rows;
+  for (std::int64_t b = 0; b < B && mapped; ++b) {
+    rows.push_back(static_cast<std::int32_t>((b + 1) * (B + 1) % (B + 2)));
+  }
+  return rows;
+}
+
 /// T new positions of every row; qkv is [B, T, 3C].
 std::vector<float> run(Cache& cache, const std::vector<float>& qkv, std::int64_t T, std::int64_t H,
                        std::int64_t D, const std::vector<std::int32_t>& past,
-                       const std::vector<std::int32_t>& first_key, double scale,
+                       const std::vector<std::int32_t>& rows, double scale,
                        std::int64_t shift = 0) {
   const auto B = static_cast<std::int64_t>(past.size());
   Stage stage(cache.device.device, join("attention_cached", cache.device.name, B, T, H, D), shift);
@@ -45,7 +54,7 @@ std::vector<float> run(Cache& cache, const std::vector<float>& qkv, std::int64_t
                      .past = stage.input(past, {B}),
                      .heads = static_cast<int>(H),
                      .scale = static_cast<float>(scale)};
-  if (!first_key.empty()) op.first_key = stage.input(first_key, {B});
+  if (!rows.empty()) op.rows = stage.input(rows, {B});
   cache.device.device.attention_cached(op);
   return out.floats();
 }
@@ -74,14 +83,11 @@ TEST_CASE("attention_cached with nothing cached is attention_forward") {
   for (const TestDevice& device : all_devices()) {
     std::int64_t shift = 0;
     for (const auto [B, T, H, D] : cases::kAttention) {
-      for (const bool padded : {false, true}) {
-        const AttentionInput in =
-            attention_input(B, T, H, D, padded ? Mask::left_padding : Mask::none, 0.0f);
-        std::vector<std::int32_t> first_key;
-        for (std::int64_t b = 0; b < B && padded; ++b) first_key.push_back(in.first_key[b * T]);
-        Cache cache(device, B, H, T + 3, D);
+      for (const bool mapped : {false, true}) {
+        const AttentionInput in = attention_input(B, T, H, D, Mask::none, 0.0f);
+        Cache cache(device, mapped ? B + 2 : B, H, T + 3, D);
         const std::vector<float> got = run(cache, in.qkv, T, H, D, std::vector<std::int32_t>(B, 0),
-                                           first_key, in.scale, shift ^= 1);
+                                           some_rows(B, mapped), in.scale, shift ^= 1);
         compare_bits(join("attention_cached", device.name, "B", B, "T", T, "H", H, "D", D), got,
                      run_attention(device, in).out);
       }
@@ -90,20 +96,24 @@ TEST_CASE("attention_cached with nothing cached is attention_forward") {
 }
 
 TEST_CASE("attention_cached keeps keys and values as they came, and leaves other slots alone") {
-  constexpr std::int64_t B = 2, T = 3, H = 2, D = 5, S = 9, C = H * D;
+  constexpr std::int64_t B = 2, T = 3, H = 2, D = 5, S = 9, C = H * D, R = 3;
+  const std::vector<std::int32_t> rows = {2, 0};
   for (const TestDevice& device : all_devices()) {
     const AttentionInput in = attention_input(B, T, H, D, Mask::none, 0.0f);
-    Cache cache(device, B, H, S, D);
-    // Row 1 is shorter: its slots before past are as if a prompt had filled them.
-    run(cache, in.qkv, T, H, D, {0, 0}, {}, in.scale);
-    run(cache, in.qkv, T, H, D, {6, 3}, {6, 0}, in.scale);
+    Cache cache(device, R, H, S, D);
+    // Of the first row, slots 3 to 5 are as if a prompt had filled them.
+    run(cache, in.qkv, T, H, D, {0, 0}, rows, in.scale);
+    run(cache, in.qkv, T, H, D, {6, 3}, rows, in.scale);
     const std::vector<float> keys = cache.keys.floats(), values = cache.values.floats();
+    for (std::int64_t i = H * S * D; i < 2 * H * S * D; ++i) {  // nobody's row
+      CHECK((keys[i] != keys[i] && values[i] != values[i]));
+    }
     for (std::int64_t b = 0; b < B; ++b) {
       for (std::int64_t h = 0; h < H; ++h) {
         for (std::int64_t s = 0; s < S; ++s) {
           const std::int64_t past = b == 0 ? 6 : 3;
           const std::int64_t t = s < T ? s : s - past;
-          const std::int64_t slot = ((b * H + h) * S + s) * D;
+          const std::int64_t slot = ((rows[b] * H + h) * S + s) * D;
           for (std::int64_t d = 0; d < D; ++d) {
             if (t < 0 || t >= T) {
               CHECK(keys[slot + d] != keys[slot + d]);  // still not a number
@@ -125,20 +135,17 @@ TEST_CASE("decoding token by token, or in chunks, gives the bits of the full for
                                     {2, 33, 2, 20},
                                     {3, 70, 2, 64},
                                     {1, 20, 1, 128}}) {
-      for (const bool padded : {false, true}) {
-        const AttentionInput in =
-            attention_input(B, T, H, D, padded ? Mask::left_padding : Mask::none, 0.0f);
+      for (const bool mapped : {false, true}) {
+        const AttentionInput in = attention_input(B, T, H, D, Mask::none, 0.0f);
         const std::vector<float> want = run_attention(device, in).out;
-        std::vector<std::int32_t> first_key;
-        for (std::int64_t b = 0; b < B && padded; ++b) first_key.push_back(in.first_key[b * T]);
         for (const std::int64_t chunk : {1, 5, 16}) {
-          Cache cache(device, B, H, T, D);
+          Cache cache(device, mapped ? B + 2 : B, H, T, D);
           for (std::int64_t past = 0; past < T; past += chunk) {
             const std::int64_t count = std::min(chunk, T - past);
             const std::vector<std::int32_t> cached(B, static_cast<std::int32_t>(past));
             compare_bits(join("decode", device.name, B, T, H, D, "chunk", chunk, "past", past),
                          run(cache, columns(in.qkv, B, T, 3 * H * D, past, count), count, H, D,
-                             cached, first_key, in.scale, past % 2),
+                             cached, some_rows(B, mapped), in.scale, past % 2),
                          columns(want, B, T, H * D, past, count));
           }
         }
@@ -182,25 +189,23 @@ TEST_CASE("a cached prompt has the bits of attention_forward in 16 bits, and dec
                                       {1, 75, 1, 128},
                                       {1, 14, 1, 136},
                                       {2, 15, 2, 5}}) {
-        for (const bool padded : {false, true}) {
-          const AttentionInput in =
-              attention_input(B, T, H, D, padded ? Mask::left_padding : Mask::none, 0.0f, dtype);
+        for (const bool mapped : {false, true}) {
+          const AttentionInput in = attention_input(B, T, H, D, Mask::none, 0.0f, dtype);
           const std::string what = join("attention_cached", device.name, quire::name_of(dtype), "B",
                                         B, "T", T, "H", H, "D", D, "shift", shift);
-          std::vector<std::int32_t> first_key;
-          for (std::int64_t b = 0; b < B && padded; ++b) first_key.push_back(in.first_key[b * T]);
           const reference::Attention want = reference::attention(in.shape(), widened(in.qkv));
           const Doubles bounds = bounds_of(in, want).out;
           const AttentionResult full = run_attention(device, in, shift);
           // A prompt in two parts, then three positions at once, then one by one.
           const std::int64_t begin = T - 5;
-          Cache cache(device, B, H, T + 2, D, dtype);
+          Cache cache(device, mapped ? B + 2 : B, H, T + 2, D, dtype);
           std::int64_t past = 0;
           for (const std::int64_t end : {begin / 2, begin, begin + 3, begin + 4, T}) {
             const std::int64_t count = end - past;
             const std::vector<std::int32_t> cached(B, static_cast<std::int32_t>(past));
-            const std::vector<float> got = run(cache, columns(in.qkv, B, T, 3 * H * D, past, count),
-                                               count, H, D, cached, first_key, in.scale, shift);
+            const std::vector<float> got =
+                run(cache, columns(in.qkv, B, T, 3 * H * D, past, count), count, H, D, cached,
+                    some_rows(B, mapped), in.scale, shift);
             const auto of_these = [&](const auto& values) {
               return columns(values, B, T, H * D, past, count);
             };
@@ -215,25 +220,22 @@ TEST_CASE("a cached prompt has the bits of attention_forward in 16 bits, and dec
   }
 }
 
-TEST_CASE("a long cache decodes, whatever the rows' lengths and paddings") {
+TEST_CASE("a long cache decodes, whatever the rows' lengths and places") {
   constexpr std::int64_t H = 1, D = 64, C = H * D, S = 200;
-  const std::vector<std::int32_t> past = {199, 0, 63, 64, 130}, first = {5, 0, 63, 70, 3};
+  const std::vector<std::int32_t> past = {199, 0, 63, 64, 130}, rows = {4, 5, 0, 3, 1};
   const auto B = static_cast<std::int64_t>(past.size());
   for (const TestDevice& device : devices_under_test()) {
     for (const DType dtype : device.types) {
       // A new position in each row's slot past, after a prompt that has filled all slots.
       AttentionInput in = attention_input(B, S, H, D, Mask::none, 0.0f, dtype);
-      for (std::int64_t b = 0; b < B; ++b) {
-        in.first_key.insert(in.first_key.end(), S, first[b]);
-      }
-      Cache cache(device, B, H, S, D, dtype);
-      run(cache, in.qkv, S, H, D, std::vector<std::int32_t>(B, 0), first, in.scale);
+      Cache cache(device, B + 1, H, S, D, dtype);
+      run(cache, in.qkv, S, H, D, std::vector<std::int32_t>(B, 0), rows, in.scale);
       const std::vector<float> next = rounded_to(dtype, normal(B * 3 * C, 67));
       for (std::int64_t b = 0; b < B; ++b) {
         std::copy(next.begin() + b * 3 * C, next.begin() + (b + 1) * 3 * C,
                   in.qkv.begin() + (b * S + past[b]) * 3 * C);
       }
-      const std::vector<float> got = run(cache, next, 1, H, D, past, first, in.scale);
+      const std::vector<float> got = run(cache, next, 1, H, D, past, rows, in.scale);
       const reference::Attention want = reference::attention(in.shape(), widened(in.qkv));
       const Doubles bounds = bounds_of(in, want).out;
       for (std::int64_t b = 0; b < B; ++b) {
@@ -255,7 +257,7 @@ TEST_CASE("attention_cached refuses what does not fit its slots") {
     Cache cache(device, 1, 1, 5, 4);
     CHECK(error_of([&] { run(cache, in.qkv, 3, 1, 4, {3}, {}, in.scale); }) ==
           "attention_cached: past[0] is 3, wants 0 to 2");
-    CHECK(error_of([&] { run(cache, in.qkv, 3, 1, 4, {0}, {-1}, in.scale); }) ==
-          "attention_cached: first_key[0] is -1, wants 0 or more");
+    CHECK(error_of([&] { run(cache, in.qkv, 3, 1, 4, {0}, {1}, in.scale); }) ==
+          "attention_cached: rows[0] is 1, wants 0 to 0");
   }
 }

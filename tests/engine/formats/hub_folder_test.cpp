@@ -163,9 +163,9 @@ TEST_CASE("matrices stay mapped, and mapped they outlive the file's name") {
   const LoadedModel model = changed.load(WeightStorage::as_stored);
   fs::remove(changed.folder / "model.safetensors");
   CHECK(model.parameters.wte().dtype() == DType::bf16);
-  CHECK(model.parameters.layer(0).c_fc_weight.dtype() == DType::bf16);
-  CHECK(model.parameters.layer(0).c_fc_bias.dtype() == DType::f32);
-  CHECK(model.parameters.ln_f_weight().dtype() == DType::f32);
+  CHECK(model.parameters.layer(0)[quire::Role::c_fc].weight.dtype() == DType::bf16);
+  CHECK(model.parameters.layer(0)[quire::Role::c_fc].bias.dtype() == DType::f32);
+  CHECK(model.parameters.ln_f().weight.dtype() == DType::f32);
   CHECK(values_of(changed.device, model) == expected);
 }
 
@@ -442,7 +442,7 @@ TEST_CASE("a model that diverged or does not fit its type is not saved, and the 
     other.resid_pdrop = 0.5f;  // would show in config.json
     quire::save_model(changed.device, changed.folder.path(), other, model.parameters, dtype);
   };
-  float* value = model.parameters.layer(1).ln_2_bias.data<float>() + 7;
+  float* value = model.parameters.layer(1)[quire::Role::ln_2].bias.data<float>() + 7;
   *value = 1e30f;
   CHECK(changed.folder.message_of(Fault::bad_data, [&] { save(DType::f16); })
             .find("tensor 'transformer.h.1.ln_2.bias' cannot be stored as float16") !=

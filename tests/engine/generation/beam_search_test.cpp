@@ -144,7 +144,7 @@ TEST_CASE("as many beams as tokens find the best text of two tokens") {
   const TinyModel model(open_reference_device());
   Gpt2Decoder decoder(*model.device, model.config, model.parameters, 1, 8, 4);
   const auto log_probabilities = [&](const Ids& ids) {
-    decoder.reset({});
+    decoder.reset();
     std::vector<float> logits = to_host(*model.device, decoder.forward(1, ids));
     double total = 0;
     for (const float logit : logits) total += std::exp(static_cast<double>(logit));

@@ -14,12 +14,11 @@ using Scores = std::vector<float>;
 
 constexpr float kNever = -std::numeric_limits<float>::infinity();
 
-/// What both lists make of scores 0, 1, 2, …, 7 in a row whose prompt is its first two ids.
+/// What they make of scores 0, 1, 2, …, 7 in a row whose prompt is its first two ids.
 Scores process(const GenerationConfig& config, const Ids& ids, int max_length = 100) {
   Scores scores = {0, 1, 2, 3, 4, 5, 6, 7};
   const Row row{.ids = ids, .prompt_length = 2, .max_length = max_length};
-  for (const auto& p : processors_before_penalty(config)) p->apply(row, scores);
-  for (const auto& p : processors_after_penalty(config)) p->apply(row, scores);
+  for (const Processor& p : make_processors(config)) p.apply(row, scores);
   return scores;
 }
 
@@ -34,6 +33,17 @@ Scores without(const Ids& forbidden) {
 
 TEST_CASE("no processor touches anything by default") {
   CHECK(process({}, {1, 2, 3}) == without({}));
+}
+
+TEST_CASE("the repetition penalty follows the bias, once for each token of the row") {
+  GenerationConfig config;
+  config.repetition_penalty = 2.0f;
+  config.sequence_bias = {{{3}, 4.0f}, {{5}, -9.0f}};
+  config.suppress_tokens = {6};
+  Scores want = without({6});
+  want[3] = (3 + 4) / 2.0f;
+  want[5] = (5 - 9) * 2.0f;
+  CHECK(process(config, {5, 3, 6, 3}) == want);
 }
 
 TEST_CASE("no_repeat_ngram forbids what would complete an n-gram again") {

@@ -22,7 +22,8 @@ std::vector<float> ramp() {
 
 /// Draws `steps` tokens in each of kRows rows of equal logits; returns how often each came.
 std::vector<int> draw(Device& device, const GenerationConfig& config, int steps) {
-  Sampler sampler(device, config, kRows, steps + 1, kVocab);
+  Sampler sampler(device, kRows, steps + 1, kVocab);
+  const RowOptions options(config);
   Buffer memory(device, sizeof(float) * kRows * kVocab);
   const View logits(static_cast<float*>(memory.data()), {kRows, kVocab});
   std::vector<float> host;
@@ -36,7 +37,8 @@ std::vector<int> draw(Device& device, const GenerationConfig& config, int steps)
     device.copy_to_device(logits.bytes(), host.data(), logits.size_bytes());
     std::vector<SamplerRow> rows;
     for (int r = 0; r < kRows; ++r) {
-      rows.push_back({.row = {.ids = ids, .prompt_length = 1, .max_length = steps + 1},
+      rows.push_back({.options = &options,
+                      .row = {.ids = ids, .prompt_length = 1, .max_length = steps + 1},
                       .key = {config.seed, static_cast<std::uint64_t>(r)}});
     }
     for (const SampledToken& token : sampler.next(logits, rows)) {
@@ -110,7 +112,8 @@ TEST_CASE("the repetition penalty sees prompt and output of its own row, without
   const auto device = open_reference_device();
   GenerationConfig config;
   config.repetition_penalty = 2.0f;
-  Sampler sampler(*device, config, 3, 4, kVocab);
+  Sampler sampler(*device, 3, 4, kVocab);
+  const RowOptions options(config);
   std::vector<float> host;
   for (int r = 0; r < 3; ++r) {
     const std::vector<float> row = ramp();
@@ -118,9 +121,10 @@ TEST_CASE("the repetition penalty sees prompt and output of its own row, without
   }
   const View logits(host.data(), {3, kVocab});
   const std::vector<std::int32_t> a = {22, 21, 22}, b = {22}, c = {1, 2, 3, 0};
-  const std::vector<SamplerRow> rows = {{.row = {.ids = a, .prompt_length = 2}},
-                                        {.row = {.ids = b, .prompt_length = 1}},
-                                        {.row = {.ids = c, .prompt_length = 1}}};
+  const std::vector<SamplerRow> rows = {
+      {.options = &options, .row = {.ids = a, .prompt_length = 2}},
+      {.options = &options, .row = {.ids = b, .prompt_length = 1}},
+      {.options = &options, .row = {.ids = c, .prompt_length = 1}}};
   const std::vector<SampledToken> tokens = sampler.next(logits, rows);
   CHECK(tokens[0].id == 20);
   CHECK(tokens[1].id == 21);

@@ -111,9 +111,7 @@ TEST_CASE("no two dropout sites share a stream") {
     streams.push_back(sites.attention(l).key.stream);
     streams.push_back(sites.attention_projection(l).key.stream);
     streams.push_back(sites.mlp_projection(l).key.stream);
-    for (int i = 0; i < kBlockProducts; ++i) {
-      streams.push_back(sites.adapter(l, static_cast<BlockProduct>(i)).key.stream);
-    }
+    for (const Role product : kProducts) streams.push_back(sites.adapter(l, product).key.stream);
   }
   std::sort(streams.begin(), streams.end());
   CHECK(std::adjacent_find(streams.begin(), streams.end()) == streams.end());

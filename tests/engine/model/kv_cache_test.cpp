@@ -79,7 +79,7 @@ TEST_CASE("the cached decoder has the logits of the full forward pass, however i
             static_cast<std::size_t>(fed), static_cast<std::size_t>(piece));
         const View got = decoder.forward(1, part);
         fed += piece;
-        CHECK(decoder.length() == fed);
+        CHECK(decoder.length(0) == fed);
         // The whole prompt at once is the same arithmetic, where the number of rows does not change
         // the order of a product's sums. Against keys from the cache, sums may
         // run in another order: a few roundings, seen through the logits (largest: about 10).
@@ -90,83 +90,87 @@ TEST_CASE("the cached decoder has the logits of the full forward pass, however i
   }
 }
 
-TEST_CASE("a batch row equals the same prompt alone, bit for bit where rows are alone") {
+TEST_CASE("a row equals the same prompt alone in any company, bit for bit where rows are alone") {
   const Gpt2Config config = odd_config();
-  const std::vector<int> lengths = {5, 17, 1, 16, 9};
-  const int width = 17, steps = 6, B = static_cast<int>(lengths.size());
+  const std::vector<int> lengths = {5, 17, 1, 5, 16, 9};
+  constexpr int kSteps = 8, kRows = 4;
   std::vector<Ids> prompts, more;
-  std::vector<std::int32_t> padding;
-  Ids together;
-  for (int b = 0; b < B; ++b) {
-    const int length = lengths[static_cast<std::size_t>(b)];
-    prompts.push_back(random_ids(length, config.vocab_size, static_cast<unsigned>(b) + 10));
-    more.push_back(random_ids(steps, config.vocab_size, static_cast<unsigned>(b) + 20));
-    padding.push_back(width - length);
-    together.insert(together.end(), static_cast<std::size_t>(width - length), 60);
-    together.insert(together.end(), prompts.back().begin(), prompts.back().end());
+  for (std::size_t i = 0; i < lengths.size(); ++i) {
+    prompts.push_back(random_ids(lengths[i], config.vocab_size, i + 10));
+    more.push_back(random_ids(kSteps, config.vocab_size, i + 20));
   }
   for (const std::string& name : kDevices) {
-    INFO(name);
     const auto device = open_test_device(name);
     const Parameters parameters = initialize_parameters(*device, config, 1);
-    // Larger than needed, so that strides and extents differ; used twice, so that it must forget.
-    Gpt2Decoder decoder(*device, config, parameters, B + 1, width + steps + 3, width);
-    for (int round = 0; round < 2; ++round) {
-      decoder.reset(padding);
-      View logits = decoder.forward(B, together);
-      for (int step = 0; step <= steps; ++step) {
-        Ids next;
-        for (int b = 0; b < B; ++b) {
-          const std::size_t i = static_cast<std::size_t>(b);
-          const auto alone = decode_alone(*device, config, parameters, prompts[i], more[i]);
-          INFO("row " << b << ", step " << step);
-          const std::vector<float>& want = alone[static_cast<std::size_t>(step)];
-          compare_rows(device->rows_alone(), "logits", row_of(*device, logits, b), want,
-                       64 * kEps * largest_magnitude(want));
-          if (step < steps) next.push_back(more[i][static_cast<std::size_t>(step)]);
+    std::vector<std::vector<std::vector<float>>> alone;
+    for (std::size_t i = 0; i < prompts.size(); ++i) {
+      alone.push_back(decode_alone(*device, config, parameters, prompts[i], more[i]));
+    }
+    // Sequence i comes at step i and stays for i / 2 + 2 steps, so rows of the cache are taken by
+    // the next, and prompts are read beside rows that go on, before and behind them.
+    Gpt2Decoder decoder(*device, config, parameters, kRows, 17 + kSteps + 3, 17);
+    for (const bool backwards : {false, true}) {
+      decoder.reset();
+      for (int step = 0; step < 12; ++step) {
+        std::vector<DecoderRow> rows;
+        std::vector<std::pair<std::size_t, std::size_t>> what;  // sequence and its own step
+        for (std::size_t i = 0; i < prompts.size(); ++i) {
+          const int own = step - static_cast<int>(i);
+          if (own < 0 || own > static_cast<int>(i) / 2 + 1) continue;
+          const auto n = static_cast<std::size_t>(own);
+          const int row = static_cast<int>(i) * 3 % kRows;
+          if (n == 0) decoder.clear_row(row);
+          rows.push_back({row, n == 0 ? std::span<const std::int32_t>(prompts[i])
+                                      : std::span(more[i]).subspan(n - 1, 1)});
+          what.emplace_back(i, n);
         }
-        if (step < steps) logits = decoder.forward(B, next);
+        if (rows.empty()) continue;
+        if (backwards) {
+          std::reverse(rows.begin(), rows.end());
+          std::reverse(what.begin(), what.end());
+        }
+        const View logits = decoder.forward(rows);
+        for (std::size_t b = 0; b < rows.size(); ++b) {
+          const auto [i, n] = what[b];
+          INFO(name << ", sequence " << i << ", its step " << n << ", row " << rows[b].row);
+          CHECK(decoder.length(rows[b].row) == lengths[i] + static_cast<int>(n));
+          compare_rows(device->rows_alone(), "logits", row_of(*device, logits, static_cast<int>(b)),
+                       alone[i][n], 64 * kEps * largest_magnitude(alone[i][n]));
+        }
       }
     }
   }
 }
 
-TEST_CASE("a row that goes on from another row's is that row's twin") {
+TEST_CASE("a row that copies another one is its twin, in the call of the prompt or later") {
   const Gpt2Config config = odd_config();
-  const std::vector<Ids> prompts = {random_ids(5, 61, 1), random_ids(3, 61, 2),
-                                    random_ids(4, 61, 3), random_ids(5, 61, 4)};
-  const Ids next = {7, 8, 9, 10};
+  const std::vector<Ids> prompts = {random_ids(5, 61, 1), random_ids(3, 61, 2)};
   for (const std::string& name : kDevices) {
+    INFO(name);
     const auto device = open_test_device(name);
     const Parameters parameters = initialize_parameters(*device, config, 5);
-    // Circles of two, three and four rows, a row taken twice, one for all, and nothing to do
-    for (const std::vector<int>& sources : std::vector<std::vector<int>>{{1, 0, 2, 3},
-                                                                         {2, 0, 1, 3},
-                                                                         {3, 2, 0, 1},
-                                                                         {1, 0, 0, 1},
-                                                                         {2, 2, 2, 2},
-                                                                         {0, 1, 2, 3},
-                                                                         {3, 3}}) {
-      Gpt2Decoder decoder(*device, config, parameters, 4, 6, 5);
-      Ids ids, padding;
-      for (const Ids& prompt : prompts) {
-        padding.push_back(5 - static_cast<int>(prompt.size()));
-        ids.insert(ids.end(), static_cast<std::size_t>(padding.back()), 0);
-        ids.insert(ids.end(), prompt.begin(), prompt.end());
-      }
-      decoder.reset(padding);
-      decoder.forward(4, ids);
-      decoder.select_rows(sources);
-      const View logits =
-          decoder.forward(static_cast<int>(sources.size()), std::span(next).first(sources.size()));
-      for (std::size_t r = 0; r < sources.size(); ++r) {
-        INFO(name << " row " << r << " from " << sources[r]);
-        const auto alone = decode_alone(*device, config, parameters,
-                                        prompts[static_cast<std::size_t>(sources[r])], {next[r]});
-        compare_rows(device->rows_alone(), "logits", row_of(*device, logits, static_cast<int>(r)),
-                     alone.back(), 64 * kEps * largest_magnitude(alone.back()));
-      }
-    }
+    const auto check = [&](View logits, int row, const Ids& prompt, const Ids& more) {
+      const auto want = decode_alone(*device, config, parameters, prompt, more).back();
+      compare_rows(device->rows_alone(), "logits", row_of(*device, logits, row), want,
+                   64 * kEps * largest_magnitude(want));
+    };
+    Gpt2Decoder decoder(*device, config, parameters, 5, 12, 5);
+    View logits = decoder.forward(
+        std::vector<DecoderRow>{{4, prompts[0]}, {0, {}}, {2, {}}, {1, prompts[1]}, {3, {}}});
+    for (int b = 0; b < 5; ++b) check(logits, b, prompts[b < 3 ? 0 : 1], {});
+    logits = decoder.forward(5, Ids{7, 8, 9, 10, 11});
+    check(logits, 0, prompts[0], {7});
+    check(logits, 1, prompts[1], {8});
+    check(logits, 2, prompts[0], {9});
+    check(logits, 3, prompts[1], {10});
+    check(logits, 4, prompts[0], {11});
+    decoder.copy_row(1, 2);
+    CHECK(decoder.length(1) == 6);
+    const Ids next = {12, 13};
+    logits = decoder.forward(
+        std::vector<DecoderRow>{{2, std::span(next).first(1)}, {1, std::span(next).last(1)}});
+    check(logits, 0, prompts[0], {9, 12});
+    check(logits, 1, prompts[0], {9, 13});
   }
 }
 
@@ -216,21 +220,21 @@ TEST_CASE("a sequence beyond context or cache is refused before anything is writ
     CHECK(error.message().find("33 tokens") != std::string::npos);
     CHECK(error.message().find("32") != std::string::npos);
   }
-  CHECK(decoder.length() == 0);
+  CHECK(decoder.length(0) == 0);
   decoder.forward(1, first(32));
   CHECK_THROWS_AS(decoder.forward(1, first(1)), Error);
-  CHECK(decoder.length() == 32);
+  CHECK(decoder.length(0) == 32);
 
-  // Padding takes slots, but no positions.
-  decoder.reset(std::vector<std::int32_t>{4});
-  decoder.forward(1, first(36));
-  CHECK_THROWS_AS(decoder.forward(1, first(1)), Error);
-
-  decoder.reset({});
+  decoder.clear_row(0);
   CHECK_THROWS_AS(decoder.forward(3, first(3)), Error);
   CHECK_THROWS_AS(decoder.forward(2, first(3)), Error);
   CHECK_THROWS_AS(decoder.forward(1, first(0)), Error);
   CHECK_THROWS_AS(decoder.forward(1, Ids{61}), Error);
+  const auto call = [&](const std::vector<DecoderRow>& rows) { decoder.forward(rows); };
+  CHECK_THROWS_AS(call({{0, first(1)}, {0, first(1)}}), Error);
+  CHECK_THROWS_AS(call({{-1, first(1)}}), Error);
+  CHECK_THROWS_AS(call({{0, {}}, {1, first(1)}}), Error);
+  CHECK(decoder.length(0) + decoder.length(1) == 0);
 }
 
 TEST_CASE("a recorded step in 16 bits, which reads early, has the bits of one that waits") {
@@ -307,9 +311,7 @@ TEST_CASE("steps have the same bits where no memory is left for transposed weigh
   std::size_t matrices = 0;
   for (int l = 0; l < config.n_layer; ++l) {
     const LayerParameters& p = parameters.layer(l);
-    for (const View& w : {p.c_attn_weight, p.attn_proj_weight, p.c_fc_weight, p.mlp_proj_weight}) {
-      matrices += w.size_bytes();
-    }
+    for (const Role product : kProducts) matrices += p[product].weight.size_bytes();
   }
   const auto [with, taken] = decoded(2 * matrices + 4096);
   const auto [without, nothing] = decoded(2 * matrices - 4096);

@@ -42,15 +42,15 @@ TEST_CASE("roles and names are the same memory") {
     CHECK(p.find("transformer.wpe.weight").bytes() == p.wpe().bytes());
     const LayerParameters& last = p.layer(3);
     const std::string h = "transformer.h.3.";
-    CHECK(p.find(h + "ln_1.weight").bytes() == last.ln_1_weight.bytes());
-    CHECK(p.find(h + "attn.c_attn.bias").bytes() == last.c_attn_bias.bytes());
-    CHECK(p.find(h + "attn.c_proj.weight").bytes() == last.attn_proj_weight.bytes());
-    CHECK(p.find(h + "ln_2.bias").bytes() == last.ln_2_bias.bytes());
-    CHECK(p.find(h + "mlp.c_fc.weight").bytes() == last.c_fc_weight.bytes());
-    CHECK(p.find(h + "mlp.c_proj.bias").bytes() == last.mlp_proj_bias.bytes());
-    CHECK(p.find("transformer.ln_f.bias").bytes() == p.ln_f_bias().bytes());
+    CHECK(p.find(h + "ln_1.weight").bytes() == last[Role::ln_1].weight.bytes());
+    CHECK(p.find(h + "attn.c_attn.bias").bytes() == last[Role::c_attn].bias.bytes());
+    CHECK(p.find(h + "attn.c_proj.weight").bytes() == last[Role::attn_proj].weight.bytes());
+    CHECK(p.find(h + "ln_2.bias").bytes() == last[Role::ln_2].bias.bytes());
+    CHECK(p.find(h + "mlp.c_fc.weight").bytes() == last[Role::c_fc].weight.bytes());
+    CHECK(p.find(h + "mlp.c_proj.bias").bytes() == last[Role::mlp_proj].bias.bytes());
+    CHECK(p.find("transformer.ln_f.bias").bytes() == p.ln_f().bias.bytes());
     CHECK(p.find(tied ? "transformer.wte.weight" : "lm_head.weight").bytes() == p.head().bytes());
-    CHECK(last.c_fc_weight.shape() == Shape{128, 100});
+    CHECK(last[Role::c_fc].weight.shape() == Shape{128, 100});
     CHECK_THROWS_AS(p.find("transformer.h.4.ln_1.weight"), Error);
     // No two tensors meet, and each begins on a cache line.
     const std::byte* end = nullptr;

@@ -59,7 +59,7 @@ void check_forward(ModelCase& c) {
     }
     largest_rstd = std::max(largest_rstd, 1 / std::sqrt(variance + config.layer_norm_epsilon));
   }
-  const double weight = largest_magnitude(to_host(*c.device, c.model.parameters.ln_f_weight()));
+  const double weight = largest_magnitude(to_host(*c.device, c.model.parameters.ln_f().weight));
   const std::vector<float> final_ln = want("hidden.final_ln");
   check_close("final layernorm", hidden.states.back(), final_ln,
               2 * largest_rstd * weight * block_bound + 8 * kEps * largest_magnitude(final_ln));
