@@ -38,6 +38,10 @@
 #include "engine/training/trainer.h"
 #include "engine/training/training_config.h"
 
+// Text and model together: what a model is called, and when a text ends.
+#include "pipeline/model_path.h"
+#include "pipeline/stop_strings.h"
+
 // Measuring: perplexity, and what texts are like.
 #include "corpus/metrics.h"
 #include "corpus/samples.h"

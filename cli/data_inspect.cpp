@@ -17,14 +17,15 @@
 #include "base/text.h"
 #include "cli/corpus_flags.h"
 #include "cli/data.h"
-#include "cli/get_model.h"
-#include "cli/model_path.h"
 #include "cli/option_names.h"
 #include "cli/terminal.h"
-#include "cli/train_data.h"
+#include "cli/train_flags.h"
 #include "corpus/file_kind.h"
 #include "corpus/inspect.h"
 #include "engine/training/training_config.h"
+#include "pipeline/get_model.h"
+#include "pipeline/model_path.h"
+#include "pipeline/training_data.h"
 #include "tokens/shards.h"
 #include "tokens/store.h"
 
@@ -153,7 +154,8 @@ Inspected inspect_text(const InspectCommand& c, const std::optional<Tokenizer>& 
   CorpusOptions corpus_options = c.corpus;
   corpus_options.report = &inspected.texts;
   if (!c.validation.empty()) {
-    corpus_options.paths = without_validation(c.corpus.paths, c.validation, inspected.tables);
+    corpus_options.paths =
+        without_validation(c.corpus.paths, c.validation, inspected.tables, note_left_out);
   }
   const std::vector<fs::path> files =
       find_files(corpus_options.paths, c.validation.empty() ? &inspected.tables : nullptr);

@@ -18,11 +18,11 @@
 #include "cli/eval_report.h"
 #include "cli/eval_texts.h"
 #include "cli/flags.h"
-#include "cli/model_path.h"
 #include "cli/option_names.h"
 #include "cli/signals.h"
+#include "cli/split_flags.h"
 #include "cli/terminal.h"
-#include "cli/trained_run.h"
+#include "pipeline/model_path.h"
 
 namespace quire {
 namespace {
@@ -215,7 +215,7 @@ std::optional<std::vector<Metric>> measure_completions(const EvalOptions& o,
 
 int evaluate_data(const EvalOptions& o) {
   if (o.split.asked()) {
-    const TrainedRun run(o.split, o.scoring.model, o.corpus.paths);
+    const TrainedRun run = o.split.read(o.scoring.model, o.corpus.paths);
     return evaluate_data(o, run.title(), [&](ScoringOptions scoring) {
       if (scoring.perplexity.window == 0) scoring.perplexity.window = run.block_size();
       return score(scoring, run.tokens(), run.tokenizer());
@@ -231,7 +231,7 @@ int evaluate_completions(EvalOptions& o) {
   std::vector<Record> records;
   std::string of;
   if (o.split.asked()) {
-    const TrainedRun run(o.split, o.scoring.model, o.corpus.paths);
+    const TrainedRun run = o.split.read(o.scoring.model, o.corpus.paths);
     records = run.records(/*as_completion=*/true);
     of = " of " + run.title();
   } else {

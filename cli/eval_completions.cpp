@@ -7,11 +7,11 @@
 
 #include "base/error.h"
 #include "base/text.h"
-#include "cli/model_path.h"
 #include "cli/signals.h"
 #include "cli/terminal.h"
 #include "engine/formats/hub_folder.h"
 #include "engine/generation/beam_search.h"
+#include "pipeline/model_path.h"
 #include "tokenizer/tokenizer.h"
 
 namespace quire {

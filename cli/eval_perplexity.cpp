@@ -8,11 +8,11 @@
 #include <functional>
 
 #include "base/text.h"
-#include "cli/inference_memory.h"
-#include "cli/model_path.h"
 #include "cli/signals.h"
 #include "cli/terminal.h"
 #include "engine/formats/hub_folder.h"
+#include "pipeline/inference_memory.h"
+#include "pipeline/model_path.h"
 #include "tokens/shards.h"
 
 namespace quire {

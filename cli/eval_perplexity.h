@@ -6,9 +6,9 @@
 #include <vector>
 
 #include "cli/device_flags.h"
-#include "cli/get_model.h"
 #include "corpus/records.h"
 #include "engine/evaluation/perplexity.h"
+#include "pipeline/get_model.h"
 #include "tokenizer/tokenizer.h"
 #include "tokens/view.h"
 

@@ -17,12 +17,12 @@
 #include "cli/generate_prompts.h"
 #include "cli/generate_requests.h"
 #include "cli/generate_run.h"
-#include "cli/get_model.h"
-#include "cli/model_path.h"
 #include "cli/option_names.h"
 #include "cli/signals.h"
 #include "cli/terminal.h"
 #include "engine/formats/hub_folder.h"
+#include "pipeline/get_model.h"
+#include "pipeline/model_path.h"
 
 namespace quire {
 namespace {

@@ -10,13 +10,13 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/text.h"
-#include "cli/resources.h"
 #include "cli/terminal.h"
 #include "corpus/csv.h"
 #include "corpus/encoding.h"
 #include "corpus/file_kind.h"
 #include "corpus/input_file.h"
 #include "corpus/template.h"
+#include "pipeline/resources.h"
 
 namespace quire {
 
@@ -228,7 +228,7 @@ std::vector<GenerateRequest> collect_requests(const PromptOptions& prompts,
     }
     std::optional<std::set<std::size_t>> lines;
     if (prompts.split.asked()) {
-      lines = TrainedRun(prompts.split, model_folder.string(), {}).lines_of(prompts.requests);
+      lines = prompts.split.read(model_folder.string(), {}).lines_of(prompts.requests);
     }
     std::vector<GenerateRequest> requests =
         requests_of_table(prompts, find_template(prompts, model_folder), reader, options,

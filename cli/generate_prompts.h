@@ -9,7 +9,7 @@
 #include "cli/corpus_flags.h"
 #include "cli/flags.h"
 #include "cli/generate_requests.h"
-#include "cli/trained_run.h"
+#include "cli/split_flags.h"
 
 namespace quire {
 

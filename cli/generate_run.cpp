@@ -6,9 +6,9 @@
 #include <utility>
 
 #include "base/random.h"
-#include "cli/generate_stop.h"
-#include "cli/inference_memory.h"
 #include "engine/generation/beam_search.h"
+#include "pipeline/inference_memory.h"
+#include "pipeline/stop_strings.h"
 
 namespace quire {
 

@@ -13,9 +13,9 @@
 #include "base/error.h"
 #include "base/nearest.h"
 #include "cli/command.h"
-#include "cli/get_model.h"
 #include "cli/signals.h"
 #include "cli/terminal.h"
+#include "pipeline/get_model.h"
 
 namespace {
 

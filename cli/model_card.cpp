@@ -7,8 +7,8 @@
 
 #include "base/json.h"
 #include "base/text.h"
-#include "cli/model_path.h"
 #include "cli/terminal.h"
+#include "pipeline/model_path.h"
 
 namespace quire {
 

@@ -3,8 +3,8 @@
 
 #include <string>
 
-#include "cli/train_options.h"
 #include "engine/model/config.h"
+#include "pipeline/train_options.h"
 
 namespace quire {
 

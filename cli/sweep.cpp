@@ -16,13 +16,13 @@
 #include "cli/command.h"
 #include "cli/flags.h"
 #include "cli/option_names.h"
-#include "cli/resources.h"
 #include "cli/signals.h"
 #include "cli/sweep_report.h"
 #include "cli/sweep_runs.h"
 #include "cli/sweep_space.h"
 #include "cli/terminal.h"
 #include "engine/training/output_folder.h"
+#include "pipeline/resources.h"
 
 namespace quire {
 namespace {

@@ -16,8 +16,8 @@
 #include "base/text.h"
 #include "cli/flags.h"
 #include "cli/terminal.h"
-#include "cli/train_data.h"
-#include "cli/train_options.h"
+#include "cli/train_flags.h"
+#include "pipeline/training_data.h"
 
 namespace quire {
 namespace {
@@ -70,7 +70,7 @@ class TrainNames {
   bool is_whole(const std::string& name) const { return defaults_[name].is_number_integer(); }
 
  private:
-  TrainOptions options_;
+  TrainFlags options_;
   Flags flags_;
   Json defaults_;
 };
@@ -388,7 +388,7 @@ void check_configuration(const Sweep& sweep, const Configuration& configuration,
                           (one.is_string() ? one.get<std::string>() : json_text(one)));
     }
   }
-  TrainOptions options;
+  TrainFlags options;
   Flags flags("train", "", "");
   options.add_to(flags);
   try {

@@ -16,7 +16,7 @@
 
 #include "base/error.h"
 #include "base/text.h"
-#include "cli/resources.h"
+#include "pipeline/resources.h"
 
 namespace quire {
 namespace {

@@ -17,7 +17,7 @@ namespace {
 /// run that is gone on from has them from its checkpoint.
 std::string set_options(const Flags& flags, const std::string& saved_options) {
   using Json = nlohmann::ordered_json;
-  TrainOptions untouched;
+  TrainFlags untouched;
   Flags unparsed("train", "", "");
   untouched.add_to(unparsed);
   const Json defaults = parse_json<Json>(unparsed.resolved_json());
@@ -35,7 +35,7 @@ std::string set_options(const Flags& flags, const std::string& saved_options) {
 
 }  // namespace
 
-std::vector<std::shared_ptr<RunLog>> train_reports(const TrainOptions& options, const Flags& flags,
+std::vector<std::shared_ptr<RunLog>> train_reports(const TrainFlags& options, const Flags& flags,
                                                    const std::string& saved_options) {
   std::vector<std::shared_ptr<RunLog>> reports;
   if (options.report_tensorboard) {

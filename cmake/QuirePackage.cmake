@@ -5,9 +5,9 @@ include(CMakePackageConfigHelpers)
 # What a user links: everything but the command line.
 add_library(quire_package INTERFACE)
 set_target_properties(quire_package PROPERTIES EXPORT_NAME quire)
-target_link_libraries(quire_package INTERFACE quire_engine quire_corpus quire_device)
+target_link_libraries(quire_package INTERFACE quire_pipeline)
 
-set(QUIRE_INSTALLED base tokenizer tokens kernels cpu device engine corpus)
+set(QUIRE_INSTALLED base tokenizer tokens kernels cpu device engine corpus pipeline)
 if(QUIRE_WITH_CUDA)
   list(APPEND QUIRE_INSTALLED cuda)
 endif()

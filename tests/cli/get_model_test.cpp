@@ -1,5 +1,5 @@
 // What is said where a model is not there, and which one trains when none is named.
-#include "cli/get_model.h"
+#include "pipeline/get_model.h"
 
 #include <filesystem>
 #include <nlohmann/json.hpp>

@@ -1,12 +1,12 @@
 // What --model stands for: a path, a bundled model, or a name in the Hub's local cache.
-#include "cli/model_path.h"
+#include "pipeline/model_path.h"
 
 #include <cstdlib>
 #include <filesystem>
 
 #include "base/error.h"
-#include "tests/cli/program.h"
 #include "tests/support/catch.h"
+#include "tests/support/scratch.h"
 
 namespace quire {
 namespace {

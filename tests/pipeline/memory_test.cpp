@@ -4,12 +4,12 @@
 #include <memory>
 #include <numeric>
 
-#include "cli/inference_memory.h"
-#include "cli/memory_plan.h"
-#include "cli/train_memory.h"
 #include "engine/generation/generator.h"
 #include "kernels/cuda/cuda_device.h"
 #include "kernels/open_device.h"
+#include "pipeline/inference_memory.h"
+#include "pipeline/memory_plan.h"
+#include "pipeline/training_memory.h"
 #include "tests/cuda_on_host/runtime.h"
 #include "tests/support/catch.h"
 #include "tests/support/scratch.h"

@@ -1,10 +1,10 @@
-#include "cli/memory_plan.h"
+#include "pipeline/memory_plan.h"
 
 #include <fmt/format.h>
 
 #include "base/error.h"
-#include "cli/machine.h"
-#include "cli/terminal.h"
+#include "base/machine.h"
+#include "base/numbers.h"
 
 namespace quire {
 namespace {
@@ -32,22 +32,6 @@ std::int64_t bytes_of(const std::vector<MemoryItem>& plan) {
   std::int64_t sum = 0;
   for (const MemoryItem& item : plan) sum += static_cast<std::int64_t>(item.bytes);
   return sum;
-}
-
-std::string format_memory_plan(const std::vector<MemoryItem>& plan, std::int64_t available) {
-  std::vector<std::vector<std::string>> table = {{"memory", "bytes"}};
-  std::int64_t rest = 0;  // parts below a fiftieth of the whole say nothing one by one
-  for (const MemoryItem& item : plan) {
-    if (static_cast<std::int64_t>(item.bytes) < bytes_of(plan) / 50) {
-      rest += static_cast<std::int64_t>(item.bytes);
-    } else {
-      table.push_back({item.name, human_bytes(static_cast<double>(item.bytes))});
-    }
-  }
-  if (rest > 0) table.push_back({"all else", human(rest)});
-  table.push_back({"in all", human(bytes_of(plan))});
-  table.push_back({"available", human(available)});
-  return format_table(table);
 }
 
 void throw_no_room(const std::string& doing, std::vector<MemoryItem> plan, const MemoryRoom& room,

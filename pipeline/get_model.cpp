@@ -1,11 +1,13 @@
-#include "cli/get_model.h"
+#include "pipeline/get_model.h"
+
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
 #include <cctype>
 #include <string_view>
 
-#include "cli/model_path.h"
+#include "pipeline/model_path.h"
 
 namespace quire {
 
@@ -75,14 +77,16 @@ std::vector<std::string> how_to_get(const fs::path& folder) {
 }
 
 std::string models_to_try() {
-  return std::string(kBundledModel) +
-         ", which comes with Quire and needs nothing, or a folder with config.json and "
-         "model.safetensors";
+  return fmt::format(
+      "{}, which comes with Quire and needs nothing, or a folder with config.json and "
+      "model.safetensors",
+      kBundledModel);
 }
 
 std::string where_models_come_from() {
-  return std::string(kBundledModel) + " comes with Quire. " + kUsualModel +
-         " does not: where it is missing, --model " + kUsualModel + " says how to get it.";
+  return fmt::format(
+      "{} comes with Quire. {} does not: where it is missing, --model {} says how to get it.",
+      kBundledModel, kUsualModel, kUsualModel);
 }
 
 }  // namespace quire

@@ -1,10 +1,9 @@
-#include "cli/train_samples.h"
+#include "pipeline/train_samples.h"
 
 #include <fmt/format.h>
 
 #include <utility>
 
-#include "cli/signals.h"
 #include "engine/generation/generator.h"
 
 namespace quire {
@@ -32,12 +31,13 @@ TrainSamples::TrainSamples(Device& device, const Gpt2Config& config, const Token
   }
 }
 
-std::vector<TextSample> TrainSamples::make(const Parameters& parameters) const {
+std::vector<TextSample> TrainSamples::make(const Parameters& parameters,
+                                           const std::function<bool()>& stop_requested) const {
   const std::vector<GeneratedSequence> rows =
       generate(device_, config_, parameters, ids_, options_, streams_,
-               [](int, std::int32_t) { return interrupted(); });
+               [&](int, std::int32_t) { return stop_requested(); });
   std::vector<TextSample> samples;
-  if (interrupted()) return samples;
+  if (stop_requested()) return samples;
   for (std::size_t row = 0; row < rows.size(); ++row) {
     samples.push_back({prompts_[row], tokenizer_.decode(rows[row].output_ids,
                                                         /*skip_special_tokens=*/true)});

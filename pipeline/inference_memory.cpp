@@ -1,11 +1,11 @@
-#include "cli/inference_memory.h"
+#include "pipeline/inference_memory.h"
 
 #include <fmt/format.h>
 
 #include "base/text.h"
-#include "cli/memory_plan.h"
 #include "engine/model/gpt2.h"
 #include "engine/model/kv_cache.h"
+#include "pipeline/memory_plan.h"
 
 namespace quire {
 namespace {

@@ -1,4 +1,4 @@
-// Memory plans: what a command will hold at once, where it is to come from, and what is said when
+// Memory plans: what work will hold at once, where it is to come from, and what is said when
 // it does not fit.
 #pragma once
 
@@ -22,9 +22,6 @@ struct MemoryRoom {
 MemoryRoom memory_room(const Device& device);
 
 std::int64_t bytes_of(const std::vector<MemoryItem>& plan);
-
-/// The plan as a table for people, with its sum and what is available.
-std::string format_memory_plan(const std::vector<MemoryItem>& plan, std::int64_t available);
 
 /// Error(no_space): `doing` ("training") needs more than there is, its largest parts, and `next`.
 [[noreturn]] void throw_no_room(const std::string& doing, std::vector<MemoryItem> plan,

@@ -1,54 +1,24 @@
-#include "cli/trained_run.h"
+#include "pipeline/trained_run.h"
 
 #include <fmt/format.h>
 
 #include <utility>
 
-#include "cli/corpus_flags.h"
-#include "cli/model_path.h"
+#include "pipeline/model_path.h"
 #include "tokens/shards.h"
 
 namespace quire {
 
 namespace fs = std::filesystem;
 
-namespace {
-
-TrainOptions options_of(const std::string& run, const fs::path& folder,
-                        const std::vector<std::string>& data) {
-  const fs::path config =
-      (fs::is_directory(folder) ? folder : folder.parent_path()) / "quire_config.json";
-  if (!fs::exists(config)) {
-    throw Error(Fault::usage, "--split is of a training run, and " + run + " is none",
-                {"there is no " + config.string() + ", which quire train writes"},
-                "--run DIR, the output folder of a run");
-  }
-  TrainOptions options;
-  Flags flags("train", "", "");
-  options.add_to(flags);
-  if (!flags.parse({"--config-file=" + config.string(), "--output-dir=" + folder.string()})) {
-    throw Error(Fault::internal, "the options of a run ask for help");
-  }
-  if (!data.empty()) options.corpus.paths = data;
-  options.finish(flags);
-  options.json = true;  // what cleaning did was told when it was trained
-  return options;
-}
-
-}  // namespace
-
-void SplitFlags::add_to(Flags& flags, const std::string& help) {
-  flags.add_choice("split", split, {"none", "validation", "train"}, help);
-  flags.add("run", run, "DIR", "the training run that --split is of, if not that of --model");
-}
-
-TrainedRun::TrainedRun(const SplitFlags& flags, const std::string& model,
-                       const std::vector<std::string>& data)
-    : run_(flags.run.empty() ? model : flags.run), validation_(flags.split == "validation") {
-  const fs::path folder = resolve_model(run_);
-  options_ = options_of(run_, folder, data);
-  tokenizer_ = Tokenizer::load(tokenizer_folder(folder));
-  data_ = load_train_data(options_, tokenizer_);
+TrainedRun::TrainedRun(std::string run, bool validation, TrainOptions options,
+                       const DataCallbacks& callbacks)
+    : run_(std::move(run)),
+      validation_(validation),
+      options_(std::move(options)),
+      on_left_out_(callbacks.on_left_out),
+      tokenizer_(Tokenizer::load(tokenizer_folder(resolve_model(run_)))),
+      data_(load_train_data(options_, tokenizer_, callbacks)) {
   if (tokens().size() > 0) return;
   throw Error(Fault::usage, "the run in " + run_ + " held nothing out",
               {"its --validation-split was " + fmt::format("{}", options_.validation_split)},
@@ -61,7 +31,7 @@ CorpusOptions TrainedRun::corpus(bool as_completion) const {
   ReadingReport told;  // when the tokens were read
   if (separate && validation_) corpus.paths = options_.validation_paths;
   if (separate && !validation_) {
-    corpus.paths = without_validation(corpus.paths, options_.validation_paths, told);
+    corpus.paths = without_validation(corpus.paths, options_.validation_paths, told, on_left_out_);
   }
   if (is_prepared(corpus.paths[0])) {
     throw Error(Fault::usage, "the run in " + run_ + " was trained on shards, which hold no text",

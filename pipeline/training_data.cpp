@@ -1,4 +1,4 @@
-#include "cli/train_data.h"
+#include "pipeline/training_data.h"
 
 #include <fmt/format.h>
 
@@ -6,9 +6,7 @@
 #include <utility>
 
 #include "base/text.h"
-#include "cli/corpus_flags.h"
-#include "cli/get_model.h"
-#include "cli/terminal.h"
+#include "pipeline/get_model.h"
 #include "tokens/shards.h"
 #include "tokens/store.h"
 
@@ -61,6 +59,30 @@ bool are_prepared(const std::vector<std::string>& paths) {
 
 }  // namespace
 
+std::vector<std::string> without_validation(const std::vector<std::string>& paths,
+                                            const std::vector<std::string>& validation_paths,
+                                            ReadingReport& report, const ToldFiles& on_left_out) {
+  const std::vector<std::filesystem::path> held_out = find_files(validation_paths);
+  std::vector<std::string> files;
+  std::size_t left_out = 0;
+  for (const std::filesystem::path& file : find_files(paths, &report)) {
+    const bool is_held_out = std::any_of(held_out.begin(), held_out.end(), [&](const auto& other) {
+      return std::filesystem::equivalent(file, other);
+    });
+    if (is_held_out) {
+      ++left_out;
+    } else {
+      files.push_back(file.string());
+    }
+  }
+  if (files.empty()) {
+    throw Error(Fault::usage, "--data and --validation-file are the same: nothing is left to learn",
+                {}, "another --validation-file, or --validation-split 0.05 without one");
+  }
+  if (left_out > 0) on_left_out(left_out);
+  return files;
+}
+
 OnlyRecord only_record(Packing packing) {
   return packing == Packing::stream ? OnlyRecord::cut : OnlyRecord::keep;
 }
@@ -72,30 +94,6 @@ std::string unused_text(const Rows& rows) {
       counted(rows.block_size(), "token"), with_commas(rows.unused_tokens()),
       rows.cut_records() == 1 ? "its" : "their", counted(rows.cut_tokens(), "token"),
       rows.unused_tokens() == 1 ? "is" : "are");
-}
-
-void tell_unused(const TrainOptions& options, const Rows& rows, const Rows& validation_rows) {
-  const bool separate = !options.validation_paths.empty();
-  const std::string next = "\n  try: --overflow split, or a larger --block-size";
-  if (rows.unused_tokens() > 0) warn(unused_text(rows) + next);
-  if (separate && validation_rows.unused_tokens() > 0) {
-    warn("of --validation-file " + unused_text(validation_rows) + next);
-  }
-  if (rows.packing() == Packing::stream && rows.overflow() != Overflow::truncate) {
-    note(fmt::format("--overflow {} changes nothing: --packing stream uses every token",
-                     name_of(rows.overflow())));
-  }
-  if (options.validation_split <= 0 && !separate) return;
-  if (validation_rows.records().size() == 0) {
-    note("nothing is held out: there is no second record, so there will be no validation loss");
-  } else if (validation_rows.targets() == 0) {
-    warn(
-        fmt::format("nothing of what is held out can be scored ({} without a target): there will "
-                    "be no validation loss\n  try: {}",
-                    counted(validation_rows.records().size(), "record"),
-                    separate ? "another --validation-file"
-                             : "another --data-seed, or a larger --validation-split"));
-  }
 }
 
 void check_train_data(const TrainOptions& options) {
@@ -118,7 +116,8 @@ struct Tokens {
 };
 
 Tokens read_tokens(CorpusOptions corpus, const TrainOptions& options,
-                   const std::optional<Tokenizer>& tokenizer, ReadingReport& report) {
+                   const std::optional<Tokenizer>& tokenizer, const DataCallbacks& callbacks,
+                   ReadingReport& report) {
   if (are_prepared(corpus.paths)) {
     auto shards = std::make_shared<const std::vector<TokenShard>>(open_shards(corpus.paths));
     if (tokenizer) check_tokenizer(*shards, vocabulary_of(*tokenizer));
@@ -131,22 +130,23 @@ Tokens read_tokens(CorpusOptions corpus, const TrainOptions& options,
   const auto store = std::make_shared<TokenStore>(tokenizer ? tokenizer->vocab_size() : 0);
   corpus.report = &report;
   corpus.part_bytes = kPartBytes;
-  const int threads = options.device.threads;
+  const int threads = options.threads;
   RecordBatches batches(threads, [&](std::span<const Record> batch) {
     store->add(tokenizer ? tokenize(batch, *tokenizer, threads, /*labels=*/false, store->records())
                          : ids_of(batch, options.get_tokenizer));
   });
   const std::vector<StepCount> cleaned = for_each_record(
       corpus, [&](Record&& record, const RecordPlace&) { batches.add(std::move(record)); });
-  tell(report);
+  callbacks.on_read(report);
   batches.flush();
-  if (!options.json) note_cleaning(cleaned);
+  callbacks.on_cleaned(cleaned);
   return {.records = view_of(store), .vocabulary = {}};
 }
 
 }  // namespace
 
-TrainData load_train_data(const TrainOptions& options, const std::optional<Tokenizer>& tokenizer) {
+TrainData load_train_data(const TrainOptions& options, const std::optional<Tokenizer>& tokenizer,
+                          const DataCallbacks& callbacks) {
   const bool separate = !options.validation_paths.empty();
   if (are_prepared(options.corpus.paths) && (!separate || are_prepared(options.validation_paths))) {
     refuse_text_options(options.corpus);
@@ -155,16 +155,18 @@ TrainData load_train_data(const TrainOptions& options, const std::optional<Token
   ReadingReport report;
   if (!separate) {
     const std::uint64_t seed = options.training.data_seed.value_or(options.training.seed);
-    return split(read_tokens(std::move(corpus), options, tokenizer, report).records,
+    return split(read_tokens(std::move(corpus), options, tokenizer, callbacks, report).records,
                  options.validation_split, seed, only_record(options.training.packing));
   }
   if (!are_prepared(corpus.paths) && !are_prepared(options.validation_paths)) {
-    corpus.paths = without_validation(corpus.paths, options.validation_paths, report);
+    corpus.paths =
+        without_validation(corpus.paths, options.validation_paths, report, callbacks.on_left_out);
   }
-  const Tokens train = read_tokens(corpus, options, tokenizer, report);
+  const Tokens train = read_tokens(corpus, options, tokenizer, callbacks, report);
   corpus.paths = options.validation_paths;
   ReadingReport validation_report;
-  const Tokens validation = read_tokens(std::move(corpus), options, tokenizer, validation_report);
+  const Tokens validation =
+      read_tokens(std::move(corpus), options, tokenizer, callbacks, validation_report);
   if (train.vocabulary && validation.vocabulary &&
       train.vocabulary->fingerprint != validation.vocabulary->fingerprint) {
     throw Error(Fault::bad_data, "--data and --validation-file were made with different tokenizers",

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -21,8 +22,9 @@ class TrainSamples {
   TrainSamples(Device& device, const Gpt2Config& config, const Tokenizer& tokenizer,
                std::vector<std::string> prompts, std::uint64_t seed);
 
-  /// None where Ctrl-C came before they were whole.
-  std::vector<TextSample> make(const Parameters& parameters) const;
+  /// None where it was asked to stop before they were whole.
+  std::vector<TextSample> make(const Parameters& parameters,
+                               const std::function<bool()>& stop_requested) const;
 
  private:
   Device& device_;

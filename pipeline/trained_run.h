@@ -7,33 +7,25 @@
 #include <string>
 #include <vector>
 
-#include "cli/flags.h"
-#include "cli/train_data.h"
-#include "cli/train_options.h"
 #include "corpus/records.h"
+#include "pipeline/train_options.h"
+#include "pipeline/training_data.h"
+#include "tokenizer/tokenizer.h"
 
 namespace quire {
 
-/// --split and --run, for every command that works on a part of a run's data.
-struct SplitFlags {
-  std::string split = "none";  ///< "validation", "train", or "none": not asked for
-  std::string run;             ///< empty: that of --model
-
-  void add_to(Flags& flags, const std::string& help);
-  bool asked() const { return split != "none"; }
-};
-
 class TrainedRun {
  public:
-  /// Reads and splits the run's data anew, `data` instead of the paths that it names where there are
-  /// any. `run` is the run's output folder, or a checkpoint in it. Throws Error(usage) where it has no
-  /// quire_config.json, or where the part is empty, and what load_train_data() throws.
-  TrainedRun(const SplitFlags& flags, const std::string& model,
-             const std::vector<std::string>& data);
+  /// Reads and splits the run's data anew. `run` is what model_path.h resolves to its output folder,
+  /// or a checkpoint in it; `options` are those that stand in its quire_config.json; `validation`:
+  /// the part is what was held out, else what was learned from. Throws Error(usage) where the part is
+  /// empty, and what load_train_data() throws.
+  TrainedRun(std::string run, bool validation, TrainOptions options,
+             const DataCallbacks& callbacks);
 
   /// The part's records as they were trained or validated on.
   const TokenView& tokens() const { return validation_ ? data_.validation : data_.train; }
-  const Tokenizer& tokenizer() const { return *tokenizer_; }
+  const Tokenizer& tokenizer() const { return tokenizer_; }
   /// Tokens of a row it was trained on, beyond which its positions were not learned; 0: the context.
   int block_size() const { return options_.training.block_size; }
   /// Its records as text, in order; of one that was held out in part neither part. With
@@ -53,7 +45,8 @@ class TrainedRun {
   std::string run_;
   bool validation_;
   TrainOptions options_;
-  std::optional<Tokenizer> tokenizer_;
+  ToldFiles on_left_out_;
+  Tokenizer tokenizer_;
   TrainData data_;
 };
 

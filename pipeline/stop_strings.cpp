@@ -1,4 +1,4 @@
-#include "cli/generate_stop.h"
+#include "pipeline/stop_strings.h"
 
 #include <algorithm>
 #include <utility>

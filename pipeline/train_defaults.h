@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "cli/train_options.h"
+#include "pipeline/train_options.h"
 
 namespace quire {
 
@@ -17,14 +17,13 @@ std::string choose_model(TrainOptions& options);
 /// Throws Error(bad_data) where there is no checkpoint, or one whose options cannot be read.
 nlohmann::ordered_json earlier_options(const TrainingConfig& training);
 
-/// A run that is gone on from keeps its validation file, unless it is told otherwise.
-void keep_validation(const nlohmann::ordered_json& earlier, const Flags& flags,
-                     TrainOptions& options);
+/// A run that is gone on from validates on the files that it had.
+void keep_validation(const nlohmann::ordered_json& earlier, TrainOptions& options);
 
-/// The options that describe the model's making, fit for --config-file: those of the place it was
-/// made in are left out, so that a resumed run saves the same file. Two words for one thing (a
+/// The options that describe the model's making, fit for --config-file, of `resolved`, which has all
+/// of them by their names in snake case: those of the place it was made in are left out, so that a resumed run saves the same file. Two words for one thing (a
 /// warm-up's share, a seed that follows another) are saved as what they came to.
-std::string saved_options(const Flags& flags, const TrainOptions& options,
+std::string saved_options(const std::string& resolved, const TrainOptions& options,
                           const nlohmann::ordered_json& earlier);
 
 }  // namespace quire

@@ -1,4 +1,4 @@
-#include "cli/train_memory.h"
+#include "pipeline/training_memory.h"
 
 #include <fmt/format.h>
 
@@ -45,6 +45,12 @@ std::string options_that_fit(const Gpt2Config& model, const TrainingConfig& conf
 }
 
 }  // namespace
+
+TrainingConfig as_planned(TrainingConfig config, const Rows& rows, const Rows& validation) {
+  const int longest = std::max(rows.longest(), validation.longest());
+  if (longest > 0) config.block_size = std::min(config.block_size, longest);
+  return config;
+}
 
 void check_memory(const Gpt2Config& model, const TrainingConfig& config, const Device& device,
                   const MemoryRoom& room) {

@@ -1,4 +1,4 @@
-#include "cli/train_defaults.h"
+#include "pipeline/train_defaults.h"
 
 #include <fmt/format.h>
 
@@ -8,11 +8,10 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
-#include "cli/get_model.h"
-#include "cli/model_path.h"
-#include "cli/resources.h"
-#include "cli/terminal.h"
 #include "engine/training/checkpoint.h"
+#include "pipeline/get_model.h"
+#include "pipeline/model_path.h"
+#include "pipeline/resources.h"
 
 namespace quire {
 
@@ -44,21 +43,17 @@ Json earlier_options(const TrainingConfig& training) {
               "another checkpoint");
 }
 
-void keep_validation(const Json& earlier, const Flags& flags, TrainOptions& options) {
+void keep_validation(const Json& earlier, TrainOptions& options) {
   const auto files = earlier.find("validation_file");
   if (files == earlier.end() || !files->is_array() || files->empty()) return;
-  if (flags.given("validation-file") || flags.given("validation-split")) return;
-  std::string named;
   for (const Json& file : *files) {
-    if (!file.is_string()) continue;
-    options.validation_paths.push_back(file.get<std::string>());
-    named += " " + options.validation_paths.back();
+    if (file.is_string()) options.validation_paths.push_back(file.get<std::string>());
   }
-  note(fmt::format("as the run began: --validation-file{}", named));
 }
 
-std::string saved_options(const Flags& flags, const TrainOptions& options, const Json& earlier) {
-  Json saved = parse_json<Json>(flags.resolved_json());
+std::string saved_options(const std::string& resolved, const TrainOptions& options,
+                          const Json& earlier) {
+  Json saved = parse_json<Json>(resolved);
   const TrainingConfig& training = options.training;
   saved["data_seed"] = training.data_seed.value_or(training.seed);
   saved.erase("warmup_ratio");

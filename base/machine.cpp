@@ -1,4 +1,4 @@
-#include "cli/machine.h"
+#include "base/machine.h"
 
 #include <algorithm>
 #include <cstdlib>

@@ -1,4 +1,4 @@
-#include "cli/train_options.h"
+#include "cli/train_flags.h"
 
 #include <algorithm>
 
@@ -21,7 +21,7 @@ void add_overflow(Flags& flags, std::string& word) {
                    "warning; gone on with in further rows; or refused");
 }
 
-void TrainOptions::add_to(Flags& flags) {
+void TrainFlags::add_to(Flags& flags) {
   flags.group("Model");
   flags.add(kModelNames, model, "DIR",
             "go on from this model: a folder, a file, an adapter or a Hub name");
@@ -180,7 +180,7 @@ void TrainOptions::add_to(Flags& flags) {
   device.add_to(flags);
 }
 
-void TrainOptions::finish(const Flags& flags) {
+void TrainFlags::finish(const Flags& flags) {
   training.packing = packing_of(packing_);
   training.overflow = overflow_of(overflow_);
   training.zero = zero_ == "1";
@@ -188,6 +188,7 @@ void TrainOptions::finish(const Flags& flags) {
                         : dtype_ == "float16" ? DType::f16
                                               : DType::f32;
   corpus_.finish(corpus);
+  threads = device.threads;
   choose_reports();
   if (!max_time_.empty()) training.max_seconds = parse_duration("--max-time", max_time_);
   if (!sample_prompts.empty() && training.sample_every == 0) {
@@ -239,7 +240,7 @@ void TrainOptions::finish(const Flags& flags) {
   training.check();
 }
 
-void TrainOptions::choose_reports() {
+void TrainFlags::choose_reports() {
   training.write_jsonl = false;
   std::size_t names = 0;
   bool none = false;

@@ -1,4 +1,4 @@
-#include "cli/resources.h"
+#include "pipeline/resources.h"
 
 #include <cstdlib>
 #include <sstream>

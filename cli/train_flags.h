@@ -1,15 +1,13 @@
-// The options of `quire train`.
+// The options of `quire train` on its command line.
 #pragma once
 
-#include <filesystem>
+#include <cstdint>
 #include <string>
-#include <vector>
 
 #include "cli/corpus_flags.h"
 #include "cli/device_flags.h"
 #include "cli/flags.h"
-#include "corpus/records.h"
-#include "engine/training/training_config.h"
+#include "pipeline/train_options.h"
 
 namespace quire {
 
@@ -20,21 +18,9 @@ Overflow overflow_of(const std::string& name);
 /// --overflow, for every command that makes rows of records.
 void add_overflow(Flags& flags, std::string& word);
 
-struct TrainOptions {
-  std::string model;          ///< folder, file or Hub name to go on from
-  std::string config;         ///< preset or config.json of a fresh model
-  std::string tokenizer;      ///< folder or Hub name; empty: the model's own
-  bool resize_vocab = false;  ///< rows for the ids that the tokenizer has beyond the model's
-  std::vector<std::string> get_tokenizer;  ///< where there is none: why, and how to get one
-  CorpusOptions corpus;
-  double validation_split = 0.05;
-  std::vector<std::string>
-      validation_paths;  ///< read as `corpus` is; where named, nothing is split
-  float dropout = -1;    ///< for all three sites; negative: what the model's config says
-  TrainingConfig training;
+struct TrainFlags : TrainOptions {
   DeviceFlags device;
   bool json = false;
-  std::vector<std::string> sample_prompts;
   bool report_tensorboard = false, report_html = false;  ///< beside what `training` writes itself
 
   void add_to(Flags& flags);

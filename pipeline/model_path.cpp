@@ -1,4 +1,4 @@
-#include "cli/model_path.h"
+#include "pipeline/model_path.h"
 
 #include <algorithm>
 #include <cstdlib>
@@ -8,10 +8,10 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/nearest.h"
-#include "cli/get_model.h"
-#include "cli/resources.h"
 #include "engine/formats/adapter_folder.h"
 #include "engine/formats/adapter_merge.h"
+#include "pipeline/get_model.h"
+#include "pipeline/resources.h"
 #include "tokenizer/tokenizer.h"
 
 namespace quire {
