@@ -1,4 +1,4 @@
-#include "cli/generate_run.h"
+#include "pipeline/run_requests.h"
 
 #include <algorithm>
 #include <chrono>

@@ -1,15 +1,16 @@
-// Where the prompts of `quire generate` come from: the command line, files, standard input,
-// requests of a JSONL file, and columns of a table through a template.
+// Where prompts come from: texts, files, standard input, requests of a JSONL file, and columns of a
+// table through a template.
 #pragma once
 
 #include <filesystem>
+#include <functional>
+#include <set>
 #include <string>
 #include <vector>
 
-#include "cli/corpus_flags.h"
-#include "cli/flags.h"
-#include "cli/generate_requests.h"
-#include "cli/split_flags.h"
+#include "corpus/reading_report.h"
+#include "corpus/records.h"
+#include "pipeline/requests.h"
 
 namespace quire {
 
@@ -20,10 +21,14 @@ struct PromptOptions {
   std::vector<std::string> keywords;  ///< each fills the template
   std::string template_text;          ///< empty: what the model's folder says it was trained on
   int limit = 0;                      ///< only so many of the requests' prompts; 0: all
-  SplitFlags split;                   ///< of a table's rows those of a run's part
-  TextFormatFlags format;             ///< of files and standard input
+  /// Of a table, the lines at which the rows begin that are taken; where it is empty, all.
+  std::function<std::set<std::size_t>(const std::filesystem::path& table)> lines_of;
+  TextFormat format;  ///< of files and standard input
+};
 
-  void add_to(Flags& flags);
+struct PromptCallbacks {
+  std::function<void(const ReadingReport&)> on_read;  ///< what reading came upon
+  std::function<std::string()> read_prompt;           ///< where no other source is named
 };
 
 /// All requests, in order. A template's prompt is what comes before its last field. Throws
@@ -31,6 +36,9 @@ struct PromptOptions {
 std::vector<GenerateRequest> collect_requests(const PromptOptions& prompts,
                                               const RequestReader& reader,
                                               const RequestOptions& options,
-                                              const std::filesystem::path& model_folder);
+                                              const std::filesystem::path& model_folder,
+                                              const PromptCallbacks& callbacks);
+
+std::string without_last_line_break(std::string text);
 
 }  // namespace quire

@@ -1,4 +1,4 @@
-#include "cli/generate_requests.h"
+#include "pipeline/requests.h"
 
 #include <fmt/format.h>
 
@@ -13,7 +13,7 @@
 #include "base/json.h"
 #include "base/nearest.h"
 #include "base/text.h"
-#include "cli/terminal.h"
+#include "base/text_width.h"
 #include "corpus/encoding.h"
 #include "corpus/json_text.h"
 
@@ -245,7 +245,7 @@ GenerateRequest RequestReader::from_json(std::string name, const std::string& li
                  "or a list of texts"});
   }
   for (const auto& [option, wanted] : options_without_effect(names, options.generation)) {
-    warn(fmt::format("{}: {} has no effect without {}", request.name, option, wanted));
+    warn_(fmt::format("{}: {} has no effect without {}", request.name, option, wanted));
   }
   return checked(std::move(request));
 }

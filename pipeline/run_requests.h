@@ -6,8 +6,8 @@
 #include <optional>
 #include <vector>
 
-#include "cli/generate_requests.h"
 #include "engine/model/parameters.h"
+#include "pipeline/requests.h"
 
 namespace quire {
 

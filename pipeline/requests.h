@@ -3,7 +3,7 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -37,10 +37,15 @@ struct GenerateRequest {
 /// Turns prompts into requests that the model can take, or throws Error(usage) naming the prompt.
 class RequestReader {
  public:
-  /// `get_tokenizer`: where there is none, lines on how to get one.
+  /// `get_tokenizer`: where there is none, lines on how to get one. `warn` is told of options of a
+  /// line that have no effect.
   RequestReader(const Gpt2Config& model, std::optional<Tokenizer> tokenizer,
-                std::vector<std::string> get_tokenizer = {})
-      : model_(model), tokenizer_(std::move(tokenizer)), get_tokenizer_(std::move(get_tokenizer)) {}
+                std::vector<std::string> get_tokenizer,
+                std::function<void(const std::string&)> warn)
+      : model_(model),
+        tokenizer_(std::move(tokenizer)),
+        get_tokenizer_(std::move(get_tokenizer)),
+        warn_(std::move(warn)) {}
 
   /// An empty text becomes the model's beginning-of-text token.
   GenerateRequest from_text(std::string name, std::string_view text,
@@ -67,6 +72,7 @@ class RequestReader {
   Gpt2Config model_;
   std::optional<Tokenizer> tokenizer_;
   std::vector<std::string> get_tokenizer_;
+  std::function<void(const std::string&)> warn_;
 };
 
 /// Throws the first request's error where all of them have one.

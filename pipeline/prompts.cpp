@@ -1,22 +1,18 @@
-#include "cli/generate_prompts.h"
+#include "pipeline/prompts.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
-#include <iostream>
 #include <nlohmann/json.hpp>
 #include <utility>
 
 #include "base/file.h"
 #include "base/json.h"
 #include "base/text.h"
-#include "cli/terminal.h"
 #include "corpus/csv.h"
 #include "corpus/encoding.h"
 #include "corpus/file_kind.h"
 #include "corpus/input_file.h"
 #include "corpus/template.h"
-#include "pipeline/resources.h"
 
 namespace quire {
 
@@ -32,12 +28,6 @@ struct NamedText {
   Fields fields = {};     ///< that filled its template
   bool one_line = false;  ///< of a file: it fails alone
 };
-
-std::string without_last_line_break(std::string text) {
-  if (text.ends_with('\n')) text.pop_back();
-  if (text.ends_with('\r')) text.pop_back();
-  return text;
-}
 
 void add_file(const std::string& name, const std::string& bytes, const TextFormat& format,
               bool line_by_line, ReadingReport& report, std::vector<NamedText>& texts) {
@@ -57,23 +47,6 @@ void add_file(const std::string& name, const std::string& bytes, const TextForma
     texts.push_back(
         {.name = fmt::format("{}:{}", name, ++number), .text = std::move(line), .one_line = true});
   }
-}
-
-/// What standard input holds; on a terminal one line, which is asked for.
-std::string input_or_answer() {
-  std::string text, why = "standard input is empty";
-  if (::isatty(STDIN_FILENO) == 0) {
-    text = read_standard_input();
-  } else if (::isatty(STDERR_FILENO) != 0) {
-    why = "nothing was typed";
-    ask("The text begins with: ");
-    if (!std::getline(std::cin, text)) ask("\n");  // Ctrl-D: what follows has a line of its own
-  } else {
-    why = "standard input is a terminal, and the question for one would not be seen";
-  }
-  if (!without_last_line_break(text).empty()) return text;
-  throw Error(Fault::usage, "there is no prompt", {why},
-              program_as_typed() + " generate -p \"Once upon a time\"; -p \"\" begins a text anew");
 }
 
 bool is_table(const std::string& path) {
@@ -124,7 +97,7 @@ std::vector<GenerateRequest> requests_of_table(const PromptOptions& prompts,
                                                const RequestOptions& options,
                                                const std::set<std::size_t>* lines,
                                                ReadingReport& report) {
-  CsvReader table(prompts.requests, prompts.format.finish(), &report);
+  CsvReader table(prompts.requests, prompts.format, &report);
   std::vector<std::size_t> columns;
   for (std::size_t i = 0; i + 1 < pattern.fields().size(); ++i) {
     try {
@@ -166,44 +139,26 @@ std::vector<GenerateRequest> requests_of_table(const PromptOptions& prompts,
 
 }  // namespace
 
-void PromptOptions::add_to(Flags& flags) {
-  flags.group("Prompts (none: standard input, or asked for on a terminal)");
-  flags.add("prompt,p", prompts, "TEXT",
-            "a prompt; may be given again; an empty one starts a text");
-  flags.add("prompt-file", prompt_files, "FILE",
-            "a file that is one prompt (its last line break is dropped); may be given again");
-  format.add_to(flags);
-  flags.add("line-by-line", line_by_line, "every line of a file or of standard input is a prompt");
-  flags.add("prompt-ids", prompt_ids, "IDS", "a prompt as token ids, \"15496 995\"");
-  flags.add("keywords", keywords, "A,B",
-            "what the template's first field holds, a prompt each; may be given again");
-  flags.add(
-      "template", template_text, "TEXT",
-      "how --keywords or a table's columns become a prompt; without it the one that the model "
-      "was trained on");
-  flags.add(
-      "requests", requests, "FILE",
-      "JSON lines of {\"prompt\"} or {\"prompt_ids\"} and any option; - is standard input; or "
-      "a .csv whose rows fill the template");
-  split.add_to(flags,
-               "of a .csv of requests that a training run read the rows that it held out, or those "
-               "that it learned from");
-  flags.add("limit", limit, "N", "only the first N of the requests; 0: all", at_least(0));
+std::string without_last_line_break(std::string text) {
+  if (text.ends_with('\n')) text.pop_back();
+  if (text.ends_with('\r')) text.pop_back();
+  return text;
 }
 
 std::vector<GenerateRequest> collect_requests(const PromptOptions& prompts,
                                               const RequestReader& reader,
                                               const RequestOptions& options,
-                                              const fs::path& model_folder) {
+                                              const fs::path& model_folder,
+                                              const PromptCallbacks& callbacks) {
   const bool has_table = is_table(prompts.requests);
-  const TextFormat format = prompts.format.finish();
+  const TextFormat& format = prompts.format;
   ReadingReport report;
   if (!prompts.template_text.empty() && prompts.keywords.empty() && !has_table) {
     throw Error(Fault::usage, "--template has nothing to fill it",
                 {"it makes prompts of --keywords, or of the rows of --requests FILE.csv"},
                 "--keywords \"rain, roof\"");
   }
-  if (prompts.split.asked() && !has_table) {
+  if (prompts.lines_of && !has_table) {
     throw Error(Fault::usage, "--split takes of --requests FILE.csv the rows of a run's part", {},
                 "--requests FILE.csv, a table that the run read");
   }
@@ -220,20 +175,20 @@ std::vector<GenerateRequest> collect_requests(const PromptOptions& prompts,
       }
       std::vector<GenerateRequest> requests =
           reader.from_jsonl(prompts.requests, format.encoding, options, report);
-      tell(report);
+      callbacks.on_read(report);
       if (prompts.limit > 0 && std::ssize(requests) > prompts.limit) {
         requests.erase(requests.begin() + prompts.limit, requests.end());
       }
       return requests;
     }
     std::optional<std::set<std::size_t>> lines;
-    if (prompts.split.asked()) {
-      lines = prompts.split.read(model_folder.string(), {}).lines_of(prompts.requests);
+    if (prompts.lines_of) {
+      lines = prompts.lines_of(prompts.requests);
     }
     std::vector<GenerateRequest> requests =
         requests_of_table(prompts, find_template(prompts, model_folder), reader, options,
                           lines ? &*lines : nullptr, report);
-    tell(report);
+    callbacks.on_read(report);
     return requests;
   }
   std::vector<NamedText> texts;
@@ -249,10 +204,10 @@ std::vector<GenerateRequest> collect_requests(const PromptOptions& prompts,
     std::move(filled.begin(), filled.end(), std::back_inserter(texts));
   }
   if (texts.empty() && prompts.prompt_ids.empty()) {
-    const std::string bytes = input_or_answer();
-    add_file("standard input", bytes, format, prompts.line_by_line, report, texts);
+    add_file("standard input", callbacks.read_prompt(), format, prompts.line_by_line, report,
+             texts);
   }
-  tell(report);
+  callbacks.on_read(report);
   const std::size_t count = texts.size() + prompts.prompt_ids.size();
   std::vector<GenerateRequest> requests;
   const auto name = [&](const std::string& given) {
