@@ -12,23 +12,23 @@
 #include "base/text.h"
 #include "cli/command.h"
 #include "cli/corpus_flags.h"
-#include "cli/eval_completions.h"
 #include "cli/eval_names.h"
-#include "cli/eval_perplexity.h"
 #include "cli/eval_report.h"
-#include "cli/eval_texts.h"
+#include "cli/eval_scoring.h"
 #include "cli/flags.h"
 #include "cli/option_names.h"
 #include "cli/signals.h"
 #include "cli/split_flags.h"
 #include "cli/terminal.h"
+#include "pipeline/measures.h"
 #include "pipeline/model_path.h"
 
 namespace quire {
 namespace {
 
 struct EvalOptions {
-  ScoringOptions scoring;
+  ScoringFlags scoring;
+  std::string dtype = "auto";
   CorpusOptions corpus{.command = "quire eval --data"};
   SampleOptions texts;
   TextFormatFlags format;
@@ -44,15 +44,14 @@ struct EvalOptions {
 };
 
 void add_flags(Flags& flags, EvalOptions& o) {
-  ScoringOptions& scoring = o.scoring;
+  ScoringFlags& scoring = o.scoring;
   flags.group("Model");
   flags.add(kModelNames, scoring.model, "DIR",
             "a folder, a file, an adapter, a bundled model or a Hub name; with --texts none unless "
             "given");
   flags.add(kTokenizerNames, scoring.tokenizer, "DIR",
             "where the tokenizer lies, if not with the model");
-  flags.add_choice("dtype", scoring.dtype, {"auto", "float32"},
-                   "weights as stored, or all in float32");
+  flags.add_choice("dtype", o.dtype, {"auto", "float32"}, "weights as stored, or all in float32");
   scoring.device.add_to(flags);
   flags.group("Perplexity of data");
   flags.add("data,data-dir,validation-file,eval-data-file", o.corpus.paths, "PATH...",
@@ -150,12 +149,12 @@ std::pair<std::string, std::string> names_of(const std::string& measured, const 
   return distinct_names(measured, o.baseline);
 }
 
-using Score = std::function<std::optional<Scored>(const ScoringOptions&)>;
+using ScoreData = std::function<std::optional<Scored>(const ScoringFlags&)>;
 
-int evaluate_data(const EvalOptions& o, const std::string& data, const Score& score_data) {
+int evaluate_data(const EvalOptions& o, const std::string& data, const ScoreData& score_data) {
   if (!o.baseline.empty()) resolve_model(o.baseline);  // said now, not after the first is scored
   const auto [name, baseline_name] = names_of(o.scoring.model, o);
-  ScoringOptions scoring = o.scoring;
+  ScoringFlags scoring = o.scoring;
   scoring.label = name;
   const std::optional<Scored> scored = score_data(scoring);
   if (!scored) return interrupt_exit_code();
@@ -200,10 +199,10 @@ std::optional<std::vector<Metric>> measure_completions(const EvalOptions& o,
                                                        const std::vector<Record>& records,
                                                        const std::string& model,
                                                        const std::string& label) {
-  ScoringOptions scoring = o.scoring;
+  ScoringFlags scoring = o.scoring;
   scoring.model = model;
   scoring.label = label;
-  const std::optional<CompletionScores> scores = score_completions(scoring, records, o.completions);
+  const std::optional<CompletionScores> scores = watch_completions(scoring, records, o.completions);
   if (!scores) return std::nullopt;
   const auto all = static_cast<double>(scores->records);
   return std::vector<Metric>{
@@ -213,17 +212,26 @@ std::optional<std::vector<Metric>> measure_completions(const EvalOptions& o,
        .value = static_cast<double>(scores->among) / all}};
 }
 
+std::optional<Scored> score_records(const ScoringFlags& scoring,
+                                    const std::vector<Record>& records) {
+  return watch_scoring(scoring, [&](const auto& callbacks, const auto& on_progress) {
+    return score(scoring, records, callbacks, on_progress);
+  });
+}
+
 int evaluate_data(const EvalOptions& o) {
   if (o.split.asked()) {
     const TrainedRun run = o.split.read(o.scoring.model, o.corpus.paths);
-    return evaluate_data(o, run.title(), [&](ScoringOptions scoring) {
+    return evaluate_data(o, run.title(), [&](ScoringFlags scoring) {
       if (scoring.perplexity.window == 0) scoring.perplexity.window = run.block_size();
-      return score(scoring, run.tokens(), run.tokenizer());
+      return watch_scoring(scoring, [&](const auto& callbacks, const auto& on_progress) {
+        return score(scoring, run.tokens(), run.tokenizer(), callbacks, on_progress);
+      });
     });
   }
   const std::vector<Record> records = read_and_tell(o.corpus);
-  return evaluate_data(o, "data",
-                       [&](const ScoringOptions& scoring) { return score(scoring, records); });
+  return evaluate_data(
+      o, "data", [&](const ScoringFlags& scoring) { return score_records(scoring, records); });
 }
 
 int evaluate_completions(EvalOptions& o) {
@@ -271,9 +279,9 @@ std::optional<std::vector<Metric>> measure(const EvalOptions& o, SampleOptions t
       records.push_back({.text = sample.text, .input_ids = {}, .labels = {}});
     }
   }
-  ScoringOptions scoring = o.scoring;
+  ScoringFlags scoring = o.scoring;
   scoring.label = label;
-  const std::optional<Scored> scored = score(scoring, records);
+  const std::optional<Scored> scored = score_records(scoring, records);
   if (!scored) return std::nullopt;
   metrics.push_back({.name = "perplexity", .value = scored->result.perplexity()});
   metrics.push_back({.name = "bits_per_byte", .value = scored->bits_per_byte()});
@@ -339,6 +347,7 @@ int run(const std::vector<std::string>& arguments) {
   add_flags(flags, options);
   if (!flags.parse(arguments)) return 0;
   options.corpus.format = options.format.finish();
+  if (options.dtype == "float32") options.scoring.storage = WeightStorage::f32;
   if (!options.corpus.paths.empty() && !options.texts.paths.empty()) {
     throw Error(Fault::usage, "--data and --texts exclude each other",
                 {"--data gives perplexity under a model, --texts what texts are like"},

@@ -1,4 +1,4 @@
-#include "cli/eval_texts.h"
+#include "pipeline/measures.h"
 
 #include <algorithm>
 #include <limits>

@@ -1,14 +1,19 @@
-// What `quire eval --texts` measures.
+// What texts are like, in numbers with names.
 #pragma once
 
 #include <cstddef>
 #include <string>
 #include <vector>
 
-#include "cli/eval_report.h"
 #include "corpus/samples.h"
 
 namespace quire {
+
+struct Metric {
+  std::string name;    ///< "distinct_2", the key in JSON and CSV
+  double value = 0;    ///< NaN where there is nothing to measure
+  bool count = false;  ///< a whole number of things, not a measure
+};
 
 /// Metrics of corpus/metrics.h over all texts together, in this order:
 ///

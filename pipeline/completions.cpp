@@ -1,4 +1,4 @@
-#include "cli/eval_completions.h"
+#include "pipeline/completions.h"
 
 #include <fmt/format.h>
 
@@ -7,9 +7,6 @@
 
 #include "base/error.h"
 #include "base/text.h"
-#include "cli/signals.h"
-#include "cli/terminal.h"
-#include "engine/formats/hub_folder.h"
 #include "engine/generation/beam_search.h"
 #include "pipeline/model_path.h"
 #include "tokenizer/tokenizer.h"
@@ -55,8 +52,10 @@ Question question_of(const Record& record, std::size_t number, const Tokenizer& 
 
 }  // namespace
 
-std::optional<CompletionScores> score_completions(const ScoringOptions& options,
-                                                  const std::vector<Record>& records, int top) {
+CompletionScores score_completions(const ScoringOptions& options,
+                                   const std::vector<Record>& records, int top,
+                                   const ScoringCallbacks& callbacks,
+                                   const OnCompletion& on_progress) {
   const std::filesystem::path folder = resolve_model(options.model);
   const Tokenizer tokenizer = Tokenizer::load(
       options.tokenizer.empty() ? tokenizer_folder(folder) : resolve_tokenizer(options.tokenizer));
@@ -75,30 +74,15 @@ std::optional<CompletionScores> score_completions(const ScoringOptions& options,
   generation.length_penalty = 0;            // by probability alone
   generation.eos_token_ids = {*end};
 
-  const std::unique_ptr<Device> device = options.device.open();
-  const LoadedModel model = load_resolved(
-      *device, folder, options.dtype == "float32" ? WeightStorage::f32 : WeightStorage::as_stored);
-  for (const std::string& line : model.notes) note(line);
-  const std::string label = options.label.empty() ? "" : options.label + ": ";
-  const InterruptGuard interrupts("finishing this record");
-  ProgressLine progress;
+  const std::unique_ptr<Device> device = callbacks.open_device();
+  const LoadedModel model = load_resolved(*device, folder, options.storage);
+  for (const std::string& line : model.notes) callbacks.note(line);
+  callbacks.on_begin();
   CompletionScores scores;
   for (const Question& question : questions) {
-    if (progress.due()) {
-      progress.show(
-          {{fmt::format("{}{}/{} records", label, with_commas(scores.records),
-                        with_commas(questions.size()))},
-           {fmt::format("exact match {:.3f}",
-                        static_cast<double>(scores.best) /
-                            static_cast<double>(std::max<std::int64_t>(scores.records, 1))),
-            1}});
-    }
-    if (interrupted()) {
-      progress.clear();
-      note(fmt::format("{}stopped after {} of {} records", label, with_commas(scores.records),
-                       with_commas(questions.size())));
-      return std::nullopt;
-    }
+    on_progress(scores);
+    scores.stopped = callbacks.stop_requested();
+    if (scores.stopped) break;
     const std::vector<GeneratedSequence> found = beam_search(
         *device, model.config, model.parameters, question.prompt, generation, top, RandomKey{});
     const auto is_answer = [&](const GeneratedSequence& text) {

@@ -3,11 +3,11 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
+#include <functional>
 #include <vector>
 
-#include "cli/eval_perplexity.h"
 #include "corpus/records.h"
+#include "pipeline/scoring.h"
 
 namespace quire {
 
@@ -15,13 +15,17 @@ struct CompletionScores {
   std::int64_t records = 0;
   std::int64_t best = 0;   ///< records whose likeliest completion is theirs
   std::int64_t among = 0;  ///< records whose completion is among the `top` likeliest
+  bool stopped = false;    ///< before all were searched
 };
+
+using OnCompletion = std::function<void(const CompletionScores& so_far)>;
 
 /// Searches the `top` likeliest completions of each record's prompt (beam search of that width,
 /// without a penalty for length, up to the end of text) and compares them, white space at both ends
-/// aside, with the record's own. `records` are those of CorpusOptions::loss_on_completion. Nothing
-/// when it was interrupted, which is noted.
-std::optional<CompletionScores> score_completions(const ScoringOptions& options,
-                                                  const std::vector<Record>& records, int top);
+/// aside, with the record's own. `records` are those of CorpusOptions::loss_on_completion.
+CompletionScores score_completions(const ScoringOptions& options,
+                                   const std::vector<Record>& records, int top,
+                                   const ScoringCallbacks& callbacks,
+                                   const OnCompletion& on_progress);
 
 }  // namespace quire

@@ -1,4 +1,4 @@
-#include "cli/eval_perplexity.h"
+#include "pipeline/scoring.h"
 
 #include <fmt/format.h>
 
@@ -8,9 +8,6 @@
 #include <functional>
 
 #include "base/text.h"
-#include "cli/signals.h"
-#include "cli/terminal.h"
-#include "engine/formats/hub_folder.h"
 #include "pipeline/inference_memory.h"
 #include "pipeline/model_path.h"
 #include "tokens/shards.h"
@@ -111,7 +108,8 @@ void check_largest_batch(const Device& device, const LoadedModel& model,
 
 using MakeTexts = std::function<std::vector<Text>(const Tokenizer& of_the_model)>;
 
-std::optional<Scored> score_texts(const ScoringOptions& options, const MakeTexts& make_texts) {
+Scored score_texts(const ScoringOptions& options, const ScoringCallbacks& callbacks,
+                   const OnScored& on_scored, const MakeTexts& make_texts) {
   const std::filesystem::path folder = resolve_model(options.model);
   const Gpt2Config config = resolved_config(folder);
   const PerplexityOptions windows = resolve(options.perplexity, config);
@@ -120,66 +118,44 @@ std::optional<Scored> score_texts(const ScoringOptions& options, const MakeTexts
   const std::vector<Text> texts = make_texts(tokenizer);
   check_ids(texts, config);
   Scored scored{.windows = windows};
-  std::int64_t to_score = 0;
   for (const Text& text : texts) {
     scored.tokens += std::ssize(text.ids);
-    to_score += count_scored(text, windows);
+    scored.to_score += count_scored(text, windows);
     scored.bytes += text.bytes;
   }
-  if (to_score == 0) {
+  if (scored.to_score == 0) {
     throw Error(
         Fault::bad_data,
         fmt::format("the data has {}, none of them to score", counted(scored.tokens, "token")),
         {"the first token of a text has nothing before it"}, "--prepend-endoftext");
   }
-  if (windows.stride == windows.window && to_score >= windows.window) {
-    note(
+  if (windows.stride == windows.window && scored.to_score >= windows.window) {
+    callbacks.note(
         "note: with the stride as long as the window, the first token of each window has nothing "
         "before it and is not scored; a smaller --stride scores all of them");
   }
 
-  const std::unique_ptr<Device> device = options.device.open();
-  const LoadedModel model = load_resolved(
-      *device, folder, options.dtype == "float32" ? WeightStorage::f32 : WeightStorage::as_stored);
-  for (const std::string& line : model.notes) note(line);
+  const std::unique_ptr<Device> device = callbacks.open_device();
+  const LoadedModel model = load_resolved(*device, folder, options.storage);
+  for (const std::string& line : model.notes) callbacks.note(line);
   check_largest_batch(*device, model, texts, windows);
   Gpt2 gpt2(*device, model.config, model.parameters);
-  const InterruptGuard interrupts("finishing these windows");
-  ProgressLine progress;
-  PerplexityResult& result = scored.result;
-  const std::string label = options.label.empty() ? "" : options.label + ": ";
+  callbacks.on_begin();
   const Clock::time_point start = Clock::now();
+  const auto seconds = [&] { return std::chrono::duration<double>(Clock::now() - start).count(); };
   const auto on_progress = [&](const PerplexityResult& text_so_far, std::int64_t) {
-    if (progress.due()) {
-      PerplexityResult so_far = result;
-      so_far += text_so_far;
-      const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
-      const double rate = static_cast<double>(so_far.scored) / seconds;
-      progress.show(
-          {{fmt::format("{}{}/{} tokens", label, with_commas(so_far.scored),
-                        with_commas(to_score))},
-           {"perplexity " + rounded_number(so_far.perplexity(), 5), 1},
-           {fmt::format("{} tokens/s", with_commas(std::llround(rate))), 2},
-           {human_duration(static_cast<double>(to_score - so_far.scored) / rate) + " left"}});
-    }
-    return interrupted();
+    Scored so_far = scored;
+    so_far.result += text_so_far;
+    so_far.seconds = seconds();
+    on_scored(so_far);
+    return callbacks.stop_requested();
   };
   for (const Text& text : texts) {
-    result += perplexity(gpt2, model.config, text.ids, windows, on_progress, text.labels);
-    if (interrupted()) break;
+    scored.result += perplexity(gpt2, model.config, text.ids, windows, on_progress, text.labels);
+    scored.stopped = callbacks.stop_requested();
+    if (scored.stopped) break;
   }
-  progress.clear();
-  scored.seconds = std::chrono::duration<double>(Clock::now() - start).count();
-  if (interrupted()) {
-    note(fmt::format("{}stopped after {} of {} tokens, perplexity so far {}", label,
-                     with_commas(result.scored), with_commas(to_score),
-                     rounded_number(result.perplexity(), 5)));
-    return std::nullopt;
-  }
-  note(fmt::format("{}{} of {}, stride {}: {}, {} tokens/s", label,
-                   counted(result.windows, "window"), counted(windows.window, "token"),
-                   windows.stride, human_duration(scored.seconds),
-                   with_commas(std::llround(static_cast<double>(result.scored) / scored.seconds))));
+  scored.seconds = seconds();
   return scored;
 }
 
@@ -189,15 +165,16 @@ double Scored::bits_per_byte() const {
   return result.loss_sum / std::log(2.0) / static_cast<double>(bytes);
 }
 
-std::optional<Scored> score(const ScoringOptions& options, const std::vector<Record>& records) {
-  return score_texts(options, [&](const Tokenizer& of_the_model) {
+Scored score(const ScoringOptions& options, const std::vector<Record>& records,
+             const ScoringCallbacks& callbacks, const OnScored& on_progress) {
+  return score_texts(options, callbacks, on_progress, [&](const Tokenizer& of_the_model) {
     return encode(records, options, of_the_model);
   });
 }
 
-std::optional<Scored> score(const ScoringOptions& options, const TokenView& records,
-                            const Tokenizer& tokenizer) {
-  return score_texts(options, [&](const Tokenizer& of_the_model) {
+Scored score(const ScoringOptions& options, const TokenView& records, const Tokenizer& tokenizer,
+             const ScoringCallbacks& callbacks, const OnScored& on_progress) {
+  return score_texts(options, callbacks, on_progress, [&](const Tokenizer& of_the_model) {
     if (vocabulary_of(of_the_model) != vocabulary_of(tokenizer)) {
       throw Error(Fault::usage, options.model + " has another tokenizer than the run",
                   {"it cannot score the tokens that were held out"},
