@@ -1,7 +1,10 @@
 #include "cli/train_flags.h"
 
 #include <algorithm>
+#include <memory>
+#include <nlohmann/json.hpp>
 
+#include "base/json.h"
 #include "cli/option_names.h"
 #include "cli/terminal.h"
 
@@ -268,6 +271,33 @@ void TrainFlags::choose_reports() {
     throw Error(Fault::usage, "--report-to " + report_to_ + ": none does not go with others", {},
                 "--report-to none");
   }
+}
+
+TrainVocabulary train_vocabulary() {
+  using Json = nlohmann::ordered_json;
+  struct Parsed {
+    TrainFlags options;
+    Flags flags{"train", "", ""};
+    Parsed() { options.add_to(flags); }
+  };
+  const auto untouched = std::make_shared<Parsed>();
+  const auto read = [](const Json& options) {
+    std::vector<std::string> arguments = {"--output-dir", "DIR"};
+    for (const auto& [name, value] : options.items()) {
+      const Json values = value.is_array() ? value : Json::array({value});
+      for (const Json& one : values) {
+        arguments.push_back("--" + name + "=" +
+                            (one.is_string() ? one.get<std::string>() : json_text(one)));
+      }
+    }
+    Parsed parsed;
+    if (parsed.flags.parse(arguments)) parsed.options.finish(parsed.flags);
+    return static_cast<TrainOptions>(parsed.options);
+  };
+  return {
+      .name_of = [untouched](const std::string& name) { return untouched->flags.name_of(name); },
+      .defaults = parse_json<Json>(untouched->flags.resolved_json()),
+      .read = read};
 }
 
 }  // namespace quire

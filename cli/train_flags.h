@@ -7,6 +7,7 @@
 #include "cli/corpus_flags.h"
 #include "cli/device_flags.h"
 #include "cli/flags.h"
+#include "pipeline/sweep/space.h"
 #include "pipeline/train_options.h"
 
 namespace quire {
@@ -39,5 +40,8 @@ struct TrainFlags : TrainOptions {
   double warmup_ratio_ = 0;
   std::uint64_t data_seed_ = 0;
 };
+
+/// As the command line has them, for a sweep.
+TrainVocabulary train_vocabulary();
 
 }  // namespace quire

@@ -1,5 +1,5 @@
 // The plan of a sweep, and its report: what needs no run.
-#include "cli/sweep_space.h"
+#include "pipeline/sweep/space.h"
 
 #include <algorithm>
 #include <array>
@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "bench/svg.h"
 #include "cli/sweep_report.h"
+#include "cli/train_flags.h"
 #include "tests/cli/program.h"
 #include "tests/support/catch.h"
 #include "tests/support/scratch.h"
@@ -24,7 +25,7 @@ namespace {
 constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
 
 Sweep sweep_of(const ScratchFolder& scratch, const std::string& json) {
-  return read_sweep(scratch.write("s.json", json));
+  return read_sweep(scratch.write("s.json", json), train_vocabulary());
 }
 
 // A sweep with the given method and search; more is inserted before the last brace.
@@ -198,7 +199,8 @@ TEST_CASE("a run's options are checked as quire train would, before it is made")
     const Sweep sweep = sweep_of(scratch, R"({"method": "grid", "train": {"config": "tiny", )" +
                                               train + R"(}, "search": {)" + search + "}}");
     return scratch.message_of(fault, [&] {
-      for (const Configuration& c : configurations(sweep)) check_configuration(sweep, c, "s.json");
+      for (const Configuration& c : configurations(sweep))
+        check_configuration(sweep, c, "s.json", train_vocabulary());
     });
   };
   const std::string with_data = "\"data\": \"" + data + "\"";

@@ -1,4 +1,4 @@
-#include "cli/sweep_space.h"
+#include "pipeline/sweep/space.h"
 
 #include <fmt/format.h>
 
@@ -12,11 +12,9 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/nearest.h"
+#include "base/numbers.h"
 #include "base/random.h"
 #include "base/text.h"
-#include "cli/flags.h"
-#include "cli/terminal.h"
-#include "cli/train_flags.h"
 #include "pipeline/training_data.h"
 
 namespace quire {
@@ -42,38 +40,23 @@ std::string listed(const std::vector<std::string>& words) {
   return fmt::format("{}", fmt::join(words, ", "));
 }
 
-/// The options of quire train: their names, and the types of their values.
-class TrainNames {
- public:
-  TrainNames() : flags_("train", "", "") {
-    options_.add_to(flags_);
-    defaults_ = parse_json<Json>(flags_.resolved_json());
+/// The first name. Throws as a training run does, with the place added.
+std::string name_of(const TrainVocabulary& vocabulary, const std::string& given,
+                    const std::string& where) {
+  std::string name;
+  try {
+    name = vocabulary.name_of(given);
+  } catch (const Error& error) {
+    std::vector<std::string> details = error.details();
+    details.insert(details.begin(), "in " + where);
+    throw Error(error.fault(), error.what(), std::move(details), error.next());
   }
-
-  /// The first name. Throws as quire train does, with the place added.
-  std::string name_of(const std::string& given, const std::string& where) {
-    std::string name;
-    try {
-      name = flags_.name_of(given);
-    } catch (const Error& error) {
-      std::vector<std::string> details = error.details();
-      details.insert(details.begin(), "in " + where);
-      throw Error(error.fault(), error.what(), std::move(details), error.next());
-    }
-    if (std::find(kOwnOptions.begin(), kOwnOptions.end(), name) != kOwnOptions.end()) {
-      throw Error(Fault::usage, fmt::format("{} sets '{}'", where, given),
-                  {"the sweep sets it itself, for each of its runs"}, "without it");
-    }
-    return name;
+  if (std::find(kOwnOptions.begin(), kOwnOptions.end(), name) != kOwnOptions.end()) {
+    throw Error(Fault::usage, fmt::format("{} sets '{}'", where, given),
+                {"the sweep sets it itself, for each of its runs"}, "without it");
   }
-  bool is_number(const std::string& name) const { return defaults_[name].is_number(); }
-  bool is_whole(const std::string& name) const { return defaults_[name].is_number_integer(); }
-
- private:
-  TrainFlags options_;
-  Flags flags_;
-  Json defaults_;
-};
+  return name;
+}
 
 /// JSON whose objects have no key twice: the second one would silently win.
 Json parse_strictly(const std::string& text, const std::string& file) {
@@ -151,7 +134,7 @@ class Reader {
 };
 
 SearchDimension read_dimension(const std::string& option, const Json& value, SweepMethod method,
-                               const TrainNames& names, const std::string& where) {
+                               const Json& defaults, const std::string& where) {
   SearchDimension dimension{.option = option, .choices = {}};
   if (value.is_array()) {
     dimension.choices.assign(value.begin(), value.end());
@@ -162,11 +145,11 @@ SearchDimension read_dimension(const std::string& option, const Json& value, Swe
     fail(where + " is " + json_text(value) + ", neither a list of values nor a range",
          {"a value that is the same for all runs belongs into \"train\""});
   }
-  if (!names.is_number(option)) {
+  if (!defaults[option].is_number()) {
     fail(where + " is a range, and the option takes no number", {"a list of its values would do"});
   }
   Reader range(value, where);
-  dimension.whole = names.is_whole(option);
+  dimension.whole = defaults[option].is_number_integer();
   dimension.logarithmic = value.contains("log_min") || value.contains("log_max");
   dimension.low = range.number(dimension.logarithmic ? "log_min" : "min");
   dimension.high = range.number(dimension.logarithmic ? "log_max" : "max");
@@ -287,7 +270,7 @@ void read_halving(Reader& reader, Sweep& sweep) {
 
 }  // namespace
 
-Sweep read_sweep(const fs::path& path) {
+Sweep read_sweep(const fs::path& path, const TrainVocabulary& vocabulary) {
   const std::string file = path.string();
   const Json object = parse_strictly(read_file(path), file);
   Reader reader(object, file);
@@ -301,12 +284,11 @@ Sweep read_sweep(const fs::path& path) {
   sweep.seed = static_cast<std::uint64_t>(
       reader.whole("seed", static_cast<std::int64_t>(sweep.seed), 0, INT64_MAX));
 
-  TrainNames names;
   const std::string in_train = file + ", \"train\"", in_search = file + ", \"search\"";
   const Json& train = reader.require("train");
   if (!train.is_object()) fail(in_train + " is not an object of options of quire train");
   for (const auto& [key, value] : train.items()) {
-    const std::string name = names.name_of(key, in_train);
+    const std::string name = name_of(vocabulary, key, in_train);
     if (sweep.train.contains(name)) fail(fmt::format("{} has '{}' twice", in_train, name));
     if (value.is_object() || value.is_null()) {
       fail(fmt::format("{}: '{}' is {}, not a value", in_train, key, json_text(value)),
@@ -319,13 +301,13 @@ Sweep read_sweep(const fs::path& path) {
     fail(in_search + " is not an object of options to try values of");
   }
   for (const auto& [key, value] : search.items()) {
-    const std::string name = names.name_of(key, in_search);
+    const std::string name = name_of(vocabulary, key, in_search);
     const auto known = std::find_if(sweep.search.begin(), sweep.search.end(),
                                     [&](const SearchDimension& d) { return d.option == name; });
     if (known != sweep.search.end() || sweep.train.contains(name)) {
       fail(fmt::format("{} has '{}' in two places", file, name));
     }
-    sweep.search.push_back(read_dimension(name, value, sweep.method, names,
+    sweep.search.push_back(read_dimension(name, value, sweep.method, vocabulary.defaults,
                                           fmt::format("{}, \"search\", '{}'", file, key)));
   }
 
@@ -378,22 +360,9 @@ Json train_options(const Sweep& sweep, const Configuration& configuration) {
 }
 
 void check_configuration(const Sweep& sweep, const Configuration& configuration,
-                         const fs::path& file) {
-  std::vector<std::string> arguments = {"--output-dir", "DIR"};
-  const Json all = train_options(sweep, configuration);
-  for (const auto& [name, value] : all.items()) {
-    const Json values = value.is_array() ? value : Json::array({value});
-    for (const Json& one : values) {
-      arguments.push_back("--" + name + "=" +
-                          (one.is_string() ? one.get<std::string>() : json_text(one)));
-    }
-  }
-  TrainFlags options;
-  Flags flags("train", "", "");
-  options.add_to(flags);
+                         const fs::path& file, const TrainVocabulary& vocabulary) {
   try {
-    if (!flags.parse(arguments)) return;
-    options.finish(flags);
+    const TrainOptions options = vocabulary.read(train_options(sweep, configuration));
     check_train_data(options);
     if (options.validation_split == 0 && options.validation_paths.empty() &&
         sweep.metric != "loss") {

@@ -17,6 +17,8 @@
 #include <utility>
 #include <vector>
 
+#include "pipeline/sweep/space.h"
+
 namespace quire {
 
 /// "run-001" for place 0.
@@ -46,6 +48,13 @@ struct LossCurve {
 };
 LossCurve read_curve(const std::filesystem::path& run_folder);
 
+struct SweepRow {
+  std::string name;  ///< "run-001"
+  Configuration configuration;
+  RunResult result;
+  LossCurve curve;
+};
+
 /// The last "eval_loss" or "loss" of a curve, or the "best_eval_loss" after its start; NaN without.
 double metric_of(const LossCurve& curve, const std::string& metric);
 
@@ -63,12 +72,15 @@ struct RunTask {
 
 struct RunOptions {
   int parallel = 1;
-  int threads = 0;  ///< of each; 0: as its options say
   std::string metric;
+  /// The command line of this program that trains a task, on from its latest checkpoint or anew.
+  std::function<std::vector<std::string>(const RunTask& task, bool resume)> command;
+  /// 0, or a signal that asks to stop: it is handed on to all that run, which save and end.
+  std::function<int()> stop_signal;
 };
 
-/// Trains the tasks in order, so many at a time, and writes the result of each that ended. Ctrl-C
-/// is handed on to all that run, which save and end; they stay open, as those not begun. `on_end`
+/// Trains the tasks in order, so many at a time, and writes the result of each that ended. Those
+/// that were stopped stay open, as those not begun. `on_end`
 /// is told a task's place and result as it ends, `on_wait` is called ten times a second.
 std::vector<RunResult> make_runs(const std::vector<RunTask>& tasks, const RunOptions& options,
                                  const std::function<void(std::size_t, const RunResult&)>& on_end,

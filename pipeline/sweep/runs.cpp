@@ -1,4 +1,4 @@
-#include "cli/sweep_runs.h"
+#include "pipeline/sweep/runs.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -19,7 +19,6 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
-#include "cli/signals.h"
 #include "engine/training/checkpoint.h"
 #include "engine/training/log_jsonl.h"
 
@@ -65,22 +64,11 @@ double to_double(const Json& value) {
 /// A training process.
 class Training {
  public:
-  Training(std::size_t place, const RunTask& task, int threads)
+  Training(std::size_t place, const RunTask& task, const RunOptions& options)
       : place_(place), task_(task), start_(Clock::now()) {
-    const fs::path model = task.folder / kModel, log = task.folder / kLog;
-    std::vector<std::string> arguments = {"quire",         "train",
-                                          "--config-file", (task.folder / "options.json").string(),
-                                          "--output-dir",  model.string()};
-    const auto add = [&](const char* option, const std::string& value) {
-      arguments.insert(arguments.end(), {option, value});
-    };
-    if (threads > 0) add("--threads", std::to_string(threads));
-    if (task.stop_at > 0) add("--stop-at-step", std::to_string(task.stop_at));
-    if (checkpoint_steps(model).empty()) {
-      arguments.emplace_back("--overwrite-output-dir");
-    } else {
-      add("--resume-from-checkpoint", "latest");
-    }
+    const fs::path log = task.folder / kLog;
+    const std::vector<std::string> arguments =
+        options.command(task, !checkpoint_steps(task.folder / kModel).empty());
     std::error_code none;
     const std::uintmax_t size = fs::file_size(log, none);
     log_begin_ = none ? 0 : static_cast<std::size_t>(size);
@@ -247,14 +235,15 @@ std::vector<RunResult> make_runs(const std::vector<RunTask>& tasks, const RunOpt
   std::vector<Training> running;
   std::size_t begun = 0;
   bool told = false;
-  while (!running.empty() || (begun < tasks.size() && !interrupted())) {
-    while (std::ssize(running) < options.parallel && begun < tasks.size() && !interrupted()) {
-      running.emplace_back(begun, tasks[begun], options.threads);
+  const auto stopped = [&] { return options.stop_signal() != 0; };
+  while (!running.empty() || (begun < tasks.size() && !stopped())) {
+    while (std::ssize(running) < options.parallel && begun < tasks.size() && !stopped()) {
+      running.emplace_back(begun, tasks[begun], options);
       ++begun;
     }
-    if (interrupted() && !told) {
+    if (stopped() && !told) {
       told = true;
-      for (const Training& training : running) training.send(interrupt_exit_code() - 128);
+      for (const Training& training : running) training.send(options.stop_signal());
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
     std::vector<Training> still;
@@ -265,7 +254,7 @@ std::vector<RunResult> make_runs(const std::vector<RunTask>& tasks, const RunOpt
       }
       const std::size_t place = training.place();
       const RunResult result = training.result(options.metric);
-      if (interrupted() && result.exit_code > 128) continue;  // stays open
+      if (stopped() && result.exit_code > 128) continue;  // stays open
       write_result(tasks[place].folder, result);
       results[place] = result;
       on_end(place, result);

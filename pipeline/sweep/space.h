@@ -32,9 +32,12 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
+
+#include "pipeline/train_options.h"
 
 namespace quire {
 
@@ -66,9 +69,18 @@ struct Sweep {
 /// Values of the searched options, in the order of the search.
 using Configuration = nlohmann::ordered_json;
 
+/// The options of a training run as whoever starts it takes them.
+struct TrainVocabulary {
+  /// The first name of an option in snake case. Throws Error(usage) where there is none.
+  std::function<std::string(const std::string& name_or_alias)> name_of;
+  nlohmann::ordered_json defaults;  ///< by first names
+  /// Throws Error(usage) for values that make no sense.
+  std::function<TrainOptions(const nlohmann::ordered_json& options)> read;
+};
+
 /// Throws Error(bad_data) for what is not such an object, and Error(usage) for an option or a value
 /// that quire train does not take; both name the file and the key. Reads nothing else.
-Sweep read_sweep(const std::filesystem::path& file);
+Sweep read_sweep(const std::filesystem::path& file, const TrainVocabulary& vocabulary);
 
 /// The runs to make, in order, without two alike. Fewer than sweep.runs where no more different
 /// ones are found in 100 draws for each. Throws Error(usage) for a grid of more than 100,000.
@@ -82,7 +94,7 @@ nlohmann::ordered_json train_options(const Sweep& sweep, const Configuration& co
 /// Throws what quire train would throw for the options of a run, with the file added, and Error
 /// (bad_data) for data that is not there. For usage also: no validation data to measure on.
 void check_configuration(const Sweep& sweep, const Configuration& configuration,
-                         const std::filesystem::path& file);
+                         const std::filesystem::path& file, const TrainVocabulary& vocabulary);
 
 /// The step that each round ends at; {0} stands for a whole run, without halving.
 std::vector<std::int64_t> round_ends(const Sweep& sweep);
