@@ -8,7 +8,6 @@
 #include "base/file.h"
 #include "bench/kernel_bench.h"
 #include "bench/model_bench.h"
-#include "bench/roofline.h"
 #include "bench/tokenizer_bench.h"
 #include "cli/command.h"
 #include "cli/device_flags.h"
@@ -21,6 +20,7 @@
 #include "cli/terminal.h"
 #include "engine/formats/hub_folder.h"
 #include "engine/model/gpt2.h"
+#include "report/roofline.h"
 
 namespace quire {
 namespace {

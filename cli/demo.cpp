@@ -15,7 +15,6 @@
 #include "base/text.h"
 #include "cli/command.h"
 #include "cli/get_model.h"
-#include "cli/model_card.h"
 #include "cli/model_path.h"
 #include "cli/option_names.h"
 #include "cli/resources.h"
@@ -25,6 +24,7 @@
 #include "cli/train_defaults.h"
 #include "cli/train_options.h"
 #include "cli/train_progress.h"
+#include "cli/train_reports.h"
 #include "cli/train_samples.h"
 #include "engine/formats/hub_folder.h"
 #include "engine/training/trainer.h"
@@ -212,7 +212,7 @@ TrainingResult fine_tune(const Work& work, const DemoCourse& course, TrainProgre
     work.tokenizer.save(folder, work.model.config.n_positions);
     write_file(folder / "quire_config.json", course.saved);
     if (folder == config.output_dir) {
-      write_file(folder / "README.md", model_card(course.train, work.model.config));
+      write_file(folder / "README.md", card_of(course.train, work.model.config));
     }
   };
   return train(*work.device, work.model.config, work.model.parameters, work.data.train,

@@ -9,10 +9,8 @@
 
 #include "base/file.h"
 #include "base/text.h"
-#include "bench/ceilings.h"
 #include "cli/command.h"
 #include "cli/get_model.h"
-#include "cli/model_card.h"
 #include "cli/model_path.h"
 #include "cli/resources.h"
 #include "cli/signals.h"
@@ -31,6 +29,7 @@
 #include "engine/model/vocabulary.h"
 #include "engine/training/checkpoint.h"
 #include "engine/training/output_folder.h"
+#include "engine/training/peak.h"
 
 namespace quire {
 namespace {
@@ -358,7 +357,7 @@ int train_together(const std::vector<std::string>& arguments, const std::shared_
     if (run.start.tokenizer) run.start.tokenizer->save(folder, run.start.config.n_positions);
     write_file(folder / "quire_config.json", run.resolved);
     if (folder == training.output_dir) {
-      write_file(folder / "README.md", model_card(options, run.start.config));
+      write_file(folder / "README.md", card_of(options, run.start.config));
     }
   };
   go_on_without_output();
