@@ -31,12 +31,14 @@
 #include "engine/generation/generator.h"
 #include "engine/model/kv_cache.h"
 
-// Training: train(), its options, its logs.
+// Training: train(), its options, its logs, a page and a card of it.
 #include "engine/training/checkpoint.h"
 #include "engine/training/log_csv.h"
 #include "engine/training/log_jsonl.h"
 #include "engine/training/trainer.h"
 #include "engine/training/training_config.h"
+#include "report/html_report.h"
+#include "report/model_card.h"
 
 // Text and model together: what a model is called, and when a text ends.
 #include "pipeline/model_path.h"

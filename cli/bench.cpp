@@ -9,7 +9,6 @@
 #include "base/machine.h"
 #include "bench/kernel_bench.h"
 #include "bench/model_bench.h"
-#include "bench/roofline.h"
 #include "bench/tokenizer_bench.h"
 #include "cli/command.h"
 #include "cli/device_flags.h"
@@ -21,6 +20,7 @@
 #include "engine/model/gpt2.h"
 #include "pipeline/memory_plan.h"
 #include "pipeline/model_path.h"
+#include "report/roofline.h"
 
 namespace quire {
 namespace {

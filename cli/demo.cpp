@@ -15,12 +15,12 @@
 #include "base/text.h"
 #include "cli/command.h"
 #include "cli/corpus_flags.h"
-#include "cli/model_card.h"
 #include "cli/option_names.h"
 #include "cli/signals.h"
 #include "cli/terminal.h"
 #include "cli/train_flags.h"
 #include "cli/train_progress.h"
+#include "cli/train_reports.h"
 #include "engine/formats/hub_folder.h"
 #include "engine/training/trainer.h"
 #include "pipeline/get_model.h"
@@ -215,7 +215,7 @@ TrainingResult fine_tune(const Work& work, const DemoCourse& course, TrainProgre
     work.tokenizer.save(folder, work.model.config.n_positions);
     write_file(folder / "quire_config.json", course.saved);
     if (folder == config.output_dir) {
-      write_file(folder / "README.md", model_card(course.train, work.model.config));
+      write_file(folder / "README.md", card_of(course.train, work.model.config));
     }
   };
   return train(*work.device, work.model.config, work.model.parameters, work.data.train,

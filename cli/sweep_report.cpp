@@ -8,9 +8,9 @@
 
 #include "base/json.h"
 #include "base/text.h"
-#include "bench/svg.h"
 #include "cli/terminal.h"
 #include "corpus/csv.h"
+#include "report/svg.h"
 
 namespace quire {
 namespace {

@@ -10,10 +10,8 @@
 
 #include "base/file.h"
 #include "base/text.h"
-#include "bench/ceilings.h"
 #include "cli/command.h"
 #include "cli/corpus_flags.h"
-#include "cli/model_card.h"
 #include "cli/signals.h"
 #include "cli/terminal.h"
 #include "cli/train_flags.h"
@@ -21,6 +19,7 @@
 #include "cli/train_reports.h"
 #include "distributed/launch.h"
 #include "engine/training/output_folder.h"
+#include "engine/training/peak.h"
 #include "pipeline/get_model.h"
 #include "pipeline/resources.h"
 #include "pipeline/train_defaults.h"
@@ -283,7 +282,7 @@ int train_together(const std::vector<std::string>& arguments, const std::shared_
     if (run.start.tokenizer) run.start.tokenizer->save(folder, run.start.config.n_positions);
     write_file(folder / "quire_config.json", run.resolved);
     if (folder == training.output_dir) {
-      write_file(folder / "README.md", model_card(options, run.start.config));
+      write_file(folder / "README.md", card_of(options, run.start.config));
     }
   };
   go_on_without_output();

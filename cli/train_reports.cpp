@@ -5,9 +5,11 @@
 
 #include "base/json.h"
 #include "cli/flags.h"
-#include "cli/html_report.h"
+#include "pipeline/model_path.h"
+#include "report/html_report.h"
+#include "report/model_card.h"
 #ifdef QUIRE_WITH_TENSORBOARD
-#include "cli/tensorboard_log.h"
+#include "report/tensorboard_log.h"
 #endif
 
 namespace quire {
@@ -53,6 +55,18 @@ std::vector<std::shared_ptr<RunLog>> train_reports(const TrainFlags& options, co
         std::make_shared<HtmlReport>(saved_options, set_options(flags, saved_options)));
   }
   return reports;
+}
+
+std::string card_of(const TrainOptions& options, const Gpt2Config& config) {
+  const TrainingConfig& training = options.training;
+  const bool adapter = training.lora.r > 0 && !training.lora_merge;
+  const std::string& base = adapter ? training.base_model : options.model;
+  return model_card({.training = training,
+                     .model = config,
+                     .corpus = options.corpus,
+                     .validation_paths = options.validation_paths,
+                     .base = base,
+                     .base_on_hub = is_hub_name(base)});
 }
 
 }  // namespace quire

@@ -1,4 +1,4 @@
-#include "cli/tensorboard_log.h"
+#include "report/tensorboard_log.h"
 
 #include <algorithm>
 #include <boost/crc.hpp>

@@ -1,4 +1,4 @@
-#include "bench/roofline.h"
+#include "report/roofline.h"
 
 #include <fmt/format.h>
 
@@ -9,7 +9,7 @@
 #include <numbers>
 
 #include "base/text.h"
-#include "bench/svg.h"
+#include "report/svg.h"
 
 namespace quire {
 namespace {
@@ -29,13 +29,6 @@ std::string short_number(double value) {
   return fmt::format("{:.3g}{}{}", value, unit == 0 ? "" : " ", units[unit]);
 }
 
-/// "0.0421", "12.3", "93,765": a rate in the one unit of the list.
-std::string gigaflops(double flops_per_second) {
-  const double value = flops_per_second * 1e-9;
-  return value < 999.5 ? fmt::format("{:.3g}", value)
-                       : with_commas(static_cast<std::int64_t>(std::llround(value)));
-}
-
 /// Lines of at most `columns` letters.
 std::vector<std::string> wrapped(const std::string& text, std::size_t columns) {
   std::vector<std::string> lines = {""};
@@ -49,17 +42,6 @@ std::vector<std::string> wrapped(const std::string& text, std::size_t columns) {
   }
   return lines;
 }
-
-// Why an entry can be above 100 % of what it is held against.
-constexpr const char* kWarmInCache =
-    "above 100 %: a warm kernel's data stay in a cache, which is faster than memory, whose rate "
-    "the line is";
-constexpr const char* kColdInCache =
-    "above 100 %: a cache served some of the bytes, which are counted from shapes, or others used "
-    "the memory while its line was measured, at the beginning of this run";
-constexpr const char* kAboveArithmetic =
-    "above 100 %: others used the machine, or its clock was lower, while the level line was "
-    "measured, at the beginning of this run";
 
 struct Box {
   double left, top, right, bottom;
@@ -274,32 +256,6 @@ class Picture {
 
 std::string roofline_svg(const Roofline& roofline) {
   return Picture(roofline).draw();
-}
-
-Roofline roofline_of(const BenchReport& report, const std::string& title) {
-  Roofline roofline{.title = title};
-  for (const BenchEntry& entry : report.entries) {
-    if (entry.bytes <= 0 || entry.flops <= 0) continue;
-    roofline.bytes_per_second = std::max(roofline.bytes_per_second, entry.bandwidth_ceiling);
-    roofline.flops_per_second = std::max(roofline.flops_per_second, entry.flops_ceiling);
-    const auto percent = entry.counters.find("percent_of_ceiling");
-    const double share = percent == entry.counters.end() ? 0 : percent->second;
-    const bool by_memory =
-        entry.bytes * entry.flops_ceiling > entry.flops * entry.bandwidth_ceiling;
-    const bool warm = entry.name.ends_with("/warm");
-    roofline.points.push_back({.name = entry.name,
-                               .intensity = entry.flops / entry.bytes,
-                               .flops_per_second = entry.flops_per_second(),
-                               .note = gigaflops(entry.flops_per_second()) + " GFLOP/s" +
-                                       (share > 0 ? fmt::format(", {:.0f}%", share) : ""),
-                               .hollow = warm,
-                               // What is not shown as more than 100 % wants no word.
-                               .why = share < 100.5 ? ""
-                                      : !by_memory  ? kAboveArithmetic
-                                      : warm        ? kWarmInCache
-                                                    : kColdInCache});
-  }
-  return roofline;
 }
 
 }  // namespace quire

@@ -8,8 +8,6 @@
 #include <string>
 #include <vector>
 
-#include "bench/report.h"
-
 namespace quire {
 
 struct RooflinePoint {
@@ -31,10 +29,5 @@ struct Roofline {
 /// Points carry numbers, and a list beside the picture names them. Points without flops or bytes
 /// have no place on the axes and are left out. One <circle class="point"> a point.
 std::string roofline_svg(const Roofline& roofline);
-
-/// The entries that have bytes and flops, under the ceilings they were measured with, with their
-/// rates in GFLOP/s; warm ones are rings. Of those above 100 % of a ceiling
-/// it is said why that can be.
-Roofline roofline_of(const BenchReport& report, const std::string& title);
 
 }  // namespace quire

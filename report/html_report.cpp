@@ -1,4 +1,4 @@
-#include "cli/html_report.h"
+#include "report/html_report.h"
 
 #include <fmt/format.h>
 
@@ -11,10 +11,10 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "base/numbers.h"
 #include "base/text.h"
-#include "bench/svg.h"
-#include "cli/terminal.h"
 #include "engine/training/log_jsonl.h"
+#include "report/svg.h"
 
 namespace quire {
 namespace {

@@ -3,7 +3,7 @@
 // The folder holds one file of records. A record is
 //   length    8 bytes: of the data, little-endian
 //   crc       4 bytes: of those 8
-//   data      an Event (cli/tensorboard.proto)
+//   data      an Event (report/tensorboard.proto)
 //   crc       4 bytes: of the data
 // where crc is the CRC-32C of the bytes, masked so that the CRC of data that holds CRCs is no worse
 // than others: turned right by 15 bits, plus 0xA282EAD8.

@@ -1,20 +1,19 @@
+#ifdef QUIRE_WITH_TENSORBOARD
+#include "report/tensorboard_log.h"
+
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "base/json.h"
-#include "tests/cli/train_workplace.h"
 #include "tests/support/catch.h"
 #include "tests/support/fixtures.h"
-#ifdef QUIRE_WITH_TENSORBOARD
-#include "cli/tensorboard_log.h"
-#endif
+#include "tests/support/scratch.h"
+#include "tests/support/text.h"
 
 using namespace quire;
 using namespace quire::test;
 namespace fs = std::filesystem;
-
-#ifdef QUIRE_WITH_TENSORBOARD
 
 namespace {
 
@@ -28,10 +27,6 @@ std::string bytes_of(const std::string& hex) {
 
 std::string file_of(const fs::path& folder) {
   return read_file(folder / TensorboardLog::kFileName);
-}
-
-bool holds(const std::string& file, const std::string& part) {
-  return file.find(part) != std::string::npos;
 }
 
 TrainingProgress progress_at(std::int64_t step) {
@@ -76,11 +71,11 @@ TEST_CASE("a log for TensorBoard drops later events when it goes on, and all whe
     log.end(RunEnd::done);
   }
   const std::string whole = file_of(scratch.path());
-  CHECK(holds(whole, "    Once upon a\n    time"));  // as code, so that lines stay lines
+  CHECK(contains(whole, "    Once upon a\n    time"));  // as code, so that lines stay lines
   for (const char* part : {"brain.Event:2", "learning_rate", "train/loss", "samples/Once",
                            "warnings", "session_end_info", "[\"a.txt\"]"}) {
     INFO(part);
-    CHECK(holds(whole, part));
+    CHECK(contains(whole, part));
   }
   std::ofstream(scratch / TensorboardLog::kFileName, std::ios::app | std::ios::binary)
       << framed_record("cut short").substr(0, 15);
@@ -89,48 +84,24 @@ TEST_CASE("a log for TensorBoard drops later events when it goes on, and all whe
     log.begin(scratch.path(), 20);
     const std::string kept = file_of(scratch.path());
     CHECK(whole.starts_with(kept));
-    CHECK(holds(kept, "warnings"));
-    CHECK_FALSE(holds(kept, "session_end_info"));  // it has not ended after all
+    CHECK(contains(kept, "warnings"));
+    CHECK_FALSE(contains(kept, "session_end_info"));  // it has not ended after all
   }
   {
     TensorboardLog log("{}");
     log.begin(scratch.path(), 19);
     const std::string kept = file_of(scratch.path());
     CHECK(whole.starts_with(kept));
-    CHECK(holds(kept, "samples/Once"));
-    CHECK_FALSE(holds(kept, "warnings"));
+    CHECK(contains(kept, "samples/Once"));
+    CHECK_FALSE(contains(kept, "warnings"));
   }
   {
     TensorboardLog log("{}");
     log.begin(scratch.path(), -1);
-    CHECK_FALSE(holds(file_of(scratch.path()), "train/loss"));
+    CHECK_FALSE(contains(file_of(scratch.path()), "train/loss"));
     log.discard();
     CHECK(fs::is_empty(scratch.path()));
   }
-}
-
-TEST_CASE("quire train writes events for TensorBoard") {
-  const Workplace work;
-  const ProgramResult run =
-      run_quire(work.command("out", {"--max-steps", "5", "--report-to", "tensorboard"}));
-  INFO(run.err);
-  REQUIRE(run.exit_code == 0);
-  const std::string events = file_of(work.folder / "out");
-  for (const char* part : {"brain.Event:2", "max_steps", "train/loss", "train/mfu", "eval/loss"}) {
-    INFO(part);
-    CHECK(holds(events, part));
-  }
-  CHECK_FALSE(fs::exists(work.folder / "out/log.jsonl"));
-}
-
-#else
-
-TEST_CASE("a build without protobuf refuses TensorBoard and says what it wants") {
-  const Workplace work;
-  const ProgramResult run = run_quire(work.command("out", {"--report-to", "tensorboard"}));
-  INFO(run.err);
-  CHECK(run.exit_code == 2);
-  CHECK(contains(run.err, "libprotobuf-dev, protobuf-compiler"));
 }
 
 #endif

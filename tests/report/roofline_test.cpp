@@ -1,10 +1,11 @@
 // The roofline picture: well-formed, complete, to scale, and its numbers apart from each other.
-#include "bench/roofline.h"
+#include "report/roofline.h"
 
 #include <cmath>
 #include <string>
 #include <vector>
 
+#include "bench/report.h"
 #include "tests/support/catch.h"
 #include "tests/support/xml.h"
 
