@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include <functional>
+#include <tuple>
 #include <utility>
 
 #include "base/file.h"
@@ -119,19 +120,16 @@ void add_flags(Flags& flags, EvalOptions& o) {
 }
 
 std::vector<Metric> metrics_of(const Scored& scored) {
+  const auto count = [](const char* name, auto value) {
+    return Metric{.name = name, .value = static_cast<double>(value), .count = true};
+  };
   return {{.name = "loss", .value = scored.result.loss()},
           {.name = "perplexity", .value = scored.result.perplexity()},
-          {.name = "tokens", .value = static_cast<double>(scored.tokens), .count = true},
-          {.name = "scored", .value = static_cast<double>(scored.result.scored), .count = true},
-          {.name = "bits_per_byte", .value = scored.bits_per_byte()}};
-}
-
-void finish(const EvalReport& whole, const EvalOptions& o, const std::string& table) {
-  const EvalReport report = select_metrics(whole, o.metrics);
-  if (!o.output_dir.empty()) write_report(o.output_dir, report);
-  print(o.json              ? to_json(report) + "\n"
-        : o.metrics.empty() ? table
-                            : to_table(report, output_columns()));
+          count("tokens", scored.tokens),
+          count("scored", scored.result.scored),
+          {.name = "bits_per_byte", .value = scored.bits_per_byte()},
+          count("window", scored.windows.window),
+          count("stride", scored.windows.stride)};
 }
 
 /// The records, and a word on what reading them came upon.
@@ -143,73 +141,66 @@ std::vector<Record> read_and_tell(CorpusOptions options) {
   return records;
 }
 
-/// Of what is measured and the baseline; empty where there is none.
-std::pair<std::string, std::string> names_of(const std::string& measured, const EvalOptions& o) {
-  if (o.baseline.empty()) return {};
-  return distinct_names(measured, o.baseline);
-}
+/// Of what is evaluated, or of its baseline; nothing when it was interrupted.
+using Measure =
+    std::function<std::optional<std::vector<Metric>>(bool baseline, const std::string& label)>;
 
-using ScoreData = std::function<std::optional<Scored>(const ScoringFlags&)>;
-
-int evaluate_data(const EvalOptions& o, const std::string& data, const ScoreData& score_data) {
-  if (!o.baseline.empty()) resolve_model(o.baseline);  // said now, not after the first is scored
-  const auto [name, baseline_name] = names_of(o.scoring.model, o);
-  ScoringFlags scoring = o.scoring;
-  scoring.label = name;
-  const std::optional<Scored> scored = score_data(scoring);
-  if (!scored) return interrupt_exit_code();
-  EvalReport report{.title = data + " under " + o.scoring.model, .metrics = metrics_of(*scored)};
-  report.metrics.push_back(
-      {.name = "window", .value = static_cast<double>(scored->windows.window), .count = true});
-  report.metrics.push_back(
-      {.name = "stride", .value = static_cast<double>(scored->windows.stride), .count = true});
-  if (o.baseline.empty()) {
-    finish(report, o,
-           fmt::format("loss           {}\nperplexity     {}\nbits per byte  {}\n"
-                       "tokens         {} ({} scored)\n",
-                       fixed_number(scored->result.loss(), 4),
-                       fixed_number(scored->result.perplexity(), 4),
-                       fixed_number(scored->bits_per_byte(), 4), with_commas(scored->tokens),
-                       with_commas(scored->result.scored)));
-    return 0;
+/// What is evaluated, and the baseline where there is one: to stdout and into files. `few` is for
+/// people who ask for neither a baseline nor certain metrics; without it they get the table.
+int evaluate(const EvalOptions& o, const std::string& title, const std::string& measured,
+             const Measure& measure, const std::function<std::string()>& few = {}) {
+  EvalReport report{.title = title, .baseline_title = o.baseline};
+  const bool two = !o.baseline.empty();
+  if (two) std::tie(report.name, report.baseline_name) = distinct_names(measured, o.baseline);
+  std::optional<std::vector<Metric>> metrics = measure(false, two ? report.name : "");
+  if (!metrics) return interrupt_exit_code();
+  report.metrics = std::move(*metrics);
+  if (two) {
+    metrics = measure(true, report.baseline_name);
+    if (!metrics) return interrupt_exit_code();
+    report.baseline = std::move(*metrics);
   }
-  scoring.model = o.baseline;
-  scoring.label = baseline_name;
-  const std::optional<Scored> baseline = score_data(scoring);
-  if (!baseline) return interrupt_exit_code();
-  report.name = name;
-  report.baseline_name = baseline_name;
-  report.baseline_title = o.baseline;
-  report.baseline = metrics_of(*baseline);
-  report.baseline.push_back(
-      {.name = "window", .value = static_cast<double>(baseline->windows.window), .count = true});
-  report.baseline.push_back(
-      {.name = "stride", .value = static_cast<double>(baseline->windows.stride), .count = true});
-  if (baseline->tokens != scored->tokens) {
-    note(
-        "note: the two models cut the data into different tokens: compare bits_per_byte, not the "
-        "perplexity of a token");
-  }
-  finish(report, o, to_table(report, output_columns()));
+  report = select_metrics(report, o.metrics);
+  if (!o.output_dir.empty()) write_report(o.output_dir, report);
+  print(o.json                             ? to_json(report) + "\n"
+        : few && !two && o.metrics.empty() ? few()
+                                           : to_table(report, output_columns()));
   return 0;
 }
 
-/// Nothing when it was interrupted.
-std::optional<std::vector<Metric>> measure_completions(const EvalOptions& o,
-                                                       const std::vector<Record>& records,
-                                                       const std::string& model,
-                                                       const std::string& label) {
+/// The flags for what is evaluated, or for its baseline.
+ScoringFlags scoring_of(const EvalOptions& o, bool baseline, const std::string& label) {
   ScoringFlags scoring = o.scoring;
-  scoring.model = model;
+  if (baseline) scoring.model = o.baseline;
   scoring.label = label;
-  const std::optional<CompletionScores> scores = watch_completions(scoring, records, o.completions);
-  if (!scores) return std::nullopt;
-  const auto all = static_cast<double>(scores->records);
-  return std::vector<Metric>{
-      {.name = "records", .value = all, .count = true},
-      {.name = "exact_match", .value = static_cast<double>(scores->best) / all},
-      {.name = fmt::format("among_top_{}", o.completions),
-       .value = static_cast<double>(scores->among) / all}};
+  return scoring;
+}
+
+using ScoreData = std::function<std::optional<Scored>(ScoringFlags)>;
+
+int evaluate_data(const EvalOptions& o, const std::string& data, const ScoreData& score_data) {
+  if (!o.baseline.empty()) resolve_model(o.baseline);  // said now, not after the first is scored
+  std::optional<Scored> first;
+  const auto measure = [&](bool baseline,
+                           const std::string& label) -> std::optional<std::vector<Metric>> {
+    const std::optional<Scored> scored = score_data(scoring_of(o, baseline, label));
+    if (!scored) return std::nullopt;
+    if (!first) first = scored;
+    if (scored->tokens != first->tokens) {
+      note(
+          "note: the two models cut the data into different tokens: compare bits_per_byte, not the "
+          "perplexity of a token");
+    }
+    return metrics_of(*scored);
+  };
+  return evaluate(o, data + " under " + o.scoring.model, o.scoring.model, measure, [&] {
+    return fmt::format(
+        "loss           {}\nperplexity     {}\nbits per byte  {}\n"
+        "tokens         {} ({} scored)\n",
+        fixed_number(first->result.loss(), 4), fixed_number(first->result.perplexity(), 4),
+        fixed_number(first->bits_per_byte(), 4), with_commas(first->tokens),
+        with_commas(first->result.scored));
+  });
 }
 
 std::optional<Scored> score_records(const ScoringFlags& scoring,
@@ -246,26 +237,23 @@ int evaluate_completions(EvalOptions& o) {
     records = read_and_tell(o.corpus);
   }
   if (!o.baseline.empty()) resolve_model(o.baseline);
-  const auto [name, baseline_name] = names_of(o.scoring.model, o);
-  const auto metrics = measure_completions(o, records, o.scoring.model, name);
-  if (!metrics) return interrupt_exit_code();
-  EvalReport report{.title = "completions" + of + " by " + o.scoring.model, .metrics = *metrics};
-  if (!o.baseline.empty()) {
-    const auto baseline = measure_completions(o, records, o.baseline, baseline_name);
-    if (!baseline) return interrupt_exit_code();
-    report.name = name;
-    report.baseline_name = baseline_name;
-    report.baseline_title = o.baseline;
-    report.baseline = *baseline;
-  }
-  finish(report, o, to_table(report, output_columns()));
-  return 0;
+  const auto measure = [&](bool baseline,
+                           const std::string& label) -> std::optional<std::vector<Metric>> {
+    const auto scores = watch_completions(scoring_of(o, baseline, label), records, o.completions);
+    if (!scores) return std::nullopt;
+    const auto all = static_cast<double>(scores->records);
+    return {{{.name = "records", .value = all, .count = true},
+             {.name = "exact_match", .value = static_cast<double>(scores->best) / all},
+             {.name = fmt::format("among_top_{}", o.completions),
+              .value = static_cast<double>(scores->among) / all}}};
+  };
+  return evaluate(o, "completions" + of + " by " + o.scoring.model, o.scoring.model, measure);
 }
 
 /// Nothing when it was interrupted.
-std::optional<std::vector<Metric>> measure(const EvalOptions& o, SampleOptions texts,
-                                           const std::vector<std::string>* training,
-                                           bool with_model, const std::string& label) {
+std::optional<std::vector<Metric>> measure_samples(const EvalOptions& o, SampleOptions texts,
+                                                   const std::vector<std::string>* training,
+                                                   bool with_model, const std::string& label) {
   ReadingReport report;
   texts.report = &report;
   const std::vector<Sample> samples = read_samples(texts);
@@ -279,9 +267,7 @@ std::optional<std::vector<Metric>> measure(const EvalOptions& o, SampleOptions t
       records.push_back({.text = sample.text, .input_ids = {}, .labels = {}});
     }
   }
-  ScoringFlags scoring = o.scoring;
-  scoring.label = label;
-  const std::optional<Scored> scored = score_records(scoring, records);
+  const std::optional<Scored> scored = score_records(scoring_of(o, false, label), records);
   if (!scored) return std::nullopt;
   metrics.push_back({.name = "perplexity", .value = scored->result.perplexity()});
   metrics.push_back({.name = "bits_per_byte", .value = scored->bits_per_byte()});
@@ -305,24 +291,13 @@ int evaluate_texts(EvalOptions& o, bool with_model) {
   }
   const std::vector<std::string>* training_texts = o.training_data.empty() ? nullptr : &training;
   if (!o.baseline.empty()) find_files({o.baseline});  // whether it is there
-  const auto [name, baseline_name] =
-      names_of(o.texts.paths.size() == 1 ? o.texts.paths[0] : "texts", o);
-  const auto metrics = measure(o, o.texts, training_texts, with_model, name);
-  if (!metrics) return interrupt_exit_code();
-  EvalReport report{.title = fmt::format("texts of {}", fmt::join(o.texts.paths, " ")),
-                    .metrics = *metrics};
-  if (!o.baseline.empty()) {
-    SampleOptions other = o.texts;
-    other.paths = {o.baseline};
-    const auto baseline = measure(o, other, training_texts, with_model, baseline_name);
-    if (!baseline) return interrupt_exit_code();
-    report.name = name;
-    report.baseline_name = baseline_name;
-    report.baseline_title = o.baseline;
-    report.baseline = *baseline;
-  }
-  finish(report, o, to_table(report, output_columns()));
-  return 0;
+  const auto measure = [&](bool baseline, const std::string& label) {
+    SampleOptions samples = o.texts;
+    if (baseline) samples.paths = {o.baseline};
+    return measure_samples(o, samples, training_texts, with_model, label);
+  };
+  return evaluate(o, fmt::format("texts of {}", fmt::join(o.texts.paths, " ")),
+                  o.texts.paths.size() == 1 ? o.texts.paths[0] : "texts", measure);
 }
 
 void refuse(const Flags& flags, const std::vector<const char*>& names, const std::string& why) {
