@@ -40,9 +40,13 @@
 #include "report/html_report.h"
 #include "report/model_card.h"
 
-// Text and model together: what a model is called, and when a text ends.
+// Text and model together: models by name, requests for texts, scores of texts, data to train on.
 #include "pipeline/model_path.h"
+#include "pipeline/prompts.h"
+#include "pipeline/run_requests.h"
+#include "pipeline/scoring.h"
 #include "pipeline/stop_strings.h"
+#include "pipeline/training_data.h"
 
 // Measuring: perplexity, and what texts are like.
 #include "corpus/metrics.h"
