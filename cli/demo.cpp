@@ -26,9 +26,9 @@
 #include "pipeline/get_model.h"
 #include "pipeline/model_path.h"
 #include "pipeline/resources.h"
-#include "pipeline/train_defaults.h"
 #include "pipeline/train_samples.h"
 #include "pipeline/training_data.h"
+#include "pipeline/training_start.h"
 
 namespace quire {
 namespace {
@@ -94,9 +94,7 @@ void refuse_foreign_folder(const DemoOptions& options) {
 }
 
 /// All but what hangs on how much data there is.
-void ask_for_training(const DemoOptions& options, const fs::path& quotes, Flags& flags,
-                      TrainFlags& train) {
-  train.add_to(flags);
+std::vector<std::string> arguments_of(const DemoOptions& options, const fs::path& quotes) {
   std::vector<std::string> arguments = {
       "--model=" + options.model,
       "--data=" + shown_path(quotes),
@@ -116,25 +114,22 @@ void ask_for_training(const DemoOptions& options, const fs::path& quotes, Flags&
   if (options.max_steps > 0) {
     arguments.push_back("--max-steps=" + std::to_string(options.max_steps));
   }
-  if (!flags.parse(arguments)) return;
-  train.finish(flags);
-  train.device = options.device;
-  train.threads = options.device.threads;
-  train.json = options.json;
+  return arguments;
 }
 
 DemoCourse plan(const DemoOptions& options, const fs::path& quotes, Work& work) {
-  DemoCourse course;
-  Flags flags("train", "", "");
-  ask_for_training(options, quotes, flags, course.train);
-  TrainingConfig& training = course.train.training;
-  work.data = load_train_data(course.train, work.tokenizer, data_callbacks(!options.json));
-  const std::int64_t steps = total_steps(training, work.data.train.size());
-  training.logging_steps = std::max<std::int64_t>(steps / 8, 1);
-  training.eval_steps = (steps + 3) / 4;  // rounded up: none just before the last
-  course.saved =
-      saved_options(flags.resolved_json(), course.train, nlohmann::ordered_json::object());
-  return course;
+  ParsedTrain parsed(arguments_of(options, quotes));
+  TrainFlags& train = parsed.options;
+  train.device = options.device;
+  train.threads = options.device.threads;
+  train.json = options.json;
+  work.data = load_train_data(train, work.tokenizer, data_callbacks(!options.json));
+  const std::int64_t steps = total_steps(train.training, work.data.train.size());
+  train.training.logging_steps = std::max<std::int64_t>(steps / 8, 1);
+  train.training.eval_steps = (steps + 3) / 4;  // rounded up: none just before the last
+  return {.train = train,
+          .saved =
+              saved_options(parsed.flags.resolved_json(), train, nlohmann::ordered_json::object())};
 }
 
 /// False where Ctrl-C came before all texts were whole; then none is shown.

@@ -19,8 +19,8 @@
 #include "cli/flags.h"
 #include "cli/option_names.h"
 #include "cli/signals.h"
-#include "cli/split_flags.h"
 #include "cli/terminal.h"
+#include "cli/train_flags.h"
 #include "pipeline/measures.h"
 #include "pipeline/model_path.h"
 

@@ -6,7 +6,7 @@
 
 #include "cli/corpus_flags.h"
 #include "cli/flags.h"
-#include "cli/split_flags.h"
+#include "cli/train_flags.h"
 #include "pipeline/prompts.h"
 
 namespace quire {

@@ -22,7 +22,6 @@
 #include "engine/training/peak.h"
 #include "pipeline/get_model.h"
 #include "pipeline/resources.h"
-#include "pipeline/train_defaults.h"
 #include "pipeline/train_samples.h"
 #include "pipeline/training_data.h"
 #include "pipeline/training_memory.h"

@@ -1,14 +1,19 @@
 #include "cli/train_flags.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "base/error.h"
 #include "base/json.h"
 #include "cli/option_names.h"
 #include "cli/terminal.h"
+#include "pipeline/model_path.h"
 
 namespace quire {
+
+namespace fs = std::filesystem;
 
 Packing packing_of(const std::string& name) {
   return name == "stream" ? Packing::stream : name == "records" ? Packing::records : Packing::none;
@@ -273,14 +278,39 @@ void TrainFlags::choose_reports() {
   }
 }
 
+ParsedTrain::ParsedTrain(const std::vector<std::string>& arguments) : ParsedTrain() {
+  if (!flags.parse(arguments)) {
+    throw Error(Fault::internal, "options that nobody typed ask for help");
+  }
+  options.finish(flags);
+}
+
+void SplitFlags::add_to(Flags& flags, const std::string& help) {
+  flags.add_choice("split", split, {"none", "validation", "train"}, help);
+  flags.add("run", run, "DIR", "the training run that --split is of, if not that of --model");
+}
+
+TrainedRun SplitFlags::read(const std::string& model, const std::vector<std::string>& data) const {
+  const std::string& named = run.empty() ? model : run;
+  const fs::path folder = resolve_model(named);
+  const fs::path config =
+      (fs::is_directory(folder) ? folder : folder.parent_path()) / "quire_config.json";
+  if (!fs::exists(config)) {
+    throw Error(Fault::usage, "--split is of a training run, and " + named + " is none",
+                {"there is no " + config.string() + ", which quire train writes"},
+                "--run DIR, the output folder of a run");
+  }
+  TrainFlags options =
+      ParsedTrain({"--config-file=" + config.string(), "--output-dir=" + folder.string()}).options;
+  if (!data.empty()) options.corpus.paths = data;
+  // What cleaning did was told when it was trained.
+  return {named, split == "validation", std::move(options),
+          data_callbacks(/*tell_cleaning=*/false)};
+}
+
 TrainVocabulary train_vocabulary() {
   using Json = nlohmann::ordered_json;
-  struct Parsed {
-    TrainFlags options;
-    Flags flags{"train", "", ""};
-    Parsed() { options.add_to(flags); }
-  };
-  const auto untouched = std::make_shared<Parsed>();
+  const auto untouched = std::make_shared<ParsedTrain>();
   const auto read = [](const Json& options) {
     std::vector<std::string> arguments = {"--output-dir", "DIR"};
     for (const auto& [name, value] : options.items()) {
@@ -290,9 +320,7 @@ TrainVocabulary train_vocabulary() {
                             (one.is_string() ? one.get<std::string>() : json_text(one)));
       }
     }
-    Parsed parsed;
-    if (parsed.flags.parse(arguments)) parsed.options.finish(parsed.flags);
-    return static_cast<TrainOptions>(parsed.options);
+    return static_cast<TrainOptions>(ParsedTrain(arguments).options);
   };
   return {
       .name_of = [untouched](const std::string& name) { return untouched->flags.name_of(name); },

@@ -3,12 +3,14 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "cli/corpus_flags.h"
 #include "cli/device_flags.h"
 #include "cli/flags.h"
 #include "pipeline/sweep/space.h"
 #include "pipeline/train_options.h"
+#include "pipeline/trained_run.h"
 
 namespace quire {
 
@@ -39,6 +41,27 @@ struct TrainFlags : TrainOptions {
   std::string max_time_;
   double warmup_ratio_ = 0;
   std::uint64_t data_seed_ = 0;
+};
+
+/// The options of arguments that nobody typed, and what they are bound to.
+struct ParsedTrain {
+  TrainFlags options;
+  Flags flags{"train", "", ""};
+  /// Unparsed: every option has its default.
+  ParsedTrain() { options.add_to(flags); }
+  explicit ParsedTrain(const std::vector<std::string>& arguments);
+};
+
+/// --split and --run, for every command that works on a part of a run's data.
+struct SplitFlags {
+  std::string split = "none";  ///< "validation", "train", or "none": not asked for
+  std::string run;             ///< empty: that of --model
+
+  void add_to(Flags& flags, const std::string& help);
+  bool asked() const { return split != "none"; }
+  /// The part that is asked for, of `data` instead of the paths that the run names where there are any.
+  /// Throws Error(usage) for what is no run's folder, and what TrainedRun does.
+  TrainedRun read(const std::string& model, const std::vector<std::string>& data) const;
 };
 
 /// As the command line has them, for a sweep.

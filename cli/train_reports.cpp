@@ -19,10 +19,7 @@ namespace {
 /// run that is gone on from has them from its checkpoint.
 std::string set_options(const Flags& flags, const std::string& saved_options) {
   using Json = nlohmann::ordered_json;
-  TrainFlags untouched;
-  Flags unparsed("train", "", "");
-  untouched.add_to(unparsed);
-  const Json defaults = parse_json<Json>(unparsed.resolved_json());
+  const Json defaults = parse_json<Json>(ParsedTrain().flags.resolved_json());
   Json set = Json::object();
   const Json saved = parse_json<Json>(saved_options);
   for (const auto& [name, value] : saved.items()) {
