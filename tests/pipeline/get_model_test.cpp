@@ -7,7 +7,6 @@ using namespace quire;
 using namespace quire::test;
 namespace fs = std::filesystem;
 
-
 TEST_CASE("only what the Hub may have is told to be got there") {
   CHECK(contains(how_to_get(std::string("gpt2"))[0], "gpt2 does not come with Quire"));
   CHECK(contains(how_to_get(std::string("openai-community/gpt2"))[0], "does not come with Quire"));

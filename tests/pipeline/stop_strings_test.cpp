@@ -1,7 +1,7 @@
 #include "pipeline/stop_strings.h"
 
 #include "tests/support/catch.h"
-#include "tests/support/letter_tokenizer.h"
+#include "tests/support/letter_model.h"
 
 using namespace quire;
 using namespace quire::test;

@@ -7,7 +7,6 @@
 using namespace quire;
 using namespace quire::test;
 
-
 TEST_CASE("a plan that does not fit comes with the options that do") {
   const auto device = open_device("cpu");
   Gpt2Config model = Gpt2Config::preset("gpt2").value();

@@ -1,11 +1,14 @@
-// A vocabulary of single letters, a space, a line break, the two halves of "é",
-// and a token of two letters.
+// A model folder with a tokenizer: the small model of tests/data with a vocabulary of single letters,
+// a space, a line break, the two halves of "é", and a token of two letters.
 #pragma once
 
 #include <algorithm>
+#include <filesystem>
 #include <string>
 #include <vector>
 
+#include "tests/support/fixtures.h"
+#include "tests/support/scratch.h"
 #include "tokenizer/tokenizer.h"
 
 namespace quire::test {
@@ -47,6 +50,17 @@ inline Tokenizer letter_tokenizer() {
   }
   vocabulary.special_tokens = {"<|endoftext|>"};
   return Tokenizer::from_vocabulary(vocabulary);
+}
+
+/// The model folder, made anew in the scratch folder.
+inline std::string make_letter_model(const ScratchFolder& scratch) {
+  const std::filesystem::path folder = scratch.path() / "model";
+  std::filesystem::create_directories(folder);
+  for (const char* name : {"config.json", "model.safetensors"}) {
+    std::filesystem::copy_file(test_data("tied") / name, folder / name);
+  }
+  letter_tokenizer().save(folder, 16);
+  return folder.string();
 }
 
 }  // namespace quire::test
