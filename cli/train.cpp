@@ -28,8 +28,8 @@
 #include "engine/formats/hub_folder.h"
 #include "engine/model/vocabulary.h"
 #include "engine/training/checkpoint.h"
+#include "engine/training/cost.h"
 #include "engine/training/output_folder.h"
-#include "engine/training/peak.h"
 
 namespace quire {
 namespace {
