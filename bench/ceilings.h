@@ -1,7 +1,7 @@
 // The ceilings that every figure is held against, measured on the spot.
 #pragma once
 
-#include "engine/training/peak.h"
+#include "engine/training/cost.h"
 #include "kernels/ops.h"
 
 namespace quire {

@@ -56,6 +56,7 @@ void CorpusFlags::add_to(Flags& flags, CorpusOptions& corpus) {
 }
 
 void CorpusFlags::finish(CorpusOptions& corpus) const {
+  if (corpus.command.empty()) corpus.command = "quire train --model DIR --data";
   corpus.format = format_.finish();
   corpus.loss_on_completion = loss_on_ == "completion";
   corpus.cleaning.steps = cleaning_steps(clean_);

@@ -31,7 +31,7 @@ struct EvalOptions {
   ScoringFlags scoring;
   std::string dtype = "auto";
   CorpusOptions corpus{.command = "quire eval --data"};
-  SampleOptions texts;
+  SampleOptions texts{.command = "quire eval --texts"};
   TextFormatFlags format;
   std::vector<std::string> training_data;
   std::string training_text_column;
@@ -284,7 +284,7 @@ int evaluate_texts(EvalOptions& o, bool with_model) {
     for (Record& record : read_and_tell({.paths = o.training_data,
                           .text_column = own_column ? o.training_text_column : o.corpus.text_column,
                           .command = "quire eval --texts FILE --training-data",
-                          .column_option = "--training-text-column",
+                          .column_option = "training_text_column",
                           .format = o.corpus.format})) {
       training.push_back(std::move(record.text));
     }

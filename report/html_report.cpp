@@ -14,7 +14,7 @@
 #include "base/numbers.h"
 #include "base/text.h"
 #include "engine/training/log_jsonl.h"
-#include "report/svg.h"
+#include "report/plot.h"
 
 namespace quire {
 namespace {
@@ -36,14 +36,10 @@ constexpr const char* kStyle =
     "@media(max-width:500px){body{margin:1em auto;padding:0 .8em}h1{font-size:1.2em}"
     "td{font-size:13px}}\n";
 
-struct Point {
-  double step, value;
-};
-
 struct Curve {
   const char* name;
   const char* colour;
-  std::vector<Point> points;
+  std::vector<PlotPoint> points;
   bool few = false;  // measured now and then: each is a point of its own
 };
 
@@ -52,94 +48,66 @@ constexpr std::size_t kColumns = 160;  // every second pixel: more points would 
 
 /// Of each column's points the least and the greatest, in their order:
 /// what a line through all of them covers.
-std::vector<Point> thinned(const std::vector<Point>& points) {
+std::vector<PlotPoint> thinned(const std::vector<PlotPoint>& points) {
   if (points.size() <= 2 * kColumns) return points;
-  std::vector<Point> kept;
+  std::vector<PlotPoint> kept;
   for (std::size_t column = 0; column < kColumns; ++column) {
     const auto begin =
         points.begin() + static_cast<std::ptrdiff_t>(points.size() * column / kColumns);
     const auto end =
         points.begin() + static_cast<std::ptrdiff_t>(points.size() * (column + 1) / kColumns);
     const auto [least, most] = std::minmax_element(
-        begin, end, [](const Point& a, const Point& b) { return a.value < b.value; });
+        begin, end, [](const PlotPoint& a, const PlotPoint& b) { return a.y < b.y; });
     kept.push_back(*std::min(least, most));
     if (least != most) kept.push_back(*std::max(least, most));
   }
   return kept;
 }
 
-class Plot {
- public:
-  Plot(const std::vector<Curve>& curves, const char* unit) {
-    bool any = false;
-    for (const Curve& curve : curves) {
-      for (const Point& point : curve.points) {
-        low_ = any ? std::min(low_, point.value) : point.value;
-        high_ = any ? std::max(high_, point.value) : point.value;
-        last_ = std::max(last_, point.step);
-        any = true;
-      }
-    }
-    if (high_ - low_ <= 1e-12 * std::abs(high_)) {  // level: half of it to either side
-      const double margin = high_ == 0 ? 1 : std::abs(high_) / 2;
-      low_ -= margin;
-      high_ += margin;
-    }
-    svg_ = fmt::format("<svg viewBox=\"0 0 {} {}\" font-family=\"sans-serif\" font-size=\"12\">\n",
-                       kWidth, kHeight);
-    grid(unit);
-    for (const Curve& curve : curves) draw(curve);
-    svg_ += "</svg>\n";
+constexpr PlotStyle kPlotStyle = {.grid = "stroke=\"#ddd\"",
+                                  .mark = "stroke=\"#888\"",
+                                  .beside = "class=\"y\" text-anchor=\"end\"",
+                                  .below = "class=\"x\" text-anchor=\"middle\"",
+                                  .gap = 6,
+                                  .decimals = 1};
+
+void draw(Plot& plot, const Curve& curve) {
+  const std::vector<PlotPoint> points = thinned(curve.points);
+  if (points.size() > 1) {
+    plot.curve(points, fmt::format("stroke=\"{}\" stroke-width=\"{}\"", curve.colour,
+                                   curve.few ? 0.7 : 1.3));
   }
+  if (!curve.few && points.size() > 1) return;
+  for (const PlotPoint& point : points)
+    plot.disc(point, 3, fmt::format("fill=\"{}\"", curve.colour));
+}
 
-  const std::string& svg() const { return svg_; }
-
- private:
-  double x(double step) const { return kLeft + (kRight - kLeft) * step / std::max(last_, 1.0); }
-  double y(double value) const {
-    return kBottom - (kBottom - kTop) * (value - low_) / (high_ - low_);
-  }
-
-  void grid(const char* unit) {
-    for (const double at : round_ticks(low_, high_, 4)) {
-      svg_ += svg_line(kLeft, y(at), kRight, y(at), "stroke=\"#ddd\"");
-      svg_ += svg_text(kLeft - 6, y(at) + 4, "class=\"y\" text-anchor=\"end\"",
-                       fmt::format("{:.4g}", at));
-    }
-    for (const double at : round_ticks(0, std::max(last_, 1.0), 2.5)) {
-      if (at != std::floor(at)) continue;  // there are no half steps
-      svg_ += svg_line(x(at), kBottom, x(at), kBottom + 4, "stroke=\"#888\"");
-      svg_ += svg_text(x(at), kBottom + 18, "class=\"x\" text-anchor=\"middle\"",
-                       fmt::format("{:.6g}", at));
-    }
-    const double middle = (kTop + kBottom) / 2;
-    svg_ += svg_text((kLeft + kRight) / 2, kHeight - 8, "text-anchor=\"middle\"", "step");
-    svg_ += svg_text(14, middle,
-                     fmt::format("text-anchor=\"middle\" transform=\"rotate(-90 14 {})\"", middle),
-                     unit);
-  }
-
-  void draw(const Curve& curve) {
-    const std::vector<Point> points = thinned(curve.points);
-    std::string line;
-    for (const Point& point : points) {
-      line += fmt::format("{:.1f},{:.1f} ", x(point.step), y(point.value));
-    }
-    if (points.size() > 1) {
-      svg_ +=
-          fmt::format("<polyline points=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"{}\"/>\n",
-                      line, curve.colour, curve.few ? 0.7 : 1.3);
-    }
-    if (!curve.few && points.size() > 1) return;
-    for (const Point& point : points) {
-      svg_ += fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"3\" fill=\"{}\"/>\n",
-                          x(point.step), y(point.value), curve.colour);
+/// Over steps from 0 on, and from the least value to the greatest.
+std::string picture(const std::vector<Curve>& curves, const char* unit) {
+  double low = INFINITY, high = -INFINITY, last = 1;
+  for (const Curve& curve : curves) {
+    for (const PlotPoint& point : curve.points) {
+      low = std::min(low, point.y);
+      high = std::max(high, point.y);
+      last = std::max(last, point.x);
     }
   }
-
-  double low_ = 0, high_ = 0, last_ = 0;
-  std::string svg_;
-};
+  if (high - low <= 1e-12 * std::abs(high)) {  // level: half of it to either side
+    const double margin = high == 0 ? 1 : std::abs(high) / 2;
+    low -= margin;
+    high += margin;
+  }
+  Plot plot{kLeft, kTop, kRight, kBottom, {0, last}, {low, high}, kPlotStyle};
+  for (const double at : plot.y_scale.ticks(4)) plot.across(at, fmt::format("{:.4g}", at));
+  for (const double at : plot.x_scale.ticks(2.5)) {
+    if (at == std::floor(at)) plot.below(at, fmt::format("{:.6g}", at));  // there are no half steps
+  }
+  plot.name_axes("step", kHeight - 8, unit, 14);
+  for (const Curve& curve : curves) draw(plot, curve);
+  return fmt::format(
+      "<svg viewBox=\"0 0 {} {}\" font-family=\"sans-serif\" font-size=\"12\">\n{}</svg>\n", kWidth,
+      kHeight, plot.svg);
+}
 
 struct Story {
   std::vector<Json> lines;
@@ -173,11 +141,11 @@ std::string section(const char* title, const char* unit, const std::vector<Curve
     if (curve.points.empty()) continue;
     key += fmt::format("{}<span style=\"color:{}\"><b>{}</b> {} {:.4g}</span>",
                        key.empty() ? "" : " &nbsp; ", curve.colour, curve.few ? "●" : "—",
-                       escape_markup(curve.name), curve.points.back().value);
+                       escape_markup(curve.name), curve.points.back().y);
   }
   if (key.empty()) return "";
   return fmt::format("<section><h2>{}</h2>\n<p class=\"key\">{}</p>\n{}</section>\n", title, key,
-                     Plot(curves, unit).svg());
+                     picture(curves, unit));
 }
 
 std::string text_of(const Json& value) {
@@ -262,16 +230,16 @@ std::string with_perplexity(double loss) {
 
 /// What `losses` came to, from where, and the best of them where that is another.
 std::string course_of(const char* name, const Curve& losses) {
-  const Point &first = losses.points.front(), &last = losses.points.back();
-  const Point& best =
+  const PlotPoint &first = losses.points.front(), &last = losses.points.back();
+  const PlotPoint& best =
       *std::min_element(losses.points.begin(), losses.points.end(),
-                        [](const Point& a, const Point& b) { return a.value < b.value; });
-  std::string text = fmt::format("{} {}", name, with_perplexity(last.value));
-  if (first.step < last.step) {
-    text += fmt::format(", from {} at step {}", with_perplexity(first.value), first.step);
+                        [](const PlotPoint& a, const PlotPoint& b) { return a.y < b.y; });
+  std::string text = fmt::format("{} {}", name, with_perplexity(last.y));
+  if (first.x < last.x) {
+    text += fmt::format(", from {} at step {}", with_perplexity(first.y), first.x);
   }
-  if (best.value < last.value) {
-    text += fmt::format("; the best, {}, at step {}", with_perplexity(best.value), best.step);
+  if (best.y < last.y) {
+    text += fmt::format("; the best, {}, at step {}", with_perplexity(best.y), best.x);
   }
   return text + ".";
 }
@@ -290,7 +258,7 @@ struct Heading {
     }
     double last = 0;
     for (const Curve* curve : {&training, &validation}) {
-      if (!curve->points.empty()) last = std::max(last, curve->points.back().step);
+      if (!curve->points.empty()) last = std::max(last, curve->points.back().x);
     }
     story = fmt::format("{}, at step {}", page.state, last);
     story.front() = static_cast<char>(std::toupper(static_cast<unsigned char>(story.front())));
@@ -299,7 +267,7 @@ struct Heading {
     }
     story += ". ";
     if (result.points.empty()) return;
-    title += fmt::format(": {} {:.4g}", name, result.points.back().value);
+    title += fmt::format(": {} {:.4g}", name, result.points.back().y);
     std::string course = course_of(name, result);
     course.front() = static_cast<char>(std::toupper(static_cast<unsigned char>(course.front())));
     story += course;

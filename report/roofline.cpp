@@ -9,13 +9,14 @@
 #include <numbers>
 
 #include "base/text.h"
-#include "report/svg.h"
+#include "report/plot.h"
 
 namespace quire {
 namespace {
 
 constexpr double kLeft = 92, kTop = 56, kPlotWidth = 700, kRight = kLeft + kPlotWidth;
 constexpr double kListLeft = kRight + 28, kListWidth = 440, kListLine = 16;
+constexpr const char* kGrid = "stroke=\"#dddddd\"";
 constexpr double kRadius = 4, kDigitWidth = 6.2, kDigitHeight = 10;
 
 /// "1 k", "250 G", "0.1"
@@ -50,19 +51,6 @@ struct Box {
   }
 };
 
-/// Decades that hold all values, as powers of ten.
-struct Axis {
-  int low = 0, high = 1;
-
-  explicit Axis(const std::vector<double>& values) {
-    const auto [least, most] = std::minmax_element(values.begin(), values.end());
-    low = static_cast<int>(std::floor(std::log10(*least)));
-    high = std::max(low + 1, static_cast<int>(std::ceil(std::log10(*most))));
-  }
-  /// 0 at the low end, 1 at the high one.
-  double at(double value) const { return (std::log10(value) - low) / (high - low); }
-};
-
 class Picture {
  public:
   explicit Picture(const Roofline& roofline) : roofline_(roofline) {
@@ -81,8 +69,8 @@ class Picture {
       ys.push_back(
           std::min(point.intensity * roofline.bytes_per_second, roofline.flops_per_second));
     }
-    x_ = Axis(xs);
-    y_ = Axis(ys);
+    plot_.x_scale = PlotScale::decades(xs);
+    plot_.y_scale = PlotScale::decades(ys);
   }
 
   std::string draw() {
@@ -93,10 +81,8 @@ class Picture {
       }
     }
     const double list = kListLine * static_cast<double>(points_.size() + 2 + below.size());
-    height_ = std::clamp(list, 560.0, 900.0);
-    const double height = std::max(bottom() + 64, kTop + list + 24), width = kListLeft + kListWidth;
-    svg_ = svg_open(width, height);
-    text(kLeft, 28, "font-size=\"16\"", roofline_.title);
+    plot_.bottom = kTop + std::clamp(list, 560.0, 900.0);
+    plot_.text(kLeft, 28, "font-size=\"16\"", roofline_.title);
     grid();
     ceilings();
     for (const RooflinePoint& point : points_) {
@@ -105,69 +91,51 @@ class Picture {
     }
     for (std::size_t i = 0; i < points_.size(); ++i) place(i);
     for (std::size_t i = 0; i < below.size(); ++i) {
-      text(kListLeft + 30, kTop + kListLine * static_cast<double>(points_.size() + 2 + i),
-           "class=\"why\" fill=\"#555555\"", below[i]);
+      plot_.text(kListLeft + 30, kTop + kListLine * static_cast<double>(points_.size() + 2 + i),
+                 "class=\"why\" fill=\"#555555\"", below[i]);
     }
-    return svg_ + "</svg>\n";
+    const double height = std::max(plot_.bottom + 64, kTop + list + 24);
+    return svg_open(kListLeft + kListWidth, height) + plot_.svg + "</svg>\n";
   }
 
  private:
-  double bottom() const { return kTop + height_; }
   double ridge() const { return roofline_.flops_per_second / roofline_.bytes_per_second; }
-  double x(double intensity) const { return kLeft + kPlotWidth * x_.at(intensity); }
-  double y(double flops) const { return bottom() - height_ * y_.at(flops); }
+  double x(double intensity) const { return plot_.x(intensity); }
+  double y(double flops) const { return plot_.y(flops); }
   double x(const RooflinePoint& point) const { return x(point.intensity); }
   double y(const RooflinePoint& point) const { return y(point.flops_per_second); }
 
-  void text(double left, double base, const std::string& attributes, const std::string& content) {
-    svg_ += svg_text(left, base, attributes, content);
-  }
-  void line(double x1, double y1, double x2, double y2, const std::string& attributes) {
-    svg_ += svg_line(x1, y1, x2, y2, attributes);
-  }
-
   void grid() {
-    for (int power = x_.low; power <= x_.high; ++power) {
-      const double at = x(std::pow(10.0, power));
-      line(at, kTop, at, bottom(), "stroke=\"#dddddd\"");
-      text(at, bottom() + 18, "text-anchor=\"middle\"", short_number(std::pow(10.0, power)));
-    }
-    for (int power = y_.low; power <= y_.high; ++power) {
-      const double at = y(std::pow(10.0, power));
-      line(kLeft, at, kRight, at, "stroke=\"#dddddd\"");
-      text(kLeft - 8, at + 4, "text-anchor=\"end\"", short_number(std::pow(10.0, power)));
-    }
-    text((kLeft + kRight) / 2, bottom() + 42, "text-anchor=\"middle\"", "flops per byte");
-    const double middle = (kTop + bottom()) / 2;
-    text(24, middle,
-         fmt::format("text-anchor=\"middle\" transform=\"rotate(-90 24 {:.1f})\"", middle),
-         "flops per second");
+    for (const double at : plot_.x_scale.ticks()) plot_.below(at, short_number(at));
+    for (const double at : plot_.y_scale.ticks()) plot_.across(at, short_number(at));
+    plot_.name_axes("flops per byte", plot_.bottom + 42, "flops per second", 24);
   }
 
   void ceilings() {
     const double memory = roofline_.bytes_per_second, compute = roofline_.flops_per_second;
+    const double x_low = plot_.x_scale.low, y_low = plot_.y_scale.low;
     // From where the slanted line enters the picture, at its left or its lower edge.
-    const double from = std::max(std::pow(10.0, x_.low), std::pow(10.0, y_.low) / memory);
-    line(x(from), y(from * memory), x(ridge()), y(compute),
-         "class=\"memory\" stroke=\"black\" stroke-width=\"1.5\"");
-    line(x(ridge()), y(compute), kRight, y(compute),
-         "class=\"compute\" stroke=\"black\" stroke-width=\"1.5\"");
+    const double from = std::max(x_low, y_low / memory);
+    plot_.line(x(from), y(from * memory), x(ridge()), y(compute),
+               "class=\"memory\" stroke=\"black\" stroke-width=\"1.5\"");
+    plot_.line(x(ridge()), y(compute), kRight, y(compute),
+               "class=\"compute\" stroke=\"black\" stroke-width=\"1.5\"");
     // The names stand above the lines, each at the end away from the ridge.
     const std::string level = fmt::format("arithmetic {}FLOP/s", short_number(compute));
     const double width = kDigitWidth * static_cast<double>(level.size());
     const double base = y(compute) - 7;
-    text(kRight - 4, base, "text-anchor=\"end\"", level);
+    plot_.text(kRight - 4, base, "text-anchor=\"end\"", level);
     occupied_.push_back({kRight - 4 - width, base - 12, kRight - 4, base + 3});
 
-    const double slope = (height_ / (y_.high - y_.low)) / (kPlotWidth / (x_.high - x_.low));
+    const double slope = (y(y_low) - y(10 * y_low)) / (x(10 * x_low) - x(x_low));
     const double angle = std::atan(slope);
     const std::string slanted = fmt::format("memory {}B/s", short_number(memory));
     const double at_x = x(from) + 20 * std::cos(angle) - 8 * std::sin(angle);
     const double at_y = y(from * memory) - 20 * std::sin(angle) - 8 * std::cos(angle);
-    text(at_x, at_y,
-         fmt::format("transform=\"rotate({:.2f} {:.1f} {:.1f})\"", -angle * 180 / std::numbers::pi,
-                     at_x, at_y),
-         slanted);
+    plot_.text(at_x, at_y,
+               fmt::format("transform=\"rotate({:.2f} {:.1f} {:.1f})\"",
+                           -angle * 180 / std::numbers::pi, at_x, at_y),
+               slanted);
     for (double along = 0; along < kDigitWidth * static_cast<double>(slanted.size()); along += 6) {
       const double cx = at_x + along * std::cos(angle), cy = at_y - along * std::sin(angle);
       occupied_.push_back({cx - 7, cy - 11, cx + 7, cy + 5});
@@ -200,21 +168,23 @@ class Picture {
     if (std::hypot(middle_x - cx, middle_y - cy) > 20) {
       const double towards_x = std::clamp(cx, box.left, box.right);
       const double towards_y = std::clamp(cy, box.top, box.bottom);
-      line(cx, cy, towards_x, towards_y, fmt::format("stroke=\"{}\" stroke-width=\"0.5\"", colour));
+      plot_.line(cx, cy, towards_x, towards_y,
+                 fmt::format("stroke=\"{}\" stroke-width=\"0.5\"", colour));
     }
     const std::string mark = point.why.empty() ? "" : " " + mark_of(point.why);
     const std::string note = fmt::format("{} {}{}", point.name, point.note, mark);
-    svg_ += fmt::format(
-        "<circle class=\"point\" cx=\"{:.2f}\" cy=\"{:.2f}\" r=\"{}\" fill=\"{}\" "
-        "stroke=\"{}\" stroke-width=\"1.5\"><title>{}</title></circle>\n",
-        cx, cy, kRadius - 0.75, point.hollow ? "white" : colour, colour, escape_markup(note));
-    text(box.left, box.bottom - 1,
-         fmt::format("class=\"number\" font-size=\"10\" fill=\"{}\"", colour), number);
+    plot_.disc({point.intensity, point.flops_per_second}, kRadius - 0.75,
+               fmt::format("fill=\"{}\" stroke=\"{}\" stroke-width=\"1.5\"",
+                           point.hollow ? "white" : colour, colour),
+               "point", note);
+    plot_.text(box.left, box.bottom - 1,
+               fmt::format("class=\"number\" font-size=\"10\" fill=\"{}\"", colour), number);
 
     const double base = kTop + kListLine * static_cast<double>(index + 1);
-    text(kListLeft + 22, base, fmt::format("text-anchor=\"end\" fill=\"{}\"", colour), number);
-    text(kListLeft + 30, base, "class=\"name\"", point.name);
-    text(kListLeft + kListWidth - 16, base, "text-anchor=\"end\"", point.note + mark);
+    plot_.text(kListLeft + 22, base, fmt::format("text-anchor=\"end\" fill=\"{}\"", colour),
+               number);
+    plot_.text(kListLeft + 30, base, "class=\"name\"", point.name);
+    plot_.text(kListLeft + kListWidth - 16, base, "text-anchor=\"end\"", point.note + mark);
   }
 
   /// A box for a number near (cx, cy) that meets nothing drawn so far;
@@ -231,8 +201,8 @@ class Picture {
         const double angle = step * std::numbers::pi / 12;
         const Box box =
             box_at(cx + (distance + width / 4) * std::cos(angle), cy - distance * std::sin(angle));
-        const bool inside =
-            box.left > kLeft && box.right < kRight && box.top > kTop - 14 && box.bottom < bottom();
+        const bool inside = box.left > kLeft && box.right < kRight && box.top > kTop - 14 &&
+                            box.bottom < plot_.bottom;
         free = inside && std::none_of(occupied_.begin(), occupied_.end(),
                                       [&](const Box& other) { return box.meets(other); });
         if (free) found = box;
@@ -244,12 +214,18 @@ class Picture {
 
   const Roofline& roofline_;
   std::vector<RooflinePoint> points_;
-  Axis x_{{1, 10}}, y_{{1, 10}};
   std::vector<std::string> whys_;  // each once
   std::vector<Box> occupied_;
   std::map<std::string, std::size_t> families_;
-  std::string svg_;
-  double height_ = 560;  // of the plot
+  Plot plot_{.left = kLeft,
+             .top = kTop,
+             .right = kRight,
+             .bottom = 0,  // as the list is long
+             .style = {.grid = kGrid,
+                       .mark = kGrid,
+                       .mark_all_over = true,
+                       .beside = "text-anchor=\"end\"",
+                       .below = "text-anchor=\"middle\""}};
 };
 
 }  // namespace

@@ -185,9 +185,9 @@ void Run::check_early_stopping() const {
   if (has_validation()) return;
   throw Error(Fault::usage,
               config_.load_best_model_at_end
-                  ? "--load-best-model-at-end needs validation data to know the best by"
-                  : "--early-stopping-patience needs validation data to watch",
-              {}, "--validation-split 0.05");
+                  ? "`load_best_model_at_end` needs validation data to know the best by"_named
+                  : "`early_stopping_patience` needs validation data to watch"_named,
+              {}, "`validation_share` 0.05"_named);
 }
 
 bool Run::settle() {
@@ -234,9 +234,9 @@ bool Run::take_steps() {
                           ? "no checkpoint was saved before"
                           : "the last good checkpoint is " +
                                 (config_.output_dir / checkpoint_name(saved.back())).string());
-    throw Error(
-        error.fault(), error.what(), std::move(details),
-        saved.empty() ? error.next() : "the same command with --resume-from-checkpoint latest");
+    throw Error(error.fault(), error.what(), std::move(details),
+                saved.empty() ? error.next()
+                              : "the same command with `resume_from_checkpoint` latest"_named);
   }
 }
 
@@ -322,9 +322,9 @@ void Run::skip(double loss, double norm) {
        !good.empty() ? "the last good checkpoint is " + checkpoint
        : any         ? "no checkpoint is known to be good"
                      : "no checkpoint was saved before"},
-      good.empty() ? "a lower --learning-rate or a longer --warmup-steps"
-                   : fmt::format("--resume-from-checkpoint {} with a lower --learning-rate",
-                                 newest_is_good ? "latest" : checkpoint));
+      good.empty() ? "a lower `learning_rate` or a longer `warmup_steps`"_named
+                   : "`resume_from_checkpoint` "_named + (newest_is_good ? "latest" : checkpoint) +
+                         " with a lower `learning_rate`"_named);
   ranks_.agree([&] { throw diverged; });
 }
 

@@ -34,9 +34,9 @@ void Run::restore(const fs::path& checkpoint) {
   TrainerState saved = read_trainer_state(checkpoint);
   const std::vector<std::string> refused = differences(saved.fixed, state_.fixed);
   if (!refused.empty()) {
-    throw Error(
-        Fault::usage, checkpoint.string() + " was made by another run", refused,
-        "the options of that run, or another --output-dir with --model " + checkpoint.string());
+    throw Error(Fault::usage, checkpoint.string() + " was made by another run", refused,
+                "the options of that run, or another `output_dir` with `model` "_named +
+                    checkpoint.string());
   }
   for (const std::string& line : differences(saved.options, state_.options)) note(line);
   saved.options = state_.options;
@@ -68,7 +68,7 @@ void Run::restore(const fs::path& checkpoint) {
 void Run::go_without(const PeerLost& lost) {
   std::vector<std::string> details;
   if (config_.zero) {
-    details.push_back("its part of the moments is lost with it (--zero 1)");
+    details.push_back("its part of the moments is lost with it (`zero`)"_named);
   } else if (state_.step > 0 && saved_step_ != state_.step && lost.speaker() == ranks_.rank()) {
     // All ranks have the same parameters, moments and state, so any of them can save.
     if (!folder_) {
