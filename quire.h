@@ -33,12 +33,22 @@
 #include "engine/generation/session.h"
 #include "engine/model/kv_cache.h"
 
-// Training: train(), its options, its logs.
+// Training: train(), its options, its logs, a page and a card of it.
 #include "engine/training/checkpoint.h"
 #include "engine/training/log_csv.h"
 #include "engine/training/log_jsonl.h"
 #include "engine/training/trainer.h"
 #include "engine/training/training_config.h"
+#include "report/html_report.h"
+#include "report/model_card.h"
+
+// Text and model together: models by name, requests for texts, scores of texts, data to train on.
+#include "pipeline/model_path.h"
+#include "pipeline/prompts.h"
+#include "pipeline/run_requests.h"
+#include "pipeline/scoring.h"
+#include "pipeline/stop_strings.h"
+#include "pipeline/training_data.h"
 
 // Measuring: perplexity, and what texts are like.
 #include "corpus/metrics.h"

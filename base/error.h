@@ -6,13 +6,25 @@
 //   error: emoji_df.csv has no column 'text'
 //     columns: emoji, name, group, codepoints (4,590 rows, UTF-8, CRLF)
 //     try: quire train --model DIR --data emoji_df.csv --template "{name} => {emoji}"
+//
+// Below cli/ a message names the fields of options, in backticks: "`block_size` is 0"_named. What the
+// user of the program knows them by is for the program to say: cli/ makes flags of them.
 #pragma once
 
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace quire {
+
+/// What a message calls a field of the library's options: `block_size`, or what name_fields_by() says.
+std::string field_name(std::string_view field);
+/// A text with field_name() of the fields that stand in it in backticks.
+std::string operator""_named(const char* text, std::size_t size);
+/// For a program whose users know the fields by other names. To be called before anything else of
+/// the library; not by several threads.
+void name_fields_by(std::string (*name_of)(std::string_view field));
 
 /// What kind of trouble it is. The values are the program's exit codes.
 enum class Fault : int {

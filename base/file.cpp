@@ -54,7 +54,7 @@ namespace {
   throw Error(full ? Fault::no_space : Fault::bad_data,
               std::string("cannot ") + what + " the folder " + folder.string(),
               {where + (error == ENOTDIR ? "a file has that name" : std::strerror(error))},
-              full ? "free some space, or another disk" : "another --output-dir");
+              full ? "free some space, or another disk" : "another `output_dir`"_named);
 }
 
 }  // namespace

@@ -2,11 +2,9 @@
 
 #include <algorithm>
 #include <optional>
-#include <vector>
 
 #include "bench/operands.h"
 #include "bench/report.h"
-#include "engine/model/elements.h"
 #include "kernels/cpu/peak.h"
 
 namespace quire {
@@ -51,14 +49,6 @@ Ceilings measure_ceilings(Device& device, const CeilingOptions& options) {
   return ceilings;
 }
 
-ProductType product_type(const Device& device, DType dtype) {
-  const DType operands = device.activation_type(dtype);
-  const bool rounds = dtype == DType::bf16 && operands == DType::f32;
-  return {.operands = operands,
-          .multiply =
-              rounds && device.why_not_in_bf16().empty() ? Multiply::in_bf16 : Multiply::as_stored};
-}
-
 double measure_large_matmul(Device& device, DType dtype, double seconds) {
   NoiseBlocks noise(device);
   const std::optional<DeviceMemory> memory = device.memory();
@@ -79,32 +69,6 @@ double measure_large_matmul(Device& device, DType dtype, double seconds) {
     if (entry.fastest_seconds > 0.01) break;
   }
   return best;
-}
-
-double measure_matmul(Device& device, DType dtype, double seconds) {
-  constexpr std::int64_t M = 256, K = 768, N = 3072;
-  const ProductType type = product_type(device, dtype);
-  std::vector<float> noise(K * N);
-  for (std::size_t i = 0; i < noise.size(); ++i) noise[i] = random_uniform({1, 2}, i) - 0.5f;
-  const std::size_t bytes = size_of(type.operands);
-  std::vector<std::byte> stored(noise.size() * bytes);
-  write_elements(noise, type.operands, stored.data());
-  const Buffer x(device, M * K * bytes), weight(device, K * N * bytes), out(device, M * N * bytes);
-  device.copy_to_device(x.data(), stored.data(), x.size());
-  device.copy_to_device(weight.data(), stored.data(), weight.size());
-  const MatmulForward product{.out = View(out.data(), type.operands, {M, N}),
-                              .x = ConstView(x.data(), type.operands, {M, K}),
-                              .weight = ConstView(weight.data(), type.operands, {K, N}),
-                              .multiply = type.multiply};
-  BenchEntry entry;
-  time_runs(
-      entry,
-      [&] {
-        device.matmul_forward(product);
-        device.synchronize();
-      },
-      seconds, /*least_samples=*/3);
-  return 2.0 * M * K * N / entry.fastest_seconds;
 }
 
 }  // namespace quire

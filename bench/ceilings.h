@@ -1,6 +1,7 @@
 // The ceilings that every figure is held against, measured on the spot.
 #pragma once
 
+#include "engine/training/cost.h"
 #include "kernels/ops.h"
 
 namespace quire {
@@ -32,18 +33,6 @@ struct CeilingOptions {
 };
 
 Ceilings measure_ceilings(Device& device, const CeilingOptions& options);
-
-/// What "products in `dtype`" are on a device: of operands of that type where it keeps activations
-/// in it, of float ones that are rounded where it can do that, of float ones where it cannot.
-struct ProductType {
-  DType operands = DType::f32;
-  Multiply multiply = Multiply::as_stored;
-};
-ProductType product_type(const Device& device, DType dtype);
-
-/// Flops a second of the device's own product at a shape of GPT-2's, [256, 768]·[768, 3072]: the
-/// best of those that fit into `seconds`, and of three at least.
-double measure_matmul(Device& device, DType dtype = DType::f32, double seconds = 0.4);
 
 /// Of squares in `dtype`, 256 wide and then twice as wide until one takes 10 ms or is 8192 wide:
 /// the best rate of them all.

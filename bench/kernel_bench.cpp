@@ -212,7 +212,7 @@ void check_kernel_names(const KernelShapes& shapes, const std::vector<std::strin
     const std::string near = nearest(op, names);
     throw Error(Fault::usage, fmt::format("no kernel begins with '{}'", op),
                 {near.empty() ? "kernels: " + all : fmt::format("did you mean {}?", near)},
-                near.empty() ? "" : "quire bench kernels --ops " + near);
+                near.empty() ? "" : "quire bench kernels `ops` "_named + near);
   }
 }
 

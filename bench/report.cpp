@@ -5,12 +5,14 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <ctime>
 #include <nlohmann/json.hpp>
 #include <thread>
 
 #include "base/json.h"
 #include "base/numbers.h"
+#include "base/text.h"
 
 namespace quire {
 namespace {
@@ -28,6 +30,24 @@ std::string milliseconds(double seconds) {
 std::string percent(double value, double ceiling) {
   return ceiling > 0 ? fmt::format("{:.0f}%", 100.0 * value / ceiling) : "";
 }
+
+/// "0.0421", "12.3", "93,765": a rate in the one unit of the list.
+std::string gigaflops(double flops_per_second) {
+  const double value = flops_per_second * 1e-9;
+  return value < 999.5 ? fmt::format("{:.3g}", value)
+                       : with_commas(static_cast<std::int64_t>(std::llround(value)));
+}
+
+// Why an entry can be above 100 % of what it is held against.
+constexpr const char* kWarmInCache =
+    "above 100 %: a warm kernel's data stay in a cache, which is faster than memory, whose rate "
+    "the line is";
+constexpr const char* kColdInCache =
+    "above 100 %: a cache served some of the bytes, which are counted from shapes, or others used "
+    "the memory while its line was measured, at the beginning of this run";
+constexpr const char* kAboveArithmetic =
+    "above 100 %: others used the machine, or its clock was lower, while the level line was "
+    "measured, at the beginning of this run";
 
 }  // namespace
 
@@ -144,6 +164,32 @@ std::vector<std::vector<std::string>> BenchReport::to_rows() const {
     for (auto& row : rows) row.erase(row.begin() + static_cast<std::ptrdiff_t>(column));
   }
   return rows;
+}
+
+Roofline roofline_of(const BenchReport& report, const std::string& title) {
+  Roofline roofline{.title = title};
+  for (const BenchEntry& entry : report.entries) {
+    if (entry.bytes <= 0 || entry.flops <= 0) continue;
+    roofline.bytes_per_second = std::max(roofline.bytes_per_second, entry.bandwidth_ceiling);
+    roofline.flops_per_second = std::max(roofline.flops_per_second, entry.flops_ceiling);
+    const auto percent = entry.counters.find("percent_of_ceiling");
+    const double share = percent == entry.counters.end() ? 0 : percent->second;
+    const bool by_memory =
+        entry.bytes * entry.flops_ceiling > entry.flops * entry.bandwidth_ceiling;
+    const bool warm = entry.name.ends_with("/warm");
+    roofline.points.push_back({.name = entry.name,
+                               .intensity = entry.flops / entry.bytes,
+                               .flops_per_second = entry.flops_per_second(),
+                               .note = gigaflops(entry.flops_per_second()) + " GFLOP/s" +
+                                       (share > 0 ? fmt::format(", {:.0f}%", share) : ""),
+                               .hollow = warm,
+                               // What is not shown as more than 100 % wants no word.
+                               .why = share < 100.5 ? ""
+                                      : !by_memory  ? kAboveArithmetic
+                                      : warm        ? kWarmInCache
+                                                    : kColdInCache});
+  }
+  return roofline;
 }
 
 }  // namespace quire

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kernels/ops.h"
+#include "report/roofline.h"
 
 namespace quire {
 
@@ -39,6 +40,11 @@ struct BenchReport {
   /// A heading and a row for each entry; only the columns that some entry fills.
   std::vector<std::vector<std::string>> to_rows() const;
 };
+
+/// The entries that have bytes and flops, under the ceilings they were measured with, with their
+/// rates in GFLOP/s; warm ones are rings. Of those above 100 % of a ceiling
+/// it is said why that can be.
+Roofline roofline_of(const BenchReport& report, const std::string& title);
 
 /// Calls `run` until `least_seconds` have passed and at least `least_samples` times, after one
 /// warm-up call, and fills in iterations and times.

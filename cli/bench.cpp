@@ -6,21 +6,21 @@
 #include <optional>
 
 #include "base/file.h"
+#include "base/machine.h"
 #include "bench/kernel_bench.h"
 #include "bench/model_bench.h"
-#include "bench/roofline.h"
 #include "bench/tokenizer_bench.h"
 #include "cli/command.h"
 #include "cli/device_flags.h"
-#include "cli/machine.h"
-#include "cli/memory_plan.h"
-#include "cli/model_path.h"
 #include "cli/option_names.h"
 #include "cli/output_file.h"
 #include "cli/subcommands.h"
 #include "cli/terminal.h"
 #include "engine/formats/hub_folder.h"
 #include "engine/model/gpt2.h"
+#include "pipeline/memory_plan.h"
+#include "pipeline/model_path.h"
+#include "report/roofline.h"
 
 namespace quire {
 namespace {

@@ -56,6 +56,7 @@ void CorpusFlags::add_to(Flags& flags, CorpusOptions& corpus) {
 }
 
 void CorpusFlags::finish(CorpusOptions& corpus) const {
+  if (corpus.command.empty()) corpus.command = "quire train --model DIR --data";
   corpus.format = format_.finish();
   corpus.loss_on_completion = loss_on_ == "completion";
   corpus.cleaning.steps = cleaning_steps(clean_);
@@ -72,32 +73,15 @@ void add_validation_file(Flags& flags, std::vector<std::string>& paths, const st
   flags.add(kValidationNames, paths, "PATH...", help, ListStyle::several);
 }
 
-std::vector<std::string> without_validation(const std::vector<std::string>& paths,
-                                            const std::vector<std::string>& validation_paths,
-                                            ReadingReport& report) {
-  const std::vector<std::filesystem::path> held_out = find_files(validation_paths);
-  std::vector<std::string> files;
-  std::size_t left_out = 0;
-  for (const std::filesystem::path& file : find_files(paths, &report)) {
-    const bool is_held_out = std::any_of(held_out.begin(), held_out.end(), [&](const auto& other) {
-      return std::filesystem::equivalent(file, other);
-    });
-    if (is_held_out) {
-      ++left_out;
-    } else {
-      files.push_back(file.string());
-    }
-  }
-  if (files.empty()) {
-    throw Error(Fault::usage, "--data and --validation-file are the same: nothing is left to learn",
-                {}, "another --validation-file, or --validation-split 0.05 without one");
-  }
-  if (left_out > 0) {
-    note(fmt::format("{} of --data {} not learnt from: --validation-file names {}",
-                     counted(left_out, "file"), left_out == 1 ? "is" : "are",
-                     left_out == 1 ? "it" : "them"));
-  }
-  return files;
+void note_left_out(std::size_t files) {
+  note(fmt::format("{} of --data {} not learnt from: --validation-file names {}",
+                   counted(files, "file"), files == 1 ? "is" : "are", files == 1 ? "it" : "them"));
+}
+
+DataCallbacks data_callbacks(bool tell_cleaning) {
+  DataCallbacks callbacks{.on_read = tell, .on_left_out = note_left_out};
+  if (tell_cleaning) callbacks.on_cleaned = note_cleaning;
+  return callbacks;
 }
 
 namespace {

@@ -7,6 +7,7 @@
 #include "cli/flags.h"
 #include "corpus/reading_report.h"
 #include "corpus/records.h"
+#include "pipeline/training_data.h"
 
 namespace quire {
 
@@ -39,12 +40,10 @@ void note_cleaning(const std::vector<StepCount>& counts);
 
 /// --validation-file, for every command that has data to learn from: `help` says what it is for.
 void add_validation_file(Flags& flags, std::vector<std::string>& paths, const std::string& help);
-/// The files of `paths` without those of --validation-file, which often lie in the same folder; a
-/// note says how many. `report` gets what of folders is passed over. Throws Error(usage) where
-/// nothing is left, Error(bad_data) as find_files() does.
-std::vector<std::string> without_validation(const std::vector<std::string>& paths,
-                                            const std::vector<std::string>& validation_paths,
-                                            ReadingReport& report);
+/// That so many files of the data are validated on, and so not learnt from.
+void note_left_out(std::size_t files);
+/// All that is to be said of a run's data, on stderr.
+DataCallbacks data_callbacks(bool tell_cleaning);
 
 /// What reading came upon, on stderr: one warning or note of each kind, with its first place.
 void tell(const ReadingReport& report);

@@ -1,70 +1,35 @@
 // quire data inspect: what a data set holds, what is wrong with it, and what an epoch of it takes.
+#include "pipeline/inspect_data.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
-#include <bit>
 #include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
-#include <numeric>
 #include <string_view>
-#include <unordered_set>
 
 #include "base/error.h"
-#include "base/hash.h"
 #include "base/json.h"
 #include "base/text.h"
 #include "cli/corpus_flags.h"
 #include "cli/data.h"
-#include "cli/get_model.h"
-#include "cli/model_path.h"
 #include "cli/option_names.h"
 #include "cli/terminal.h"
-#include "cli/train_data.h"
-#include "corpus/file_kind.h"
-#include "corpus/inspect.h"
-#include "engine/training/training_config.h"
-#include "tokens/shards.h"
-#include "tokens/store.h"
+#include "cli/train_flags.h"
+#include "pipeline/get_model.h"
+#include "pipeline/model_path.h"
 
 namespace quire {
 namespace {
 
-namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
-struct InspectCommand {
-  CorpusOptions corpus;
+struct InspectCommand : InspectOptions {
   CorpusFlags corpus_flags;
   std::vector<std::string> named;  // by --data; `corpus` has them after those without a name
-  std::vector<std::string> validation;
   std::string tokenizer, packing = "stream", overflow = "truncate";
-  TrainingConfig training;
-  double validation_split = 0.05;
-  int threads = 0;
   bool json = false;
-};
-
-/// All that is found out, for both ways to print it.
-struct Inspected {
-  std::map<std::string, std::int64_t> kinds;  // extension -> files
-  std::int64_t files = 0, file_bytes = 0;
-  ColumnsSummary columns;
-  ReadingReport tables, texts;
-  bool read = false;       // whether records were: not where nobody knows the column
-  bool in_tokens = false;  // lengths; else in words
-  RecordsSummary records;
-  struct Epoch {
-    std::int64_t rows = 0, steps = 0, left_out = 0, held_out_records = 0;
-    std::int64_t cut_records = 0, unused_tokens = 0;  // of records that are longer than a row
-    std::string unused;                               // the same in words
-  };
-  std::optional<Epoch> epoch;
-  struct Validation {
-    std::int64_t records = 0, learnt = 0;  // learnt: that stand in the data, too
-  };
-  std::optional<Validation> validation;
 };
 
 void add_flags(Flags& flags, InspectCommand& c) {
@@ -98,172 +63,6 @@ void add_flags(Flags& flags, InspectCommand& c) {
       "quire data inspect samples/quotes.csv --template \"{mood}: {quote}\" --tokenizer " +
       std::string(kBundledModel) + " --packing none");
   flags.example(where_models_come_from());
-}
-
-void add_file(Inspected& inspected, const fs::path& path) {
-  ++inspected.files;
-  ++inspected.kinds[lower_extension(unpacked_name(path)) +
-                    (compression_of(path) == Compression::none ? "" : lower_extension(path))];
-  std::error_code ignored;
-  inspected.file_bytes += static_cast<std::int64_t>(fs::file_size(path, ignored));
-}
-
-Inspected::Epoch epoch_of(const InspectCommand& c, const TrainData& data) {
-  const Rows rows = rows_of(data.train, c.training);
-  return {.rows = rows.size(),
-          .steps = rows.size() > 0 ? total_steps(c.training, rows.size()) : 0,
-          .left_out = rows.left_out(),
-          .held_out_records = data.validation.size(),
-          .cut_records = rows.cut_records(),
-          .unused_tokens = rows.unused_tokens(),
-          .unused = rows.unused_tokens() > 0 ? unused_text(rows) : ""};
-}
-
-/// Reads the data once more, of which a hash of each record stays.
-Inspected::Validation compare_validation(const InspectCommand& c, const CorpusOptions& data) {
-  const auto hash = [](const Record& record) {
-    const auto* ids = reinterpret_cast<const char*>(record.input_ids.data());
-    return hash128(record.input_ids.empty()
-                       ? std::string_view(record.text)
-                       : std::string_view(ids, record.input_ids.size() * sizeof(std::int32_t)));
-  };
-  std::unordered_set<Hash128, HashOfHash> learnt;
-  for_each_record(data, [&](Record&& record, const RecordPlace&) { learnt.insert(hash(record)); });
-  CorpusOptions validation = data;
-  validation.paths = c.validation;
-  Inspected::Validation found;
-  for_each_record(validation, [&](Record&& record, const RecordPlace&) {
-    ++found.records;
-    found.learnt += learnt.contains(hash(record)) ? 1 : 0;
-  });
-  return found;
-}
-
-/// Whether one of several columns would have to be chosen, and nobody did.
-bool column_unknown(const InspectCommand& c, const std::vector<ColumnSummary>& columns) {
-  if (!c.corpus.text_column.empty() || !c.corpus.template_text.empty()) return false;
-  const auto is_default = [](const ColumnSummary& column) {
-    return column.name == "text" || column.name == "input_ids";
-  };
-  return columns.size() > 1 && std::none_of(columns.begin(), columns.end(), is_default);
-}
-
-Inspected inspect_text(const InspectCommand& c, const std::optional<Tokenizer>& tokenizer) {
-  Inspected inspected;
-  CorpusOptions corpus_options = c.corpus;
-  corpus_options.report = &inspected.texts;
-  if (!c.validation.empty()) {
-    corpus_options.paths = without_validation(c.corpus.paths, c.validation, inspected.tables);
-  }
-  const std::vector<fs::path> files =
-      find_files(corpus_options.paths, c.validation.empty() ? &inspected.tables : nullptr);
-  for (const fs::path& path : files) add_file(inspected, path);
-  inspected.columns = summarize_columns(files, c.corpus.format, &inspected.tables);
-  if (column_unknown(c, inspected.columns.columns)) return inspected;
-  inspected.read = true;
-  inspected.in_tokens = tokenizer.has_value();
-  const auto store = std::make_shared<TokenStore>(tokenizer ? tokenizer->vocab_size() : 0);
-  inspected.records = summarize_records(corpus_options, tokenizer, c.threads,
-                                        [&](const TokenRecords& part) { store->add(part); });
-  if (tokenizer) {
-    const double share = c.validation.empty() ? c.validation_split : 0;
-    inspected.epoch =
-        epoch_of(c, split(view_of(store), share, c.training.seed, only_record(c.training.packing)));
-  }
-  if (!c.validation.empty()) {
-    corpus_options.report = nullptr;
-    inspected.validation = compare_validation(c, corpus_options);
-    if (inspected.epoch) inspected.epoch->held_out_records = inspected.validation->records;
-  }
-  return inspected;
-}
-
-Inspected inspect_shards(const InspectCommand& c, const std::optional<Tokenizer>& tokenizer) {
-  Inspected inspected;
-  const auto shards = std::make_shared<const std::vector<TokenShard>>(open_shards(c.corpus.paths));
-  if (tokenizer) check_tokenizer(*shards, vocabulary_of(*tokenizer));
-  for (const TokenShard& shard : *shards) add_file(inspected, shard.path());
-  inspected.read = inspected.in_tokens = true;
-  RecordsSummary& records = inspected.records;
-  const TokenView all = view_of(shards);
-  records.records = all.size();
-  all.offsets.for_each_record(
-      [&](std::int64_t begin, std::int64_t end) { ++records.lengths[end - begin]; });
-  if (tokenizer) {
-    for (const std::int64_t r : sample_numbers(all.size())) {
-      constexpr std::int64_t kShown = 1000;  // tokens
-      const std::int64_t first = all.offsets[r];
-      std::vector<std::int32_t> ids(
-          static_cast<std::size_t>(std::min(all.offsets[r + 1] - first, kShown)));
-      all.ids.copy(first, ids);
-      records.samples.push_back({r + 1, tokenizer->decode(ids)});
-    }
-  }
-  inspected.epoch =
-      epoch_of(c, split(all, c.validation_split, c.training.seed, only_record(c.training.packing)));
-  return inspected;
-}
-
-/// Lengths from low to high, both included.
-struct Bar {
-  std::int64_t low, high, records;
-};
-
-/// One for each power of two: lengths spread over many of them.
-std::vector<Bar> histogram(const std::map<std::int64_t, std::int64_t>& lengths) {
-  std::map<int, std::int64_t> counts;  // bits of the length
-  for (const auto& [length, records] : lengths) {
-    counts[std::bit_width(static_cast<std::uint64_t>(length))] += records;
-  }
-  std::vector<Bar> bars;
-  if (counts.empty()) return bars;
-  for (int bits = counts.begin()->first; bits <= counts.rbegin()->first; ++bits) {
-    const std::int64_t low = bits == 0 ? 0 : std::int64_t{1} << (bits - 1);
-    const std::int64_t high = bits == 0 ? 0 : 2 * low - 1;
-    bars.push_back({low, high, counts.contains(bits) ? counts[bits] : 0});
-  }
-  return bars;
-}
-
-struct Lengths {
-  std::int64_t sum = 0, least = 0, median = 0, most = 0;
-  std::int64_t most_of_95 = 0;  // 95 of 100 records are no longer
-};
-
-Lengths lengths_of(const std::map<std::int64_t, std::int64_t>& lengths) {
-  if (lengths.empty()) return {};
-  std::int64_t count = 0, sum = 0;
-  for (const auto& [length, records] : lengths) {
-    count += records;
-    sum += length * records;
-  }
-  const auto at = [&](double share) {
-    auto left = static_cast<std::int64_t>(share * static_cast<double>(count - 1));
-    auto found = lengths.begin();
-    while (left >= found->second) left -= found++->second;
-    return found->first;
-  };
-  return {.sum = sum,
-          .least = lengths.begin()->first,
-          .median = at(0.5),
-          .most = lengths.rbegin()->first,
-          .most_of_95 = at(0.95)};
-}
-
-struct NamedFinding {
-  const char* key;   // in JSON
-  const char* what;  // for people
-  const char* step;  // of --clean that does something about it
-  const Finding& finding;
-};
-
-std::array<NamedFinding, 6> findings_of(const RecordsSummary& r) {
-  return {{{"invalid_utf8", "bytes that are not UTF-8", "", r.invalid_utf8},
-           {"mojibake", "UTF-8 that was read as another encoding", "repair-mojibake", r.mojibake},
-           {"control", "control characters", "control", r.control},
-           {"not_nfc", "not in Unicode's normal form C", "nfc", r.not_nfc},
-           {"long_lines", "very long lines", "long-lines", r.long_lines},
-           {"duplicates", "the same text as an earlier record", "duplicates", r.duplicates}}};
 }
 
 /// One line, quoted, of at most so many columns.
@@ -512,13 +311,7 @@ int run_data_inspect(const std::vector<std::string>& arguments) {
   }
   std::optional<Tokenizer> tokenizer;
   if (!c.tokenizer.empty()) tokenizer = Tokenizer::load(resolve_tokenizer(c.tokenizer));
-  const bool prepared = std::any_of(c.corpus.paths.begin(), c.corpus.paths.end(),
-                                    [](const std::string& path) { return is_prepared(path); });
-  if (prepared && !c.validation.empty()) {
-    throw Error(Fault::usage, "--validation-file is compared with texts, not with shards",
-                {c.corpus.paths[0] + " holds shards"}, "the files that they were prepared from");
-  }
-  Inspected inspected = prepared ? inspect_shards(c, tokenizer) : inspect_text(c, tokenizer);
+  Inspected inspected = inspect_data(c, tokenizer, note_left_out);
   inspected.tables.surrogates = inspected.texts.surrogates;
   if (inspected.read) inspected.tables.not_utf8 = {};  // stands under Trouble
   tell(inspected.tables);

@@ -17,12 +17,12 @@
 #include "base/text.h"
 #include "cli/corpus_flags.h"
 #include "cli/data.h"
-#include "cli/get_model.h"
-#include "cli/model_path.h"
 #include "cli/option_names.h"
 #include "cli/signals.h"
 #include "cli/terminal.h"
-#include "cli/train_options.h"
+#include "cli/train_flags.h"
+#include "pipeline/get_model.h"
+#include "pipeline/model_path.h"
 #include "tokens/shards.h"
 
 namespace quire {
@@ -245,7 +245,7 @@ int prepare(PrepareCommand& c, const Flags& flags) {
   if (c.validation.empty() || c.is_validation) {
     find_files(corpus.paths);
   } else {
-    corpus.paths = without_validation(corpus.paths, c.validation, report);
+    corpus.paths = without_validation(corpus.paths, c.validation, report, note_left_out);
   }
   prepare_folder(c);
 

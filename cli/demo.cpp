@@ -14,20 +14,21 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "cli/command.h"
-#include "cli/get_model.h"
-#include "cli/model_card.h"
-#include "cli/model_path.h"
+#include "cli/corpus_flags.h"
 #include "cli/option_names.h"
-#include "cli/resources.h"
 #include "cli/signals.h"
 #include "cli/terminal.h"
-#include "cli/train_data.h"
-#include "cli/train_defaults.h"
-#include "cli/train_options.h"
+#include "cli/train_flags.h"
 #include "cli/train_progress.h"
-#include "cli/train_samples.h"
+#include "cli/train_reports.h"
 #include "engine/formats/hub_folder.h"
 #include "engine/training/trainer.h"
+#include "pipeline/get_model.h"
+#include "pipeline/model_path.h"
+#include "pipeline/resources.h"
+#include "pipeline/train_samples.h"
+#include "pipeline/training_data.h"
+#include "pipeline/training_start.h"
 
 namespace quire {
 namespace {
@@ -54,7 +55,7 @@ struct DemoOptions {
 
 /// The fine-tuning as quire train would be asked for it, and as it is saved beside the model.
 struct DemoCourse {
-  TrainOptions train;
+  TrainFlags train;
   std::string saved;
 };
 
@@ -93,9 +94,7 @@ void refuse_foreign_folder(const DemoOptions& options) {
 }
 
 /// All but what hangs on how much data there is.
-void ask_for_training(const DemoOptions& options, const fs::path& quotes, Flags& flags,
-                      TrainOptions& train) {
-  train.add_to(flags);
+std::vector<std::string> arguments_of(const DemoOptions& options, const fs::path& quotes) {
   std::vector<std::string> arguments = {
       "--model=" + options.model,
       "--data=" + shown_path(quotes),
@@ -115,23 +114,22 @@ void ask_for_training(const DemoOptions& options, const fs::path& quotes, Flags&
   if (options.max_steps > 0) {
     arguments.push_back("--max-steps=" + std::to_string(options.max_steps));
   }
-  if (!flags.parse(arguments)) return;
-  train.finish(flags);
-  train.device = options.device;
-  train.json = options.json;
+  return arguments;
 }
 
 DemoCourse plan(const DemoOptions& options, const fs::path& quotes, Work& work) {
-  DemoCourse course;
-  Flags flags("train", "", "");
-  ask_for_training(options, quotes, flags, course.train);
-  TrainingConfig& training = course.train.training;
-  work.data = load_train_data(course.train, work.tokenizer);
-  const std::int64_t steps = total_steps(training, work.data.train.size());
-  training.logging_steps = std::max<std::int64_t>(steps / 8, 1);
-  training.eval_steps = (steps + 3) / 4;  // rounded up: none just before the last
-  course.saved = saved_options(flags, course.train, nlohmann::ordered_json::object());
-  return course;
+  ParsedTrain parsed(arguments_of(options, quotes));
+  TrainFlags& train = parsed.options;
+  train.device = options.device;
+  train.threads = options.device.threads;
+  train.json = options.json;
+  work.data = load_train_data(train, work.tokenizer, data_callbacks(!options.json));
+  const std::int64_t steps = total_steps(train.training, work.data.train.size());
+  train.training.logging_steps = std::max<std::int64_t>(steps / 8, 1);
+  train.training.eval_steps = (steps + 3) / 4;  // rounded up: none just before the last
+  return {.train = train,
+          .saved =
+              saved_options(parsed.flags.resolved_json(), train, nlohmann::ordered_json::object())};
 }
 
 /// False where Ctrl-C came before all texts were whole; then none is shown.
@@ -139,7 +137,7 @@ bool show_texts(const Work& work, const DemoOptions& options, std::int64_t step,
                 TrainProgress& progress) {
   const TrainSamples samples(*work.device, work.model.config, work.tokenizer,
                              {std::begin(kPrompts), std::end(kPrompts)}, options.seed);
-  for (const TextSample& sample : samples.make(work.model.parameters)) {
+  for (const TextSample& sample : samples.make(work.model.parameters, interrupted)) {
     if (options.json) {
       progress.show(step, sample);
       continue;
@@ -212,7 +210,7 @@ TrainingResult fine_tune(const Work& work, const DemoCourse& course, TrainProgre
     work.tokenizer.save(folder, work.model.config.n_positions);
     write_file(folder / "quire_config.json", course.saved);
     if (folder == config.output_dir) {
-      write_file(folder / "README.md", model_card(course.train, work.model.config));
+      write_file(folder / "README.md", card_of(course.train, work.model.config));
     }
   };
   return train(*work.device, work.model.config, work.model.parameters, work.data.train,

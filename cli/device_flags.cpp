@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <thread>
 
-#include "cli/machine.h"
+#include "base/machine.h"
 #include "cli/terminal.h"
 #include "kernels/open_device.h"
 

@@ -5,17 +5,17 @@
 #include <nlohmann/json.hpp>
 
 #include "base/json.h"
+#include "base/machine.h"
 #include "bench/ceilings.h"
 #include "cli/command.h"
 #include "cli/device_flags.h"
 #include "cli/doctor_verify.h"
-#include "cli/machine.h"
-#include "cli/memory_plan.h"
 #include "cli/terminal.h"
 #include "distributed/launch.h"
 #include "engine/model/kv_cache.h"
 #include "engine/training/trainer.h"
 #include "kernels/open_device.h"
+#include "pipeline/memory_plan.h"
 
 namespace quire {
 namespace {

@@ -6,31 +6,32 @@
 #include <fmt/format.h>
 
 #include <functional>
+#include <tuple>
 #include <utility>
 
 #include "base/file.h"
 #include "base/text.h"
 #include "cli/command.h"
 #include "cli/corpus_flags.h"
-#include "cli/eval_completions.h"
 #include "cli/eval_names.h"
-#include "cli/eval_perplexity.h"
 #include "cli/eval_report.h"
-#include "cli/eval_texts.h"
+#include "cli/eval_scoring.h"
 #include "cli/flags.h"
-#include "cli/model_path.h"
 #include "cli/option_names.h"
 #include "cli/signals.h"
 #include "cli/terminal.h"
-#include "cli/trained_run.h"
+#include "cli/train_flags.h"
+#include "pipeline/measures.h"
+#include "pipeline/model_path.h"
 
 namespace quire {
 namespace {
 
 struct EvalOptions {
-  ScoringOptions scoring;
+  ScoringFlags scoring;
+  std::string dtype = "auto";
   CorpusOptions corpus{.command = "quire eval --data"};
-  SampleOptions texts;
+  SampleOptions texts{.command = "quire eval --texts"};
   TextFormatFlags format;
   std::vector<std::string> training_data;
   std::string training_text_column;
@@ -44,15 +45,14 @@ struct EvalOptions {
 };
 
 void add_flags(Flags& flags, EvalOptions& o) {
-  ScoringOptions& scoring = o.scoring;
+  ScoringFlags& scoring = o.scoring;
   flags.group("Model");
   flags.add(kModelNames, scoring.model, "DIR",
             "a folder, a file, an adapter, a bundled model or a Hub name; with --texts none unless "
             "given");
   flags.add(kTokenizerNames, scoring.tokenizer, "DIR",
             "where the tokenizer lies, if not with the model");
-  flags.add_choice("dtype", scoring.dtype, {"auto", "float32"},
-                   "weights as stored, or all in float32");
+  flags.add_choice("dtype", o.dtype, {"auto", "float32"}, "weights as stored, or all in float32");
   scoring.device.add_to(flags);
   flags.group("Perplexity of data");
   flags.add("data,data-dir,validation-file,eval-data-file", o.corpus.paths, "PATH...",
@@ -120,19 +120,16 @@ void add_flags(Flags& flags, EvalOptions& o) {
 }
 
 std::vector<Metric> metrics_of(const Scored& scored) {
+  const auto count = [](const char* name, auto value) {
+    return Metric{.name = name, .value = static_cast<double>(value), .count = true};
+  };
   return {{.name = "loss", .value = scored.result.loss()},
           {.name = "perplexity", .value = scored.result.perplexity()},
-          {.name = "tokens", .value = static_cast<double>(scored.tokens), .count = true},
-          {.name = "scored", .value = static_cast<double>(scored.result.scored), .count = true},
-          {.name = "bits_per_byte", .value = scored.bits_per_byte()}};
-}
-
-void finish(const EvalReport& whole, const EvalOptions& o, const std::string& table) {
-  const EvalReport report = select_metrics(whole, o.metrics);
-  if (!o.output_dir.empty()) write_report(o.output_dir, report);
-  print(o.json              ? to_json(report) + "\n"
-        : o.metrics.empty() ? table
-                            : to_table(report, output_columns()));
+          count("tokens", scored.tokens),
+          count("scored", scored.result.scored),
+          {.name = "bits_per_byte", .value = scored.bits_per_byte()},
+          count("window", scored.windows.window),
+          count("stride", scored.windows.stride)};
 }
 
 /// The records, and a word on what reading them came upon.
@@ -144,86 +141,88 @@ std::vector<Record> read_and_tell(CorpusOptions options) {
   return records;
 }
 
-/// Of what is measured and the baseline; empty where there is none.
-std::pair<std::string, std::string> names_of(const std::string& measured, const EvalOptions& o) {
-  if (o.baseline.empty()) return {};
-  return distinct_names(measured, o.baseline);
-}
+/// Of what is evaluated, or of its baseline; nothing when it was interrupted.
+using Measure =
+    std::function<std::optional<std::vector<Metric>>(bool baseline, const std::string& label)>;
 
-using Score = std::function<std::optional<Scored>(const ScoringOptions&)>;
-
-int evaluate_data(const EvalOptions& o, const std::string& data, const Score& score_data) {
-  if (!o.baseline.empty()) resolve_model(o.baseline);  // said now, not after the first is scored
-  const auto [name, baseline_name] = names_of(o.scoring.model, o);
-  ScoringOptions scoring = o.scoring;
-  scoring.label = name;
-  const std::optional<Scored> scored = score_data(scoring);
-  if (!scored) return interrupt_exit_code();
-  EvalReport report{.title = data + " under " + o.scoring.model, .metrics = metrics_of(*scored)};
-  report.metrics.push_back(
-      {.name = "window", .value = static_cast<double>(scored->windows.window), .count = true});
-  report.metrics.push_back(
-      {.name = "stride", .value = static_cast<double>(scored->windows.stride), .count = true});
-  if (o.baseline.empty()) {
-    finish(report, o,
-           fmt::format("loss           {}\nperplexity     {}\nbits per byte  {}\n"
-                       "tokens         {} ({} scored)\n",
-                       fixed_number(scored->result.loss(), 4),
-                       fixed_number(scored->result.perplexity(), 4),
-                       fixed_number(scored->bits_per_byte(), 4), with_commas(scored->tokens),
-                       with_commas(scored->result.scored)));
-    return 0;
+/// What is evaluated, and the baseline where there is one: to stdout and into files. `few` is for
+/// people who ask for neither a baseline nor certain metrics; without it they get the table.
+int evaluate(const EvalOptions& o, const std::string& title, const std::string& measured,
+             const Measure& measure, const std::function<std::string()>& few = {}) {
+  EvalReport report{.title = title, .baseline_title = o.baseline};
+  const bool two = !o.baseline.empty();
+  if (two) std::tie(report.name, report.baseline_name) = distinct_names(measured, o.baseline);
+  std::optional<std::vector<Metric>> metrics = measure(false, two ? report.name : "");
+  if (!metrics) return interrupt_exit_code();
+  report.metrics = std::move(*metrics);
+  if (two) {
+    metrics = measure(true, report.baseline_name);
+    if (!metrics) return interrupt_exit_code();
+    report.baseline = std::move(*metrics);
   }
-  scoring.model = o.baseline;
-  scoring.label = baseline_name;
-  const std::optional<Scored> baseline = score_data(scoring);
-  if (!baseline) return interrupt_exit_code();
-  report.name = name;
-  report.baseline_name = baseline_name;
-  report.baseline_title = o.baseline;
-  report.baseline = metrics_of(*baseline);
-  report.baseline.push_back(
-      {.name = "window", .value = static_cast<double>(baseline->windows.window), .count = true});
-  report.baseline.push_back(
-      {.name = "stride", .value = static_cast<double>(baseline->windows.stride), .count = true});
-  if (baseline->tokens != scored->tokens) {
-    note(
-        "note: the two models cut the data into different tokens: compare bits_per_byte, not the "
-        "perplexity of a token");
-  }
-  finish(report, o, to_table(report, output_columns()));
+  report = select_metrics(report, o.metrics);
+  if (!o.output_dir.empty()) write_report(o.output_dir, report);
+  print(o.json                             ? to_json(report) + "\n"
+        : few && !two && o.metrics.empty() ? few()
+                                           : to_table(report, output_columns()));
   return 0;
 }
 
-/// Nothing when it was interrupted.
-std::optional<std::vector<Metric>> measure_completions(const EvalOptions& o,
-                                                       const std::vector<Record>& records,
-                                                       const std::string& model,
-                                                       const std::string& label) {
-  ScoringOptions scoring = o.scoring;
-  scoring.model = model;
+/// The flags for what is evaluated, or for its baseline.
+ScoringFlags scoring_of(const EvalOptions& o, bool baseline, const std::string& label) {
+  ScoringFlags scoring = o.scoring;
+  if (baseline) scoring.model = o.baseline;
   scoring.label = label;
-  const std::optional<CompletionScores> scores = score_completions(scoring, records, o.completions);
-  if (!scores) return std::nullopt;
-  const auto all = static_cast<double>(scores->records);
-  return std::vector<Metric>{
-      {.name = "records", .value = all, .count = true},
-      {.name = "exact_match", .value = static_cast<double>(scores->best) / all},
-      {.name = fmt::format("among_top_{}", o.completions),
-       .value = static_cast<double>(scores->among) / all}};
+  return scoring;
+}
+
+using ScoreData = std::function<std::optional<Scored>(ScoringFlags)>;
+
+int evaluate_data(const EvalOptions& o, const std::string& data, const ScoreData& score_data) {
+  if (!o.baseline.empty()) resolve_model(o.baseline);  // said now, not after the first is scored
+  std::optional<Scored> first;
+  const auto measure = [&](bool baseline,
+                           const std::string& label) -> std::optional<std::vector<Metric>> {
+    const std::optional<Scored> scored = score_data(scoring_of(o, baseline, label));
+    if (!scored) return std::nullopt;
+    if (!first) first = scored;
+    if (scored->tokens != first->tokens) {
+      note(
+          "note: the two models cut the data into different tokens: compare bits_per_byte, not the "
+          "perplexity of a token");
+    }
+    return metrics_of(*scored);
+  };
+  return evaluate(o, data + " under " + o.scoring.model, o.scoring.model, measure, [&] {
+    return fmt::format(
+        "loss           {}\nperplexity     {}\nbits per byte  {}\n"
+        "tokens         {} ({} scored)\n",
+        fixed_number(first->result.loss(), 4), fixed_number(first->result.perplexity(), 4),
+        fixed_number(first->bits_per_byte(), 4), with_commas(first->tokens),
+        with_commas(first->result.scored));
+  });
+}
+
+std::optional<Scored> score_records(const ScoringFlags& scoring,
+                                    const std::vector<Record>& records) {
+  return watch_scoring(scoring, [&](const auto& callbacks, const auto& on_progress) {
+    return score(scoring, records, callbacks, on_progress);
+  });
 }
 
 int evaluate_data(const EvalOptions& o) {
   if (o.split.asked()) {
-    const TrainedRun run(o.split, o.scoring.model, o.corpus.paths);
-    return evaluate_data(o, run.title(), [&](ScoringOptions scoring) {
+    const TrainedRun run = o.split.read(o.scoring.model, o.corpus.paths);
+    return evaluate_data(o, run.title(), [&](ScoringFlags scoring) {
       if (scoring.perplexity.window == 0) scoring.perplexity.window = run.block_size();
-      return score(scoring, run.tokens(), run.tokenizer());
+      return watch_scoring(scoring, [&](const auto& callbacks, const auto& on_progress) {
+        return score(scoring, run.tokens(), run.tokenizer(), callbacks, on_progress);
+      });
     });
   }
   const std::vector<Record> records = read_and_tell(o.corpus);
-  return evaluate_data(o, "data",
-                       [&](const ScoringOptions& scoring) { return score(scoring, records); });
+  return evaluate_data(
+      o, "data", [&](const ScoringFlags& scoring) { return score_records(scoring, records); });
 }
 
 int evaluate_completions(EvalOptions& o) {
@@ -231,33 +230,30 @@ int evaluate_completions(EvalOptions& o) {
   std::vector<Record> records;
   std::string of;
   if (o.split.asked()) {
-    const TrainedRun run(o.split, o.scoring.model, o.corpus.paths);
+    const TrainedRun run = o.split.read(o.scoring.model, o.corpus.paths);
     records = run.records(/*as_completion=*/true);
     of = " of " + run.title();
   } else {
     records = read_and_tell(o.corpus);
   }
   if (!o.baseline.empty()) resolve_model(o.baseline);
-  const auto [name, baseline_name] = names_of(o.scoring.model, o);
-  const auto metrics = measure_completions(o, records, o.scoring.model, name);
-  if (!metrics) return interrupt_exit_code();
-  EvalReport report{.title = "completions" + of + " by " + o.scoring.model, .metrics = *metrics};
-  if (!o.baseline.empty()) {
-    const auto baseline = measure_completions(o, records, o.baseline, baseline_name);
-    if (!baseline) return interrupt_exit_code();
-    report.name = name;
-    report.baseline_name = baseline_name;
-    report.baseline_title = o.baseline;
-    report.baseline = *baseline;
-  }
-  finish(report, o, to_table(report, output_columns()));
-  return 0;
+  const auto measure = [&](bool baseline,
+                           const std::string& label) -> std::optional<std::vector<Metric>> {
+    const auto scores = watch_completions(scoring_of(o, baseline, label), records, o.completions);
+    if (!scores) return std::nullopt;
+    const auto all = static_cast<double>(scores->records);
+    return {{{.name = "records", .value = all, .count = true},
+             {.name = "exact_match", .value = static_cast<double>(scores->best) / all},
+             {.name = fmt::format("among_top_{}", o.completions),
+              .value = static_cast<double>(scores->among) / all}}};
+  };
+  return evaluate(o, "completions" + of + " by " + o.scoring.model, o.scoring.model, measure);
 }
 
 /// Nothing when it was interrupted.
-std::optional<std::vector<Metric>> measure(const EvalOptions& o, SampleOptions texts,
-                                           const std::vector<std::string>* training,
-                                           bool with_model, const std::string& label) {
+std::optional<std::vector<Metric>> measure_samples(const EvalOptions& o, SampleOptions texts,
+                                                   const std::vector<std::string>* training,
+                                                   bool with_model, const std::string& label) {
   ReadingReport report;
   texts.report = &report;
   const std::vector<Sample> samples = read_samples(texts);
@@ -271,9 +267,7 @@ std::optional<std::vector<Metric>> measure(const EvalOptions& o, SampleOptions t
       records.push_back({.text = sample.text, .input_ids = {}, .labels = {}});
     }
   }
-  ScoringOptions scoring = o.scoring;
-  scoring.label = label;
-  const std::optional<Scored> scored = score(scoring, records);
+  const std::optional<Scored> scored = score_records(scoring_of(o, false, label), records);
   if (!scored) return std::nullopt;
   metrics.push_back({.name = "perplexity", .value = scored->result.perplexity()});
   metrics.push_back({.name = "bits_per_byte", .value = scored->bits_per_byte()});
@@ -290,31 +284,20 @@ int evaluate_texts(EvalOptions& o, bool with_model) {
     for (Record& record : read_and_tell({.paths = o.training_data,
                           .text_column = own_column ? o.training_text_column : o.corpus.text_column,
                           .command = "quire eval --texts FILE --training-data",
-                          .column_option = "--training-text-column",
+                          .column_option = "training_text_column",
                           .format = o.corpus.format})) {
       training.push_back(std::move(record.text));
     }
   }
   const std::vector<std::string>* training_texts = o.training_data.empty() ? nullptr : &training;
   if (!o.baseline.empty()) find_files({o.baseline});  // whether it is there
-  const auto [name, baseline_name] =
-      names_of(o.texts.paths.size() == 1 ? o.texts.paths[0] : "texts", o);
-  const auto metrics = measure(o, o.texts, training_texts, with_model, name);
-  if (!metrics) return interrupt_exit_code();
-  EvalReport report{.title = fmt::format("texts of {}", fmt::join(o.texts.paths, " ")),
-                    .metrics = *metrics};
-  if (!o.baseline.empty()) {
-    SampleOptions other = o.texts;
-    other.paths = {o.baseline};
-    const auto baseline = measure(o, other, training_texts, with_model, baseline_name);
-    if (!baseline) return interrupt_exit_code();
-    report.name = name;
-    report.baseline_name = baseline_name;
-    report.baseline_title = o.baseline;
-    report.baseline = *baseline;
-  }
-  finish(report, o, to_table(report, output_columns()));
-  return 0;
+  const auto measure = [&](bool baseline, const std::string& label) {
+    SampleOptions samples = o.texts;
+    if (baseline) samples.paths = {o.baseline};
+    return measure_samples(o, samples, training_texts, with_model, label);
+  };
+  return evaluate(o, fmt::format("texts of {}", fmt::join(o.texts.paths, " ")),
+                  o.texts.paths.size() == 1 ? o.texts.paths[0] : "texts", measure);
 }
 
 void refuse(const Flags& flags, const std::vector<const char*>& names, const std::string& why) {
@@ -339,6 +322,7 @@ int run(const std::vector<std::string>& arguments) {
   add_flags(flags, options);
   if (!flags.parse(arguments)) return 0;
   options.corpus.format = options.format.finish();
+  if (options.dtype == "float32") options.scoring.storage = WeightStorage::f32;
   if (!options.corpus.paths.empty() && !options.texts.paths.empty()) {
     throw Error(Fault::usage, "--data and --texts exclude each other",
                 {"--data gives perplexity under a model, --texts what texts are like"},

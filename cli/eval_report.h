@@ -7,13 +7,9 @@
 #include <utility>
 #include <vector>
 
-namespace quire {
+#include "pipeline/measures.h"
 
-struct Metric {
-  std::string name;    ///< "distinct_2", the key in JSON and CSV
-  double value = 0;    ///< NaN where there is nothing to measure
-  bool count = false;  ///< a whole number of things, not a measure
-};
+namespace quire {
 
 /// One evaluation, and another one of the same metrics beside it, or none.
 struct EvalReport {

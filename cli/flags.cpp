@@ -34,6 +34,18 @@ namespace {
 constexpr int kHelpColumns = 100;  // at most; where there is no terminal, exactly
 constexpr const char* kOtherGroup = "Other";
 
+// The fields whose flags have other names.
+constexpr std::pair<std::string_view, std::string_view> kOtherFlags[] = {
+    {"loss_on_completion", "--loss-on completion"},
+    {"max_seconds", "--max-time"},
+    {"paths", "--data"},
+    {"steps", "--clean"},
+    {"target_modules", "--lora-target-modules"},
+    {"template_text", "--template"},
+    {"validation_share", "--validation-split"},
+    {"zero", "--zero 1"},
+};
+
 /// "a, b or c"
 std::string one_of(const std::vector<std::string>& choices) {
   std::string text;
@@ -103,6 +115,13 @@ T to_number(const std::string& name, const std::string& text, const Range& range
 }
 
 }  // namespace
+
+std::string flag_of(std::string_view field) {
+  for (const auto& [name, flag] : kOtherFlags) {
+    if (name == field) return std::string(flag);
+  }
+  return "--" + with_hyphens(field);
+}
 
 Flags::Flags(std::string command, std::string synopsis, std::string about)
     : command_(std::move(command)), synopsis_(std::move(synopsis)), about_(std::move(about)) {}

@@ -31,6 +31,10 @@
 
 namespace quire {
 
+/// What a message of the library, which names fields, says to a user of the program:
+/// "--max-new-tokens" for "max_new_tokens". A table has those whose flag has another name.
+std::string flag_of(std::string_view field);
+
 /// What a number may be.
 struct Range {
   double low = -std::numeric_limits<double>::infinity();

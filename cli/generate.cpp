@@ -14,15 +14,15 @@
 #include "cli/device_flags.h"
 #include "cli/flags.h"
 #include "cli/generate_output.h"
-#include "cli/generate_prompts.h"
-#include "cli/generate_requests.h"
-#include "cli/generate_run.h"
-#include "cli/get_model.h"
-#include "cli/model_path.h"
 #include "cli/option_names.h"
+#include "cli/prompt_flags.h"
 #include "cli/signals.h"
 #include "cli/terminal.h"
 #include "engine/formats/hub_folder.h"
+#include "pipeline/get_model.h"
+#include "pipeline/model_path.h"
+#include "pipeline/requests.h"
+#include "pipeline/run_requests.h"
 
 namespace quire {
 namespace {
@@ -35,7 +35,7 @@ struct GenerateOptions {
   std::string dtype = "auto";
   DeviceFlags device;
 
-  PromptOptions prompts;
+  PromptFlags prompts;
   RequestOptions request;
   std::string eos_token_id;
   bool ignore_eos = false;
@@ -250,9 +250,11 @@ int run(const std::vector<std::string>& arguments) {
     tokenizer = Tokenizer::load(tokenizer_path);
   }
   settle(flags, tokenizer, config, options);
-  const std::vector<GenerateRequest> requests = collect_requests(
-      options.prompts, RequestReader(config, tokenizer, how_to_get(tokenizer_path)),
-      options.request, model_folder);
+  options.prompts.finish(model_folder);
+  const RequestReader reader(config, tokenizer, how_to_get(tokenizer_path), warn);
+  const std::vector<GenerateRequest> requests =
+      collect_requests(options.prompts, reader, options.request, model_folder,
+                       {.on_read = tell, .read_prompt = read_prompt});
   if (const auto& typed = options.prompts.positional_prompts; typed.size() > 1) {
     note(fmt::format(
         "{} prompts, a text from each: one of several words stands in quotes\n"

@@ -9,7 +9,7 @@
 
 #include "base/file.h"
 #include "cli/flags.h"
-#include "cli/generate_run.h"
+#include "pipeline/run_requests.h"
 
 namespace quire {
 

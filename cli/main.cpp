@@ -13,9 +13,10 @@
 #include "base/error.h"
 #include "base/nearest.h"
 #include "cli/command.h"
-#include "cli/get_model.h"
+#include "cli/flags.h"
 #include "cli/signals.h"
 #include "cli/terminal.h"
+#include "pipeline/get_model.h"
 
 namespace {
 
@@ -89,6 +90,7 @@ const char* const kReport =
 }  // namespace
 
 int main(int argc, char** argv) {
+  name_fields_by(flag_of);
   std::signal(SIGPIPE, SIG_IGN);  // print() reports a closed pipe instead
   std::signal(SIGXFSZ, SIG_IGN);  // so does a write beyond the limit on file sizes
   keep_standard_descriptors();

@@ -1,7 +1,7 @@
 // quire sweep: quire train with many options, one set after the other or some
 // at a time, and which was best.
 //
-// The plan is in sweep_space.h, the runs in sweep_runs.h, what is told in sweep_report.h. The
+// The plan and the runs are in pipeline/sweep, what is told in sweep_report.h. The
 // folder remembers everything: the same command again goes on where it stopped.
 #include <fmt/format.h>
 
@@ -16,22 +16,21 @@
 #include "cli/command.h"
 #include "cli/flags.h"
 #include "cli/option_names.h"
-#include "cli/resources.h"
 #include "cli/signals.h"
 #include "cli/sweep_report.h"
-#include "cli/sweep_runs.h"
-#include "cli/sweep_space.h"
 #include "cli/terminal.h"
+#include "cli/train_flags.h"
 #include "engine/training/output_folder.h"
+#include "pipeline/resources.h"
+#include "pipeline/sweep/course.h"
+#include "pipeline/sweep/runs.h"
+#include "pipeline/sweep/space.h"
 
 namespace quire {
 namespace {
 
 namespace fs = std::filesystem;
-using Clock = std::chrono::steady_clock;
 using Json = nlohmann::ordered_json;
-
-constexpr const char* kSweepFile = "sweep.json";
 
 struct SweepCommand {
   std::vector<std::string> files;
@@ -92,178 +91,73 @@ std::string in_words(const Configuration& configuration) {
   return text;
 }
 
-/// Throws unless the folder is new, empty, or that of the same sweep.
-void check_folder(const SweepCommand& c, const std::string& description) {
-  const fs::path& folder = c.output_dir;
-  check_writable(folder);
-  if (!fs::exists(folder)) return;
-  if (fs::is_empty(folder)) return;
-  if (!fs::exists(folder / kSweepFile)) {
-    throw Error(Fault::usage, "the output folder " + folder.string() + " is not empty",
-                {"there is no sweep in it to go on with"}, "another --output-dir");
+/// The command line of a run. Runs at one time share the threads, unless the sweep says otherwise.
+std::vector<std::string> command_of(const RunTask& task, bool resume, int threads) {
+  std::vector<std::string> arguments = {"quire",         "train",
+                                        "--config-file", (task.folder / "options.json").string(),
+                                        "--output-dir",  (task.folder / "model").string()};
+  const auto add = [&](const char* option, const std::string& value) {
+    arguments.insert(arguments.end(), {option, value});
+  };
+  if (threads > 0) add("--threads", std::to_string(threads));
+  if (task.stop_at > 0) add("--stop-at-step", std::to_string(task.stop_at));
+  if (resume) {
+    add("--resume-from-checkpoint", "latest");
+  } else {
+    arguments.emplace_back("--overwrite-output-dir");
   }
-  if (c.overwrite || read_file(folder / kSweepFile) == description) return;
-  throw Error(Fault::usage, folder.string() + " has another sweep",
-              {"what it was asked for is in " + (folder / kSweepFile).string()},
-              "another --output-dir, or --overwrite-output-dir to begin anew");
+  return arguments;
 }
 
-/// Removes what an earlier sweep made, and nothing else.
-void clear_folder(const fs::path& folder) {
-  if (!fs::exists(folder / kSweepFile)) return;
-  std::vector<fs::path> runs;
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
-    if (fs::exists(entry.path() / "options.json")) runs.push_back(entry.path());
+std::vector<LinePart> parts_of(const RoundState& state, const std::string& metric) {
+  std::vector<LinePart> parts;
+  if (state.rounds > 1) parts.push_back({fmt::format("round {}:", state.round), 2});
+  parts.push_back({fmt::format("{}/{} runs", state.ended, state.runs)});
+  parts.push_back({fmt::format("in {}", human_duration(state.seconds)), 3});
+  if (const SweepRow* best = state.best; best != nullptr) {
+    parts.push_back(
+        {fmt::format("best {} {:.4f} ({})", metric, best->result.value, best->name), 1});
   }
-  for (const fs::path& run : runs) fs::remove_all(run);
-  for (const char* name : {kSweepFile, "sweep.csv", "sweep.svg", "best.json"}) {
-    fs::remove(folder / name);
+  if (state.ended > 0) {
+    parts.push_back({human_duration(state.seconds / static_cast<double>(state.ended) *
+                                    static_cast<double>(state.runs - state.ended)) +
+                     " left"});
   }
+  return parts;
 }
 
-/// The runs, where each stands, and what it takes to bring them further.
-class Course {
- public:
-  Course(const Sweep& sweep, const fs::path& folder) : sweep_(sweep), folder_(folder) {
-    for (Configuration& configuration : configurations(sweep)) {
-      rows_.push_back({.name = run_name(rows_.size()),
-                       .configuration = std::move(configuration),
-                       .result = {},
-                       .curve = {}});
+/// All rounds of the course, watched. False: interrupted.
+bool run_course(Course& course, const Sweep& sweep, int parallel) {
+  const int threads =
+      sweep.train.contains("threads") ? 0 : std::max(1, available_threads() / parallel);
+  const RunOptions options{
+      .parallel = parallel,
+      .metric = sweep.metric,
+      .command = [&](const RunTask& task,
+                     bool resume) { return command_of(task, resume, threads); },
+      .stop_signal = [] { return interrupted() ? interrupt_exit_code() - 128 : 0; }};
+  ProgressLine line;
+  CourseCallbacks callbacks;
+  callbacks.on_end = [&](const SweepRow& row) {
+    std::string how = name_of(row.result.status);
+    if (row.result.status == RunStatus::done) {
+      how = fmt::format("{} {:.4f} after step {}", sweep.metric, row.result.value, row.result.step);
+    } else if (row.result.status == RunStatus::failed) {
+      how += ": " + row.result.error;
     }
-  }
-
-  const std::vector<SweepRow>& rows() const { return rows_; }
-
-  void prepare() {
-    for (SweepRow& row : rows_) {
-      make_folder(folder_ / row.name);
-      write_file(folder_ / row.name / "options.json",
-                 json_text(train_options(sweep_, row.configuration), 2) + "\n");
-      row.result = read_result(folder_ / row.name);
-    }
-  }
-
-  /// All rounds. False: interrupted.
-  bool run(int parallel) {
-    std::vector<std::size_t> left(rows_.size());
-    for (std::size_t i = 0; i < left.size(); ++i) left[i] = i;
-    const std::vector<std::int64_t> ends = round_ends(sweep_);
-    for (std::size_t round = 0; round < ends.size() && !left.empty(); ++round) {
-      const bool last = round + 1 == ends.size();
-      if (!run_round(static_cast<int>(round) + 1, last ? 0 : ends[round], left, parallel)) {
-        return false;
-      }
-      if (last) break;
-      std::vector<double> values;
-      values.reserve(left.size());
-      for (const std::size_t i : left) values.push_back(value_in(i, static_cast<int>(round) + 1));
-      std::vector<std::size_t> next;
-      for (const std::size_t i : survivors(values, sweep_.factor)) next.push_back(left[i]);
-      left = std::move(next);
-      note(fmt::format("round {} of {}, up to step {}: {} of {} go on", round + 1, ends.size(),
-                       ends[round], left.size(), values.size()));
-    }
-    return true;
-  }
-
-  void read_curves() {
-    for (SweepRow& row : rows_) row.curve = read_curve(folder_ / row.name);
-  }
-  std::size_t finished() const {
-    return static_cast<std::size_t>(std::count_if(rows_.begin(), rows_.end(), [](const auto& row) {
-      return row.result.status != RunStatus::open;
-    }));
-  }
-
- private:
-  /// What a run was worth at the end of a round, though it may be further by now.
-  double value_in(std::size_t place, int round) const {
-    const RunResult& result = rows_[place].result;
-    if (result.round == round) return result.value;
-    return metric_of(curve_up_to(place, round_ends(sweep_)[static_cast<std::size_t>(round) - 1]),
-                     sweep_.metric);
-  }
-  LossCurve curve_up_to(std::size_t place, std::int64_t step) const {
-    LossCurve curve = read_curve(folder_ / rows_[place].name);
-    const auto later = [&](const auto& point) { return point.first > step; };
-    std::erase_if(curve.training, later);
-    std::erase_if(curve.validation, later);
-    return curve;
-  }
-
-  /// Among those that have ended in a round; null where none has.
-  const SweepRow* best_so_far(int round) const {
-    const SweepRow* best = nullptr;
-    for (const SweepRow& row : rows_) {
-      if (row.result.status != RunStatus::done || row.result.round != round) continue;
-      if (best == nullptr || row.result.value < best->result.value) best = &row;
-    }
-    return best;
-  }
-
-  bool is_over(const RunResult& result, int round) const {
-    if (result.status == RunStatus::diverged) return true;
-    return result.status == RunStatus::done && result.round >= round;
-  }
-
-  bool run_round(int round, std::int64_t end, const std::vector<std::size_t>& left, int parallel) {
-    std::vector<std::size_t> places;
-    std::vector<RunTask> tasks;
-    for (const std::size_t i : left) {
-      if (is_over(rows_[i].result, round)) continue;
-      places.push_back(i);
-      tasks.push_back({.folder = folder_ / rows_[i].name,
-                       .round = round,
-                       .stop_at = end,
-                       .before = rows_[i].result});
-    }
-    if (tasks.empty()) return !interrupted();
-    RunOptions options{.parallel = parallel, .metric = sweep_.metric};
-    if (!sweep_.train.contains("threads")) {
-      options.threads = std::max(1, available_threads() / parallel);
-    }
-    ProgressLine line;
-    std::size_t ended = 0;
-    const Clock::time_point start = Clock::now();
-    const auto on_end = [&](std::size_t task, const RunResult& result) {
-      ++ended;
-      SweepRow& row = rows_[places[task]];
-      row.result = result;
-      std::string how = name_of(result.status);
-      if (result.status == RunStatus::done) {
-        how = fmt::format("{} {:.4f} after step {}", sweep_.metric, result.value, result.step);
-      } else if (result.status == RunStatus::failed) {
-        how += ": " + result.error;
-      }
-      line.print(fmt::format("{}  {}  ({})", row.name, how, in_words(row.configuration)));
-    };
-    const auto on_wait = [&] {
-      if (!line.due()) return;
-      const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
-      std::vector<LinePart> parts;
-      if (round_ends(sweep_).size() > 1) parts.push_back({fmt::format("round {}:", round), 2});
-      parts.push_back({fmt::format("{}/{} runs", ended, tasks.size())});
-      parts.push_back({fmt::format("in {}", human_duration(seconds)), 3});
-      if (const SweepRow* best = best_so_far(round); best != nullptr) {
-        parts.push_back(
-            {fmt::format("best {} {:.4f} ({})", sweep_.metric, best->result.value, best->name), 1});
-      }
-      if (ended > 0) {
-        parts.push_back({human_duration(seconds / static_cast<double>(ended) *
-                                        static_cast<double>(tasks.size() - ended)) +
-                         " left"});
-      }
-      line.show(std::move(parts));
-    };
-    make_runs(tasks, options, on_end, on_wait);
-    return !interrupted();
-  }
-
-  const Sweep& sweep_;
-  const fs::path folder_;
-  std::vector<SweepRow> rows_;
-};
+    line.print(fmt::format("{}  {}  ({})", row.name, how, in_words(row.configuration)));
+  };
+  callbacks.on_wait = [&](const RoundState& state) {
+    if (line.due()) line.show(parts_of(state, sweep.metric));
+  };
+  callbacks.on_round = [&](const RoundState& state, std::size_t going_on, std::size_t of) {
+    line.print(fmt::format("round {} of {}, up to step {}: {} of {} go on", state.round,
+                           state.rounds, state.end, going_on, of));
+  };
+  const bool whole = course.run(options, callbacks);
+  line.clear();
+  return whole;
+}
 
 std::string json_line(std::size_t rank, const SweepRow& row, const Sweep& sweep,
                       const fs::path& folder) {
@@ -338,9 +232,11 @@ int run(const std::vector<std::string>& arguments) {
                 flags.help_command());
   }
   const fs::path file = command.files[0];
-  const Sweep sweep = read_sweep(file);
+  const TrainVocabulary vocabulary = train_vocabulary();
+  const Sweep sweep = read_sweep(file, vocabulary);
   Course course(sweep, command.output_dir);
-  for (const SweepRow& row : course.rows()) check_configuration(sweep, row.configuration, file);
+  for (const SweepRow& row : course.rows())
+    check_configuration(sweep, row.configuration, file, vocabulary);
   if (std::ssize(course.rows()) < sweep.runs) {
     note(fmt::format("note: the search has {} different runs, not {}", course.rows().size(),
                      sweep.runs));
@@ -352,19 +248,16 @@ int run(const std::vector<std::string>& arguments) {
     return 0;
   }
 
-  const std::string description = canonical_json(sweep);
-  check_folder(command, description);
+  course.check_folder(command.overwrite);
   const InterruptGuard interrupts("the runs finish their steps");
   // The lock that quire train takes on its folder; what may be in it was looked at above.
   const OutputFolder lock({.output_dir = command.output_dir, .overwrite_output_dir = true});
-  if (command.overwrite) clear_folder(command.output_dir);
-  write_file(command.output_dir / kSweepFile, description);
-  course.prepare();
+  course.prepare(command.overwrite);
   if (const std::size_t done = course.finished(); done > 0) {
     note(fmt::format("going on: {} of {} have a result", done,
                      counted(course.rows().size(), "run")));
   }
-  if (!course.run(command.parallel > 0 ? command.parallel : sweep.parallel)) {
+  if (!run_course(course, sweep, command.parallel > 0 ? command.parallel : sweep.parallel)) {
     note(
         fmt::format("interrupted: {} of {} have a result, and what was begun is saved\n"
                     "  try: the same command again, which goes on",

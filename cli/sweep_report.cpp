@@ -8,9 +8,9 @@
 
 #include "base/json.h"
 #include "base/text.h"
-#include "bench/svg.h"
 #include "cli/terminal.h"
 #include "corpus/csv.h"
+#include "report/plot.h"
 
 namespace quire {
 namespace {
@@ -33,159 +33,50 @@ std::string shown_value(const RunResult& result) {
   return std::isfinite(result.value) ? fmt::format("{:.4f}", result.value) : "-";
 }
 
-/// From values to places between 0 and 1, none of them at an end: what stands at one would lie on
-/// the axis and its labels.
-struct Scale {
-  double low = 0, high = 1;
-  bool logarithmic = false;
+constexpr PlotStyle kStyle = {.grid = "stroke=\"#e4e4e4\"",
+                              .mark = "stroke=\"#888888\"",
+                              .beside = "class=\"tick\" text-anchor=\"end\" font-size=\"10\"",
+                              .below = "class=\"tick\" text-anchor=\"middle\" font-size=\"10\"",
+                              .drop = 17};
 
-  static constexpr double kMargin = 0.06;  // 17 of 288 pixels; points have a radius of 5
+/// The `number`th of the panels, with its axes and the names of the one on the left.
+Plot panel(int number, const std::string& title, const PlotScale& x, const PlotScale& y) {
+  const int row = number / kPanelsInARow, column = number % kPanelsInARow;
+  const double left = kPanelWidth * column + kLeft, top = kHeading + kPanelHeight * row + kTop;
+  Plot plot{
+      left, top,   left + kPanelWidth - kLeft - kRight, top + kPanelHeight - kTop - kBottom, x,
+      y,    kStyle};
+  plot.text(plot.left, plot.top - 12, "font-weight=\"bold\"", title);
+  plot.line(plot.left, plot.bottom, plot.right, plot.bottom, kStyle.mark);
+  plot.line(plot.left, plot.top, plot.left, plot.bottom, kStyle.mark);
+  for (const double value : y.ticks(4)) plot.across(value, fmt::format("{:.4g}", value));
+  return plot;
+}
 
-  static Scale linear(const std::vector<double>& values) { return {values, false}; }
-  /// Logarithmic where the values span a factor of ten.
-  static Scale wide(const std::vector<double>& values) {
-    const auto [least, most] = extent(values);
-    return {values, least > 0 && most >= 10 * least};
-  }
-  /// There too, and where three or more lie nearer to equal ratios than to equal
-  /// distances: 0.0002, 0.0005, 0.001.
-  static Scale of_list(const std::vector<double>& values) {
-    return near_ratios(values) ? Scale(values, true) : wide(values);
-  }
+// Of letters 10 pixels high; "0.0002".
+constexpr double kLetterWidth = 6, kLabelWidth = 42;
 
-  Scale(const std::vector<double>& values, bool wants_logarithmic) {
-    std::tie(low, high) = extent(values);
-    logarithmic = wants_logarithmic && low > 0 && high > low;
-    if (logarithmic) {
-      const double margin = std::pow(high / low, kMargin / (1 - 2 * kMargin));
-      low /= margin;
-      high *= margin;
-      return;
-    }
-    // One value stands in the middle.
-    const double beside = high > low   ? (high - low) * kMargin / (1 - 2 * kMargin)
-                          : low == 0.0 ? 1
-                                       : std::abs(low) / 10;
-    low -= beside;
-    high += beside;
+/// `tried`, where they are far enough apart to be read, else round numbers.
+void label_numbers(Plot& plot, std::vector<double> tried = {}) {
+  std::sort(tried.begin(), tried.end());
+  tried.erase(std::unique(tried.begin(), tried.end()), tried.end());
+  bool readable = !tried.empty();
+  for (std::size_t i = 1; i < tried.size(); ++i) {
+    readable = readable && plot.x(tried[i]) - plot.x(tried[i - 1]) >= kLabelWidth;
   }
+  for (const double value : readable ? tried : plot.x_scale.ticks(3)) {
+    plot.below(value, cut_to_width(shown(value), 16));
+  }
+}
 
-  double at(double value) const {
-    if (logarithmic) return std::log(value / low) / std::log(high / low);
-    return (value - low) / (high - low);
+void label_words(Plot& plot, const std::vector<std::string>& words) {
+  const double room =
+      (plot.right - plot.left) / static_cast<double>(std::max<std::size_t>(1, words.size()));
+  const int columns = std::clamp(static_cast<int>(room / kLetterWidth), 2, 40);
+  for (std::size_t i = 0; i < words.size(); ++i) {
+    plot.below(static_cast<double>(i), cut_to_width(words[i], columns));
   }
-  std::vector<double> ticks(double parts) const {
-    return logarithmic ? log_ticks(low, high) : round_ticks(low, high, parts);
-  }
-
- private:
-  /// Of the finite ones; {0, 1} where there are none.
-  static std::pair<double, double> extent(const std::vector<double>& values) {
-    double least = INFINITY, most = -INFINITY;
-    for (const double value : values) {
-      if (!std::isfinite(value)) continue;
-      least = std::min(least, value);
-      most = std::max(most, value);
-    }
-    return least <= most ? std::pair{least, most} : std::pair{0.0, 1.0};
-  }
-
-  static bool near_ratios(std::vector<double> values) {
-    std::sort(values.begin(), values.end());
-    values.erase(std::unique(values.begin(), values.end()), values.end());
-    if (values.size() < 3 || values.front() <= 0) return false;
-    // How unlike each other the gaps are, once in distances and once in ratios.
-    double least[2] = {INFINITY, INFINITY}, most[2] = {0, 0};
-    for (std::size_t i = 1; i < values.size(); ++i) {
-      const double gaps[2] = {values[i] - values[i - 1], std::log(values[i] / values[i - 1])};
-      for (int kind = 0; kind < 2; ++kind) {
-        least[kind] = std::min(least[kind], gaps[kind]);
-        most[kind] = std::max(most[kind], gaps[kind]);
-      }
-    }
-    return most[1] / least[1] < (1 - 1e-9) * most[0] / least[0];
-  }
-};
-
-class Panel {
- public:
-  Panel(int number, const std::string& title, Scale x, Scale y)
-      : left_(kPanelWidth * (number % kPanelsInARow) + kLeft),
-        right_(left_ + kPanelWidth - kLeft - kRight),
-        top_(top_of(number / kPanelsInARow)),
-        bottom_(top_ + kPanelHeight - kTop - kBottom),
-        x_(x),
-        y_(y) {
-    svg_ = svg_text(left_, top_ - 12, "font-weight=\"bold\"", title);
-    svg_ += svg_line(left_, bottom_, right_, bottom_, "stroke=\"#888888\"");
-    svg_ += svg_line(left_, top_, left_, bottom_, "stroke=\"#888888\"");
-    for (const double value : y_.ticks(4)) {
-      svg_ += svg_line(left_, this->y(value), right_, this->y(value), "stroke=\"#e4e4e4\"");
-      svg_ += svg_text(left_ - 8, this->y(value) + 4,
-                       "class=\"tick\" text-anchor=\"end\" font-size=\"10\"",
-                       fmt::format("{:.4g}", value));
-    }
-  }
-
-  /// Below the axis: `tried`, where they are far enough apart to be read, else round numbers.
-  void label_numbers(std::vector<double> tried = {}) {
-    std::sort(tried.begin(), tried.end());
-    tried.erase(std::unique(tried.begin(), tried.end()), tried.end());
-    bool readable = !tried.empty();
-    for (std::size_t i = 1; i < tried.size(); ++i) {
-      readable = readable && x(tried[i]) - x(tried[i - 1]) >= kLabelWidth;
-    }
-    for (const double value : readable ? tried : x_.ticks(3)) label(value, shown(value), 16);
-  }
-  void label_words(const std::vector<std::string>& words) {
-    const double room =
-        (right_ - left_) / static_cast<double>(std::max<std::size_t>(1, words.size()));
-    const int columns = std::clamp(static_cast<int>(room / kLetterWidth), 2, 40);
-    for (std::size_t i = 0; i < words.size(); ++i) {
-      label(static_cast<double>(i), words[i], columns);
-    }
-  }
-  double x(double value) const { return left_ + x_.at(value) * (right_ - left_); }
-  double y(double value) const { return bottom_ - y_.at(value) * (bottom_ - top_); }
-
-  void point(double at_x, double value, const std::string& title, bool best, bool hollow) {
-    const char* colour = best ? kBest : kOther;
-    svg_ += fmt::format(
-        "<circle class=\"run\" cx=\"{:.2f}\" cy=\"{:.2f}\" r=\"{}\" fill=\"{}\" stroke=\"{}\" "
-        "fill-opacity=\"0.8\"><title>{}</title></circle>\n",
-        at_x, y(value), best ? 5 : 4, hollow ? "white" : colour, colour, escape_markup(title));
-  }
-  void curve(const std::vector<std::pair<std::int64_t, double>>& points, const std::string& title,
-             bool best) {
-    std::string path;
-    for (const auto& [step, loss] : points) {
-      if (!std::isfinite(loss)) continue;
-      path += fmt::format("{}{:.2f},{:.2f}", path.empty() ? "" : " ", x(static_cast<double>(step)),
-                          y(loss));
-    }
-    svg_ += fmt::format(
-        "<polyline points=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"{}\" "
-        "stroke-opacity=\"{}\"><title>{}</title></polyline>\n",
-        path, best ? kBest : kOther, best ? 2 : 1, best ? 1 : 0.6, escape_markup(title));
-  }
-  const std::string& svg() const { return svg_; }
-
- private:
-  static constexpr double kLetterWidth = 6,
-                          kLabelWidth = 42;  // of letters 10 pixels high; "0.0002"
-
-  void label(double value, const std::string& text, int columns) {
-    svg_ += svg_line(x(value), bottom_, x(value), bottom_ + 4, "stroke=\"#888888\"");
-    svg_ +=
-        svg_text(x(value), bottom_ + 17, "class=\"tick\" text-anchor=\"middle\" font-size=\"10\"",
-                 cut_to_width(text, columns));
-  }
-  static double top_of(int row) { return kHeading + kPanelHeight * row + kTop; }
-
-  double left_, right_, top_, bottom_;
-  Scale x_, y_;
-  std::string svg_;
-};
+}
 
 std::string title_of(const SweepRow& row, const Sweep& sweep) {
   return fmt::format("{}: {} {}, {}", row.name, sweep.metric, shown_value(row.result),
@@ -195,21 +86,26 @@ std::string title_of(const SweepRow& row, const Sweep& sweep) {
 std::string curves_panel(const Sweep& sweep, const std::vector<SweepRow>& rows) {
   const bool training = sweep.metric == "loss";
   std::vector<double> steps, losses;
+  std::vector<std::vector<PlotPoint>> curves;
   for (const SweepRow& row : rows) {
+    std::vector<PlotPoint>& curve = curves.emplace_back();
     for (const auto& [step, loss] : training ? row.curve.training : row.curve.validation) {
       if (!std::isfinite(loss)) continue;
-      steps.push_back(static_cast<double>(step));
+      curve.push_back({static_cast<double>(step), loss});
+      steps.push_back(curve.back().x);
       losses.push_back(loss);
     }
   }
-  Panel panel(0, training ? "loss by step" : "eval_loss by step", Scale::linear(steps),
-              Scale::wide(losses));
-  panel.label_numbers();
+  Plot plot = panel(0, training ? "loss by step" : "eval_loss by step", PlotScale::around(steps),
+                    PlotScale::wide(losses));
+  label_numbers(plot);
   for (std::size_t i = rows.size(); i-- > 0;) {  // the best lies on top
-    panel.curve(training ? rows[i].curve.training : rows[i].curve.validation,
-                title_of(rows[i], sweep), i == 0);
+    plot.curve(curves[i],
+               fmt::format("stroke=\"{}\" stroke-width=\"{}\" stroke-opacity=\"{}\"",
+                           i == 0 ? kBest : kOther, i == 0 ? 2 : 1, i == 0 ? 1 : 0.6),
+               title_of(rows[i], sweep));
   }
-  return panel.svg();
+  return plot.svg;
 }
 
 std::string option_panel(int number, const SearchDimension& dimension, const Sweep& sweep,
@@ -233,23 +129,26 @@ std::string option_panel(int number, const SearchDimension& dimension, const Swe
     return static_cast<double>(std::find(words.begin(), words.end(), shown(value)) - words.begin());
   };
   for (const SweepRow& row : rows) numbers.push_back(number_of(row));
-  const Scale scale = !numeric                    ? Scale::linear(numbers)
-                      : dimension.choices.empty() ? Scale(numbers, dimension.logarithmic)
-                                                  : Scale::of_list(numbers);
-  Panel panel(number, sweep.metric + " by " + option, scale, Scale::wide(values));
+  const PlotScale scale = !numeric ? PlotScale::around(numbers)
+                          : dimension.choices.empty()
+                              ? PlotScale::around(numbers, dimension.logarithmic)
+                              : PlotScale::of_list(numbers);
+  Plot plot = panel(number, sweep.metric + " by " + option, scale, PlotScale::wide(values));
   if (!numeric) {
-    panel.label_words(words);
-  } else if (dimension.choices.empty()) {
-    panel.label_numbers();
+    label_words(plot, words);
   } else {
-    panel.label_numbers(numbers);
+    label_numbers(plot, dimension.choices.empty() ? std::vector<double>{} : numbers);
   }
   for (std::size_t i = rows.size(); i-- > 0;) {
     if (!std::isfinite(rows[i].result.value)) continue;
-    panel.point(panel.x(number_of(rows[i])), rows[i].result.value, title_of(rows[i], sweep), i == 0,
-                rows[i].result.round < rows[0].result.round);
+    const char* colour = i == 0 ? kBest : kOther;
+    const bool hollow = rows[i].result.round < rows[0].result.round;
+    plot.disc({number_of(rows[i]), rows[i].result.value}, i == 0 ? 5 : 4,
+              fmt::format("fill=\"{}\" stroke=\"{}\" fill-opacity=\"0.8\"",
+                          hollow ? "white" : colour, colour),
+              "run", title_of(rows[i], sweep));
   }
-  return panel.svg();
+  return plot.svg;
 }
 
 }  // namespace

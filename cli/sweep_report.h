@@ -4,17 +4,10 @@
 #include <string>
 #include <vector>
 
-#include "cli/sweep_runs.h"
-#include "cli/sweep_space.h"
+#include "pipeline/sweep/runs.h"
+#include "pipeline/sweep/space.h"
 
 namespace quire {
-
-struct SweepRow {
-  std::string name;  ///< "run-001"
-  Configuration configuration;
-  RunResult result;
-  LossCurve curve;
-};
 
 /// Best first: by the round they reached, the latest first, for losses at different steps do not
 /// compare; then by the metric; then those that diverged, those that failed, those that are open.

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "base/numbers.h"
+#include "base/text_width.h"
 
 namespace quire {
 
@@ -121,12 +122,6 @@ class ProgressLine {
 
 /// A moving line is on the terminal. For signal handlers.
 bool line_is_shown();
-
-/// Columns that the text takes on a terminal: 2 for East Asian wide characters and emoji, 0 for
-/// combining marks and for the codes of bold().
-int display_width(std::string_view utf8);
-/// At most `columns` wide, with "…" at the end where something was cut.
-std::string cut_to_width(std::string_view utf8, int columns);
 
 /// Seconds of "90s", "30m", "1.5h", "1h30m", "2d"; a bare number is hours. Throws Error(usage)
 /// naming the option for anything else, and for no time at all.

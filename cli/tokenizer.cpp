@@ -23,8 +23,6 @@
 #include "cli/command.h"
 #include "cli/corpus_flags.h"
 #include "cli/flags.h"
-#include "cli/get_model.h"
-#include "cli/model_path.h"
 #include "cli/option_names.h"
 #include "cli/output_file.h"
 #include "cli/subcommands.h"
@@ -32,6 +30,8 @@
 #include "corpus/encoding.h"
 #include "corpus/file_kind.h"
 #include "corpus/json_text.h"
+#include "pipeline/get_model.h"
+#include "pipeline/model_path.h"
 #include "tokenizer/tokenizer.h"
 
 namespace quire {

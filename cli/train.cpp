@@ -1,5 +1,6 @@
 // quire train: a fresh GPT-2, or one to go on from, and text in; a model folder out.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
@@ -9,160 +10,55 @@
 
 #include "base/file.h"
 #include "base/text.h"
-#include "bench/ceilings.h"
 #include "cli/command.h"
-#include "cli/get_model.h"
-#include "cli/model_card.h"
-#include "cli/model_path.h"
-#include "cli/resources.h"
+#include "cli/corpus_flags.h"
 #include "cli/signals.h"
 #include "cli/terminal.h"
-#include "cli/train_data.h"
-#include "cli/train_defaults.h"
-#include "cli/train_memory.h"
-#include "cli/train_options.h"
+#include "cli/train_flags.h"
 #include "cli/train_progress.h"
 #include "cli/train_reports.h"
-#include "cli/train_samples.h"
 #include "distributed/launch.h"
-#include "engine/formats/adapter_folder.h"
-#include "engine/formats/adapter_merge.h"
-#include "engine/formats/hub_folder.h"
-#include "engine/model/vocabulary.h"
-#include "engine/training/checkpoint.h"
+#include "engine/training/cost.h"
 #include "engine/training/output_folder.h"
+#include "pipeline/get_model.h"
+#include "pipeline/resources.h"
+#include "pipeline/train_samples.h"
+#include "pipeline/training_data.h"
+#include "pipeline/training_memory.h"
+#include "pipeline/training_start.h"
 
 namespace quire {
 namespace {
 
 namespace fs = std::filesystem;
 
-/// What is trained, before any weight is read.
-struct Start {
-  Gpt2Config config;
-  fs::path weights;  ///< folder or file of --model; empty: fresh weights, or those of a checkpoint
-  fs::path tables;   ///< the adapter's checkpoint that brings embeddings with more rows; or empty
-  std::optional<Tokenizer> tokenizer;
-};
-
-void refuse_adapter_on_adapter(const TrainOptions& options, const fs::path& model) {
-  if (options.training.lora.r == 0 || !is_adapter(model)) return;
-  throw Error(Fault::usage, "--lora-r adapts a model, and " + model.string() + " is an adapter",
-              {"a second adapter would have no model of its own to be used with"},
-              "--model " + in_shell(base_model(model).string()) +
-                  ", or without --lora-r to train the merged model as a whole");
+/// Says what of the data is not learnt from, or not validated on: records that are cut, and a
+/// held-out part that is empty or has nothing to score.
+void tell_unused(const TrainOptions& options, const Rows& rows, const Rows& validation_rows) {
+  const bool separate = !options.validation_paths.empty();
+  const std::string next = "\n  try: --overflow split, or a larger --block-size";
+  if (rows.unused_tokens() > 0) warn(unused_text(rows) + next);
+  if (separate && validation_rows.unused_tokens() > 0) {
+    warn("of --validation-file " + unused_text(validation_rows) + next);
+  }
+  if (rows.packing() == Packing::stream && rows.overflow() != Overflow::truncate) {
+    note(fmt::format("--overflow {} changes nothing: --packing stream uses every token",
+                     name_of(rows.overflow())));
+  }
+  if (options.validation_split <= 0 && !separate) return;
+  if (validation_rows.records().size() == 0) {
+    note("nothing is held out: there is no second record, so there will be no validation loss");
+  } else if (validation_rows.targets() == 0) {
+    warn(
+        fmt::format("nothing of what is held out can be scored ({} without a target): there will "
+                    "be no validation loss\n  try: {}",
+                    counted(validation_rows.records().size(), "record"),
+                    separate ? "another --validation-file"
+                             : "another --data-seed, or a larger --validation-split"));
+  }
 }
 
-/// A folder holds a model or an adapter: writing the one would remove the other, which is in use.
-void refuse_same_folder(const TrainOptions& options, const fs::path& model) {
-  const TrainingConfig& training = options.training;
-  const fs::path folder = is_adapter(model) ? model : config_folder(model);
-  std::error_code not_there;
-  if (training.lora.r == 0 && !is_adapter(model)) return;
-  if (!fs::equivalent(folder, training.output_dir, not_there)) return;
-  throw Error(
-      Fault::usage, "--output-dir " + training.output_dir.string() + " is the folder of --model",
-      {"an adapter and the model that it adapts lie in two folders"}, "another --output-dir");
-}
-
-/// The model gets a row for each id that its tokenizer has beyond them, where that is asked for.
-void grow(TrainOptions& options, Start& start) {
-  const int ids = start.tokenizer->vocab_size();
-  // A checkpoint that is gone on from without --model has the rows that its run gave it.
-  if (!options.resize_vocab || options.model.empty()) {
-    throw Error(
-        Fault::bad_data, "the tokenizer has more ids than the model",
-        {fmt::format("the tokenizer has {} ids, the model {}", ids, start.config.vocab_size)},
-        options.model.empty() ? "the --tokenizer of the run that is resumed"
-                              : "the --tokenizer that the model was trained with, or "
-                                "--resize-vocab for a model with more rows");
-  }
-  start.config.vocab_size = ids;
-  options.training.save_tables = options.training.lora.r > 0;
-}
-
-Start find_start(TrainOptions& options) {
-  Start start;
-  fs::path folder;  // whose tokenizer is used when none is named
-  TrainingConfig& training = options.training;
-  if (!options.model.empty()) {
-    start.weights = resolve_model(options.model);
-    refuse_adapter_on_adapter(options, start.weights);
-    refuse_same_folder(options, start.weights);
-    folder = tokenizer_folder(start.weights);
-    start.config = resolved_config(start.weights);
-    if (training.lora.r > 0) training.base_model = name_for_peft(options.model);
-  } else if (!options.config.empty()) {
-    const std::optional<Gpt2Config> preset = Gpt2Config::preset(options.config);
-    if (!preset && !fs::exists(options.config)) {
-      throw Error(Fault::usage, "--config " + options.config + " is neither a preset nor a file",
-                  {"presets: tiny, gpt2, gpt2-medium, gpt2-large, gpt2-xl"}, "--config tiny");
-    }
-    start.config = preset ? *preset : read_config(options.config);
-  } else {
-    folder = find_checkpoint(training.output_dir, training.resume_from_checkpoint);
-    start.config = resolved_config(folder);
-    if (is_adapter(folder)) {  // which holds no model: the base is read again
-      start.weights = base_model(folder);
-      training.save_tables = adapted_vocab_size(folder) > 0;
-      if (training.save_tables) start.tables = folder;
-      training.base_model = read_adapter_config(folder).base_model_name_or_path;
-    }
-    folder = tokenizer_folder(folder);
-  }
-  if (!options.tokenizer.empty()) folder = resolve_tokenizer(options.tokenizer);
-  if (!folder.empty() && Tokenizer::exists(folder)) {
-    start.tokenizer = Tokenizer::load(folder);
-  } else {
-    options.get_tokenizer =
-        folder.empty() ? how_to_get(std::string(kUsualModel)) : how_to_get(folder);
-    options.get_tokenizer.insert(options.get_tokenizer.begin(),
-                                 folder.empty() ? "a fresh model has no vocabulary of its own"
-                                                : "the model's folder has none");
-  }
-
-  if (start.tokenizer && !options.config.empty()) {  // a fresh model takes the tokenizer's sizes
-    start.config.vocab_size = start.tokenizer->vocab_size();
-    start.config.bos_token_id = start.config.eos_token_id = start.tokenizer->end_of_text();
-  }
-  if (start.tokenizer && start.tokenizer->vocab_size() > start.config.vocab_size) {
-    grow(options, start);
-  }
-  if (options.dropout >= 0) {
-    start.config.resid_pdrop = start.config.embd_pdrop = start.config.attn_pdrop = options.dropout;
-  }
-  start.config.check();
-  return start;
-}
-
-Parameters make_parameters(Device& device, Start& start, const TrainOptions& options) {
-  if (!start.weights.empty()) {
-    LoadedModel loaded = load_resolved(device, start.weights, WeightStorage::f32);
-    if (!start.tables.empty()) {
-      loaded = with_adapter_tables(device, start.tables, std::move(loaded));
-    }
-    for (const std::string& line : loaded.notes) note(line);
-    start.config.tie_word_embeddings = loaded.config.tie_word_embeddings;
-    if (loaded.config.vocab_size < start.config.vocab_size) {
-      note(fmt::format("the vocabulary grows from {} to {} rows, the new ones around their mean",
-                       loaded.config.vocab_size, start.config.vocab_size));
-      return grow_vocabulary(device, start.config, loaded.parameters, options.training.seed);
-    }
-    return std::move(loaded.parameters);
-  }
-  if (!options.training.resume_from_checkpoint.empty()) return Parameters(device, start.config);
-  return initialize_parameters(device, start.config, options.training.seed);
-}
-
-/// What the run will hold in memory: rows as long as the longest one there is, which may be far
-/// shorter than the context.
-TrainingConfig as_planned(TrainingConfig config, const Rows& rows, const Rows& validation) {
-  const int longest = std::max(rows.longest(), validation.longest());
-  if (longest > 0) config.block_size = std::min(config.block_size, longest);
-  return config;
-}
-
-void describe(const Start& start, const TrainOptions& options, const TrainData& data,
+void describe(const TrainingStart& start, const TrainFlags& options, const TrainData& data,
               const Rows& rows, const Device& device) {
   const Gpt2Config& c = start.config;
   const TrainingConfig& t = options.training;
@@ -212,7 +108,28 @@ void describe(const Start& start, const TrainOptions& options, const TrainData& 
   note(fmt::format("  output      {}, all options in quire_config.json\n", t.output_dir.string()));
 }
 
-void report_end(const TrainingResult& result, const TrainOptions& options, double seconds) {
+/// The plan as a table for people, with its sum and what is available.
+std::string format_memory_plan(const std::vector<MemoryItem>& plan, std::int64_t available) {
+  std::vector<std::vector<std::string>> table = {{"memory", "bytes"}};
+  const auto add = [&](const std::string& name, std::int64_t bytes) {
+    table.push_back({name, human_bytes(static_cast<double>(bytes))});
+  };
+  std::int64_t rest = 0;  // parts below a fiftieth of the whole say nothing one by one
+  for (const MemoryItem& item : plan) {
+    const auto bytes = static_cast<std::int64_t>(item.bytes);
+    if (bytes < bytes_of(plan) / 50) {
+      rest += bytes;
+    } else {
+      add(item.name, bytes);
+    }
+  }
+  if (rest > 0) add("all else", rest);
+  add("in all", bytes_of(plan));
+  add("available", available);
+  return format_table(table);
+}
+
+void report_end(const TrainingResult& result, const TrainFlags& options, double seconds) {
   const std::string folder = options.training.output_dir.string();
   if (options.json) {
     print_end(result, interrupted(), seconds, folder);
@@ -252,10 +169,10 @@ void report_end(const TrainingResult& result, const TrainOptions& options, doubl
 
 /// All that is there before the first step.
 struct Prepared {
-  TrainOptions options;
+  TrainFlags options;
   std::string resolved;
   std::vector<std::shared_ptr<RunLog>> reports;
-  Start start;
+  TrainingStart start;
   TrainData data;
   std::optional<Rows> rows, validation_rows;
   std::unique_ptr<Device> device;
@@ -274,7 +191,7 @@ void make_samples(Prepared& run) {
 
 /// False: only help was asked for.
 bool prepare(const std::vector<std::string>& arguments, const Ranks& ranks, Prepared& run) {
-  TrainOptions& options = run.options;
+  TrainFlags& options = run.options;
   Flags flags("train", "--data PATH... --output-dir DIR [--model DIR | --config NAME] [OPTION...]",
               "Trains a GPT-2 on text: from scratch, or on from a model.");
   options.add_to(flags);
@@ -296,15 +213,21 @@ bool prepare(const std::vector<std::string>& arguments, const Ranks& ranks, Prep
   if (ranks.first()) check_writable(options.training.output_dir);
   OutputFolder::check_unused(options.training);
   const nlohmann::ordered_json earlier = earlier_options(options.training);
-  keep_validation(earlier, flags, options);
+  if (!flags.given("validation-file") && !flags.given("validation-split")) {
+    keep_validation(earlier, options);
+    if (!options.validation_paths.empty()) {
+      note(fmt::format("as the run began: --validation-file {}",
+                       fmt::join(options.validation_paths, " ")));
+    }
+  }
   if (const std::string line = choose_model(options); !line.empty()) note(line);
-  run.resolved = saved_options(flags, options, earlier);
+  run.resolved = saved_options(flags.resolved_json(), options, earlier);
   if (ranks.first()) run.reports = train_reports(options, flags, run.resolved);
 
   run.start = find_start(options);
   // What the card names: the checkpoint of a run that is gone on from has its weights.
   if (options.model.empty()) options.model = earlier.value("model", "");
-  run.data = load_train_data(options, run.start.tokenizer);
+  run.data = load_train_data(options, run.start.tokenizer, data_callbacks(!options.json));
   run.device = options.device.open(ranks.local_rank(), ranks.local_size());
   check_trains_in(*run.device, options.training.activations());
   MemoryRoom room = memory_room(*run.device);
@@ -319,7 +242,7 @@ bool prepare(const std::vector<std::string>& arguments, const Ranks& ranks, Prep
       keeps_outputs(run.start.config, planned, *run.device, room.available);
   // Before the plan's memory is taken.
   options.training.peak_flops = measure_matmul(*run.device, options.training.activations());
-  run.parameters.emplace(make_parameters(*run.device, run.start, options));
+  run.parameters.emplace(make_parameters(*run.device, run.start, options, note));
   if (!options.json) {
     describe(run.start, options, run.data, rows, *run.device);
     note(format_memory_plan(training_memory_plan(run.start.config, planned, *run.device),
@@ -334,7 +257,7 @@ int train_together(const std::vector<std::string>& arguments, const std::shared_
   bool wanted = false;
   ranks->agree([&] { wanted = prepare(arguments, *ranks, run); });
   if (!wanted) return 0;
-  const TrainOptions& options = run.options;
+  const TrainFlags& options = run.options;
   TrainingConfig training = options.training;
   // Of all ranks, of which the first alone is one that somebody may look at.
   std::array<double, 2> sums = {training.peak_flops, options.json || !is_quiet() ? 1.0 : 0.0};
@@ -348,7 +271,7 @@ int train_together(const std::vector<std::string>& arguments, const std::shared_
   callbacks.ranks = ranks;
   if (run.samples) {
     callbacks.sample = [&](std::int64_t step, const Parameters& now) {
-      std::vector<TextSample> texts = run.samples->make(now);
+      std::vector<TextSample> texts = run.samples->make(now, interrupted);
       for (const TextSample& text : texts) progress.show(step, text);
       return texts;
     };
@@ -358,7 +281,7 @@ int train_together(const std::vector<std::string>& arguments, const std::shared_
     if (run.start.tokenizer) run.start.tokenizer->save(folder, run.start.config.n_positions);
     write_file(folder / "quire_config.json", run.resolved);
     if (folder == training.output_dir) {
-      write_file(folder / "README.md", model_card(options, run.start.config));
+      write_file(folder / "README.md", card_of(options, run.start.config));
     }
   };
   go_on_without_output();

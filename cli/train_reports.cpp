@@ -5,9 +5,11 @@
 
 #include "base/json.h"
 #include "cli/flags.h"
-#include "cli/html_report.h"
+#include "pipeline/model_path.h"
+#include "report/html_report.h"
+#include "report/model_card.h"
 #ifdef QUIRE_WITH_TENSORBOARD
-#include "cli/tensorboard_log.h"
+#include "report/tensorboard_log.h"
 #endif
 
 namespace quire {
@@ -17,10 +19,7 @@ namespace {
 /// run that is gone on from has them from its checkpoint.
 std::string set_options(const Flags& flags, const std::string& saved_options) {
   using Json = nlohmann::ordered_json;
-  TrainOptions untouched;
-  Flags unparsed("train", "", "");
-  untouched.add_to(unparsed);
-  const Json defaults = parse_json<Json>(unparsed.resolved_json());
+  const Json defaults = parse_json<Json>(ParsedTrain().flags.resolved_json());
   Json set = Json::object();
   const Json saved = parse_json<Json>(saved_options);
   for (const auto& [name, value] : saved.items()) {
@@ -35,7 +34,7 @@ std::string set_options(const Flags& flags, const std::string& saved_options) {
 
 }  // namespace
 
-std::vector<std::shared_ptr<RunLog>> train_reports(const TrainOptions& options, const Flags& flags,
+std::vector<std::shared_ptr<RunLog>> train_reports(const TrainFlags& options, const Flags& flags,
                                                    const std::string& saved_options) {
   std::vector<std::shared_ptr<RunLog>> reports;
   if (options.report_tensorboard) {
@@ -53,6 +52,18 @@ std::vector<std::shared_ptr<RunLog>> train_reports(const TrainOptions& options, 
         std::make_shared<HtmlReport>(saved_options, set_options(flags, saved_options)));
   }
   return reports;
+}
+
+std::string card_of(const TrainOptions& options, const Gpt2Config& config) {
+  const TrainingConfig& training = options.training;
+  const bool adapter = training.lora.r > 0 && !training.lora_merge;
+  const std::string& base = adapter ? training.base_model : options.model;
+  return model_card({.training = training,
+                     .model = config,
+                     .corpus = options.corpus,
+                     .validation_paths = options.validation_paths,
+                     .base = base,
+                     .base_on_hub = is_hub_name(base)});
 }
 
 }  // namespace quire

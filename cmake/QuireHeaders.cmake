@@ -4,10 +4,10 @@
 file(REMOVE_RECURSE ${OUTPUT})
 # The backends' own headers stay inside: a device is opened by name.
 file(GLOB_RECURSE headers RELATIVE ${SOURCE} ${SOURCE}/base/*.h ${SOURCE}/tokenizer/*.h ${SOURCE}/tokens/*.h
-  ${SOURCE}/engine/*.h ${SOURCE}/corpus/*.h)
+  ${SOURCE}/engine/*.h ${SOURCE}/corpus/*.h ${SOURCE}/pipeline/*.h ${SOURCE}/report/*.h)
 file(GLOB kernels RELATIVE ${SOURCE} ${SOURCE}/kernels/*.h)
 foreach(header quire.h ${headers} ${kernels})
   file(READ ${SOURCE}/${header} text)
-  string(REGEX REPLACE "(#include )\"((base|tokenizer|tokens|kernels|engine|corpus)/[a-z0-9_/]+\\.h)\"" "\\1<quire/\\2>" text "${text}")
+  string(REGEX REPLACE "(#include )\"((base|tokenizer|tokens|kernels|engine|corpus|pipeline|report)/[a-z0-9_/]+\\.h)\"" "\\1<quire/\\2>" text "${text}")
   file(WRITE ${OUTPUT}/${header} "${text}")
 endforeach()

@@ -5,9 +5,9 @@ include(CMakePackageConfigHelpers)
 # What a user links: everything but the command line.
 add_library(quire_package INTERFACE)
 set_target_properties(quire_package PROPERTIES EXPORT_NAME quire)
-target_link_libraries(quire_package INTERFACE quire_engine quire_corpus quire_device)
+target_link_libraries(quire_package INTERFACE quire_pipeline quire_report)
 
-set(QUIRE_INSTALLED base tokenizer tokens kernels cpu device engine corpus)
+set(QUIRE_INSTALLED base tokenizer tokens kernels cpu device engine corpus pipeline report)
 if(QUIRE_WITH_CUDA)
   list(APPEND QUIRE_INSTALLED cuda)
 endif()
@@ -55,5 +55,5 @@ set(CPACK_STRIP_FILES ON)
 set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
 set(CPACK_DEBIAN_PACKAGE_SECTION science)
 set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)  # reads what the program links; wants dpkg-dev
-set(CPACK_DEBIAN_PACKAGE_SUGGESTS "libfmt-dev, libhwy-dev, libicu-dev, libxxhash-dev, libzstd-dev, nlohmann-json3-dev, zlib1g-dev")  # to build against it
+set(CPACK_DEBIAN_PACKAGE_SUGGESTS "libfmt-dev, libhwy-dev, libicu-dev, libprotobuf-dev, libxxhash-dev, libzstd-dev, nlohmann-json3-dev, zlib1g-dev")  # to build against it
 include(CPack)

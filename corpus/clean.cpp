@@ -28,7 +28,7 @@ const icu::Normalizer2& nfc() {
 icu::StringPiece piece(std::string_view text) {
   if (text.size() > static_cast<std::size_t>(std::numeric_limits<int32_t>::max())) {
     throw Error(Fault::bad_data, "a record of more than 2 GB cannot be normalised", {},
-                "--line-by-line, or --document-separator TEXT");
+                "`line_by_line`, or `document_separator` TEXT"_named);
   }
   return {text.data(), static_cast<int32_t>(text.size())};
 }
@@ -112,8 +112,9 @@ std::vector<CleaningStep> cleaning_steps(const std::vector<std::string>& names) 
     const auto found = std::find(known.begin(), known.end(), name);
     if (found == known.end()) {
       const std::string close = nearest(name, known);
-      throw Error(Fault::usage, "--clean: there is no step '" + name + "'", {"steps: " + listed},
-                  "--clean " + (close.empty() ? "nfc,control,duplicates" : close));
+      throw Error(Fault::usage, "`steps`: there is no step '"_named + name + "'",
+                  {"steps: " + listed},
+                  "`steps` "_named + (close.empty() ? "nfc,control,duplicates" : close));
     }
     steps.push_back(kCleaningSteps[static_cast<std::size_t>(found - known.begin())]);
   };

@@ -175,7 +175,7 @@ char CsvReader::find_delimiter() {
                 path_.string() + ": its rows look delimited by '" + delimiter_name(doubtful) +
                     "', but not all alike",
                 {"taken as they are, they have one column"},
-                "--delimiter '" + delimiter_name(doubtful) + "', or --delimiter '" +
+                "`delimiter` '"_named + delimiter_name(doubtful) + "', or `delimiter` '"_named +
                     delimiter_name(usual_delimiter_) + "' for one column");
   }
   return best;
@@ -379,7 +379,7 @@ void CsvReader::throw_no_column(const std::string& name, const std::string& comm
                          : "delimiter '" + delimiter_name(delimiter_) + "', ") +
                     (is_utf8(text_) ? "UTF-8" : "not all UTF-8") + (crlf_ ? ", CRLF)" : ", LF)"));
 
-  const bool trains = command == "quire train";
+  const bool trains = command.empty() || command.starts_with("quire train");
   std::string choice;
   std::vector<std::string> lowered;
   for (const std::string& column : columns_) lowered.push_back(lower(column));
@@ -389,22 +389,22 @@ void CsvReader::throw_no_column(const std::string& name, const std::string& comm
   constexpr std::size_t kProse =
       32;  // bytes a row, beyond which a column is text rather than a label
   if (columns_.size() == 1 && columns_[0].find(';') != std::string::npos) {
-    choice = "--delimiter ';'";
+    choice = "`delimiter` ';'"_named;
   } else if (!close.empty()) {
     const auto index = std::find(lowered.begin(), lowered.end(), close) - lowered.begin();
-    choice = option + " " + in_quotes(columns_[static_cast<std::size_t>(index)]);
-  } else if (!option.ends_with("text-column")) {
+    choice = field_name(option) + " " + in_quotes(columns_[static_cast<std::size_t>(index)]);
+  } else if (!option.ends_with("text_column")) {
     // Only texts can be told by their length.
   } else if (!trains || columns_.size() == 1 || columns_[0].empty() || columns_[1].empty() ||
              (rows > 0 && bytes[longest] / rows >= kProse)) {
-    choice = option + " " + in_quotes(columns_[longest]);
+    choice = field_name(option) + " " + in_quotes(columns_[longest]);
   } else if (columns_[0] != columns_[1]) {  // short labels: one tells the other
     const bool swap = bytes[0] < bytes[1];
-    choice = "--template " +
+    choice = "`template_text` "_named +
              in_quotes("{" + columns_[swap ? 1 : 0] + "} => {" + columns_[swap ? 0 : 1] + "}", '"');
   }
-  const std::string whole = command + (trains ? " --model DIR --data " : " ") +
-                            (file_ ? in_shell(path_.string()) : "-") + " ";
+  const std::string whole =
+      command.empty() ? "" : command + " " + (file_ ? in_shell(path_.string()) : "-") + " ";
   throw Error(Fault::bad_data, path_.string() + " has no column '" + name + "'", details,
               choice.empty() ? "" : whole + choice);
 }

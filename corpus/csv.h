@@ -60,14 +60,14 @@ class CsvReader {
   bool has_byte_order_mark() const { return has_byte_order_mark_; }
 
   /// The index of a column. Throws Error(bad_data) that lists the columns, the nearest name and
-  /// what to try: `command` with the right `option`, or with a template where it trains. Call it
-  /// before next(): it reads the rest of the file to describe it.
-  std::size_t column(const std::string& name, const std::string& command = "quire train",
-                     const std::string& option = "--text-column");
+  /// what to try, behind `command` and the path where there is one: the right value of the field
+  /// `option`, or a template where it trains. Call it before next(): it reads the rest of the file
+  /// to describe it.
+  std::size_t column(const std::string& name, const std::string& command = {},
+                     const std::string& option = "text_column");
   /// The error that column() throws.
-  [[noreturn]] void throw_no_column(const std::string& name,
-                                    const std::string& command = "quire train",
-                                    const std::string& option = "--text-column");
+  [[noreturn]] void throw_no_column(const std::string& name, const std::string& command = {},
+                                    const std::string& option = "text_column");
 
  private:
   /// How the first rows look with a delimiter.

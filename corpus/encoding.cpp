@@ -39,7 +39,7 @@ IcuConverter open(const std::string& encoding) {
   const std::string close = nearest(encoding, names);
   throw Error(Fault::usage, "there is no encoding '" + encoding + "'",
               {"known are, among others, " + listed},
-              "--encoding " + (close.empty() ? "cp1252" : close));
+              "`encoding` "_named + (close.empty() ? "cp1252" : close));
 }
 
 /// Whether all groups of four bytes, two at least, are numbers of characters; `order` is that of
@@ -153,7 +153,7 @@ void Utf8Converter::fail() const {
   }
   throw Error(Fault::bad_data,
               path_.string() + " line " + std::to_string(line_) + " is not " + encoding_,
-              {"the bytes" + listed + " are no character of it"}, "another --encoding");
+              {"the bytes" + listed + " are no character of it"}, "another `encoding`"_named);
 }
 
 std::string to_utf8(std::string_view bytes, const std::string& encoding,
@@ -201,7 +201,7 @@ std::string_view without_byte_order_mark(std::string_view text, const std::files
   throw Error(Fault::bad_data,
               path.string() + " is " + (four ? "UTF-32" : "UTF-16") + ", Quire reads UTF-8",
               details,
-              "--encoding " + encoding + ", or iconv -f " + encoding + " -t utf-8 " +
+              "`encoding` "_named + encoding + ", or iconv -f " + encoding + " -t utf-8 " +
                   path.string() + " > utf8" + path.extension().string());
 }
 

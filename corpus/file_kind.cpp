@@ -51,7 +51,7 @@ FileKind kind_of(const std::filesystem::path& path) {
   if (extension == kShardExtension) {
     throw Error(Fault::bad_data, name + " holds tokens, not text",
                 {"shards are trained on by themselves, not together with files of text"},
-                "quire train --data " + in_shell(name));
+                "quire train `paths` "_named + in_shell(name));
   }
   // pandas reads .gz and .zst by itself.
   std::filesystem::path converted = unpacked_name(path);

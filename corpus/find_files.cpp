@@ -60,7 +60,8 @@ std::vector<fs::path> files_below(const fs::path& folder, ReadingReport* report)
     throw Error(
         Fault::bad_data, "the folder " + folder.string() + " holds no .txt, .csv, .tsv or .jsonl",
         {found.empty() ? "it is empty" : found},
-        unread.contains(kShardExtension) ? "quire train --data " + in_shell(folder.string()) : "");
+        unread.contains(kShardExtension) ? "quire train `paths` "_named + in_shell(folder.string())
+                                         : "");
   }
   std::sort(files.begin(), files.end());
   if (report != nullptr) {
@@ -174,7 +175,7 @@ std::vector<fs::path> find_files(const std::vector<std::string>& paths, ReadingR
     }
   }
   if (files.empty())
-    throw Error(Fault::usage, "no data is named", {}, "--data FILE, FOLDER or PATTERN");
+    throw Error(Fault::usage, "no data is named", {}, "`paths` FILE, FOLDER or PATTERN"_named);
   return files;
 }
 

@@ -129,12 +129,11 @@ void JsonLine::throw_no_field(const std::string& name, const std::string& comman
   }
   std::string choice = nearest(name, names);
   for (const auto& [key, value] : json_.items()) {
-    if (choice.empty() && value.is_string() && option.ends_with("text-column")) choice = key;
+    if (choice.empty() && value.is_string() && option.ends_with("text_column")) choice = key;
   }
-  const std::string start = command + (command == "quire train" ? " --model DIR --data " : " ");
+  const std::string whole = command.empty() ? "" : command + " " + in_shell(path_.string()) + " ";
   fail("there is no field '" + name + "'", {listed.empty() ? "the object is empty" : listed},
-       choice.empty() ? ""
-                      : start + in_shell(path_.string()) + " " + option + " " + in_quotes(choice));
+       choice.empty() ? "" : whole + field_name(option) + " " + in_quotes(choice));
 }
 
 void for_each_json_line(const std::filesystem::path& path,

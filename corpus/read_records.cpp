@@ -28,12 +28,12 @@ struct Choice {
         column_option(options.column_option) {
     if (options.template_text.empty()) {
       if (!loss_on_completion) return;
-      throw Error(Fault::usage, "--loss-on completion needs a template",
+      throw Error(Fault::usage, "`loss_on_completion` needs a template"_named,
                   {"what comes before its last column is the prompt"},
-                  "--template \"{prompt} {completion}\"");
+                  "`template_text` \"{prompt} {completion}\""_named);
     }
     if (!column.empty()) {
-      throw Error(Fault::usage, "--template and --text-column exclude each other",
+      throw Error(Fault::usage, "`template_text` and `text_column` exclude each other"_named,
                   {"a template of one column is \"{" + column + "}\""});
     }
     pattern.emplace(options.template_text);
@@ -266,7 +266,7 @@ void read_json_lines(const fs::path& path, const CorpusOptions& options, const C
 std::vector<StepCount> for_each_record(const CorpusOptions& options, const TakeRecord& take) {
   const Choice choice(options);
   if (options.line_by_line && !options.document_separator.empty()) {
-    throw Error(Fault::usage, "--line-by-line and --document-separator exclude each other",
+    throw Error(Fault::usage, "`line_by_line` and `document_separator` exclude each other"_named,
                 {"each says what divides a .txt into records"}, "one of the two");
   }
   const std::vector<fs::path> files = find_files(options.paths, options.report);
@@ -298,8 +298,9 @@ std::vector<StepCount> for_each_record(const CorpusOptions& options, const TakeR
                           with_commas(count.dropped));
       }
     }
-    throw Error(Fault::bad_data, "--clean left nothing of " + counted(output.read(), "record"),
-                details, "fewer steps, or a larger --max-line-length");
+    throw Error(Fault::bad_data,
+                "`steps` left nothing of "_named + counted(output.read(), "record"), details,
+                "fewer steps, or a larger `max_line_length`"_named);
   }
   return output.counts();
 }

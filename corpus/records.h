@@ -39,8 +39,9 @@ struct CorpusOptions {
   bool line_by_line = false;  ///< every line of a .txt that is not blank is a record
   /// Only the tokens of the template's last field, and of what follows it, become labels.
   bool loss_on_completion = false;
-  /// What an error about a column tells to try: a command, and its option that names the column.
-  std::string command = "quire train", column_option = "--text-column";
+  /// What an error about a column tells to try: a command that wants a path and fields behind it, or
+  /// nothing, and the field that names the column.
+  std::string command, column_option = "text_column";
   std::string document_separator;  ///< a line of a .txt that is this text divides records
   CleaningOptions cleaning;
   TextFormat format;

@@ -16,16 +16,15 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kCommand = "quire eval --texts";
-constexpr const char* kTextOption = "--text-column";
-constexpr const char* kKeywordsOption = "--keywords-column";
+constexpr const char* kTextOption = "text_column";
+constexpr const char* kKeywordsOption = "keywords_column";
 constexpr const char* kDefaultColumn = "text";
 constexpr std::string_view kSeparator = "---";
 
 void read_text(const fs::path& path, const SampleOptions& options, std::vector<Sample>& samples) {
   if (!options.keywords_column.empty()) {
     throw Error(Fault::usage, path.string() + " has no columns, so it has no keywords",
-                {"--keywords-column is for .csv, .tsv and .jsonl"});
+                {"`keywords_column` is for .csv, .tsv and .jsonl"_named});
   }
   const InputFile file(path, options.format);
   std::string_view text = without_byte_order_mark(file.text(), path);
@@ -56,11 +55,12 @@ void read_table(const fs::path& path, const SampleOptions& options, std::vector<
   CsvReader csv(path, options.format, options.report);
   std::size_t text = 0, keywords = 0;
   if (!options.text_column.empty() || csv.columns().size() > 1) {
-    text = csv.column(options.text_column.empty() ? kDefaultColumn : options.text_column, kCommand,
-                      kTextOption);
+    text = csv.column(options.text_column.empty() ? kDefaultColumn : options.text_column,
+                      options.command, kTextOption);
   }
   const bool has_keywords = !options.keywords_column.empty();
-  if (has_keywords) keywords = csv.column(options.keywords_column, kCommand, kKeywordsOption);
+  if (has_keywords)
+    keywords = csv.column(options.keywords_column, options.command, kKeywordsOption);
   std::vector<std::string> fields;
   while (csv.next(fields)) {
     if (options.report != nullptr) options.report->look(path, csv.line(), fields[text]);
@@ -75,12 +75,12 @@ void read_json_lines(const fs::path& path, const SampleOptions& options,
   const auto take = [&](const JsonLine& line) {
     if (line.is_null(column)) {
       line.fail("'" + column + "' is null", {"the model that wrote it had no tokenizer"},
-                "quire generate --json with --tokenizer DIR");
+                "quire generate `json` with `tokenizer` DIR"_named);
     }
     Sample& sample = samples.emplace_back();
-    sample.text = line.text(column, kCommand, kTextOption);
+    sample.text = line.text(column, options.command, kTextOption);
     if (options.keywords_column.empty()) return;
-    sample.keywords = line.list(options.keywords_column, kCommand, kKeywordsOption);
+    sample.keywords = line.list(options.keywords_column, options.command, kKeywordsOption);
   };
   for_each_json_line(path, take, options.format, options.report);
 }

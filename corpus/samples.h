@@ -27,6 +27,7 @@ struct SampleOptions {
   std::string keywords_column;  ///< keywords between commas, or a list in a JSONL; empty: none
   bool line_by_line = false;
   TextFormat format;
+  std::string command;              ///< as CorpusOptions::command
   ReadingReport* report = nullptr;  ///< where given, gets what a person is to be told of the files
 };
 

@@ -8,7 +8,7 @@ Template::Template(std::string_view text) {
   const auto refuse = [&](const std::string& why) {
     throw Error(Fault::usage, "the template \"" + std::string(text) + "\" " + why,
                 {"columns are named in braces; {{ and }} stand for braces"},
-                "--template \"{keywords} => {quote}\"");
+                "`template_text` \"{keywords} => {quote}\""_named);
   };
   std::string literal;
   for (std::size_t at = 0; at < text.size(); ++at) {

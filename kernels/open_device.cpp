@@ -36,7 +36,7 @@ std::unique_ptr<Device> open_cuda(int index, const DeviceOptions& options) {
       index, {.on_trial = options.on_trial, .autotune = options.autotune, .warn = options.warn});
 #else
   (void)options;
-  throw Error(Fault::device, "CUDA cannot be used: " + why_not(index), {}, "--device cpu");
+  throw Error(Fault::device, "CUDA cannot be used: " + why_not(index), {}, "`device` cpu"_named);
 #endif
 }
 
@@ -62,7 +62,7 @@ std::unique_ptr<Device> open_device(std::string_view name, const DeviceOptions& 
   const std::string near = nearest(name, names);
   throw Error(Fault::usage, "there is no device '" + std::string(name) + "'",
               {"devices: auto, cpu, cuda, or cuda:1 for the second card"},
-              near.empty() ? "quire doctor" : "--device " + near);
+              near.empty() ? "quire doctor" : "`device` "_named + near);
 }
 
 }  // namespace quire

@@ -217,7 +217,7 @@ void check(const BpeTrainingOptions& options) {
                 "a vocabulary of " + std::to_string(options.vocab_size) + " tokens is too small",
                 {"the 256 bytes and " + std::to_string(options.special_tokens.size()) +
                  " special tokens need " + std::to_string(least)},
-                "--vocab-size " + std::to_string(std::max<std::size_t>(least, 1000)));
+                "`vocab_size` "_named + std::to_string(std::max<std::size_t>(least, 1000)));
   }
   std::unordered_set<std::string> seen;
   for (const std::string& special : options.special_tokens) {

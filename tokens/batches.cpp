@@ -67,7 +67,7 @@ Rows::Rows(const TokenView& records, Packing packing, int block_size, Overflow o
                 counted(cut_records_, "record") + (cut_records_ == 1 ? " is" : " are") +
                     " longer than a row of " + counted(block_size, "token"),
                 {"together they have " + counted(cut_tokens_, "token")},
-                "--overflow split or truncate, a larger --block-size, or --packing stream");
+                "`overflow` split or truncate, a larger `block_size`, or `packing` stream"_named);
   }
   if (is_packed()) {
     pack();
@@ -84,7 +84,8 @@ void Rows::check_sizes() const {
   throw Error(Fault::bad_data,
               "rows of " + counted(longest, "token") + " out of " + with_commas(ids) +
                   " are too many to number",
-              {"a row has less than 2^24, the data less than 2^40"}, "a smaller --block-size");
+              {"a row has less than 2^24, the data less than 2^40"},
+              "a smaller `block_size`"_named);
 }
 
 // A vector that grows would hold its pieces up to three times.
@@ -94,7 +95,8 @@ void Rows::reserve() {
     most += records_.ids.size() / block_size_ + 1;
   if (most >= kNone) {
     throw Error(Fault::bad_data, with_commas(most) + " rows are too many to number",
-                {"there may be less than 2^32"}, "a larger --block-size, or --packing stream");
+                {"there may be less than 2^32"},
+                "a larger `block_size`, or `packing` stream"_named);
   }
   pieces_.reserve(static_cast<std::size_t>(most));
 }

@@ -25,7 +25,8 @@ bool holds_shards(const fs::path& folder) {
 }
 
 void open_folder(const fs::path& folder, std::vector<TokenShard>& shards) {
-  const std::string again = "quire data prepare PATH... --tokenizer DIR --overwrite-output-dir -o ";
+  const std::string again =
+      "quire data prepare PATH... `tokenizer` DIR `overwrite_output_dir` -o "_named;
   const fs::path manifest = folder / kShardManifest;
   std::error_code ignored;
   if (!fs::exists(manifest, ignored)) {
@@ -76,9 +77,10 @@ std::vector<TokenShard> open_shards(const std::vector<std::string>& paths) {
   std::error_code ignored;
   for (const fs::path path : paths) {
     if (!is_prepared(path)) {
-      throw Error(Fault::usage, "token shards and text cannot be trained on together",
-                  {path.string() + " holds no shards"},
-                  "quire data prepare " + in_shell(path.string()) + " --tokenizer DIR -o DIR");
+      throw Error(
+          Fault::usage, "token shards and text cannot be trained on together",
+          {path.string() + " holds no shards"},
+          "quire data prepare " + in_shell(path.string()) + " `tokenizer` DIR -o DIR"_named);
     }
     if (fs::is_directory(path, ignored)) {
       open_folder(path, shards);
@@ -98,13 +100,13 @@ void check_tokenizer(const std::vector<TokenShard>& shards, const ShardVocabular
   for (const TokenShard& shard : shards) {
     const ShardVocabulary& vocabulary = shard.vocabulary();
     if (vocabulary.fingerprint == tokenizer.fingerprint) continue;
-    throw Error(Fault::bad_data,
-                shard.path().string() + " was made with another tokenizer than this one",
-                {"the shard's has " + with_commas(vocabulary.size) + " ids and the fingerprint " +
-                     hash_text(vocabulary.fingerprint),
-                 "this one has " + with_commas(tokenizer.size) + " and " +
-                     hash_text(tokenizer.fingerprint)},
-                "the --tokenizer of quire data prepare, or prepare the text again with this one");
+    throw Error(
+        Fault::bad_data, shard.path().string() + " was made with another tokenizer than this one",
+        {"the shard's has " + with_commas(vocabulary.size) + " ids and the fingerprint " +
+             hash_text(vocabulary.fingerprint),
+         "this one has " + with_commas(tokenizer.size) + " and " +
+             hash_text(tokenizer.fingerprint)},
+        "the `tokenizer` of quire data prepare, or prepare the text again with this one"_named);
   }
 }
 

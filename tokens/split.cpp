@@ -126,8 +126,8 @@ class Side {
 HeldOut hold_out(const RecordOffsets& records, double validation_share, std::uint64_t seed,
                  OnlyRecord only) {
   if (!(validation_share >= 0.0 && validation_share < 1.0)) {
-    throw Error(Fault::usage, "--validation-split is " + std::to_string(validation_share),
-                {"a share of the data: at least 0, less than 1"}, "--validation-split 0.05");
+    throw Error(Fault::usage, "`validation_share` is "_named + std::to_string(validation_share),
+                {"a share of the data: at least 0, less than 1"}, "`validation_share` 0.05"_named);
   }
   const std::int64_t count = records.records();
   if (count == 1 && only == OnlyRecord::cut) {

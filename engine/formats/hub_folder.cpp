@@ -225,7 +225,7 @@ void require_room(const Device& device, const WeightFiles& files, std::size_t by
       fmt::format("the weights need {} of memory, {} are free", human(bytes), human(memory->free)),
       {"they are those of " + files.path().string(),
        fmt::format("{}: {} of memory", device.description(), human(memory->total))},
-      "--device cpu, or a smaller model: quire doctor shows which fit");
+      "`device` cpu, or a smaller model: quire doctor shows which fit"_named);
 }
 
 // What a model's views point into.

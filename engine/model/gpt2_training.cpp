@@ -220,10 +220,11 @@ Arena count_activations(const Gpt2Config& config, const TrainingOptions& options
 
 void check_frozen_layers(const Gpt2Config& config, int frozen_layers) {
   if (frozen_layers >= 0 && frozen_layers <= config.n_layer) return;
-  throw Error(Fault::usage,
-              "--freeze-layers " + std::to_string(frozen_layers) + " is not a number of blocks",
-              {"the model has " + std::to_string(config.n_layer) + " blocks"},
-              "--freeze-layers " + std::to_string(config.n_layer / 2));
+  throw Error(
+      Fault::usage,
+      "`freeze_layers` "_named + std::to_string(frozen_layers) + " is not a number of blocks",
+      {"the model has " + std::to_string(config.n_layer) + " blocks"},
+      "`freeze_layers` "_named + std::to_string(config.n_layer / 2));
 }
 
 double sum(const std::vector<float>& losses) {
@@ -241,7 +242,7 @@ void check_trains_in(const Device& device, DType activations) {
     facts.push_back(reason);
   }
   throw Error(Fault::device, std::string("this device does not compute in ") + name_of(activations),
-              facts, "float32, without --bf16");
+              facts, "float32, without `bf16`"_named);
 }
 
 struct Gpt2Training::Impl {

@@ -25,9 +25,9 @@ void check_numbers(const LoraConfig& lora) {
   require(lora.r >= 1, "the adapter's rank r is " + std::to_string(lora.r),
           "it must be at least 1");
   require(std::isfinite(lora.lora_alpha) && lora.lora_alpha > 0,
-          "--lora-alpha is " + std::to_string(lora.lora_alpha), "it must be above 0");
+          "`lora_alpha` is "_named + std::to_string(lora.lora_alpha), "it must be above 0");
   require(lora.lora_dropout >= 0 && lora.lora_dropout < 1,
-          "--lora-dropout is " + std::to_string(lora.lora_dropout),
+          "`lora_dropout` is "_named + std::to_string(lora.lora_dropout),
           "it must be at least 0 and below 1");
 }
 
@@ -37,7 +37,7 @@ void check_targets(const Gpt2Config& config, const LoraConfig& lora) {
             "the adapter has a block " + std::to_string(layer),
             "the model has blocks 0 to " + std::to_string(config.n_layer - 1));
   }
-  require(!lora.target_modules.empty(), "--lora-target-modules names no module",
+  require(!lora.target_modules.empty(), "`target_modules` names no module"_named,
           "c_attn, c_proj and c_fc can be adapted");
   for (const std::string& target : lora.target_modules) {
     bool known = false;

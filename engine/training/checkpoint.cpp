@@ -215,8 +215,9 @@ fs::path save_checkpoint(Device& device, const fs::path& output_dir,
                                    : "the last complete checkpoint is " +
                                          (output_dir / checkpoint_name(kept.back())).string());
     throw Error(Fault::no_space, fmt::format("cannot save {}: {}", name, error.what()), details,
-                kept.empty() ? "free some space and start again"
-                             : "free some space, then go on with --resume-from-checkpoint latest");
+                kept.empty()
+                    ? "free some space and start again"
+                    : "free some space, then go on with `resume_from_checkpoint` latest"_named);
   }
   return folder;
 }
@@ -287,7 +288,7 @@ fs::path newest_checkpoint(const fs::path& output_dir, const std::vector<std::in
     details.push_back(older.string() + " is sound");
     throw Error(Fault::bad_data, "the newest checkpoint, " + newest.string() + ", is damaged",
                 std::move(details),
-                "the same command with --resume-from-checkpoint " + in_shell(older.string()));
+                "the same command with `resume_from_checkpoint` "_named + in_shell(older.string()));
   }
   return newest;
 }
@@ -298,15 +299,16 @@ fs::path find_checkpoint(const fs::path& output_dir, const std::string& latest_o
   if (latest_or_folder == "latest") {
     const std::vector<std::int64_t> steps = checkpoint_steps(output_dir);
     if (!steps.empty()) return newest_checkpoint(output_dir, steps);
-    throw Error(Fault::bad_data, "there is no checkpoint in " + output_dir.string(),
-                {"a run saves one every --save-steps steps, and when it is interrupted"},
-                "the same command with --overwrite-output-dir instead of --resume-from-checkpoint");
+    throw Error(
+        Fault::bad_data, "there is no checkpoint in " + output_dir.string(),
+        {"a run saves one every `save_steps` steps, and when it is interrupted"_named},
+        "the same command with `overwrite_output_dir` instead of `resume_from_checkpoint`"_named);
   }
   const fs::path folder = latest_or_folder;
   if (is_complete(folder)) return folder;
   throw Error(Fault::bad_data, folder.string() + " is not a checkpoint",
               {"a checkpoint has trainer_state.json, optimizer.safetensors and model.safetensors"},
-              "--resume-from-checkpoint latest");
+              "`resume_from_checkpoint` latest"_named);
 }
 
 TrainerState read_trainer_state(const fs::path& checkpoint) {

@@ -1,4 +1,4 @@
-// What a run takes, before it begins: memory and arithmetic.
+// What a run takes, before it begins: memory and arithmetic; and how fast a device computes.
 #pragma once
 
 #include <cstdint>
@@ -29,5 +29,17 @@ double training_flops(const Gpt2Config& model, std::int64_t tokens, int length);
 /// checkpointing computes again does not count.
 double training_flops(const Gpt2Config& model, const TrainingConfig& config, std::int64_t tokens,
                       int length);
+
+/// What "products in `dtype`" are on a device: of operands of that type where it keeps activations
+/// in it, of float ones that are rounded where it can do that, of float ones where it cannot.
+struct ProductType {
+  DType operands = DType::f32;
+  Multiply multiply = Multiply::as_stored;
+};
+ProductType product_type(const Device& device, DType dtype);
+
+/// What a run's MFU is held against: flops a second of the device's own product at a shape of GPT-2's, [256, 768]·[768, 3072]: the
+/// best of those that fit into `seconds`, and of three at least.
+double measure_matmul(Device& device, DType dtype = DType::f32, double seconds = 0.4);
 
 }  // namespace quire

@@ -27,7 +27,7 @@ OutputFolder::OutputFolder(const TrainingConfig& config) : path_(config.output_d
   if (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
     ::close(descriptor_);
     throw Error(Fault::usage, "another run is writing into " + path_.string(), {},
-                "another --output-dir, or wait for that run to end");
+                "another `output_dir`, or wait for that run to end"_named);
   }
   try {
     check_unused(config);
@@ -43,8 +43,8 @@ void OutputFolder::check_unused(const TrainingConfig& config) {
   if (!fs::is_directory(path) || fs::is_empty(path)) return;
   throw Error(Fault::usage, "the output folder " + path.string() + " is not empty", {},
               checkpoint_steps(path).empty()
-                  ? "another --output-dir, or --overwrite-output-dir"
-                  : "--resume-from-checkpoint latest to go on, or --overwrite-output-dir");
+                  ? "another `output_dir`, or `overwrite_output_dir`"_named
+                  : "`resume_from_checkpoint` latest to go on, or `overwrite_output_dir`"_named);
 }
 
 OutputFolder::~OutputFolder() {

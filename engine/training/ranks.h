@@ -35,7 +35,8 @@ class PeerLost : public Error {
  public:
   /// `speaker` is the first rank that is left, as far as is known: it saves and tells the user.
   PeerLost(const std::string& what, int speaker)
-      : Error(Fault::device, what, {}, "the same command with --resume-from-checkpoint latest"),
+      : Error(Fault::device, what, {},
+              "the same command with `resume_from_checkpoint` latest"_named),
         speaker_(speaker) {}
   PeerLost(const PeerLost& lost, std::vector<std::string> details, const std::string& next)
       : Error(Fault::device, lost.what(), std::move(details), next), speaker_(lost.speaker_) {}

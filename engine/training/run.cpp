@@ -112,9 +112,9 @@ void Run::restore(const fs::path& checkpoint) {
   TrainerState saved = read_trainer_state(checkpoint);
   const std::vector<std::string> refused = differences(saved.fixed, state_.fixed);
   if (!refused.empty()) {
-    throw Error(
-        Fault::usage, checkpoint.string() + " was made by another run", refused,
-        "the options of that run, or another --output-dir with --model " + checkpoint.string());
+    throw Error(Fault::usage, checkpoint.string() + " was made by another run", refused,
+                "the options of that run, or another `output_dir` with `model` "_named +
+                    checkpoint.string());
   }
   for (const std::string& line : differences(saved.options, state_.options)) reporter_.note(line);
   saved.options = state_.options;
@@ -250,9 +250,9 @@ void Run::check_early_stopping() const {
   if (has_validation()) return;
   throw Error(Fault::usage,
               config_.load_best_model_at_end
-                  ? "--load-best-model-at-end needs validation data to know the best by"
-                  : "--early-stopping-patience needs validation data to watch",
-              {}, "--validation-split 0.05");
+                  ? "`load_best_model_at_end` needs validation data to know the best by"_named
+                  : "`early_stopping_patience` needs validation data to watch"_named,
+              {}, "`validation_share` 0.05"_named);
 }
 
 bool Run::settle() {
@@ -299,16 +299,16 @@ bool Run::take_steps() {
     std::vector<std::string> details = error.details();
     const std::string saved = saver_.last_good();
     details.push_back(saved.empty() ? "no checkpoint was saved before" : saved);
-    throw Error(
-        error.fault(), error.what(), std::move(details),
-        saved.empty() ? error.next() : "the same command with --resume-from-checkpoint latest");
+    throw Error(error.fault(), error.what(), std::move(details),
+                saved.empty() ? error.next()
+                              : "the same command with `resume_from_checkpoint` latest"_named);
   }
 }
 
 void Run::go_without(const PeerLost& lost) {
   std::vector<std::string> details;
   if (config_.zero) {
-    details.push_back("its part of the moments is lost with it (--zero 1)");
+    details.push_back("its part of the moments is lost with it (`zero`)"_named);
   } else if (state_.step > 0 && !saver_.has(state_) && lost.speaker() == ranks_.rank()) {
     // All ranks have the same parameters, moments and state, so any of them can save.
     saver_.save_alone(state_, *optimizer_);
@@ -403,9 +403,9 @@ void Run::skip(double loss, double norm) {
        !good.empty() ? "the last good checkpoint is " + checkpoint
        : any         ? "no checkpoint is known to be good"
                      : "no checkpoint was saved before"},
-      good.empty() ? "a lower --learning-rate or a longer --warmup-steps"
-                   : fmt::format("--resume-from-checkpoint {} with a lower --learning-rate",
-                                 newest_is_good ? "latest" : checkpoint));
+      good.empty() ? "a lower `learning_rate` or a longer `warmup_steps`"_named
+                   : "`resume_from_checkpoint` "_named + (newest_is_good ? "latest" : checkpoint) +
+                         " with a lower `learning_rate`"_named);
   ranks_.agree([&] { throw diverged; });
 }
 

@@ -46,7 +46,7 @@ const Type& type_named(std::string_view name) {
     if (type.name == name) return type;
     known += (known.empty() ? "" : ", ") + std::string(type.name);
   }
-  throw Error(Fault::usage, "there is no --lr-scheduler-type '" + std::string(name) + "'",
+  throw Error(Fault::usage, "there is no `lr_scheduler_type` '"_named + std::string(name) + "'",
               {"types: " + known});
 }
 
@@ -57,16 +57,9 @@ std::optional<Curve> curve_named(std::string_view name) {
   return std::nullopt;
 }
 
-/// "--min-lr-ratio" of "min_lr_ratio".
-std::string option_of(std::string_view argument) {
-  std::string option = "--" + std::string(argument);
-  std::replace(option.begin(), option.end(), '_', '-');
-  return option;
-}
-
 void require(bool holds, const char* argument, const std::string& value, const char* allowed) {
   if (holds) return;
-  throw Error(Fault::usage, fmt::format("{} is {}", option_of(argument), value),
+  throw Error(Fault::usage, fmt::format("{} is {}", field_name(argument), value),
               {fmt::format("it must be {}", allowed)});
 }
 
@@ -179,14 +172,15 @@ void ScheduleArguments::check(std::string_view type_name, double learning_rate) 
   for (const auto& [argument, is_set] : set) {
     if (!is_set || std::count(type.arguments.begin(), type.arguments.end(), argument) > 0) continue;
     std::string takes;
-    for (const std::string_view name : type.arguments) takes += " " + option_of(name);
+    for (const std::string_view name : type.arguments) takes += " " + field_name(name);
     throw Error(
         Fault::usage,
-        fmt::format("{} does not go with --lr-scheduler-type {}", option_of(argument), type.name),
+        field_name(argument) + " does not go with `lr_scheduler_type` "_named +
+            std::string(type.name),
         {takes.empty() ? "that schedule has no such options" : "that schedule takes" + takes});
   }
   if (min_lr > 0 && min_lr_ratio > 0) {
-    throw Error(Fault::usage, "--min-lr and --min-lr-ratio are two words for one thing", {},
+    throw Error(Fault::usage, "`min_lr` and `min_lr_ratio` are two words for one thing"_named, {},
                 "one of the two");
   }
   const auto below_peak = [&](const char* argument, double value) {
@@ -196,12 +190,13 @@ void ScheduleArguments::check(std::string_view type_name, double learning_rate) 
   if (min_lr > 0) below_peak("min_lr", min_lr);
   if (type.shape == Shape::polynomial) below_peak("lr_end", lr_end);
   if (type.name == "cosine_with_min_lr" && min_lr == 0 && min_lr_ratio == 0) {
-    throw Error(Fault::usage, "--lr-scheduler-type cosine_with_min_lr needs its minimum", {},
-                "--min-lr or --min-lr-ratio");
+    throw Error(Fault::usage, "`lr_scheduler_type` cosine_with_min_lr needs its minimum"_named, {},
+                "`min_lr` or `min_lr_ratio`"_named);
   }
   if (type.shape == Shape::warmup_stable_decay && num_decay_steps == 0) {
-    throw Error(Fault::usage, "--lr-scheduler-type warmup_stable_decay needs the decay's length",
-                {}, "--num-decay-steps 0.1, the last tenth");
+    throw Error(Fault::usage,
+                "`lr_scheduler_type` warmup_stable_decay needs the decay's length"_named, {},
+                "`num_decay_steps` 0.1, the last tenth"_named);
   }
 }
 
@@ -233,7 +228,7 @@ Schedule make_schedule(const ScheduleOptions& options) {
       throw Error(Fault::usage, "warm-up and decay are longer than the run",
                   {fmt::format("{} steps of warm-up and {} of decay, {} in all", warmup,
                                schedule.decay_steps, total)},
-                  "--num-decay-steps 0.1, the last tenth");
+                  "`num_decay_steps` 0.1, the last tenth"_named);
     }
   }
   return schedule;

@@ -70,7 +70,7 @@ std::uint32_t wait_until(std::atomic<std::uint32_t>& state, Done done, BeforeSle
 ThreadPool::ThreadPool(int threads) {
   if (threads < 0) {
     throw Error(Fault::usage, "a thread count cannot be " + std::to_string(threads), {},
-                "--threads 0 for one per core");
+                "`threads` 0 for one per core"_named);
   }
   const int count = threads == 0 ? available_threads() : threads;
   if (count > static_cast<int>(kInside)) {
@@ -87,7 +87,7 @@ ThreadPool::ThreadPool(int threads) {
     state_.notify_all();
     for (std::thread& thread : workers_) thread.join();
     throw Error(Fault::no_space, "cannot start " + std::to_string(count) + " threads",
-                {error.what()}, "a smaller --threads");
+                {error.what()}, "a smaller `threads`"_named);
   }
 }
 

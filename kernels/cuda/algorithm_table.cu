@@ -64,8 +64,9 @@ AlgorithmTable::AlgorithmTable(const CardKey& card, const std::string& library,
     std::string why;
     lines_ = read(why);
     if (!why.empty()) {
-      warn_(path_.string() + " " + why + ": products take the default algorithms" +
-            (options.autotune ? " until they are timed anew" : "; --autotune times them anew"));
+      warn_(
+          path_.string() + " " + why + ": products take the default algorithms" +
+          (options.autotune ? " until they are timed anew" : "; `autotune` times them anew"_named));
     }
   }
   if (options.autotune) write();
@@ -120,8 +121,9 @@ void AlgorithmTable::write() {
     writable_ = false;
     std::string why = error.what();
     for (const std::string& detail : error.details()) why += ", " + detail;
-    warn_("the table of --autotune cannot be kept, so another run may choose other algorithms: " +
-          why);
+    warn_(
+        "the table of `autotune` cannot be kept, so another run may choose other algorithms: "_named +
+        why);
   }
 }
 

@@ -33,13 +33,14 @@ void throw_cuda(cudaError_t error, const char* call, const char* what) {
         "a kernel's fault comes out of a later call; with CUDA_LAUNCH_BLOCKING=1 it comes out of "
         "its launch");
   }
-  throw Error(full ? Fault::no_space : Fault::device,
-              std::string(what) + ": " + call + " failed: " + cudaGetErrorString(error) + " (" +
-                  cudaGetErrorName(error) + ")",
-              std::move(details),
-              full ? "smaller batches, shorter rows or --device cpu; nvidia-smi shows what else "
-                     "the card holds"
-                   : "quire doctor");
+  throw Error(
+      full ? Fault::no_space : Fault::device,
+      std::string(what) + ": " + call + " failed: " + cudaGetErrorString(error) + " (" +
+          cudaGetErrorName(error) + ")",
+      std::move(details),
+      full ? "smaller batches, shorter rows or `device` cpu; nvidia-smi shows what else "_named
+             "the card holds"
+           : "quire doctor");
 }
 
 std::string why_unusable(int index) {
@@ -190,7 +191,7 @@ std::unique_ptr<Device> open_cuda_device(int index, const CudaOptions& options) 
   if (!reason.empty()) {
     const bool another = index > 0 && cuda::why_unusable(0).empty();
     throw Error(Fault::device, "CUDA cannot be used: " + reason, {},
-                another ? "--device cuda" : "--device cpu");
+                another ? "`device` cuda"_named : "`device` cpu"_named);
   }
   return std::make_unique<cuda::CudaDevice>(index, options);
 }

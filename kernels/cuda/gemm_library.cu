@@ -136,7 +136,7 @@ bool GemmLibrary::run(const Gemm& gemm, cudaStream_t stream) {
   if (!choice.found && !extra) {
     throw Error(Fault::device,
                 text_of(gemm) + ": " + algorithms_->name() + " has no algorithm for it", {},
-                "--device cpu");
+                "`device` cpu"_named);
   }
   return choice.found;
 }

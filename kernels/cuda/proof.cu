@@ -47,13 +47,13 @@ std::string why_unproven(const CardKey& key) {
   if (cache_folder().empty()) return "neither QUIRE_CACHE_DIR nor HOME says where a proof is kept";
   std::error_code error;
   if (!fs::exists(file_of(key), error)) {
-    return "'quire doctor --verify' has not passed with this build on this card and driver";
+    return "'quire doctor `verify`' has not passed with this build on this card and driver"_named;
   }
   try {
     if (read_file(file_of(key)) == text_of(key)) return "";
   } catch (const Error&) {  // cannot be read: the same as not to be trusted
   }
-  return file_of(key).string() + " is damaged; 'quire doctor --verify' writes it anew";
+  return file_of(key).string() + " is damaged; 'quire doctor `verify`' writes it anew"_named;
 }
 
 void keep_proof(const CardKey& key, bool passed) {

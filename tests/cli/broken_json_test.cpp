@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "base/file.h"
-#include "cli/get_model.h"
+#include "pipeline/get_model.h"
 #include "tests/cli/letter_model.h"
 #include "tests/support/catch.h"
 

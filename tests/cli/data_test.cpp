@@ -7,7 +7,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
-#include "cli/train_data.h"
+#include "pipeline/training_data.h"
 #include "tests/cli/data_workplace.h"
 #include "tests/support/catch.h"
 #include "tests/support/data.h"

@@ -5,7 +5,6 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "cli/generate_stop.h"
 #include "tests/cli/letter_model.h"
 #include "tests/support/catch.h"
 
@@ -381,28 +380,4 @@ TEST_CASE("a text that is shorter than asked for, as the context is full, says s
   CHECK(contains(notes({"--max-length", "10000"}), "1 text" + context));
   CHECK_FALSE(contains(notes({"-n", "5"}), context));
   CHECK_FALSE(contains(notes({"-n", "-1"}), context));  // until it is full: as asked
-}
-
-TEST_CASE("a stop string is found wherever tokens cut it") {
-  const Tokenizer tokenizer = letter_tokenizer();
-  const auto stops_at = [&](std::vector<std::string> stops, const std::string& prompt,
-                            const std::string& text) {
-    StopWatch watch(tokenizer, std::move(stops), tokenizer.encode(prompt));
-    int place = 0;
-    for (const TokenId id : tokenizer.encode(text)) {
-      ++place;
-      if (watch.push(id)) return place;
-    }
-    return 0;
-  };
-  CHECK(stops_at({"abc"}, "x", "xxabcx") == 5);
-  CHECK(stops_at({"ab", "xa"}, "y", "xab") == 2);
-  CHECK(stops_at({"t"}, "x", "atha") == 2);  // inside the token "th"
-  CHECK(stops_at({"ath"}, "x", "atha") == 2);
-  CHECK(stops_at({"atx"}, "x", "atha") == 0);
-  CHECK(stops_at({"abc"}, "xab", "cx") == 1);    // begins in the prompt
-  CHECK(stops_at({"abc"}, "abc", "xabx") == 0);  // lies in the prompt
-  CHECK(stops_at({"a"}, "xa", "bbb") == 0);
-  CHECK(stops_at({"é"}, "x", "aéa") == 3);
-  CHECK(stops_at({"aaaaaaaaaa", "ba"}, "x", "aaaba") == 5);
 }

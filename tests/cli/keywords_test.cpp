@@ -7,8 +7,8 @@
 
 #include "base/file.h"
 #include "base/json.h"
-#include "cli/resources.h"
 #include "corpus/csv.h"
+#include "pipeline/resources.h"
 #include "tests/cli/program.h"
 #include "tests/support/catch.h"
 #include "tests/support/fixtures.h"

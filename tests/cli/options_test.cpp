@@ -9,7 +9,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "cli/foreign_options.h"
-#include "cli/get_model.h"
+#include "pipeline/get_model.h"
 #include "tests/cli/program.h"
 #include "tests/support/catch.h"
 

@@ -3,7 +3,7 @@
 #include <cstdio>
 
 #include "base/file.h"
-#include "cli/get_model.h"
+#include "pipeline/get_model.h"
 #include "tests/cli/train_workplace.h"
 #include "tests/support/catch.h"
 

@@ -47,14 +47,6 @@ void close_descriptor(int& descriptor) {
 
 }  // namespace
 
-int count_of(const std::string& text, const std::string& part) {
-  int count = 0;
-  for (std::size_t at = 0; (at = text.find(part, at)) != std::string::npos; at += part.size()) {
-    ++count;
-  }
-  return count;
-}
-
 Program::Program(const std::vector<std::string>& arguments, const ProgramOptions& options)
     : deadline_(std::chrono::steady_clock::now() + options.limit), input_(options.input) {
   ::signal(SIGPIPE, SIG_IGN);  // a program may end without reading its input

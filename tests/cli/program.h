@@ -12,6 +12,7 @@
 
 #include "tests/support/json_lines.h"
 #include "tests/support/scratch.h"
+#include "tests/support/text.h"
 
 namespace quire::test {
 
@@ -28,14 +29,6 @@ struct ProgramResult {
   int signal = 0;        ///< the signal that ended it, or 0
   std::string out, err;  ///< on a terminal both are in `out`
 };
-
-/// Whether `part` stands in `text`.
-inline bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
-
-/// How often it stands there.
-int count_of(const std::string& text, const std::string& part);
 
 enum class Streams {
   pipes,     ///< stdout and stderr apart, neither a terminal

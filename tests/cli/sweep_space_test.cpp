@@ -1,5 +1,5 @@
 // The plan of a sweep, and its report: what needs no run.
-#include "cli/sweep_space.h"
+#include "pipeline/sweep/space.h"
 
 #include <algorithm>
 #include <array>
@@ -8,8 +8,8 @@
 #include <set>
 
 #include "base/json.h"
-#include "bench/svg.h"
 #include "cli/sweep_report.h"
+#include "cli/train_flags.h"
 #include "tests/cli/program.h"
 #include "tests/support/catch.h"
 #include "tests/support/scratch.h"
@@ -24,7 +24,7 @@ namespace {
 constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
 
 Sweep sweep_of(const ScratchFolder& scratch, const std::string& json) {
-  return read_sweep(scratch.write("s.json", json));
+  return read_sweep(scratch.write("s.json", json), train_vocabulary());
 }
 
 // A sweep with the given method and search; more is inserted before the last brace.
@@ -198,7 +198,8 @@ TEST_CASE("a run's options are checked as quire train would, before it is made")
     const Sweep sweep = sweep_of(scratch, R"({"method": "grid", "train": {"config": "tiny", )" +
                                               train + R"(}, "search": {)" + search + "}}");
     return scratch.message_of(fault, [&] {
-      for (const Configuration& c : configurations(sweep)) check_configuration(sweep, c, "s.json");
+      for (const Configuration& c : configurations(sweep))
+        check_configuration(sweep, c, "s.json", train_vocabulary());
     });
   };
   const std::string with_data = "\"data\": \"" + data + "\"";
@@ -365,17 +366,4 @@ TEST_CASE("a sweep's picture has round ticks, the search's scales, and no point 
     CHECK(points[static_cast<std::size_t>(i - 1)][0] - points[static_cast<std::size_t>(i)][0] ==
           Approx(decade * std::log10(1.5)).margin(bound));
   }
-}
-
-TEST_CASE("ticks are round, in order and inside") {
-  using Ticks = std::vector<double>;
-  CHECK(round_ticks(0, 1, 4) == Ticks{0, 0.2, 0.4, 0.6, 0.8, 1});
-  CHECK(round_ticks(-0.3, 0.3, 3) == Ticks{-0.2, 0, 0.2});
-  CHECK(round_ticks(3.77, 6.2, 4) == Ticks{4, 4.5, 5, 5.5, 6});
-  CHECK(round_ticks(0, 40, 2.5) == Ticks{0, 10, 20, 30, 40});
-  CHECK(log_ticks(1e-5, 1e-2) == Ticks{1e-5, 1e-4, 1e-3, 1e-2});
-  CHECK(log_ticks(3e-5, 2e-3) == Ticks{1e-4, 1e-3});
-  CHECK(log_ticks(1e-4, 1e-3) == Ticks{1e-4, 2e-4, 5e-4, 1e-3});
-  CHECK(log_ticks(2.2, 3.3) == round_ticks(2.2, 3.3, 2));
-  CHECK(log_ticks(1e-12, 1e12).size() <= 9);
 }

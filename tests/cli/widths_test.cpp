@@ -5,9 +5,9 @@
 #include <sstream>
 
 #include "base/file.h"
-#include "cli/get_model.h"
-#include "cli/resources.h"
 #include "cli/terminal.h"
+#include "pipeline/get_model.h"
+#include "pipeline/resources.h"
 #include "tests/cli/program.h"
 #include "tests/support/catch.h"
 

@@ -83,9 +83,9 @@ TEST_CASE("what has a prompt keeps it apart, and what brought ids stays as it is
 TEST_CASE("a cleaning step that there is not is refused") {
   const ScratchFolder folder;
   CHECK(folder.message_of(Fault::usage, [] { cleaning_steps({"nfc,duplicate"}); }) ==
-        "error: --clean: there is no step 'duplicate'\n"
+        "error: `steps`: there is no step 'duplicate'\n"
         "  steps: nfc, control, repair-mojibake, long-lines, duplicates\n"
-        "  try: --clean duplicates");
+        "  try: `steps` duplicates");
   CHECK(folder.message_of(Fault::usage, [] { cleaning_steps({"nfc,"}); })
             .find("there is no step ''") != std::string::npos);
 }
@@ -96,8 +96,8 @@ TEST_CASE("cleaning that leaves nothing says what dropped it all") {
       .paths = {folder.write("a.txt", "far too long").string()},
       .cleaning = {.steps = {CleaningStep::long_lines}, .max_line_length = 3}};
   CHECK(folder.message_of(Fault::bad_data, [&] { read_records(options); }) ==
-        "error: --clean left nothing of 1 record\n  long-lines dropped 1\n"
-        "  try: fewer steps, or a larger --max-line-length");
+        "error: `steps` left nothing of 1 record\n  long-lines dropped 1\n"
+        "  try: fewer steps, or a larger `max_line_length`");
 }
 
 TEST_CASE("UTF-8 that was read as another encoding is known, and good text is not suspected") {

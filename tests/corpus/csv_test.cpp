@@ -101,7 +101,7 @@ TEST_CASE("damaged tables are refused with the line") {
   CHECK(complaint("\xFF\xFE"
                   "a") ==
         "error: DIR/x.csv is UTF-16, Quire reads UTF-8\n"
-        "  try: --encoding utf-16, or iconv -f utf-16 -t utf-8 DIR/x.csv > utf8.csv");
+        "  try: `encoding` utf-16, or iconv -f utf-16 -t utf-8 DIR/x.csv > utf8.csv");
   CHECK(complaint("a,b\n1,\"open\nand\",\"more\nand\" shut\n") ==
         "error: DIR/x.csv line 4: there is text after the closing quote of field 3, which opens on "
         "line 3\n  try: write a quote inside a field twice");
@@ -115,20 +115,20 @@ TEST_CASE("a column that is not there: columns, rows, encoding, line ends and wh
                   "text", "emoji_df.csv") ==
         "error: DIR/emoji_df.csv has no column 'text'\n"
         "  columns: emoji, name, group (2 rows, UTF-8, CRLF)\n"
-        "  try: quire train --model DIR --data DIR/emoji_df.csv --template \"{name} => {emoji}\"");
+        "  try: `template_text` \"{name} => {emoji}\"");
   CHECK(no_column("Anime,Character,Quote\na,b,c\n", "quotes") ==
         "error: DIR/x.csv has no column 'quotes'\n"
         "  columns: Anime, Character, Quote (1 row, UTF-8, LF)\n"
-        "  try: quire train --model DIR --data DIR/x.csv --text-column 'Quote'");
+        "  try: `text_column` 'Quote'");
   CHECK(no_column("id,body\n1,A line that is long enough to be taken for prose.\n", "text")
-            .find("--text-column 'body'") != std::string::npos);
+            .find("`text_column` 'body'") != std::string::npos);
   CHECK(no_column("only\n\xFFx\n", "text") ==
         "error: DIR/x.csv has no column 'text'\n  columns: only (1 row, not all UTF-8, LF)\n"
-        "  try: quire train --model DIR --data DIR/x.csv --text-column 'only'");
+        "  try: `text_column` 'only'");
   CHECK(
       no_column("a;b\n1;2\n", "quotes") ==
       "error: DIR/x.csv has no column 'quotes'\n  columns: a, b (1 row, delimiter ';', UTF-8, LF)\n"
-      "  try: quire train --model DIR --data DIR/x.csv --template \"{a} => {b}\"");
+      "  try: `template_text` \"{a} => {b}\"");
   CHECK(no_column("a,a,b\n1,2,3\n", "a") ==
         "error: DIR/x.csv has more than one column 'a'\n  columns: a, a, b\n"
         "  try: give them different names in the first row");
@@ -146,7 +146,7 @@ TEST_CASE("a table in memory is read as one in a file") {
   CsvReader other("standard input", "a,b\n1,2\n");
   CHECK(folder.message_of(Fault::bad_data, [&] { other.column("c", "quire keywords"); }) ==
         "error: standard input has no column 'c'\n  columns: a, b (1 row, UTF-8, LF)\n"
-        "  try: quire keywords - --text-column 'a'");
+        "  try: quire keywords - `text_column` 'a'");
 }
 
 TEST_CASE("a row is had as it was written, and so is what is around it") {
@@ -201,7 +201,7 @@ TEST_CASE("real tables are read whole") {
   } catch (const quire::Error& error) {
     CHECK(error.details()[0] ==
           "columns: emoji, name, group, sub_group, codepoints (3,664 rows, UTF-8, LF)");
-    CHECK(error.next().ends_with("--template \"{name} => {emoji}\""));
+    CHECK(error.next().ends_with("`template_text` \"{name} => {emoji}\""));
   }
 }
 
@@ -255,7 +255,7 @@ TEST_CASE("one row of ten may be broken where a delimiter is found, and is refus
   CHECK(complaint("kind;text\na;b\na;b\na\n") ==
         "error: DIR/x.csv: its rows look delimited by ';', but not all alike\n"
         "  taken as they are, they have one column\n"
-        "  try: --delimiter ';', or --delimiter ',' for one column");
+        "  try: `delimiter` ';', or `delimiter` ',' for one column");
 }
 
 TEST_CASE("a delimiter that is asked for is used, whatever the table looks like") {
@@ -332,8 +332,8 @@ TEST_CASE("lines of blanks are passed over as blank lines are, and counted") {
 }
 
 TEST_CASE("no template is advised of columns without a name, or of one name") {
-  CHECK(no_column("Quote;\nfirst;\nsecond;\n", "text").ends_with("--text-column 'Quote'"));
-  CHECK(no_column(",Quote\n0,first\n1,second\n", "text").ends_with("--text-column 'Quote'"));
+  CHECK(no_column("Quote;\nfirst;\nsecond;\n", "text").ends_with("`text_column` 'Quote'"));
+  CHECK(no_column(",Quote\n0,first\n1,second\n", "text").ends_with("`text_column` 'Quote'"));
   CHECK(no_column("quote,quote,who\na,b,c\n", "text") ==
         "error: DIR/x.csv has no column 'text'\n  columns: quote, quote, who (1 row, UTF-8, LF)");
 }

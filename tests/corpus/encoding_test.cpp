@@ -54,7 +54,7 @@ TEST_CASE("bytes that are no character of the encoding are refused with their li
   CHECK(folder.message_of(Fault::usage, [&] { quire::check_encoding("cp125"); })
             .find("error: there is no encoding 'cp125'\n  known are") == 0);
   CHECK(folder.message_of(Fault::usage, [&] { quire::check_encoding("latn-1"); })
-            .ends_with("try: --encoding latin-1"));
+            .ends_with("try: `encoding` latin-1"));
   for (const char* name : {"", "utf-8", "UTF8", "utf-8-sig", "Latin1", "windows-1251", "gb18030"}) {
     CHECK_NOTHROW(quire::check_encoding(name));
   }
@@ -90,9 +90,9 @@ TEST_CASE("UTF-32 is known by its numbers, or by its mark") {
   CHECK(says(little) ==
         "error: x.csv is UTF-32, Quire reads UTF-8\n"
         "  it has no byte-order mark, and every four bytes are a character\n"
-        "  try: --encoding utf-32le, or iconv -f utf-32le -t utf-8 x.csv > utf8.csv");
+        "  try: `encoding` utf-32le, or iconv -f utf-32le -t utf-8 x.csv > utf8.csv");
   for (const std::string& mark : {std::string("\xFF\xFE\0\0", 4), std::string("\0\0\xFE\xFF", 4)}) {
-    CHECK(says(mark + big).find("x.csv is UTF-32, Quire reads UTF-8\n  try: --encoding utf-32,") !=
+    CHECK(says(mark + big).find("x.csv is UTF-32, Quire reads UTF-8\n  try: `encoding` utf-32,") !=
           std::string::npos);
   }
   CHECK(to_utf8(little, "utf-32le", "x") == "text,who\nhi,me\n😀");

@@ -148,7 +148,7 @@ TEST_CASE("what is not there, or not read, is said with what to do") {
   folder.write("prepared/shard-00000.tokens", "");
   CHECK(complaint(folder, folder / "prepared") ==
         "error: the folder DIR/prepared holds no .txt, .csv, .tsv or .jsonl\n"
-        "  it holds 1 × .tokens\n  try: quire train --data DIR/prepared");
+        "  it holds 1 × .tokens\n  try: quire train `paths` DIR/prepared");
   CHECK(complaint(folder, folder / "empty") ==
         "error: the folder DIR/empty holds no .txt, .csv, .tsv or .jsonl\n  it is empty");
   CHECK(complaint(folder, folder / "**/*.doc") == "error: no file matches 'DIR/**/*.doc'");
@@ -162,7 +162,7 @@ TEST_CASE("what is not there, or not read, is said with what to do") {
   CHECK(complaint(folder, folder.write("a.tokens", "")) ==
         "error: DIR/a.tokens holds tokens, not text\n"
         "  shards are trained on by themselves, not together with files of text\n"
-        "  try: quire train --data DIR/a.tokens");
+        "  try: quire train `paths` DIR/a.tokens");
   CHECK(complaint(folder, folder.write("a.parquet", "")) ==
         "error: DIR/a.parquet is of a kind that is not read: .parquet\n"
         "  read are .txt, .csv, .tsv and .jsonl, each with .gz or .zst too, and folders of these\n"
@@ -206,7 +206,7 @@ TEST_CASE("a table gives one column or a template of several") {
   CHECK(complaint(folder,
                   CorpusOptions{.paths = {path.string()}, .template_text = "{nam} => {text}"}) ==
         "error: DIR/x.csv has no column 'nam'\n  columns: text, name (3 rows, UTF-8, LF)\n"
-        "  try: quire train --model DIR --data DIR/x.csv --text-column 'name'");
+        "  try: `text_column` 'name'");
 }
 
 TEST_CASE("templates that make no sense are refused") {
@@ -218,7 +218,7 @@ TEST_CASE("templates that make no sense are refused") {
   CHECK(message("plain") ==
         "error: the template \"plain\" names no column\n"
         "  columns are named in braces; {{ and }} stand for braces\n"
-        "  try: --template \"{keywords} => {quote}\"");
+        "  try: `template_text` \"{keywords} => {quote}\"");
   CHECK(message("{a").find("opens a brace that is never closed") != std::string::npos);
   CHECK(message("a}").find("closes a brace that was never opened") != std::string::npos);
   CHECK(message("{}").find("has empty braces") != std::string::npos);
@@ -274,7 +274,7 @@ TEST_CASE("lines of JSON that make no sense are refused with their number") {
   CHECK(message("[1]") == "it holds a JSON array, not an object");
   CHECK(message("{\"txt\": \"a\"}") ==
         "there is no field 'text'\n  fields: txt\n"
-        "  try: quire train --model DIR --data DIR/x.jsonl --text-column 'txt'");
+        "  try: `text_column` 'txt'");
   CHECK(message("{}") == "there is no field 'text'\n  the object is empty");
   CHECK(message("{\"text\": {\"a\": 1}}") == "'text' is {\"a\":1}, not a text");
   CHECK(message(R"({"text": "a", "text": "b"})") == "the field 'text' is there 2 times");

@@ -71,7 +71,7 @@ TEST_CASE("files of samples that are broken are refused with their line") {
   CHECK(complaint("c.jsonl", "{\"txt\": \"a\"}") ==
         "error: DIR/c.jsonl line 1: there is no field 'text'\n"
         "  fields: txt\n"
-        "  try: quire eval --texts DIR/c.jsonl --text-column 'txt'");
+        "  try: `text_column` 'txt'");
   CHECK(complaint("d.jsonl", "{\"text\": \"a\"}", "words") ==
         "error: DIR/d.jsonl line 1: there is no field 'words'\n"
         "  fields: text");

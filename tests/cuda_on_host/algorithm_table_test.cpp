@@ -64,7 +64,7 @@ TEST_CASE("a table of another driver, build or library is told and not used") {
     const AlgorithmTable table = tables.open(card, library);
     CHECK(table.find("key") == nullptr);
     CHECK(tables.take_warning() == table.path().string() + " has " + why +
-                                       ": products take the default algorithms; --autotune times "
+                                       ": products take the default algorithms; `autotune` times "
                                        "them anew");
   };
   refused({"a card", "13.1", "abc"}, "lib 1", "'driver 13.0', and this is 'driver 13.1'");
@@ -118,7 +118,7 @@ TEST_CASE("a table that cannot be written is told once, and serves its own proce
   const std::string warning = tables.take_warning();
   INFO(warning);
   CHECK(warning.starts_with(
-      "the table of --autotune cannot be kept, so another run may choose other algorithms: "));
+      "the table of `autotune` cannot be kept, so another run may choose other algorithms: "));
   CHECK(warning.find(file.string()) != std::string::npos);
   CHECK(table.add("key", kSome) == kSome);
   CHECK(*table.find("key") == kSome);

@@ -26,7 +26,7 @@ TEST_CASE("a proof holds for its card, driver and build") {
   const CacheFolder cache;
   const CardKey key{"a card", "13.0", "abc"};
   CHECK(cuda::why_unproven(key) ==
-        "'quire doctor --verify' has not passed with this build on this card and driver");
+        "'quire doctor `verify`' has not passed with this build on this card and driver");
   cuda::keep_proof(key, true);
   CHECK(proven(key));
   CHECK_FALSE(proven({"another card", "13.0", "abc"}));
@@ -51,7 +51,7 @@ TEST_CASE("a proof that is damaged, or another card's, proves nothing") {
        {std::string(), text.substr(0, text.size() - 3), text + "\n", read_file(file_of_other)}) {
     write_file(file, damaged);
     CHECK(cuda::why_unproven(key) ==
-          file.string() + " is damaged; 'quire doctor --verify' writes it anew");
+          file.string() + " is damaged; 'quire doctor `verify`' writes it anew");
   }
   cuda::keep_proof(key, true);
   CHECK(proven(key));

@@ -49,7 +49,7 @@ int fuzz_json_line(const std::uint8_t* data, std::size_t size) {
     QUIRE_FUZZ_REQUIRE(quire::parse_json_or_discard<Json>(own.text.empty() ? written : own.text) ==
                        value);
     std::string as_text;
-    const bool given = succeeds([&] { as_text = line.text(name, "quire train", "--text-column"); });
+    const bool given = succeeds([&] { as_text = line.text(name, "quire train", "text_column"); });
     if (count > 1) {
       // Told twice in the same letters it is refused; by an escape in one of them, it may pass.
       QUIRE_FUZZ_REQUIRE(!given || valid.find('\\') != std::string::npos);
@@ -57,7 +57,7 @@ int fuzz_json_line(const std::uint8_t* data, std::size_t size) {
     }
     if (value.is_string()) QUIRE_FUZZ_REQUIRE(given && as_text == value.get<std::string>());
     if (value.is_number()) QUIRE_FUZZ_REQUIRE(given && as_text == written);
-    succeeds([&] { line.list(name, "quire train", "--text-column"); });
+    succeeds([&] { line.list(name, "quire train", "text_column"); });
   }
   return 0;
 }

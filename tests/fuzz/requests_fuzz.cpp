@@ -2,8 +2,7 @@
 #include <vector>
 
 #include "base/error.h"
-#include "cli/generate_requests.h"
-#include "cli/terminal.h"
+#include "pipeline/requests.h"
 #include "tests/fuzz/memory_file.h"
 #include "tests/fuzz/targets.h"
 #include "tokenizer/byte_alphabet.h"
@@ -13,7 +12,6 @@ namespace {
 // Its ids are the bytes, in GPT-2's order.
 const quire::RequestReader& reader() {
   static const quire::RequestReader kReader = [] {
-    quire::set_silent();  // options without effect are warned of
     quire::Tokenizer::Vocabulary vocabulary;
     for (const std::uint8_t byte : quire::bytes_in_alphabet_order()) {
       const char character = static_cast<char>(byte);
@@ -22,7 +20,8 @@ const quire::RequestReader& reader() {
     quire::Gpt2Config model;
     model.vocab_size = 200;  // some bytes are beyond it
     model.n_positions = 64;
-    return quire::RequestReader(model, quire::Tokenizer::from_vocabulary(vocabulary));
+    return quire::RequestReader(model, quire::Tokenizer::from_vocabulary(vocabulary), {},
+                                [](const std::string&) {});
   }();
   return kReader;
 }

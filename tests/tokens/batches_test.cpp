@@ -132,7 +132,7 @@ TEST_CASE("records longer than a row are counted, go on in further rows, or are 
       CHECK(error.fault() == Fault::bad_data);
       CHECK(error.message() ==
             "error: 2 records are longer than a row of 5 tokens\n  together they have 20 tokens\n"
-            "  try: --overflow split or truncate, a larger --block-size, or --packing stream");
+            "  try: `overflow` split or truncate, a larger `block_size`, or `packing` stream");
     }
     CHECK_NOTHROW(Rows(records, packing, 14, Overflow::error));
   }

@@ -168,7 +168,7 @@ TEST_CASE("a folder of shards is what its manifest says, or refused") {
   CHECK(is_prepared(folder.path()));
   CHECK(message() ==
         "error: DIR was not prepared to its end\n  there are shards and no manifest.json\n"
-        "  try: quire data prepare PATH... --tokenizer DIR --overwrite-output-dir -o DIR");
+        "  try: quire data prepare PATH... `tokenizer` DIR `overwrite_output_dir` -o DIR");
   folder.write("manifest.json", "{\"shards\": [{}]}");
   CHECK(message().find("error: DIR/manifest.json is damaged\n") == 0);
   manifest("../x.tokens", 1);
@@ -202,7 +202,7 @@ TEST_CASE("a folder of shards is what its manifest says, or refused") {
                           }) ==
         "error: token shards and text cannot be trained on together\n"
         "  DIR/a.txt holds no shards\n"
-        "  try: quire data prepare DIR/a.txt --tokenizer DIR -o DIR");
+        "  try: quire data prepare DIR/a.txt `tokenizer` DIR -o DIR");
 }
 
 TEST_CASE("a shard larger than what is held in memory, of records in parts, is the same shard") {

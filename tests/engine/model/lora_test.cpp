@@ -289,7 +289,7 @@ TEST_CASE("modules are found by the ends of their names, as PEFT finds them") {
   };
   CHECK(refusal(lora_of({"c_attn", "attn"})) == "there is no module 'attn' to adapt");
   CHECK(refusal(lora_of({"_attn"})) == "there is no module '_attn' to adapt");
-  CHECK(refusal(lora_of({})) == "--lora-target-modules names no module");
+  CHECK(refusal(lora_of({})) == "`target_modules` names no module");
   CHECK(refusal({.r = 0}) == "the adapter's rank r is 0");
   CHECK(refusal({.r = 1, .layers_to_transform = {3}}) == "the adapter has a block 3");
 }

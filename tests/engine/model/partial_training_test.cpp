@@ -112,8 +112,8 @@ TEST_CASE("the memory plan has no gradients and activations of frozen blocks") {
     FAIL("no exception");
   } catch (const Error& error) {
     CHECK(error.message() ==
-          "error: --freeze-layers 13 is not a number of blocks\n  the model has 12 blocks\n"
-          "  try: --freeze-layers 6");
+          "error: `freeze_layers` 13 is not a number of blocks\n  the model has 12 blocks\n"
+          "  try: `freeze_layers` 6");
   }
 }
 

@@ -307,6 +307,6 @@ TEST_CASE("a device that does not compute in bfloat16 says why") {
     CHECK(error.fault() == Fault::device);
     CHECK(error.message() ==
           "error: this device does not compute in bfloat16\n  reference\n  it is wide\n"
-          "  try: float32, without --bf16");
+          "  try: float32, without `bf16`");
   }
 }

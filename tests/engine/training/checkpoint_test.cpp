@@ -322,7 +322,7 @@ TEST_CASE("a folder in use, a used folder and a missing checkpoint are refused")
   const Error used = error_of([&] { train_tiny(*device, config); });
   CHECK(used.fault() == Fault::usage);
   CHECK(used.message().find("is not empty") != std::string::npos);
-  CHECK(used.next().find("--resume-from-checkpoint latest") == 0);
+  CHECK(used.next().find("`resume_from_checkpoint` latest") == 0);
   const std::map<std::string, std::string> before = files_of(config.output_dir);
   config.overwrite_output_dir = true;
   train_tiny(*device, config);
@@ -356,7 +356,7 @@ TEST_CASE("a damaged newest checkpoint is named with the newest sound one and th
     CHECK(error.message().find("the newest checkpoint, ") != std::string::npos);
     CHECK(error.message().find("checkpoint-3, is damaged") != std::string::npos);
     CHECK(error.message().find(name) != std::string::npos);
-    CHECK(error.next().ends_with("--resume-from-checkpoint " +
+    CHECK(error.next().ends_with("`resume_from_checkpoint` " +
                                  (config.output_dir / "checkpoint-1").string()));
     write_file(file, whole);
   }
@@ -381,7 +381,7 @@ TEST_CASE("a newest checkpoint from which a file is gone is not passed over in s
                                  ", is damaged\n  " + newest.string() + " has no " + name + "\n  " +
                                  older +
                                  " is sound\n  try: the same command with "
-                                 "--resume-from-checkpoint " +
+                                 "`resume_from_checkpoint` " +
                                  older);
     write_file(newest / name, whole);
   }
@@ -407,7 +407,7 @@ TEST_CASE("a full disk while saving is no space, and the old checkpoint survives
     } catch (const Error& error) {
       const bool names_it =
           error.message().find("checkpoint-3") != std::string::npos &&
-          error.next().find("--resume-from-checkpoint latest") != std::string::npos;
+          error.next().find("`resume_from_checkpoint` latest") != std::string::npos;
       return error.fault() == Fault::no_space && names_it ? 4 : 1;
     }
     return 0;

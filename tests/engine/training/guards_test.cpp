@@ -211,7 +211,7 @@ TEST_CASE("what is saved last is not trusted before a step has gone well") {
   const std::string message = scratch.message_of(Fault::diverged, [&] { run(wild); });
   CHECK(message.find("step 6: loss") != std::string::npos);
   CHECK(message.find("the last good checkpoint is DIR/out/checkpoint-2") != std::string::npos);
-  CHECK(message.find("--resume-from-checkpoint DIR/out/checkpoint-2 with a lower") !=
+  CHECK(message.find("`resume_from_checkpoint` DIR/out/checkpoint-2 with a lower") !=
         std::string::npos);
   CHECK(checkpoint_steps(config.output_dir) == std::vector<std::int64_t>{2, 3});
 

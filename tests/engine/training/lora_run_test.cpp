@@ -140,7 +140,7 @@ TEST_CASE("frozen blocks get no adapter") {
     train_tiny(*device, config);
     FAIL("no exception");
   } catch (const Error& error) {
-    CHECK(std::string(error.what()) == "--freeze-layers 2 leaves no block to adapt");
+    CHECK(std::string(error.what()) == "`freeze_layers` 2 leaves no block to adapt");
   }
 }
 

@@ -235,9 +235,9 @@ TEST_CASE("when a rank is lost, the first one left saves the step before") {
       const std::string message = text_of(thrown[static_cast<std::size_t>(speaker)]);
       CHECK(message.find("rank " + std::to_string(victim) + " is lost") != std::string::npos);
       CHECK(message.find("checkpoint-" + std::to_string(saved.back())) != std::string::npos);
-      CHECK(message.find("--resume-from-checkpoint latest") != std::string::npos);
+      CHECK(message.find("`resume_from_checkpoint` latest") != std::string::npos);
       CHECK(saved.back() == (zero ? 3 : 5));
-      CHECK((message.find("--zero 1") != std::string::npos) == zero);
+      CHECK((message.find("`zero`") != std::string::npos) == zero);
       CHECK(fs::exists(config.output_dir / checkpoint_name(saved.back()) / "beside"));
 
       config.resume_from_checkpoint = "latest";

@@ -117,19 +117,19 @@ TEST_CASE("what a schedule has no use for is refused, with what it takes") {
     }
     return std::string("fits");
   };
-  CHECK(refusal("linear", {.power = 2}).find("--power does not go with") != std::string::npos);
-  CHECK(refusal("linear", {.power = 2}).find("takes --min-lr --min-lr-ratio") != std::string::npos);
+  CHECK(refusal("linear", {.power = 2}).find("`power` does not go with") != std::string::npos);
+  CHECK(refusal("linear", {.power = 2}).find("takes `min_lr` `min_lr_ratio`") != std::string::npos);
   CHECK(refusal("polynomial", {.power = 2}) == "fits");
-  CHECK(refusal("polynomial", {.min_lr = 1e-6}).find("--min-lr") != std::string::npos);
+  CHECK(refusal("polynomial", {.min_lr = 1e-6}).find("`min_lr`") != std::string::npos);
   CHECK(refusal("polynomial", {.lr_end = 1e-3}).find("at most the learning rate") !=
         std::string::npos);
   CHECK(refusal("constant", {.num_cycles = 2}).find("no such options") != std::string::npos);
   CHECK(refusal("cosine", {.min_lr = 1e-6, .min_lr_ratio = 0.1}).find("two words") !=
         std::string::npos);
   CHECK(refusal("cosine_with_min_lr", {}).find("needs its minimum") != std::string::npos);
-  CHECK(refusal("warmup_stable_decay", {}).find("--num-decay-steps 0.1") != std::string::npos);
+  CHECK(refusal("warmup_stable_decay", {}).find("`num_decay_steps` 0.1") != std::string::npos);
   CHECK(refusal("warmup_stable_decay", {.num_decay_steps = 0.1, .decay_type = "fast"})
-            .find("--decay-type is fast") != std::string::npos);
+            .find("`decay_type` is fast") != std::string::npos);
 }
 
 TEST_CASE("a decay may be a share of the run, and must fit into it") {

@@ -280,7 +280,7 @@ TEST_CASE("data that cannot be trained on is refused with what is wrong") {
   CHECK(message(tiny_records(3, 1), longer).find("12 positions") != std::string::npos);
   TrainingConfig patient = config;
   patient.early_stopping_patience = 1;
-  CHECK(message(tiny_records(3, 1), patient).find("--validation-split") != std::string::npos);
+  CHECK(message(tiny_records(3, 1), patient).find("`validation_share`") != std::string::npos);
   CHECK(!fs::exists(config.output_dir));
 }
 

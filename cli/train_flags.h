@@ -1,0 +1,76 @@
+// The options of `quire train` on its command line.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "cli/corpus_flags.h"
+#include "cli/device_flags.h"
+#include "cli/flags.h"
+#include "pipeline/sweep/space.h"
+#include "pipeline/train_options.h"
+#include "pipeline/trained_run.h"
+
+namespace quire {
+
+/// Of the word that --packing takes.
+Packing packing_of(const std::string& name);
+/// Of the word that --overflow takes.
+Overflow overflow_of(const std::string& name);
+/// --overflow, for every command that makes rows of records.
+void add_overflow(Flags& flags, std::string& word);
+
+struct TrainFlags : TrainOptions {
+  DeviceFlags device;
+  bool json = false;
+  bool report_tensorboard = false, report_html = false;  ///< beside what `training` writes itself
+
+  void add_to(Flags& flags);
+  /// After parsing: words into types, and the checks that need more than one option.
+  void finish(const Flags& flags);
+
+ private:
+  // Groups of add_to().
+  void add_model(Flags& flags);
+  void add_data(Flags& flags);
+  void add_run(Flags& flags);
+  void add_optimizer(Flags& flags);
+  void add_watching(Flags& flags);
+  void choose_reports();
+
+  std::string packing_ = "stream", overflow_ = "truncate";
+  std::string zero_ = "0";
+  CorpusFlags corpus_;
+  std::string dtype_ = "auto";
+  std::string report_to_ = "jsonl";
+  std::string max_time_;
+  double warmup_ratio_ = 0;
+  std::uint64_t data_seed_ = 0;
+};
+
+/// The options of arguments that nobody typed, and what they are bound to.
+struct ParsedTrain {
+  TrainFlags options;
+  Flags flags{"train", "", ""};
+  /// Unparsed: every option has its default.
+  ParsedTrain() { options.add_to(flags); }
+  explicit ParsedTrain(const std::vector<std::string>& arguments);
+};
+
+/// --split and --run, for every command that works on a part of a run's data.
+struct SplitFlags {
+  std::string split = "none";  ///< "validation", "train", or "none": not asked for
+  std::string run;             ///< empty: that of --model
+
+  void add_to(Flags& flags, const std::string& help);
+  bool asked() const { return split != "none"; }
+  /// The part that is asked for, of `data` instead of the paths that the run names where there are any.
+  /// Throws Error(usage) for what is no run's folder, and what TrainedRun does.
+  TrainedRun read(const std::string& model, const std::vector<std::string>& data) const;
+};
+
+/// As the command line has them, for a sweep.
+TrainVocabulary train_vocabulary();
+
+}  // namespace quire

@@ -1,0 +1,285 @@
+#include "pipeline/requests.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <iostream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "base/nearest.h"
+#include "base/text.h"
+#include "base/text_width.h"
+#include "corpus/encoding.h"
+#include "corpus/json_text.h"
+
+namespace quire {
+
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr const char* kSamplingOptions[] = {"temperature", "top_k", "top_p", "min_p"};
+constexpr const char* kBeamOptions[] = {"length_penalty", "early_stopping"};
+constexpr const char* kRequestFields[] = {"prompt", "prompt_ids", "stop", "num_return_sequences"};
+
+[[noreturn]] void refuse_option(const std::string& where, const std::string& option) {
+  std::vector<std::string> names = generation_option_names();
+  names.insert(names.end(), std::begin(kRequestFields), std::end(kRequestFields));
+  const std::string near = nearest(option, names);
+  std::vector<std::string> details;
+  if (!near.empty()) details.push_back(fmt::format("did you mean {}?", near));
+  throw Error(Fault::usage, fmt::format("{}: there is no option '{}'", where, option),
+              std::move(details), "quire generate --help");
+}
+
+std::int32_t whole_number(const Json& value) {
+  if (const std::optional<std::int32_t> number = int32_of(value)) return *number;
+  throw Json::type_error::create(302, "not a whole number: " + json_text(value), &value);
+}
+
+GenerateRequest failed(std::string name, const Error& error) {
+  return {.name = std::move(name), .prompt_ids = {}, .options = {}, .fields = {}, .error = error};
+}
+
+}  // namespace
+
+void refuse_if_all_failed(const std::vector<GenerateRequest>& requests) {
+  const bool all = std::ranges::all_of(
+      requests, [](const GenerateRequest& request) { return request.error.has_value(); });
+  if (all && !requests.empty()) throw *requests[0].error;
+}
+
+std::vector<std::pair<std::string, std::string>> options_without_effect(
+    const std::vector<std::string>& names, const GenerationConfig& generation) {
+  std::vector<std::pair<std::string, std::string>> found;
+  const auto look_for = [&](std::span<const char* const> options, const char* wanted) {
+    for (const char* option : options) {
+      if (std::find(names.begin(), names.end(), option) != names.end()) {
+        found.emplace_back(option, wanted);
+      }
+    }
+  };
+  if (!generation.do_sample) look_for(kSamplingOptions, "do_sample");
+  if (generation.num_beams == 1) look_for(kBeamOptions, "num_beams");
+  return found;
+}
+
+std::string read_standard_input() {
+  return {std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
+}
+
+std::vector<std::string> split_lines(std::string_view text) {
+  std::vector<std::string> lines;
+  for (std::size_t begin = 0; begin < text.size();) {
+    const std::size_t end = std::min(text.find('\n', begin), text.size());
+    std::string_view line = text.substr(begin, end - begin);
+    if (line.ends_with('\r')) line.remove_suffix(1);
+    lines.emplace_back(line);
+    begin = end + 1;
+  }
+  return lines;
+}
+
+std::vector<std::int32_t> parse_ids(const std::string& what, std::string_view text) {
+  constexpr std::string_view kSeparators = " ,\t\r\n";
+  std::vector<std::int32_t> ids;
+  for (std::size_t begin = text.find_first_not_of(kSeparators); begin < text.size();) {
+    const std::size_t end = std::min(text.find_first_of(kSeparators, begin), text.size());
+    std::int32_t id = 0;
+    const auto [stop, trouble] = std::from_chars(text.data() + begin, text.data() + end, id);
+    if (trouble != std::errc() || stop != text.data() + end) {
+      throw Error(
+          Fault::usage,
+          fmt::format("{} has '{}', which is no token id", what, text.substr(begin, end - begin)),
+          {"token ids are whole numbers, separated by spaces or commas"});
+    }
+    ids.push_back(id);
+    begin = text.find_first_not_of(kSeparators, end);
+  }
+  return ids;
+}
+
+std::vector<std::int32_t> RequestReader::encode(const std::string& name,
+                                                std::string_view text) const {
+  if (!tokenizer_) {
+    std::vector<std::string> details = {"looked for tokenizer.json, vocab.json and merges.txt"};
+    details.insert(details.end(), get_tokenizer_.begin(), get_tokenizer_.end());
+    throw Error(Fault::bad_data, fmt::format("{} is text, and the model has no tokenizer", name),
+                std::move(details), "--tokenizer DIR, or the prompt as --prompt-ids");
+  }
+  std::vector<std::int32_t> ids = tokenizer_->encode(text);
+  if (ids.empty()) {
+    const std::optional<int> start =
+        model_.bos_token_id ? model_.bos_token_id : tokenizer_->end_of_text();
+    if (start && *start < model_.vocab_size) ids.push_back(*start);
+  }
+  return ids;
+}
+
+GenerateRequest RequestReader::checked(GenerateRequest request) const {
+  const RequestOptions& options = request.options;
+  try {
+    options.generation.check();
+    check_prompt(model_, options.generation, request.prompt_ids, "the prompt");
+    if (options.num_return_sequences < 1) {
+      throw Error(Fault::usage,
+                  fmt::format("num_return_sequences is {}", options.num_return_sequences),
+                  {"allowed: 1 or more"});
+    }
+    const int beams = options.generation.num_beams;
+    if (beams > 1 && options.num_return_sequences > beams) {
+      throw Error(Fault::usage,
+                  fmt::format("num_return_sequences is {}, num_beams {}",
+                              options.num_return_sequences, beams),
+                  {"a search has no more texts than beams"},
+                  fmt::format("num_beams {}", options.num_return_sequences));
+    }
+    if (options.num_return_sequences > 1 && !options.generation.do_sample && beams == 1) {
+      throw Error(Fault::usage,
+                  fmt::format("num_return_sequences is {} in greedy decoding",
+                              options.num_return_sequences),
+                  {"all of them would be the same"}, "do_sample, or num_beams");
+    }
+    if (!options.stop.empty() && !tokenizer_) {
+      throw Error(Fault::usage, "a stop string needs a tokenizer", {}, "--tokenizer DIR");
+    }
+    for (const std::string& stop : options.stop) {
+      if (stop.empty()) throw Error(Fault::usage, "a stop string is empty");
+    }
+  } catch (const Error& error) {
+    if (request.name == "the prompt") throw;
+    throw Error(error.fault(), fmt::format("{}: {}", request.name, error.what()), error.details(),
+                error.next());
+  }
+  return request;
+}
+
+GenerateRequest RequestReader::from_text(std::string name, std::string_view text,
+                                         const RequestOptions& options) const {
+  std::vector<std::int32_t> ids = encode(name, text);
+  return checked({std::move(name), std::move(ids), options});
+}
+
+GenerateRequest RequestReader::from_row(std::string name, std::string_view text,
+                                        const RequestOptions& options) const {
+  try {
+    return from_text(name, text, options);
+  } catch (const Error& error) {
+    return failed(std::move(name), error);
+  }
+}
+
+GenerateRequest RequestReader::from_ids(std::string name, std::string_view ids,
+                                        const RequestOptions& options) const {
+  std::vector<std::int32_t> parsed = parse_ids(name, ids);
+  return checked({std::move(name), std::move(parsed), options});
+}
+
+GenerateRequest RequestReader::from_json(std::string name, const std::string& line,
+                                         const RequestOptions& defaults) const {
+  GenerateRequest request{std::move(name), {}, defaults};
+  Json json;
+  std::string why;
+  try {
+    // As null they would pass for an option that is not given.
+    if (strict_json(line).not_a_number) {
+      why = "NaN and Infinity are no values of an option";
+    } else if (json = parse_json<Json>(line); !json.is_object()) {
+      why = fmt::format("it holds a JSON {}", json.type_name());
+    }
+  } catch (const Json::exception& error) {
+    why = json_line_trouble(error);
+  }
+  if (!why.empty()) {
+    throw Error(Fault::bad_data, fmt::format("{} is not a JSON object", request.name),
+                {fmt::format("the line: {}", cut_to_width(line, 70)), std::move(why)},
+                R"(a line like {"prompt": "Once upon a time", "max_new_tokens": 30})");
+  }
+  if (const auto twice = repeated_json_name(line)) {
+    throw Error(Fault::bad_data, fmt::format("{} names '{}' twice", request.name, *twice));
+  }
+  std::vector<std::string> names;
+  for (const auto& [key, value] : json.items()) {
+    if (!value.is_null()) names.push_back(key);
+  }
+  RequestOptions& options = request.options;
+  try {
+    for (const std::string& key : apply_options(line, options.generation)) {
+      if (std::find(std::begin(kRequestFields), std::end(kRequestFields), key) ==
+          std::end(kRequestFields)) {
+        refuse_option(request.name, key);
+      }
+    }
+  } catch (const Error& error) {
+    if (std::string_view(error.what()).starts_with(request.name)) throw;
+    throw Error(error.fault(), fmt::format("{}: {}", request.name, error.what()), error.details());
+  }
+  try {
+    if (json.contains("stop") && !json["stop"].is_null()) {
+      options.stop = json["stop"].is_string()
+                         ? std::vector<std::string>{json["stop"].get<std::string>()}
+                         : json["stop"].get<std::vector<std::string>>();
+    }
+    if (json.contains("num_return_sequences") && !json["num_return_sequences"].is_null()) {
+      options.num_return_sequences = whole_number(json["num_return_sequences"]);
+    }
+    if (json.contains("prompt") == json.contains("prompt_ids")) {
+      throw Error(Fault::bad_data,
+                  fmt::format("{} must have either prompt or prompt_ids", request.name));
+    }
+    if (json.contains("prompt_ids")) {
+      const auto list = json["prompt_ids"].get<std::vector<Json>>();
+      for (const Json& id : list) request.prompt_ids.push_back(whole_number(id));
+    } else {
+      request.prompt_ids = encode(request.name, json["prompt"].get<std::string>());
+    }
+  } catch (const Json::exception& error) {
+    throw Error(Fault::bad_data, fmt::format("{} has a field of the wrong type", request.name),
+                {json_trouble(error),
+                 "prompt is a text, prompt_ids a list of whole numbers, stop a text "
+                 "or a list of texts"});
+  }
+  for (const auto& [option, wanted] : options_without_effect(names, options.generation)) {
+    warn_(fmt::format("{}: {} has no effect without {}", request.name, option, wanted));
+  }
+  return checked(std::move(request));
+}
+
+std::vector<GenerateRequest> RequestReader::from_jsonl(const std::string& path,
+                                                       const std::string& encoding,
+                                                       const RequestOptions& defaults,
+                                                       ReadingReport& report) const {
+  const std::string bytes = path == "-" ? read_standard_input() : read_file(path);
+  const std::string shown = path == "-" ? "standard input" : path;
+  const bool marked = bytes.starts_with("\xEF\xBB\xBF");  // UTF-8, whatever is asked for
+  const std::string text = marked ? bytes.substr(3) : to_utf8(bytes, encoding, shown);
+  std::vector<GenerateRequest> requests;
+  std::size_t number = 0;
+  for (std::string line : split_lines(without_byte_order_mark(text, shown))) {
+    ++number;
+    if (line.find_first_not_of(" \t") == std::string::npos) continue;
+    std::string name = fmt::format("{}:{}", shown, number);
+    report.look(shown, number, line);
+    if (!is_utf8(line)) line = replace_invalid_utf8(line);
+    // NaN stays, and is refused: as null it would pass for an option that is not given.
+    if (StrictJson strict = strict_json(line); strict.lone_surrogate && !strict.not_a_number) {
+      report.surrogates.add(shown, number);
+      line = std::move(strict.text);
+    }
+    try {
+      requests.push_back(from_json(name, line, defaults));
+    } catch (const Error& error) {
+      requests.push_back(failed(std::move(name), error));
+    }
+  }
+  if (requests.empty()) throw Error(Fault::bad_data, fmt::format("{} holds no request", shown));
+  refuse_if_all_failed(requests);
+  return requests;
+}
+
+}  // namespace quire

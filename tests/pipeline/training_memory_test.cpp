@@ -1,0 +1,51 @@
+#include "pipeline/training_memory.h"
+
+#include "kernels/open_device.h"
+#include "tests/support/catch.h"
+#include "tests/support/text.h"
+
+using namespace quire;
+using namespace quire::test;
+
+TEST_CASE("a plan that does not fit comes with the options that do") {
+  const auto device = open_device("cpu");
+  Gpt2Config model = Gpt2Config::preset("gpt2").value();
+  TrainingConfig config{
+      .output_dir = "out", .per_device_train_batch_size = 12, .gradient_accumulation_steps = 2};
+  const auto bytes_with = [&](int batch, int block, bool checkpointing = false) {
+    TrainingConfig other = config;
+    other.gradient_checkpointing = checkpointing;
+    other.per_device_train_batch_size = batch;
+    other.block_size = block;
+    std::int64_t sum = 0;
+    for (const MemoryItem& item : training_memory_plan(model, other, *device)) {
+      sum += static_cast<std::int64_t>(item.bytes);
+    }
+    return sum;
+  };
+  const auto next_step = [&](std::int64_t available) {
+    try {
+      check_memory(model, config, *device, {.available = available});
+    } catch (const Error& error) {
+      CHECK(error.fault() == Fault::no_space);
+      return error.next();
+    }
+    return std::string("fits");
+  };
+  CHECK(next_step(bytes_with(12, 1024)) == "fits");
+  // 24 rows a step: 8 × 3 is the next smaller way, 11, 10 and 9 do not divide them.
+  CHECK(contains(next_step(bytes_with(12, 1024) - 1),
+                 "--per-device-train-batch-size 8 "
+                 "--gradient-accumulation-steps 3 "));
+  CHECK(contains(next_step(bytes_with(3, 1024)),
+                 "--per-device-train-batch-size 3 "
+                 "--gradient-accumulation-steps 8 "));
+  CHECK(contains(next_step(bytes_with(1, 1024) - 1),
+                 "--per-device-train-batch-size 3 --gradient-accumulation-steps 8 "
+                 "--gradient-checkpointing (the same 24 rows a step)"));
+  CHECK(contains(next_step(bytes_with(1, 1024, true)),
+                 "--gradient-accumulation-steps 24 --gradient-checkpointing (the"));
+  CHECK(contains(next_step(bytes_with(1, 1024, true) - 1),
+                 "--gradient-checkpointing --block-size 512"));
+  CHECK(contains(next_step(1'000'000), "a smaller model"));
+}
