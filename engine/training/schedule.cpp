@@ -57,7 +57,7 @@ std::optional<Curve> curve_named(std::string_view name) {
   return std::nullopt;
 }
 
-void require(bool holds, const char* argument, const std::string& value, const char* allowed) {
+void require(bool holds, const char* argument, const auto& value, const std::string& allowed) {
   if (holds) return;
   throw Error(Fault::usage, fmt::format("{} is {}", field_name(argument), value),
               {fmt::format("it must be {}", allowed)});
@@ -138,18 +138,17 @@ std::int64_t Schedule::step_count(double steps, std::int64_t total_steps) {
 void ScheduleArguments::check(std::string_view type_name, double learning_rate) const {
   const Type& type = type_named(type_name);
   const auto finite_from = [](const char* argument, double value, double least) {
-    require(std::isfinite(value) && value >= least, argument, fmt::format("{}", value),
-            fmt::format("{} or more", least).c_str());
+    require(std::isfinite(value) && value >= least, argument, value,
+            fmt::format("{} or more", least));
   };
   finite_from("min_lr", min_lr, 0);
-  require(min_lr_ratio >= 0 && min_lr_ratio <= 1, "min_lr_ratio", fmt::format("{}", min_lr_ratio),
-          "from 0 to 1");
+  require(min_lr_ratio >= 0 && min_lr_ratio <= 1, "min_lr_ratio", min_lr_ratio, "from 0 to 1");
   finite_from("num_cycles", num_cycles, 0);
   finite_from("power", power, 0);
   finite_from("lr_end", lr_end, 0);
   finite_from("timescale", timescale, 0);
   finite_from("num_decay_steps", num_decay_steps, 0);
-  require(num_stable_steps >= -1, "num_stable_steps", std::to_string(num_stable_steps),
+  require(num_stable_steps >= -1, "num_stable_steps", num_stable_steps,
           "0 or more, or -1 for what warm-up and decay leave");
   require(curve_named(warmup_type).has_value(), "warmup_type", warmup_type,
           "linear, cosine or 1-sqrt");
@@ -184,8 +183,8 @@ void ScheduleArguments::check(std::string_view type_name, double learning_rate) 
                 "one of the two");
   }
   const auto below_peak = [&](const char* argument, double value) {
-    require(value <= learning_rate, argument, fmt::format("{}", value),
-            fmt::format("at most the learning rate, {}", learning_rate).c_str());
+    require(value <= learning_rate, argument, value,
+            fmt::format("at most the learning rate, {}", learning_rate));
   };
   if (min_lr > 0) below_peak("min_lr", min_lr);
   if (type.shape == Shape::polynomial) below_peak("lr_end", lr_end);

@@ -7,7 +7,7 @@
 namespace quire {
 namespace {
 
-void require(bool holds, const char* field, const std::string& value, const char* allowed) {
+void require(bool holds, const char* field, const auto& value, const std::string& allowed) {
   if (holds) return;
   throw Error(Fault::usage, fmt::format("{} is {}", field_name(field), value),
               {fmt::format("it must be {}", allowed)});
@@ -17,37 +17,33 @@ void require(bool holds, const char* field, const std::string& value, const char
 
 void TrainingConfig::check() const {
   const auto at_least = [](const char* field, auto value, auto least) {
-    require(value >= least, field, fmt::format("{}", value),
-            fmt::format("at least {}", least).c_str());
+    require(value >= least, field, value, fmt::format("at least {}", least));
   };
   require(!output_dir.empty(), "output_dir", "empty", "a folder");
-  require(block_size == 0 || block_size >= 2, "block_size", fmt::format("{}", block_size),
+  require(block_size == 0 || block_size >= 2, "block_size", block_size,
           "at least 2, or 0 for the model's context");
   require(max_steps > 0 || (std::isfinite(num_train_epochs) && num_train_epochs > 0),
-          "num_train_epochs", fmt::format("{}", num_train_epochs), "above 0");
+          "num_train_epochs", num_train_epochs, "above 0");
   at_least("per_device_train_batch_size", per_device_train_batch_size, 1);
   at_least("gradient_accumulation_steps", gradient_accumulation_steps, 1);
-  require(std::isfinite(learning_rate) && learning_rate >= 0, "learning_rate",
-          fmt::format("{}", learning_rate), "0 or more");
-  require(std::isfinite(warmup_steps) && warmup_steps >= 0, "warmup_steps",
-          fmt::format("{}", warmup_steps), "0 or more");
+  require(std::isfinite(learning_rate) && learning_rate >= 0, "learning_rate", learning_rate,
+          "0 or more");
+  require(std::isfinite(warmup_steps) && warmup_steps >= 0, "warmup_steps", warmup_steps,
+          "0 or more");
   schedule.check(lr_scheduler_type, learning_rate);
-  require(std::isfinite(weight_decay) && weight_decay >= 0, "weight_decay",
-          fmt::format("{}", weight_decay), "0 or more");
-  require(adam_beta1 >= 0 && adam_beta1 < 1, "adam_beta1", fmt::format("{}", adam_beta1),
-          "at least 0 and below 1");
-  require(adam_beta2 >= 0 && adam_beta2 < 1, "adam_beta2", fmt::format("{}", adam_beta2),
-          "at least 0 and below 1");
-  require(std::isfinite(adam_epsilon) && adam_epsilon > 0, "adam_epsilon",
-          fmt::format("{}", adam_epsilon), "above 0");
-  require(std::isfinite(max_grad_norm) && max_grad_norm >= 0, "max_grad_norm",
-          fmt::format("{}", max_grad_norm), "above 0, or 0 for no clipping");
+  require(std::isfinite(weight_decay) && weight_decay >= 0, "weight_decay", weight_decay,
+          "0 or more");
+  require(adam_beta1 >= 0 && adam_beta1 < 1, "adam_beta1", adam_beta1, "at least 0 and below 1");
+  require(adam_beta2 >= 0 && adam_beta2 < 1, "adam_beta2", adam_beta2, "at least 0 and below 1");
+  require(std::isfinite(adam_epsilon) && adam_epsilon > 0, "adam_epsilon", adam_epsilon, "above 0");
+  require(std::isfinite(max_grad_norm) && max_grad_norm >= 0, "max_grad_norm", max_grad_norm,
+          "above 0, or 0 for no clipping");
   at_least("freeze_layers", freeze_layers, 0);
   at_least("lora_r", lora.r, 0);
-  require(std::isfinite(lora.lora_alpha) && lora.lora_alpha > 0, "lora_alpha",
-          fmt::format("{}", lora.lora_alpha), "above 0");
-  require(lora.lora_dropout >= 0 && lora.lora_dropout < 1, "lora_dropout",
-          fmt::format("{}", lora.lora_dropout), "at least 0 and below 1");
+  require(std::isfinite(lora.lora_alpha) && lora.lora_alpha > 0, "lora_alpha", lora.lora_alpha,
+          "above 0");
+  require(lora.lora_dropout >= 0 && lora.lora_dropout < 1, "lora_dropout", lora.lora_dropout,
+          "at least 0 and below 1");
   at_least("logging_steps", logging_steps, 1);
   at_least("eval_steps", eval_steps, 0);
   at_least("save_steps", save_steps, 0);
@@ -59,7 +55,7 @@ void TrainingConfig::check() const {
           fmt::format("{} s", max_seconds), "above 0, or 0 for no limit");
   require(!fit_to_time || max_seconds > 0, "fit_to_time", "given without `max_seconds`"_named,
           "beside the time that the run is to fit into");
-  require(std::isfinite(spike_z) && spike_z >= 0, "spike_z", fmt::format("{}", spike_z),
+  require(std::isfinite(spike_z) && spike_z >= 0, "spike_z", spike_z,
           "above 0, or 0 for no warnings");
 }
 
