@@ -57,54 +57,23 @@ struct Tensor {
 /// The adapter's file, tensor by tensor; remembers which were asked for.
 class AdapterFile {
  public:
-  explicit AdapterFile(const fs::path& path) : file_(path) {}
+  explicit AdapterFile(const fs::path& path) : file_(Safetensors(path)) {}
 
   bool has(const std::string& name) const { return file_.find(name) != nullptr; }
-  const Safetensors& file() const { return file_; }
+  const TensorSource& file() const { return file_; }
   bool was_read(const std::string& name) const { return read_.count(name) > 0; }
 
   /// Of the extents that are given; those below 0 may be any.
-  Tensor read(const std::string& name, std::vector<std::int64_t> extents) {
-    const FileTensor* tensor = file_.find(name);
-    if (tensor == nullptr) {
-      throw Error(Fault::bad_data, path() + " has no tensor " + name,
-                  {"adapter_config.json wants it"});
-    }
-    bool fits = tensor->shape.size() == extents.size();
-    for (std::size_t i = 0; fits && i < extents.size(); ++i) {
-      if (extents[i] < 0) extents[i] = tensor->shape[i];
-      fits = tensor->shape[i] == extents[i] && extents[i] > 0;
-    }
-    if (!fits) {
-      throw Error(Fault::bad_data, fmt::format("{}: tensor '{}' does not fit", path(), name),
-                  {fmt::format("it has the shape {}, adapter_config.json and model want {}",
-                               to_string(tensor->shape), to_string(extents))},
-                  "the model that the adapter was trained on");
-    }
-    if (!tensor->has_dtype() || tensor->dtype() == DType::i32) {
-      throw Error(Fault::bad_data,
-                  fmt::format("{}: tensor '{}' is of type {}", path(), name, tensor->dtype_name),
-                  {"weights are F32, F16 or BF16"});
-    }
-    std::int64_t count = 1;
-    for (const std::int64_t extent : extents) count *= extent;
-    if (const auto bad = find_not_finite(tensor->bytes.data(), tensor->dtype(), count)) {
-      throw Error(Fault::bad_data,
-                  fmt::format("{}: tensor '{}' holds {} at element {}", path(), name,
-                              element(tensor->bytes.data(), tensor->dtype(), *bad), *bad),
-                  {"the file is damaged, or its training diverged"});
-    }
+  Tensor read(const std::string& name, const std::vector<std::int64_t>& extents) {
+    const char* const config = "adapter_config.json";
+    const FileTensor& tensor = adapter_tensor(file_, name, extents, config, config);
     read_.insert(name);
-    Tensor result{std::vector<float>(static_cast<std::size_t>(count)),
-                  extents.size() == 1 ? Shape{extents[0]} : Shape{extents[0], extents[1]}};
-    read_elements(tensor->bytes.data(), tensor->dtype(), result.values);
-    return result;
+    const std::vector<std::int64_t>& shape = tensor.shape;
+    return {tensor.read_weight(), shape.size() == 1 ? Shape{shape[0]} : Shape{shape[0], shape[1]}};
   }
 
  private:
-  std::string path() const { return file_.path().string(); }
-
-  Safetensors file_;
+  TensorSource file_;
   std::set<std::string> read_;
 };
 
@@ -225,10 +194,7 @@ class Merger {
   std::vector<std::int64_t> extents_of(const std::string& parameter) const {
     const bool table = parameter == kWte || parameter == kHead;
     if (table) return {-1, base_.config.n_embd};  // an adapter may bring new rows
-    const Shape shape = base_.parameters.find(parameter).shape();
-    std::vector<std::int64_t> extents(static_cast<std::size_t>(shape.rank()));
-    for (int i = 0; i < shape.rank(); ++i) extents[static_cast<std::size_t>(i)] = shape[i];
-    return extents;
+    return quire::extents_of(base_.parameters.find(parameter).shape());
   }
 
   /// The name in the file, of a parameter that it has under one of PEFT's names, or "".
@@ -355,8 +321,7 @@ class Merger {
     for (const FileTensor& tensor : file_.file().tensors()) {
       if (file_.was_read(tensor.name)) continue;
       throw Error(Fault::bad_data,
-                  fmt::format("{}: tensor '{}' belongs to nothing that adapter_config.json names",
-                              file_.file().path().string(), tensor.name),
+                  tensor.where() + " belongs to nothing that adapter_config.json names",
                   {"using the adapter without it would be another model"},
                   "merge it with PEFT's merge_and_unload() and use the merged model");
     }

@@ -60,7 +60,7 @@ void remove_folder(const fs::path& folder) {
 }
 
 /// The file's tensor of that name, which must have that shape.
-const float* find_values(const Safetensors& file, const std::string& name, const Shape& shape) {
+const float* find_values(const TensorSource& file, const std::string& name, const Shape& shape) {
   const FileTensor* tensor = file.find(name);
   if (tensor == nullptr) {
     throw Error(Fault::bad_data, fmt::format("{} has no tensor {}", file.path().string(), name));
@@ -75,7 +75,16 @@ const float* find_values(const Safetensors& file, const std::string& name, const
   return from.data<float>();
 }
 
-void load_tensors(Device& device, const Safetensors& file, const NamedTensors& into) {
+void save_moments(const fs::path& path, const AdamwOptimizer::HostMoments& moments) {
+  std::vector<TensorToWrite> tensors;
+  for (const auto& [parameter, m, v] : moments.pairs) {
+    tensors.push_back({"m." + parameter->name, m});
+    tensors.push_back({"v." + parameter->name, v});
+  }
+  write_safetensors(path, tensors);
+}
+
+void load_tensors(Device& device, const TensorSource& file, const NamedTensors& into) {
   for (std::size_t i = 0; i < into.names().size(); ++i) {
     const View to = into.tensors()[i];
     if (!to) continue;
@@ -193,7 +202,7 @@ fs::path save_checkpoint(Device& device, const fs::path& output_dir,
                   "cannot create " + saving.string(), {error.message()});
     }
     if (checkpoint.write_companions) checkpoint.write_companions(saving);
-    write_safetensors(saving / "optimizer.safetensors", checkpoint.moments);
+    save_moments(saving / "optimizer.safetensors", checkpoint.moments);
     write_file(saving / "trainer_state.json", to_json(checkpoint.state));
     if (checkpoint.adapter != nullptr) {
       save_adapter(device, saving, *checkpoint.adapter, checkpoint.base_model,
@@ -377,7 +386,7 @@ void load_weights(Device& device, const fs::path& checkpoint, const LoraAdapter&
 }
 
 void load_moments(Device& device, const fs::path& checkpoint, const AdamwOptimizer& optimizer) {
-  const Safetensors file(checkpoint / "optimizer.safetensors");
+  const TensorSource file = Safetensors(checkpoint / "optimizer.safetensors");
   for (const AdamwOptimizer::Piece& piece : optimizer.pieces()) {
     const auto load = [&](const char* prefix, const View& to) {
       const std::string name = prefix + piece.parameter->name;

@@ -43,7 +43,7 @@ void Saver::save_once(TrainerState& state, const AdamwOptimizer& optimizer) {
   const AdamwOptimizer::HostMoments moments =
       optimizer.sharded() || ranks_.first() ? optimizer.moments() : AdamwOptimizer::HostMoments{};
   ranks_.agree([&] {
-    if (ranks_.first()) write(state, moments.tensors);
+    if (ranks_.first()) write(state, moments);
   });
   last_checkpoint_ = config_.output_dir / checkpoint_name(state.step);
   saved_step_ = state.step;
@@ -57,7 +57,7 @@ void Saver::save_alone(TrainerState& state, const AdamwOptimizer& optimizer) {
     again.resume_from_checkpoint = "latest";
     folder_.emplace(again);
   }
-  write(state, optimizer.moments().tensors);
+  write(state, optimizer.moments());
 }
 
 void Saver::note_tuning(TrainerState& state) const {
@@ -70,7 +70,7 @@ void Saver::note_tuning(TrainerState& state) const {
   if (config_.keep_outputs) state.options["outputs of layernorms and activations"] = "kept";
 }
 
-void Saver::write(TrainerState& state, std::span<const TensorToWrite> moments) const {
+void Saver::write(TrainerState& state, const AdamwOptimizer::HostMoments& moments) const {
   note_tuning(state);
   save_checkpoint(model_.device, config_.output_dir,
                   {.config = model_.config,

@@ -5,7 +5,6 @@
 #include <filesystem>
 #include <functional>
 #include <optional>
-#include <span>
 
 #include "engine/training/checkpoint.h"
 #include "engine/training/optimizer.h"
@@ -71,7 +70,7 @@ class Saver {
   const std::filesystem::path& last_checkpoint() const { return last_checkpoint_; }
 
  private:
-  void write(TrainerState& state, std::span<const TensorToWrite> moments) const;
+  void write(TrainerState& state, const AdamwOptimizer::HostMoments& moments) const;
 
   const TrainedModel& model_;
   const TrainingConfig& config_;
