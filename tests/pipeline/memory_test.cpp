@@ -95,7 +95,7 @@ TEST_CASE("training that its plan lets onto a card runs there, and needs what th
     card.set_room(plan - 1);
     CHECK(
         next_of([&] { check_memory(model, config, card.device(), memory_room(card.device())); }) ==
-        "--per-device-train-batch-size 1 --gradient-accumulation-steps 2 (the same 2 rows a step)");
+        "`per_device_train_batch_size` 1 `gradient_accumulation_steps` 2 (the same 2 rows a step)");
     card.set_room(plan);
     CHECK(next_of([&] {
             check_memory(model, config, card.device(), memory_room(card.device()));
@@ -156,7 +156,7 @@ TEST_CASE("texts that their plan lets onto a card are generated there") {
     (check(shape) == "fits" ? high : low) = (low + high) / 2;
   }
   card.set_room(high - 1);
-  CHECK(check(shape) == "--batch-size 3 (the same texts)");
+  CHECK(check(shape) == "`batch_size` 3 (the same texts)");
   CHECK(check({.batch = 1, .longest_prompt = 60, .most_new = 4}) == "fits");
   card.set_room(high);
   GenerationConfig generation;
@@ -171,13 +171,13 @@ TEST_CASE("texts that their plan lets onto a card are generated there") {
   });
 
   CHECK(check({.batch = 400, .longest_prompt = 20, .most_new = 12, .beams = true})
-            .starts_with("--num-beams "));
+            .starts_with("`num_beams` "));
 
   card.set_room(68'000);
   CHECK(check({.batch = 1, .longest_prompt = 20, .most_new = 44})
-            .starts_with("--batch-size 1 --max-new-tokens "));
+            .starts_with("`batch_size` 1 `max_new_tokens` "));
   card.set_room(100);
-  CHECK(check(shape).starts_with("--device cpu"));
+  CHECK(check(shape).starts_with("`device` cpu"));
   // A CPU's memory is the machine's, which gives way.
   const std::unique_ptr<Device> cpu = open_device("cpu");
   CHECK_NOTHROW(check_generation_memory(*cpu, model, DType::f32, {1'000'000, 64, 64}));
@@ -193,7 +193,7 @@ TEST_CASE("windows that their plan lets onto a card are scored there") {
     return next_of([&] { check_scoring_memory(card.device(), model, DType::f32, batch, window); });
   };
   card.set_room(plan - 1);
-  CHECK(check(4, 64) == "--batch-size 3 (the same result)");
+  CHECK(check(4, 64) == "`batch_size` 3 (the same result)");
   card.set_room(plan);
   CHECK(check(4, 64) == "fits");
   const std::vector<std::int32_t> ids(256, 7);
@@ -203,6 +203,6 @@ TEST_CASE("windows that their plan lets onto a card are scored there") {
   });
 
   card.set_room(bytes_of(Gpt2::memory_plan(model, 1, 40, DType::f32, head)));
-  CHECK(check(1, 64) == "--batch-size 1 --window 40 (less context: another result)");
+  CHECK(check(1, 64) == "`batch_size` 1 `window` 40 (less context: another result)");
 }
 #endif
