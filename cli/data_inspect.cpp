@@ -14,6 +14,7 @@
 #include "base/text.h"
 #include "cli/corpus_flags.h"
 #include "cli/data.h"
+#include "cli/help_text.h"
 #include "cli/option_names.h"
 #include "cli/terminal.h"
 #include "cli/train_flags.h"

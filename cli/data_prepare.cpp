@@ -17,6 +17,7 @@
 #include "base/text.h"
 #include "cli/corpus_flags.h"
 #include "cli/data.h"
+#include "cli/help_text.h"
 #include "cli/option_names.h"
 #include "cli/signals.h"
 #include "cli/terminal.h"

@@ -17,6 +17,7 @@
 #include "cli/eval_report.h"
 #include "cli/eval_scoring.h"
 #include "cli/flags.h"
+#include "cli/help_text.h"
 #include "cli/option_names.h"
 #include "cli/signals.h"
 #include "cli/terminal.h"

@@ -36,12 +36,18 @@ constexpr const char* kOtherGroup = "Other";
 
 // The fields whose flags have other names.
 constexpr std::pair<std::string_view, std::string_view> kOtherFlags[] = {
+    {"header", "--no-header"},
+    {"lines_of", "--split"},
     {"loss_on_completion", "--loss-on completion"},
     {"max_seconds", "--max-time"},
     {"paths", "--data"},
+    {"prompt_files", "--prompt-file"},
+    {"prompts", "--prompt"},
+    {"sample_prompts", "--sample-prompt"},
     {"steps", "--clean"},
     {"target_modules", "--lora-target-modules"},
     {"template_text", "--template"},
+    {"validation_paths", "--validation-file"},
     {"validation_share", "--validation-split"},
     {"zero", "--zero 1"},
 };

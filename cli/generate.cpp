@@ -14,6 +14,7 @@
 #include "cli/device_flags.h"
 #include "cli/flags.h"
 #include "cli/generate_output.h"
+#include "cli/help_text.h"
 #include "cli/option_names.h"
 #include "cli/prompt_flags.h"
 #include "cli/signals.h"

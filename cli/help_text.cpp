@@ -1,10 +1,13 @@
 #include "cli/help_text.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstddef>
 #include <string_view>
 
 #include "cli/terminal.h"
+#include "pipeline/get_model.h"
 
 namespace quire {
 namespace {
@@ -108,6 +111,12 @@ std::string format_help(const HelpText& help, int columns) {
   if (!help.examples.empty()) out += "\nExamples:\n";
   for (const std::string& line : help.examples) out += break_lines("  " + line, columns) + "\n";
   return out;
+}
+
+std::string where_models_come_from() {
+  return fmt::format(
+      "{} comes with Quire. {} does not: where it is missing, --model {} says how to get it.",
+      kBundledModel, kUsualModel, kUsualModel);
 }
 
 }  // namespace quire

@@ -29,4 +29,7 @@ struct HelpText {
 /// No word is broken; lines are longer than `columns` where a word is.
 std::string format_help(const HelpText& help, int columns);
 
+/// A line for the examples of a command's help.
+std::string where_models_come_from();
+
 }  // namespace quire

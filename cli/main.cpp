@@ -14,9 +14,9 @@
 #include "base/nearest.h"
 #include "cli/command.h"
 #include "cli/flags.h"
+#include "cli/help_text.h"
 #include "cli/signals.h"
 #include "cli/terminal.h"
-#include "pipeline/get_model.h"
 
 namespace {
 

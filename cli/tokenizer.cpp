@@ -23,6 +23,7 @@
 #include "cli/command.h"
 #include "cli/corpus_flags.h"
 #include "cli/flags.h"
+#include "cli/help_text.h"
 #include "cli/option_names.h"
 #include "cli/output_file.h"
 #include "cli/subcommands.h"
@@ -30,7 +31,6 @@
 #include "corpus/encoding.h"
 #include "corpus/file_kind.h"
 #include "corpus/json_text.h"
-#include "pipeline/get_model.h"
 #include "pipeline/model_path.h"
 #include "tokenizer/tokenizer.h"
 

@@ -12,6 +12,7 @@
 #include "base/text.h"
 #include "cli/command.h"
 #include "cli/corpus_flags.h"
+#include "cli/help_text.h"
 #include "cli/signals.h"
 #include "cli/terminal.h"
 #include "cli/train_flags.h"

@@ -83,10 +83,4 @@ std::string models_to_try() {
       kBundledModel);
 }
 
-std::string where_models_come_from() {
-  return fmt::format(
-      "{} comes with Quire. {} does not: where it is missing, --model {} says how to get it.",
-      kBundledModel, kUsualModel, kUsualModel);
-}
-
 }  // namespace quire

@@ -27,7 +27,4 @@ std::vector<std::string> how_to_get(const std::filesystem::path& folder);
 /// "narrator, which comes with Quire and needs nothing, …": what to try where a model is missing.
 std::string models_to_try();
 
-/// A line for the examples of a command's help.
-std::string where_models_come_from();
-
 }  // namespace quire

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "base/error.h"
 #include "base/text.h"
 #include "engine/model/gpt2.h"
 #include "engine/model/kv_cache.h"
@@ -25,8 +26,9 @@ std::vector<MemoryItem> generation_plan(const Gpt2Config& model, DType activatio
                                       static_cast<std::size_t>(model.vocab_size) * sizeof(float)}};
 }
 
-constexpr const char* kNothingFits =
-    "--device cpu, or a smaller model: quire doctor shows which fit";
+std::string nothing_fits() {
+  return "`device` cpu, or a smaller model: quire doctor shows which fit"_named;
+}
 
 /// The largest value below `value` with which `fits` holds; 0: none.
 template <class Fits>
@@ -54,12 +56,13 @@ void check_generation_memory(const Device& device, const Gpt2Config& model, DTyp
   if (fits(size.texts, wanted)) return;
   const int batch = largest_below(size.texts, [&](int tried) { return fits(tried, wanted); });
   const int most_new = largest_below(wanted, [&](int tried) { return fits(1, tried); });
-  const char* const option = beams ? "--num-beams" : "--batch-size";
+  const std::string option = field_name(beams ? "num_beams" : "batch_size");
   const char* const effect = beams ? "a narrower search" : "the same texts";
   const std::string next =
       batch > 0      ? fmt::format("{} {} ({})", option, batch, effect)
-      : most_new > 0 ? fmt::format("{} 1 --max-new-tokens {} (shorter texts)", option, most_new)
-                     : kNothingFits;
+      : most_new > 0 ? fmt::format(fmt::runtime("{} 1 `max_new_tokens` {} (shorter texts)"_named),
+                                   option, most_new)
+                     : nothing_fits();
   throw_no_room(fmt::format("generating {} of up to {} tokens together",
                             counted(static_cast<std::size_t>(size.texts), beams ? "beam" : "text"),
                             size.longest_text),
@@ -79,10 +82,12 @@ void check_scoring_memory(const Device& device, const Gpt2Config& model, DType w
   const int rows = largest_below(batch, [&](int tried) { return fits(tried, window); });
   const int length = largest_below(window, [&](int tried) { return fits(1, tried); });
   const std::string next =
-      rows > 0 ? fmt::format("--batch-size {} (the same result)", rows)
+      rows > 0 ? fmt::format(fmt::runtime("`batch_size` {} (the same result)"_named), rows)
       : length > 1
-          ? fmt::format("--batch-size 1 --window {} (less context: another result)", length)
-          : kNothingFits;
+          ? fmt::format(
+                fmt::runtime("`batch_size` 1 `window` {} (less context: another result)"_named),
+                length)
+          : nothing_fits();
   throw_no_room(
       fmt::format("scoring {} of {} together", counted(static_cast<std::size_t>(batch), "window"),
                   counted(window, "token")),

@@ -134,7 +134,7 @@ Inspected inspect_data(const InspectOptions& c, const std::optional<Tokenizer>& 
   const bool prepared = std::any_of(c.corpus.paths.begin(), c.corpus.paths.end(),
                                     [](const std::string& path) { return is_prepared(path); });
   if (prepared && !c.validation.empty()) {
-    throw Error(Fault::usage, "--validation-file is compared with texts, not with shards",
+    throw Error(Fault::usage, "`validation_paths` is compared with texts, not with shards"_named,
                 {c.corpus.paths[0] + " holds shards"}, "the files that they were prepared from");
   }
   return prepared ? inspect_shards(c, tokenizer) : inspect_text(c, tokenizer, on_left_out);

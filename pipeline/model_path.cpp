@@ -174,7 +174,7 @@ fs::path base_model(const fs::path& resolved_model) {
   const std::string name = read_adapter_config(resolved_model).base_model_name_or_path;
   const fs::path file = resolved_model / "adapter_config.json";
   const std::string next =
-      "write the model's folder, or what --model calls it, as \"base_model_name_or_path\" into " +
+      "write the model's folder, or what `model` calls it, as \"base_model_name_or_path\" into "_named +
       file.string();
   const auto refuse = [&](const std::string& what, std::vector<std::string> details) {
     throw Error(Fault::bad_data, resolved_model.string() + " is an adapter " + what,

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/text.h"
@@ -66,15 +67,15 @@ Template find_template(const PromptOptions& prompts, const fs::path& model_folde
   if (text.empty()) {
     throw Error(Fault::usage,
                 prompts.keywords.empty() ? "a table of requests needs a template"
-                                         : "--keywords needs a template",
+                                         : "`keywords` needs a template"_named,
                 {model_folder.string() + " does not say on which one it was trained"},
-                "--template \"{keywords} => {quote}\"");
+                "`template_text` \"{keywords} => {quote}\""_named);
   }
   Template pattern(text);
   if (pattern.fields().size() < 2) {
     throw Error(Fault::usage, "the template \"" + text + "\" has a single field",
                 {"the last field is what the model is to write, those before it are the prompt"},
-                "--template \"{keywords} => {quote}\"");
+                "`template_text` \"{keywords} => {quote}\""_named);
   }
   return pattern;
 }
@@ -82,8 +83,8 @@ Template find_template(const PromptOptions& prompts, const fs::path& model_folde
 std::vector<NamedText> prompts_of_keywords(const PromptOptions& prompts, const Template& pattern) {
   if (pattern.fields().size() > 2) {
     throw Error(Fault::usage,
-                "--keywords fills one field, and the template has more before its last",
-                {"a table has a column for each"}, "--requests FILE.csv");
+                "`keywords` fills one field, and the template has more before its last"_named,
+                {"a table has a column for each"}, "`requests` FILE.csv"_named);
   }
   std::vector<NamedText> texts;
   for (const std::string& keywords : prompts.keywords) {
@@ -104,7 +105,7 @@ std::vector<GenerateRequest> requests_of_table(const PromptOptions& prompts,
       columns.push_back(table.column(pattern.fields()[i]));
     } catch (const Error& error) {
       throw Error(error.fault(), error.what(), error.details(),
-                  "a --template that names the table's columns");
+                  "a `template_text` that names the table's columns"_named);
     }
   }
   std::vector<GenerateRequest> requests;
@@ -154,24 +155,25 @@ std::vector<GenerateRequest> collect_requests(const PromptOptions& prompts,
   const TextFormat& format = prompts.format;
   ReadingReport report;
   if (!prompts.template_text.empty() && prompts.keywords.empty() && !has_table) {
-    throw Error(Fault::usage, "--template has nothing to fill it",
-                {"it makes prompts of --keywords, or of the rows of --requests FILE.csv"},
-                "--keywords \"rain, roof\"");
+    throw Error(Fault::usage, "`template_text` has nothing to fill it"_named,
+                {"it makes prompts of `keywords`, or of the rows of `requests` FILE.csv"_named},
+                "`keywords` \"rain, roof\""_named);
   }
   if (prompts.lines_of && !has_table) {
-    throw Error(Fault::usage, "--split takes of --requests FILE.csv the rows of a run's part", {},
-                "--requests FILE.csv, a table that the run read");
+    throw Error(Fault::usage,
+                "`lines_of` takes of `requests` FILE.csv the rows of a run's part"_named, {},
+                "`requests` FILE.csv, a table that the run read"_named);
   }
   if (!prompts.requests.empty()) {
     if (!prompts.prompts.empty() || !prompts.positional_prompts.empty() ||
         !prompts.prompt_files.empty() || !prompts.prompt_ids.empty() || !prompts.keywords.empty()) {
-      throw Error(Fault::usage, "--requests brings its own prompts",
-                  {"leave out --prompt, --prompt-file, --prompt-ids and --keywords"});
+      throw Error(Fault::usage, "`requests` brings its own prompts"_named,
+                  {"leave out `prompts`, `prompt_files`, `prompt_ids` and `keywords`"_named});
     }
     if (!has_table) {
       if (format.delimiter != 0 || !format.header) {
-        throw Error(Fault::usage, "--delimiter and --no-header are for tables",
-                    {"requests in JSON lines have neither"}, "--requests FILE.csv");
+        throw Error(Fault::usage, "`delimiter` and `header` are for tables"_named,
+                    {"requests in JSON lines have neither"}, "`requests` FILE.csv"_named);
       }
       std::vector<GenerateRequest> requests =
           reader.from_jsonl(prompts.requests, format.encoding, options, report);

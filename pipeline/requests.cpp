@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/nearest.h"
@@ -34,7 +35,7 @@ constexpr const char* kRequestFields[] = {"prompt", "prompt_ids", "stop", "num_r
   std::vector<std::string> details;
   if (!near.empty()) details.push_back(fmt::format("did you mean {}?", near));
   throw Error(Fault::usage, fmt::format("{}: there is no option '{}'", where, option),
-              std::move(details), "quire generate --help");
+              std::move(details), "quire generate `help`"_named);
 }
 
 std::int32_t whole_number(const Json& value) {
@@ -110,7 +111,7 @@ std::vector<std::int32_t> RequestReader::encode(const std::string& name,
     std::vector<std::string> details = {"looked for tokenizer.json, vocab.json and merges.txt"};
     details.insert(details.end(), get_tokenizer_.begin(), get_tokenizer_.end());
     throw Error(Fault::bad_data, fmt::format("{} is text, and the model has no tokenizer", name),
-                std::move(details), "--tokenizer DIR, or the prompt as --prompt-ids");
+                std::move(details), "`tokenizer` DIR, or the prompt as `prompt_ids`"_named);
   }
   std::vector<std::int32_t> ids = tokenizer_->encode(text);
   if (ids.empty()) {
@@ -146,7 +147,7 @@ GenerateRequest RequestReader::checked(GenerateRequest request) const {
                   {"all of them would be the same"}, "do_sample, or num_beams");
     }
     if (!options.stop.empty() && !tokenizer_) {
-      throw Error(Fault::usage, "a stop string needs a tokenizer", {}, "--tokenizer DIR");
+      throw Error(Fault::usage, "a stop string needs a tokenizer", {}, "`tokenizer` DIR"_named);
     }
     for (const std::string& stop : options.stop) {
       if (stop.empty()) throw Error(Fault::usage, "a stop string is empty");

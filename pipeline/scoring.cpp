@@ -7,6 +7,7 @@
 #include <cmath>
 #include <functional>
 
+#include "base/error.h"
 #include "base/text.h"
 #include "pipeline/inference_memory.h"
 #include "pipeline/model_path.h"
@@ -27,7 +28,7 @@ struct Text {
 std::vector<Text> encode(const std::vector<Record>& records, const ScoringOptions& o,
                          const Tokenizer& tokenizer) {
   if (o.prepend_endoftext && !tokenizer.end_of_text()) {
-    throw Error(Fault::usage, "--prepend-endoftext: the tokenizer has no <|endoftext|>");
+    throw Error(Fault::usage, "`prepend_endoftext`: the tokenizer has no <|endoftext|>"_named);
   }
   std::vector<Text> texts;
   texts.reserve(records.size());
@@ -84,7 +85,7 @@ void check_ids(const std::vector<Text>& texts, const Gpt2Config& config) {
       throw Error(Fault::bad_data,
                   fmt::format("the data has token {}, the model's vocabulary has {}", id,
                               config.vocab_size),
-                  {"the tokenizer is that of another model"}, "--tokenizer DIR");
+                  {"the tokenizer is that of another model"}, "`tokenizer` DIR"_named);
     }
   }
 }
@@ -127,12 +128,12 @@ Scored score_texts(const ScoringOptions& options, const ScoringCallbacks& callba
     throw Error(
         Fault::bad_data,
         fmt::format("the data has {}, none of them to score", counted(scored.tokens, "token")),
-        {"the first token of a text has nothing before it"}, "--prepend-endoftext");
+        {"the first token of a text has nothing before it"}, "`prepend_endoftext`"_named);
   }
   if (windows.stride == windows.window && scored.to_score >= windows.window) {
     callbacks.note(
         "note: with the stride as long as the window, the first token of each window has nothing "
-        "before it and is not scored; a smaller --stride scores all of them");
+        "before it and is not scored; a smaller `stride` scores all of them"_named);
   }
 
   const std::unique_ptr<Device> device = callbacks.open_device();
@@ -178,7 +179,7 @@ Scored score(const ScoringOptions& options, const TokenView& records, const Toke
     if (vocabulary_of(of_the_model) != vocabulary_of(tokenizer)) {
       throw Error(Fault::usage, options.model + " has another tokenizer than the run",
                   {"it cannot score the tokens that were held out"},
-                  "quire eval --data FILE, which compares models by their bits per byte");
+                  "quire eval `paths` FILE, which compares models by their bits per byte"_named);
     }
     return texts_of(records, tokenizer);
   });

@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "base/error.h"
 #include "engine/generation/generator.h"
 
 namespace quire {
@@ -24,9 +25,10 @@ TrainSamples::TrainSamples(Device& device, const Gpt2Config& config, const Token
     if (ids_.back().empty() && end) ids_.back().push_back(*end);
     if (ids_.back().empty()) {
       throw Error(Fault::usage, "there is nothing for a sample to begin with",
-                  {"the tokenizer has no end-of-text token"}, "--sample-prompt TEXT");
+                  {"the tokenizer has no end-of-text token"}, "`sample_prompts` TEXT"_named);
     }
-    check_prompt(config, options_, ids_.back(), fmt::format("--sample-prompt \"{}\"", prompt));
+    check_prompt(config, options_, ids_.back(),
+                 fmt::format(fmt::runtime("`sample_prompts` \"{}\""_named), prompt));
     streams_.push_back(streams_.size());
   }
 }

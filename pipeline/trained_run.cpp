@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "base/error.h"
 #include "pipeline/model_path.h"
 #include "tokens/shards.h"
 
@@ -21,8 +22,8 @@ TrainedRun::TrainedRun(std::string run, bool validation, TrainOptions options,
       data_(load_train_data(options_, tokenizer_, callbacks)) {
   if (tokens().size() > 0) return;
   throw Error(Fault::usage, "the run in " + run_ + " held nothing out",
-              {"its --validation-split was " + fmt::format("{}", options_.validation_split)},
-              "quire train with a larger --validation-split");
+              {"its `validation_split` was "_named + fmt::format("{}", options_.validation_split)},
+              "quire train with a larger `validation_split`"_named);
 }
 
 CorpusOptions TrainedRun::corpus(bool as_completion) const {
@@ -36,7 +37,7 @@ CorpusOptions TrainedRun::corpus(bool as_completion) const {
   if (is_prepared(corpus.paths[0])) {
     throw Error(Fault::usage, "the run in " + run_ + " was trained on shards, which hold no text",
                 {corpus.paths[0] + " was tokenized by quire data prepare"},
-                "--data with the text that it was made of");
+                "`paths` with the text that it was made of"_named);
   }
   corpus.loss_on_completion = as_completion;
   return corpus;

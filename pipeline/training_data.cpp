@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/error.h"
 #include "base/text.h"
 #include "pipeline/get_model.h"
 #include "tokens/shards.h"
@@ -23,8 +24,10 @@ TokenRecords ids_of(std::span<const Record> records,
     if (ids.empty()) {
       throw Error(
           Fault::usage, "text cannot be trained on without a tokenizer", get_tokenizer,
-          fmt::format("--tokenizer DIR, the folder of a model; --tokenizer {} needs nothing",
-                      kBundledModel));
+          fmt::format(
+              fmt::runtime(
+                  "`tokenizer` DIR, the folder of a model; `tokenizer` {} needs nothing"_named),
+              kBundledModel));
     }
     const std::vector<std::int32_t>& labels = record.labels.empty() ? ids : record.labels;
     tokens.ids.insert(tokens.ids.end(), ids.begin(), ids.end());
@@ -36,20 +39,20 @@ TokenRecords ids_of(std::span<const Record> records,
 
 /// Shards hold ids: what would make other ones of the text comes too late.
 void refuse_text_options(const CorpusOptions& corpus) {
-  const char* late = !corpus.text_column.empty()          ? "--text-column"
-                     : !corpus.template_text.empty()      ? "--template"
-                     : corpus.line_by_line                ? "--line-by-line"
-                     : !corpus.document_separator.empty() ? "--document-separator"
-                     : corpus.loss_on_completion          ? "--loss-on completion"
-                     : !corpus.cleaning.steps.empty()     ? "--clean"
-                     : !corpus.format.encoding.empty()    ? "--encoding"
-                     : corpus.format.delimiter != 0       ? "--delimiter"
-                     : !corpus.format.header              ? "--no-header"
+  const char* late = !corpus.text_column.empty()          ? "text_column"
+                     : !corpus.template_text.empty()      ? "template_text"
+                     : corpus.line_by_line                ? "line_by_line"
+                     : !corpus.document_separator.empty() ? "document_separator"
+                     : corpus.loss_on_completion          ? "loss_on_completion"
+                     : !corpus.cleaning.steps.empty()     ? "steps"
+                     : !corpus.format.encoding.empty()    ? "encoding"
+                     : corpus.format.delimiter != 0       ? "delimiter"
+                     : !corpus.format.header              ? "header"
                                                           : nullptr;
   if (late == nullptr) return;
-  throw Error(Fault::usage, std::string(late) + " does nothing to shards",
+  throw Error(Fault::usage, field_name(late) + " does nothing to shards",
               {corpus.paths[0] + " was tokenized by quire data prepare, which takes this option"},
-              "without " + std::string(late) + ", or prepare the text again with it");
+              "without " + field_name(late) + ", or prepare the text again with it");
 }
 
 bool are_prepared(const std::vector<std::string>& paths) {
@@ -76,8 +79,9 @@ std::vector<std::string> without_validation(const std::vector<std::string>& path
     }
   }
   if (files.empty()) {
-    throw Error(Fault::usage, "--data and --validation-file are the same: nothing is left to learn",
-                {}, "another --validation-file, or --validation-split 0.05 without one");
+    throw Error(Fault::usage,
+                "`paths` and `validation_paths` are the same: nothing is left to learn"_named, {},
+                "another `validation_paths`, or `validation_split` 0.05 without one"_named);
   }
   if (left_out > 0) on_left_out(left_out);
   return files;
@@ -169,8 +173,9 @@ TrainData load_train_data(const TrainOptions& options, const std::optional<Token
       read_tokens(std::move(corpus), options, tokenizer, callbacks, validation_report);
   if (train.vocabulary && validation.vocabulary &&
       train.vocabulary->fingerprint != validation.vocabulary->fingerprint) {
-    throw Error(Fault::bad_data, "--data and --validation-file were made with different tokenizers",
-                {}, "quire data prepare with the same --tokenizer");
+    throw Error(Fault::bad_data,
+                "`paths` and `validation_paths` were made with different tokenizers"_named, {},
+                "quire data prepare with the same `tokenizer`"_named);
   }
   return {.train = train.records, .validation = validation.records, .held_out = {}};
 }

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "base/error.h"
+
 namespace quire {
 namespace {
 
@@ -24,9 +26,10 @@ std::string options_that_fit(const Gpt2Config& model, const TrainingConfig& conf
       smaller.gradient_accumulation_steps = rows / batch;
       if (fits(model, smaller, device, available)) {
         return fmt::format(
-            "--per-device-train-batch-size {} --gradient-accumulation-steps {}{} (the same {} rows "
-            "a step)",
-            batch, rows / batch, again ? " --gradient-checkpointing" : "", rows);
+            fmt::runtime("`per_device_train_batch_size` {} "_named
+                         "`gradient_accumulation_steps` {}{} (the same {} rows "_named
+                         "a step)"_named),
+            batch, rows / batch, again ? " `gradient_checkpointing`"_named : "", rows);
       }
     }
   }
@@ -36,8 +39,9 @@ std::string options_that_fit(const Gpt2Config& model, const TrainingConfig& conf
   for (smaller.block_size = longest / 2; smaller.block_size >= 16; smaller.block_size /= 2) {
     if (fits(model, smaller, device, available)) {
       return fmt::format(
-          "--per-device-train-batch-size 1 --gradient-accumulation-steps {} "
-          "--gradient-checkpointing --block-size {} (shorter rows: not the same result)",
+          fmt::runtime(
+              "`per_device_train_batch_size` 1 `gradient_accumulation_steps` {} "_named
+              "`gradient_checkpointing` `block_size` {} (shorter rows: not the same result)"_named),
           rows, smaller.block_size);
     }
   }

@@ -28,10 +28,11 @@ namespace {
 
 void refuse_adapter_on_adapter(const TrainOptions& options, const fs::path& model) {
   if (options.training.lora.r == 0 || !is_adapter(model)) return;
-  throw Error(Fault::usage, "--lora-r adapts a model, and " + model.string() + " is an adapter",
+  throw Error(Fault::usage,
+              "`lora_r` adapts a model, and "_named + model.string() + " is an adapter",
               {"a second adapter would have no model of its own to be used with"},
-              "--model " + in_shell(base_model(model).string()) +
-                  ", or without --lora-r to train the merged model as a whole");
+              "`model` "_named + in_shell(base_model(model).string()) +
+                  ", or without `lora_r` to train the merged model as a whole"_named);
 }
 
 /// A folder holds a model or an adapter: writing the one would remove the other, which is in use.
@@ -42,8 +43,9 @@ void refuse_same_folder(const TrainOptions& options, const fs::path& model) {
   if (training.lora.r == 0 && !is_adapter(model)) return;
   if (!fs::equivalent(folder, training.output_dir, not_there)) return;
   throw Error(
-      Fault::usage, "--output-dir " + training.output_dir.string() + " is the folder of --model",
-      {"an adapter and the model that it adapts lie in two folders"}, "another --output-dir");
+      Fault::usage,
+      "`output_dir` "_named + training.output_dir.string() + " is the folder of `model`"_named,
+      {"an adapter and the model that it adapts lie in two folders"}, "another `output_dir`"_named);
 }
 
 /// The model gets a row for each id that its tokenizer has beyond them, where that is asked for.
@@ -54,9 +56,9 @@ void grow(TrainOptions& options, TrainingStart& start) {
     throw Error(
         Fault::bad_data, "the tokenizer has more ids than the model",
         {fmt::format("the tokenizer has {} ids, the model {}", ids, start.config.vocab_size)},
-        options.model.empty() ? "the --tokenizer of the run that is resumed"
-                              : "the --tokenizer that the model was trained with, or "
-                                "--resize-vocab for a model with more rows");
+        options.model.empty() ? "the `tokenizer` of the run that is resumed"_named
+                              : "the `tokenizer` that the model was trained with, or "_named
+                                "`resize_vocab` for a model with more rows"_named);
   }
   start.config.vocab_size = ids;
   options.training.save_tables = options.training.lora.r > 0;
@@ -78,8 +80,9 @@ TrainingStart find_start(TrainOptions& options) {
   } else if (!options.config.empty()) {
     const std::optional<Gpt2Config> preset = Gpt2Config::preset(options.config);
     if (!preset && !fs::exists(options.config)) {
-      throw Error(Fault::usage, "--config " + options.config + " is neither a preset nor a file",
-                  {"presets: tiny, gpt2, gpt2-medium, gpt2-large, gpt2-xl"}, "--config tiny");
+      throw Error(Fault::usage,
+                  "`config` "_named + options.config + " is neither a preset nor a file",
+                  {"presets: tiny, gpt2, gpt2-medium, gpt2-large, gpt2-xl"}, "`config` tiny"_named);
     }
     start.config = preset ? *preset : read_config(options.config);
   } else {
@@ -146,11 +149,13 @@ std::string choose_model(TrainOptions& options) {
   }
   const std::optional<fs::path> usual = find_whole_model(kUsualModel);
   options.model = usual ? kUsualModel : kBundledModel;
-  const std::string begin =
-      fmt::format("no --model and no --config: training goes on from {}", options.model);
+  const std::string begin = fmt::format(
+      fmt::runtime("no `model` and no `config`: training goes on from {}"_named), options.model);
   return usual ? fmt::format("{}, found in {}", begin, shown_path(*usual))
-               : fmt::format("{}, which comes with Quire (--model {} says how to get that one)",
-                             begin, kUsualModel);
+               : fmt::format(
+                     fmt::runtime(
+                         "{}, which comes with Quire (`model` {} says how to get that one)"_named),
+                     begin, kUsualModel);
 }
 
 Json earlier_options(const TrainingConfig& training) {

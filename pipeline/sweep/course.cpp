@@ -47,12 +47,12 @@ void Course::check_folder(bool overwrite) const {
   if (fs::is_empty(folder_)) return;
   if (!fs::exists(folder_ / kSweepFile)) {
     throw Error(Fault::usage, "the output folder " + folder_.string() + " is not empty",
-                {"there is no sweep in it to go on with"}, "another --output-dir");
+                {"there is no sweep in it to go on with"}, "another `output_dir`"_named);
   }
   if (overwrite || read_file(folder_ / kSweepFile) == canonical_json(sweep_)) return;
   throw Error(Fault::usage, folder_.string() + " has another sweep",
               {"what it was asked for is in " + (folder_ / kSweepFile).string()},
-              "another --output-dir, or --overwrite-output-dir to begin anew");
+              "another `output_dir`, or `overwrite_output_dir` to begin anew"_named);
 }
 
 void Course::prepare(bool overwrite) {

@@ -76,7 +76,7 @@ class Training {
     process_ = ::fork();
     if (process_ < 0) {
       throw Error(Fault::no_space, "cannot start a run", {std::strerror(errno)},
-                  "a smaller --parallel");
+                  "a smaller `parallel`"_named);
     }
     if (process_ == 0) become_training(arguments, log, parent);
   }

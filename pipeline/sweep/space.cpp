@@ -32,7 +32,7 @@ const std::vector<std::string> kOwnOptions = {
     "report_to"};
 
 [[noreturn]] void fail(const std::string& what, std::vector<std::string> details = {},
-                       const std::string& next = "quire sweep --help") {
+                       const std::string& next = "quire sweep `help`"_named) {
   throw Error(Fault::bad_data, what, std::move(details), next);
 }
 

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/json.h"
+#include "cli/help_text.h"
 #include "tests/cli/train_workplace.h"
 #include "tests/support/catch.h"
 

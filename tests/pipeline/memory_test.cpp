@@ -95,7 +95,7 @@ TEST_CASE("training that its plan lets onto a card runs there, and needs what th
     card.set_room(plan - 1);
     CHECK(
         next_of([&] { check_memory(model, config, card.device(), memory_room(card.device())); }) ==
-        "--per-device-train-batch-size 1 --gradient-accumulation-steps 2 (the same 2 rows a step)");
+        "`per_device_train_batch_size` 1 `gradient_accumulation_steps` 2 (the same 2 rows a step)");
     card.set_room(plan);
     CHECK(next_of([&] {
             check_memory(model, config, card.device(), memory_room(card.device()));
@@ -157,7 +157,7 @@ TEST_CASE("texts that their plan lets onto a card are generated there") {
     (check(size) == "fits" ? high : low) = (low + high) / 2;
   }
   card.set_room(high - 1);
-  CHECK(check(size) == "--batch-size 3 (the same texts)");
+  CHECK(check(size) == "`batch_size` 3 (the same texts)");
   CHECK(check({.texts = 1, .longest_prompt = 60, .longest_text = 64}) == "fits");
   card.set_room(high);
   GenerationConfig generation;
@@ -172,13 +172,13 @@ TEST_CASE("texts that their plan lets onto a card are generated there") {
   });
 
   CHECK(check({.texts = 400, .longest_prompt = 20, .longest_text = 32}, true)
-            .starts_with("--num-beams "));
+            .starts_with("`num_beams` "));
 
   card.set_room(68'000);
   CHECK(check({.texts = 1, .longest_prompt = 20, .longest_text = 64})
-            .starts_with("--batch-size 1 --max-new-tokens "));
+            .starts_with("`batch_size` 1 `max_new_tokens` "));
   card.set_room(100);
-  CHECK(check(size).starts_with("--device cpu"));
+  CHECK(check(size).starts_with("`device` cpu"));
   // A CPU's memory is the machine's, which gives way.
   const std::unique_ptr<Device> cpu = open_device("cpu");
   CHECK_NOTHROW(check_generation_memory(*cpu, model, DType::f32, {1'000'000, 64, 128}));
@@ -194,7 +194,7 @@ TEST_CASE("windows that their plan lets onto a card are scored there") {
     return next_of([&] { check_scoring_memory(card.device(), model, DType::f32, batch, window); });
   };
   card.set_room(plan - 1);
-  CHECK(check(4, 64) == "--batch-size 3 (the same result)");
+  CHECK(check(4, 64) == "`batch_size` 3 (the same result)");
   card.set_room(plan);
   CHECK(check(4, 64) == "fits");
   const std::vector<std::int32_t> ids(256, 7);
@@ -204,6 +204,6 @@ TEST_CASE("windows that their plan lets onto a card are scored there") {
   });
 
   card.set_room(bytes_of(Gpt2::memory_plan(model, 1, 40, DType::f32, head)));
-  CHECK(check(1, 64) == "--batch-size 1 --window 40 (less context: another result)");
+  CHECK(check(1, 64) == "`batch_size` 1 `window` 40 (less context: another result)");
 }
 #endif

@@ -35,17 +35,17 @@ TEST_CASE("a plan that does not fit comes with the options that do") {
   CHECK(next_step(bytes_with(12, 1024)) == "fits");
   // 24 rows a step: 8 × 3 is the next smaller way, 11, 10 and 9 do not divide them.
   CHECK(contains(next_step(bytes_with(12, 1024) - 1),
-                 "--per-device-train-batch-size 8 "
-                 "--gradient-accumulation-steps 3 "));
+                 "`per_device_train_batch_size` 8 "
+                 "`gradient_accumulation_steps` 3 "));
   CHECK(contains(next_step(bytes_with(3, 1024)),
-                 "--per-device-train-batch-size 3 "
-                 "--gradient-accumulation-steps 8 "));
+                 "`per_device_train_batch_size` 3 "
+                 "`gradient_accumulation_steps` 8 "));
   CHECK(contains(next_step(bytes_with(1, 1024) - 1),
-                 "--per-device-train-batch-size 3 --gradient-accumulation-steps 8 "
-                 "--gradient-checkpointing (the same 24 rows a step)"));
+                 "`per_device_train_batch_size` 3 `gradient_accumulation_steps` 8 "
+                 "`gradient_checkpointing` (the same 24 rows a step)"));
   CHECK(contains(next_step(bytes_with(1, 1024, true)),
-                 "--gradient-accumulation-steps 24 --gradient-checkpointing (the"));
+                 "`gradient_accumulation_steps` 24 `gradient_checkpointing` (the"));
   CHECK(contains(next_step(bytes_with(1, 1024, true) - 1),
-                 "--gradient-checkpointing --block-size 512"));
+                 "`gradient_checkpointing` `block_size` 512"));
   CHECK(contains(next_step(1'000'000), "a smaller model"));
 }
