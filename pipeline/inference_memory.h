@@ -11,8 +11,8 @@
 namespace quire {
 
 /// Throws Error(no_space) where the caches, activations and logits of such a session do not fit, or
-/// of as many beams of one search. Its next step is the --batch-size that does, with the same texts, or --num-beams in a search, or
-/// --max-new-tokens.
+/// of a search with as many beams. Its next step is the --batch-size that does, with the same
+/// texts, or --num-beams in a search, or --max-new-tokens.
 void check_generation_memory(const Device& device, const Gpt2Config& model, DType weights,
                              const SessionSize& size, bool beams = false);
 

@@ -65,8 +65,8 @@ struct Runner {
   int batch_size;
   const RunCallbacks& callbacks;
   std::vector<RowToRun> rows;
-  std::vector<std::vector<GeneratedSequence>> answers =
-      {};                          // of rows that wait for one before them
+  /// Of rows that wait for one before them.
+  std::vector<std::vector<GeneratedSequence>> answers = {};
   std::size_t done = 0, told = 0;  // rows
   RunTimes times = {};
 
