@@ -1,7 +1,7 @@
 // The ceilings that every figure is held against, measured on the spot.
 #pragma once
 
-#include "kernels/ops.h"
+#include "kernels/device.h"
 
 namespace quire {
 

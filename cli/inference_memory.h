@@ -5,7 +5,7 @@
 #include <cstdint>
 
 #include "engine/model/config.h"
-#include "kernels/ops.h"
+#include "kernels/device.h"
 
 namespace quire {
 
