@@ -2,7 +2,7 @@
 #pragma once
 
 #include "engine/training/cost.h"
-#include "kernels/ops.h"
+#include "kernels/device.h"
 
 namespace quire {
 

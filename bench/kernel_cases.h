@@ -9,7 +9,7 @@
 
 #include "bench/operands.h"
 #include "engine/model/config.h"
-#include "kernels/ops.h"
+#include "kernels/device.h"
 
 namespace quire {
 

@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "kernels/ops.h"
+#include "kernels/device.h"
 
 namespace quire {
 

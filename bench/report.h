@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels/ops.h"
+#include "kernels/device.h"
 #include "report/roofline.h"
 
 namespace quire {

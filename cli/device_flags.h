@@ -5,7 +5,7 @@
 #include <string>
 
 #include "cli/flags.h"
-#include "kernels/ops.h"
+#include "kernels/device.h"
 
 namespace quire {
 

@@ -1,7 +1,7 @@
 // quire doctor --verify: whether a card computes what the CPU computes.
 #pragma once
 
-#include "kernels/ops.h"
+#include "kernels/device.h"
 
 namespace quire {
 

@@ -4,7 +4,7 @@
 // "matmul: K is 63, weight expects 64".
 #pragma once
 
-#include "kernels/ops.h"
+#include "kernels/device.h"
 
 namespace quire {
 

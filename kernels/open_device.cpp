@@ -21,43 +21,35 @@ int cuda_index(std::string_view name) {
   return error == std::errc() && end == name.data() + name.size() ? index : -1;
 }
 
-std::string why_not(int index) {
 #ifdef QUIRE_WITH_CUDA
-  return cuda::why_unusable(index);
+constexpr bool kWithCuda = true;
+using cuda::why_unusable;
 #else
-  (void)index;
+constexpr bool kWithCuda = false;
+
+std::string why_unusable(int /*index*/) {
   return "this build has CPU kernels only (cmake -DQUIRE_CUDA=ON builds the others)";
-#endif
 }
 
-std::unique_ptr<Device> open_cuda(int index, const DeviceOptions& options) {
-#ifdef QUIRE_WITH_CUDA
-  return open_cuda_device(
-      index, {.on_trial = options.on_trial, .autotune = options.autotune, .warn = options.warn});
-#else
-  (void)options;
-  throw Error(Fault::device, "CUDA cannot be used: " + why_not(index), {}, "`device` cpu"_named);
-#endif
+std::unique_ptr<Device> open_cuda_device(int index, const DeviceOptions& /*options*/) {
+  throw Error(Fault::device, "CUDA cannot be used: " + why_unusable(index), {}, "`device` cpu"_named);
 }
+#endif
 
 }  // namespace
 
 std::string why_no_cuda() {
-  return why_not(0);
+  return why_unusable(0);
 }
 
 bool built_with_cuda() {
-#ifdef QUIRE_WITH_CUDA
-  return true;
-#else
-  return false;
-#endif
+  return kWithCuda;
 }
 
 std::unique_ptr<Device> open_device(std::string_view name, const DeviceOptions& options) {
-  if (name == "auto" && why_no_cuda().empty()) return open_cuda(0, options);
+  if (name == "auto" && why_no_cuda().empty()) return open_cuda_device(0, options);
   if (name == "auto" || name == "cpu") return open_cpu_device(options.threads);
-  if (const int index = cuda_index(name); index >= 0) return open_cuda(index, options);
+  if (const int index = cuda_index(name); index >= 0) return open_cuda_device(index, options);
   const std::array<std::string, 3> names = {"auto", "cpu", "cuda"};
   const std::string near = nearest(name, names);
   throw Error(Fault::usage, "there is no device '" + std::string(name) + "'",

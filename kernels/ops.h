@@ -1,7 +1,7 @@
 // Every operation of the model, once: its formula, shapes and what it overwrites or adds to.
 //
-// A backend is a class that derives from Device. As every op is pure virtual, a backend that lacks
-// one does not compile. Each op takes one struct with named fields:
+// A backend is a class that derives from Device, and so from Ops. As every op is pure virtual, a
+// backend that lacks one does not compile. Each op takes one struct with named fields:
 //
 //   device.layernorm_forward({.out = a.ln_1, .mean = a.mean, .rstd = a.rstd, .x = x, …});
 //
@@ -20,13 +20,8 @@
 //  - Work may be queued: results are on the host after copy_to_host() or synchronize().
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
-#include <functional>
-#include <memory>
-#include <optional>
 #include <span>
-#include <string>
 
 #include "base/ignored_target.h"
 #include "base/random.h"
@@ -356,135 +351,12 @@ struct ArgmaxTokens {
   ConstView logits;  // [B, V] f32
 };
 
-// ---------------------------------------------------------------- the device
+// ---------------------------------------------------------------- all of them
 
-class Device;
-
-/// Owns device memory, 64-byte aligned. Move-only; must not outlive its device.
-class Buffer {
+/// What a backend can do.
+class Ops {
  public:
-  Buffer() = default;
-  Buffer(Device& device, std::size_t bytes);
-  Buffer(Buffer&& other) noexcept;
-  Buffer& operator=(Buffer&& other) noexcept;
-  ~Buffer();
-
-  void* data() const { return data_; }
-  std::size_t size() const { return size_; }
-
- private:
-  Device* device_ = nullptr;
-  void* data_ = nullptr;
-  std::size_t size_ = 0;
-};
-
-/// A sequence of ops that its device repeats at less cost than their calls. Must not outlive the
-/// device, nor the memory that the ops work on.
-class Recording {
- public:
-  virtual ~Recording() = default;
-  virtual void replay() = 0;
-};
-
-/// Devices of several processes that exchange floats among themselves, past the host's memory. All
-/// of them call the same functions in the same order, on as many floats.
-class DeviceGroup {
- public:
-  virtual ~DeviceGroup() = default;
-  /// `values` are as many equal parts as there are members. Queues what puts the sums over all
-  /// members into the part of this one's number; what the others then hold is not said.
-  virtual void reduce_scatter(const View& values) = 0;
-  /// Queues what puts into each part what it holds on the member of its number.
-  virtual void all_gather(const View& values) = 0;
-  /// Whether all that was queued on the device is done. Throws Error(device) where it failed.
-  virtual bool done() = 0;
-  /// Gives up what is queued, for a member has gone. Nothing else can be asked of it then.
-  virtual void abort() = 0;
-};
-
-struct DeviceMemory {
-  std::size_t free = 0, total = 0;  // bytes
-};
-
-class Device {
- public:
-  virtual ~Device() = default;
-
-  /// One line for people: "CPU, AVX-512, 2 threads".
-  virtual std::string description() const = 0;
-  /// True when the device reads host memory: weights can stay in the mapped file.
-  virtual bool shares_host_memory() const = 0;
-  /// The type in which it keeps activations beside weights of that type.
-  virtual DType activation_type(DType weights) const {
-    (void)weights;
-    return DType::f32;
-  }
-
-  /// What the rows of the head's table and the columns of logits are filled up to in training and
-  /// scoring. GPT-2's 50,257 columns of 16 bits begin no row but the first on more than 2 bytes.
-  virtual int vocab_multiple() const { return 1; }
-  /// Rows whose logits are to exist at once, where their memory is no matter. With GPT-2's head,
-  /// 256 rows are 59 GFLOP of forward and backward against 0.6 GB of the head and its gradient,
-  /// read or written anew for each chunk of rows: about 6 % of a CPU's time.
-  virtual std::int64_t head_rows() const { return 256; }
-
-  /// Why its products cannot round their operands (Multiply::in_bf16), to be read after the
-  /// device's name; empty where they can.
-  virtual std::string why_not_in_bf16() const {
-    return "its products take operands as they are stored";
-  }
-
-  /// Whether the rows of a product have the same bits however many there are: see the rules above.
-  virtual bool rows_alone() const { return true; }
-  /// Names the table of algorithms that were chosen by timing them (DeviceOptions::autotune): with
-  /// another one products may have other bits. Empty where nothing was timed.
-  virtual std::string tuned() const { return ""; }
-  /// What products have taken in with them so far, and what had to follow them, for people:
-  /// "gelu_new bfloat16: in the product, gelu_new float16: refused". Empty without such a choice.
-  virtual std::string epilogues() const { return ""; }
-
-  /// Whether products of so many rows are faster where the weight is [N, K]. The bits are the same.
-  virtual bool prefers_out_in(std::int64_t /*rows*/) const { return false; }
-
-  /// Where some kernels wait for `quire doctor --verify` to pass on this machine: why they still
-  /// do, as the end of a sentence. Empty where none wait.
-  virtual std::string why_unproven() const { return ""; }
-  /// Keeps for later processes that all kernels passed, or forgets that they once did. Throws Error
-  /// naming file and cause where it cannot.
-  virtual void keep_proof(bool /*passed*/) {}
-
-  /// The memory of a device that has its own; none where it shares the host's.
-  virtual std::optional<DeviceMemory> memory() const { return std::nullopt; }
-
-  /// Memory, uninitialised, aligned to 64 bytes. Throws Error(no_space) when there is none.
-  virtual void* allocate(std::size_t bytes) = 0;
-  virtual void release(void* data) noexcept = 0;
-  /// from_host may change as soon as the call is back.
-  virtual void copy_to_device(void* to, const void* from_host, std::size_t bytes) = 0;
-  virtual void copy_to_host(void* to_host, const void* from, std::size_t bytes) = 0;
-  virtual void copy(void* to, const void* from, std::size_t bytes) = 0;
-  virtual void fill_zero(void* data, std::size_t bytes) = 0;
-  virtual void synchronize() = 0;
-
-  /// Does `work`, which calls ops and copies within the device, the same ones on the same memory
-  /// each time, and nothing else. Returns what repeats them; null where calling them costs no more.
-  /// Nothing in `work` writes what one of its ops reads as a weight or a bias, as `past` or `rows`
-  /// of attention_cached, or as a cached slot below past[b]: a device may read these of all ops as soon as
-  /// the recording begins. What was queued before that is done by then.
-  virtual std::unique_ptr<Recording> record(const std::function<void()>& work) {
-    work();
-    return nullptr;
-  }
-
-  /// Of a group that is still to meet: one member asks, and tells the others. Empty where this
-  /// device can be in none.
-  virtual std::string name_new_group() { return ""; }
-  /// All members call it, with numbers from 0 to size - 1, and wait for each other. The group must
-  /// not be used without the device.
-  virtual std::unique_ptr<DeviceGroup> join_group(const std::string& /*name*/, int /*number*/,
-                                                  int /*size*/) {
-    return nullptr;
-  }
+  virtual ~Ops() = default;
 
   virtual void embedding_forward(const EmbeddingForward&) = 0;
   virtual void embedding_backward(const EmbeddingBackward&) = 0;
@@ -516,22 +388,5 @@ class Device {
   virtual void draw_tokens(const DrawTokens&) = 0;
   virtual void argmax_tokens(const ArgmaxTokens&) = 0;
 };
-
-inline Buffer::Buffer(Device& device, std::size_t bytes)
-    : device_(&device), data_(device.allocate(bytes)), size_(bytes) {}
-inline Buffer::Buffer(Buffer&& other) noexcept
-    : device_(other.device_), data_(other.data_), size_(other.size_) {
-  other.data_ = nullptr;
-  other.size_ = 0;
-}
-inline Buffer& Buffer::operator=(Buffer&& other) noexcept {
-  std::swap(device_, other.device_);
-  std::swap(data_, other.data_);
-  std::swap(size_, other.size_);
-  return *this;
-}
-inline Buffer::~Buffer() {
-  if (data_ != nullptr) device_->release(data_);
-}
 
 }  // namespace quire

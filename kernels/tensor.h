@@ -53,6 +53,25 @@ constexpr std::size_t size_of(DType dtype) {
   }
   throw_unknown(dtype);
 }
+[[noreturn]] void throw_dtype(DType wanted, DType got);
+
+/// Calls `work` with a value of the float type that `dtype` names: dispatch(p.x.dtype(),
+/// [&](auto zero) { using T = decltype(zero); … }). Throws Error(internal) for other types.
+template <class Work>
+void dispatch(DType dtype, const Work& work) {
+  switch (dtype) {
+    case DType::f32:
+      return work(float{});
+    case DType::f16:
+      return work(Half{});
+    case DType::bf16:
+      return work(BFloat16{});
+    case DType::i32:
+      break;
+  }
+  throw_dtype(DType::f32, dtype);
+}
+
 const char* name_of(DType dtype);  ///< "float32", "float16", "bfloat16", "int32"
 
 template <class T>
@@ -85,8 +104,6 @@ class Shape {
   std::array<std::int64_t, 4> extents_{};
   int rank_ = 0;
 };
-
-[[noreturn]] void throw_dtype(DType wanted, DType got);
 
 /// Typed, non-owning, read-only. An empty view (no data) stands for "not given".
 class ConstView {

@@ -6,7 +6,7 @@
 
 #include "engine/generation/session.h"
 #include "engine/model/config.h"
-#include "kernels/ops.h"
+#include "kernels/device.h"
 
 namespace quire {
 

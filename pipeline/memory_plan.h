@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "engine/model/arena.h"
-#include "kernels/ops.h"
+#include "kernels/device.h"
 
 namespace quire {
 

@@ -11,7 +11,7 @@
 #include "corpus/records.h"
 #include "engine/evaluation/perplexity.h"
 #include "engine/formats/hub_folder.h"
-#include "kernels/ops.h"
+#include "kernels/device.h"
 #include "pipeline/get_model.h"
 #include "tokenizer/tokenizer.h"
 #include "tokens/view.h"

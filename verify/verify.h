@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels/ops.h"
+#include "kernels/device.h"
 
 namespace quire::verify {
 

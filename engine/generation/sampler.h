@@ -9,7 +9,7 @@
 
 #include "engine/generation/config.h"
 #include "engine/generation/processors.h"
-#include "kernels/ops.h"
+#include "kernels/device.h"
 
 namespace quire {
 

@@ -10,7 +10,7 @@
 #include <string_view>
 #include <vector>
 
-#include "kernels/ops.h"
+#include "kernels/device.h"
 
 namespace quire {
 

@@ -13,7 +13,7 @@
 #include "engine/model/gpt2.h"
 #include "engine/model/lora.h"
 #include "engine/model/parameters.h"
-#include "kernels/ops.h"
+#include "kernels/device.h"
 
 namespace quire {
 
@@ -149,7 +149,7 @@ struct Pass {
 
   /// One of the device's products, in that precision: pass.multiply(&Device::matmul_add, {…}).
   template <class Op>
-  void multiply(void (Device::*op)(const Op&), std::type_identity_t<Op> p) const {
+  void multiply(void (Ops::*op)(const Op&), std::type_identity_t<Op> p) const {
     p.multiply = precision;
     (device.*op)(p);
   }

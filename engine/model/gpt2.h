@@ -10,7 +10,7 @@
 #include "engine/model/config.h"
 #include "engine/model/lora.h"
 #include "engine/model/parameters.h"
-#include "kernels/ops.h"
+#include "kernels/device.h"
 #include "tokens/batch.h"
 
 namespace quire {

@@ -13,7 +13,7 @@
 
 #include "engine/model/config.h"
 #include "engine/model/parameters.h"
-#include "kernels/ops.h"
+#include "kernels/device.h"
 
 namespace quire {
 

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "engine/model/config.h"
-#include "kernels/ops.h"
+#include "kernels/device.h"
 
 namespace quire {
 

@@ -31,9 +31,8 @@ std::vector<MemoryItem> training_memory_plan(const Gpt2Config& model, const Trai
     std::size_t bytes = 0;
     for (std::size_t i = 0; i < list.size(); ++i) {
       if (!which.empty() && !which[i]) continue;
-      const std::int64_t rows = list[i].shape[0];
-      const std::int64_t all = list[i].is_head ? round_up(rows, head.vocab_multiple) : rows;
-      bytes += static_cast<std::size_t>(list[i].shape.count() / rows * all) * sizeof(float);
+      const Shape shape = padded_shape(list[i], head.vocab_multiple);
+      bytes += static_cast<std::size_t>(shape.count()) * sizeof(float);
     }
     return bytes;
   };

@@ -6,7 +6,7 @@
 
 #include "engine/model/arena.h"
 #include "engine/training/training_config.h"
-#include "kernels/ops.h"
+#include "kernels/device.h"
 
 namespace quire {
 

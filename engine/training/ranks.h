@@ -19,7 +19,7 @@
 #include <vector>
 
 #include "base/share.h"
-#include "kernels/ops.h"
+#include "kernels/device.h"
 
 namespace quire {
 

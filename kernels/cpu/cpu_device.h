@@ -3,7 +3,7 @@
 
 #include <memory>
 
-#include "kernels/ops.h"
+#include "kernels/device.h"
 
 namespace quire {
 

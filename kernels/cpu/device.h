@@ -5,7 +5,7 @@
 #pragma once
 
 #include "kernels/cpu/parallel.h"
-#include "kernels/ops.h"
+#include "kernels/device.h"
 
 namespace quire::cpu {
 

@@ -34,27 +34,12 @@ void add_rows(const EmbeddingForward& p, ThreadPool& pool) {
   });
 }
 
-template <class Token>
-void with_position_type(const EmbeddingForward& p, ThreadPool& pool) {
-  switch (p.wpe.dtype()) {
-    case DType::f16:
-      return add_rows<Token, Half>(p, pool);
-    case DType::bf16:
-      return add_rows<Token, BFloat16>(p, pool);
-    default:
-      return add_rows<Token, float>(p, pool);
-  }
-}
-
 void embedding_forward(const EmbeddingForward& p, ThreadPool& pool) {
-  switch (p.wte.dtype()) {
-    case DType::f16:
-      return with_position_type<Half>(p, pool);
-    case DType::bf16:
-      return with_position_type<BFloat16>(p, pool);
-    default:
-      return with_position_type<float>(p, pool);
-  }
+  dispatch(p.wte.dtype(), [&](auto token) HWY_ATTR {
+    dispatch(p.wpe.dtype(), [&](auto position) HWY_ATTR {
+      add_rows<decltype(token), decltype(position)>(p, pool);
+    });
+  });
 }
 
 // The tasks are blocks of columns: within its own, each adds all rows in their order, so that rows

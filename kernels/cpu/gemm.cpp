@@ -278,17 +278,7 @@ void GemmTileOf(const Product& p, const Tile& t, float* scratch) {
 
 void GemmTile(const Product& p, const Tile& t, void* memory) {
   float* scratch = static_cast<float*>(memory);
-  switch (p.b.dtype) {
-    case DType::f32:
-      return GemmTileOf<float>(p, t, scratch);
-    case DType::bf16:
-      return GemmTileOf<BFloat16>(p, t, scratch);
-    case DType::f16:
-      return GemmTileOf<Half>(p, t, scratch);
-    case DType::i32:
-      break;
-  }
-  throw_dtype(DType::f32, p.b.dtype);
+  dispatch(p.b.dtype, [&](auto zero) HWY_ATTR { GemmTileOf<decltype(zero)>(p, t, scratch); });
 }
 
 PackedFormat Format() {

@@ -240,17 +240,7 @@ QUIRE_BF16 void multiply(const Product& p, const Tile& t, std::uint32_t* panel) 
 
 void multiply_tile(const Product& p, const Tile& t, void* scratch) {
   std::uint32_t* panel = static_cast<std::uint32_t*>(scratch);
-  switch (p.b.dtype) {
-    case DType::f32:
-      return multiply<float>(p, t, panel);
-    case DType::bf16:
-      return multiply<BFloat16>(p, t, panel);
-    case DType::f16:
-      return multiply<Half>(p, t, panel);
-    case DType::i32:
-      break;
-  }
-  throw_dtype(DType::f32, p.b.dtype);
+  dispatch(p.b.dtype, [&](auto zero) { multiply<decltype(zero)>(p, t, panel); });
 }
 
 }  // namespace

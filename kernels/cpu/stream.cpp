@@ -260,17 +260,7 @@ void RunForRows(const Product& p, Args... args) {
 
 template <template <class, int> class Kernel, class... Args>
 void RunForType(const Product& p, Args... args) {
-  switch (p.b.dtype) {
-    case DType::f32:
-      return RunForRows<Kernel, float>(p, args...);
-    case DType::bf16:
-      return RunForRows<Kernel, BFloat16>(p, args...);
-    case DType::f16:
-      return RunForRows<Kernel, Half>(p, args...);
-    case DType::i32:
-      break;
-  }
-  throw_dtype(DType::f32, p.b.dtype);
+  dispatch(p.b.dtype, [&](auto zero) HWY_ATTR { RunForRows<Kernel, decltype(zero)>(p, args...); });
 }
 
 void StreamRows(const Product& p, const float* x, int64_t first_k, int64_t depth, int64_t first,

@@ -28,16 +28,10 @@ void CpuDevice::transpose(const Transpose& p) {
   check(p);
   const std::int64_t K = p.in.shape()[0], N = p.in.shape()[1];
   pool_.run((N + kSide - 1) / kSide, [&](std::int64_t task) {
-    switch (p.in.dtype()) {
-      case DType::f32:
-        return transpose_columns(p.out.data<float>(), p.in.data<float>(), K, N, task * kSide);
-      case DType::f16:
-        return transpose_columns(p.out.data<Half>(), p.in.data<Half>(), K, N, task * kSide);
-      case DType::bf16:
-        return transpose_columns(p.out.data<BFloat16>(), p.in.data<BFloat16>(), K, N, task * kSide);
-      case DType::i32:
-        return;  // refused by check()
-    }
+    dispatch(p.in.dtype(), [&](auto zero) {
+      using T = decltype(zero);
+      transpose_columns(p.out.data<T>(), p.in.data<T>(), K, N, task * kSide);
+    });
   });
 }
 

@@ -77,7 +77,7 @@ std::string why_unusable(int index) {
   return why_no_gemm_library();
 }
 
-CudaDevice::CudaDevice(int index, const CudaOptions& options) : on_trial_(options.on_trial) {
+CudaDevice::CudaDevice(int index, const DeviceOptions& options) : on_trial_(options.on_trial) {
   QUIRE_CUDA(cudaSetDevice(index), "opening the device");
   QUIRE_CUDA(cudaGetDeviceProperties(&properties_, index), "opening the device");
   QUIRE_CUDA(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "opening the device");
@@ -186,7 +186,7 @@ unsigned CudaDevice::persistent_blocks(std::int64_t rows_of_blocks, int times) c
 
 namespace quire {
 
-std::unique_ptr<Device> open_cuda_device(int index, const CudaOptions& options) {
+std::unique_ptr<Device> open_cuda_device(int index, const DeviceOptions& options) {
   const std::string reason = cuda::why_unusable(index);
   if (!reason.empty()) {
     const bool another = index > 0 && cuda::why_unusable(0).empty();

@@ -15,7 +15,7 @@
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/proof.h"
 #include "kernels/cuda/tensor_table.h"
-#include "kernels/ops.h"
+#include "kernels/device.h"
 
 namespace quire::cuda {
 
@@ -24,7 +24,7 @@ class GemmLibrary;
 
 class CudaDevice final : public Device {
  public:
-  explicit CudaDevice(int index, const CudaOptions& options = {});
+  explicit CudaDevice(int index, const DeviceOptions& options = {});
   ~CudaDevice() override;
   CudaDevice(const CudaDevice&) = delete;
   CudaDevice& operator=(const CudaDevice&) = delete;

@@ -6,7 +6,7 @@
 #include <string>
 
 #include "kernels/cuda/error.h"
-#include "kernels/ops.h"
+#include "kernels/device.h"
 
 namespace quire::cuda {
 

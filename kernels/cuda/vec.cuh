@@ -18,24 +18,7 @@ bool whole_rows(std::int64_t C, int step, const Views&... views) {
   return C % step == 0 && (aligned(views) && ...);
 }
 
-/// Calls `work` with a value of the type the views hold: dispatch(p.x.dtype(), [&](auto zero) {
-/// using T = decltype(zero); … }).
-template <class Work>
-void dispatch(DType dtype, const Work& work) {
-  switch (dtype) {
-    case DType::f32:
-      return work(float{});
-    case DType::f16:
-      return work(Half{});
-    case DType::bf16:
-      return work(BFloat16{});
-    case DType::i32:
-      break;
-  }
-  throw_dtype(DType::f32, dtype);
-}
-
-/// The same for a condition that picks a kernel: choose(condition, [&](auto yes) { kernel<yes>… }).
+/// dispatch() for a condition that picks a kernel: choose(condition, [&](auto yes) { kernel<yes>… }).
 template <class Work>
 void choose(bool condition, const Work& work) {
   if (condition) {

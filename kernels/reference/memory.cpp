@@ -47,21 +47,16 @@ namespace reference {
 
 Doubles read(const ConstView& view) {
   Doubles values(static_cast<std::size_t>(view.count()));
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    switch (view.dtype()) {
-      case DType::f32:
-        values[i] = view.data<float>()[i];
-        break;
-      case DType::f16:
-        values[i] = to_float(view.data<Half>()[i]);
-        break;
-      case DType::bf16:
-        values[i] = to_float(view.data<BFloat16>()[i]);
-        break;
-      case DType::i32:
-        throw_dtype(DType::f32, DType::i32);
+  dispatch(view.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      if constexpr (std::is_same_v<T, float>) {
+        values[i] = view.data<T>()[i];
+      } else {
+        values[i] = to_float(view.data<T>()[i]);
+      }
     }
-  }
+  });
   return values;
 }
 

@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "kernels/ops.h"
+#include "kernels/device.h"
 #include "tests/support/catch.h"
 
 namespace quire::test {

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels/ops.h"
+#include "kernels/device.h"
 
 namespace quire::test {
 
