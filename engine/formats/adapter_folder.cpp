@@ -6,10 +6,9 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
-#include "base/file.h"
 #include "base/json.h"
 #include "engine/formats/safetensors.h"
-#include "engine/model/elements.h"
+#include "engine/formats/weight_files.h"
 
 namespace quire {
 namespace {
@@ -55,48 +54,40 @@ bool is_table(const std::string& name) {
           module.starts_with("base_model.model.lm_head"));
 }
 
-/// The file's tensor for an entry of the adapter, checked.
-const FileTensor& match(const Safetensors& file, const NamedParameter& wanted) {
-  const std::string path = file.path().string();
-  const FileTensor* tensor = file.find(wanted.name);
+}  // namespace
+
+const FileTensor& adapter_tensor(const TensorSource& file, const std::string& name,
+                                 const std::vector<std::int64_t>& extents,
+                                 const std::string& wanted_by, const std::string& shaped_by) {
+  const FileTensor* tensor = file.find(name);
   if (tensor == nullptr) {
-    throw Error(Fault::bad_data, path + " has no tensor " + wanted.name,
-                {fmt::format("\"target_modules\" in {} wants it", kConfig)});
+    throw Error(Fault::bad_data, file.path().string() + " has no tensor " + name,
+                {wanted_by + " wants it"});
   }
-  if (tensor->shape != std::vector<std::int64_t>{wanted.shape[0], wanted.shape[1]}) {
-    throw Error(Fault::bad_data, fmt::format("{}: tensor '{}' does not fit", path, wanted.name),
-                {fmt::format("it has the shape {}, rank and model want {}",
-                             to_string(tensor->shape), wanted.shape.to_string())},
+  std::vector<std::int64_t> wanted = extents;
+  bool fits = tensor->shape.size() == wanted.size();
+  for (std::size_t i = 0; fits && i < wanted.size(); ++i) {
+    if (wanted[i] < 0) wanted[i] = tensor->shape[i];
+    fits = tensor->shape[i] == wanted[i] && wanted[i] > 0;
+  }
+  if (!fits) {
+    throw Error(Fault::bad_data, tensor->where() + " does not fit",
+                {fmt::format("it has the shape {}, {} and model want {}", to_string(tensor->shape),
+                             shaped_by, to_string(wanted))},
                 "the model that the adapter was trained on");
   }
-  if (!tensor->has_dtype() || tensor->dtype() == DType::i32) {
-    throw Error(Fault::bad_data,
-                fmt::format("{}: tensor '{}' is of type {}", path, wanted.name, tensor->dtype_name),
-                {"weights are F32, F16 or BF16"});
-  }
-  const std::byte* data = tensor->bytes.data();
-  if (const auto bad = find_not_finite(data, tensor->dtype(), wanted.shape.count())) {
-    throw Error(Fault::bad_data,
-                fmt::format("{}: tensor '{}' holds {} at element {}", path, wanted.name,
-                            element(data, tensor->dtype(), *bad), *bad),
-                {"the file is damaged, or its training diverged"});
-  }
+  tensor->check_weight();
   return *tensor;
 }
 
-}  // namespace
-
 bool is_adapter(const fs::path& folder) {
   std::error_code ignored;
-  return fs::exists(folder / kConfig, ignored) &&
-         !fs::exists(folder / "model.safetensors", ignored) &&
-         !fs::exists(folder / "model.safetensors.index.json", ignored);
+  return fs::exists(folder / kConfig, ignored) && !has_weights(folder);
 }
 
 int adapted_vocab_size(const fs::path& folder) {
-  std::error_code ignored;
-  if (!fs::exists(folder / kWeights, ignored)) return 0;
-  const Safetensors file(folder / kWeights);
+  if (std::error_code ignored; !fs::exists(folder / kWeights, ignored)) return 0;
+  const TensorSource file = Safetensors(folder / kWeights);
   for (const FileTensor& tensor : file.tensors()) {
     if (is_table(tensor.name) && tensor.shape.size() == 2 && tensor.shape[0] <= INT32_MAX) {
       return static_cast<int>(tensor.shape[0]);
@@ -127,24 +118,25 @@ LoraAdapter load_adapter(Device& device, const fs::path& folder, const Gpt2Confi
     details.insert(details.begin(), error.what());
     throw Error(Fault::bad_data, (folder / kConfig).string() + " does not fit the model", details);
   }
-  const Safetensors file(path);
+  const TensorSource file = Safetensors(path);
   std::vector<const FileTensor*> tensors;
   tensors.reserve(list.size());
-  for (const NamedParameter& wanted : list) tensors.push_back(&match(file, wanted));
+  const std::string targets = fmt::format("\"target_modules\" in {}", kConfig);
+  for (const NamedParameter& wanted : list) {
+    tensors.push_back(
+        &adapter_tensor(file, wanted.name, extents_of(wanted.shape), targets, "rank"));
+  }
   for (const FileTensor& tensor : file.tensors()) {
     const auto same = [&](const NamedParameter& wanted) { return wanted.name == tensor.name; };
     if (std::any_of(list.begin(), list.end(), same) || is_table(tensor.name)) continue;
-    throw Error(
-        Fault::bad_data,
-        fmt::format("{}: tensor '{}' belongs to no product of a block", path.string(), tensor.name),
-        {fmt::format("{} does not name it", kConfig)});
+    throw Error(Fault::bad_data, tensor.where() + " belongs to no product of a block",
+                {fmt::format("{} does not name it", kConfig)});
   }
 
   LoraAdapter adapter(device, config, lora);
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     const View to = adapter.tensors()[i];
-    std::vector<float> values(static_cast<std::size_t>(to.count()));
-    read_elements(tensors[i]->bytes.data(), tensors[i]->dtype(), values);
+    const std::vector<float> values = tensors[i]->read_weight();
     device.copy_to_device(to.bytes(), values.data(), to.size_bytes());
     device.synchronize();  // `values` goes out of scope
   }
@@ -153,32 +145,20 @@ LoraAdapter load_adapter(Device& device, const fs::path& folder, const Gpt2Confi
 
 void save_adapter(Device& device, const fs::path& folder, const LoraAdapter& adapter,
                   const std::string& base_model_name_or_path, const Parameters* tables) {
-  std::vector<std::pair<std::string, View>> all;
+  std::vector<TensorToWrite> tensors;
   for (std::size_t i = 0; i < adapter.names().size(); ++i) {
-    all.emplace_back(adapter.names()[i].name, adapter.tensors()[i]);
+    tensors.push_back({adapter.names()[i].name, adapter.tensors()[i]});
   }
   if (tables != nullptr) {  // a tied head under its own name, too, as PEFT has it
-    all.emplace_back("base_model.model.transformer.wte.weight", tables->wte());
-    all.emplace_back("base_model.model.lm_head.weight", tables->head());
+    tensors.push_back({"base_model.model.transformer.wte.weight", tables->wte()});
+    tensors.push_back({"base_model.model.lm_head.weight", tables->head()});
   }
-  std::vector<std::vector<std::byte>> copies;
-  std::vector<TensorToWrite> tensors;
-  for (const auto& [name, view] : all) {
-    std::vector<std::byte>& copy = copies.emplace_back(view.size_bytes());
-    device.copy_to_host(copy.data(), view.bytes(), copy.size());
-    if (const auto bad = find_not_finite(copy.data(), view.dtype(), view.count())) {
-      throw Error(Fault::diverged,
-                  fmt::format("the adapter was not saved: tensor '{}' holds {}", name,
-                              element(copy.data(), view.dtype(), *bad)),
-                  {}, "go on from the last good checkpoint, with a lower learning rate");
-    }
-    tensors.push_back({name, ConstView(copy.data(), view.dtype(), view.shape())});
-  }
-  make_folder(folder);
-  AtomicFile weights(folder / kWeights);
-  write_safetensors(weights, tensors);
-  write_file(folder / kConfig, to_json(adapter.config(), base_model_name_or_path));
-  weights.commit();
+  save_weights(device, folder / kWeights, std::move(tensors),
+               {{kConfig, to_json(adapter.config(), base_model_name_or_path)}},
+               [](const std::string& what, const std::string& /*where*/) {
+                 return Error(Fault::diverged, "the adapter was not saved: " + what, {},
+                              "go on from the last good checkpoint, with a lower learning rate");
+               });
 }
 
 }  // namespace quire

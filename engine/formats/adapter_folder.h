@@ -2,10 +2,13 @@
 // adapter_model.safetensors. The model that it adapts lies elsewhere.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "engine/formats/adapter_config.h"
+#include "engine/formats/source.h"
 #include "engine/model/lora.h"
 
 namespace quire {
@@ -16,6 +19,13 @@ bool is_adapter(const std::filesystem::path& folder);
 /// The rows of the embedding that an adapter brings along, 0 where it brings none:
 /// from the header alone.
 int adapted_vocab_size(const std::filesystem::path& folder);
+
+/// A tensor of an adapter's file, of the extents that are given; those below 0 may be any. Throws
+/// Error(bad_data) where it is missing, does not fit or is no weight, and says who wants it and who
+/// its shape: "adapter_config.json", "rank".
+const FileTensor& adapter_tensor(const TensorSource& file, const std::string& name,
+                                 const std::vector<std::int64_t>& extents,
+                                 const std::string& wanted_by, const std::string& shaped_by);
 
 /// The adapter of a model with that config, without the embeddings that it may bring along; for
 /// kinds of adapters beyond LoraAdapter's see adapter_merge.h. Throws Error(bad_data) naming file,

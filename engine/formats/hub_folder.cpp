@@ -9,7 +9,6 @@
 #include <optional>
 
 #include "base/error.h"
-#include "base/file.h"
 #include "base/numbers.h"
 #include "base/parallel.h"
 #include "engine/formats/safetensors.h"
@@ -33,12 +32,6 @@ std::vector<std::string> extent_fields(const std::string& name) {
   if (is("mlp.c_proj.weight")) return {"n_inner", "n_embd"};
   if (is("c_proj.weight")) return {"n_embd", "n_embd"};
   return {"n_embd"};
-}
-
-std::vector<std::int64_t> extents(const Shape& shape) {
-  std::vector<std::int64_t> result(static_cast<std::size_t>(shape.rank()));
-  for (int i = 0; i < shape.rank(); ++i) result[static_cast<std::size_t>(i)] = shape[i];
-  return result;
 }
 
 // "[3, 17]" of an element of a tensor.
@@ -65,8 +58,7 @@ bool same_values(const FileTensor& a, const FileTensor& b) {
   if (a.dtype_name == b.dtype_name) {
     return std::memcmp(a.bytes.data(), b.bytes.data(), a.bytes.size()) == 0;
   }
-  const std::int64_t count = static_cast<std::int64_t>(a.bytes.size() / size_of(a.dtype()));
-  for (std::int64_t i = 0; i < count; ++i) {
+  for (std::int64_t i = 0; i < a.count(); ++i) {
     if (element(a.bytes.data(), a.dtype(), i) != element(b.bytes.data(), b.dtype(), i))
       return false;
   }
@@ -101,9 +93,8 @@ void check_blocks(const WeightFiles& files, const Gpt2Config& config) {
                " in config.json, but the weights have " + std::to_string(blocks) + " blocks"});
 }
 
-void check_shape(const WeightFiles& files, const NamedParameter& parameter,
-                 const FileTensor& tensor) {
-  const std::vector<std::int64_t> wanted = extents(parameter.shape);
+void check_shape(const NamedParameter& parameter, const FileTensor& tensor) {
+  const std::vector<std::int64_t> wanted = extents_of(parameter.shape);
   if (tensor.shape == wanted) return;
   std::vector<std::string> details;
   const std::vector<std::string> fields = extent_fields(parameter.name);
@@ -121,8 +112,8 @@ void check_shape(const WeightFiles& files, const NamedParameter& parameter,
     }
   }
   throw Error(Fault::bad_data,
-              files.source(tensor) + ": tensor '" + tensor.name + "' has the shape " +
-                  to_string(tensor.shape) + ", config.json wants " + to_string(wanted),
+              tensor.where() + " has the shape " + to_string(tensor.shape) +
+                  ", config.json wants " + to_string(wanted),
               details);
 }
 
@@ -141,13 +132,8 @@ std::vector<const FileTensor*> match(const WeightFiles& files,
       continue;
     }
     left.erase(bare);
-    check_shape(files, parameter, *tensor);
-    if (!tensor->has_dtype() || tensor->dtype() == DType::i32) {
-      throw Error(Fault::bad_data,
-                  files.source(*tensor) + ": tensor '" + tensor->name + "' is of type " +
-                      tensor->dtype_name,
-                  {"weights are F32, F16 or BF16"});
-    }
+    check_shape(parameter, *tensor);
+    tensor->weight_type();
     matched.push_back(tensor);
   }
   if (!missing.empty()) {
@@ -185,7 +171,7 @@ struct Destination {
 
 // Checks all values and copies those that have a destination, on all threads that are available
 // where the device's memory can be written directly.
-void fill(Device& device, const WeightFiles& files, const std::vector<Destination>& destinations) {
+void fill(Device& device, const std::vector<Destination>& destinations) {
   struct Chunk {
     const Destination* to;
     std::int64_t first, count;
@@ -193,8 +179,7 @@ void fill(Device& device, const WeightFiles& files, const std::vector<Destinatio
   constexpr std::int64_t kChunk = 1 << 20;  // elements
   std::vector<Chunk> chunks;
   for (const Destination& to : destinations) {
-    const std::int64_t count =
-        static_cast<std::int64_t>(to.tensor->bytes.size() / size_of(to.tensor->dtype()));
+    const std::int64_t count = to.tensor->count();
     for (std::int64_t first = 0; first < count; first += kChunk) {
       chunks.push_back({&to, first, std::min(kChunk, count - first)});
     }
@@ -207,9 +192,8 @@ void fill(Device& device, const WeightFiles& files, const std::vector<Destinatio
         to->tensor->bytes.data() + first * static_cast<std::int64_t>(size_of(stored));
     if (const std::optional<std::int64_t> bad = find_not_finite(from, stored, count)) {
       throw Error(Fault::bad_data,
-                  files.source(*to->tensor) + ": tensor '" + to->tensor->name + "' holds " +
-                      std::to_string(element(from, stored, *bad)) + " at " +
-                      place(*to->tensor, first + *bad),
+                  to->tensor->where() + " holds " + std::to_string(element(from, stored, *bad)) +
+                      " at " + place(*to->tensor, first + *bad),
                   {"the file is damaged, or its training diverged"});
     }
     if (to->data == nullptr) return;
@@ -223,10 +207,10 @@ void fill(Device& device, const WeightFiles& files, const std::vector<Destinatio
         device.copy_to_device(target, from, elements * size_of(stored));
       }
     } else if (direct) {
-      read_elements(from, stored, {reinterpret_cast<float*>(target), elements});
+      to->tensor->read(first, {reinterpret_cast<float*>(target), elements});
     } else {
       std::vector<float> values(elements);
-      read_elements(from, stored, values);
+      to->tensor->read(first, values);
       device.copy_to_device(target, values.data(), elements * sizeof(float));
     }
   });
@@ -270,7 +254,7 @@ LoadedModel load_model(Device& device, const std::filesystem::path& folder, Weig
     for (std::size_t i = 0; i < list.size(); ++i) {
       destinations.push_back({tensors[i], parameters.tensors()[i].bytes(), DType::f32});
     }
-    fill(device, files, destinations);
+    fill(device, destinations);
     return {config, std::move(parameters), std::move(notes)};
   }
 
@@ -304,43 +288,23 @@ LoadedModel load_model(Device& device, const std::filesystem::path& folder, Weig
       views.emplace_back(mapped, destinations[i].dtype, list[i].shape);
     }
   }
-  fill(device, files, destinations);
+  fill(device, destinations);
   return {config, Parameters(config, std::move(views), holder, multiple), std::move(notes)};
 }
 
 void save_model(Device& device, const std::filesystem::path& folder, const Gpt2Config& config,
                 const Parameters& parameters, DType dtype) {
   std::vector<TensorToWrite> tensors;
-  std::vector<std::vector<std::byte>> copies;  // of what the host cannot read in place
   for (std::size_t i = 0; i < parameters.names().size(); ++i) {
-    const View& view = parameters.tensors()[i];
-    ConstView host = view;
-    if (!device.shares_host_memory()) {
-      copies.emplace_back(view.size_bytes());
-      device.copy_to_host(copies.back().data(), view.bytes(), view.size_bytes());
-      host = ConstView(copies.back().data(), view.dtype(), view.shape());
-    }
-    tensors.push_back({parameters.names()[i].name, host, dtype});
+    tensors.push_back({parameters.names()[i].name, parameters.tensors()[i], dtype});
   }
-  device.synchronize();
-  parallel_for(0, tensors.size(), [&](std::size_t i) {
-    const ConstView& view = tensors[i].view;
-    const auto* data = static_cast<const std::byte*>(view.bytes());
-    if (const std::optional<std::int64_t> bad = find_not_finite(data, view.dtype(), view.count())) {
-      throw Error(Fault::diverged,
-                  "the model was not saved: tensor '" + tensors[i].name + "' holds " +
-                      std::to_string(element(data, view.dtype(), *bad)),
-                  {"at element " + std::to_string(*bad) + " of " + view.shape().to_string()},
-                  "go on from the last good checkpoint, with a lower learning rate");
-    }
-  });
-
-  make_folder(folder);
-  AtomicFile weights(folder / "model.safetensors");
-  write_safetensors(weights, tensors);
-  write_file(folder / "config.json", config_to_json(config, dtype));
-  write_file(folder / "generation_config.json", generation_config_to_json(config));
-  weights.commit();
+  save_weights(device, folder / "model.safetensors", std::move(tensors),
+               {{"config.json", config_to_json(config, dtype)},
+                {"generation_config.json", generation_config_to_json(config)}},
+               [](const std::string& what, const std::string& where) {
+                 return Error(Fault::diverged, "the model was not saved: " + what, {where},
+                              "go on from the last good checkpoint, with a lower learning rate");
+               });
 }
 
 }  // namespace quire

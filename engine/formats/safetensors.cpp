@@ -10,7 +10,9 @@
 #include "base/error.h"
 #include "base/foreign_file.h"
 #include "base/json.h"
+#include "base/parallel.h"
 #include "engine/model/elements.h"
+#include "kernels/ops.h"
 
 namespace quire {
 namespace {
@@ -22,44 +24,31 @@ constexpr std::uint64_t kMaxHeader = 100'000'000;
 constexpr const char* kFetchAgain = "download or copy the file again";
 
 struct StoredType {
-  std::string_view name;
+  const char* name;
   unsigned bits;
+  std::optional<DType> dtype;
 };
 constexpr StoredType kTypes[] = {
-    {"F32", 32},    {"F16", 16},    {"BF16", 16},       {"I32", 32},        {"BOOL", 8},
-    {"U8", 8},      {"I8", 8},      {"U16", 16},        {"I16", 16},        {"U32", 32},
-    {"I64", 64},    {"U64", 64},    {"F64", 64},        {"C64", 64},        {"F8_E4M3", 8},
-    {"F8_E5M2", 8}, {"F8_E8M0", 8}, {"F8_E4M3FNUZ", 8}, {"F8_E5M2FNUZ", 8}, {"F6_E2M3", 6},
-    {"F6_E3M2", 6}, {"F4", 4},
+    {"F32", 32, DType::f32}, {"F16", 16, DType::f16}, {"BF16", 16, DType::bf16},
+    {"I32", 32, DType::i32}, {"BOOL", 8, {}},         {"U8", 8, {}},
+    {"I8", 8, {}},           {"U16", 16, {}},         {"I16", 16, {}},
+    {"U32", 32, {}},         {"I64", 64, {}},         {"U64", 64, {}},
+    {"F64", 64, {}},         {"C64", 64, {}},         {"F8_E4M3", 8, {}},
+    {"F8_E5M2", 8, {}},      {"F8_E8M0", 8, {}},      {"F8_E4M3FNUZ", 8, {}},
+    {"F8_E5M2FNUZ", 8, {}},  {"F6_E2M3", 6, {}},      {"F6_E3M2", 6, {}},
+    {"F4", 4, {}},
 };
 
-std::optional<unsigned> bits_of(std::string_view name) {
-  for (const StoredType& type : kTypes) {
-    if (type.name == name) return type.bits;
-  }
-  return std::nullopt;
-}
-
-std::optional<DType> dtype_from(std::string_view name) {
-  if (name == "F32") return DType::f32;
-  if (name == "F16") return DType::f16;
-  if (name == "BF16") return DType::bf16;
-  if (name == "I32") return DType::i32;
-  return std::nullopt;
+const StoredType* type_called(std::string_view name) {
+  const auto* const type = std::find_if(std::begin(kTypes), std::end(kTypes),
+                                        [&](const StoredType& t) { return name == t.name; });
+  return type == std::end(kTypes) ? nullptr : type;
 }
 
 const char* stored_name(DType dtype) {
-  switch (dtype) {
-    case DType::f32:
-      return "F32";
-    case DType::f16:
-      return "F16";
-    case DType::bf16:
-      return "BF16";
-    case DType::i32:
-      return "I32";
-  }
-  return "?";
+  return std::find_if(std::begin(kTypes), std::end(kTypes),
+                      [&](const StoredType& t) { return t.dtype == dtype; })
+      ->name;
 }
 
 // Says what is wrong with one file, and with which tensor.
@@ -119,16 +108,17 @@ Entry read_entry(const std::string& name, const nlohmann::json& value, std::int6
   Entry entry;
   entry.tensor.name = name;
   const nlohmann::json& dtype = value["dtype"];
-  const std::optional<unsigned> bits =
-      dtype.is_string() ? bits_of(dtype.get_ref<const std::string&>()) : std::nullopt;
-  if (!bits) complain.tensor(name, "has the unknown dtype " + json_text(dtype));
-  entry.tensor.dtype_name = dtype.get<std::string>();
+  const StoredType* type =
+      dtype.is_string() ? type_called(dtype.get_ref<const std::string&>()) : nullptr;
+  if (type == nullptr) complain.tensor(name, "has the unknown dtype " + json_text(dtype));
+  entry.tensor.dtype_name = type->name;
+  entry.tensor.stored = type->dtype;
 
   const nlohmann::json& shape = value["shape"];
   if (!shape.is_array()) {
     complain.tensor(name, "has the shape " + json_text(shape) + ", not a list");
   }
-  std::int64_t bit_count = *bits;
+  std::int64_t bit_count = type->bits;
   bool empty = false;
   for (const nlohmann::json& extent : shape) {
     const std::optional<std::int64_t> number = whole_number(extent);
@@ -207,60 +197,16 @@ void write_data(AtomicFile& file, const TensorToWrite& tensor) {
 
 }  // namespace
 
-std::string to_string(const std::vector<std::int64_t>& shape) {
-  std::string text = "[";
-  for (std::size_t i = 0; i < shape.size(); ++i)
-    text += (i > 0 ? ", " : "") + std::to_string(shape[i]);
-  return text + "]";
-}
-
-bool FileTensor::has_dtype() const {
-  return dtype_from(dtype_name).has_value();
-}
-
-DType FileTensor::dtype() const {
-  const std::optional<DType> known = dtype_from(dtype_name);
-  if (!known) {
-    throw Error(Fault::bad_data, "tensor '" + name + "' is of type " + dtype_name,
-                {"read are F32, F16, BF16 and I32"});
-  }
-  return *known;
-}
-
-bool FileTensor::aligned() const {
-  return reinterpret_cast<std::uintptr_t>(bytes.data()) % size_of(dtype()) == 0;
-}
-
-ConstView FileTensor::view() const {
-  if (!aligned()) {
-    throw Error(Fault::bad_data, "the data of tensor '" + name + "' is not aligned to its type");
-  }
-  switch (shape.size()) {
-    case 0:
-      return {bytes.data(), dtype(), Shape{}};
-    case 1:
-      return {bytes.data(), dtype(), Shape{shape[0]}};
-    case 2:
-      return {bytes.data(), dtype(), Shape{shape[0], shape[1]}};
-    case 3:
-      return {bytes.data(), dtype(), Shape{shape[0], shape[1], shape[2]}};
-    case 4:
-      return {bytes.data(), dtype(), Shape{shape[0], shape[1], shape[2], shape[3]}};
-    default:
-      throw Error(Fault::bad_data, "tensor '" + name + "' has the shape " + to_string(shape),
-                  {"at most 4 extents are supported"});
-  }
-}
-
-Safetensors::Safetensors(const std::filesystem::path& path) : file_(path) {
-  const Complaint complain(file_.path());
-  const std::span<const std::byte> bytes = file_.bytes();
+Safetensors::Safetensors(const std::filesystem::path& path) : TensorSource(path) {
+  const Complaint complain(path);
+  const auto file = std::make_shared<const MappedFile>(path);
+  const std::span<const std::byte> bytes = file->bytes();
   // A header begins with its brace; gzip's first 8 bytes, for one, can pass for its length.
-  if (bytes.size() <= sizeof(std::uint64_t) || file_.text()[sizeof(std::uint64_t)] != '{') {
-    const auto foreign = recognise_foreign(file_.text().substr(0, 1024));
+  if (bytes.size() <= sizeof(std::uint64_t) || file->text()[sizeof(std::uint64_t)] != '{') {
+    const auto foreign = recognise_foreign(file->text().substr(0, 1024));
     if (foreign) complain.file(foreign->what, foreign->next);
     // What a server says instead: "Entry not found", {"error": …}.
-    const std::string_view beginning = file_.text().substr(0, 40);
+    const std::string_view beginning = file->text().substr(0, 40);
     const auto printable = [](char c) { return c >= ' ' && c <= '~'; };
     if (beginning.size() >= sizeof(std::uint64_t) &&
         std::all_of(beginning.begin(), beginning.begin() + sizeof(std::uint64_t), printable)) {
@@ -285,7 +231,7 @@ Safetensors::Safetensors(const std::filesystem::path& path) : file_(path) {
                       std::to_string(bytes.size()) + " bytes in all",
                   kFetchAgain);
   }
-  const std::string_view text = file_.text().substr(sizeof header_size, header_size);
+  const std::string_view text = file->text().substr(sizeof header_size, header_size);
   const std::span<const std::byte> data = bytes.subspan(sizeof header_size + header_size);
   const std::int64_t data_size = static_cast<std::int64_t>(data.size());
 
@@ -331,23 +277,63 @@ Safetensors::Safetensors(const std::filesystem::path& path) : file_(path) {
     before = &entry.tensor.name;
     entry.tensor.bytes = data.subspan(static_cast<std::size_t>(entry.begin),
                                       static_cast<std::size_t>(entry.end - entry.begin));
+    entry.tensor.file = file;
   }
   if (covered != data_size) {
     complain.file("the tensors end at byte " + std::to_string(covered) +
                   " of the data, but there are " + std::to_string(data_size));
   }
-  tensors_.reserve(entries.size());
-  for (Entry& entry : entries) tensors_.push_back(std::move(entry.tensor));
-  for (std::size_t i = 0; i < tensors_.size(); ++i) places_.emplace(tensors_[i].name, i);
+  for (Entry& entry : entries) add(std::move(entry.tensor));
 }
 
-const FileTensor* Safetensors::find(const std::string& name) const {
-  const auto place = places_.find(name);
-  return place == places_.end() ? nullptr : &tensors_[place->second];
+ShardedSafetensors::ShardedSafetensors(const std::filesystem::path& index_json)
+    : TensorSource(index_json) {
+  const std::string text = read_file(path());
+  const auto complain = [&](const std::string& why) {
+    throw unusable_file(path().string() + " is not a usable index of weights", text, why);
+  };
+  nlohmann::json index;
+  try {
+    index = parse_json<nlohmann::json>(text);
+  } catch (const nlohmann::json::exception& error) {
+    complain("it is not valid JSON: " + json_trouble(error));
+  }
+  if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object()) {
+    complain("it has no \"weight_map\"");
+  }
+  std::map<std::string, std::set<std::string>> shards;  // file -> names of its tensors
+  for (const auto& [name, file] : index["weight_map"].items()) {
+    const bool plain = file.is_string() &&
+                       file == std::filesystem::path(file.get<std::string>()).filename().string();
+    if (!plain || file == "" || file == "..") {
+      complain("tensor '" + name + "' lies in " + json_text(file) +
+               ", which is not the name of a file beside it");
+    }
+    shards[file.get<std::string>()].insert(name);
+  }
+  for (const auto& [name, tensors] : shards) {
+    const std::filesystem::path shard = path().parent_path() / name;
+    if (std::error_code ignored; !std::filesystem::exists(shard, ignored)) {
+      throw Error(Fault::bad_data, shard.string() + " is missing",
+                  {path().filename().string() + " puts " + std::to_string(tensors.size()) +
+                   " tensors into it, '" + *tensors.begin() + "' among them"},
+                  "download or copy the whole folder again");
+    }
+    const Safetensors file(shard);
+    for (const std::string& tensor : tensors) {
+      const FileTensor* found = file.find(tensor);
+      if (found == nullptr) {
+        throw Error(Fault::bad_data, shard.string() + " does not hold tensor '" + tensor + "'",
+                    {path().filename().string() + " says that it does"});
+      }
+      add(*found);
+    }
+  }
 }
 
-void write_safetensors(AtomicFile& file, std::span<const TensorToWrite> tensors,
-                       const std::map<std::string, std::string>& metadata) {
+void write_safetensors(const std::filesystem::path& path, std::span<const TensorToWrite> tensors,
+                       const std::map<std::string, std::string>& metadata,
+                       const TextsBeside& beside) {
   // Written by hand: nlohmann::ordered_json looks for each name among all those before it.
   std::string text = "{";
   const auto add = [&](const std::string& name, const nlohmann::ordered_json& value) {
@@ -362,11 +348,9 @@ void write_safetensors(AtomicFile& file, std::span<const TensorToWrite> tensors,
     }
     const DType dtype = tensor.stored_as.value_or(tensor.view.dtype());
     const std::size_t bytes = static_cast<std::size_t>(tensor.view.count()) * size_of(dtype);
-    const Shape& shape = tensor.view.shape();
     nlohmann::ordered_json entry;
     entry["dtype"] = stored_name(dtype);
-    entry["shape"] = nlohmann::ordered_json::array();
-    for (int i = 0; i < shape.rank(); ++i) entry["shape"].push_back(shape[i]);
+    entry["shape"] = extents_of(tensor.view.shape());
     entry["data_offsets"] = {offset, offset + bytes};
     add(tensor.name, entry);
     offset += bytes;
@@ -378,17 +362,37 @@ void write_safetensors(AtomicFile& file, std::span<const TensorToWrite> tensors,
   const std::size_t unpadded = sizeof(std::uint64_t) + text.size();
   text.append((kAlignment - unpadded % kAlignment) % kAlignment, ' ');
 
+  AtomicFile file(path);
   const std::uint64_t header_size = text.size();
   file.write(std::as_bytes(std::span(&header_size, 1)));
   file.write(text);
   for (const TensorToWrite& tensor : tensors) write_data(file, tensor);
+  for (const auto& [name, content] : beside) write_file(path.parent_path() / name, content);
+  file.commit();
 }
 
-void write_safetensors(const std::filesystem::path& path, std::span<const TensorToWrite> tensors,
-                       const std::map<std::string, std::string>& metadata) {
-  AtomicFile file(path);
-  write_safetensors(file, tensors, metadata);
-  file.commit();
+void save_weights(Device& device, const std::filesystem::path& weights,
+                  std::vector<TensorToWrite> tensors, const TextsBeside& beside,
+                  const WhyNotSaved& refuse) {
+  std::vector<std::vector<std::byte>> copies;  // of what the host cannot read in place
+  for (TensorToWrite& tensor : tensors) {
+    if (device.shares_host_memory()) break;
+    std::vector<std::byte>& copy = copies.emplace_back(tensor.view.size_bytes());
+    device.copy_to_host(copy.data(), tensor.view.bytes(), copy.size());
+    tensor.view = ConstView(copy.data(), tensor.view.dtype(), tensor.view.shape());
+  }
+  device.synchronize();
+  parallel_for(0, tensors.size(), [&](std::size_t i) {
+    const ConstView& view = tensors[i].view;
+    const auto* data = static_cast<const std::byte*>(view.bytes());
+    if (const std::optional<std::int64_t> bad = find_not_finite(data, view.dtype(), view.count())) {
+      throw refuse("tensor '" + tensors[i].name + "' holds " +
+                       std::to_string(element(data, view.dtype(), *bad)),
+                   "at element " + std::to_string(*bad) + " of " + view.shape().to_string());
+    }
+  });
+  make_folder(weights.parent_path());
+  write_safetensors(weights, tensors, {{"format", "pt"}}, beside);
 }
 
 }  // namespace quire

@@ -5,60 +5,36 @@
 // tensors cover the data without overlap and without holes.
 #pragma once
 
-#include <cstddef>
-#include <cstdint>
 #include <filesystem>
+#include <functional>
+#include <initializer_list>
 #include <map>
 #include <optional>
 #include <span>
 #include <string>
-#include <unordered_map>
+#include <utility>
 #include <vector>
 
-#include "base/file.h"
-#include "kernels/tensor.h"
+#include "base/error.h"
+#include "engine/formats/source.h"
 
 namespace quire {
 
-/// A tensor in a mapped file. Types that View has no DType for (BOOL, U8, I64, …) are listed too:
-/// `dtype_name` is the file's word, and view() throws for them.
-struct FileTensor {
-  std::string name;
-  std::string dtype_name;            ///< "F32", "F16", "BF16", "I32", "U8", "BOOL", …
-  std::vector<std::int64_t> shape;   ///< any rank
-  std::span<const std::byte> bytes;  ///< inside the mapping
+class Device;
 
-  /// The elements in place. Throws Error(bad_data) for a type without a DType, for a rank above 4
-  /// and where aligned() is false.
-  ConstView view() const;
-  /// True when view() has a DType for it.
-  bool has_dtype() const;
-  /// Its DType; throws Error(bad_data) where there is none.
-  DType dtype() const;
-  /// False where a foreign writer put the data at an address that its type cannot be read from.
-  bool aligned() const;
-};
-
-/// "[2, 33]" of a shape of any rank.
-std::string to_string(const std::vector<std::int64_t>& shape);
-
-/// A mapped .safetensors file. Everything in the header is checked before anything is used: header
-/// length, JSON, types, shapes against byte counts, offsets inside the file, no overlaps, no holes.
-/// Throws Error(bad_data) with file, tensor and numbers.
-class Safetensors {
+/// Everything in the header is checked before anything is used: header length, JSON, types, shapes
+/// against byte counts, offsets inside the file, no overlaps, no holes. Throws Error(bad_data) with
+/// file, tensor and numbers.
+class Safetensors : public TensorSource {
  public:
   explicit Safetensors(const std::filesystem::path& path);
+};
 
-  const std::vector<FileTensor>& tensors() const { return tensors_; }  ///< in file order
-  const FileTensor* find(const std::string& name) const;               ///< nullptr: not there
-  const std::map<std::string, std::string>& metadata() const { return metadata_; }
-  const std::filesystem::path& path() const { return file_.path(); }
-
- private:
-  MappedFile file_;
-  std::vector<FileTensor> tensors_;
-  std::unordered_map<std::string, std::size_t> places_;  // in tensors_
-  std::map<std::string, std::string> metadata_;
+/// Shards as model.safetensors.index.json lists them. Throws Error(bad_data) naming the index, the
+/// shard and the tensor, for what is missing or not as the index says.
+class ShardedSafetensors : public TensorSource {
+ public:
+  explicit ShardedSafetensors(const std::filesystem::path& index_json);
 };
 
 struct TensorToWrite {
@@ -68,12 +44,24 @@ struct TensorToWrite {
   std::optional<DType> stored_as = std::nullopt;
 };
 
+using TextsBeside = std::initializer_list<std::pair<const char*, std::string>>;  ///< by file name
+
 /// Writes atomically (base/file.h). Tensors are stored in the given order; the data starts at a
-/// multiple of 64 bytes. Throws Error(bad_data) for a finite number that float16 cannot hold.
+/// multiple of 64 bytes. Texts beside it are replaced between the writing of the tensors and the
+/// moment that the file is there. Throws Error(bad_data) for a finite number that float16 cannot
+/// hold.
 void write_safetensors(const std::filesystem::path& path, std::span<const TensorToWrite> tensors,
-                       const std::map<std::string, std::string>& metadata = {{"format", "pt"}});
-/// The same into a file that the caller commits, so that others can be replaced just before.
-void write_safetensors(AtomicFile& file, std::span<const TensorToWrite> tensors,
-                       const std::map<std::string, std::string>& metadata = {{"format", "pt"}});
+                       const std::map<std::string, std::string>& metadata = {{"format", "pt"}},
+                       const TextsBeside& beside = {});
+
+using WhyNotSaved = std::function<Error(const std::string& what, const std::string& where)>;
+/// Tensors in memory of the device, and the texts beside them: makes the folder when it is not
+/// there, and replaces each file atomically, none before all weights are written, the weights last.
+/// Throws refuse("tensor 'wte.weight' holds nan", "at element 7 of [12]") before that for weights
+/// that are not finite, and Error(no_space) when the disk is full; the old files are then as they
+/// were.
+void save_weights(Device& device, const std::filesystem::path& weights,
+                  std::vector<TensorToWrite> tensors, const TextsBeside& beside,
+                  const WhyNotSaved& refuse);
 
 }  // namespace quire

@@ -1,20 +1,29 @@
 #include "engine/formats/weight_files.h"
 
-#include <nlohmann/json.hpp>
-#include <set>
+#include <algorithm>
 
 #include "base/error.h"
-#include "base/foreign_file.h"
-#include "base/json.h"
 #include "base/text.h"
+#include "engine/formats/safetensors.h"
 
 namespace quire {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kFile = "model.safetensors";
-constexpr const char* kIndex = "model.safetensors.index.json";
+struct Format {
+  const char* in_folder;  ///< the name of the file that a model folder has
+  const char* extension;  ///< of files that are models by themselves, config.json beside them
+  TensorSource (*open)(const fs::path& file);
+};
+/// Those that are read, the first that is there before all others.
+constexpr Format kFormats[] = {
+    {"model.safetensors", ".safetensors",
+     [](const fs::path& file) -> TensorSource { return Safetensors(file); }},
+    {"model.safetensors.index.json", nullptr,
+     [](const fs::path& file) -> TensorSource { return ShardedSafetensors(file); }},
+};
+constexpr const char* kFile = kFormats[0].in_folder;
 
 // The causal masks that old versions of transformers stored: bool, u8 or float.
 bool is_old_buffer(const std::string& bare) {
@@ -74,7 +83,7 @@ std::string python(const std::string& load) {
   }
   if (!llmc.empty()) refuse("a checkpoint of llm.c", llmc, "use the model it was made from");
   throw Error(Fault::bad_data, name + " holds no model",
-              {std::string("looked for ") + kFile + " and " + kIndex});
+              {std::string("looked for ") + kFile + " and " + kFormats[1].in_folder});
 }
 
 [[noreturn]] void throw_other_file(const fs::path& file) {
@@ -89,94 +98,59 @@ std::string python(const std::string& load) {
   throw Error(Fault::bad_data, file.string() + " cannot be read as a model", {kind}, load);
 }
 
+const Format* format_in(const fs::path& folder) {
+  std::error_code ignored;
+  for (const Format& format : kFormats) {
+    if (fs::exists(folder / format.in_folder, ignored)) return &format;
+  }
+  return nullptr;
+}
+
+TensorSource open_weights(const fs::path& folder_or_file) {
+  std::error_code ignored;
+  if (!fs::exists(folder_or_file, ignored)) {
+    throw Error(Fault::bad_data, "there is no model at " + folder_or_file.string(),
+                {"neither a folder nor a file has that name"});
+  }
+  fs::path file = folder_or_file;
+  const Format* format = nullptr;
+  if (fs::is_directory(folder_or_file, ignored)) {
+    format = format_in(folder_or_file);
+    if (format == nullptr) throw_no_weights(folder_or_file);
+    file /= format->in_folder;
+  } else {
+    for (const Format& known : kFormats) {
+      if (known.extension != nullptr && file.extension() == known.extension) format = &known;
+    }
+    if (format == nullptr) throw_other_file(file);
+  }
+  if (!fs::exists(file.parent_path() / "config.json", ignored)) {
+    throw Error(Fault::bad_data, file.string() + " has no config.json beside it",
+                {"the weights alone do not say the number of heads or the activation"});
+  }
+  return format->open(file);
+}
+
 }  // namespace
+
+bool has_weights(const fs::path& folder) {
+  return format_in(folder) != nullptr;
+}
 
 std::string bare_name(const std::string& name) {
   constexpr std::string_view kPrefix = "transformer.";
   return name.starts_with(kPrefix) ? name.substr(kPrefix.size()) : name;
 }
 
-WeightFiles::WeightFiles(const fs::path& folder_or_file) {
-  std::error_code ignored;
-  if (!fs::exists(folder_or_file, ignored)) {
-    throw Error(Fault::bad_data, "there is no model at " + folder_or_file.string(),
-                {"neither a folder nor a file has that name"});
-  }
-  if (!fs::is_directory(folder_or_file, ignored)) {
-    if (folder_or_file.extension() != ".safetensors") throw_other_file(folder_or_file);
-    path_ = folder_or_file;
-  } else if (fs::exists(folder_or_file / kFile, ignored)) {
-    path_ = folder_or_file / kFile;
-  } else if (fs::exists(folder_or_file / kIndex, ignored)) {
-    path_ = folder_or_file / kIndex;
-  } else {
-    throw_no_weights(folder_or_file);
-  }
-  if (!fs::exists(folder() / "config.json", ignored)) {
-    throw Error(Fault::bad_data, path_.string() + " has no config.json beside it",
-                {"the weights alone do not say the number of heads or the activation"});
-  }
-  if (path_.extension() == ".json") {
-    open_shards();
-  } else {
-    const Safetensors& file = files_.emplace_back(path_);
-    for (const FileTensor& tensor : file.tensors()) add(file, tensor);
-  }
-}
-
-void WeightFiles::open_shards() {
-  const std::string text = read_file(path_);
-  const auto complain = [&](const std::string& why) {
-    throw unusable_file(path_.string() + " is not a usable index of weights", text, why);
-  };
-  nlohmann::json index;
-  try {
-    index = parse_json<nlohmann::json>(text);
-  } catch (const nlohmann::json::exception& error) {
-    complain("it is not valid JSON: " + json_trouble(error));
-  }
-  if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object()) {
-    complain("it has no \"weight_map\"");
-  }
-  std::map<std::string, std::set<std::string>> shards;  // file -> names of its tensors
-  for (const auto& [name, file] : index["weight_map"].items()) {
-    const bool plain =
-        file.is_string() && file == fs::path(file.get<std::string>()).filename().string();
-    if (!plain || file == "" || file == "..") {
-      complain("tensor '" + name + "' lies in " + json_text(file) +
-               ", which is not the name of a file beside it");
-    }
-    shards[file.get<std::string>()].insert(name);
-  }
-  for (const auto& [name, tensors] : shards) {
-    const fs::path shard = folder() / name;
-    std::error_code ignored;
-    if (!fs::exists(shard, ignored)) {
-      throw Error(Fault::bad_data, shard.string() + " is missing",
-                  {path_.filename().string() + " puts " + std::to_string(tensors.size()) +
-                   " tensors into it, '" + *tensors.begin() + "' among them"},
-                  "download or copy the whole folder again");
-    }
-    const Safetensors& file = files_.emplace_back(shard);
-    for (const std::string& tensor : tensors) {
-      const FileTensor* found = file.find(tensor);
-      if (found == nullptr) {
-        throw Error(Fault::bad_data, shard.string() + " does not hold tensor '" + tensor + "'",
-                    {path_.filename().string() + " says that it does"});
-      }
-      add(file, *found);
-    }
-  }
-}
-
-void WeightFiles::add(const Safetensors& file, const FileTensor& tensor) {
-  const std::string bare = bare_name(tensor.name);
-  if (is_old_buffer(bare)) return;
-  const auto [entry, added] = tensors_.emplace(bare, &tensor);
-  if (!added) {
-    throw Error(Fault::bad_data,
-                file.path().string() + ": tensor '" + tensor.name + "' is there twice",
-                {"also as '" + entry->second->name + "' in " + source(*entry->second)});
+WeightFiles::WeightFiles(const fs::path& folder_or_file) : source_(open_weights(folder_or_file)) {
+  for (const FileTensor& tensor : source_.tensors()) {
+    const std::string bare = bare_name(tensor.name);
+    if (is_old_buffer(bare)) continue;
+    const auto [entry, added] = tensors_.emplace(bare, &tensor);
+    if (added) continue;
+    throw Error(
+        Fault::bad_data, tensor.where() + " is there twice",
+        {"also as '" + entry->second->name + "' in " + entry->second->file->path().string()});
   }
 }
 
@@ -189,16 +163,6 @@ void WeightFiles::rename(const std::string& from, const std::string& to) {
   auto node = tensors_.extract(from);
   node.key() = to;
   tensors_.insert(std::move(node));
-}
-
-std::string WeightFiles::source(const FileTensor& tensor) const {
-  for (const Safetensors& file : files_) {
-    const FileTensor* first = file.tensors().data();
-    if (!std::less<>()(&tensor, first) && std::less<>()(&tensor, first + file.tensors().size())) {
-      return file.path().string();
-    }
-  }
-  return path_.string();
 }
 
 }  // namespace quire

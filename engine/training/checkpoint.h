@@ -19,7 +19,6 @@
 #include <limits>
 #include <map>
 #include <optional>
-#include <span>
 #include <string>
 #include <vector>
 
@@ -74,7 +73,7 @@ void remove_leftovers(const std::filesystem::path& output_dir);
 struct CheckpointToSave {
   const Gpt2Config& config;
   const Parameters& parameters;
-  std::span<const TensorToWrite> moments;  ///< AdamwOptimizer::moments()
+  const AdamwOptimizer::HostMoments& moments;
   const TrainerState& state;
   const LoraAdapter* adapter = nullptr;  ///< saved instead of the parameters where there is one
   std::string base_model;                ///< of the adapter

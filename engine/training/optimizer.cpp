@@ -134,8 +134,9 @@ AdamwOptimizer::HostMoments AdamwOptimizer::moments() const {
     if (!gradient) continue;
     const std::int64_t place = place_in(gradients_->all(), gradient);
     const NamedParameter& parameter = parameters_->names()[i];
-    host.tensors.push_back({.name = "m." + parameter.name, .view = {m + place, parameter.shape}});
-    host.tensors.push_back({.name = "v." + parameter.name, .view = {v + place, parameter.shape}});
+    host.pairs.push_back({.parameter = &parameter,
+                          .m = {m + place, parameter.shape},
+                          .v = {v + place, parameter.shape}});
   }
   return host;
 }

@@ -11,7 +11,6 @@
 #include <cstdint>
 #include <vector>
 
-#include "engine/formats/safetensors.h"
 #include "engine/model/parameters.h"
 #include "engine/training/ranks.h"
 
@@ -57,11 +56,15 @@ class AdamwOptimizer {
   };
   const std::vector<Piece>& pieces() const { return pieces_; }
 
-  /// All moments in host memory, "m.NAME" and "v.NAME". Every rank calls it where they are sharded,
-  /// and rank 0 alone has them afterwards.
+  /// All moments in host memory. Every rank calls it where they are sharded, and rank 0 alone has
+  /// them afterwards.
   struct HostMoments {
+    struct Pair {
+      const NamedParameter* parameter;
+      ConstView m, v;  ///< of its shape
+    };
     std::vector<float> m, v;  ///< what the views view; empty where they view the optimizer's memory
-    std::vector<TensorToWrite> tensors;
+    std::vector<Pair> pairs;
   };
   HostMoments moments() const;
 

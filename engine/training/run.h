@@ -8,7 +8,6 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
-#include <span>
 #include <string>
 #include <vector>
 
@@ -76,7 +75,7 @@ class Run {
   void plan_again();
   void sample();
   void save();
-  void write_checkpoint(std::span<const TensorToWrite> moments);
+  void write_checkpoint(const AdamwOptimizer::HostMoments& moments);
   /// With other algorithms or kernels a continuation may have other bits, which it then says.
   void note_tuning();
   void save_result();

@@ -76,7 +76,7 @@ void Run::go_without(const PeerLost& lost) {
       again.resume_from_checkpoint = "latest";
       folder_.emplace(again);
     }
-    write_checkpoint(optimizer_->moments().tensors);
+    write_checkpoint(optimizer_->moments());
   }
   const std::vector<std::int64_t> saved = checkpoint_steps(config_.output_dir);
   details.push_back(saved.empty()
@@ -91,7 +91,7 @@ void Run::save() {
                                                   ? optimizer_->moments()
                                                   : AdamwOptimizer::HostMoments{};
   ranks_.agree([&] {
-    if (ranks_.first()) write_checkpoint(moments.tensors);
+    if (ranks_.first()) write_checkpoint(moments);
   });
   last_checkpoint_ = config_.output_dir / checkpoint_name(state_.step);
   saved_step_ = state_.step;
@@ -109,7 +109,7 @@ void Run::note_tuning() {
   if (config_.keep_outputs) state_.options["outputs of layernorms and activations"] = "kept";
 }
 
-void Run::write_checkpoint(std::span<const TensorToWrite> moments) {
+void Run::write_checkpoint(const AdamwOptimizer::HostMoments& moments) {
   note_tuning();
   save_checkpoint(device_, config_.output_dir,
                   {.config = model_,

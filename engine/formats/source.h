@@ -1,0 +1,84 @@
+// Files of named tensors, whatever their format.
+//
+// A format is a class that derives from TensorSource, in a file of its own: its constructor maps
+// the file, checks everything that the file says of itself before anything is used, and lists the
+// tensors. It adds no state. Model folders find it by its line in weight_files.cpp.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "base/file.h"
+#include "kernels/tensor.h"
+
+namespace quire {
+
+/// A tensor in a mapped file, which it keeps mapped. Types that View has no DType for (BOOL, U8,
+/// I64, …) are listed too: `dtype_name` is the file's word, and what needs a DType throws.
+/// All errors are Error(bad_data).
+struct FileTensor {
+  std::string name;
+  std::string dtype_name;  ///< "F32", "F16", "BF16", "I32", "U8", "BOOL", …
+  std::optional<DType> stored;
+  std::vector<std::int64_t> shape;        ///< any rank
+  std::span<const std::byte> bytes = {};  ///< the elements as they lie, inside the mapping
+  std::shared_ptr<const MappedFile> file = {};
+
+  /// True when there is a DType for it.
+  bool has_dtype() const { return stored.has_value(); }
+  DType dtype() const;
+  std::int64_t count() const;  ///< of the elements
+  /// False where a foreign writer put the data at an address that its type cannot be read from.
+  bool aligned() const;
+  /// The elements in place. Throws for a rank above 4 and where aligned() is false, too.
+  ConstView view() const;
+
+  std::string where() const;  ///< "DIR/x.safetensors: tensor 'wte.weight'", for messages
+  /// The type of what is to be a weight: throws unless it is f32, f16 or bf16.
+  DType weight_type() const;
+  /// Elements first … first + to.size() - 1 of a weight, as floats. They have to be finite
+  /// (check_weight()): of f16, NaN and infinity come out as large numbers.
+  void read(std::int64_t first, std::span<float> to) const;
+  /// Throws unless it is a weight without NaN and infinity.
+  void check_weight() const;
+  /// All of it, in the same way.
+  std::vector<float> read_weight() const;
+};
+
+/// "[2, 33]" of a shape of any rank, and the extents of one.
+std::string to_string(const std::vector<std::int64_t>& shape);
+std::vector<std::int64_t> extents_of(const Shape& shape);
+
+/// The tensors of a file, or of several that belong together. Move-only, so that pointers to the
+/// tensors last.
+class TensorSource {
+ public:
+  TensorSource(TensorSource&&) noexcept = default;
+  TensorSource& operator=(TensorSource&&) noexcept = default;
+
+  const std::vector<FileTensor>& tensors() const { return tensors_; }  ///< in file order
+  const FileTensor* find(const std::string& name) const;               ///< nullptr: not there
+  const std::map<std::string, std::string>& metadata() const { return metadata_; }
+  const std::filesystem::path& path() const { return path_; }  ///< the file, or the index of them
+
+ protected:
+  explicit TensorSource(std::filesystem::path path) : path_(std::move(path)) {}
+  void add(FileTensor tensor);  ///< of a name that is not there yet
+
+  std::map<std::string, std::string> metadata_;
+
+ private:
+  std::filesystem::path path_;
+  std::vector<FileTensor> tensors_;
+  std::unordered_map<std::string, std::size_t> places_;  // in tensors_
+};
+
+}  // namespace quire
