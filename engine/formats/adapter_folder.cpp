@@ -86,8 +86,7 @@ bool is_adapter(const fs::path& folder) {
 }
 
 int adapted_vocab_size(const fs::path& folder) {
-  std::error_code ignored;
-  if (!fs::exists(folder / kWeights, ignored)) return 0;
+  if (std::error_code ignored; !fs::exists(folder / kWeights, ignored)) return 0;
   const TensorSource file = Safetensors(folder / kWeights);
   for (const FileTensor& tensor : file.tensors()) {
     if (is_table(tensor.name) && tensor.shape.size() == 2 && tensor.shape[0] <= INT32_MAX) {
@@ -156,8 +155,8 @@ void save_adapter(Device& device, const fs::path& folder, const LoraAdapter& ada
   }
   save_weights(device, folder / kWeights, std::move(tensors),
                {{kConfig, to_json(adapter.config(), base_model_name_or_path)}},
-               [](const NotFinite& bad) {
-                 return Error(Fault::diverged, "the adapter was not saved: " + bad.what, {},
+               [](const std::string& what, const std::string& /*where*/) {
+                 return Error(Fault::diverged, "the adapter was not saved: " + what, {},
                               "go on from the last good checkpoint, with a lower learning rate");
                });
 }

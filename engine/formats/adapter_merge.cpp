@@ -54,29 +54,6 @@ struct Tensor {
   Shape shape;
 };
 
-/// The adapter's file, tensor by tensor; remembers which were asked for.
-class AdapterFile {
- public:
-  explicit AdapterFile(const fs::path& path) : file_(Safetensors(path)) {}
-
-  bool has(const std::string& name) const { return file_.find(name) != nullptr; }
-  const TensorSource& file() const { return file_; }
-  bool was_read(const std::string& name) const { return read_.count(name) > 0; }
-
-  /// Of the extents that are given; those below 0 may be any.
-  Tensor read(const std::string& name, const std::vector<std::int64_t>& extents) {
-    const char* const config = "adapter_config.json";
-    const FileTensor& tensor = adapter_tensor(file_, name, extents, config, config);
-    read_.insert(name);
-    const std::vector<std::int64_t>& shape = tensor.shape;
-    return {tensor.read_weight(), shape.size() == 1 ? Shape{shape[0]} : Shape{shape[0], shape[1]}};
-  }
-
- private:
-  TensorSource file_;
-  std::set<std::string> read_;
-};
-
 /// B·A for B [rows, r] and A [r, columns], a row at a time: take(row, sums).
 template <class Take>
 void each_row_of_product(const Tensor& b, const Tensor& a, const Take& take) {
@@ -135,7 +112,7 @@ class Merger {
       : device_(device),
         folder_(folder),
         config_(read_adapter_config(folder)),
-        file_(folder / "adapter_model.safetensors"),
+        file_(Safetensors(folder / "adapter_model.safetensors")),
         base_(std::move(base)),
         modules_(modules_of(base_.config)) {}
 
@@ -156,6 +133,14 @@ class Merger {
   }
 
  private:
+  /// Of the extents that are given; those below 0 may be any.
+  Tensor read(const std::string& name, const std::vector<std::int64_t>& extents) {
+    const char* const config = "adapter_config.json";
+    const FileTensor& tensor = adapter_tensor(file_, name, extents, config, config);
+    read_.insert(name);
+    const std::vector<std::int64_t>& shape = tensor.shape;
+    return {tensor.read_weight(), shape.size() == 1 ? Shape{shape[0]} : Shape{shape[0], shape[1]}};
+  }
   bool is_saved_whole(const std::string& module) const {
     const std::vector<std::string>& names = config_.modules_to_save;
     return std::any_of(names.begin(), names.end(),
@@ -204,7 +189,7 @@ class Merger {
     for (const char* between :
          {"", ".base_layer", ".modules_to_save", ".modules_to_save.default"}) {
       const std::string name = module + between + parameter.substr(dot);
-      if (file_.has(name)) return name;
+      if (file_.find(name) != nullptr) return name;
     }
     return "";
   }
@@ -217,11 +202,11 @@ class Merger {
       const bool bias = parameter.name.ends_with(".bias") && config_.bias != "none";
       const bool table = parameter.name == kWte || parameter.name == kHead;
       if (stored.empty() || is_saved_parameter(parameter.name) || !(bias || table)) continue;
-      changed_[parameter.name] = file_.read(stored, extents_of(parameter.name));
+      changed_[parameter.name] = read(stored, extents_of(parameter.name));
     }
     if (!base_.config.tie_word_embeddings || is_saved_whole("lm_head")) return;
     if (const std::string head = stored_name(kHead); !head.empty()) {
-      changed_[kWte] = file_.read(head, extents_of(kHead));
+      changed_[kWte] = read(head, extents_of(kHead));
     }
   }
 
@@ -244,15 +229,15 @@ class Merger {
                     {"magnitudes of " + module.name + " are not read"},
                     "merge it with PEFT's merge_and_unload()");
       }
-      const Tensor a = file_.read(prefix + ".lora_embedding_A", {r, rows});
-      const Tensor b = file_.read(prefix + ".lora_embedding_B", {columns, r});
+      const Tensor a = read(prefix + ".lora_embedding_A", {r, rows});
+      const Tensor b = read(prefix + ".lora_embedding_B", {columns, r});
       add_product(weight, transposed(a), transposed(b), scale);
       return;
     }
     const bool conv = module.kind == Kind::conv1d;
     const std::int64_t in = conv ? rows : columns, out = conv ? columns : rows;
-    const Tensor a = file_.read(prefix + ".lora_A.weight", {r, in});
-    const Tensor b = file_.read(prefix + ".lora_B.weight", {out, r});
+    const Tensor a = read(prefix + ".lora_A.weight", {r, in});
+    const Tensor b = read(prefix + ".lora_B.weight", {out, r});
     if (!config_.init.empty()) take_initial_part(module, weight, r, scale);
     if (conv) {
       add_product(weight, transposed(a), transposed(b), scale);
@@ -260,7 +245,7 @@ class Merger {
       add_product(weight, b, a, scale);
     }
     if (config_.use_dora) {
-      const Tensor magnitude = file_.read(magnitude_name(prefix), {out});
+      const Tensor magnitude = read(magnitude_name(prefix), {out});
       if (conv) {
         set_lengths(weight, magnitude.values);
       } else {
@@ -274,7 +259,7 @@ class Merger {
         throw Error(Fault::bad_data, folder_.string() + ": \"lora_bias\" with the head",
                     {"GPT-2's head has no bias"});
       }
-      const Tensor own = file_.read(prefix + ".lora_B.bias", {out});
+      const Tensor own = read(prefix + ".lora_B.bias", {out});
       Tensor& bias = values_of(module.name + ".bias");
       for (std::size_t i = 0; i < own.values.size(); ++i) {
         bias.values[i] += scale * own.values[i];
@@ -284,7 +269,7 @@ class Merger {
 
   std::string magnitude_name(const std::string& prefix) const {
     const std::string older = prefix + ".lora_magnitude_vector.weight";
-    return file_.has(older) ? older : prefix + ".lora_magnitude_vector";
+    return file_.find(older) != nullptr ? older : prefix + ".lora_magnitude_vector";
   }
 
   /// What A and B began with, which PEFT takes out of the base's weight each time it loads one.
@@ -313,13 +298,13 @@ class Merger {
       if (!is_saved_parameter(parameter.name)) continue;
       std::string stored = stored_name(parameter.name);
       if (stored.empty()) stored = std::string(kPrefix) + parameter.name;  // for the message
-      changed_[parameter.name] = file_.read(stored, extents_of(parameter.name));
+      changed_[parameter.name] = read(stored, extents_of(parameter.name));
     }
   }
 
   void refuse_left_over() const {
-    for (const FileTensor& tensor : file_.file().tensors()) {
-      if (file_.was_read(tensor.name)) continue;
+    for (const FileTensor& tensor : file_.tensors()) {
+      if (read_.count(tensor.name) > 0) continue;
       throw Error(Fault::bad_data,
                   tensor.where() + " belongs to nothing that adapter_config.json names",
                   {"using the adapter without it would be another model"},
@@ -342,7 +327,7 @@ class Merger {
     if (head_rows != config.vocab_size) {
       throw Error(Fault::bad_data,
                   fmt::format("{} has {} rows for wte.weight and {} for lm_head.weight",
-                              file_.file().path().string(), config.vocab_size, head_rows));
+                              file_.path().string(), config.vocab_size, head_rows));
     }
     auto holder = std::make_shared<Holder>(Holder{std::move(base_.parameters), {}});
     const DType table_type = holder->base.wte().dtype();
@@ -370,7 +355,8 @@ class Merger {
   Device& device_;
   fs::path folder_;
   AdapterConfig config_;
-  AdapterFile file_;
+  TensorSource file_;
+  std::set<std::string> read_;  // the names in the file that were asked for
   LoadedModel base_;
   std::vector<Module> modules_;
   std::map<std::string, Tensor> changed_;

@@ -284,8 +284,8 @@ void save_model(Device& device, const std::filesystem::path& folder, const Gpt2C
   save_weights(device, folder / "model.safetensors", std::move(tensors),
                {{"config.json", config_to_json(config, dtype)},
                 {"generation_config.json", generation_config_to_json(config)}},
-               [](const NotFinite& bad) {
-                 return Error(Fault::diverged, "the model was not saved: " + bad.what, {bad.where},
+               [](const std::string& what, const std::string& where) {
+                 return Error(Fault::diverged, "the model was not saved: " + what, {where},
                               "go on from the last good checkpoint, with a lower learning rate");
                });
 }

@@ -314,8 +314,7 @@ ShardedSafetensors::ShardedSafetensors(const std::filesystem::path& index_json)
   }
   for (const auto& [name, tensors] : shards) {
     const std::filesystem::path shard = path().parent_path() / name;
-    std::error_code ignored;
-    if (!std::filesystem::exists(shard, ignored)) {
+    if (std::error_code ignored; !std::filesystem::exists(shard, ignored)) {
       throw Error(Fault::bad_data, shard.string() + " is missing",
                   {path().filename().string() + " puts " + std::to_string(tensors.size()) +
                    " tensors into it, '" + *tensors.begin() + "' among them"},
@@ -375,7 +374,7 @@ void write_safetensors(const std::filesystem::path& path, std::span<const Tensor
 
 void save_weights(Device& device, const std::filesystem::path& weights,
                   std::vector<TensorToWrite> tensors, const TextsBeside& beside,
-                  const std::function<Error(const NotFinite&)>& refuse) {
+                  const WhyNotSaved& refuse) {
   std::vector<std::vector<std::byte>> copies;  // of what the host cannot read in place
   for (TensorToWrite& tensor : tensors) {
     if (device.shares_host_memory()) break;
@@ -388,9 +387,9 @@ void save_weights(Device& device, const std::filesystem::path& weights,
     const ConstView& view = tensors[i].view;
     const auto* data = static_cast<const std::byte*>(view.bytes());
     if (const std::optional<std::int64_t> bad = find_not_finite(data, view.dtype(), view.count())) {
-      throw refuse({"tensor '" + tensors[i].name + "' holds " +
-                        std::to_string(element(data, view.dtype(), *bad)),
-                    "at element " + std::to_string(*bad) + " of " + view.shape().to_string()});
+      throw refuse("tensor '" + tensors[i].name + "' holds " +
+                       std::to_string(element(data, view.dtype(), *bad)),
+                   "at element " + std::to_string(*bad) + " of " + view.shape().to_string());
     }
   });
   make_folder(weights.parent_path());

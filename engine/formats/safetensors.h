@@ -54,16 +54,14 @@ void write_safetensors(const std::filesystem::path& path, std::span<const Tensor
                        const std::map<std::string, std::string>& metadata = {{"format", "pt"}},
                        const TextsBeside& beside = {});
 
-/// An element that is NaN or infinite: "tensor 'wte.weight' holds nan", "at element 7 of [12]".
-struct NotFinite {
-  std::string what, where;
-};
+using WhyNotSaved = std::function<Error(const std::string& what, const std::string& where)>;
 /// Tensors in memory of the device, and the texts beside them: makes the folder when it is not
 /// there, and replaces each file atomically, none before all weights are written, the weights last.
-/// Throws refuse() before that for weights that are not finite, and Error(no_space) when the disk
-/// is full; the old files are then as they were.
+/// Throws refuse("tensor 'wte.weight' holds nan", "at element 7 of [12]") before that for weights
+/// that are not finite, and Error(no_space) when the disk is full; the old files are then as they
+/// were.
 void save_weights(Device& device, const std::filesystem::path& weights,
                   std::vector<TensorToWrite> tensors, const TextsBeside& beside,
-                  const std::function<Error(const NotFinite&)>& refuse);
+                  const WhyNotSaved& refuse);
 
 }  // namespace quire

@@ -39,21 +39,15 @@ ConstView FileTensor::view() const {
   if (!aligned()) {
     throw Error(Fault::bad_data, "the data of tensor '" + name + "' is not aligned to its type");
   }
-  switch (shape.size()) {
-    case 0:
-      return {bytes.data(), dtype(), Shape{}};
-    case 1:
-      return {bytes.data(), dtype(), Shape{shape[0]}};
-    case 2:
-      return {bytes.data(), dtype(), Shape{shape[0], shape[1]}};
-    case 3:
-      return {bytes.data(), dtype(), Shape{shape[0], shape[1], shape[2]}};
-    case 4:
-      return {bytes.data(), dtype(), Shape{shape[0], shape[1], shape[2], shape[3]}};
-    default:
-      throw Error(Fault::bad_data, "tensor '" + name + "' has the shape " + to_string(shape),
-                  {"at most 4 extents are supported"});
-  }
+  const std::vector<std::int64_t>& s = shape;
+  const auto of = [&](const Shape& fixed) { return ConstView(bytes.data(), dtype(), fixed); };
+  if (s.empty()) return of({});
+  if (s.size() == 1) return of({s[0]});
+  if (s.size() == 2) return of({s[0], s[1]});
+  if (s.size() == 3) return of({s[0], s[1], s[2]});
+  if (s.size() == 4) return of({s[0], s[1], s[2], s[3]});
+  throw Error(Fault::bad_data, "tensor '" + name + "' has the shape " + to_string(shape),
+              {"at most 4 extents are supported"});
 }
 
 std::string FileTensor::where() const {

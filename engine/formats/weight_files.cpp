@@ -1,9 +1,6 @@
 #include "engine/formats/weight_files.h"
 
 #include <algorithm>
-#include <string_view>
-#include <system_error>
-#include <utility>
 
 #include "base/error.h"
 #include "base/text.h"

@@ -59,8 +59,10 @@ void remove_folder(const fs::path& folder) {
   fs::remove_all(hidden);
 }
 
-/// The file's tensor of that name, which must have that shape.
-const float* find_values(const TensorSource& file, const std::string& name, const Shape& shape) {
+/// Fills `to` from element `first` on of the file's tensor of that name,
+/// which must have that shape.
+void load_values(Device& device, const TensorSource& file, const std::string& name,
+                 const Shape& shape, std::int64_t first, const View& to) {
   const FileTensor* tensor = file.find(name);
   if (tensor == nullptr) {
     throw Error(Fault::bad_data, fmt::format("{} has no tensor {}", file.path().string(), name));
@@ -72,7 +74,7 @@ const float* find_values(const TensorSource& file, const std::string& name, cons
                 {fmt::format("the file has {} {}, the model {} {}", name_of(from.dtype()),
                              from.shape().to_string(), name_of(DType::f32), shape.to_string())});
   }
-  return from.data<float>();
+  device.copy_to_device(to.bytes(), from.data<float>() + first, to.size_bytes());
 }
 
 void save_moments(const fs::path& path, const AdamwOptimizer::HostMoments& moments) {
@@ -87,9 +89,7 @@ void save_moments(const fs::path& path, const AdamwOptimizer::HostMoments& momen
 void load_tensors(Device& device, const TensorSource& file, const NamedTensors& into) {
   for (std::size_t i = 0; i < into.names().size(); ++i) {
     const View to = into.tensors()[i];
-    if (!to) continue;
-    const float* values = find_values(file, into.names()[i].name, to.shape());
-    device.copy_to_device(to.bytes(), values, to.size_bytes());
+    if (to) load_values(device, file, into.names()[i].name, to.shape(), 0, to);
   }
   device.synchronize();
 }
@@ -388,13 +388,9 @@ void load_weights(Device& device, const fs::path& checkpoint, const LoraAdapter&
 void load_moments(Device& device, const fs::path& checkpoint, const AdamwOptimizer& optimizer) {
   const TensorSource file = Safetensors(checkpoint / "optimizer.safetensors");
   for (const AdamwOptimizer::Piece& piece : optimizer.pieces()) {
-    const auto load = [&](const char* prefix, const View& to) {
-      const std::string name = prefix + piece.parameter->name;
-      const float* values = find_values(file, name, piece.parameter->shape);
-      device.copy_to_device(to.bytes(), values + piece.first, to.size_bytes());
-    };
-    load("m.", piece.m);
-    load("v.", piece.v);
+    const NamedParameter& of = *piece.parameter;
+    load_values(device, file, "m." + of.name, of.shape, piece.first, piece.m);
+    load_values(device, file, "v." + of.name, of.shape, piece.first, piece.v);
   }
   device.synchronize();
 }
