@@ -32,7 +32,8 @@ std::string why_unusable(int /*index*/) {
 }
 
 std::unique_ptr<Device> open_cuda_device(int index, const DeviceOptions& /*options*/) {
-  throw Error(Fault::device, "CUDA cannot be used: " + why_unusable(index), {}, "`device` cpu"_named);
+  throw Error(Fault::device, "CUDA cannot be used: " + why_unusable(index), {},
+              "`device` cpu"_named);
 }
 #endif
 

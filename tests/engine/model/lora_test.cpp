@@ -234,8 +234,7 @@ TEST_CASE("a fresh adapter is drawn as PEFT draws it") {
   Gpt2Config config = odd_config();
   config.n_embd = 96;
   const LoraAdapter adapter = initialize_adapter(*device, config, lora_of({"c_attn"}), 5);
-  const std::vector<float> a =
-      to_host(*device, adapter.pair(0, Role::c_attn).a);  // [3, 96]
+  const std::vector<float> a = to_host(*device, adapter.pair(0, Role::c_attn).a);  // [3, 96]
   const double bound = 1.0 / std::sqrt(96.0);
   double sum = 0, squares = 0;
   for (const float value : a) {

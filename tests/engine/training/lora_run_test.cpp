@@ -119,7 +119,8 @@ TEST_CASE("what samples are made with is the model with its adapter as it is") {
   std::vector<bool> like_base;
   TrainingCallbacks callbacks;
   callbacks.sample = [&](std::int64_t, const Parameters& now) {
-    like_base.push_back(same_values(now.layer(0)[Role::c_attn].weight, base.layer(0)[Role::c_attn].weight));
+    like_base.push_back(
+        same_values(now.layer(0)[Role::c_attn].weight, base.layer(0)[Role::c_attn].weight));
     CHECK(same_values(now.wte(), base.wte()));
     return std::vector<TextSample>{};
   };
