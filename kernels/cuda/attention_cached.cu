@@ -62,8 +62,8 @@ struct Slots {
   int past, D, new_stride;
 
   __device__ __forceinline__ Slots(const Cached& p, const void* cache, const HeadRows& rows, int b,
-                                   int h)
-      : old_rows(static_cast<const T*>(cache) + p.cached_head(b, h) * p.S * p.D),
+                                   int h, std::int64_t cached_head)
+      : old_rows(static_cast<const T*>(cache) + cached_head * p.S * p.D),
         new_rows(rows.head<T>(b, h)),
         past(p.past[b]),
         D(p.D),
@@ -257,14 +257,14 @@ __global__ void __launch_bounds__(kWarp) attention_chunks(Cached p) {
   wait_for_previous();
   const Chunk c(p, static_cast<int>(threadIdx.x));
   if (c.count <= 0) return;
-  if (c.number == 0 && blockIdx.z == 0) write_slot<T>(p, c.b, c.t, c.h, c.lane);
   const int d = static_cast<int>(blockIdx.z) * Layout::kPiece + Layout::column(c.lane);
-  const Slots<T> key(p, p.k_cache, p.k, c.b, c.h), value(p, p.v_cache, p.v, c.b, c.h);
+  const std::int64_t head = p.cached_head(c.b, c.h);
+  const Slots<T> key(p, p.k_cache, p.k, c.b, c.h, head), value(p, p.v_cache, p.v, c.b, c.h, head);
   const FixedRow<Layout> query(p.q.row<T>(c.b, c.h, c.t), c.lane, p.D);
-  finish_chunk<Layout>(p, c,
-                       attend_chunk(query, key, value, c.first, c.count, p.scale_log2,
-                                    DropoutRule{}, 0, d, p.D, c.lane),
-                       d);
+  const SoftmaxPart part = attend_chunk(query, key, value, c.first, c.count, p.scale_log2,
+                                        DropoutRule{}, 0, d, p.D, c.lane);
+  if (c.number == 0 && blockIdx.z == 0) write_slot<T>(p, c.b, c.t, c.h, c.lane);
+  finish_chunk<Layout>(p, c, part, d);
 }
 
 /// The same for whole rows of 16 bits, of up to kPiece elements, by four warps.
@@ -280,7 +280,9 @@ __global__ void __launch_bounds__(kChunkWarps* kWarp) attention_staged(Cached p)
   if (!p.recorded) wait_for_previous();
   const Chunk c(p, static_cast<int>(threadIdx.x) % kWarp);
   const int d = Layout::column(c.lane), lane_row = Layout::row(c.lane);
-  const Slots<T> key(p, p.k_cache, p.k, c.b, c.h), value(p, p.v_cache, p.v, c.b, c.h);
+  // The head is found twice: kept for both, it takes 64 registers instead of 56.
+  const Slots<T> key(p, p.k_cache, p.k, c.b, c.h, p.cached_head(c.b, c.h));
+  const Slots<T> value(p, p.v_cache, p.v, c.b, c.h, p.cached_head(c.b, c.h));
   const int first_new = max(key.past - c.first, 0);
   if (c.count > 0) {
 #pragma unroll
