@@ -13,7 +13,7 @@
 #include "base/json.h"
 #include "base/parallel.h"
 #include "engine/model/elements.h"
-#include "kernels/ops.h"
+#include "kernels/device.h"
 
 namespace quire {
 namespace {
