@@ -31,7 +31,7 @@ std::vector<std::int32_t> random_ids(const Gpt2Config& config, std::int64_t coun
 Parameters stored_as(Device& device, const Gpt2Config& config, Parameters source, DType dtype) {
   if (dtype == DType::f32) return source;
   auto buffers = std::make_shared<std::vector<Buffer>>();
-  std::vector<View> views;
+  std::vector<ConstView> views;
   for (std::size_t i = 0; i < source.tensors().size(); ++i) {
     const View from = source.tensors()[i];
     const std::size_t count = static_cast<std::size_t>(from.count());
@@ -58,7 +58,8 @@ Parameters stored_as(Device& device, const Gpt2Config& config, Parameters source
 // head reads wte as a whole.
 double decode_weight_bytes(const Gpt2Config& config, const Parameters& parameters) {
   double bytes = 0;
-  for (const View& tensor : parameters.tensors()) bytes += static_cast<double>(tensor.size_bytes());
+  for (const ConstView& tensor : parameters.weights())
+    bytes += static_cast<double>(tensor.size_bytes());
   bytes -= static_cast<double>(parameters.wpe().size_bytes());
   if (!config.tie_word_embeddings) bytes -= static_cast<double>(parameters.wte().size_bytes());
   return bytes;

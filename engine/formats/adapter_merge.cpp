@@ -168,7 +168,7 @@ class Merger {
     if (parameter == kHead && base_.config.tie_word_embeddings) {
       return changed_[parameter] = values_of(kWte);
     }
-    const View view = base_.parameters.find(parameter);
+    const ConstView view = base_.parameters.find(parameter);
     std::vector<std::byte> bytes(view.size_bytes());
     device_.copy_to_host(bytes.data(), view.bytes(), bytes.size());
     device_.synchronize();
@@ -331,11 +331,14 @@ class Merger {
     }
     auto holder = std::make_shared<Holder>(Holder{std::move(base_.parameters), {}});
     const DType table_type = holder->base.wte().dtype();
-    std::vector<View> views;
+    std::vector<ConstView> weights;
+    std::vector<View> writable;
     for (const NamedParameter& parameter : parameter_list(config)) {
       const auto found = changed_.find(parameter.name);
       if (found == changed_.end()) {
-        views.push_back(holder->base.find(parameter.name));
+        const std::size_t i = holder->base.index_of(parameter.name);
+        weights.push_back(holder->base.weights()[i]);
+        writable.push_back(holder->base.tensors()[i]);
         continue;
       }
       const bool own_head = parameter.name == kHead && base_.config.tie_word_embeddings;
@@ -346,9 +349,10 @@ class Merger {
       Buffer& memory = holder->memory.emplace_back(device_, bytes.size());
       device_.copy_to_device(memory.data(), bytes.data(), bytes.size());
       device_.synchronize();  // `bytes` goes out of scope
-      views.emplace_back(memory.data(), dtype, tensor.shape);
+      weights.emplace_back(writable.emplace_back(memory.data(), dtype, tensor.shape));
     }
-    return {config, Parameters(config, std::move(views), std::move(holder)),
+    return {config,
+            Parameters(config, std::move(weights), std::move(holder), 1, std::move(writable)),
             std::move(base_.notes)};
   }
 

@@ -258,28 +258,24 @@ LoadedModel load_model(Device& device, const std::filesystem::path& folder, Weig
   }
   require_room(device, files, size);
   holder->buffer = Buffer(device, size);
-  std::vector<View> views;
+  std::vector<ConstView> weights;
   for (std::size_t i = 0; i < list.size(); ++i) {
+    const void* place = tensors[i]->bytes.data();
     if (offsets[i] != SIZE_MAX) {
-      destinations[i].data = static_cast<std::byte*>(holder->buffer.data()) + offsets[i];
+      place = destinations[i].data = static_cast<std::byte*>(holder->buffer.data()) + offsets[i];
       clear_padding(device, list[i], destinations[i].data, destinations[i].dtype, multiple);
-      views.emplace_back(destinations[i].data, destinations[i].dtype, list[i].shape);
-    } else {
-      // Parameters know no read-only views: generating never writes weights,
-      // and a write would fault.
-      void* mapped = const_cast<std::byte*>(tensors[i]->bytes.data());
-      views.emplace_back(mapped, destinations[i].dtype, list[i].shape);
     }
+    weights.emplace_back(place, destinations[i].dtype, list[i].shape);
   }
   fill(device, destinations);
-  return {config, Parameters(config, std::move(views), holder, multiple), std::move(notes)};
+  return {config, Parameters(config, std::move(weights), holder, multiple), std::move(notes)};
 }
 
 void save_model(Device& device, const std::filesystem::path& folder, const Gpt2Config& config,
                 const Parameters& parameters, DType dtype) {
   std::vector<TensorToWrite> tensors;
   for (std::size_t i = 0; i < parameters.names().size(); ++i) {
-    tensors.push_back({parameters.names()[i].name, parameters.tensors()[i], dtype});
+    tensors.push_back({parameters.names()[i].name, parameters.weights()[i], dtype});
   }
   save_weights(device, folder / "model.safetensors", std::move(tensors),
                {{"config.json", config_to_json(config, dtype)},

@@ -112,8 +112,8 @@ void keep_last_tokens(const Pass& pass) {
 }
 
 /// x = x + branch, and its layernorm.
-ResidualLayernormForward add_branch(const Pass& pass, const WeightAndBias& layernorm, View x,
-                                    View sum, const LayernormOutput& to) {
+ResidualLayernormForward add_branch(const Pass& pass, const WeightAndBias<ConstView>& layernorm,
+                                    View x, View sum, const LayernormOutput& to) {
   return {.sum = sum,
           .out = to.out,
           .mean = to.mean,
@@ -322,7 +322,7 @@ void upload(Device& device, const TokenBatch& batch, Activations& a) {
   device.synchronize();  // `counted` goes out of scope
 }
 
-void normalise(const Pass& pass, const WeightAndBias& layernorm, View x,
+void normalise(const Pass& pass, const WeightAndBias<ConstView>& layernorm, View x,
                const LayernormOutput& to) {
   pass.device.layernorm_forward({.out = to.out,
                                  .mean = to.mean,
@@ -388,7 +388,7 @@ void for_each_chunk(const Activations& a, const std::function<void(RowRange)>& h
 }
 
 View forward_logits(const Pass& pass, RowRange rows) {
-  const View weight = pass.parameters.padded_head();  // [W, C]
+  const ConstView weight = pass.parameters.padded_head();  // [W, C]
   const View logits(pass.a.logits.bytes(), pass.a.logits.dtype(), {rows.count, weight.shape()[0]});
   pass.multiply(&Device::matmul_forward, {.out = logits,
                                           .x = pass.a.ln.rows(rows.first, rows.count),  // [R, C]

@@ -163,7 +163,8 @@ void check_batch(const Gpt2Config& config, const TokenBatch& batch);
 void upload(Device& device, const TokenBatch& batch, Activations& a);
 
 /// to.out is the layernorm of x.
-void normalise(const Pass& pass, const WeightAndBias& layernorm, View x, const LayernormOutput& to);
+void normalise(const Pass& pass, const WeightAndBias<ConstView>& layernorm, View x,
+               const LayernormOutput& to);
 
 /// Embedding, blocks, final layernorm: a.ln holds the final hidden states. `hidden`, where given,
 /// receives them all.

@@ -33,8 +33,8 @@ View branch_gradient(const Pass& pass, const DropoutSites::Site& site) {
 }
 
 /// A layernorm of x, whose output has its gradient in d_branch, joins the residual stream's.
-void backward_layernorm(const Pass& pass, const WeightAndBias& layernorm, const WeightAndBias& d,
-                        View x, const LayernormOutput& of_x) {
+void backward_layernorm(const Pass& pass, const WeightAndBias<ConstView>& layernorm,
+                        const WeightAndBias<View>& d, View x, const LayernormOutput& of_x) {
   pass.device.layernorm_backward({.d_x = Accumulate{pass.a.d_x},  // [N, C]
                                   .d_weight = Accumulate{d.weight},
                                   .d_bias = Accumulate{d.bias},
@@ -46,7 +46,7 @@ void backward_layernorm(const Pass& pass, const WeightAndBias& layernorm, const 
 }
 
 /// Head and loss, chunk by chunk, then ln_f: leaves losses in a.losses and starts d_x.
-void backward_head(const Pass& pass, const Parameters& grads, float grad_scale) {
+void backward_head(const Pass& pass, const ParameterGradients& grads, float grad_scale) {
   Device& device = pass.device;
   Activations& a = pass.a;
   const View targets = a.targets.reshaped({a.tokens()});  // [N]
@@ -96,7 +96,7 @@ bool wants_input(const Pass& pass, const Gradients& grads, int l, Role product) 
 /// Steps 7 and 6 of the forward pass: the MLP branch.
 void backward_mlp(const Pass& pass, const Gradients& grads, int l) {
   Activations& a = pass.a;
-  const LayerParameters& w = pass.parameters.layer(l);
+  const auto& w = pass.parameters.layer(l);
   const LayerActivations& layer = a.layers[static_cast<std::size_t>(l)];
   const View d_fc = leading(a.d_wide, layer.fc.shape());  // [N, I]
 
@@ -132,7 +132,7 @@ void backward_mlp(const Pass& pass, const Gradients& grads, int l) {
 void backward_attention(const Pass& pass, const Gradients& grads, int l) {
   Activations& a = pass.a;
   const std::int64_t B = a.batch, T = a.length, C = pass.config.n_embd;
-  const LayerParameters& w = pass.parameters.layer(l);
+  const auto& w = pass.parameters.layer(l);
   const LayerActivations& layer = a.layers[static_cast<std::size_t>(l)];
   const View d_qkv = leading(a.d_wide, layer.qkv.shape());  // [N, 3C]
   const View d_att = a.branch;                              // [N, C]
@@ -167,7 +167,7 @@ void backward_attention(const Pass& pass, const Gradients& grads, int l) {
                      layer.ln_1);
 }
 
-void backward_embedding(const Pass& pass, const Parameters& grads) {
+void backward_embedding(const Pass& pass, const ParameterGradients& grads) {
   const Activations& a = pass.a;
   const View d_embedding = branch_gradient(pass, pass.dropout.embedding());  // [N, C]
   pass.device.embedding_backward(
@@ -179,8 +179,8 @@ void backward_embedding(const Pass& pass, const Parameters& grads) {
 }
 
 void require_float32(const Parameters& parameters) {
-  for (std::size_t i = 0; i < parameters.tensors().size(); ++i) {
-    const DType dtype = parameters.tensors()[i].dtype();
+  for (std::size_t i = 0; i < parameters.weights().size(); ++i) {
+    const DType dtype = parameters.weights()[i].dtype();
     if (dtype == DType::f32) continue;
     throw Error(Fault::usage, "training needs float32 parameters",
                 {parameters.names()[i].name + " is " + name_of(dtype)},
@@ -252,7 +252,7 @@ struct Gpt2Training::Impl {
   const LoraAdapter* adapter;
   TrainingOptions options;
   Multiply precision;
-  Parameters gradients;
+  ParameterGradients gradients;
   std::optional<LoraAdapter> adapter_gradients;
   std::optional<Parameters> copies;
   Arena arena;
@@ -287,18 +287,19 @@ Gpt2Training::Gpt2Training(Device& device, const Gpt2Config& config, const Param
   options.head = head_layout(device, config, options.activations);
   const Multiply precision =
       options.activations == asked.activations ? Multiply::as_stored : Multiply::in_bf16;
-  impl_.reset(new Impl{.device = device,
-                       .config = config,
-                       .parameters = parameters,
-                       .adapter = adapter,
-                       .options = options,
-                       .precision = precision,
-                       .gradients = Parameters(device, config, trained_parameters(config, options),
+  impl_.reset(
+      new Impl{.device = device,
+               .config = config,
+               .parameters = parameters,
+               .adapter = adapter,
+               .options = options,
+               .precision = precision,
+               .gradients = ParameterGradients(device, config, trained_parameters(config, options),
                                                options.gradient_parts),
-                       .adapter_gradients = {},
-                       .copies = {},
-                       .arena = Arena(device, count_activations(config, options).taken()),
-                       .a = {}});
+               .adapter_gradients = {},
+               .copies = {},
+               .arena = Arena(device, count_activations(config, options).taken()),
+               .a = {}});
   if (adapter != nullptr) {
     impl_->adapter_gradients.emplace(device, config, adapter->config(), options.gradient_parts);
   }
@@ -371,9 +372,10 @@ const Parameters* Gpt2Training::copies() const {
 void Gpt2Training::parameters_changed() {
   if (!impl_->copies) return;
   Device& device = impl_->device;
-  for (std::size_t i = 0; i < impl_->parameters.tensors().size(); ++i) {
-    const View from = impl_->parameters.tensors()[i], to = impl_->copies->tensors()[i];
-    if (to.dtype() == from.dtype()) continue;
+  for (std::size_t i = 0; i < impl_->parameters.weights().size(); ++i) {
+    const ConstView from = impl_->parameters.weights()[i];
+    const View to = impl_->copies->tensors()[i];
+    if (!to) continue;
     std::vector<float> values(static_cast<std::size_t>(from.count()));
     device.copy_to_host(values.data(), from.bytes(), from.size_bytes());
     std::vector<std::byte> rounded(to.size_bytes());

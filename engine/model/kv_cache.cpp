@@ -64,7 +64,7 @@ std::vector<ByRole<View>> take_transposed(Arena& arena, const Gpt2Config& config
   std::vector<ByRole<View>> layers(static_cast<std::size_t>(config.n_layer));
   for (int l = 0; l < config.n_layer; ++l) {
     for (const Role product : kProducts) {
-      const View w = parameters.layer(l)[product].weight;
+      const ConstView w = parameters.layer(l)[product].weight;
       layers[static_cast<std::size_t>(l)][product] =
           arena.take("transposed weights", {w.shape()[1], w.shape()[0]}, w.dtype());
     }

@@ -49,7 +49,7 @@ void check_targets(const Gpt2Config& config, const LoraConfig& lora) {
   }
 }
 
-std::vector<float> download(Device& device, const View& view) {
+std::vector<float> download(Device& device, const ConstView& view) {
   std::vector<std::byte> bytes(view.size_bytes());
   device.copy_to_host(bytes.data(), view.bytes(), bytes.size());
   std::vector<float> values(static_cast<std::size_t>(view.count()));
@@ -160,12 +160,14 @@ Parameters merge_adapter(Device& device, const Gpt2Config& config,
     std::vector<Buffer> merged;
   };
   auto holder = std::make_shared<Holder>(Holder{std::move(base), {}});
-  std::vector<View> views = holder->base->tensors();
+  std::vector<ConstView> weights = holder->base->weights();
+  std::vector<View> writable = holder->base->tensors();
   for (int layer = 0; layer < config.n_layer; ++layer) {
     for (const Role product : kProducts) {
       const LoraAdapter::Pair& pair = adapter.pair(layer, product);
       if (!pair.a) continue;
-      View& weight = views[weight_index(layer, product)];
+      const std::size_t i = weight_index(layer, product);
+      const ConstView weight = weights[i];
       std::vector<float> values = download(device, weight);
       add_product(values, download(device, pair.a), download(device, pair.b), pair.a.shape()[0],
                   adapter.config().scale());
@@ -174,10 +176,10 @@ Parameters merge_adapter(Device& device, const Gpt2Config& config,
       Buffer& memory = holder->merged.emplace_back(device, weight.size_bytes());
       device.copy_to_device(memory.data(), bytes.data(), bytes.size());
       device.synchronize();  // `bytes` goes out of scope
-      weight = View(memory.data(), weight.dtype(), weight.shape());
+      weights[i] = writable[i] = View(memory.data(), weight.dtype(), weight.shape());
     }
   }
-  return Parameters(config, std::move(views), std::move(holder));
+  return Parameters(config, std::move(weights), std::move(holder), 1, std::move(writable));
 }
 
 }  // namespace quire

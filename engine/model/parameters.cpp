@@ -166,9 +166,9 @@ ParameterSet NamedTensors::held() const {
   return held;
 }
 
-View NamedTensors::find(const std::string& name) const {
+std::size_t NamedTensors::index_of(const std::string& name) const {
   for (std::size_t i = 0; i < names_.size(); ++i) {
-    if (names_[i].name == name) return tensors_[i];
+    if (names_[i].name == name) return i;
   }
   throw Error(Fault::internal, "parameters: there is no " + name);
 }
@@ -192,26 +192,34 @@ std::size_t Parameters::bytes(const Gpt2Config& config, const ParameterSet& held
 
 Parameters::Parameters(Device& device, const Gpt2Config& config, const ParameterSet& held,
                        int parts)
-    : NamedTensors(device, parameter_list(config), held, parts) {
-  wire(config, device.vocab_multiple());
+    : NamedTensors(device, parameter_list(config), held, parts),
+      weights_(tensors().begin(), tensors().end()) {
+  TensorsByRole::operator=({config, weights_, device.vocab_multiple()});
 }
 
-Parameters::Parameters(const Gpt2Config& config, std::vector<View> views,
-                       std::shared_ptr<void> owner, int vocab_multiple)
-    : NamedTensors(parameter_list(config), std::move(views)), owner_(std::move(owner)) {
-  if (tensors().size() != names().size()) {
-    throw Error(Fault::internal, "parameters: " + std::to_string(tensors().size()) +
+Parameters::Parameters(const Gpt2Config& config, std::vector<ConstView> weights,
+                       std::shared_ptr<void> owner, int vocab_multiple, std::vector<View> writable)
+    : NamedTensors(parameter_list(config), std::move(writable)),
+      weights_(std::move(weights)),
+      owner_(std::move(owner)) {
+  if (weights_.size() != names().size()) {
+    throw Error(Fault::internal, "parameters: " + std::to_string(weights_.size()) +
                                      " tensors, the config has " + std::to_string(names().size()));
   }
   for (std::size_t i = 0; i < names().size(); ++i) {
-    if (tensors()[i].shape() != names()[i].shape) {
+    if (weights_[i].shape() != names()[i].shape) {
       throw Error(Fault::internal, "parameters: " + names()[i].name + " is " +
-                                       tensors()[i].shape().to_string() + ", the config expects " +
+                                       weights_[i].shape().to_string() + ", the config expects " +
                                        names()[i].shape.to_string());
     }
   }
-  wire(config, vocab_multiple);
+  TensorsByRole::operator=({config, weights_, vocab_multiple});
 }
+
+ParameterGradients::ParameterGradients(Device& device, const Gpt2Config& config,
+                                       const ParameterSet& held, int parts)
+    : NamedTensors(device, parameter_list(config), held, parts),
+      TensorsByRole(config, tensors(), device.vocab_multiple()) {}
 
 std::size_t Parameters::bytes_of_matrices(const Gpt2Config& config, DType dtype,
                                           int vocab_multiple) {
@@ -227,31 +235,35 @@ Parameters Parameters::with_matrices(Device& device, const Gpt2Config& config,
   const int multiple = device.vocab_multiple();
   auto memory = std::make_shared<Buffer>(device, bytes_of_matrices(config, dtype, multiple));
   std::byte* next = static_cast<std::byte*>(memory->data());
-  std::vector<View> views;
+  std::vector<ConstView> weights = masters.weights();
+  std::vector<View> writable(weights.size());
   for (std::size_t i = 0; i < masters.names().size(); ++i) {
     const NamedParameter& parameter = masters.names()[i];
-    if (!parameter.is_matrix) {
-      views.push_back(masters.tensors()[i]);
-      continue;
-    }
-    views.emplace_back(next, dtype, parameter.shape);
+    if (!parameter.is_matrix) continue;
+    weights[i] = writable[i] = View(next, dtype, parameter.shape);
     clear_padding(device, parameter, next, dtype, multiple);
     next += padded_bytes(parameter, multiple, dtype);
   }
-  return Parameters(config, std::move(views), std::move(memory), multiple);
+  return Parameters(config, std::move(weights), std::move(memory), multiple, std::move(writable));
 }
 
-void Parameters::wire(const Gpt2Config& config, int vocab_multiple) {
-  auto next = tensors().begin() + 2;  // after wte and wpe
-  layers_.resize(static_cast<std::size_t>(config.n_layer));
-  for (LayerParameters& layer : layers_) {
-    for (WeightAndBias& module : layer.all) module = {.weight = *next++, .bias = *next++};
+template <class AnyView>
+TensorsByRole<AnyView>::TensorsByRole(const Gpt2Config& config, const std::vector<AnyView>& tensors,
+                                      int vocab_multiple)
+    : wte_(tensors[0]),
+      wpe_(tensors[1]),
+      head_(config.tie_word_embeddings ? wte_ : tensors.back()),
+      padded_head_(head_.bytes(), head_.dtype(),
+                   {round_up(config.vocab_size, vocab_multiple), config.n_embd}),
+      layers_(static_cast<std::size_t>(config.n_layer)) {
+  auto next = tensors.begin() + 2;
+  for (ByRole<WeightAndBias<AnyView>>& layer : layers_) {
+    for (auto& module : layer.all) module = {.weight = *next++, .bias = *next++};
   }
   ln_f_ = {.weight = *next++, .bias = *next++};
-  const std::size_t head = config.tie_word_embeddings ? 0 : tensors().size() - 1;
-  head_ = tensors()[head];
-  padded_head_ = View(head_.bytes(), head_.dtype(), padded_shape(names()[head], vocab_multiple));
 }
+template class TensorsByRole<ConstView>;
+template class TensorsByRole<View>;
 
 Parameters initialize_parameters(Device& device, const Gpt2Config& config, std::uint64_t seed) {
   Parameters parameters(device, config);

@@ -53,10 +53,10 @@ Shape weight_shape(const Gpt2Config& config, Role role);
 /// The place of its weight in parameter_list(); its bias comes next.
 std::size_t weight_index(int layer, Role role);
 
+template <class AnyView>
 struct WeightAndBias {
-  View weight, bias;
+  AnyView weight, bias;
 };
-using LayerParameters = ByRole<WeightAndBias>;
 
 /// A parameter under its Hugging Face name, "transformer.h.0.attn.c_attn.weight".
 struct NamedParameter {
@@ -107,8 +107,9 @@ class NamedTensors {
   const std::vector<View>& tensors() const { return tensors_; }  // as names()
   /// The entries that have memory.
   ParameterSet held() const;
-  /// The tensor of that name; throws Error(internal) when there is none.
-  View find(const std::string& name) const;
+  /// The place of that name in names(); throws Error(internal) when there is none.
+  std::size_t index_of(const std::string& name) const;
+  View find(const std::string& name) const { return tensors_[index_of(name)]; }
   /// All of the memory that the constructor allocated as a row of floats: the tensors in their
   /// order, each from a multiple of 16 on, and what lies between and behind them.
   View all() const;
@@ -119,8 +120,11 @@ class NamedTensors {
                            int parts = 1, int vocab_multiple = 1);
 
  protected:
+  /// Where there are fewer tensors than names, the rest has no memory.
   NamedTensors(std::vector<NamedParameter> list, std::vector<View> tensors)
-      : names_(std::move(list)), tensors_(std::move(tensors)) {}
+      : names_(std::move(list)), tensors_(std::move(tensors)) {
+    tensors_.resize(names_.size());
+  }
 
  private:
   std::vector<NamedParameter> names_;
@@ -128,24 +132,51 @@ class NamedTensors {
   Buffer buffer_;
 };
 
-/// One tensor for each entry of parameter_list(), in one allocation or over borrowed memory.
-class Parameters : public NamedTensors {
+/// The tensors of parameter_list() by role: ConstViews of what is only read, Views of gradients.
+template <class AnyView>
+class TensorsByRole {
+ public:
+  TensorsByRole() = default;
+  /// `tensors` as parameter_list() has them.
+  TensorsByRole(const Gpt2Config& config, const std::vector<AnyView>& tensors, int vocab_multiple);
+
+  AnyView wte() const { return wte_; }  // [V, C]
+  AnyView wpe() const { return wpe_; }  // [P, C]
+  const ByRole<WeightAndBias<AnyView>>& layer(int index) const {
+    return layers_[static_cast<std::size_t>(index)];
+  }
+  const WeightAndBias<AnyView>& ln_f() const { return ln_f_; }
+  AnyView head() const { return head_; }  // [V, C]; wte() itself when tied
+  /// The head with the rows behind it, where there are any.
+  AnyView padded_head() const { return padded_head_; }  // [W, C], W >= V
+
+ private:
+  AnyView wte_, wpe_, head_, padded_head_;
+  std::vector<ByRole<WeightAndBias<AnyView>>> layers_;
+  WeightAndBias<AnyView> ln_f_;
+};
+
+/// A gradient for each entry of parameter_list() that trains.
+class ParameterGradients : public NamedTensors, public TensorsByRole<View> {
+ public:
+  ParameterGradients(Device& device, const Gpt2Config& config, const ParameterSet& held, int parts);
+};
+
+/// One tensor for each entry of parameter_list(), in one allocation or over borrowed memory. All of
+/// them can be read, as weights() and by role; tensors() has those that may be written, and empty
+/// views for what lies in a mapped file, say.
+class Parameters : public NamedTensors, public TensorsByRole<ConstView> {
  public:
   explicit Parameters(Device& device, const Gpt2Config& config, const ParameterSet& held = {},
                       int parts = 1);
-  /// Takes views that someone else owns; `owner` keeps that memory (a mapped file, say) alive.
-  /// `views` are in the order of parameter_list(); behind the head lies what clear_padding() has
-  /// cleared for that multiple.
-  Parameters(const Gpt2Config& config, std::vector<View> views, std::shared_ptr<void> owner,
-             int vocab_multiple = 1);
+  /// Takes views that someone else owns; `owner` keeps that memory alive. `weights`, and `writable`
+  /// where it is given, are in the order of parameter_list(); behind the head lies what
+  /// clear_padding() has cleared for that multiple.
+  Parameters(const Gpt2Config& config, std::vector<ConstView> weights, std::shared_ptr<void> owner,
+             int vocab_multiple = 1, std::vector<View> writable = {});
 
-  View wte() const { return tensors()[0]; }  // [V, C]
-  View wpe() const { return tensors()[1]; }  // [P, C]
-  const LayerParameters& layer(int index) const { return layers_[static_cast<std::size_t>(index)]; }
-  const WeightAndBias& ln_f() const { return ln_f_; }
-  View head() const { return head_; }  // [V, C]; wte() itself when tied
-  /// The head with the rows behind it, where there are any.
-  View padded_head() const { return padded_head_; }  // [W, C], W >= V
+  const std::vector<ConstView>& weights() const { return weights_; }  // as names()
+  ConstView find(const std::string& name) const { return weights_[index_of(name)]; }
 
   /// What the allocating constructor allocates on a device with that vocab_multiple().
   static std::size_t bytes(const Gpt2Config& config, const ParameterSet& held = {}, int parts = 1,
@@ -159,11 +190,7 @@ class Parameters : public NamedTensors {
                                        int vocab_multiple = 1);
 
  private:
-  void wire(const Gpt2Config& config, int vocab_multiple);
-
-  std::vector<LayerParameters> layers_;
-  WeightAndBias ln_f_;
-  View head_, padded_head_;
+  std::vector<ConstView> weights_;
   std::shared_ptr<void> owner_;
 };
 

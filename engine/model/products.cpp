@@ -46,7 +46,7 @@ void backward_input(const Pass& pass, int layer, Role product, const LoraAdapter
                     const ProductBackward& p) {
   Device& device = pass.device;
   const View d_h = pass.a.d_lora_h;  // [N, r]
-  const View weight = pass.parameters.layer(layer)[product].weight;
+  const ConstView weight = pass.parameters.layer(layer)[product].weight;
   const DropoutSites::Site site = pass.dropout.adapter(layer, product);
   if (site.p == 0.0f) {
     pass.multiply(&Device::matmul_backward_input,
@@ -94,7 +94,7 @@ void project(const Pass& pass, int layer, Role product, const Projection& p) {
   // The adapter's share joins before the activation.
   const bool apart = pair != nullptr && p.activation != Activation::none;
   const bool out_in = !pass.transposed.empty() && device.prefers_out_in(p.x.shape()[0]);
-  const WeightAndBias& module = pass.parameters.layer(layer)[product];
+  const WeightAndBias<ConstView>& module = pass.parameters.layer(layer)[product];
   const MatmulForward matmul = {
       .out = apart ? p.pre_activation : p.out,
       .pre_activation = apart ? View() : p.pre_activation,
@@ -122,7 +122,7 @@ void project(const Pass& pass, int layer, Role product, const Projection& p) {
 
 void backward_product(const Pass& pass, const Gradients& gradients, int layer, Role product,
                       const ProductBackward& p) {
-  const WeightAndBias& d = gradients.parameters.layer(layer)[product];
+  const WeightAndBias<View>& d = gradients.parameters.layer(layer)[product];
   if (d.weight) {
     pass.multiply(&Device::matmul_backward_weight, {.d_weight = Accumulate{d.weight},
                                                     .d_bias = Accumulate{d.bias},

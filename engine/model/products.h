@@ -26,7 +26,7 @@ void adapter_hidden(const Pass& pass, int layer, Role product, View x);
 
 /// Where the gradients of a pass go. Views are empty for what does not train.
 struct Gradients {
-  const Parameters& parameters;
+  const ParameterGradients& parameters;
   const LoraAdapter* adapter;  ///< or null
 };
 

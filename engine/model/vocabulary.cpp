@@ -48,7 +48,8 @@ Parameters grow_vocabulary(Device& device, const Gpt2Config& config, const Param
                            std::uint64_t seed) {
   Parameters grown(device, config);
   for (std::size_t i = 0; i < grown.tensors().size(); ++i) {
-    const View from = parameters.tensors()[i], to = grown.tensors()[i];
+    const ConstView from = parameters.weights()[i];
+    const View to = grown.tensors()[i];
     std::vector<std::byte> bytes(from.size_bytes());
     device.copy_to_host(bytes.data(), from.bytes(), bytes.size());
     device.synchronize();

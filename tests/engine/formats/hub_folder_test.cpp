@@ -48,7 +48,7 @@ std::map<std::string, std::vector<float>> values_of(quire::Device& device,
                                                     const LoadedModel& model) {
   std::map<std::string, std::vector<float>> values;
   for (std::size_t i = 0; i < model.parameters.names().size(); ++i) {
-    const quire::View& view = model.parameters.tensors()[i];
+    const quire::ConstView& view = model.parameters.weights()[i];
     std::vector<std::byte> bytes(view.size_bytes());
     device.copy_to_host(bytes.data(), view.bytes(), bytes.size());
     std::vector<float>& out = values[model.parameters.names()[i].name];
@@ -442,7 +442,8 @@ TEST_CASE("a model that diverged or does not fit its type is not saved, and the 
     other.resid_pdrop = 0.5f;  // would show in config.json
     quire::save_model(changed.device, changed.folder.path(), other, model.parameters, dtype);
   };
-  float* value = model.parameters.layer(1)[quire::Role::ln_2].bias.data<float>() + 7;
+  const std::size_t ln_2_bias = quire::weight_index(1, quire::Role::ln_2) + 1;
+  float* value = model.parameters.tensors()[ln_2_bias].data<float>() + 7;
   *value = 1e30f;
   CHECK(changed.folder.message_of(Fault::bad_data, [&] { save(DType::f16); })
             .find("tensor 'transformer.h.1.ln_2.bias' cannot be stored as float16") !=

@@ -359,7 +359,7 @@ TEST_CASE("training refuses parameters of 16 bits, scoring takes them") {
     const Parameters wide = initialize_parameters(*device, config, 1);
     // The matrices rounded to bfloat16: once stored as such, once widened again.
     auto narrow_memory = std::make_shared<std::vector<std::vector<BFloat16>>>();
-    std::vector<View> narrow_views;
+    std::vector<ConstView> narrow_views;
     for (std::size_t i = 0; i < wide.tensors().size(); ++i) {
       const View tensor = wide.tensors()[i];
       if (!wide.names()[i].is_matrix) {

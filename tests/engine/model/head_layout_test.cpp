@@ -18,7 +18,9 @@ namespace {
 std::vector<float> behind_head(Device& device, const Parameters& p) {
   const std::int64_t V = p.head().shape()[0], W = p.padded_head().shape()[0];
   if (W == V) return {};
-  const View rest = p.padded_head().rows(V, W - V);
+  const ConstView head = p.padded_head();
+  const auto* const end = static_cast<const std::byte*>(head.bytes()) + p.head().size_bytes();
+  const ConstView rest(end, head.dtype(), {W - V, head.shape()[1]});
   std::vector<std::byte> bytes(rest.size_bytes());
   device.copy_to_host(bytes.data(), rest.bytes(), bytes.size());
   std::vector<float> values(static_cast<std::size_t>(rest.count()));
@@ -54,7 +56,7 @@ TEST_CASE("the head's table is filled up with rows that belong to no tensor") {
         count += p.tensors()[i].count();
       }
       CHECK(count == config.parameter_count());
-      const Parameters borrowed(config, p.tensors(), nullptr);
+      const Parameters borrowed(config, p.weights(), nullptr);
       CHECK(borrowed.padded_head().shape() == Shape{53, 15});
     }
   }
@@ -73,7 +75,7 @@ TEST_CASE("a head that is loaded as it is stored is filled up where the device w
       const std::vector<float> behind = behind_head(*device, p);
       CHECK((device->vocab_multiple() == 1) == behind.empty());
       CHECK(behind == std::vector<float>(behind.size(), 0.0f));
-      const Parameters plain(model.config, p.tensors(), nullptr);
+      const Parameters plain(model.config, p.weights(), nullptr);
       check_same(*device, "losses", Gpt2(*device, model.config, p).token_losses(batch.view()),
                  Gpt2(*device, model.config, plain).token_losses(batch.view()));
     }
@@ -91,7 +93,7 @@ TEST_CASE("rows behind the head's table change no bit") {
       INFO(name);
       const auto device = open_test_device(name);
       const Parameters padded = initialize_parameters(*device, config, 1);
-      const Parameters plain(config, padded.tensors(), nullptr);
+      const Parameters plain(config, padded.weights(), nullptr);
       Gpt2 scores(*device, config, padded), plain_scores(*device, config, plain);
       check_same(*device, "logits", scores.logits(batch.view()), plain_scores.logits(batch.view()));
       check_same(*device, "losses", scores.token_losses(batch.view()),

@@ -310,7 +310,7 @@ TEST_CASE("steps have the same bits where no memory is left for transposed weigh
   decoded(all);  // scratch grows
   std::size_t matrices = 0;
   for (int l = 0; l < config.n_layer; ++l) {
-    const LayerParameters& p = parameters.layer(l);
+    const auto& p = parameters.layer(l);
     for (const Role product : kProducts) matrices += p[product].weight.size_bytes();
   }
   const auto [with, taken] = decoded(2 * matrices + 4096);

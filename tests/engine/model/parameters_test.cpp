@@ -40,7 +40,7 @@ TEST_CASE("roles and names are the same memory") {
     CHECK(p.wte().bytes() == wte);
     CHECK(p.find("transformer.wte.weight").bytes() == p.wte().bytes());
     CHECK(p.find("transformer.wpe.weight").bytes() == p.wpe().bytes());
-    const LayerParameters& last = p.layer(3);
+    const auto& last = p.layer(3);
     const std::string h = "transformer.h.3.";
     CHECK(p.find(h + "ln_1.weight").bytes() == last[Role::ln_1].weight.bytes());
     CHECK(p.find(h + "attn.c_attn.bias").bytes() == last[Role::c_attn].bias.bytes());
@@ -67,9 +67,11 @@ TEST_CASE("borrowed tensors are checked against the config") {
   config.vocab_size = 77;
   const auto device = open_reference_device();
   const auto owner = std::make_shared<Parameters>(*device, config);
-  const Parameters borrowed(config, owner->tensors(), owner);
+  const Parameters borrowed(config, owner->weights(), owner);
   CHECK(borrowed.head().bytes() == owner->head().bytes());
-  std::vector<View> views = owner->tensors();
+  CHECK(borrowed.held() == ParameterSet(owner->names().size(), false));  // nobody writes into them
+  CHECK(Parameters(config, owner->weights(), owner, 1, owner->tensors()).held() == owner->held());
+  std::vector<ConstView> views = owner->weights();
   std::swap(views[4], views[6]);
   CHECK_THROWS_AS(Parameters(config, views, owner), Error);
   views.pop_back();

@@ -20,7 +20,7 @@ using namespace quire::test;
 
 namespace {
 
-std::vector<std::byte> bytes_of(Device& device, const View& view) {
+std::vector<std::byte> bytes_of(Device& device, const ConstView& view) {
   std::vector<std::byte> bytes(view.size_bytes());
   device.copy_to_host(bytes.data(), view.bytes(), bytes.size());
   return bytes;
@@ -202,7 +202,7 @@ TEST_CASE("the copies are the parameters, rounded, after every step") {
   const Row row;
   for (int step = 0; step < 3; ++step) {
     for (std::size_t i = 0; i < parameters.tensors().size(); ++i) {
-      const View copy = network.copies()->tensors()[i], master = parameters.tensors()[i];
+      const ConstView copy = network.copies()->weights()[i], master = parameters.weights()[i];
       INFO("step " << step << ", " << parameters.names()[i].name);
       CHECK(master.dtype() == DType::f32);
       CHECK((copy.dtype() == DType::bf16) == parameters.names()[i].is_matrix);

@@ -51,7 +51,7 @@ TrainingResult overfit(Device& device, const TrainingConfig& config,
 /// A model in which id 7 at place 7 is poisoned: the largest floats are finite, their sum is not.
 Parameters poisoned(Device& device, const Gpt2Config& model) {
   Parameters parameters = initialize_parameters(device, model, 11);
-  for (const View table : {parameters.wte(), parameters.wpe()}) {
+  for (const View table : {parameters.tensors()[0], parameters.tensors()[1]}) {  // wte, wpe
     table.data<float>()[7 * model.n_embd] = std::numeric_limits<float>::max();
   }
   return parameters;

@@ -23,7 +23,7 @@ TrainingConfig lora_config(const fs::path& output_dir) {
   return config;
 }
 
-bool same_values(const View& a, const View& b) {
+bool same_values(const ConstView& a, const ConstView& b) {
   return std::equal(a.data<float>(), a.data<float>() + a.count(), b.data<float>());
 }
 

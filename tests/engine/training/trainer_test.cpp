@@ -169,7 +169,7 @@ TEST_CASE("steps that are not finite are skipped and named; three in a row end t
   // Id 7 at position 7 is poisoned: the largest floats are finite, their sum is not.
   const auto poisoned = [&] {
     Parameters parameters = initialize_parameters(*device, model, 11);
-    for (const View table : {parameters.wte(), parameters.wpe()}) {
+    for (const View table : {parameters.tensors()[0], parameters.tensors()[1]}) {  // wte, wpe
       table.data<float>()[7 * model.n_embd] = std::numeric_limits<float>::max();
     }
     return parameters;
