@@ -217,6 +217,34 @@ void tell_end(const RunTimes& times, double first_token_after, std::int64_t at_c
       first_token_after > 0 ? ", first token after " + human_duration(first_token_after) : ""));
 }
 
+/// Tells of requests that failed. The exit code of the first of them; 0: there is none.
+int report_failed(const std::vector<GenerateRequest>& requests) {
+  int exit_code = 0;
+  for (const GenerateRequest& request : requests) {
+    if (!request.error) continue;
+    report_error(request.error->message());
+    if (exit_code == 0) exit_code = static_cast<int>(request.error->fault());
+  }
+  return exit_code;
+}
+
+/// Whether there is one text alone, written token by token.
+bool is_one_text(const std::vector<GenerateRequest>& requests) {
+  std::int64_t texts = 0;
+  for (const GenerateRequest& request : requests) {
+    if (!request.error) texts += request.options.num_return_sequences;
+  }
+  return texts == 1 && requests[0].options.generation.num_beams <= 1;
+}
+
+void note_several_prompts(const std::vector<std::string>& typed) {
+  if (typed.size() <= 1) return;
+  note(fmt::format(
+      "{} prompts, a text from each: one of several words stands in quotes\n"
+      "  try: quire generate {}",
+      with_commas(typed.size()), in_quotes(fmt::format("{}", fmt::join(typed, " ")), '"')));
+}
+
 int run(const std::vector<std::string>& arguments) {
   const Clock::time_point start = Clock::now();
   // 1. The model's own defaults lie under the options, so the model's name is read first.
@@ -256,27 +284,11 @@ int run(const std::vector<std::string>& arguments) {
   const std::vector<GenerateRequest> requests =
       collect_requests(options.prompts, reader, options.request, model_folder,
                        {.on_read = tell, .read_prompt = read_prompt});
-  if (const auto& typed = options.prompts.positional_prompts; typed.size() > 1) {
-    note(fmt::format(
-        "{} prompts, a text from each: one of several words stands in quotes\n"
-        "  try: quire generate {}",
-        with_commas(typed.size()), in_quotes(fmt::format("{}", fmt::join(typed, " ")), '"')));
-  }
-  std::size_t texts = 0;
-  int exit_code = 0;
-  for (const GenerateRequest& request : requests) {
-    if (!request.error) {
-      texts += static_cast<std::size_t>(request.options.num_return_sequences);
-      continue;
-    }
-    report_error(request.error->message());
-    if (exit_code == 0) exit_code = static_cast<int>(request.error->fault());
-  }
-  const bool searches = requests[0].options.generation.num_beams > 1;
-  const bool streams = options.stream ||
-                       (texts == 1 && !searches && !flags.given("stream") && !options.output.json &&
-                        options.output.output_dir.empty() && stdout_is_terminal());
-
+  note_several_prompts(options.prompts.positional_prompts);
+  const int exit_code = report_failed(requests);
+  const bool streams =
+      options.stream || (is_one_text(requests) && !flags.given("stream") && !options.output.json &&
+                         options.output.output_dir.empty() && stdout_is_terminal());
   TextWriter writer(requests, tokenizer, options.output);
 
   // 3. The model, and the texts.

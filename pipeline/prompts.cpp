@@ -138,6 +138,54 @@ std::vector<GenerateRequest> requests_of_table(const PromptOptions& prompts,
   return requests;
 }
 
+/// Throws for options that would have no effect or exclude each other.
+void check_prompts(const PromptOptions& prompts) {
+  const bool has_table = is_table(prompts.requests);
+  if (!prompts.template_text.empty() && prompts.keywords.empty() && !has_table) {
+    throw Error(Fault::usage, "`template_text` has nothing to fill it"_named,
+                {"it makes prompts of `keywords`, or of the rows of `requests` FILE.csv"_named},
+                "`keywords` \"rain, roof\""_named);
+  }
+  if (prompts.lines_of && !has_table) {
+    throw Error(Fault::usage,
+                "`lines_of` takes of `requests` FILE.csv the rows of a run's part"_named, {},
+                "`requests` FILE.csv, a table that the run read"_named);
+  }
+  if (prompts.requests.empty()) return;
+  if (!prompts.prompts.empty() || !prompts.positional_prompts.empty() ||
+      !prompts.prompt_files.empty() || !prompts.prompt_ids.empty() || !prompts.keywords.empty()) {
+    throw Error(Fault::usage, "`requests` brings its own prompts"_named,
+                {"leave out `prompts`, `prompt_files`, `prompt_ids` and `keywords`"_named});
+  }
+  if (!has_table && (prompts.format.delimiter != 0 || !prompts.format.header)) {
+    throw Error(Fault::usage, "`delimiter` and `header` are for tables"_named,
+                {"requests in JSON lines have neither"}, "`requests` FILE.csv"_named);
+  }
+}
+
+/// Those of prompts.requests: JSON lines, or a table.
+std::vector<GenerateRequest> requests_of_file(const PromptOptions& prompts,
+                                              const RequestReader& reader,
+                                              const RequestOptions& options,
+                                              const fs::path& model_folder,
+                                              const PromptCallbacks& callbacks) {
+  ReadingReport report;
+  std::vector<GenerateRequest> requests;
+  if (is_table(prompts.requests)) {
+    std::optional<std::set<std::size_t>> lines;
+    if (prompts.lines_of) lines = prompts.lines_of(prompts.requests);
+    requests = requests_of_table(prompts, find_template(prompts, model_folder), reader, options,
+                                 lines ? &*lines : nullptr, report);
+  } else {
+    requests = reader.from_jsonl(prompts.requests, prompts.format.encoding, options, report);
+    if (prompts.limit > 0 && std::ssize(requests) > prompts.limit) {
+      requests.erase(requests.begin() + prompts.limit, requests.end());
+    }
+  }
+  callbacks.on_read(report);
+  return requests;
+}
+
 }  // namespace
 
 std::string without_last_line_break(std::string text) {
@@ -151,48 +199,12 @@ std::vector<GenerateRequest> collect_requests(const PromptOptions& prompts,
                                               const RequestOptions& options,
                                               const fs::path& model_folder,
                                               const PromptCallbacks& callbacks) {
-  const bool has_table = is_table(prompts.requests);
+  check_prompts(prompts);
+  if (!prompts.requests.empty()) {
+    return requests_of_file(prompts, reader, options, model_folder, callbacks);
+  }
   const TextFormat& format = prompts.format;
   ReadingReport report;
-  if (!prompts.template_text.empty() && prompts.keywords.empty() && !has_table) {
-    throw Error(Fault::usage, "`template_text` has nothing to fill it"_named,
-                {"it makes prompts of `keywords`, or of the rows of `requests` FILE.csv"_named},
-                "`keywords` \"rain, roof\""_named);
-  }
-  if (prompts.lines_of && !has_table) {
-    throw Error(Fault::usage,
-                "`lines_of` takes of `requests` FILE.csv the rows of a run's part"_named, {},
-                "`requests` FILE.csv, a table that the run read"_named);
-  }
-  if (!prompts.requests.empty()) {
-    if (!prompts.prompts.empty() || !prompts.positional_prompts.empty() ||
-        !prompts.prompt_files.empty() || !prompts.prompt_ids.empty() || !prompts.keywords.empty()) {
-      throw Error(Fault::usage, "`requests` brings its own prompts"_named,
-                  {"leave out `prompts`, `prompt_files`, `prompt_ids` and `keywords`"_named});
-    }
-    if (!has_table) {
-      if (format.delimiter != 0 || !format.header) {
-        throw Error(Fault::usage, "`delimiter` and `header` are for tables"_named,
-                    {"requests in JSON lines have neither"}, "`requests` FILE.csv"_named);
-      }
-      std::vector<GenerateRequest> requests =
-          reader.from_jsonl(prompts.requests, format.encoding, options, report);
-      callbacks.on_read(report);
-      if (prompts.limit > 0 && std::ssize(requests) > prompts.limit) {
-        requests.erase(requests.begin() + prompts.limit, requests.end());
-      }
-      return requests;
-    }
-    std::optional<std::set<std::size_t>> lines;
-    if (prompts.lines_of) {
-      lines = prompts.lines_of(prompts.requests);
-    }
-    std::vector<GenerateRequest> requests =
-        requests_of_table(prompts, find_template(prompts, model_folder), reader, options,
-                          lines ? &*lines : nullptr, report);
-    callbacks.on_read(report);
-    return requests;
-  }
   std::vector<NamedText> texts;
   for (const auto* list : {&prompts.positional_prompts, &prompts.prompts}) {
     for (const std::string& prompt : *list) texts.push_back({"", prompt});

@@ -196,6 +196,37 @@ void write_data(AtomicFile& file, const TensorToWrite& tensor) {
   }
 }
 
+/// Gives the tensors their data, all of which belongs to one of them each.
+void share_out(const std::span<const std::byte> data, std::vector<Entry>& entries,
+               const Complaint& complain) {
+  // In the order of the data, each tensor must begin where the one before it ended.
+  std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
+    return a.begin != b.begin ? a.begin < b.begin : a.end < b.end;
+  });
+  std::int64_t covered = 0;
+  const std::string* before = nullptr;
+  for (Entry& entry : entries) {
+    if (entry.begin < covered) {
+      complain.tensor(entry.tensor.name, "begins at byte " + std::to_string(entry.begin) +
+                                             " and overlaps '" + *before + "', which ends at " +
+                                             std::to_string(covered));
+    }
+    if (entry.begin > covered) {
+      complain.tensor(entry.tensor.name, "begins at byte " + std::to_string(entry.begin) +
+                                             ", but bytes from " + std::to_string(covered) +
+                                             " belong to no tensor");
+    }
+    covered = entry.end;
+    before = &entry.tensor.name;
+    entry.tensor.bytes = data.subspan(static_cast<std::size_t>(entry.begin),
+                                      static_cast<std::size_t>(entry.end - entry.begin));
+  }
+  if (covered != std::ssize(data)) {
+    complain.file("the tensors end at byte " + std::to_string(covered) +
+                  " of the data, but there are " + std::to_string(std::ssize(data)));
+  }
+}
+
 }  // namespace
 
 Safetensors::Safetensors(const std::filesystem::path& path) : TensorSource(path) {
@@ -257,34 +288,11 @@ Safetensors::Safetensors(const std::filesystem::path& path) : TensorSource(path)
     }
   }
 
-  // In the order of the data, each tensor must begin where the one before it ended.
-  std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
-    return a.begin != b.begin ? a.begin < b.begin : a.end < b.end;
-  });
-  std::int64_t covered = 0;
-  const std::string* before = nullptr;
+  share_out(data, entries, complain);
   for (Entry& entry : entries) {
-    if (entry.begin < covered) {
-      complain.tensor(entry.tensor.name, "begins at byte " + std::to_string(entry.begin) +
-                                             " and overlaps '" + *before + "', which ends at " +
-                                             std::to_string(covered));
-    }
-    if (entry.begin > covered) {
-      complain.tensor(entry.tensor.name, "begins at byte " + std::to_string(entry.begin) +
-                                             ", but bytes from " + std::to_string(covered) +
-                                             " belong to no tensor");
-    }
-    covered = entry.end;
-    before = &entry.tensor.name;
-    entry.tensor.bytes = data.subspan(static_cast<std::size_t>(entry.begin),
-                                      static_cast<std::size_t>(entry.end - entry.begin));
     entry.tensor.file = file;
+    add(std::move(entry.tensor));
   }
-  if (covered != data_size) {
-    complain.file("the tensors end at byte " + std::to_string(covered) +
-                  " of the data, but there are " + std::to_string(data_size));
-  }
-  for (Entry& entry : entries) add(std::move(entry.tensor));
 }
 
 ShardedSafetensors::ShardedSafetensors(const std::filesystem::path& index_json)

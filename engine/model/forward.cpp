@@ -152,6 +152,34 @@ void qkv_from_input(const Pass& pass, int l) {
   project(pass, l, Role::c_attn, {.x = layer.ln_1.out, .out = layer.qkv});
 }
 
+void take_adapter(Arena& arena, const LoraConfig& lora, int l, std::int64_t N, DType dtype,
+                  LayerActivations& layer) {
+  for (const Role product : kProducts) {
+    View& h = layer.lora_h[product];
+    if (h || lora.r == 0 || !is_adapted(lora, l, product)) continue;
+    h = arena.take("products with the adapter's A", {N, lora.r}, dtype);
+  }
+}
+
+/// What only the backward pass has, and adapters.
+void take_gradients(Arena& arena, const Gpt2Config& config, const Keep& keep, DType dtype,
+                    Activations& a) {
+  const std::int64_t N = a.tokens(), C = config.n_embd, I = config.inner();
+  if (keep.for_backward) {
+    a.d_x = arena.take("gradient of the residual stream", {N, C}, dtype);
+    a.d_branch = arena.take("gradient of a branch", {N, C}, dtype);
+  }
+  if (keep.for_backward && keep.first_layer < config.n_layer) {
+    a.d_wide = arena.take("gradient inside a branch", {N, std::max(I, 3 * C)}, dtype);
+  }
+  if (keep.lora.r > 0) {
+    a.d_lora_h = arena.take("gradient of a product with A", {N, keep.lora.r}, dtype);
+    if (keep.lora.lora_dropout > 0) {
+      a.lora_x = arena.take("dropped input of the adapter", {N, std::max(C, I)}, dtype);
+    }
+  }
+}
+
 }  // namespace
 
 Activations take_activations(Arena& arena, const Gpt2Config& config, int batch, int length,
@@ -181,13 +209,6 @@ Activations take_activations(Arena& arena, const Gpt2Config& config, int batch, 
     layer.ln_2.out = arena.take("layernorm outputs of the blocks", {N, C}, dtype);
     layer.act = arena.take("MLP activations", {N, I}, dtype);
   };
-  const auto take_adapter = [&](LayerActivations& layer, int l) {
-    for (const Role product : kProducts) {
-      View& h = layer.lora_h[product];
-      if (h || keep.lora.r == 0 || !is_adapted(keep.lora, l, product)) continue;
-      h = arena.take("products with the adapter's A", {N, keep.lora.r}, dtype);
-    }
-  };
 
   Activations a;
   a.batch = batch;
@@ -202,7 +223,7 @@ Activations take_activations(Arena& arena, const Gpt2Config& config, int batch, 
       layer = {};
       take_kept(layer);
     }
-    take_adapter(layer, l);
+    take_adapter(arena, keep.lora, l, N, dtype, layer);
     layer.x = take_stream();
     a.layers.push_back(layer);
   }
@@ -236,19 +257,7 @@ Activations take_activations(Arena& arena, const Gpt2Config& config, int batch, 
   a.logits = arena.take("logits of a chunk", {std::min(N, keep.head.rows), W},
                         keep.for_backward ? dtype : DType::f32);
   a.losses = arena.take("losses", {N});
-  if (keep.for_backward) {
-    a.d_x = arena.take("gradient of the residual stream", {N, C}, dtype);
-    a.d_branch = arena.take("gradient of a branch", {N, C}, dtype);
-  }
-  if (first < L) {
-    a.d_wide = arena.take("gradient inside a branch", {N, std::max(I, 3 * C)}, dtype);
-  }
-  if (keep.lora.r > 0) {
-    a.d_lora_h = arena.take("gradient of a product with A", {N, keep.lora.r}, dtype);
-    if (keep.lora.lora_dropout > 0) {
-      a.lora_x = arena.take("dropped input of the adapter", {N, std::max(C, I)}, dtype);
-    }
-  }
+  take_gradients(arena, config, keep, dtype, a);
   return a;
 }
 

@@ -2,8 +2,8 @@
 #include <nlohmann/json.hpp>
 
 #include "base/json.h"
-#include "tests/tokenizer/helpers.h"
 #include "base/utf8.h"
+#include "tests/tokenizer/helpers.h"
 
 using namespace quire;
 using namespace quire::test;

@@ -3,9 +3,9 @@
 #include <nlohmann/json.hpp>
 
 #include "base/json.h"
+#include "base/utf8.h"
 #include "tests/tokenizer/helpers.h"
 #include "tokenizer/unicode.h"
-#include "base/utf8.h"
 
 using namespace quire;
 using namespace quire::test;

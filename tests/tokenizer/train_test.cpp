@@ -1,9 +1,9 @@
 #include <numeric>
 
+#include "base/utf8.h"
 #include "tests/tokenizer/helpers.h"
 #include "tokenizer/piece_counts.h"
 #include "tokenizer/splitter.h"
-#include "base/utf8.h"
 
 using namespace quire;
 using namespace quire::test;
