@@ -1,4 +1,4 @@
-// From logits to a token: the penalty, the draw and the argmax; the filters are in warp_logits.cu.
+// From logits to a token: the penalty, the draw and the argmax; the filters are in sampling_filters.cu.
 // A block for each row.
 //
 // A row of GPT-2 is 201 KB, 0.06 µs at 3.35 TB/s, but one SM reads it in 2 µs at best: few rows are

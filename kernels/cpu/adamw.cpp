@@ -9,7 +9,7 @@
 #include "kernels/cpu/device.h"
 
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "kernels/cpu/optimizer.cpp"
+#define HWY_TARGET_INCLUDE "kernels/cpu/adamw.cpp"
 #include "hwy/foreach_target.h"
 #include "kernels/cpu/simd-inl.h"
 
