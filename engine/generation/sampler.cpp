@@ -24,7 +24,7 @@ std::vector<std::pair<std::int32_t, float>> best_logprobs(std::span<const float>
 
 namespace {
 
-/// Rows that are next to each other and have the same options.
+/// Rows that are next to each other and share their options.
 struct Run {
   std::size_t first = 0, count = 0;
 };
@@ -32,7 +32,7 @@ struct Run {
 std::vector<Run> runs_of(std::span<const SamplerRow> rows) {
   std::vector<Run> runs;
   for (std::size_t r = 0; r < rows.size(); ++r) {
-    if (r == 0 || rows[r].options->config != rows[r - 1].options->config) runs.push_back({r, 0});
+    if (r == 0 || rows[r].options != rows[r - 1].options) runs.push_back({r, 0});
     ++runs.back().count;
   }
   return runs;

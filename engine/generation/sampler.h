@@ -40,7 +40,7 @@ struct SampledToken {
 /// The k most probable tokens with their log probabilities, the lower id first on a tie.
 std::vector<std::pair<std::int32_t, float>> best_logprobs(std::span<const float> logits, int k);
 
-/// Neighbours in a batch that have the same options go through an op together; a row's token is the
+/// Neighbours in a batch that share their options go through an op together; a row's token is the
 /// same in any company.
 class Sampler {
  public:

@@ -32,9 +32,14 @@ int Session::add(const std::vector<std::int32_t>& prompt, const GenerationConfig
                 fmt::format("session: no room for a text of {} to {} tokens beside {} of {}",
                             length, limit, texts_.size(), size_.texts));
   }
+  const auto alike = std::find_if(texts_.begin(), texts_.end(), [&](const Text& text) {
+    return text.options->config == generation;
+  });
   texts_.push_back({.number = added_++,
                     .row = free_rows_.back(),
-                    .options = std::make_unique<const RowOptions>(generation),
+                    .options = alike != texts_.end()
+                                   ? alike->options
+                                   : std::make_shared<const RowOptions>(generation),
                     .key = key,
                     .ids = prompt,
                     .prompt_length = length,

@@ -47,8 +47,8 @@ class Session {
  private:
   struct Text {
     int number = 0;
-    int row = 0;  // of the cache
-    std::unique_ptr<const RowOptions> options;
+    int row = 0;                                // of the cache
+    std::shared_ptr<const RowOptions> options;  // one for texts of equal options
     RandomKey key;
     std::vector<std::int32_t> ids;  // prompt and output
     int prompt_length = 0;
