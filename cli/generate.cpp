@@ -308,10 +308,10 @@ int run(const std::vector<std::string>& arguments) {
     }
     if (streams) writer.token(request, id);
   };
-  callbacks.on_text = [&](const GeneratedText& text) {
+  callbacks.on_text = [&](std::size_t request, const GeneratedSequence& text) {
     progress.clear();
-    writer.text(text);
-    at_context += ended_at_context(requests[text.request], text.generated) ? 1 : 0;
+    writer.text(request, text);
+    at_context += ended_at_context(requests[request], text) ? 1 : 0;
   };
   callbacks.on_progress = [&](std::size_t done, std::size_t total) {
     if (total > 1 && !streams && progress.due())

@@ -87,8 +87,8 @@ std::vector<SampledToken> Sampler::next(View logits, std::span<const SamplerRow>
   return read_results(tokens, of_model, rows);
 }
 
-void Sampler::log_probabilities(View logits, std::span<const SamplerRow> rows,
-                                std::vector<float>& of_model, std::vector<float>& scores) {
+const AllScores& Sampler::score_all(View logits, std::span<const SamplerRow> rows) {
+  auto& [of_model, scores] = all_;
   // 1. log p = logit - log(sum(exp)), where the sum comes from the loss of token 0.
   const View tokens(static_cast<std::int32_t*>(results_.data()), {logits.shape()[0]});
   device_.fill_zero(tokens.bytes(), tokens.size_bytes());
@@ -104,10 +104,11 @@ void Sampler::log_probabilities(View logits, std::span<const SamplerRow> rows,
   }
   // 2. Processors and warpers
   scores = of_model;
-  if (std::none_of(rows.begin(), rows.end(), change_scores)) return;
+  if (std::none_of(rows.begin(), rows.end(), change_scores)) return all_;
   device_.copy_to_device(logits.bytes(), scores.data(), logits.size_bytes());
   process(logits, rows, /*of_beams=*/true);
   device_.copy_to_host(scores.data(), logits.bytes(), logits.size_bytes());
+  return all_;
 }
 
 void Sampler::process(View logits, std::span<const SamplerRow> rows, bool of_beams) {
