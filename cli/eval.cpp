@@ -13,8 +13,6 @@
 #include "base/text.h"
 #include "cli/command.h"
 #include "cli/corpus_flags.h"
-#include "cli/eval_names.h"
-#include "cli/eval_report.h"
 #include "cli/eval_scoring.h"
 #include "cli/flags.h"
 #include "cli/help_text.h"
@@ -22,7 +20,9 @@
 #include "cli/signals.h"
 #include "cli/terminal.h"
 #include "cli/train_flags.h"
+#include "pipeline/eval_report.h"
 #include "pipeline/measures.h"
+#include "pipeline/metric_names.h"
 #include "pipeline/model_path.h"
 
 namespace quire {
@@ -120,19 +120,6 @@ void add_flags(Flags& flags, EvalOptions& o) {
   flags.example(where_models_come_from());
 }
 
-std::vector<Metric> metrics_of(const Scored& scored) {
-  const auto count = [](const char* name, auto value) {
-    return Metric{.name = name, .value = static_cast<double>(value), .count = true};
-  };
-  return {{.name = "loss", .value = scored.result.loss()},
-          {.name = "perplexity", .value = scored.result.perplexity()},
-          count("tokens", scored.tokens),
-          count("scored", scored.result.scored),
-          {.name = "bits_per_byte", .value = scored.bits_per_byte()},
-          count("window", scored.windows.window),
-          count("stride", scored.windows.stride)};
-}
-
 /// The records, and a word on what reading them came upon.
 std::vector<Record> read_and_tell(CorpusOptions options) {
   ReadingReport report;
@@ -162,7 +149,9 @@ int evaluate(const EvalOptions& o, const std::string& title, const std::string& 
     report.baseline = std::move(*metrics);
   }
   report = select_metrics(report, o.metrics);
-  if (!o.output_dir.empty()) write_report(o.output_dir, report);
+  if (!o.output_dir.empty()) {
+    note(fmt::format("saved {} and .csv", write_report(o.output_dir, report).string()));
+  }
   print(o.json                             ? to_json(report) + "\n"
         : few && !two && o.metrics.empty() ? few()
                                            : to_table(report, output_columns()));
@@ -242,11 +231,7 @@ int evaluate_completions(EvalOptions& o) {
                            const std::string& label) -> std::optional<std::vector<Metric>> {
     const auto scores = watch_completions(scoring_of(o, baseline, label), records, o.completions);
     if (!scores) return std::nullopt;
-    const auto all = static_cast<double>(scores->records);
-    return {{{.name = "records", .value = all, .count = true},
-             {.name = "exact_match", .value = static_cast<double>(scores->best) / all},
-             {.name = fmt::format("among_top_{}", o.completions),
-              .value = static_cast<double>(scores->among) / all}}};
+    return metrics_of(*scores, o.completions);
   };
   return evaluate(o, "completions" + of + " by " + o.scoring.model, o.scoring.model, measure);
 }

@@ -1,4 +1,4 @@
-#include "cli/eval_report.h"
+#include "pipeline/eval_report.h"
 
 #include <fmt/format.h>
 
@@ -10,8 +10,9 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/numbers.h"
 #include "base/text.h"
-#include "cli/terminal.h"
+#include "base/text_width.h"
 
 namespace quire {
 namespace {
@@ -47,11 +48,10 @@ std::string shown(const Metric& metric, double value, bool with_sign) {
 
 /// The last parts of a path.
 std::string tail_of(const fs::path& path, std::ptrdiff_t parts) {
-  const std::ptrdiff_t all = std::distance(path.begin(), path.end());
   fs::path tail;
-  for (auto part = std::next(path.begin(), std::max<std::ptrdiff_t>(all - parts, 0));
-       part != path.end(); ++part) {
-    tail /= *part;
+  std::ptrdiff_t before = std::distance(path.begin(), path.end()) - parts;
+  for (const fs::path& part : path) {
+    if (before-- <= 0) tail /= part;
   }
   return tail.string();
 }
@@ -104,16 +104,14 @@ std::string to_table(const EvalReport& report, int columns) {
 std::string to_csv(const EvalReport& report) {
   const bool two = !report.baseline.empty();
   std::string text = two ? "metric,value,baseline,difference\n" : "metric,value\n";
-  const auto field = [](const Metric& metric, double value) {
-    const Json json = number(metric, value);
-    return json.is_null() ? std::string() : json_text(json);
-  };
   for (std::size_t i = 0; i < report.metrics.size(); ++i) {
     const Metric& metric = report.metrics[i];
-    text += metric.name + "," + field(metric, metric.value);
-    if (two) {
-      text += "," + field(metric, report.baseline[i].value) + "," +
-              field(metric, difference(report, i));
+    std::vector<double> values = {metric.value};
+    if (two) values.insert(values.end(), {report.baseline[i].value, difference(report, i)});
+    text += metric.name;
+    for (const double value : values) {
+      const Json json = number(metric, value);
+      text += "," + (json.is_null() ? "" : json_text(json));
     }
     text += "\n";
   }
@@ -125,17 +123,17 @@ void check_no_report(const fs::path& folder) {
     std::error_code ignored;
     if (!fs::exists(folder / name, ignored)) continue;
     throw Error(Fault::usage, (folder / name).string() + " is there already", {},
-                "another --output-dir, or --overwrite-output-dir");
+                "another `output_dir`, or `overwrite_output_dir`"_named);
   }
 }
 
-void write_report(const fs::path& folder, const EvalReport& report) {
+fs::path write_report(const fs::path& folder, const EvalReport& report) {
   make_folder(folder);
   std::string text = report.title + "\n";
   if (!report.baseline.empty()) text += "baseline: " + report.baseline_title + "\n";
   write_file(folder / kTable, text + "\n" + to_table(report));
   write_file(folder / kCsv, to_csv(report));
-  note(fmt::format("saved {} and .csv", (folder / kTable).string()));
+  return folder / kTable;
 }
 
 }  // namespace quire
