@@ -29,14 +29,22 @@ void require(bool ok, const char* option, T value, const char* allowed) {
   if (!ok) refuse(option, fmt::format("{}", value), allowed);
 }
 
+/// set_field() says what is wrong.
+void want(bool ok, const Json& value) {
+  if (!ok) throw Json::type_error::create(302, "of another type", &value);
+}
+
 void set_option(const Json& value, int& into) {
-  if (!value.is_number_integer()) throw Json::type_error::create(302, "not a whole number", &value);
   const std::optional<std::int32_t> number = int32_of(value);
-  if (!number) throw Json::type_error::create(302, "beyond 32 bits", &value);
+  want(number.has_value(), value);
   into = *number;
 }
 void set_option(const Json& value, float& into) {
-  if (!value.is_number()) throw Json::type_error::create(302, "not a number", &value);
+  want(value.is_number(), value);
+  value.get_to(into);
+}
+void set_option(const Json& value, std::uint64_t& into) {
+  want(value.is_number_integer(), value);
   value.get_to(into);
 }
 
@@ -45,30 +53,21 @@ void set_option(const Json& value, std::vector<T>& into);
 
 template <class First, class Second>
 void set_option(const Json& value, std::pair<First, Second>& into) {
-  if (!value.is_array() || value.size() != 2) {
-    throw Json::type_error::create(302, "not a pair", &value);
-  }
+  want(value.is_array() && value.size() == 2, value);
   set_option(value[0], into.first);
   set_option(value[1], into.second);
 }
 
 template <class T>
 void set_option(const Json& value, std::vector<T>& into) {
-  if (!value.is_array()) throw Json::type_error::create(302, "not a list", &value);
-  std::vector<T> list(value.size());
-  for (std::size_t i = 0; i < list.size(); ++i) set_option(value[i], list[i]);
-  into = std::move(list);
+  want(value.is_array(), value);
+  into.assign(value.size(), {});
+  for (std::size_t i = 0; i < into.size(); ++i) set_option(value[i], into[i]);
 }
 
-void set_option(const Json& value, std::optional<std::pair<int, float>>& into) {
-  std::pair<int, float> pair;
-  set_option(value, pair);
-  into = pair;
-}
-
-void set_option(const Json& value, std::uint64_t& into) {
-  if (!value.is_number_integer()) throw Json::type_error::create(302, "not a whole number", &value);
-  value.get_to(into);
+template <class T>
+void set_option(const Json& value, std::optional<T>& into) {
+  set_option(value, into.emplace());
 }
 
 /// transformers' field is true, false or "never".
