@@ -29,14 +29,11 @@ Json number(const Metric& metric, double value) {
   return value;
 }
 
-Json object_of(const std::vector<Metric>& metrics) {
-  Json object = Json::object();
-  for (const Metric& metric : metrics) object[metric.name] = number(metric, metric.value);
-  return object;
-}
-
-double difference(const EvalReport& report, std::size_t i) {
-  return report.metrics[i].value - report.baseline[i].value;
+/// Of metric number i: its value, and with a baseline that one's and the difference.
+std::vector<double> values_of(const EvalReport& report, std::size_t i) {
+  const double value = report.metrics[i].value;
+  if (report.baseline.empty()) return {value};
+  return {value, report.baseline[i].value, value - report.baseline[i].value};
 }
 
 std::string shown(const Metric& metric, double value, bool with_sign) {
@@ -65,15 +62,18 @@ fs::path plain_path(const std::string& name) {
 }  // namespace
 
 std::string to_json(const EvalReport& report) {
-  Json object = object_of(report.metrics);
-  if (report.baseline.empty()) return json_text(object);
-  object["baseline"] = object_of(report.baseline);
-  Json differences = Json::object();
+  Json objects[3] = {Json::object(), Json::object(), Json::object()};  // as values_of() has them
   for (std::size_t i = 0; i < report.metrics.size(); ++i) {
-    differences[report.metrics[i].name] = number(report.metrics[i], difference(report, i));
+    const Metric& metric = report.metrics[i];
+    Json* object = objects;
+    for (const double value : values_of(report, i))
+      (*object++)[metric.name] = number(metric, value);
   }
-  object["difference"] = std::move(differences);
-  return json_text(object);
+  if (!report.baseline.empty()) {
+    objects[0]["baseline"] = std::move(objects[1]);
+    objects[0]["difference"] = std::move(objects[2]);
+  }
+  return json_text(objects[0]);
 }
 
 std::pair<std::string, std::string> distinct_names(const std::string& a, const std::string& b) {
@@ -88,29 +88,27 @@ std::pair<std::string, std::string> distinct_names(const std::string& a, const s
 }
 
 std::string to_table(const EvalReport& report, int columns) {
-  const bool two = !report.baseline.empty();
   std::vector<std::vector<std::string>> rows = {{"metric", report.name}};
-  if (two) rows[0].insert(rows[0].end(), {report.baseline_name, "difference"});
+  if (!report.baseline.empty()) {
+    rows[0].insert(rows[0].end(), {report.baseline_name, "difference"});
+  }
   for (std::size_t i = 0; i < report.metrics.size(); ++i) {
     const Metric& metric = report.metrics[i];
-    rows.push_back({metric.name, shown(metric, metric.value, false)});
-    if (!two) continue;
-    rows.back().push_back(shown(metric, report.baseline[i].value, false));
-    rows.back().push_back(shown(metric, difference(report, i), true));
+    rows.push_back({metric.name});
+    for (const double value : values_of(report, i)) {
+      rows.back().push_back(shown(metric, value, /*with_sign=*/rows.back().size() == 3));
+    }
   }
   return format_table(rows, columns);
 }
 
 std::string to_csv(const EvalReport& report) {
-  const bool two = !report.baseline.empty();
-  std::string text = two ? "metric,value,baseline,difference\n" : "metric,value\n";
+  std::string text =
+      report.baseline.empty() ? "metric,value\n" : "metric,value,baseline,difference\n";
   for (std::size_t i = 0; i < report.metrics.size(); ++i) {
-    const Metric& metric = report.metrics[i];
-    std::vector<double> values = {metric.value};
-    if (two) values.insert(values.end(), {report.baseline[i].value, difference(report, i)});
-    text += metric.name;
-    for (const double value : values) {
-      const Json json = number(metric, value);
+    text += report.metrics[i].name;
+    for (const double value : values_of(report, i)) {
+      const Json json = number(report.metrics[i], value);
       text += "," + (json.is_null() ? "" : json_text(json));
     }
     text += "\n";

@@ -72,13 +72,13 @@ class Sampler {
 
   Device& device_;
   std::size_t max_batch_, max_length_, vocab_size_;
-  Buffer results_;          // [B] i32 the chosen tokens; [B] f32 minus the log probability of each
-  Buffer uniforms_;         // [B] f32; this and what follows is there once a row needs it
-  Buffer model_logits_;     // [B, V] f32, as they came, where they are changed
-  Buffer history_, first_;  // [B, longest row] i32 and [B] i32, for the repetition penalty
+  Buffer results_;       // [B] i32 the chosen tokens; [B] f32 minus the log probability of each
+  Buffer uniforms_;      // [B] f32; this and what follows is there once a row needs it
+  Buffer model_logits_;  // [B, V] f32, as they came, where they are changed
+  Buffer history_;       // [B, longest row] and [B] i32, for the repetition penalty
   AllScores all_;
   std::vector<float> host_logits_;          // [B, V] where the device's memory is not the host's
-  std::vector<std::int32_t> host_history_;  // right-aligned
+  std::vector<std::int32_t> host_history_;  // the same: rows right-aligned, then where each begins
 };
 
 }  // namespace quire
