@@ -25,9 +25,8 @@
 #include "engine/model/parameters.h"
 #include "engine/model/vocabulary.h"
 
-// Writing: generate(), beam_search(), texts that come and go in a Session, or token by token with a
-// Gpt2Decoder.
-#include "engine/generation/beam_search.h"
+// Writing: generate(), texts and beam searches that come and go in a Session, or token by token with
+// a Gpt2Decoder.
 #include "engine/generation/config.h"
 #include "engine/generation/generator.h"
 #include "engine/generation/session.h"

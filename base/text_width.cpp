@@ -70,4 +70,42 @@ std::string cut_to_width(std::string_view utf8, int columns) {
   return std::string(utf8.substr(0, at)) + "…";
 }
 
+std::string format_table(const std::vector<std::vector<std::string>>& rows, int columns) {
+  std::vector<int> widths;
+  std::vector<bool> numeric;
+  for (std::size_t r = 0; r < rows.size(); ++r) {
+    widths.resize(std::max(widths.size(), rows[r].size()), 0);
+    numeric.resize(widths.size(), true);
+    for (std::size_t c = 0; c < rows[r].size(); ++c) {
+      const std::string& cell = rows[r][c];
+      widths[c] = std::max(widths[c], display_width(cell));
+      const bool number = cell.empty() || cell == "-" || cell.find_first_of("0123456789") == 0;
+      if (r > 0 && !number) numeric[c] = false;
+    }
+  }
+  std::string text;
+  std::size_t begin = 1;
+  do {
+    // The first column, and as many more as there is room for: one at least.
+    int taken = widths.empty() ? 0 : 2 + widths[0];
+    std::size_t end = begin;
+    for (; end < widths.size(); ++end) {
+      taken += 2 + widths[end];
+      if (end > begin && taken > columns) break;
+    }
+    if (begin > 1) text += "\n";
+    for (const std::vector<std::string>& row : rows) {
+      std::string line = " ";
+      for (std::size_t c = 0; c < std::min(row.size(), end); c = c == 0 ? begin : c + 1) {
+        const std::string padding(static_cast<std::size_t>(widths[c] - display_width(row[c])), ' ');
+        line += " " + (numeric[c] ? padding + row[c] : row[c] + padding) + " ";
+      }
+      line.erase(line.find_last_not_of(' ') + 1);
+      text += line + "\n";
+    }
+    begin = end;
+  } while (begin < widths.size());
+  return text;
+}
+
 }  // namespace quire

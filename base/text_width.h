@@ -1,8 +1,10 @@
-// How wide a text is.
+// How wide a text is, and tables of texts.
 #pragma once
 
+#include <limits>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace quire {
 
@@ -11,5 +13,11 @@ namespace quire {
 int display_width(std::string_view utf8);
 /// At most `columns` wide, with "…" at the end where something was cut.
 std::string cut_to_width(std::string_view utf8, int columns);
+
+/// A table with aligned columns. The first row is the heading; columns whose cells are numbers are
+/// aligned on the right. Each line begins with two spaces. A table with more than so many columns of
+/// text is cut into several below each other, each of which begins with the first column.
+std::string format_table(const std::vector<std::vector<std::string>>& rows,
+                         int columns = std::numeric_limits<int>::max());
 
 }  // namespace quire

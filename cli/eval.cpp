@@ -13,8 +13,6 @@
 #include "base/text.h"
 #include "cli/command.h"
 #include "cli/corpus_flags.h"
-#include "cli/eval_names.h"
-#include "cli/eval_report.h"
 #include "cli/eval_scoring.h"
 #include "cli/flags.h"
 #include "cli/help_text.h"
@@ -22,7 +20,9 @@
 #include "cli/signals.h"
 #include "cli/terminal.h"
 #include "cli/train_flags.h"
+#include "pipeline/eval_report.h"
 #include "pipeline/measures.h"
+#include "pipeline/metric_names.h"
 #include "pipeline/model_path.h"
 
 namespace quire {
@@ -120,19 +120,6 @@ void add_flags(Flags& flags, EvalOptions& o) {
   flags.example(where_models_come_from());
 }
 
-std::vector<Metric> metrics_of(const Scored& scored) {
-  const auto count = [](const char* name, auto value) {
-    return Metric{.name = name, .value = static_cast<double>(value), .count = true};
-  };
-  return {{.name = "loss", .value = scored.result.loss()},
-          {.name = "perplexity", .value = scored.result.perplexity()},
-          count("tokens", scored.tokens),
-          count("scored", scored.result.scored),
-          {.name = "bits_per_byte", .value = scored.bits_per_byte()},
-          count("window", scored.windows.window),
-          count("stride", scored.windows.stride)};
-}
-
 /// The records, and a word on what reading them came upon.
 std::vector<Record> read_and_tell(CorpusOptions options) {
   ReadingReport report;
@@ -142,9 +129,8 @@ std::vector<Record> read_and_tell(CorpusOptions options) {
   return records;
 }
 
-/// Of what is evaluated, or of its baseline; nothing when it was interrupted.
-using Measure =
-    std::function<std::optional<std::vector<Metric>>(bool baseline, const std::string& label)>;
+/// Nothing when it was interrupted.
+using Measure = std::function<std::optional<std::vector<Metric>>(const EvalOptions& of)>;
 
 /// What is evaluated, and the baseline where there is one: to stdout and into files. `few` is for
 /// people who ask for neither a baseline nor certain metrics; without it they get the table.
@@ -152,29 +138,33 @@ int evaluate(const EvalOptions& o, const std::string& title, const std::string& 
              const Measure& measure, const std::function<std::string()>& few = {}) {
   EvalReport report{.title = title, .baseline_title = o.baseline};
   const bool two = !o.baseline.empty();
-  if (two) std::tie(report.name, report.baseline_name) = distinct_names(measured, o.baseline);
-  std::optional<std::vector<Metric>> metrics = measure(false, two ? report.name : "");
+  EvalOptions of = o;
+  if (two) {
+    std::tie(report.name, report.baseline_name) = distinct_names(measured, o.baseline);
+    of.scoring.label = report.name;
+  }
+  std::optional<std::vector<Metric>> metrics = measure(of);
   if (!metrics) return interrupt_exit_code();
   report.metrics = std::move(*metrics);
   if (two) {
-    metrics = measure(true, report.baseline_name);
+    of.scoring.label = report.baseline_name;
+    if (o.texts.paths.empty()) {
+      of.scoring.model = o.baseline;
+    } else {
+      of.texts.paths = {o.baseline};
+    }
+    metrics = measure(of);
     if (!metrics) return interrupt_exit_code();
     report.baseline = std::move(*metrics);
   }
   report = select_metrics(report, o.metrics);
-  if (!o.output_dir.empty()) write_report(o.output_dir, report);
+  if (!o.output_dir.empty()) {
+    note(fmt::format("saved {} and .csv", write_report(o.output_dir, report).string()));
+  }
   print(o.json                             ? to_json(report) + "\n"
         : few && !two && o.metrics.empty() ? few()
                                            : to_table(report, output_columns()));
   return 0;
-}
-
-/// The flags for what is evaluated, or for its baseline.
-ScoringFlags scoring_of(const EvalOptions& o, bool baseline, const std::string& label) {
-  ScoringFlags scoring = o.scoring;
-  if (baseline) scoring.model = o.baseline;
-  scoring.label = label;
-  return scoring;
 }
 
 using ScoreData = std::function<std::optional<Scored>(ScoringFlags)>;
@@ -182,9 +172,8 @@ using ScoreData = std::function<std::optional<Scored>(ScoringFlags)>;
 int evaluate_data(const EvalOptions& o, const std::string& data, const ScoreData& score_data) {
   if (!o.baseline.empty()) resolve_model(o.baseline);  // said now, not after the first is scored
   std::optional<Scored> first;
-  const auto measure = [&](bool baseline,
-                           const std::string& label) -> std::optional<std::vector<Metric>> {
-    const std::optional<Scored> scored = score_data(scoring_of(o, baseline, label));
+  const auto measure = [&](const EvalOptions& of) -> std::optional<std::vector<Metric>> {
+    const std::optional<Scored> scored = score_data(of.scoring);
     if (!scored) return std::nullopt;
     if (!first) first = scored;
     if (scored->tokens != first->tokens) {
@@ -229,33 +218,29 @@ int evaluate_data(const EvalOptions& o) {
 int evaluate_completions(EvalOptions& o) {
   o.corpus.loss_on_completion = true;
   std::vector<Record> records;
-  std::string of;
+  std::string of_run;
   if (o.split.asked()) {
     const TrainedRun run = o.split.read(o.scoring.model, o.corpus.paths);
     records = run.records(/*as_completion=*/true);
-    of = " of " + run.title();
+    of_run = " of " + run.title();
   } else {
     records = read_and_tell(o.corpus);
   }
   if (!o.baseline.empty()) resolve_model(o.baseline);
-  const auto measure = [&](bool baseline,
-                           const std::string& label) -> std::optional<std::vector<Metric>> {
-    const auto scores = watch_completions(scoring_of(o, baseline, label), records, o.completions);
+  const auto measure = [&](const EvalOptions& of) -> std::optional<std::vector<Metric>> {
+    const auto scores = watch_completions(of.scoring, records, o.completions);
     if (!scores) return std::nullopt;
-    const auto all = static_cast<double>(scores->records);
-    return {{{.name = "records", .value = all, .count = true},
-             {.name = "exact_match", .value = static_cast<double>(scores->best) / all},
-             {.name = fmt::format("among_top_{}", o.completions),
-              .value = static_cast<double>(scores->among) / all}}};
+    return metrics_of(*scores, o.completions);
   };
-  return evaluate(o, "completions" + of + " by " + o.scoring.model, o.scoring.model, measure);
+  return evaluate(o, "completions" + of_run + " by " + o.scoring.model, o.scoring.model, measure);
 }
 
 /// Nothing when it was interrupted.
-std::optional<std::vector<Metric>> measure_samples(const EvalOptions& o, SampleOptions texts,
+std::optional<std::vector<Metric>> measure_samples(const EvalOptions& o,
                                                    const std::vector<std::string>* training,
-                                                   bool with_model, const std::string& label) {
+                                                   bool with_model) {
   ReadingReport report;
+  SampleOptions texts = o.texts;
   texts.report = &report;
   const std::vector<Sample> samples = read_samples(texts);
   tell(report);
@@ -268,7 +253,7 @@ std::optional<std::vector<Metric>> measure_samples(const EvalOptions& o, SampleO
       records.push_back({.text = sample.text, .input_ids = {}, .labels = {}});
     }
   }
-  const std::optional<Scored> scored = score_records(scoring_of(o, false, label), records);
+  const std::optional<Scored> scored = score_records(o.scoring, records);
   if (!scored) return std::nullopt;
   metrics.push_back({.name = "perplexity", .value = scored->result.perplexity()});
   metrics.push_back({.name = "bits_per_byte", .value = scored->bits_per_byte()});
@@ -292,10 +277,8 @@ int evaluate_texts(EvalOptions& o, bool with_model) {
   }
   const std::vector<std::string>* training_texts = o.training_data.empty() ? nullptr : &training;
   if (!o.baseline.empty()) find_files({o.baseline});  // whether it is there
-  const auto measure = [&](bool baseline, const std::string& label) {
-    SampleOptions samples = o.texts;
-    if (baseline) samples.paths = {o.baseline};
-    return measure_samples(o, samples, training_texts, with_model, label);
+  const auto measure = [&](const EvalOptions& of) {
+    return measure_samples(of, training_texts, with_model);
   };
   return evaluate(o, fmt::format("texts of {}", fmt::join(o.texts.paths, " ")),
                   o.texts.paths.size() == 1 ? o.texts.paths[0] : "texts", measure);

@@ -4,8 +4,6 @@
 #include <unistd.h>
 
 #include <chrono>
-#include <cmath>
-#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "base/file.h"
@@ -136,15 +134,9 @@ void settle(const Flags& flags, const std::optional<Tokenizer>& tokenizer, const
     g.do_sample = false;
     g.temperature = 1;
   } else if (o.prompts.requests.empty()) {
-    std::vector<std::string> given;
-    for (const char* name :
-         {"temperature", "top_k", "top_p", "min_p", "length_penalty", "early_stopping"}) {
-      if (flags.given(name)) given.emplace_back(name);
-    }
-    for (auto [name, wanted] : options_without_effect(given, g)) {
-      std::replace(name.begin(), name.end(), '_', '-');
-      std::replace(wanted.begin(), wanted.end(), '_', '-');
-      warn(fmt::format("--{} has no effect without --{}", name, wanted));
+    const auto is_given = [&](const char* option) { return flags.given(option); };
+    for (const auto& [option, wanted] : options_without_effect(is_given, g)) {
+      warn(fmt::format("{} has no effect without {}", flag_of(option), flag_of(wanted)));
     }
   }
   if (!o.eos_token_id.empty()) g.eos_token_ids = parse_ids("--eos-token-id", o.eos_token_id);
@@ -172,8 +164,10 @@ void settle(const Flags& flags, const std::optional<Tokenizer>& tokenizer, const
     throw Error(Fault::usage, "--logprobs needs --json", {"plain text has no place for them"});
   }
   if (flags.given("early-stopping")) {
-    const std::string value = o.early_stopping == "never" ? "\"never\"" : o.early_stopping;
-    apply_options(fmt::format(R"({{"early_stopping": {}}})", value), g);
+    using EarlyStopping = GenerationConfig::EarlyStopping;
+    g.early_stopping = o.early_stopping == "never"  ? EarlyStopping::never
+                       : o.early_stopping == "true" ? EarlyStopping::yes
+                                                    : EarlyStopping::no;
   }
   if (o.stream && g.num_beams > 1) {
     throw Error(Fault::usage, "--stream and --num-beams do not go together",
@@ -308,10 +302,10 @@ int run(const std::vector<std::string>& arguments) {
     }
     if (streams) writer.token(request, id);
   };
-  callbacks.on_text = [&](const GeneratedText& text) {
+  callbacks.on_text = [&](std::size_t request, const GeneratedSequence& text) {
     progress.clear();
-    writer.text(text);
-    at_context += ended_at_context(requests[text.request], text.generated) ? 1 : 0;
+    writer.text(request, text);
+    at_context += ended_at_context(requests[request], text) ? 1 : 0;
   };
   callbacks.on_progress = [&](std::size_t done, std::size_t total) {
     if (total > 1 && !streams && progress.due())

@@ -28,11 +28,10 @@ double shortest(float value) {
   return std::isfinite(value) ? std::stod(compact_number(value)) : value;
 }
 
-std::string to_json(const GeneratedText& text, const GenerateRequest& request,
-                    const std::optional<Tokenizer>& tokenizer) {
-  const GeneratedSequence& generated = text.generated;
+std::string to_json(std::size_t index, const GeneratedSequence& generated,
+                    const GenerateRequest& request, const std::optional<Tokenizer>& tokenizer) {
   nlohmann::ordered_json line;
-  line["index"] = text.request;
+  line["index"] = index;
   line["prompt_ids"] = request.prompt_ids;
   line["output_ids"] = generated.output_ids;
   line["text"] =
@@ -108,20 +107,20 @@ void TextWriter::errors_before(std::size_t request) {
   }
 }
 
-void TextWriter::text(const GeneratedText& text) {
-  errors_before(text.request);
+void TextWriter::text(std::size_t request, const GeneratedSequence& text) {
+  errors_before(request);
   if (lines_) {
     const std::string name = fmt::format("{:04}.txt", written_ + 1);
-    write_file(options_.output_dir / name, whole(text) + "\n");
-    lines_->write(to_json(text, requests_[text.request], tokenizer_));
+    write_file(options_.output_dir / name, whole(request, text) + "\n");
+    lines_->write(to_json(request, text, requests_[request], tokenizer_));
   } else if (options_.json) {
-    print(to_json(text, requests_[text.request], tokenizer_));
+    print(to_json(request, text, requests_[request], tokenizer_));
   } else if (open_) {
     print((decoder_ ? decoder_->finish() : "") + "\n");
     open_ = false;
     return;  // counted at its beginning
   } else {
-    print(separator() + whole(text) + "\n");
+    print(separator() + whole(request, text) + "\n");
   }
   ++written_;
 }
@@ -133,10 +132,10 @@ void TextWriter::finish() {
   note(fmt::format("{} in {}", counted(written_, "text"), options_.output_dir.string()));
 }
 
-std::string TextWriter::whole(const GeneratedText& text) const {
+std::string TextWriter::whole(std::size_t request, const GeneratedSequence& text) const {
   std::vector<std::int32_t> ids;
-  if (options_.display_prompt) ids = requests_[text.request].prompt_ids;
-  ids.insert(ids.end(), text.generated.output_ids.begin(), text.generated.output_ids.end());
+  if (options_.display_prompt) ids = requests_[request].prompt_ids;
+  ids.insert(ids.end(), text.output_ids.begin(), text.output_ids.end());
   return to_text(tokenizer_, ids);
 }
 

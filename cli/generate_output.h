@@ -31,13 +31,13 @@ class TextWriter {
   /// A token of the text that is written as it comes.
   void token(std::size_t request, std::int32_t id);
   /// The end of that text, or another one as a whole.
-  void text(const GeneratedText& text);
+  void text(std::size_t request, const GeneratedSequence& text);
   /// Completes the output folder, and says so.
   void finish();
 
  private:
   std::string separator() { return written_ == 0 ? "" : "---\n"; }
-  std::string whole(const GeneratedText& text) const;
+  std::string whole(std::size_t request, const GeneratedSequence& text) const;
   void begin(std::size_t request);
   void write_token(std::int32_t id);
   /// A JSON line for each request before `request` that has none yet and has an error.

@@ -127,10 +127,4 @@ bool line_is_shown();
 /// naming the option for anything else, and for no time at all.
 double parse_duration(const std::string& option, std::string_view text);
 
-/// A table with aligned columns. The first row is the heading; columns whose cells are numbers are
-/// aligned on the right. Each line begins with two spaces. A table with more than so many columns of
-/// text is cut into several below each other, each of which begins with the first column.
-std::string format_table(const std::vector<std::vector<std::string>>& rows,
-                         int columns = std::numeric_limits<int>::max());
-
 }  // namespace quire

@@ -7,7 +7,7 @@
 
 #include "base/error.h"
 #include "base/text.h"
-#include "engine/generation/beam_search.h"
+#include "engine/generation/session.h"
 #include "pipeline/model_path.h"
 #include "tokenizer/tokenizer.h"
 
@@ -64,27 +64,34 @@ CompletionScores score_completions(const ScoringOptions& options,
   const Gpt2Config config = resolved_config(folder);
   std::vector<Question> questions;
   int longest = 0;
+  SessionSize size{.rows = top, .longest_prompt = 1};
   for (std::size_t r = 0; r < records.size(); ++r) {
     questions.push_back(question_of(records[r], r, tokenizer, config));
     longest = std::max(longest, questions.back().answer_tokens);
+    size.longest_prompt =
+        std::max(size.longest_prompt, static_cast<int>(questions.back().prompt.size()));
   }
   GenerationConfig generation;
   generation.num_beams = top;
   generation.max_new_tokens = longest + 1;  // with the end of text
   generation.length_penalty = 0;            // by probability alone
   generation.eos_token_ids = {*end};
+  size.longest_text = length_limit(config, generation, size.longest_prompt);
 
   const std::unique_ptr<Device> device = callbacks.open_device();
   const LoadedModel model = load_resolved(*device, folder, options.storage);
   for (const std::string& line : model.notes) callbacks.note(line);
+  Session session(*device, model.config, model.parameters, size);
   callbacks.on_begin();
   CompletionScores scores;
   for (const Question& question : questions) {
     on_progress(scores);
     scores.stopped = callbacks.stop_requested();
     if (scores.stopped) break;
-    const std::vector<GeneratedSequence> found = beam_search(
-        *device, model.config, model.parameters, question.prompt, generation, top, RandomKey{});
+    session.add(question.prompt, generation, {});
+    std::vector<Session::Ended> ended;
+    while (ended.empty()) ended = session.step();
+    const std::vector<GeneratedSequence>& found = ended[0].sequences;
     const auto is_answer = [&](const GeneratedSequence& text) {
       return trimmed(tokenizer.decode(text.output_ids, /*skip_special_tokens=*/true)) ==
              question.answer;

@@ -15,14 +15,13 @@ std::vector<MemoryItem> generation_plan(const Gpt2Config& model, DType activatio
                                         const SessionSize& size) {
   const int slots = size.longest_text - 1;  // the last token is never fed back
   const std::size_t cached = 2 * static_cast<std::size_t>(model.n_layer) *
-                             static_cast<std::size_t>(size.texts) *
-                             static_cast<std::size_t>(slots) *
+                             static_cast<std::size_t>(size.rows) * static_cast<std::size_t>(slots) *
                              static_cast<std::size_t>(model.n_embd) * size_of(activations);
   const std::size_t all =
-      Gpt2Decoder::bytes(model, size.texts, slots, size.longest_prompt, activations);
+      Gpt2Decoder::bytes(model, size.rows, slots, size.longest_prompt, activations);
   return {{"cached keys and values", cached},
           {"activations of the prompts", all - cached},
-          {"logits to draw from", static_cast<std::size_t>(size.texts) *
+          {"logits to draw from", static_cast<std::size_t>(size.rows) *
                                       static_cast<std::size_t>(model.vocab_size) * sizeof(float)}};
 }
 
@@ -44,7 +43,7 @@ int largest_below(int value, const Fits& fits) {
 }  // namespace
 
 void check_generation_memory(const Device& device, const Gpt2Config& model, DType weights,
-                             const SessionSize& size, bool beams) {
+                             SessionSize size, int beams) {
   if (!device.memory()) return;  // the machine's memory gives way, a card's does not
   const MemoryRoom room = memory_room(device);
   const DType activations = device.activation_type(weights);
@@ -53,20 +52,23 @@ void check_generation_memory(const Device& device, const Gpt2Config& model, DTyp
     return bytes_of(generation_plan(model, activations, tried)) <= room.available;
   };
   const int wanted = size.longest_text - size.longest_prompt;
-  if (fits(size.texts, wanted)) return;
-  const int batch = largest_below(size.texts, [&](int tried) { return fits(tried, wanted); });
+  if (fits(size.rows, wanted)) return;
+  const bool too_wide = beams > 1 && !fits(beams, wanted);
+  if (too_wide) size.rows = beams;
+  const int batch = largest_below(size.rows, [&](int tried) { return fits(tried, wanted); });
   const int most_new = largest_below(wanted, [&](int tried) { return fits(1, tried); });
-  const std::string option = field_name(beams ? "num_beams" : "batch_size");
-  const char* const effect = beams ? "a narrower search" : "the same texts";
+  const std::string option = field_name(too_wide ? "num_beams" : "batch_size");
+  const char* const effect = too_wide ? "a narrower search" : "the same texts";
   const std::string next =
       batch > 0      ? fmt::format("{} {} ({})", option, batch, effect)
       : most_new > 0 ? fmt::format(fmt::runtime("{} 1 `max_new_tokens` {} (shorter texts)"_named),
                                    option, most_new)
                      : nothing_fits();
-  throw_no_room(fmt::format("generating {} of up to {} tokens together",
-                            counted(static_cast<std::size_t>(size.texts), beams ? "beam" : "text"),
-                            size.longest_text),
-                generation_plan(model, activations, size), room, next);
+  throw_no_room(
+      fmt::format("generating {} of up to {} tokens together",
+                  counted(static_cast<std::size_t>(size.rows), too_wide ? "beam" : "text"),
+                  size.longest_text),
+      generation_plan(model, activations, size), room, next);
 }
 
 void check_scoring_memory(const Device& device, const Gpt2Config& model, DType weights, int batch,

@@ -10,11 +10,11 @@
 
 namespace quire {
 
-/// Throws Error(no_space) where the caches, activations and logits of such a session do not fit, or
-/// of a search with as many beams. Its next step is the --batch-size that does, with the same
-/// texts, or --num-beams in a search, or --max-new-tokens.
+/// Throws Error(no_space) where the caches, activations and logits of such a session do not fit. Its
+/// next step is the --batch-size that does, with the same texts, or --max-new-tokens; where its
+/// widest search, of `beams`, has no room alone, --num-beams.
 void check_generation_memory(const Device& device, const Gpt2Config& model, DType weights,
-                             const SessionSize& size, bool beams = false);
+                             SessionSize size, int beams = 1);
 
 /// The same for a batch of windows that are scored together: a --batch-size that gives the same
 /// result, or a smaller --window.

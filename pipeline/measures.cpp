@@ -1,6 +1,8 @@
 #include "pipeline/measures.h"
 
-#include <algorithm>
+#include <fmt/format.h>
+
+#include <concepts>
 #include <limits>
 
 #include "corpus/metrics.h"
@@ -8,8 +10,9 @@
 namespace quire {
 namespace {
 
-double mean_or_nothing(const std::vector<double>& values) {
-  return values.empty() ? std::numeric_limits<double>::quiet_NaN() : mean_of(values);
+template <std::integral T>
+Metric count(const char* name, T value) {
+  return {.name = name, .value = static_cast<double>(value), .count = true};
 }
 
 }  // namespace
@@ -32,33 +35,44 @@ std::vector<Metric> measure_texts(const std::vector<Sample>& samples,
     has_keywords = true;
     coverage.push_back(keyword_coverage(sample.text, sample.keywords));
   }
-  std::vector<Metric> metrics;
-  const auto count = [&](const char* name, std::size_t value) {
-    metrics.push_back({.name = name, .value = static_cast<double>(value), .count = true});
-  };
-  const auto measure = [&](const char* name, double value) {
-    metrics.push_back({.name = name, .value = value});
-  };
-  count("texts", texts.size());
-  count("empty_texts", empty);
-  count("tokens", tokens);
-  measure("distinct_1", distinct_ngrams(texts, 1));
-  measure("distinct_2", distinct_ngrams(texts, 2));
-  measure("distinct_3", distinct_ngrams(texts, 3));
-  measure("self_bleu4", mean_of(self_bleu(texts)));
-  measure("seq_rep_4", repeated_ngrams(texts, 4));
-  measure("rep_16", repeated_tokens(texts, 16));
-  count("longest_run", longest_run(texts));
+  std::vector<Metric> metrics = {count("texts", texts.size()),
+                                 count("empty_texts", empty),
+                                 count("tokens", tokens),
+                                 {"distinct_1", distinct_ngrams(texts, 1)},
+                                 {"distinct_2", distinct_ngrams(texts, 2)},
+                                 {"distinct_3", distinct_ngrams(texts, 3)},
+                                 {"self_bleu4", mean_of(self_bleu(texts))},
+                                 {"seq_rep_4", repeated_ngrams(texts, 4)},
+                                 {"rep_16", repeated_tokens(texts, 16)},
+                                 count("longest_run", longest_run(texts))};
   if (training != nullptr) {
     std::vector<TokenNumbers> read;
     read.reserve(training->size());
     for (const std::string& text : *training) read.push_back(reader.read(text));
-    measure("copied_share", copied_share(texts, read, copied_ngram));
+    metrics.push_back({"copied_share", copied_share(texts, read, copied_ngram)});
   }
-  if (has_keywords) measure("keyword_coverage", mean_of(coverage));
-  measure("coherence", mean_or_nothing(coherence));
-  count("coherence_texts", coherence.size());
+  if (has_keywords) metrics.push_back({"keyword_coverage", mean_of(coverage)});
+  metrics.push_back({"coherence", coherence.empty() ? std::numeric_limits<double>::quiet_NaN()
+                                                    : mean_of(coherence)});
+  metrics.push_back(count("coherence_texts", coherence.size()));
   return metrics;
+}
+
+std::vector<Metric> metrics_of(const Scored& scored) {
+  return {{"loss", scored.result.loss()},
+          {"perplexity", scored.result.perplexity()},
+          count("tokens", scored.tokens),
+          count("scored", scored.result.scored),
+          {"bits_per_byte", scored.bits_per_byte()},
+          count("window", scored.windows.window),
+          count("stride", scored.windows.stride)};
+}
+
+std::vector<Metric> metrics_of(const CompletionScores& scores, int top) {
+  const auto all = static_cast<double>(scores.records);
+  return {count("records", scores.records),
+          {"exact_match", static_cast<double>(scores.best) / all},
+          {fmt::format("among_top_{}", top), static_cast<double>(scores.among) / all}};
 }
 
 }  // namespace quire

@@ -6,6 +6,8 @@
 #include <vector>
 
 #include "corpus/samples.h"
+#include "pipeline/completions.h"
+#include "pipeline/scoring.h"
 
 namespace quire {
 
@@ -32,5 +34,10 @@ struct Metric {
 std::vector<Metric> measure_texts(const std::vector<Sample>& samples,
                                   const std::vector<std::string>* training,
                                   std::size_t copied_ngram);
+
+/// loss, perplexity, tokens, scored, bits_per_byte, window, stride
+std::vector<Metric> metrics_of(const Scored& scored);
+/// records, exact_match, among_top_K for K = top
+std::vector<Metric> metrics_of(const CompletionScores& scores, int top);
 
 }  // namespace quire

@@ -112,13 +112,13 @@ std::vector<GenerateRequest> requests_of_table(const PromptOptions& prompts,
   std::vector<std::string> fields;
   std::vector<std::string_view> values(columns.size());
   std::optional<Error> trouble;
-  while (table.next(fields, trouble)) {
+  const auto is_full = [&] { return prompts.limit > 0 && std::ssize(requests) == prompts.limit; };
+  while (!is_full() && table.next(fields, trouble)) {
     if (lines != nullptr && !lines->contains(table.line())) continue;
     std::string name = fmt::format("{}:{}", prompts.requests, table.line());
     if (trouble) {
       requests.push_back({.name = std::move(name), .prompt_ids = {}, .options = {}});
       requests.back().error = trouble;
-      if (std::ssize(requests) == prompts.limit) break;
       continue;
     }
     Fields used;
@@ -129,7 +129,6 @@ std::vector<GenerateRequest> requests_of_table(const PromptOptions& prompts,
     }
     requests.push_back(reader.from_row(std::move(name), pattern.prompt(values), options));
     requests.back().fields = std::move(used);
-    if (std::ssize(requests) == prompts.limit) break;
   }
   if (requests.empty()) {
     throw Error(Fault::bad_data, fmt::format("{} has no rows", prompts.requests));

@@ -24,18 +24,22 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr const char* kSamplingOptions[] = {"temperature", "top_k", "top_p", "min_p"};
-constexpr const char* kBeamOptions[] = {"length_penalty", "early_stopping"};
 constexpr const char* kRequestFields[] = {"prompt", "prompt_ids", "stop", "num_return_sequences"};
 
-[[noreturn]] void refuse_option(const std::string& where, const std::string& option) {
+Error unknown_option(const std::string& option) {
   std::vector<std::string> names = generation_option_names();
   names.insert(names.end(), std::begin(kRequestFields), std::end(kRequestFields));
   const std::string near = nearest(option, names);
   std::vector<std::string> details;
   if (!near.empty()) details.push_back(fmt::format("did you mean {}?", near));
-  throw Error(Fault::usage, fmt::format("{}: there is no option '{}'", where, option),
-              std::move(details), "quire generate `help`"_named);
+  return {Fault::usage, fmt::format("there is no option '{}'", option), std::move(details),
+          "quire generate `help`"_named};
+}
+
+/// The error of a request.
+Error named(const std::string& request, const Error& error) {
+  return {error.fault(), fmt::format("{}: {}", request, error.what()), error.details(),
+          error.next()};
 }
 
 std::int32_t whole_number(const Json& value) {
@@ -55,18 +59,18 @@ void refuse_if_all_failed(const std::vector<GenerateRequest>& requests) {
   if (all && !requests.empty()) throw *requests[0].error;
 }
 
-std::vector<std::pair<std::string, std::string>> options_without_effect(
-    const std::vector<std::string>& names, const GenerationConfig& generation) {
-  std::vector<std::pair<std::string, std::string>> found;
-  const auto look_for = [&](std::span<const char* const> options, const char* wanted) {
-    for (const char* option : options) {
-      if (std::find(names.begin(), names.end(), option) != names.end()) {
-        found.emplace_back(option, wanted);
-      }
-    }
-  };
-  if (!generation.do_sample) look_for(kSamplingOptions, "do_sample");
-  if (generation.num_beams == 1) look_for(kBeamOptions, "num_beams");
+std::vector<std::pair<const char*, const char*>> options_without_effect(
+    const std::function<bool(const char* option)>& is_given, const GenerationConfig& generation) {
+  constexpr std::pair<const char*, const char*> kWanted[] = {
+      {"temperature", "do_sample"},    {"top_k", "do_sample"},
+      {"top_p", "do_sample"},          {"min_p", "do_sample"},
+      {"length_penalty", "num_beams"}, {"early_stopping", "num_beams"}};
+  std::vector<std::pair<const char*, const char*>> found;
+  for (const auto& [option, wanted] : kWanted) {
+    const bool of_sampling = wanted == std::string_view("do_sample");
+    const bool works = of_sampling ? generation.do_sample : generation.num_beams > 1;
+    if (!works && is_given(option)) found.emplace_back(option, wanted);
+  }
   return found;
 }
 
@@ -154,8 +158,7 @@ GenerateRequest RequestReader::checked(GenerateRequest request) const {
     }
   } catch (const Error& error) {
     if (request.name == "the prompt") throw;
-    throw Error(error.fault(), fmt::format("{}: {}", request.name, error.what()), error.details(),
-                error.next());
+    throw named(request.name, error);
   }
   return request;
 }
@@ -204,29 +207,26 @@ GenerateRequest RequestReader::from_json(std::string name, const std::string& li
   if (const auto twice = repeated_json_name(line)) {
     throw Error(Fault::bad_data, fmt::format("{} names '{}' twice", request.name, *twice));
   }
-  std::vector<std::string> names;
-  for (const auto& [key, value] : json.items()) {
-    if (!value.is_null()) names.push_back(key);
-  }
+  const auto is_given = [&](const char* field) {
+    return json.contains(field) && !json[field].is_null();
+  };
   RequestOptions& options = request.options;
   try {
     for (const std::string& key : apply_options(line, options.generation)) {
-      if (std::find(std::begin(kRequestFields), std::end(kRequestFields), key) ==
-          std::end(kRequestFields)) {
-        refuse_option(request.name, key);
+      if (std::ranges::find(kRequestFields, key) == std::end(kRequestFields)) {
+        throw unknown_option(key);
       }
     }
   } catch (const Error& error) {
-    if (std::string_view(error.what()).starts_with(request.name)) throw;
-    throw Error(error.fault(), fmt::format("{}: {}", request.name, error.what()), error.details());
+    throw named(request.name, error);
   }
   try {
-    if (json.contains("stop") && !json["stop"].is_null()) {
+    if (is_given("stop")) {
       options.stop = json["stop"].is_string()
                          ? std::vector<std::string>{json["stop"].get<std::string>()}
                          : json["stop"].get<std::vector<std::string>>();
     }
-    if (json.contains("num_return_sequences") && !json["num_return_sequences"].is_null()) {
+    if (is_given("num_return_sequences")) {
       options.num_return_sequences = whole_number(json["num_return_sequences"]);
     }
     if (json.contains("prompt") == json.contains("prompt_ids")) {
@@ -245,7 +245,7 @@ GenerateRequest RequestReader::from_json(std::string name, const std::string& li
                  "prompt is a text, prompt_ids a list of whole numbers, stop a text "
                  "or a list of texts"});
   }
-  for (const auto& [option, wanted] : options_without_effect(names, options.generation)) {
+  for (const auto& [option, wanted] : options_without_effect(is_given, options.generation)) {
     warn_(fmt::format("{}: {} has no effect without {}", request.name, option, wanted));
   }
   return checked(std::move(request));

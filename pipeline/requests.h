@@ -78,10 +78,10 @@ class RequestReader {
 /// Throws the first request's error where all of them have one.
 void refuse_if_all_failed(const std::vector<GenerateRequest>& requests);
 
-/// The options among `names` that nothing reads with these settings, each with the option that
-/// would change that.
-std::vector<std::pair<std::string, std::string>> options_without_effect(
-    const std::vector<std::string>& names, const GenerationConfig& generation);
+/// The given options that nothing reads with these settings, each with the option that would change
+/// that.
+std::vector<std::pair<const char*, const char*>> options_without_effect(
+    const std::function<bool(const char* option)>& is_given, const GenerationConfig& generation);
 
 /// All of standard input.
 std::string read_standard_input();

@@ -1,4 +1,5 @@
-// Beam search: the num_beams likeliest continuations of a prompt grow side by side.
+// Beam search: the num_beams likeliest continuations of a prompt grow side by side, rows of the
+// same Session as all other texts.
 //
 // The score of a beam is the sum of its tokens' log probabilities, each taken after the processors
 // (which work on log probabilities here) and, when sampling, the warpers. In each step:
@@ -9,35 +10,21 @@
 //      num_beams texts are kept.
 //   3. The best num_beams candidates that do not end are the next beams.
 // It is over when early_stopping says so (config.h), or when every candidate has ended. Ties go to
-// the earlier beam, then to the lower token id.
+// the earlier beam, then to the lower token id. A search that is interrupted gives its beams as they
+// are where too few texts are finished.
 //
 // As in transformers' _beam_search (generation/utils.py), down to the sums in float.
 #pragma once
 
-#include <cstdint>
-#include <functional>
-#include <span>
-#include <vector>
-
-#include "engine/generation/generator.h"
+#include "engine/generation/session.h"
 
 namespace quire {
 
-struct BeamCallbacks {
-  /// Whether a text with these new tokens ends there: a stop string.
-  std::function<bool(std::span<const std::int32_t> output_ids)> stops;
-  /// After each step, with the tokens that the beams have by then;
-  /// returns true to end the search (Ctrl-C).
-  std::function<bool(int new_tokens)> on_step;
-};
+/// The score that stands for "not there": what transformers fills empty places with.
+inline constexpr float kNoBeam = -1e9f;
 
-/// The `count` best texts of one prompt, best first, `count` at most num_beams; GeneratedSequence::
-/// score is what they are ordered by. A search that is interrupted returns its beams as they are
-/// where too few texts are finished. Draws come from the stream `key`. Throws as generate() does.
-std::vector<GeneratedSequence> beam_search(Device& device, const Gpt2Config& config,
-                                           const Parameters& parameters,
-                                           const std::vector<std::int32_t>& prompt,
-                                           const GenerationConfig& generation, int count,
-                                           RandomKey key, const BeamCallbacks& callbacks = {});
+/// One step of a search whose beams `to_read()` have these scores: sets its beams, each in the row of
+/// the one that it grew from, what is finished, and whether it is over.
+void choose_beams(Draft& search, const AllScores& all);
 
 }  // namespace quire

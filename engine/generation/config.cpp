@@ -29,14 +29,22 @@ void require(bool ok, const char* option, T value, const char* allowed) {
   if (!ok) refuse(option, fmt::format("{}", value), allowed);
 }
 
+/// set_field() says what is wrong.
+void want(bool ok, const Json& value) {
+  if (!ok) throw Json::type_error::create(302, "of another type", &value);
+}
+
 void set_option(const Json& value, int& into) {
-  if (!value.is_number_integer()) throw Json::type_error::create(302, "not a whole number", &value);
   const std::optional<std::int32_t> number = int32_of(value);
-  if (!number) throw Json::type_error::create(302, "beyond 32 bits", &value);
+  want(number.has_value(), value);
   into = *number;
 }
 void set_option(const Json& value, float& into) {
-  if (!value.is_number()) throw Json::type_error::create(302, "not a number", &value);
+  want(value.is_number(), value);
+  value.get_to(into);
+}
+void set_option(const Json& value, std::uint64_t& into) {
+  want(value.is_number_integer(), value);
   value.get_to(into);
 }
 
@@ -45,30 +53,21 @@ void set_option(const Json& value, std::vector<T>& into);
 
 template <class First, class Second>
 void set_option(const Json& value, std::pair<First, Second>& into) {
-  if (!value.is_array() || value.size() != 2) {
-    throw Json::type_error::create(302, "not a pair", &value);
-  }
+  want(value.is_array() && value.size() == 2, value);
   set_option(value[0], into.first);
   set_option(value[1], into.second);
 }
 
 template <class T>
 void set_option(const Json& value, std::vector<T>& into) {
-  if (!value.is_array()) throw Json::type_error::create(302, "not a list", &value);
-  std::vector<T> list(value.size());
-  for (std::size_t i = 0; i < list.size(); ++i) set_option(value[i], list[i]);
-  into = std::move(list);
+  want(value.is_array(), value);
+  into.assign(value.size(), {});
+  for (std::size_t i = 0; i < into.size(); ++i) set_option(value[i], into[i]);
 }
 
-void set_option(const Json& value, std::optional<std::pair<int, float>>& into) {
-  std::pair<int, float> pair;
-  set_option(value, pair);
-  into = pair;
-}
-
-void set_option(const Json& value, std::uint64_t& into) {
-  if (!value.is_number_integer()) throw Json::type_error::create(302, "not a whole number", &value);
-  value.get_to(into);
+template <class T>
+void set_option(const Json& value, std::optional<T>& into) {
+  set_option(value, into.emplace());
 }
 
 /// transformers' field is true, false or "never".
@@ -114,76 +113,74 @@ bool changes_text(std::string_view name, const Json& value) {
       "assistant_confidence_threshold", "assistant_lookbehind", "target_lookbehind",
       "assistant_early_exit", "assistant_temperature", "assistant_top_p", "assistant_top_k",
       "speculative_eta"};
-  if (std::find(std::begin(kNoEffect), std::end(kNoEffect), name) != std::end(kNoEffect)) {
-    return false;
-  }
-  if (value == false || (value.is_structured() && value.empty())) return false;
   constexpr std::string_view kOffAtOne[] = {"typical_p",       "guidance_scale",
                                             "top_h",           "encoder_repetition_penalty",
                                             "num_beam_groups", "min_tokens_to_keep"};
-  const bool at_one =
-      std::find(std::begin(kOffAtOne), std::end(kOffAtOne), name) != std::end(kOffAtOne);
   constexpr std::string_view kOffAtZero[] = {"epsilon_cutoff", "eta_cutoff", "diversity_penalty",
                                              "penalty_alpha", "prompt_lookup_num_tokens"};
-  const bool at_zero =
-      std::find(std::begin(kOffAtZero), std::end(kOffAtZero), name) != std::end(kOffAtZero);
-  return !(at_one && value == 1) && !(at_zero && value == 0);
+  const auto is_one_of = [&](const auto& names) {
+    return std::ranges::find(names, name) != std::end(names);
+  };
+  if (is_one_of(kNoEffect) || value == false || (value.is_structured() && value.empty())) {
+    return false;
+  }
+  return !(value == 1 && is_one_of(kOffAtOne)) && !(value == 0 && is_one_of(kOffAtZero));
 }
 
-/// Calls visit(name, field) for every option.
-template <class Visitor>
-void each_option(GenerationConfig& c, Visitor visit) {
-  visit("max_new_tokens", c.max_new_tokens);
-  visit("max_length", c.max_length);
-  visit("eos_token_id", c.eos_token_ids);
-  visit("pad_token_id", c.pad_token_id);
-  visit("sequence_bias", c.sequence_bias);
-  visit("repetition_penalty", c.repetition_penalty);
-  visit("no_repeat_ngram_size", c.no_repeat_ngram_size);
-  visit("bad_words_ids", c.bad_words_ids);
-  visit("min_length", c.min_length);
-  visit("min_new_tokens", c.min_new_tokens);
-  visit("forced_eos_token_id", c.forced_eos_token_id);
-  visit("exponential_decay_length_penalty", c.exponential_decay_length_penalty);
-  visit("suppress_tokens", c.suppress_tokens);
-  visit("begin_suppress_tokens", c.begin_suppress_tokens);
-  visit("do_sample", c.do_sample);
-  visit("temperature", c.temperature);
-  visit("top_k", c.top_k);
-  visit("top_p", c.top_p);
-  visit("min_p", c.min_p);
-  visit("seed", c.seed);
-  visit("num_beams", c.num_beams);
-  visit("length_penalty", c.length_penalty);
-  visit("early_stopping", c.early_stopping);
-  visit("logprobs", c.top_logprobs);
+// What is allowed; NaN fails each.
+template <class T>
+auto at_least(T least) {
+  return [least](auto value) { return value >= least; };
+}
+bool above_0(float value) {
+  return value > 0 && value < 1e30f;
+}
+constexpr auto kAny = [](const auto&) { return true; };
+
+/// Calls visit(name, field, ok, allowed) for every option: a value of it is allowed where ok(value).
+template <class Config, class Visitor>
+void each_option(Config& c, const Visitor& visit) {
+  visit("max_new_tokens", c.max_new_tokens, at_least(-1), "1 or more, -1 to fill the context");
+  visit("max_length", c.max_length, at_least(0), "1 or more");
+  visit("eos_token_id", c.eos_token_ids, kAny, "");
+  visit("pad_token_id", c.pad_token_id, at_least(-1), "0 or more; -1 for none");
+  visit("sequence_bias", c.sequence_bias, kAny, "");
+  visit("repetition_penalty", c.repetition_penalty, above_0, "above 0; 1 turns it off");
+  visit("no_repeat_ngram_size", c.no_repeat_ngram_size, at_least(0), "1 or more; 0 turns it off");
+  visit("bad_words_ids", c.bad_words_ids, kAny, "");
+  visit("min_length", c.min_length, at_least(0), "0 or more");
+  visit("min_new_tokens", c.min_new_tokens, at_least(-1), "0 or more");
+  visit("forced_eos_token_id", c.forced_eos_token_id, kAny, "");
+  visit("exponential_decay_length_penalty", c.exponential_decay_length_penalty, kAny, "");
+  visit("suppress_tokens", c.suppress_tokens, kAny, "");
+  visit("begin_suppress_tokens", c.begin_suppress_tokens, kAny, "");
+  visit("do_sample", c.do_sample, kAny, "");
+  visit("temperature", c.temperature, above_0, "above 0; greedy decoding is do_sample false");
+  visit("top_k", c.top_k, at_least(0), "1 or more; 0 turns it off");
+  visit(
+      "top_p", c.top_p, [](float p) { return p > 0 && p <= 1; },
+      "above 0, at most 1; 1 turns it off");
+  visit(
+      "min_p", c.min_p, [](float p) { return p >= 0 && p <= 1; }, "0 to 1; 0 turns it off");
+  visit("seed", c.seed, kAny, "");
+  visit("num_beams", c.num_beams, at_least(1), "1 or more; 1 is no beam search");
+  visit(
+      "length_penalty", c.length_penalty, [](float x) { return std::isfinite(x); }, "a number");
+  visit("early_stopping", c.early_stopping, kAny, "");
+  visit("logprobs", c.top_logprobs, kAny, "");
 }
 
 }  // namespace
 
 void GenerationConfig::check() const {
-  // The comparisons are written so that NaN fails them.
-  require(max_new_tokens >= -1, "max_new_tokens", max_new_tokens,
-          "1 or more, -1 to fill the context");
+  each_option(*this, [](const char* name, const auto& field, const auto& ok, const char* allowed) {
+    using Field = std::remove_cvref_t<decltype(field)>;
+    if constexpr (std::is_arithmetic_v<Field>) require(ok(field), name, field, allowed);
+  });
   require(max_new_tokens != 0 || max_length > 0, "max_new_tokens", max_new_tokens,
           "1 or more, or a max_length");
-  require(pad_token_id >= -1, "pad_token_id", pad_token_id, "0 or more; -1 for none");
-  require(max_length >= 0, "max_length", max_length, "1 or more");
-  require(min_length >= 0, "min_length", min_length, "0 or more");
-  require(min_new_tokens >= -1, "min_new_tokens", min_new_tokens, "0 or more");
   require(max_new_tokens <= 0 || min_new_tokens <= max_new_tokens, "min_new_tokens", min_new_tokens,
           "at most max_new_tokens");
-  require(repetition_penalty > 0 && repetition_penalty < 1e30f, "repetition_penalty",
-          repetition_penalty, "above 0; 1 turns it off");
-  require(no_repeat_ngram_size >= 0, "no_repeat_ngram_size", no_repeat_ngram_size,
-          "1 or more; 0 turns it off");
-  require(temperature > 0 && temperature < 1e30f, "temperature", temperature,
-          "above 0; greedy decoding is do_sample false");
-  require(top_k >= 0, "top_k", top_k, "1 or more; 0 turns it off");
-  require(top_p > 0 && top_p <= 1, "top_p", top_p, "above 0, at most 1; 1 turns it off");
-  require(min_p >= 0 && min_p <= 1, "min_p", min_p, "0 to 1; 0 turns it off");
-  require(num_beams >= 1, "num_beams", num_beams, "1 or more; 1 is no beam search");
-  require(std::isfinite(length_penalty), "length_penalty", length_penalty, "a number");
   require(top_logprobs >= 0, "top_logprobs", top_logprobs, "0 or more");
   for (const Tokens& word : bad_words_ids) {
     if (word.empty()) refuse("bad_words_ids", "[[]]", "lists of at least one id");
@@ -204,12 +201,13 @@ std::vector<std::string> apply_options(std::string_view json_object, GenerationC
   std::vector<std::string> unknown;
   for (const auto& [name, value] : object.items()) {
     bool known = false;
-    each_option(config, [&, &key = name, &json = value](const char* option, auto& field) {
-      if (key != option) return;
-      known = true;
-      if (json.is_null()) return;
-      set_field(key, json, field);
-    });
+    each_option(config,
+                [&, &key = name, &json = value](const char* option, auto& field, auto&&...) {
+                  if (key != option) return;
+                  known = true;
+                  if (json.is_null()) return;
+                  set_field(key, json, field);
+                });
     if (!known) unknown.push_back(name);
   }
   const auto is_set = [&](const char* name) {
@@ -222,7 +220,7 @@ std::vector<std::string> apply_options(std::string_view json_object, GenerationC
 std::vector<std::string> generation_option_names() {
   GenerationConfig config;
   std::vector<std::string> names;
-  each_option(config, [&](const char* name, auto&) { names.emplace_back(name); });
+  each_option(config, [&](const char* name, auto&&...) { names.emplace_back(name); });
   return names;
 }
 

@@ -73,7 +73,7 @@ std::vector<GeneratedSequence> generate(Device& device, const Gpt2Config& config
   }
   if (prompts.empty()) return {};
 
-  SessionSize size{.texts = static_cast<int>(prompts.size())};
+  SessionSize size{.rows = static_cast<int>(prompts.size()) * generation.num_beams};
   for (std::size_t r = 0; r < prompts.size(); ++r) {
     check_prompt(config, generation, prompts[r],
                  prompts.size() == 1 ? "the prompt" : fmt::format("prompt {}", r));
@@ -88,7 +88,7 @@ std::vector<GeneratedSequence> generate(Device& device, const Gpt2Config& config
   std::vector<GeneratedSequence> results(prompts.size());
   while (!session.is_empty()) {
     for (Session::Ended& ended : session.step(on_token)) {
-      results[static_cast<std::size_t>(ended.text)] = std::move(ended.sequence);
+      results[static_cast<std::size_t>(ended.text)] = std::move(ended.sequences[0]);
     }
   }
   return results;

@@ -28,7 +28,8 @@ struct GeneratedSequence {
 /// string, Ctrl-C). The token stays in the output.
 using TokenCallback = std::function<bool(int row, std::int32_t token)>;
 
-/// Generates for prompts of different lengths in one batch. Row r draws number n from the stream
+/// Generates for prompts of different lengths in one batch; with num_beams above 1 the best text of a
+/// search for each, of which no token is told. Row r draws number n from the stream
 /// (seed, stream_ids[r]) for its n-th new token and from nothing else, so a row's text does not
 /// depend on its neighbours. Without stream_ids row r has stream r.
 ///

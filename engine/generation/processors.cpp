@@ -22,8 +22,7 @@ void set(std::span<float> scores, std::int32_t id, float value) {
 }
 
 bool ends_with(std::span<const std::int32_t> ids, std::span<const std::int32_t> tail) {
-  return tail.size() <= ids.size() &&
-         std::equal(tail.begin(), tail.end(), ids.end() - std::ssize(tail));
+  return tail.size() <= ids.size() && std::ranges::equal(tail, ids.last(tail.size()));
 }
 
 /// Adds the bias to a sequence's last token where the tokens before it stand at the end of the row.
@@ -58,8 +57,7 @@ Processor no_repeat_ngram(int n) {
     const std::size_t prefix = static_cast<std::size_t>(n) - 1;
     const auto last = row.ids.last(prefix);
     for (std::size_t begin = 0; begin + prefix < row.ids.size(); ++begin) {
-      if (std::equal(last.begin(), last.end(),
-                     row.ids.begin() + static_cast<std::ptrdiff_t>(begin))) {
+      if (std::ranges::equal(last, row.ids.subspan(begin, prefix))) {
         set(scores, row.ids[begin + prefix], kNever);
       }
     }

@@ -87,8 +87,8 @@ std::vector<SampledToken> Sampler::next(View logits, std::span<const SamplerRow>
   return read_results(tokens, of_model, rows);
 }
 
-void Sampler::log_probabilities(View logits, std::span<const SamplerRow> rows,
-                                std::vector<float>& of_model, std::vector<float>& scores) {
+const AllScores& Sampler::score_all(View logits, std::span<const SamplerRow> rows) {
+  auto& [of_model, scores] = all_;
   // 1. log p = logit - log(sum(exp)), where the sum comes from the loss of token 0.
   const View tokens(static_cast<std::int32_t*>(results_.data()), {logits.shape()[0]});
   device_.fill_zero(tokens.bytes(), tokens.size_bytes());
@@ -104,10 +104,11 @@ void Sampler::log_probabilities(View logits, std::span<const SamplerRow> rows,
   }
   // 2. Processors and warpers
   scores = of_model;
-  if (std::none_of(rows.begin(), rows.end(), change_scores)) return;
+  if (std::none_of(rows.begin(), rows.end(), change_scores)) return all_;
   device_.copy_to_device(logits.bytes(), scores.data(), logits.size_bytes());
   process(logits, rows, /*of_beams=*/true);
   device_.copy_to_host(scores.data(), logits.bytes(), logits.size_bytes());
+  return all_;
 }
 
 void Sampler::process(View logits, std::span<const SamplerRow> rows, bool of_beams) {
@@ -153,29 +154,25 @@ void Sampler::apply(const Processors& processors, View logits, std::span<const S
 
 void Sampler::penalize(float penalty, View logits, std::span<const SamplerRow> rows) {
   if (history_.size() == 0) {
-    history_ = Buffer(device_, max_batch_ * max_length_ * sizeof(std::int32_t));
-    first_ = Buffer(device_, max_batch_ * sizeof(std::int32_t));
+    history_ = Buffer(device_, max_batch_ * (max_length_ + 1) * sizeof(std::int32_t));
   }
   std::size_t longest = 0;
   for (const SamplerRow& r : rows) longest = std::max(longest, r.row.ids.size());
-  std::vector<std::int32_t> first;
-  host_history_.assign(rows.size() * longest, 0);
+  const std::size_t count = rows.size() * longest;
+  host_history_.assign(count + rows.size(), 0);
   for (std::size_t r = 0; r < rows.size(); ++r) {
     const auto& ids = rows[r].row.ids;
-    first.push_back(static_cast<std::int32_t>(longest - ids.size()));
-    std::copy(ids.begin(), ids.end(),
-              host_history_.begin() + static_cast<std::ptrdiff_t>((r + 1) * longest - ids.size()));
+    const std::size_t first = longest - ids.size();
+    std::ranges::copy(ids, host_history_.data() + r * longest + first);
+    host_history_[count + r] = static_cast<std::int32_t>(first);
   }
-  const auto batch = std::ssize(rows);
-  device_.copy_to_device(history_.data(), host_history_.data(),
-                         host_history_.size() * sizeof(std::int32_t));
-  device_.copy_to_device(first_.data(), first.data(), first.size() * sizeof(std::int32_t));
-  device_.repetition_penalty(
-      {.logits = logits,
-       .history = ConstView(static_cast<const std::int32_t*>(history_.data()),
-                            {batch, static_cast<std::int64_t>(longest)}),
-       .first = ConstView(static_cast<const std::int32_t*>(first_.data()), {batch}),
-       .penalty = penalty});
+  const auto batch = std::ssize(rows), tokens = static_cast<std::int64_t>(count);
+  const View history(static_cast<std::int32_t*>(history_.data()), {tokens + batch});
+  device_.copy_to_device(history.bytes(), host_history_.data(), history.size_bytes());
+  device_.repetition_penalty({.logits = logits,
+                              .history = history.rows(0, tokens).reshaped({batch, tokens / batch}),
+                              .first = history.rows(tokens, batch),
+                              .penalty = penalty});
 }
 
 View Sampler::losses_of(View tokens, ConstView logits) {

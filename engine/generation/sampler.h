@@ -37,6 +37,12 @@ struct SampledToken {
   std::vector<std::pair<std::int32_t, float>> top;  ///< config.top_logprobs best, best first
 };
 
+/// log p of every token of some rows, [B, V].
+struct AllScores {
+  std::vector<float> of_model;  ///< as the model has it
+  std::vector<float> scores;    ///< after processors and warpers, which work on log p here
+};
+
 /// The k most probable tokens with their log probabilities, the lower id first on a tie.
 std::vector<std::pair<std::int32_t, float>> best_logprobs(std::span<const float> logits, int k);
 
@@ -50,11 +56,9 @@ class Sampler {
   /// logits [B, V] f32 in device memory; they may be overwritten.
   std::vector<SampledToken> next(View logits, std::span<const SamplerRow> rows);
 
-  /// For beams, which choose among all tokens of all rows: log p of each, [B, V] on the host, as
-  /// the model has it and as `scores` after processors and warpers, which work on log p here.
-  /// logits may be overwritten.
-  void log_probabilities(View logits, std::span<const SamplerRow> rows,
-                         std::vector<float>& of_model, std::vector<float>& scores);
+  /// For beams, which choose among all tokens of all rows. Valid until the next call; logits may be
+  /// overwritten.
+  const AllScores& score_all(View logits, std::span<const SamplerRow> rows);
 
  private:
   void process(View logits, std::span<const SamplerRow> rows, bool of_beams);
@@ -68,12 +72,13 @@ class Sampler {
 
   Device& device_;
   std::size_t max_batch_, max_length_, vocab_size_;
-  Buffer results_;          // [B] i32 the chosen tokens; [B] f32 minus the log probability of each
-  Buffer uniforms_;         // [B] f32; this and what follows is there once a row needs it
-  Buffer model_logits_;     // [B, V] f32, as they came, where they are changed
-  Buffer history_, first_;  // [B, longest row] i32 and [B] i32, for the repetition penalty
+  Buffer results_;       // [B] i32 the chosen tokens; [B] f32 minus the log probability of each
+  Buffer uniforms_;      // [B] f32; this and what follows is there once a row needs it
+  Buffer model_logits_;  // [B, V] f32, as they came, where they are changed
+  Buffer history_;       // [B, longest row] and [B] i32, for the repetition penalty
+  AllScores all_;
   std::vector<float> host_logits_;          // [B, V] where the device's memory is not the host's
-  std::vector<std::int32_t> host_history_;  // right-aligned
+  std::vector<std::int32_t> host_history_;  // the same: rows right-aligned, then where each begins
 };
 
 }  // namespace quire

@@ -7,8 +7,8 @@
 
 #include "base/error.h"
 #include "base/json.h"
-#include "cli/eval_names.h"
 #include "engine/training/log_csv.h"
+#include "pipeline/metric_names.h"
 #include "tests/cli/letter_model.h"
 #include "tests/cli/train_workplace.h"
 #include "tests/support/catch.h"

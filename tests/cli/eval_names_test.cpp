@@ -1,5 +1,5 @@
 // quire eval --metrics: some of the numbers, by the names that evaluate has for them.
-#include "cli/eval_names.h"
+#include "pipeline/metric_names.h"
 
 #include <nlohmann/json.hpp>
 

@@ -5,7 +5,7 @@
 
 #include "base/json.h"
 #include "base/numbers.h"
-#include "cli/eval_report.h"
+#include "pipeline/eval_report.h"
 #include "tests/cli/letter_model.h"
 #include "tests/support/catch.h"
 

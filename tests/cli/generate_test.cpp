@@ -180,6 +180,10 @@ TEST_CASE("beam search writes its best texts, best first, with their scores") {
   CHECK(lines[1]["output_ids"] == ids[0]);
   CHECK(lines[2]["output_ids"] == ids[1]);
   CHECK(lines[3]["output_ids"].size() == 8);
+  // A search of more beams than the batch has rows waits until it is alone.
+  for (const char* rows : {"1", "2", "4"}) {
+    CHECK(model.json({"--requests", path, "-n", "8", "--batch-size", rows}) == lines);
+  }
 
   const Json stopped = model.json({"-p", "bfj", "--num-beams", "2", "-n", "8", "--stop", "ww"})[0];
   CHECK((stopped["finish_reason"] == "length") == !contains(stopped["text"], "ww"));

@@ -145,8 +145,8 @@ TEST_CASE("texts that their plan lets onto a card are generated there") {
   model.vocab_size = 1500;  // its logits are more than what is kept for ops
   Card card;
   const Parameters parameters = initialize_parameters(card.device(), model, 1);
-  const SessionSize size{.texts = 4, .longest_prompt = 20, .longest_text = 32};
-  const auto check = [&](const SessionSize& wanted, bool beams = false) {
+  const SessionSize size{.rows = 4, .longest_prompt = 20, .longest_text = 32};
+  const auto check = [&](const SessionSize& wanted, int beams = 1) {
     return next_of(
         [&] { check_generation_memory(card.device(), model, DType::f32, wanted, beams); });
   };
@@ -158,7 +158,7 @@ TEST_CASE("texts that their plan lets onto a card are generated there") {
   }
   card.set_room(high - 1);
   CHECK(check(size) == "`batch_size` 3 (the same texts)");
-  CHECK(check({.texts = 1, .longest_prompt = 60, .longest_text = 64}) == "fits");
+  CHECK(check({.rows = 1, .longest_prompt = 60, .longest_text = 64}) == "fits");
   card.set_room(high);
   GenerationConfig generation;
   generation.max_new_tokens = 12;
@@ -171,11 +171,14 @@ TEST_CASE("texts that their plan lets onto a card are generated there") {
     CHECK(texts[3].output_ids.size() == 12);
   });
 
-  CHECK(check({.texts = 400, .longest_prompt = 20, .longest_text = 32}, true)
-            .starts_with("`num_beams` "));
+  // The rows of a batch may be fewer; a search alone needs as many as it has beams.
+  CHECK(check({.rows = 400, .longest_prompt = 20, .longest_text = 32}, 3) ==
+        "`batch_size` 3 (the same texts)");
+  CHECK(check({.rows = 400, .longest_prompt = 20, .longest_text = 32}, 4) ==
+        "`num_beams` 3 (a narrower search)");
 
   card.set_room(68'000);
-  CHECK(check({.texts = 1, .longest_prompt = 20, .longest_text = 64})
+  CHECK(check({.rows = 1, .longest_prompt = 20, .longest_text = 64})
             .starts_with("`batch_size` 1 `max_new_tokens` "));
   card.set_room(100);
   CHECK(check(size).starts_with("`device` cpu"));

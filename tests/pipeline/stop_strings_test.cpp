@@ -8,13 +8,14 @@ using namespace quire::test;
 
 TEST_CASE("a stop string is found wherever tokens cut it") {
   const Tokenizer tokenizer = letter_tokenizer();
-  const auto stops_at = [&](std::vector<std::string> stops, const std::string& prompt,
+  const auto stops_at = [&](const std::vector<std::string>& stops, const std::string& prompt,
                             const std::string& text) {
-    StopWatch watch(tokenizer, std::move(stops), tokenizer.encode(prompt));
+    std::vector<TokenId> ids = tokenizer.encode(prompt);
     int place = 0;
     for (const TokenId id : tokenizer.encode(text)) {
       ++place;
-      if (watch.push(id)) return place;
+      ids.push_back(id);
+      if (ends_at_stop(tokenizer, stops, ids)) return place;
     }
     return 0;
   };

@@ -1,7 +1,5 @@
 // Beam search: text for text and score for score what transformers' generate returns, on the
 // project's own models and on fixtures/generation; and what must hold of any model.
-#include "engine/generation/beam_search.h"
-
 #include <algorithm>
 #include <cmath>
 #include <fstream>
@@ -10,6 +8,7 @@
 
 #include "base/json.h"
 #include "engine/formats/hub_folder.h"
+#include "engine/generation/session.h"
 #include "engine/model/kv_cache.h"
 #include "tests/engine/generation/tiny_model.h"
 #include "tests/engine/model/model_case.h"
@@ -31,6 +30,27 @@ double score_bound(const Json& tolerance, std::size_t new_tokens, float length_p
   const auto n = static_cast<double>(new_tokens);
   return 2 * n * bound_of(tolerance["logits"], tolerance["max_abs_logit"]) /
          std::pow(n, static_cast<double>(length_penalty));
+}
+
+/// The texts of each prompt's search, all side by side; stops is asked of the first.
+std::vector<std::vector<GeneratedSequence>> search_all(
+    Device& device, const Gpt2Config& config, const Parameters& parameters,
+    const std::vector<Ids>& prompts, const GenerationConfig& generation, RandomKey key = {},
+    const StopCallback& stops = {}, const std::function<bool()>& stop_requested = {}) {
+  const int rows = static_cast<int>(prompts.size()) * generation.num_beams;
+  Session session(
+      device, config, parameters,
+      {.rows = rows, .longest_prompt = config.n_positions, .longest_text = config.n_positions});
+  for (const Ids& prompt : prompts) session.add(prompt, generation, key, stops);
+  CHECK(session.rows_in_use() == rows);
+  std::vector<std::vector<GeneratedSequence>> texts(prompts.size());
+  while (!session.is_empty()) {
+    for (Session::Ended& ended : session.step({}, stop_requested)) {
+      texts[static_cast<std::size_t>(ended.text)] = std::move(ended.sequences);
+    }
+  }
+  CHECK(session.rows_in_use() == 0);
+  return texts;
 }
 
 /// Runs every case whose place among the beam searches is a multiple of `every`; returns how many.
@@ -58,12 +78,12 @@ int run_cases(Device& device, const std::filesystem::path& folder,
     const auto scores = test["sequences_scores"].get<std::vector<float>>();
     std::size_t width = 0;  // of the padded prompts
     for (const Ids& prompt : prompts) width = std::max(width, prompt.size());
+    const auto found = search_all(device, model.config, model.parameters, prompts, config);
     for (std::size_t p = 0; p < prompts.size(); ++p) {
-      const auto texts =
-          beam_search(device, model.config, model.parameters, prompts[p], config, count, {});
-      REQUIRE(std::ssize(texts) == count);
-      for (std::size_t i = 0; i < texts.size(); ++i) {
-        const std::size_t r = p * texts.size() + i;
+      const std::vector<GeneratedSequence>& texts = found[p];
+      REQUIRE(std::ssize(texts) == config.num_beams);
+      for (std::size_t i = 0; i < static_cast<std::size_t>(count); ++i) {
+        const std::size_t r = p * static_cast<std::size_t>(count) + i;
         INFO(file << " " << test["name"] << " row " << r);
         Ids output = texts[i].output_ids;
         output.resize(std::max(output.size(), expected[r].size() - width), pad);
@@ -87,10 +107,11 @@ GenerationConfig exhaustive(const TinyModel& model) {
 }
 
 std::vector<GeneratedSequence> search(const TinyModel& model, const Ids& prompt,
-                                      const GenerationConfig& config, int count = 1,
-                                      RandomKey key = {}, const BeamCallbacks& callbacks = {}) {
-  return beam_search(*model.device, model.config, model.parameters, prompt, config, count, key,
-                     callbacks);
+                                      const GenerationConfig& config, RandomKey key = {},
+                                      const StopCallback& stops = {},
+                                      const std::function<bool()>& stop_requested = {}) {
+  return search_all(*model.device, model.config, model.parameters, {prompt}, config, key, stops,
+                    stop_requested)[0];
 }
 
 GenerationConfig beams(int count) {
@@ -164,7 +185,7 @@ TEST_CASE("as many beams as tokens find the best text of two tokens") {
       }
     }
   }
-  const auto texts = search(model, {3, 1, 4}, exhaustive(model), 3);
+  const auto texts = search(model, {3, 1, 4}, exhaustive(model));
   CHECK(texts[0].output_ids == best_ids);
   CHECK(std::abs(texts[0].score - best / 2) < 1e-5);
   CHECK(texts[0].finish_reason == FinishReason::length);
@@ -175,7 +196,7 @@ TEST_CASE("beam texts come best first, differ, and score what their tokens add u
   GenerationConfig config = beams(4);
   config.length_penalty = 0.7f;
   config.top_logprobs = 2;
-  const auto texts = search(model, {9, 8, 7, 6}, config, 4);
+  const auto texts = search(model, {9, 8, 7, 6}, config);
   REQUIRE(texts.size() == 4);
   std::set<Ids> different;
   for (std::size_t i = 0; i < texts.size(); ++i) {
@@ -189,13 +210,18 @@ TEST_CASE("beam texts come best first, differ, and score what their tokens add u
   CHECK(different.size() == 4);
 }
 
-TEST_CASE("one beam is greedy decoding") {
+TEST_CASE("generate() writes the best text of a search") {
   const TinyModel model(open_device("cpu"));
-  GenerationConfig config = beams(1);
-  for (const Ids& prompt : tiny_prompts()) {
-    const auto greedy =
-        generate(*model.device, model.config, model.parameters, {prompt}, config, {0});
-    CHECK(search(model, prompt, config)[0].output_ids == greedy[0].output_ids);
+  GenerationConfig config = beams(3);
+  config.early_stopping = GenerationConfig::EarlyStopping::yes;
+  config.eos_token_ids = {5, 6, 7, 8, 9, 10, 11, 12};
+  const auto texts =
+      generate(*model.device, model.config, model.parameters, tiny_prompts(), config);
+  for (std::size_t p = 0; p < texts.size(); ++p) {
+    const GeneratedSequence best = search(model, tiny_prompts()[p], config)[0];
+    CHECK(texts[p].output_ids == best.output_ids);
+    CHECK(texts[p].logprobs == best.logprobs);
+    CHECK(texts[p].score == best.score);
   }
 }
 
@@ -204,7 +230,8 @@ TEST_CASE("beam search writes the same on any number of threads, and fills the c
   GenerationConfig config = beams(3);
   config.max_new_tokens = -1;
   for (const Ids& prompt : tiny_prompts()) {
-    const auto a = search(one, prompt, config, 3), b = search(three, prompt, config, 3);
+    const auto a = search(one, prompt, config), b = search(three, prompt, config);
+    REQUIRE(a.size() == 3);
     for (std::size_t i = 0; i < a.size(); ++i) {
       CHECK(a[i].output_ids == b[i].output_ids);
       CHECK(a[i].score == b[i].score);
@@ -218,23 +245,31 @@ TEST_CASE("sampled beams follow their seed, and their distribution") {
   const TinyModel model(open_device("cpu"));
   const Ids prompt = {10, 20};
   const auto texts = [&](std::uint64_t seed) {
-    return search(model, prompt, sampled_beams(3), 1, {seed, 1})[0].output_ids;
+    return search(model, prompt, sampled_beams(3), {seed, 1})[0].output_ids;
   };
   CHECK(texts(5) == texts(5));
   std::set<Ids> different;
   for (std::uint64_t seed = 0; seed < 8; ++seed) different.insert(texts(seed));
   CHECK(different.size() > 1);
 
-  // A single beam's first draw is a draw from the softmax.
-  GenerationConfig config = sampled_beams(1);
+  // The first two draws are without replacement from the softmax: p + sum of q·p/(1 - q) that the
+  // likeliest token is one of them.
+  GenerationConfig config = sampled_beams(2);
   config.max_new_tokens = 1;
-  const auto likeliest = search(model, prompt, beams(1))[0];
-  const double p = std::exp(static_cast<double>(likeliest.logprobs[0]));
+  config.top_logprobs = model.config.vocab_size;
+  const auto first = search(model, prompt, config)[0].top_logprobs[0];
+  const double likeliest = std::exp(static_cast<double>(first[0].second));
+  double p = likeliest;
+  for (std::size_t other = 1; other < first.size(); ++other) {
+    const double q = std::exp(static_cast<double>(first[other].second));
+    p += q * likeliest / (1 - q);
+  }
   constexpr int kDraws = 600;
   int drawn = 0;
   for (std::uint64_t seed = 0; seed < kDraws; ++seed) {
-    drawn +=
-        search(model, prompt, config, 1, {seed, 9})[0].output_ids[0] == likeliest.output_ids[0];
+    for (const GeneratedSequence& text : search(model, prompt, config, {seed, 9})) {
+      drawn += text.output_ids[0] == first[0].first;
+    }
   }
   CHECK(std::abs(drawn / double{kDraws} - p) <= 5 * std::sqrt(p * (1 - p) / kDraws));
 }
@@ -244,20 +279,22 @@ TEST_CASE("a stop ends a beam's text, an interrupt the search") {
   const Ids prompt = {5, 5};
   const Ids whole = search(model, prompt, beams(2))[0].output_ids;
   REQUIRE(whole.size() == 8);
-  BeamCallbacks callbacks;
-  callbacks.stops = [&](std::span<const std::int32_t> ids) {
-    return std::equal(ids.begin(), ids.end(), whole.begin(), whole.begin() + 3);
+  const StopCallback stops = [&](std::span<const std::int32_t> ids) {
+    return std::ranges::equal(ids.subspan(prompt.size()), std::span(whole).first(3));
   };
   GenerationConfig first = beams(2);
   first.early_stopping = GenerationConfig::EarlyStopping::yes;
-  for (const GeneratedSequence& text : search(model, prompt, first, 2, {}, callbacks)) {
+  first.length_penalty = -1;  // the shorter one wins
+  int stopped = 0;
+  for (const GeneratedSequence& text : search(model, prompt, first, {}, stops)) {
     const bool is_stopped = text.finish_reason == FinishReason::stop;
     CHECK(is_stopped == (text.output_ids == Ids(whole.begin(), whole.begin() + 3)));
+    stopped += is_stopped;
   }
+  CHECK(stopped == 1);
 
-  callbacks = {};
-  callbacks.on_step = [](int new_tokens) { return new_tokens == 2; };
-  const auto cut = search(model, prompt, beams(2), 2, {}, callbacks);
+  int steps = 0;
+  const auto cut = search(model, prompt, beams(2), {}, {}, [&] { return ++steps == 2; });
   REQUIRE(cut.size() == 2);
   for (const GeneratedSequence& text : cut) {
     CHECK(text.output_ids.size() == 2);
@@ -265,10 +302,8 @@ TEST_CASE("a stop ends a beam's text, an interrupt the search") {
   }
 }
 
-TEST_CASE("beam search refuses more texts than beams, and what no prompt may hold") {
+TEST_CASE("beam search refuses what no prompt may hold") {
   const TinyModel model(open_device("cpu"));
-  CHECK_THROWS_WITH(search(model, {1}, beams(2), 3),
-                    Catch::Contains("num_return_sequences is 3, num_beams 2"));
   CHECK_THROWS_WITH(search(model, {}, beams(2)), Catch::Contains("the prompt is empty"));
   CHECK_THROWS_WITH(search(model, {61}, beams(2)), Catch::Contains("has id 61"));
   GenerationConfig config = beams(0);

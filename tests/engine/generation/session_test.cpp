@@ -19,9 +19,10 @@ struct Request {
   std::uint64_t stream = 0;
 };
 
-/// Options that share little: greedy, drawn, with the penalty alone, with processors, and both.
+/// Options that share little: greedy, drawn, with the penalty alone, with processors, both, and
+/// searches, two of one width.
 std::vector<GenerationConfig> different_options() {
-  std::vector<GenerationConfig> all(5);
+  std::vector<GenerationConfig> all(8);
   for (GenerationConfig& config : all) config.max_new_tokens = 6;
   all[1].do_sample = true;
   all[1].temperature = 1.5f;
@@ -37,6 +38,14 @@ std::vector<GenerationConfig> different_options() {
   all[4].min_new_tokens = 4;
   all[4].eos_token_ids = {5, 6, 7, 8, 9, 10, 11, 12};
   all[4].max_new_tokens = 9;
+  all[5].num_beams = 2;
+  all[5].no_repeat_ngram_size = 2;
+  all[5].top_logprobs = 1;
+  all[6] = all[4];
+  all[6].num_beams = 3;
+  all[7].num_beams = 3;
+  all[7].eos_token_ids = {5, 6, 7, 8};
+  all[7].length_penalty = -1.0f;
   return all;
 }
 
@@ -44,11 +53,12 @@ std::vector<Request> different_requests() {
   const std::vector<GenerationConfig> options = different_options();
   const std::vector<Ids> prompts = tiny_prompts();
   std::vector<Request> requests;
-  for (std::size_t i = 0; i < 14; ++i) {
+  for (std::size_t i = 0; i < 20; ++i) {
     // Neighbours have other options; some share a prompt, with the same options or not.
-    requests.push_back({prompts[i / 3 % prompts.size()], options[i * 2 % 5], i % 4});
+    requests.push_back({prompts[i / 3 % prompts.size()], options[i * 3 % 8], i % 4});
   }
   requests[7] = requests[6];
+  requests[16] = requests[15];  // a search
   return requests;
 }
 
@@ -57,10 +67,11 @@ void check_equal(const GeneratedSequence& got, const GeneratedSequence& want) {
   CHECK(got.logprobs == want.logprobs);  // bit for bit
   CHECK(got.top_logprobs == want.top_logprobs);
   CHECK(got.finish_reason == want.finish_reason);
+  CHECK(got.score == want.score);
 }
 
-SessionSize size_for(const TinyModel& model, int texts) {
-  return {.texts = texts,
+SessionSize size_for(const TinyModel& model, int rows) {
+  return {.rows = rows,
           .longest_prompt = model.config.n_positions,
           .longest_text = model.config.n_positions};
 }
@@ -69,39 +80,50 @@ SessionSize size_for(const TinyModel& model, int texts) {
 
 TEST_CASE("requests with different options, beside each other, are each as alone") {
   const std::vector<Request> requests = different_requests();
+  CHECK(requests[15].generation.num_beams > 1);
   const TinyModel reference(open_reference_device()), cpu(cpu_with_threads(2));
   for (const TinyModel* model : {&reference, &cpu}) {
-    for (const int texts : {1, 3, 14}) {
-      Session session(*model->device, model->config, model->parameters, size_for(*model, texts));
-      std::map<int, GeneratedSequence> results;
+    std::vector<GeneratedSequence> alone;
+    int longest = 0, work = 0, row_steps = 0;
+    for (const Request& r : requests) {
+      alone.push_back(generate(*model->device, model->config, model->parameters, {r.prompt},
+                               r.generation, {r.stream})[0]);
+    }
+    for (const int rows : {3, 5, 20}) {
+      Session session(*model->device, model->config, model->parameters, size_for(*model, rows));
+      std::map<int, std::vector<GeneratedSequence>> results;
       std::size_t next = 0;
+      longest = work = row_steps = 0;
+      std::map<int, int> began;  // the step before each
       int steps = 0;
       while (next < requests.size() || !session.is_empty()) {
-        for (; next < requests.size() && !session.is_full(); ++next) {
+        for (; next < requests.size(); ++next) {
           const Request& r = requests[next];
+          if (session.rows_in_use() + r.generation.num_beams > rows) break;
+          began[static_cast<int>(next)] = steps;
           CHECK(session.add(r.prompt, r.generation, {r.generation.seed, r.stream}) ==
                 static_cast<int>(next));
         }
-        for (Session::Ended& ended : session.step()) {
-          REQUIRE(results.emplace(ended.text, std::move(ended.sequence)).second);
-        }
+        row_steps += session.rows_in_use();
         ++steps;
+        for (Session::Ended& ended : session.step()) {
+          const int took = steps - began.at(ended.text);
+          longest = std::max(longest, took);
+          work += took * requests[static_cast<std::size_t>(ended.text)].generation.num_beams;
+          REQUIRE(results.emplace(ended.text, std::move(ended.sequences)).second);
+        }
       }
+      CHECK(work == row_steps);  // a row is a text's until it ends, and no longer
       REQUIRE(results.size() == requests.size());
-      int longest = 0, tokens = 0;
       for (std::size_t i = 0; i < requests.size(); ++i) {
-        INFO("request " << i << ", " << texts << " at once");
-        const Request& r = requests[i];
-        const auto alone = generate(*model->device, model->config, model->parameters, {r.prompt},
-                                    r.generation, {r.stream});
-        check_equal(results.at(static_cast<int>(i)), alone[0]);
-        const int made = static_cast<int>(alone[0].output_ids.size());
-        longest = std::max(longest, made);
-        tokens += made;
+        INFO("request " << i << ", " << rows << " rows");
+        const auto& texts = results.at(static_cast<int>(i));
+        CHECK(std::ssize(texts) == requests[i].generation.num_beams);
+        check_equal(texts[0], alone[i]);
       }
-      // A place that gets free is taken at once: the last text begins before the places have had
-      // their share, and none is longer than the longest.
-      CHECK(steps <= tokens / texts + longest);
+      // A place that gets free is taken at once: where the widest finds no room, at most two rows
+      // are empty.
+      CHECK((steps - longest) * (rows - 2) <= work);
     }
   }
 }
@@ -109,7 +131,7 @@ TEST_CASE("requests with different options, beside each other, are each as alone
 TEST_CASE("a session has room for as many texts as it was made for, of such lengths") {
   const TinyModel model(open_reference_device());
   Session session(*model.device, model.config, model.parameters,
-                  {.texts = 2, .longest_prompt = 3, .longest_text = 5});
+                  {.rows = 2, .longest_prompt = 3, .longest_text = 5});
   GenerationConfig one, two, three;
   one.max_new_tokens = 1;
   two.max_new_tokens = 2;
@@ -131,14 +153,14 @@ TEST_CASE("a session has room for as many texts as it was made for, of such leng
   CHECK(session.step().empty());
   session.add({1, 2, 3}, two, {});
   session.add({1, 2}, three, {});
-  CHECK(session.is_full());
+  CHECK(session.rows_in_use() == 2);
   CHECK(fault_of({1}, two) == Fault::internal);
   CHECK(session.step().empty());
   const auto ended = session.step([](int text, std::int32_t) { return text == 1; });
   CHECK(ended.size() == 2);
   for (const Session::Ended& text : ended) {
-    CHECK(text.sequence.output_ids.size() == 2);
-    CHECK(text.sequence.finish_reason ==
+    CHECK(text.sequences[0].output_ids.size() == 2);
+    CHECK(text.sequences[0].finish_reason ==
           (text.text == 0 ? FinishReason::length : FinishReason::stop));
   }
   CHECK(session.is_empty());

@@ -1,4 +1,4 @@
-// The numbers of an evaluation: a table for people, JSON, and the two files of a results folder.
+// The numbers of an evaluation: a table for people, JSON, and the two files of a folder of results.
 #pragma once
 
 #include <filesystem>
@@ -35,9 +35,9 @@ std::string to_table(const EvalReport& report, int columns = std::numeric_limits
 /// "metric,value" and with a baseline "metric,value,baseline,difference".
 std::string to_csv(const EvalReport& report);
 
-/// Writes DIR/evaluation_metrics.txt and .csv, each replaced as a whole; other files stay. Throws
-/// Error(usage) when DIR cannot be a folder.
-void write_report(const std::filesystem::path& folder, const EvalReport& report);
+/// Writes DIR/evaluation_metrics.txt, whose path it returns, and .csv, each replaced as a whole; other
+/// files stay. Throws Error(usage) when DIR cannot be a folder.
+std::filesystem::path write_report(const std::filesystem::path& folder, const EvalReport& report);
 
 /// Throws Error(usage) where DIR has a report already.
 void check_no_report(const std::filesystem::path& folder);

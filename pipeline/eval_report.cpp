@@ -1,4 +1,4 @@
-#include "cli/eval_report.h"
+#include "pipeline/eval_report.h"
 
 #include <fmt/format.h>
 
@@ -10,8 +10,9 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/numbers.h"
 #include "base/text.h"
-#include "cli/terminal.h"
+#include "base/text_width.h"
 
 namespace quire {
 namespace {
@@ -28,14 +29,11 @@ Json number(const Metric& metric, double value) {
   return value;
 }
 
-Json object_of(const std::vector<Metric>& metrics) {
-  Json object = Json::object();
-  for (const Metric& metric : metrics) object[metric.name] = number(metric, metric.value);
-  return object;
-}
-
-double difference(const EvalReport& report, std::size_t i) {
-  return report.metrics[i].value - report.baseline[i].value;
+/// Of metric number i: its value, and with a baseline that one's and the difference.
+std::vector<double> values_of(const EvalReport& report, std::size_t i) {
+  const double value = report.metrics[i].value;
+  if (report.baseline.empty()) return {value};
+  return {value, report.baseline[i].value, value - report.baseline[i].value};
 }
 
 std::string shown(const Metric& metric, double value, bool with_sign) {
@@ -47,11 +45,10 @@ std::string shown(const Metric& metric, double value, bool with_sign) {
 
 /// The last parts of a path.
 std::string tail_of(const fs::path& path, std::ptrdiff_t parts) {
-  const std::ptrdiff_t all = std::distance(path.begin(), path.end());
   fs::path tail;
-  for (auto part = std::next(path.begin(), std::max<std::ptrdiff_t>(all - parts, 0));
-       part != path.end(); ++part) {
-    tail /= *part;
+  std::ptrdiff_t before = std::distance(path.begin(), path.end()) - parts;
+  for (const fs::path& part : path) {
+    if (before-- <= 0) tail /= part;
   }
   return tail.string();
 }
@@ -65,15 +62,18 @@ fs::path plain_path(const std::string& name) {
 }  // namespace
 
 std::string to_json(const EvalReport& report) {
-  Json object = object_of(report.metrics);
-  if (report.baseline.empty()) return json_text(object);
-  object["baseline"] = object_of(report.baseline);
-  Json differences = Json::object();
+  Json objects[3] = {Json::object(), Json::object(), Json::object()};  // as values_of() has them
   for (std::size_t i = 0; i < report.metrics.size(); ++i) {
-    differences[report.metrics[i].name] = number(report.metrics[i], difference(report, i));
+    const Metric& metric = report.metrics[i];
+    Json* object = objects;
+    for (const double value : values_of(report, i))
+      (*object++)[metric.name] = number(metric, value);
   }
-  object["difference"] = std::move(differences);
-  return json_text(object);
+  if (!report.baseline.empty()) {
+    objects[0]["baseline"] = std::move(objects[1]);
+    objects[0]["difference"] = std::move(objects[2]);
+  }
+  return json_text(objects[0]);
 }
 
 std::pair<std::string, std::string> distinct_names(const std::string& a, const std::string& b) {
@@ -88,32 +88,28 @@ std::pair<std::string, std::string> distinct_names(const std::string& a, const s
 }
 
 std::string to_table(const EvalReport& report, int columns) {
-  const bool two = !report.baseline.empty();
   std::vector<std::vector<std::string>> rows = {{"metric", report.name}};
-  if (two) rows[0].insert(rows[0].end(), {report.baseline_name, "difference"});
+  if (!report.baseline.empty()) {
+    rows[0].insert(rows[0].end(), {report.baseline_name, "difference"});
+  }
   for (std::size_t i = 0; i < report.metrics.size(); ++i) {
     const Metric& metric = report.metrics[i];
-    rows.push_back({metric.name, shown(metric, metric.value, false)});
-    if (!two) continue;
-    rows.back().push_back(shown(metric, report.baseline[i].value, false));
-    rows.back().push_back(shown(metric, difference(report, i), true));
+    rows.push_back({metric.name});
+    for (const double value : values_of(report, i)) {
+      rows.back().push_back(shown(metric, value, /*with_sign=*/rows.back().size() == 3));
+    }
   }
   return format_table(rows, columns);
 }
 
 std::string to_csv(const EvalReport& report) {
-  const bool two = !report.baseline.empty();
-  std::string text = two ? "metric,value,baseline,difference\n" : "metric,value\n";
-  const auto field = [](const Metric& metric, double value) {
-    const Json json = number(metric, value);
-    return json.is_null() ? std::string() : json_text(json);
-  };
+  std::string text =
+      report.baseline.empty() ? "metric,value\n" : "metric,value,baseline,difference\n";
   for (std::size_t i = 0; i < report.metrics.size(); ++i) {
-    const Metric& metric = report.metrics[i];
-    text += metric.name + "," + field(metric, metric.value);
-    if (two) {
-      text += "," + field(metric, report.baseline[i].value) + "," +
-              field(metric, difference(report, i));
+    text += report.metrics[i].name;
+    for (const double value : values_of(report, i)) {
+      const Json json = number(report.metrics[i], value);
+      text += "," + (json.is_null() ? "" : json_text(json));
     }
     text += "\n";
   }
@@ -125,17 +121,17 @@ void check_no_report(const fs::path& folder) {
     std::error_code ignored;
     if (!fs::exists(folder / name, ignored)) continue;
     throw Error(Fault::usage, (folder / name).string() + " is there already", {},
-                "another --output-dir, or --overwrite-output-dir");
+                "another `output_dir`, or `overwrite_output_dir`"_named);
   }
 }
 
-void write_report(const fs::path& folder, const EvalReport& report) {
+fs::path write_report(const fs::path& folder, const EvalReport& report) {
   make_folder(folder);
   std::string text = report.title + "\n";
   if (!report.baseline.empty()) text += "baseline: " + report.baseline_title + "\n";
   write_file(folder / kTable, text + "\n" + to_table(report));
   write_file(folder / kCsv, to_csv(report));
-  note(fmt::format("saved {} and .csv", (folder / kTable).string()));
+  return folder / kTable;
 }
 
 }  // namespace quire
