@@ -55,31 +55,9 @@ class CudaDevice final : public Device {
   std::string name_new_group() override;
   std::unique_ptr<DeviceGroup> join_group(const std::string& name, int number, int size) override;
 
-  void embedding_forward(const EmbeddingForward&) override;
-  void embedding_backward(const EmbeddingBackward&) override;
-  void layernorm_forward(const LayernormForward&) override;
-  void residual_layernorm_forward(const ResidualLayernormForward&) override;
-  void layernorm_backward(const LayernormBackward&) override;
-  void matmul_forward(const MatmulForward&) override;
+  QUIRE_OPS(QUIRE_OVERRIDE_OP)
   void layernorm_matmul(const LayernormMatmul&) override;
-  void transpose(const Transpose&) override;
-  void matmul_backward_input(const MatmulBackwardInput&) override;
-  void matmul_backward_weight(const MatmulBackwardWeight&) override;
-  void matmul_add(const MatmulAdd&) override;
-  void activation_forward(const ActivationForward&) override;
-  void activation_backward(const ActivationBackward&) override;
-  void attention_forward(const AttentionForward&) override;
-  void attention_backward(const AttentionBackward&) override;
-  void attention_cached(const AttentionCached&) override;
-  void dropout(const Dropout&) override;
-  void cross_entropy_forward(const CrossEntropyForward&) override;
-  void cross_entropy_backward(const CrossEntropyBackward&) override;
-  void adamw(const AdamwStep&) override;
   double squared_norm(std::span<const ConstView> tensors) override;
-  void repetition_penalty(const RepetitionPenalty&) override;
-  void warp_logits(const WarpLogits&) override;
-  void draw_tokens(const DrawTokens&) override;
-  void argmax_tokens(const ArgmaxTokens&) override;
 
  private:
   /// Whether kernels of one chip may run: they have passed `quire doctor --verify` with this build

@@ -143,24 +143,21 @@ reference::AttentionShape shape_of(const Op& p) {
 }  // namespace
 
 void ReferenceDevice::attention_forward(const AttentionForward& p) {
-  check(p);
-  check_values(p);
+  check_on_host(p);
   const reference::Attention result = reference::attention(shape_of(p), reference::read(p.qkv));
   reference::write(p.out, result.out);
   if (p.lse) reference::write(p.lse, result.lse);
 }
 
 void ReferenceDevice::attention_backward(const AttentionBackward& p) {
-  check(p);
-  check_values(p);
+  check_on_host(p);
   reference::write(p.d_qkv, reference::attention_gradients(
                                 shape_of(p), reference::read(p.d_out), reference::read(p.out),
                                 reference::read(p.lse), reference::read(p.qkv)));
 }
 
 void ReferenceDevice::attention_cached(const AttentionCached& p) {
-  check(p);
-  check_values(p);
+  check_on_host(p);
   const std::int64_t B = p.out.shape()[0], T = p.out.shape()[1], C = p.out.shape()[2];
   const std::int64_t H = p.heads, S = p.k_cache.shape()[2], D = C / H;
   const auto past = reference::ids(p.past), rows = reference::ids(p.rows);

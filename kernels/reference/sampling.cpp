@@ -67,8 +67,7 @@ void keep_min_p(std::span<float> scores, double min_p, std::size_t least) {
 }  // namespace
 
 void ReferenceDevice::repetition_penalty(const RepetitionPenalty& p) {
-  check(p);
-  check_values(p);
+  check_on_host(p);
   const std::int64_t length = p.history.shape()[1];
   const auto history = reference::ids(p.history), first = reference::ids(p.first);
   for (std::int64_t b = 0; b < p.logits.shape()[0]; ++b) {
