@@ -56,24 +56,15 @@ struct Workspace {
   float* l;        // [kQueries, kLanes] sums, lane by lane
   float* m;        // [kQueries]
   float* factors;  // [kKeys]
-
-  static std::int64_t floats(std::int64_t D) {
-    const std::int64_t width = round_up_to_lanes(D);
-    return 2 * kQueries * width + D * kKeys + kKeys * width + kTileRows * kKeys +
-           kQueries * kLanes + kQueries + kKeys;
-  }
-  Workspace(float* room, std::int64_t D) {
-    const std::int64_t width = round_up_to_lanes(D);
-    q = room;
-    o = q + kQueries * width;
-    k = o + kQueries * width;
-    v = k + D * kKeys;
-    s = v + kKeys * width;
-    l = s + kTileRows * kKeys;
-    m = l + kQueries * kLanes;
-    factors = m + kQueries;
-  }
 };
+
+Workspace workspace_of(ThreadPool& pool, std::int64_t D) {
+  const std::int64_t width = round_up_to_lanes(D);
+  const auto [q, o, k, v, s, l, m, factors] =
+      pool.scratch_arrays<float>(kQueries * width, kQueries * width, D * kKeys, kKeys * width,
+                                 kTileRows * kKeys, kQueries * kLanes, kQueries, kKeys);
+  return {q, o, k, v, s, l, m, factors};
+}
 
 /// Turns `visible` scores of one query into probabilities relative to the running maximum, and
 /// scales what the query has summed up so far.
@@ -177,7 +168,7 @@ void attention_forward(const AttentionForward& p, ThreadPool& pool) {
     const std::int64_t block = blocks - 1 - task / (B * H);
     const std::int64_t head = task % (B * H);
     const std::int64_t b = head / H, h = head % H;
-    const Workspace workspace(pool.scratch<float>(Workspace::floats(D)), D);
+    const Workspace workspace = workspace_of(pool, D);
     const ProbabilityDropout dropout(p.dropout, p.key, head, T);
     const float* first = qkv + b * T * 3 * C + h * D;
     const Keys keys = {{first + C, 3 * C}, {first + 2 * C, 3 * C}};
@@ -240,8 +231,7 @@ void attention_cached(const AttentionCached& p, ThreadPool& pool) {
             .count = std::min(kQueries, T - t),
             .first_key = 0},
            {{k_cache + cached(b, h), D}, {v_cache + cached(b, h), D}}, D, p.scale,
-           ProbabilityDropout(0.0f, {}, head, T),
-           Workspace(pool.scratch<float>(Workspace::floats(D)), D));
+           ProbabilityDropout(0.0f, {}, head, T), workspace_of(pool, D));
   });
 }
 
@@ -256,14 +246,12 @@ HWY_EXPORT(attention_forward);
 HWY_EXPORT(attention_cached);
 
 void CpuDevice::attention_forward(const AttentionForward& p) {
-  check(p);
-  check_values(p);
+  check_on_host(p);
   HWY_DYNAMIC_DISPATCH(attention_forward)(p, pool_);
 }
 
 void CpuDevice::attention_cached(const AttentionCached& p) {
-  check(p);
-  check_values(p);
+  check_on_host(p);
   HWY_DYNAMIC_DISPATCH(attention_cached)(p, pool_);
 }
 
