@@ -9,6 +9,7 @@
 
 #include "base/numbers.h"
 #include "base/text.h"
+#include "engine/model/elements.h"
 #include "engine/model/gpt2.h"
 #include "engine/model/kv_cache.h"
 #include "engine/training/optimizer.h"
@@ -37,19 +38,12 @@ Parameters stored_as(Device& device, const Gpt2Config& config, Parameters source
     const std::size_t count = static_cast<std::size_t>(from.count());
     std::vector<float> values(count);
     device.copy_to_host(values.data(), from.bytes(), count * sizeof(float));
-    if (!source.names()[i].is_matrix) {
-      Buffer& buffer = buffers->emplace_back(device, count * sizeof(float));
-      device.copy_to_device(buffer.data(), values.data(), count * sizeof(float));
-      views.emplace_back(buffer.data(), DType::f32, from.shape());
-      continue;
-    }
-    std::vector<std::uint16_t> bits(count);
-    for (std::size_t j = 0; j < count; ++j) {
-      bits[j] = dtype == DType::bf16 ? to_bfloat16(values[j]).bits : to_half(values[j]).bits;
-    }
-    Buffer& buffer = buffers->emplace_back(device, count * sizeof(std::uint16_t));
-    device.copy_to_device(buffer.data(), bits.data(), count * sizeof(std::uint16_t));
-    views.emplace_back(buffer.data(), dtype, from.shape());
+    const DType type = source.names()[i].is_matrix ? dtype : DType::f32;
+    std::vector<std::byte> bytes(count * size_of(type));
+    write_elements(values, type, bytes.data());
+    Buffer& buffer = buffers->emplace_back(device, bytes.size());
+    device.copy_to_device(buffer.data(), bytes.data(), bytes.size());
+    views.emplace_back(buffer.data(), type, from.shape());
   }
   return Parameters(config, std::move(views), std::move(buffers));
 }

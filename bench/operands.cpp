@@ -35,21 +35,9 @@ std::vector<float> values_of(const Noise& noise) {
 
 /// Element `index` of a result as a float; NaN where an index is negative.
 float result(const std::byte* from, DType dtype, std::int64_t index) {
-  const auto read = [&]<class T>(T value) {
-    std::memcpy(&value, from + static_cast<std::size_t>(index) * sizeof(T), sizeof(T));
-    return value;
-  };
-  switch (dtype) {
-    case DType::f32:
-      return read(0.0f);
-    case DType::f16:
-      return to_float(read(Half{}));
-    case DType::bf16:
-      return to_float(read(BFloat16{}));
-    case DType::i32:
-      break;
-  }
-  const std::int32_t number = read(std::int32_t{0});
+  if (dtype != DType::i32) return element(from, dtype, index);
+  std::int32_t number = 0;
+  std::memcpy(&number, from + static_cast<std::size_t>(index) * sizeof number, sizeof number);
   return number < 0 ? std::numeric_limits<float>::quiet_NaN() : static_cast<float>(number);
 }
 
