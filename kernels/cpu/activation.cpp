@@ -1,6 +1,5 @@
 // Activations over any shape: element by element, at the speed of memory.
 #include "kernels/cpu/activation.h"
-#include "kernels/check.h"
 #include "kernels/cpu/device.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -60,13 +59,11 @@ void activation_row(Activation activation, const float* x, float* out, std::int6
 }
 
 void CpuDevice::activation_forward(const ActivationForward& p) {
-  check(p);
-  HWY_DYNAMIC_DISPATCH(activation_forward)(p, pool_);
+  run(HWY_DYNAMIC_DISPATCH(activation_forward), p);
 }
 
 void CpuDevice::activation_backward(const ActivationBackward& p) {
-  check(p);
-  HWY_DYNAMIC_DISPATCH(activation_backward)(p, pool_);
+  run(HWY_DYNAMIC_DISPATCH(activation_backward), p);
 }
 
 }  // namespace quire::cpu

@@ -11,7 +11,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/check.h"
 #include "kernels/cpu/device.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -168,7 +167,7 @@ void attention_backward(const AttentionBackward& p, ThreadPool& pool) {
       }
     }
     const Workspace workspace = workspace_of(pool, T, D);
-    const ProbabilityDropout dropout(p.dropout, p.key, task, T);
+    const ProbabilityDropout dropout{p.dropout, p.key, task, T};
     for (std::int64_t t = 0; t < T;) {
       const std::int64_t key = first_key != nullptr ? first_key[b * T + t] : 0;
       std::int64_t end = t + 1;
@@ -190,8 +189,7 @@ namespace quire::cpu {
 HWY_EXPORT(attention_backward);
 
 void CpuDevice::attention_backward(const AttentionBackward& p) {
-  check_on_host(p);
-  HWY_DYNAMIC_DISPATCH(attention_backward)(p, pool_);
+  run(HWY_DYNAMIC_DISPATCH(attention_backward), p);
 }
 
 }  // namespace quire::cpu

@@ -8,11 +8,9 @@
 #include <string_view>
 
 #include "hwy/highway.h"
-#include "kernels/check.h"
 #include "kernels/cpu/device.h"
 #include "kernels/cpu/gemm_bf16.h"
 #include "kernels/cpu/matmul.h"
-#include "kernels/cpu/memory.h"
 
 namespace quire::cpu {
 namespace {
@@ -92,22 +90,6 @@ std::string CpuDevice::description() const {
   const int threads = pool_.threads();
   return "CPU, " + level_.title + ", " + std::to_string(threads) +
          (threads == 1 ? " thread" : " threads");
-}
-
-void* CpuDevice::allocate(std::size_t bytes) {
-  return allocate_aligned(bytes);
-}
-
-void CpuDevice::release(void* data) noexcept {
-  release_aligned(data);
-}
-
-void CpuDevice::copy_to_device(void* to, const void* from_host, std::size_t bytes) {
-  copy(to, from_host, bytes);
-}
-
-void CpuDevice::copy_to_host(void* to_host, const void* from, std::size_t bytes) {
-  copy(to_host, from, bytes);
 }
 
 // Large blocks are split: one thread does not fill both memory channels.

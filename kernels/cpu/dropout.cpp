@@ -1,7 +1,6 @@
 // Dropout: the mask is computed where it is used and never stored.
 #include <algorithm>
 
-#include "kernels/check.h"
 #include "kernels/cpu/device.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -45,8 +44,7 @@ namespace quire::cpu {
 HWY_EXPORT(dropout);
 
 void CpuDevice::dropout(const Dropout& p) {
-  check(p);
-  HWY_DYNAMIC_DISPATCH(dropout)(p, pool_);
+  run(HWY_DYNAMIC_DISPATCH(dropout), p);
 }
 
 }  // namespace quire::cpu

@@ -1,7 +1,6 @@
 // Embedding: rows of two tables added up, and the gradients scattered back.
 #include <algorithm>
 
-#include "kernels/check.h"
 #include "kernels/cpu/device.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -77,13 +76,11 @@ HWY_EXPORT(embedding_forward);
 HWY_EXPORT(embedding_backward);
 
 void CpuDevice::embedding_forward(const EmbeddingForward& p) {
-  check_on_host(p);
-  HWY_DYNAMIC_DISPATCH(embedding_forward)(p, pool_);
+  run(HWY_DYNAMIC_DISPATCH(embedding_forward), p);
 }
 
 void CpuDevice::embedding_backward(const EmbeddingBackward& p) {
-  check_on_host(p);
-  HWY_DYNAMIC_DISPATCH(embedding_backward)(p, pool_);
+  run(HWY_DYNAMIC_DISPATCH(embedding_backward), p);
 }
 
 }  // namespace quire::cpu

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/check.h"
 #include "kernels/cpu/device.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -164,13 +163,11 @@ void CpuDevice::layernorm_forward(const LayernormForward& p) {
 }
 
 void CpuDevice::residual_layernorm_forward(const ResidualLayernormForward& p) {
-  check(p);
-  HWY_DYNAMIC_DISPATCH(layernorm_forward)(p, pool_);
+  run(HWY_DYNAMIC_DISPATCH(layernorm_forward), p);
 }
 
 void CpuDevice::layernorm_backward(const LayernormBackward& p) {
-  check(p);
-  HWY_DYNAMIC_DISPATCH(layernorm_backward)(p, pool_);
+  run(HWY_DYNAMIC_DISPATCH(layernorm_backward), p);
 }
 
 }  // namespace quire::cpu

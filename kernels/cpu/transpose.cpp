@@ -1,7 +1,6 @@
 // A matrix transposed, in squares whose lines stay in the nearest cache.
 #include <algorithm>
 
-#include "kernels/check.h"
 #include "kernels/cpu/device.h"
 
 namespace quire::cpu {
