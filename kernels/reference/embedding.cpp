@@ -1,9 +1,8 @@
 // Token and position embeddings: a row of one table plus a row of the other.
-#include "kernels/check.h"
 #include "kernels/reference/formulas.h"
 #include "kernels/reference/reference_device.h"
 
-namespace quire {
+namespace quire::reference {
 namespace {
 
 /// One element of a table of any float type; the tables are too large to be widened whole.
@@ -44,4 +43,4 @@ void ReferenceDevice::embedding_backward(const EmbeddingBackward& p) {
   }
 }
 
-}  // namespace quire
+}  // namespace quire::reference

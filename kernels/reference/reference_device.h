@@ -1,13 +1,16 @@
 // The reference backend: plain loops, sums in double, no threads, no SIMD. Linked into tests only.
 #pragma once
 
+#include <cstdlib>
 #include <memory>
 
-#include "kernels/device.h"
+#include "kernels/check.h"
 
 namespace quire {
+namespace reference {
 
-/// Each op is in the file of its name; the arithmetic is in the functions of formulas.h.
+/// Each op is in the file of its name, and begins with its check; the arithmetic is in the functions
+/// of formulas.h.
 class ReferenceDevice : public Device {
  public:
   std::string description() const override { return "reference"; }
@@ -15,9 +18,13 @@ class ReferenceDevice : public Device {
   std::string why_not_in_bf16() const override { return ""; }
 
   void* allocate(std::size_t bytes) override;
-  void release(void* data) noexcept override;
-  void copy_to_device(void* to, const void* from_host, std::size_t bytes) override;
-  void copy_to_host(void* to_host, const void* from, std::size_t bytes) override;
+  void release(void* data) noexcept override { std::free(data); }
+  void copy_to_device(void* to, const void* from_host, std::size_t bytes) override {
+    copy(to, from_host, bytes);
+  }
+  void copy_to_host(void* to_host, const void* from, std::size_t bytes) override {
+    copy(to_host, from, bytes);
+  }
   void copy(void* to, const void* from, std::size_t bytes) override;
   void fill_zero(void* data, std::size_t bytes) override;
   void synchronize() override {}
@@ -26,6 +33,9 @@ class ReferenceDevice : public Device {
   double squared_norm(std::span<const ConstView> tensors) override;
 };
 
+}  // namespace reference
+
+using reference::ReferenceDevice;
 std::unique_ptr<Device> open_reference_device();
 
 }  // namespace quire
