@@ -18,11 +18,9 @@
 //
 // Milakov and Gimelshein, "Online normalizer calculation for softmax" (2018); Dao,
 // "FlashAttention-2" (2023).
-#include "kernels/check.h"
 #include "kernels/cuda/attention_rows.cuh"
 #include "kernels/cuda/attention_tiles.cuh"
 #include "kernels/cuda/device.h"
-#include "kernels/cuda/gemm_library.h"
 
 namespace quire::cuda {
 namespace {

@@ -12,11 +12,9 @@
 // the queries; flops 7·B·T²·C. At B = 64, T = 1024, H = 12, D = 64 in bf16: 1.3 GB (390 µs at
 // 3.35 TB/s) and 361 GFLOP, 1.3 ms at 280 TFLOP/s, which are 200 TFLOP/s
 // where 5 products are counted.
-#include "kernels/check.h"
 #include "kernels/cuda/attention_rows.cuh"
 #include "kernels/cuda/attention_tiles.cuh"
 #include "kernels/cuda/device.h"
-#include "kernels/cuda/gemm_library.h"
 
 namespace quire::cuda {
 namespace {

@@ -14,7 +14,6 @@
 // attend_chunk() (attention_rows.cuh), a warp a chunk.
 //
 // More new positions (a prompt) are written into the cache first and go through the forward kernel.
-#include "kernels/check.h"
 #include "kernels/cuda/attention_rows.cuh"
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/launch.cuh"

@@ -17,7 +17,6 @@
 #include <bit>
 #include <cstring>
 
-#include "kernels/check.h"
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/math.cuh"
 #include "kernels/cuda/reduce.cuh"

@@ -3,10 +3,8 @@
 
 #include <algorithm>
 
-#include "kernels/check.h"
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/device_group.h"
-#include "kernels/cuda/gemm_library.h"
 
 namespace quire::cuda {
 
@@ -92,22 +90,6 @@ CudaDevice::~CudaDevice() {
   cudaStreamDestroy(stream_);
 }
 
-std::string CudaDevice::description() const {
-  return std::string("CUDA, ") + properties_.name;
-}
-
-bool CudaDevice::rows_alone() const {
-  return gemm_->rows_alone();
-}
-
-std::string CudaDevice::tuned() const {
-  return gemm_->tuned();
-}
-
-std::string CudaDevice::epilogues() const {
-  return gemm_->epilogues();
-}
-
 void CudaDevice::keep_proof(bool passed) {
   cuda::keep_proof(key_, passed);
   why_unproven_ = cuda::why_unproven(key_);
@@ -124,10 +106,6 @@ void* CudaDevice::allocate(std::size_t bytes) {
   QUIRE_CUDA(cudaMalloc(&data, std::max<std::size_t>(bytes, 1)),
              (std::to_string(bytes) + " bytes of device memory").c_str());
   return data;
-}
-
-void CudaDevice::release(void* data) noexcept {
-  cudaFree(data);
 }
 
 void CudaDevice::copy_to_device(void* to, const void* from_host, std::size_t bytes) {

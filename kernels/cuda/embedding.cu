@@ -19,7 +19,6 @@
 #include <algorithm>
 #include <bit>
 
-#include "kernels/check.h"
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/vec.cuh"

@@ -7,7 +7,6 @@
 // kernel over the blocks.
 #include <algorithm>
 
-#include "kernels/check.h"
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/vec.cuh"

@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <bit>
 
-#include "kernels/check.h"
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/sampling.cuh"

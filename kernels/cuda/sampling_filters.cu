@@ -19,7 +19,6 @@
 #include <bit>
 #include <cmath>
 
-#include "kernels/check.h"
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/sampling.cuh"

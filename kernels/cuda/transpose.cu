@@ -1,6 +1,5 @@
 // A matrix transposed, in squares that pass through shared memory, so that both sides are read and
 // written by whole sectors: 2·K·N elements move, 340 MB for the blocks of GPT-2 124M in 16 bits.
-#include "kernels/check.h"
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/vec.cuh"
