@@ -172,15 +172,12 @@ void choose_size(KernelShapes& shapes, const Device& device, const Ceilings& cei
 
 void check_kernel_names(const KernelShapes& shapes, const std::vector<std::string>& ops) {
   std::vector<std::string> names;
-  std::string all;
   const std::vector<KernelCase> cases = kernel_cases(shapes);
   for (const KernelCase& c : cases) {
     const std::string op = c.name.substr(0, c.name.find('/'));
-    if (std::find(names.begin(), names.end(), op) == names.end()) {
-      all += (names.empty() ? "" : ", ") + op;
-      names.push_back(op);
-    }
+    if (std::find(names.begin(), names.end(), op) == names.end()) names.push_back(op);
   }
+  const std::string all = fmt::format("{}", fmt::join(names, ", "));
   // What may be meant besides: "layernorm", "matmul_backward", "matmul_forward/qkv".
   for (std::size_t op = 0, ops_count = names.size(); op < ops_count; ++op) {
     for (std::size_t at = 0; (at = names[op].find('_', at)) != std::string::npos; ++at) {

@@ -328,7 +328,7 @@ void add_sampling(Cases& cases, const Dimensions& d) {
 }  // namespace
 
 std::vector<KernelCase> kernel_cases(const KernelShapes& shapes) {
-  const Dimensions d(shapes);
+  const Dimensions d{shapes};
   Cases cases;
   if (shapes.multiply == Multiply::in_bf16) {
     add_products(cases, d);

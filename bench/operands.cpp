@@ -43,36 +43,26 @@ float result(const std::byte* from, DType dtype, std::int64_t index) {
 
 }  // namespace
 
-const Buffer& NoiseBlocks::block(DType dtype, const Noise& noise, bool poison) {
+const Buffer& NoiseBlocks::block(DType dtype, const Noise& noise) {
   for (const Block& known : blocks_) {
-    if (known.poison == poison && (poison || (known.dtype == dtype && known.noise == noise))) {
-      return known.buffer;
-    }
+    if (known.dtype == dtype && known.noise == noise) return known.buffer;
   }
-  const std::size_t bytes =
-      static_cast<std::size_t>(kBlockElements) * (poison ? 4 : size_of(dtype));
-  Buffer buffer(*device_, bytes);
-  std::vector<std::byte> bits(bytes, std::byte{0xff});
-  if (!poison) write_elements(values_of(noise), dtype, bits.data());
-  device_->copy_to_device(buffer.data(), bits.data(), bytes);
+  std::vector<std::byte> bits(static_cast<std::size_t>(kBlockElements) * size_of(dtype),
+                              std::byte{0xff});
+  if (noise.kind != Noise::Kind::poison) write_elements(values_of(noise), dtype, bits.data());
+  Buffer buffer(*device_, bits.size());
+  device_->copy_to_device(buffer.data(), bits.data(), bits.size());
   device_->synchronize();  // `bits` goes out of scope
-  return blocks_.emplace_back(Block{dtype, noise, poison, std::move(buffer)}).buffer;
-}
-
-void NoiseBlocks::tile(const View& view, const Buffer& block) {
-  const std::size_t bytes = view.size_bytes();
-  for (std::size_t at = 0; at < bytes; at += block.size()) {
-    device_->copy(static_cast<std::byte*>(view.bytes()) + at, block.data(),
-                  std::min(block.size(), bytes - at));
-  }
+  return blocks_.emplace_back(Block{dtype, noise, std::move(buffer)}).buffer;
 }
 
 void NoiseBlocks::fill(const View& view, const Noise& noise) {
-  tile(view, block(view.dtype(), noise, false));
-}
-
-void NoiseBlocks::poison(const View& view) {
-  tile(view, block(view.dtype(), {}, true));
+  const Buffer& filled = block(view.dtype(), noise);
+  const std::size_t bytes = view.size_bytes();
+  for (std::size_t at = 0; at < bytes; at += filled.size()) {
+    device_->copy(static_cast<std::byte*>(view.bytes()) + at, filled.data(),
+                  std::min(filled.size(), bytes - at));
+  }
 }
 
 View Operands::take(DType dtype, const Shape& shape) {
@@ -107,8 +97,7 @@ View Operands::ids(const Shape& shape, std::int64_t limit) {
 }
 
 View Operands::output(DType dtype, const Shape& shape) {
-  const View view = take(dtype, shape);
-  if (device_ != nullptr) noise_->poison(view);
+  const View view = random(dtype, shape, {.kind = Noise::Kind::poison});
   outputs_.push_back(view);
   return view;
 }

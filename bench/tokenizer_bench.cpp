@@ -129,16 +129,17 @@ struct TemporaryFolder {
   }
 };
 
-class TokenizerBench {
- public:
-  TokenizerBench(const TokenizerBenchOptions& options,
-                 const std::function<void(const std::string&)>& note)
-      : options_(options), note_(note) {}
+struct TokenizerBench {
+  const TokenizerBenchOptions& options;
+  const std::function<void(const std::string&)>& note;
+  TemporaryFolder temporary = {};
+  std::filesystem::path folder = {};
+  BenchReport report = {};
 
   BenchReport run() {
-    const std::string prose = text_of(options_.prose, synthetic_prose);
-    const std::string mix = text_of(options_.mix, synthetic_mix);
-    const std::filesystem::path training_file = temporary_.path / "prose.txt";
+    const std::string prose = text_of(options.prose, synthetic_prose);
+    const std::string mix = text_of(options.mix, synthetic_mix);
+    const std::filesystem::path training_file = temporary.path / "prose.txt";
     write_file(training_file, prose);
 
     train(training_file, prose.size());
@@ -148,17 +149,16 @@ class TokenizerBench {
     encode_one_letter();
     decode("prose", prose);
     decode("mix", mix);
-    return std::move(report_);
+    return std::move(report);
   }
 
- private:
   std::string text_of(const std::filesystem::path& path,
                       std::string (*make)(std::size_t, std::uint64_t)) {
-    return path.empty() ? make(options_.bytes, 1) : read_file(path);
+    return path.empty() ? make(options.bytes, 1) : read_file(path);
   }
 
   BenchEntry entry(const std::string& name, std::size_t bytes, std::size_t items) {
-    note_(name);
+    note(name);
     BenchEntry entry;
     entry.name = name;
     entry.bytes = static_cast<double>(bytes);
@@ -170,36 +170,36 @@ class TokenizerBench {
   void add(const std::string& name, std::size_t bytes, std::size_t items, const Run& run,
            int least_samples = 10) {
     BenchEntry timed = entry(name, bytes, items);
-    time_runs(timed, run, options_.seconds, least_samples);
-    report_.entries.push_back(timed);
+    time_runs(timed, run, options.seconds, least_samples);
+    report.entries.push_back(timed);
   }
 
   void train(const std::filesystem::path& file, std::size_t bytes) {
-    BpeTrainingOptions options;
-    options.vocab_size = options_.vocab_size;
-    add("train/vocab:" + std::to_string(options_.vocab_size), bytes, 0,
-        [&] { train_bpe(std::vector{file}, options); });
-    folder_ = options_.tokenizer;
-    if (folder_.empty()) {
-      folder_ = temporary_.path;
-      train_bpe(std::vector{file}, options).save(folder_);
+    BpeTrainingOptions training;
+    training.vocab_size = options.vocab_size;
+    add("train/vocab:" + std::to_string(options.vocab_size), bytes, 0,
+        [&] { train_bpe(std::vector{file}, training); });
+    folder = options.tokenizer;
+    if (folder.empty()) {
+      folder = temporary.path;
+      train_bpe(std::vector{file}, training).save(folder);
     }
   }
 
   void load() {
     const auto size_of = [&](const char* name) {
       std::error_code missing;
-      const std::size_t size = std::filesystem::file_size(folder_ / name, missing);
+      const std::size_t size = std::filesystem::file_size(folder / name, missing);
       return missing ? 0 : size;
     };
     const std::size_t whole = size_of("tokenizer.json");  // read alone where it is there
     const std::size_t bytes = whole > 0 ? whole : size_of("vocab.json") + size_of("merges.txt");
-    const int items = Tokenizer::load(folder_).vocab_size();
-    add("load", bytes, static_cast<std::size_t>(items), [&] { Tokenizer::load(folder_); });
+    const int items = Tokenizer::load(folder).vocab_size();
+    add("load", bytes, static_cast<std::size_t>(items), [&] { Tokenizer::load(folder); });
   }
 
   void encode(const std::string& name, const std::string& text) {
-    const Tokenizer tokenizer = Tokenizer::load(folder_);
+    const Tokenizer tokenizer = Tokenizer::load(folder);
     std::vector<TokenId> ids = tokenizer.encode(text, SpecialTokens::plain);
     const auto once = [&](const Tokenizer& with) {
       ids.clear();
@@ -210,34 +210,28 @@ class TokenizerBench {
     BenchEntry cold = entry("encode/" + name + "/cold", text.size(), ids.size());
     std::vector<double> seconds;
     while (seconds.size() < 10) {
-      const Tokenizer fresh = Tokenizer::load(folder_);
+      const Tokenizer fresh = Tokenizer::load(folder);
       const double begin = clock_seconds();
       once(fresh);
       seconds.push_back(clock_seconds() - begin);
     }
     summarize(cold, std::move(seconds));
-    report_.entries.push_back(cold);
+    report.entries.push_back(cold);
   }
 
   void encode_one_letter() {
-    const Tokenizer tokenizer = Tokenizer::load(folder_);
-    const std::string text(options_.bytes, 'a');
+    const Tokenizer tokenizer = Tokenizer::load(folder);
+    const std::string text(options.bytes, 'a');
     const std::size_t items = tokenizer.encode(text).size();
     add(
         "encode/one_letter", text.size(), items, [&] { tokenizer.encode(text); }, 3);
   }
 
   void decode(const std::string& name, const std::string& text) {
-    const Tokenizer tokenizer = Tokenizer::load(folder_);
+    const Tokenizer tokenizer = Tokenizer::load(folder);
     const std::vector<TokenId> ids = tokenizer.encode(text, SpecialTokens::plain);
     add("decode/" + name, text.size(), ids.size(), [&] { tokenizer.decode(ids); });
   }
-
-  const TokenizerBenchOptions& options_;
-  const std::function<void(const std::string&)>& note_;
-  TemporaryFolder temporary_;
-  std::filesystem::path folder_;
-  BenchReport report_;
 };
 
 }  // namespace
@@ -290,7 +284,7 @@ std::string synthetic_mix(std::size_t bytes, std::uint64_t seed) {
 
 BenchReport run_tokenizer_bench(const TokenizerBenchOptions& options,
                                 const std::function<void(const std::string&)>& note) {
-  return TokenizerBench(options, note).run();
+  return TokenizerBench{options, note}.run();
 }
 
 }  // namespace quire
