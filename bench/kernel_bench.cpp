@@ -44,12 +44,7 @@ struct KernelBench {
 
   void run() {
     for (const KernelCase& c : kernel_cases(options.shapes)) {
-      if (!selected(c, options.ops)) continue;
-      if (c.whole_model) {
-        run_fitting(c);
-      } else {
-        run(c);
-      }
+      if (selected(c, options.ops)) run_fitting(c);
     }
   }
 
@@ -58,15 +53,13 @@ struct KernelBench {
     KernelCall call;
   };
 
-  bool fits(const KernelCase& c) const {
-    return static_cast<double>(set_bytes(c, device)) <= options.memory_bytes;
-  }
-
-  // The case with as many layers as there is memory for.
+  // The case; one over the whole model with as many layers as there is memory for.
   void run_fitting(const KernelCase& wanted) {
     KernelShapes shapes = options.shapes;
     std::vector<KernelCase> found = {wanted};
-    while (!fits(found.front()) && shapes.config.n_layer > 1) {
+    while (wanted.whole_model &&
+           static_cast<double>(set_bytes(found.front(), device)) > options.memory_bytes &&
+           shapes.config.n_layer > 1) {
       shapes.config.n_layer /= 2;
       found = kernel_cases(shapes);
       std::erase_if(found, [&](const KernelCase& c) { return c.name != wanted.name; });

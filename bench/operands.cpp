@@ -1,5 +1,7 @@
 #include "bench/operands.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -125,26 +127,24 @@ void Operands::check(const std::string& op) const {
 }
 
 void Operands::check(const std::string& op, const View& view, bool may_drop) const {
-  const auto look_at = [&](std::int64_t first, std::int64_t count) {
-    const std::size_t element = size_of(view.dtype());
-    std::vector<std::byte> bytes(static_cast<std::size_t>(count) * element);
+  const std::size_t element = size_of(view.dtype());
+  const std::int64_t head = std::min(view.count(), kCheckedElements);
+  const std::int64_t tail = std::max(head, view.count() - kCheckedElements);
+  for (const auto& [first, end] : {std::pair{std::int64_t{0}, head}, {tail, view.count()}}) {
+    if (first == end) continue;
+    std::vector<std::byte> bytes(static_cast<std::size_t>(end - first) * element);
     device_->copy_to_host(
         bytes.data(),
         static_cast<std::byte*>(view.bytes()) + static_cast<std::size_t>(first) * element,
         bytes.size());
-    for (std::int64_t i = 0; i < count; ++i) {
+    for (std::int64_t i = 0; i < end - first; ++i) {
       const float value = result(bytes.data(), view.dtype(), i);
       if (std::isfinite(value) || (may_drop && value < 0.0f)) continue;
-      throw Error(Fault::internal, op + ": element " + std::to_string(first + i) + " of a result " +
-                                       view.shape().to_string() +
-                                       " was not written or is not finite");
+      throw Error(Fault::internal,
+                  fmt::format("{}: element {} of a result {} was not written or is not finite", op,
+                              first + i, view.shape().to_string()));
     }
-  };
-  const std::int64_t count = view.count();
-  const std::int64_t head = std::min(count, kCheckedElements);
-  look_at(0, head);
-  const std::int64_t tail = std::max(head, count - kCheckedElements);
-  if (tail < count) look_at(tail, count - tail);
+  }
 }
 
 }  // namespace quire

@@ -8,12 +8,6 @@
 
 namespace quire::cuda {
 
-namespace {
-
-constexpr int kOldestMajor = 8;  // sm_80: bfloat16, asynchronous copies
-
-}  // namespace
-
 void throw_cuda(cudaError_t error, const char* call, const char* what) {
   cudaGetLastError();  // told here, and not once more by the next launch
   const bool full = error == cudaErrorMemoryAllocation;
@@ -67,7 +61,7 @@ std::string why_unusable(int index) {
     cudaGetLastError();
     return "the card does not answer";
   }
-  if (properties.major < kOldestMajor) {
+  if (properties.major < 8) {  // sm_80: bfloat16, asynchronous copies
     return std::string("the card, ") + properties.name + ", has compute capability " +
            std::to_string(properties.major) + "." + std::to_string(properties.minor) +
            ", and the kernels need 8.0";
