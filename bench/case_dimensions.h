@@ -24,34 +24,22 @@ inline constexpr Noise kLogits{.scale = 2.5f};  // about as peaked as a trained 
 inline constexpr Noise kPositive{.kind = Noise::Kind::uniform, .low = 0.5f};
 inline constexpr Noise kUniform{.kind = Noise::Kind::uniform};
 
-struct Dimensions {
-  Gpt2Config config;
-  DType type;
-  Multiply multiply;
-  std::int64_t B, T, N, C, I, H, V, W, P, R;
-  double e;                   // bytes of an activation
-  double NC, NI, RV, RW, BV;  // elements
+inline double real(std::int64_t count) {
+  return static_cast<double>(count);
+}
 
-  explicit Dimensions(const KernelShapes& s)
-      : config(s.config),
-        type(s.dtype),
-        multiply(s.multiply),
-        B(s.batch),
-        T(s.length),
-        N(B * T),
-        C(s.config.n_embd),
-        I(s.config.inner()),
-        H(s.config.n_head),
-        V(s.config.vocab_size),
-        W(round_up(V, s.vocab_multiple)),
-        P(s.config.n_positions),
-        R(std::min(s.head_rows, N)),
-        e(static_cast<double>(size_of(s.dtype))),
-        NC(static_cast<double>(N * C)),
-        NI(static_cast<double>(N * I)),
-        RV(static_cast<double>(R * V)),
-        RW(static_cast<double>(R * W)),
-        BV(static_cast<double>(B * V)) {}
+struct Dimensions {
+  KernelShapes shapes;
+  Gpt2Config config = shapes.config;
+  DType type = shapes.dtype;
+  Multiply multiply = shapes.multiply;
+  std::int64_t B = shapes.batch, T = shapes.length, N = B * T;
+  std::int64_t C = config.n_embd, I = config.inner(), H = config.n_head, P = config.n_positions;
+  std::int64_t V = config.vocab_size, W = round_up(V, shapes.vocab_multiple);
+  std::int64_t R = std::min(shapes.head_rows, N);
+  double e = static_cast<double>(size_of(type));  // bytes of an activation
+  double NC = real(N * C), NI = real(N * I);      // elements
+  double RV = real(R * V), RW = real(R * W), BV = real(B * V);
 
   View positions(Operands& o) const {
     return o.integers({B, T}, [T = T](std::int64_t i) { return static_cast<std::int32_t>(i % T); });
@@ -59,10 +47,6 @@ struct Dimensions {
 };
 
 using Cases = std::vector<KernelCase>;
-
-inline double real(std::int64_t count) {
-  return static_cast<double>(count);
-}
 
 /// How many different ones are expected among `draws` of `all`, each as likely as the next: what a
 /// table's cache lines are read for.

@@ -1,6 +1,8 @@
 // The ceilings that every figure is held against, measured on the spot.
 #pragma once
 
+#include <algorithm>
+
 #include "engine/training/cost.h"
 #include "kernels/device.h"
 
@@ -15,14 +17,8 @@ struct Ceilings {
   double gemm_flops_per_second = 0;  // CPU: measure_matmul(); else measure_large_matmul()
 
   /// For kernels that read and write.
-  double memory() const {
-    return copy_bytes_per_second > read_bytes_per_second ? copy_bytes_per_second
-                                                         : read_bytes_per_second;
-  }
-  double compute() const {
-    return fma_flops_per_second > gemm_flops_per_second ? fma_flops_per_second
-                                                        : gemm_flops_per_second;
-  }
+  double memory() const { return std::max(copy_bytes_per_second, read_bytes_per_second); }
+  double compute() const { return std::max(fma_flops_per_second, gemm_flops_per_second); }
 };
 
 struct CeilingOptions {

@@ -33,69 +33,56 @@ std::size_t sets_in(std::size_t all, std::size_t one) {
   return std::min(all / one, static_cast<std::size_t>(kMostSets));
 }
 
-class KernelBench {
- public:
-  KernelBench(Device& device, const Ceilings& ceilings, const KernelBenchOptions& options,
-              const std::function<void(const std::string&)>& note, BenchReport& report,
-              const std::function<void()>& added)
-      : device_(device),
-        ceilings_(ceilings),
-        options_(options),
-        note_(note),
-        report_(report),
-        added_(added),
-        noise_(device) {}
+struct KernelBench {
+  Device& device;
+  const Ceilings& ceilings;
+  const KernelBenchOptions& options;
+  const std::function<void(const std::string&)>& note;
+  BenchReport& report;
+  const std::function<void()>& added;
+  NoiseBlocks noise{device};
 
   void run() {
-    for (const KernelCase& c : kernel_cases(options_.shapes)) {
-      if (!selected(c, options_.ops)) continue;
-      if (c.whole_model) {
-        run_fitting(c);
-      } else {
-        run(c);
-      }
+    for (const KernelCase& c : kernel_cases(options.shapes)) {
+      if (selected(c, options.ops)) run_fitting(c);
     }
   }
 
- private:
   struct Set {
     Operands operands;
     KernelCall call;
   };
 
-  bool fits(const KernelCase& c) const {
-    return static_cast<double>(set_bytes(c, device_)) <= options_.memory_bytes;
-  }
-
-  // The case with as many layers as there is memory for.
+  // The case; one over the whole model with as many layers as there is memory for.
   void run_fitting(const KernelCase& wanted) {
-    KernelShapes shapes = options_.shapes;
+    KernelShapes shapes = options.shapes;
     std::vector<KernelCase> found = {wanted};
-    while (!fits(found.front()) && shapes.config.n_layer > 1) {
+    while (wanted.whole_model &&
+           static_cast<double>(set_bytes(found.front(), device)) > options.memory_bytes &&
+           shapes.config.n_layer > 1) {
       shapes.config.n_layer /= 2;
       found = kernel_cases(shapes);
       std::erase_if(found, [&](const KernelCase& c) { return c.name != wanted.name; });
     }
-    if (shapes.config.n_layer < options_.shapes.config.n_layer) {
-      note_(fmt::format("{} over the parameters of {}: memory for more is not there", wanted.name,
-                        counted(shapes.config.n_layer, "layer")));
+    if (shapes.config.n_layer < options.shapes.config.n_layer) {
+      note(fmt::format("{} over the parameters of {}: memory for more is not there", wanted.name,
+                       counted(shapes.config.n_layer, "layer")));
     }
     run(found.front());
   }
 
   void run(const KernelCase& c) {
-    note_(c.name);
-    const std::size_t bytes = set_bytes(c, device_);
-    if (static_cast<double>(bytes) > options_.memory_bytes) {
-      note_(
-          fmt::format("  left out: its tensors take {}", human_bytes(static_cast<double>(bytes))));
+    note(c.name);
+    const std::size_t bytes = set_bytes(c, device);
+    if (static_cast<double>(bytes) > options.memory_bytes) {
+      note(fmt::format("  left out: its tensors take {}", human_bytes(static_cast<double>(bytes))));
       return;
     }
     try {
       measure(c, bytes);
     } catch (const Error& error) {
       if (error.fault() != Fault::no_space) throw;
-      note_(fmt::format("  left out: {}", error.what()));
+      note(fmt::format("  left out: {}", error.what()));
     }
   }
 
@@ -121,8 +108,8 @@ class KernelBench {
 
   void add_sets(const KernelCase& c, std::size_t count, std::vector<Set>& sets) {
     while (sets.size() < count) {
-      Set& set = sets.emplace_back(Set{Operands(device_, noise_), {}});
-      set.call = c.make(device_, set.operands);
+      Set& set = sets.emplace_back(Set{Operands(device, noise), {}});
+      set.call = c.make(device, set.operands);
       if (set.call.prepare) set.call.prepare();
     }
   }
@@ -144,34 +131,24 @@ class KernelBench {
         for (const Set& set : sets) set.operands.restore();
       };
     }
-    BenchEntry entry;
-    entry.name = fmt::format("{}/{}", c.name, mode);
-    entry.bytes = c.bytes;
-    entry.flops = c.flops;
-    entry.bandwidth_ceiling = ceilings_.memory();
-    entry.flops_ceiling = ceilings_.compute();
-    time_batches(entry, device_, calls, options_.seconds);
-    const double by_memory = c.bytes / ceilings_.memory(),
-                 by_compute = c.flops / ceilings_.compute();
+    BenchEntry entry{.name = fmt::format("{}/{}", c.name, mode),
+                     .bytes = c.bytes,
+                     .flops = c.flops,
+                     .bandwidth_ceiling = ceilings.memory(),
+                     .flops_ceiling = ceilings.compute()};
+    time_batches(entry, device, calls, options.seconds);
+    const double by_memory = c.bytes / ceilings.memory(), by_compute = c.flops / ceilings.compute();
     entry.counters["percent_of_ceiling"] =
         100.0 * std::max(by_memory, by_compute) / entry.median_seconds;
     if (by_compute > by_memory) {
       entry.counters["percent_of_gemm"] =
-          100.0 * entry.flops_per_second() / ceilings_.gemm_flops_per_second;
+          100.0 * entry.flops_per_second() / ceilings.gemm_flops_per_second;
     }
     entry.counters["bytes"] = c.bytes;
     entry.counters["flops"] = c.flops;
-    report_.entries.push_back(std::move(entry));
-    added_();
+    report.entries.push_back(std::move(entry));
+    added();
   }
-
-  Device& device_;
-  const Ceilings& ceilings_;
-  const KernelBenchOptions& options_;
-  const std::function<void(const std::string&)>& note_;
-  BenchReport& report_;
-  const std::function<void()>& added_;
-  NoiseBlocks noise_;
 };
 
 }  // namespace
@@ -188,15 +165,12 @@ void choose_size(KernelShapes& shapes, const Device& device, const Ceilings& cei
 
 void check_kernel_names(const KernelShapes& shapes, const std::vector<std::string>& ops) {
   std::vector<std::string> names;
-  std::string all;
   const std::vector<KernelCase> cases = kernel_cases(shapes);
   for (const KernelCase& c : cases) {
     const std::string op = c.name.substr(0, c.name.find('/'));
-    if (std::find(names.begin(), names.end(), op) == names.end()) {
-      all += (names.empty() ? "" : ", ") + op;
-      names.push_back(op);
-    }
+    if (std::find(names.begin(), names.end(), op) == names.end()) names.push_back(op);
   }
+  const std::string all = fmt::format("{}", fmt::join(names, ", "));
   // What may be meant besides: "layernorm", "matmul_backward", "matmul_forward/qkv".
   for (std::size_t op = 0, ops_count = names.size(); op < ops_count; ++op) {
     for (std::size_t at = 0; (at = names[op].find('_', at)) != std::string::npos; ++at) {
@@ -219,7 +193,7 @@ void check_kernel_names(const KernelShapes& shapes, const std::vector<std::strin
 void run_kernel_bench(Device& device, const Ceilings& ceilings, const KernelBenchOptions& options,
                       const std::function<void(const std::string&)>& note, BenchReport& report,
                       const std::function<void()>& added) {
-  KernelBench(device, ceilings, options, note, report, added).run();
+  KernelBench{device, ceilings, options, note, report, added}.run();
 }
 
 }  // namespace quire

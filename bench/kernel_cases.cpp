@@ -12,6 +12,16 @@
 namespace quire {
 namespace {
 
+/// A case that calls the op with what `make` takes from its operands.
+template <class Struct, class Make>
+void add(Cases& cases, const std::string& name, double bytes, double flops,
+         void (Ops::*op)(const Struct&), const Make& make) {
+  cases.push_back({name, bytes, flops, [=](Device& device, Operands& o) {
+                     return KernelCall{
+                         [&device, op, p = make(o)](std::int64_t) { (device.*op)(p); }};
+                   }});
+}
+
 // ---------------------------------------------------------------- embedding
 
 // All turns share the tables; each has ids and activations of its own, so that together they
@@ -78,39 +88,35 @@ ResidualLayernormForward residual_layernorm(Operands& o, DType type, std::int64_
 void add_layernorm(Cases& cases, const Dimensions& d) {
   const double statistics = 8 * real(d.N);  // mean and rstd
   // x, out. Mean 1, variance 3, normalising 2, weight and bias 2.
-  cases.push_back({"layernorm_forward", 2 * d.e * d.NC + statistics, 8 * d.NC,
-                   [d](Device& device, Operands& o) {
-                     const LayernormForward p{.out = o.output(d.type, {d.N, d.C}),
-                                              .mean = o.output(DType::f32, {d.N}),
-                                              .rstd = o.output(DType::f32, {d.N}),
-                                              .x = o.random(d.type, {d.N, d.C}),
-                                              .weight = o.random(DType::f32, {d.C}, kPositive),
-                                              .bias = o.random(DType::f32, {d.C}, kWeights)};
-                     return KernelCall{[=, &device](std::int64_t) { device.layernorm_forward(p); }};
-                   }});
+  add(cases, "layernorm_forward", 2 * d.e * d.NC + statistics, 8 * d.NC, &Ops::layernorm_forward,
+      [d](Operands& o) {
+        return LayernormForward{.out = o.output(d.type, {d.N, d.C}),
+                                .mean = o.output(DType::f32, {d.N}),
+                                .rstd = o.output(DType::f32, {d.N}),
+                                .x = o.random(d.type, {d.N, d.C}),
+                                .weight = o.random(DType::f32, {d.C}, kPositive),
+                                .bias = o.random(DType::f32, {d.C}, kWeights)};
+      });
   // x, branch, sum, out. As above, and the addition.
-  cases.push_back({"residual_layernorm_forward", 4 * d.e * d.NC + statistics, 9 * d.NC,
-                   [d](Device& device, Operands& o) {
-                     ResidualLayernormForward p = residual_layernorm(o, d.type, d.N, d.C);
-                     p.mean = o.output(DType::f32, {d.N});
-                     p.rstd = o.output(DType::f32, {d.N});
-                     return KernelCall{
-                         [=, &device](std::int64_t) { device.residual_layernorm_forward(p); }};
-                   }});
+  add(cases, "residual_layernorm_forward", 4 * d.e * d.NC + statistics, 9 * d.NC,
+      &Ops::residual_layernorm_forward, [d](Operands& o) {
+        ResidualLayernormForward p = residual_layernorm(o, d.type, d.N, d.C);
+        p.mean = o.output(DType::f32, {d.N});
+        p.rstd = o.output(DType::f32, {d.N});
+        return p;
+      });
   // d_out, x, d_x read and written. n 2, g 1, its two means 3, d_x 5, d_weight 2, d_bias 1.
-  cases.push_back({"layernorm_backward", 4 * d.e * d.NC + statistics, 14 * d.NC,
-                   [d](Device& device, Operands& o) {
-                     const LayernormBackward p{.d_x = Accumulate{o.zeros(d.type, {d.N, d.C})},
-                                               .d_weight = Accumulate{o.zeros(DType::f32, {d.C})},
-                                               .d_bias = Accumulate{o.zeros(DType::f32, {d.C})},
-                                               .d_out = o.random(d.type, {d.N, d.C}, kGradients),
-                                               .x = o.random(d.type, {d.N, d.C}),
-                                               .weight = o.random(DType::f32, {d.C}, kPositive),
-                                               .mean = o.random(DType::f32, {d.N}, kWeights),
-                                               .rstd = o.random(DType::f32, {d.N}, kPositive)};
-                     return KernelCall{
-                         [=, &device](std::int64_t) { device.layernorm_backward(p); }};
-                   }});
+  add(cases, "layernorm_backward", 4 * d.e * d.NC + statistics, 14 * d.NC, &Ops::layernorm_backward,
+      [d](Operands& o) {
+        return LayernormBackward{.d_x = Accumulate{o.zeros(d.type, {d.N, d.C})},
+                                 .d_weight = Accumulate{o.zeros(DType::f32, {d.C})},
+                                 .d_bias = Accumulate{o.zeros(DType::f32, {d.C})},
+                                 .d_out = o.random(d.type, {d.N, d.C}, kGradients),
+                                 .x = o.random(d.type, {d.N, d.C}),
+                                 .weight = o.random(DType::f32, {d.C}, kPositive),
+                                 .mean = o.random(DType::f32, {d.N}, kWeights),
+                                 .rstd = o.random(DType::f32, {d.N}, kPositive)};
+      });
   // One step of decoding, B rows: their sum, layernorm and queries, keys, values. The weight is
   // nearly all there is to read.
   const double rows = real(d.B) * real(d.C);
@@ -133,30 +139,27 @@ void add_layernorm(Cases& cases, const Dimensions& d) {
 
 void add_activation(Cases& cases, const Dimensions& d) {
   // x, out. gelu_new: x·x, ·0.044715, +1, ·x·sqrt(2/pi), tanh, +1, ·0.5x.
-  cases.push_back(
-      {"activation_forward", 2 * d.e * d.NI, 8 * d.NI, [d](Device& device, Operands& o) {
-         const ActivationForward p{.out = o.output(d.type, {d.N, d.I}),
-                                   .x = o.random(d.type, {d.N, d.I}),
-                                   .activation = d.config.activation_function};
-         return KernelCall{[=, &device](std::int64_t) { device.activation_forward(p); }};
-       }});
+  add(cases, "activation_forward", 2 * d.e * d.NI, 8 * d.NI, &Ops::activation_forward,
+      [d](Operands& o) {
+        return ActivationForward{.out = o.output(d.type, {d.N, d.I}),
+                                 .x = o.random(d.type, {d.N, d.I}),
+                                 .activation = d.config.activation_function};
+      });
   // x, d_out, d_x. The same, its derivative 7, the product.
-  cases.push_back(
-      {"activation_backward", 3 * d.e * d.NI, 16 * d.NI, [d](Device& device, Operands& o) {
-         const ActivationBackward p{.d_x = o.output(d.type, {d.N, d.I}),
-                                    .d_out = o.random(d.type, {d.N, d.I}, kGradients),
-                                    .x = o.random(d.type, {d.N, d.I}),
-                                    .activation = d.config.activation_function};
-         return KernelCall{[=, &device](std::int64_t) { device.activation_backward(p); }};
-       }});
+  add(cases, "activation_backward", 3 * d.e * d.NI, 16 * d.NI, &Ops::activation_backward,
+      [d](Operands& o) {
+        return ActivationBackward{.d_x = o.output(d.type, {d.N, d.I}),
+                                  .d_out = o.random(d.type, {d.N, d.I}, kGradients),
+                                  .x = o.random(d.type, {d.N, d.I}),
+                                  .activation = d.config.activation_function};
+      });
   // x, out. A comparison and a product.
-  cases.push_back({"dropout", 2 * d.e * d.NC, 2 * d.NC, [d](Device& device, Operands& o) {
-                     const Dropout p{.out = o.output(d.type, {d.N, d.C}),
-                                     .x = o.random(d.type, {d.N, d.C}),
-                                     .p = 0.1f,
-                                     .key = {.seed = 5, .stream = 1}};
-                     return KernelCall{[=, &device](std::int64_t) { device.dropout(p); }};
-                   }});
+  add(cases, "dropout", 2 * d.e * d.NC, 2 * d.NC, &Ops::dropout, [d](Operands& o) {
+    return Dropout{.out = o.output(d.type, {d.N, d.C}),
+                   .x = o.random(d.type, {d.N, d.C}),
+                   .p = 0.1f,
+                   .key = {.seed = 5, .stream = 1}};
+  });
 }
 
 // ---------------------------------------------------------------- attention
@@ -175,11 +178,8 @@ void add_attention(Cases& cases, const Dimensions& d) {
   // 2 products · 2·D flops · T(T + 1)/2 pairs · H heads · B rows.
   const double flops = 2 * real(d.B) * real(d.C) * real(d.T) * real(d.T + 1);
   // qkv, out.
-  cases.push_back(
-      {"attention_forward", d.e * 4 * d.NC + lse, flops, [d](Device& device, Operands& o) {
-         const AttentionForward p = attention_of(o, d);
-         return KernelCall{[=, &device](std::int64_t) { device.attention_forward(p); }};
-       }});
+  add(cases, "attention_forward", d.e * 4 * d.NC + lse, flops, &Ops::attention_forward,
+      [d](Operands& o) { return attention_of(o, d); });
   // qkv, out, d_out, d_qkv. Five products: the scores again, d_v, d_p, d_q, d_k.
   cases.push_back(
       {"attention_backward", d.e * 8 * d.NC + lse, 2.5 * flops, [d](Device& device, Operands& o) {
@@ -201,21 +201,19 @@ void add_attention(Cases& cases, const Dimensions& d) {
     const std::string name = fmt::format("attention_cached/length:{}", L);
     if (cases.back().name == name) continue;
     const double BC = real(d.B * d.C);
-    cases.push_back(
-        {name, d.e * BC * (2 * real(L - 1) + 6), 4 * BC * real(L),
-         [d, L](Device& device, Operands& o) {
-           const Shape cache = {d.B, d.H, L, d.C / d.H};
-           const AttentionCached p{
-               .out = o.output(d.type, {d.B, 1, d.C}),
-               .k_cache = o.random(d.type, cache),
-               .v_cache = o.random(d.type, cache),
-               .qkv = o.random(d.type, {d.B, 1, 3 * d.C}),
-               .past = o.integers({d.B},
-                                  [L](std::int64_t) { return static_cast<std::int32_t>(L - 1); }),
-               .heads = d.config.n_head,
-               .scale = d.config.attention_scale(0)};
-           return KernelCall{[=, &device](std::int64_t) { device.attention_cached(p); }};
-         }});
+    add(cases, name, d.e * BC * (2 * real(L - 1) + 6), 4 * BC * real(L), &Ops::attention_cached,
+        [d, L](Operands& o) {
+          const Shape cache = {d.B, d.H, L, d.C / d.H};
+          return AttentionCached{
+              .out = o.output(d.type, {d.B, 1, d.C}),
+              .k_cache = o.random(d.type, cache),
+              .v_cache = o.random(d.type, cache),
+              .qkv = o.random(d.type, {d.B, 1, 3 * d.C}),
+              .past =
+                  o.integers({d.B}, [L](std::int64_t) { return static_cast<std::int32_t>(L - 1); }),
+              .heads = d.config.n_head,
+              .scale = d.config.attention_scale(0)};
+        });
   }
 }
 
@@ -223,26 +221,22 @@ void add_attention(Cases& cases, const Dimensions& d) {
 
 void add_cross_entropy(Cases& cases, const Dimensions& d) {
   // Logits once. The maximum, a subtraction, an exponential, a sum.
-  cases.push_back({"cross_entropy_forward", d.e * d.RV + 8 * real(d.R), 4 * d.RV,
-                   [d](Device& device, Operands& o) {
-                     const CrossEntropyForward p{.losses = o.output(DType::f32, {d.R}),
-                                                 .logits = o.random(d.type, {d.R, d.W}, kLogits),
-                                                 .targets = o.ids({d.R}, d.V),
-                                                 .vocab = d.V};
-                     return KernelCall{
-                         [=, &device](std::int64_t) { device.cross_entropy_forward(p); }};
-                   }});
+  add(cases, "cross_entropy_forward", d.e * d.RV + 8 * real(d.R), 4 * d.RV,
+      &Ops::cross_entropy_forward, [d](Operands& o) {
+        return CrossEntropyForward{.losses = o.output(DType::f32, {d.R}),
+                                   .logits = o.random(d.type, {d.R, d.W}, kLogits),
+                                   .targets = o.ids({d.R}, d.V),
+                                   .vocab = d.V};
+      });
   // Logits read, gradients written. The same, and a subtraction, an exponential, a product.
-  cases.push_back(
-      {"cross_entropy_backward", d.e * (d.RV + d.RW) + 8 * real(d.R), 7 * d.RV,
-       [d](Device& device, Operands& o) {
-         const CrossEntropyBackward p{.losses = o.output(DType::f32, {d.R}),
-                                      .logits_to_grads = o.in_place(d.type, {d.R, d.W}, kLogits),
-                                      .targets = o.ids({d.R}, d.V),
-                                      .scale = 1.0f / static_cast<float>(d.R),
-                                      .vocab = d.V};
-         return KernelCall{[=, &device](std::int64_t) { device.cross_entropy_backward(p); }};
-       }});
+  add(cases, "cross_entropy_backward", d.e * (d.RV + d.RW) + 8 * real(d.R), 7 * d.RV,
+      &Ops::cross_entropy_backward, [d](Operands& o) {
+        return CrossEntropyBackward{.losses = o.output(DType::f32, {d.R}),
+                                    .logits_to_grads = o.in_place(d.type, {d.R, d.W}, kLogits),
+                                    .targets = o.ids({d.R}, d.V),
+                                    .scale = 1.0f / static_cast<float>(d.R),
+                                    .vocab = d.V};
+      });
 }
 
 void add_optimizer(Cases& cases, const Dimensions& d) {
@@ -299,47 +293,42 @@ void add_optimizer(Cases& cases, const Dimensions& d) {
 void add_sampling(Cases& cases, const Dimensions& d) {
   // The history's ids, and the logits of its distinct tokens, read and written.
   const double penalized = real(d.B) * distinct(d.P, d.V);
-  cases.push_back(
-      {"repetition_penalty", 4 * real(d.B * d.P) + 8 * penalized, penalized,
-       [d](Device& device, Operands& o) {
-         const RepetitionPenalty p{.logits = o.in_place(DType::f32, {d.B, d.V}, kLogits),
-                                   .history = o.ids({d.B, d.P}, d.V),
-                                   .penalty = 1.2f};
-         return KernelCall{[=, &device](std::int64_t) { device.repetition_penalty(p); }};
-       }});
+  add(cases, "repetition_penalty", 4 * real(d.B * d.P) + 8 * penalized, penalized,
+      &Ops::repetition_penalty, [d](Operands& o) {
+        return RepetitionPenalty{.logits = o.in_place(DType::f32, {d.B, d.V}, kLogits),
+                                 .history = o.ids({d.B, d.P}, d.V),
+                                 .penalty = 1.2f};
+      });
   // Logits read and written. The division and a comparison; top_p adds the softmax, 3.
   const auto warp = [&](const char* name, int top_k, float top_p, double flops) {
-    cases.push_back({fmt::format("warp_logits/{}", name), 8 * d.BV, flops * d.BV,
-                     [=](Device& device, Operands& o) {
-                       const WarpLogits p{.logits = o.in_place(DType::f32, {d.B, d.V}, kLogits),
-                                          .temperature = 0.8f,
-                                          .top_k = top_k,
-                                          .top_p = top_p};
-                       return KernelCall{[=, &device](std::int64_t) { device.warp_logits(p); }};
-                     }});
+    add(cases, fmt::format("warp_logits/{}", name), 8 * d.BV, flops * d.BV, &Ops::warp_logits,
+        [=](Operands& o) {
+          return WarpLogits{.logits = o.in_place(DType::f32, {d.B, d.V}, kLogits),
+                            .temperature = 0.8f,
+                            .top_k = top_k,
+                            .top_p = top_p};
+        });
   };
   warp("temperature", 0, 1.0f, 1);
   warp("top_k", 50, 1.0f, 2);
   warp("top_p", 0, 0.9f, 5);
   // Logits once. A subtraction, an exponential, a sum.
-  cases.push_back({"draw_tokens", 4 * d.BV, 3 * d.BV, [d](Device& device, Operands& o) {
-                     const DrawTokens p{.tokens = o.output(DType::i32, {d.B}),
-                                        .logits = o.random(DType::f32, {d.B, d.V}, kLogits),
-                                        .uniforms = o.random(DType::f32, {d.B}, kUniform)};
-                     return KernelCall{[=, &device](std::int64_t) { device.draw_tokens(p); }};
-                   }});
+  add(cases, "draw_tokens", 4 * d.BV, 3 * d.BV, &Ops::draw_tokens, [d](Operands& o) {
+    return DrawTokens{.tokens = o.output(DType::i32, {d.B}),
+                      .logits = o.random(DType::f32, {d.B, d.V}, kLogits),
+                      .uniforms = o.random(DType::f32, {d.B}, kUniform)};
+  });
   // Logits once, a comparison each.
-  cases.push_back({"argmax_tokens", 4 * d.BV, d.BV, [d](Device& device, Operands& o) {
-                     const ArgmaxTokens p{.tokens = o.output(DType::i32, {d.B}),
-                                          .logits = o.random(DType::f32, {d.B, d.V}, kLogits)};
-                     return KernelCall{[=, &device](std::int64_t) { device.argmax_tokens(p); }};
-                   }});
+  add(cases, "argmax_tokens", 4 * d.BV, d.BV, &Ops::argmax_tokens, [d](Operands& o) {
+    return ArgmaxTokens{.tokens = o.output(DType::i32, {d.B}),
+                        .logits = o.random(DType::f32, {d.B, d.V}, kLogits)};
+  });
 }
 
 }  // namespace
 
 std::vector<KernelCase> kernel_cases(const KernelShapes& shapes) {
-  const Dimensions d(shapes);
+  const Dimensions d{shapes};
   Cases cases;
   if (shapes.multiply == Multiply::in_bf16) {
     add_products(cases, d);

@@ -9,6 +9,7 @@
 
 #include "base/numbers.h"
 #include "base/text.h"
+#include "engine/model/elements.h"
 #include "engine/model/gpt2.h"
 #include "engine/model/kv_cache.h"
 #include "engine/training/optimizer.h"
@@ -37,19 +38,12 @@ Parameters stored_as(Device& device, const Gpt2Config& config, Parameters source
     const std::size_t count = static_cast<std::size_t>(from.count());
     std::vector<float> values(count);
     device.copy_to_host(values.data(), from.bytes(), count * sizeof(float));
-    if (!source.names()[i].is_matrix) {
-      Buffer& buffer = buffers->emplace_back(device, count * sizeof(float));
-      device.copy_to_device(buffer.data(), values.data(), count * sizeof(float));
-      views.emplace_back(buffer.data(), DType::f32, from.shape());
-      continue;
-    }
-    std::vector<std::uint16_t> bits(count);
-    for (std::size_t j = 0; j < count; ++j) {
-      bits[j] = dtype == DType::bf16 ? to_bfloat16(values[j]).bits : to_half(values[j]).bits;
-    }
-    Buffer& buffer = buffers->emplace_back(device, count * sizeof(std::uint16_t));
-    device.copy_to_device(buffer.data(), bits.data(), count * sizeof(std::uint16_t));
-    views.emplace_back(buffer.data(), dtype, from.shape());
+    const DType type = source.names()[i].is_matrix ? dtype : DType::f32;
+    std::vector<std::byte> bytes(count * size_of(type));
+    write_elements(values, type, bytes.data());
+    Buffer& buffer = buffers->emplace_back(device, bytes.size());
+    device.copy_to_device(buffer.data(), bytes.data(), bytes.size());
+    views.emplace_back(buffer.data(), type, from.shape());
   }
   return Parameters(config, std::move(views), std::move(buffers));
 }
@@ -72,6 +66,16 @@ double decode_flops(const Gpt2Config& config, double context) {
   double weights = static_cast<double>(config.parameter_count()) - tables;
   if (config.tie_word_embeddings) weights += head;
   return 2 * weights + 4.0 * config.n_layer * config.n_embd * context;
+}
+
+BenchEntry entry_of(const Ceilings& ceilings, const std::string& name, double items, double bytes,
+                    double flops) {
+  return {.name = name,
+          .bytes = bytes,
+          .flops = flops,
+          .items = items,
+          .bandwidth_ceiling = ceilings.read_bytes_per_second,
+          .flops_ceiling = ceilings.fma_flops_per_second};
 }
 
 }  // namespace
@@ -108,15 +112,12 @@ BenchReport run_train_bench(Device& device, const Ceilings& ceilings,
     batch.ids = std::span(ids).first(static_cast<std::size_t>(tokens));
     batch.targets = std::span(ids).last(static_cast<std::size_t>(tokens));
 
-    BenchEntry entry;
-    entry.name = fmt::format("train/{}/batch:{}/length:{}", options.model, c.batch, c.length);
-    entry.items = static_cast<double>(tokens);
-    entry.flops = training_flops(config, tokens, c.length);
-    // Per parameter: AdamW 28, the gradient zeroed 4, added to 8, its norm 4, the weight read in
-    // the forward and in the backward pass 8.
-    entry.bytes = 52.0 * static_cast<double>(config.parameter_count());
-    entry.bandwidth_ceiling = ceilings.read_bytes_per_second;
-    entry.flops_ceiling = ceilings.fma_flops_per_second;
+    // Bytes per parameter: AdamW 28, the gradient zeroed 4, added to 8, its norm 4, the weight read
+    // in the forward and in the backward pass 8.
+    BenchEntry entry = entry_of(
+        ceilings, fmt::format("train/{}/batch:{}/length:{}", options.model, c.batch, c.length),
+        static_cast<double>(tokens), 52.0 * static_cast<double>(config.parameter_count()),
+        training_flops(config, tokens, c.length));
     double loss = 0;
     time_runs(
         entry,
@@ -146,6 +147,7 @@ BenchReport run_generate_bench(Device& device, const Ceilings& ceilings,
   const Parameters parameters =
       stored_as(device, config, initialize_parameters(device, config, /*seed=*/1), options.dtype);
   const std::string tail = fmt::format("{}/{}", options.model, name_of(options.dtype));
+  const double weight_bytes = decode_weight_bytes(config, parameters);
   const double cache_bytes_a_slot = 2.0 * config.n_layer * config.n_embd * sizeof(float);
 
   for (const int rows : options.batches) {
@@ -158,14 +160,10 @@ BenchReport run_generate_bench(Device& device, const Ceilings& ceilings,
     const Buffer tokens(device, next.size() * sizeof(std::int32_t));
     const View token_view(tokens.data(), DType::i32, {rows});
 
-    BenchEntry entry;
-    entry.name = fmt::format("decode/{}/batch:{}", tail, rows);
-    entry.items = rows;
     const double context = options.prompt + 0.5 * options.tokens;
-    entry.flops = rows * decode_flops(config, context);
-    entry.bytes = decode_weight_bytes(config, parameters) + rows * cache_bytes_a_slot * context;
-    entry.bandwidth_ceiling = ceilings.read_bytes_per_second;
-    entry.flops_ceiling = ceilings.fma_flops_per_second;
+    BenchEntry entry = entry_of(ceilings, fmt::format("decode/{}/batch:{}", tail, rows), rows,
+                                weight_bytes + rows * cache_bytes_a_slot * context,
+                                rows * decode_flops(config, context));
     std::vector<double> seconds;
     const double start = clock_seconds();
     while (clock_seconds() - start < options.seconds || seconds.size() < 10) {
@@ -189,14 +187,10 @@ BenchReport run_generate_bench(Device& device, const Ceilings& ceilings,
     note(fmt::format("prompt of {}", counted(length, "token")));
     Gpt2Decoder decoder(device, config, parameters, 1, length, length);
     const std::vector<std::int32_t> prompt = random_ids(config, length);
-    BenchEntry entry;
-    entry.name = fmt::format("{}/{}/length:{}", kind, tail, length);
-    entry.items = length;
     const double head = 2.0 * config.vocab_size * config.n_embd;  // the last position's alone
-    entry.flops = length * (decode_flops(config, 0.5 * length) - head) + head;
-    entry.bytes = decode_weight_bytes(config, parameters);
-    entry.bandwidth_ceiling = ceilings.read_bytes_per_second;
-    entry.flops_ceiling = ceilings.fma_flops_per_second;
+    BenchEntry entry =
+        entry_of(ceilings, fmt::format("{}/{}/length:{}", kind, tail, length), length, weight_bytes,
+                 length * (decode_flops(config, 0.5 * length) - head) + head);
     time_runs(
         entry,
         [&] {

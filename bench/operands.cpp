@@ -1,5 +1,7 @@
 #include "bench/operands.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -35,56 +37,34 @@ std::vector<float> values_of(const Noise& noise) {
 
 /// Element `index` of a result as a float; NaN where an index is negative.
 float result(const std::byte* from, DType dtype, std::int64_t index) {
-  const auto read = [&]<class T>(T value) {
-    std::memcpy(&value, from + static_cast<std::size_t>(index) * sizeof(T), sizeof(T));
-    return value;
-  };
-  switch (dtype) {
-    case DType::f32:
-      return read(0.0f);
-    case DType::f16:
-      return to_float(read(Half{}));
-    case DType::bf16:
-      return to_float(read(BFloat16{}));
-    case DType::i32:
-      break;
-  }
-  const std::int32_t number = read(std::int32_t{0});
+  if (dtype != DType::i32) return element(from, dtype, index);
+  std::int32_t number = 0;
+  std::memcpy(&number, from + static_cast<std::size_t>(index) * sizeof number, sizeof number);
   return number < 0 ? std::numeric_limits<float>::quiet_NaN() : static_cast<float>(number);
 }
 
 }  // namespace
 
-const Buffer& NoiseBlocks::block(DType dtype, const Noise& noise, bool poison) {
+const Buffer& NoiseBlocks::block(DType dtype, const Noise& noise) {
   for (const Block& known : blocks_) {
-    if (known.poison == poison && (poison || (known.dtype == dtype && known.noise == noise))) {
-      return known.buffer;
-    }
+    if (known.dtype == dtype && known.noise == noise) return known.buffer;
   }
-  const std::size_t bytes =
-      static_cast<std::size_t>(kBlockElements) * (poison ? 4 : size_of(dtype));
-  Buffer buffer(*device_, bytes);
-  std::vector<std::byte> bits(bytes, std::byte{0xff});
-  if (!poison) write_elements(values_of(noise), dtype, bits.data());
-  device_->copy_to_device(buffer.data(), bits.data(), bytes);
+  std::vector<std::byte> bits(static_cast<std::size_t>(kBlockElements) * size_of(dtype),
+                              std::byte{0xff});
+  if (noise.kind != Noise::Kind::poison) write_elements(values_of(noise), dtype, bits.data());
+  Buffer buffer(*device_, bits.size());
+  device_->copy_to_device(buffer.data(), bits.data(), bits.size());
   device_->synchronize();  // `bits` goes out of scope
-  return blocks_.emplace_back(Block{dtype, noise, poison, std::move(buffer)}).buffer;
-}
-
-void NoiseBlocks::tile(const View& view, const Buffer& block) {
-  const std::size_t bytes = view.size_bytes();
-  for (std::size_t at = 0; at < bytes; at += block.size()) {
-    device_->copy(static_cast<std::byte*>(view.bytes()) + at, block.data(),
-                  std::min(block.size(), bytes - at));
-  }
+  return blocks_.emplace_back(Block{dtype, noise, std::move(buffer)}).buffer;
 }
 
 void NoiseBlocks::fill(const View& view, const Noise& noise) {
-  tile(view, block(view.dtype(), noise, false));
-}
-
-void NoiseBlocks::poison(const View& view) {
-  tile(view, block(view.dtype(), {}, true));
+  const Buffer& filled = block(view.dtype(), noise);
+  const std::size_t bytes = view.size_bytes();
+  for (std::size_t at = 0; at < bytes; at += filled.size()) {
+    device_->copy(static_cast<std::byte*>(view.bytes()) + at, filled.data(),
+                  std::min(filled.size(), bytes - at));
+  }
 }
 
 View Operands::take(DType dtype, const Shape& shape) {
@@ -119,8 +99,7 @@ View Operands::ids(const Shape& shape, std::int64_t limit) {
 }
 
 View Operands::output(DType dtype, const Shape& shape) {
-  const View view = take(dtype, shape);
-  if (device_ != nullptr) noise_->poison(view);
+  const View view = random(dtype, shape, {.kind = Noise::Kind::poison});
   outputs_.push_back(view);
   return view;
 }
@@ -148,26 +127,24 @@ void Operands::check(const std::string& op) const {
 }
 
 void Operands::check(const std::string& op, const View& view, bool may_drop) const {
-  const auto look_at = [&](std::int64_t first, std::int64_t count) {
-    const std::size_t element = size_of(view.dtype());
-    std::vector<std::byte> bytes(static_cast<std::size_t>(count) * element);
+  const std::size_t element = size_of(view.dtype());
+  const std::int64_t head = std::min(view.count(), kCheckedElements);
+  const std::int64_t tail = std::max(head, view.count() - kCheckedElements);
+  for (const auto& [first, end] : {std::pair{std::int64_t{0}, head}, {tail, view.count()}}) {
+    if (first == end) continue;
+    std::vector<std::byte> bytes(static_cast<std::size_t>(end - first) * element);
     device_->copy_to_host(
         bytes.data(),
         static_cast<std::byte*>(view.bytes()) + static_cast<std::size_t>(first) * element,
         bytes.size());
-    for (std::int64_t i = 0; i < count; ++i) {
+    for (std::int64_t i = 0; i < end - first; ++i) {
       const float value = result(bytes.data(), view.dtype(), i);
       if (std::isfinite(value) || (may_drop && value < 0.0f)) continue;
-      throw Error(Fault::internal, op + ": element " + std::to_string(first + i) + " of a result " +
-                                       view.shape().to_string() +
-                                       " was not written or is not finite");
+      throw Error(Fault::internal,
+                  fmt::format("{}: element {} of a result {} was not written or is not finite", op,
+                              first + i, view.shape().to_string()));
     }
-  };
-  const std::int64_t count = view.count();
-  const std::int64_t head = std::min(count, kCheckedElements);
-  look_at(0, head);
-  const std::int64_t tail = std::max(head, count - kCheckedElements);
-  if (tail < count) look_at(tail, count - tail);
+  }
 }
 
 }  // namespace quire

@@ -16,7 +16,8 @@ namespace quire {
 
 /// What random numbers look like.
 struct Noise {
-  enum class Kind : std::uint8_t { normal, uniform };
+  /// Poison: every byte is 255, NaN in every float type and -1 as an integer.
+  enum class Kind : std::uint8_t { normal, uniform, poison };
   Kind kind = Kind::normal;
   float scale = 1.0f;  // standard deviation, or the width of the interval
   float low = 0.0f;    // where the interval begins
@@ -28,18 +29,14 @@ class NoiseBlocks {
  public:
   explicit NoiseBlocks(Device& device) : device_(&device) {}
   void fill(const View& view, const Noise& noise);
-  /// Every byte 255: NaN in every float type, -1 as an integer.
-  void poison(const View& view);
 
  private:
   struct Block {
     DType dtype;
     Noise noise;
-    bool poison;
     Buffer buffer;
   };
-  const Buffer& block(DType dtype, const Noise& noise, bool poison);
-  void tile(const View& view, const Buffer& block);
+  const Buffer& block(DType dtype, const Noise& noise);
 
   Device* device_;
   std::vector<Block> blocks_;

@@ -46,11 +46,6 @@ struct BenchReport {
 /// it is said why that can be.
 Roofline roofline_of(const BenchReport& report, const std::string& title);
 
-/// Calls `run` until `least_seconds` have passed and at least `least_samples` times, after one
-/// warm-up call, and fills in iterations and times.
-template <class Run>
-void time_runs(BenchEntry& entry, Run&& run, double least_seconds = 0.5, int least_samples = 10);
-
 /// Calls on a device whose work is queued.
 struct BatchedCalls {
   std::function<void(std::int64_t call)> run;  // counted from 0 in each sample
@@ -72,8 +67,10 @@ void summarize(BenchEntry& entry, std::vector<double> seconds);
 /// Seconds on a steady clock.
 double clock_seconds();
 
+/// Calls `run` until `least_seconds` have passed and at least `least_samples` times, after one
+/// warm-up call, and fills in iterations and times.
 template <class Run>
-void time_runs(BenchEntry& entry, Run&& run, double least_seconds, int least_samples) {
+void time_runs(BenchEntry& entry, Run&& run, double least_seconds = 0.5, int least_samples = 10) {
   run();
   std::vector<double> seconds;
   const double start = clock_seconds();

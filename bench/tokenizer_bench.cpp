@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/file.h"
+#include "base/utf8.h"
 #include "tokenizer/tokenizer.h"
 
 namespace quire {
@@ -72,26 +73,11 @@ std::string sentence(Random& random) {
   return text;
 }
 
-void append_utf8(char32_t code, std::string& to) {
-  const auto put = [&](char32_t byte) { to.push_back(static_cast<char>(byte)); };
-  if (code < 0x800) {
-    put(0xC0 | code >> 6);
-  } else if (code < 0x10000) {
-    put(0xE0 | code >> 12);
-    put(0x80 | (code >> 6 & 0x3F));
-  } else {
-    put(0xF0 | code >> 18);
-    put(0x80 | (code >> 12 & 0x3F));
-    put(0x80 | (code >> 6 & 0x3F));
-  }
-  put(0x80 | (code & 0x3F));
-}
-
 /// A run of characters of one script, those at its start likelier.
 void append_script(Random& random, char32_t first, char32_t last, std::size_t count,
                    std::string& to) {
   for (; count > 0; --count) {
-    append_utf8(first + static_cast<char32_t>(mostly_small(random, last - first + 1)), to);
+    utf8::append(first + static_cast<char32_t>(mostly_small(random, last - first + 1)), to);
   }
 }
 
@@ -143,16 +129,17 @@ struct TemporaryFolder {
   }
 };
 
-class TokenizerBench {
- public:
-  TokenizerBench(const TokenizerBenchOptions& options,
-                 const std::function<void(const std::string&)>& note)
-      : options_(options), note_(note) {}
+struct TokenizerBench {
+  const TokenizerBenchOptions& options;
+  const std::function<void(const std::string&)>& note;
+  TemporaryFolder temporary = {};
+  std::filesystem::path folder = {};
+  BenchReport report = {};
 
   BenchReport run() {
-    const std::string prose = text_of(options_.prose, synthetic_prose);
-    const std::string mix = text_of(options_.mix, synthetic_mix);
-    const std::filesystem::path training_file = temporary_.path / "prose.txt";
+    const std::string prose = text_of(options.prose, synthetic_prose);
+    const std::string mix = text_of(options.mix, synthetic_mix);
+    const std::filesystem::path training_file = temporary.path / "prose.txt";
     write_file(training_file, prose);
 
     train(training_file, prose.size());
@@ -162,104 +149,89 @@ class TokenizerBench {
     encode_one_letter();
     decode("prose", prose);
     decode("mix", mix);
-    return std::move(report_);
+    return std::move(report);
   }
 
- private:
   std::string text_of(const std::filesystem::path& path,
                       std::string (*make)(std::size_t, std::uint64_t)) {
-    return path.empty() ? make(options_.bytes, 1) : read_file(path);
+    return path.empty() ? make(options.bytes, 1) : read_file(path);
   }
 
-  BenchEntry entry(const std::string& name, double bytes) {
-    note_(name);
+  BenchEntry entry(const std::string& name, std::size_t bytes, std::size_t items) {
+    note(name);
     BenchEntry entry;
     entry.name = name;
-    entry.bytes = bytes;
+    entry.bytes = static_cast<double>(bytes);
+    entry.items = static_cast<double>(items);
     return entry;
   }
 
+  template <class Run>
+  void add(const std::string& name, std::size_t bytes, std::size_t items, const Run& run,
+           int least_samples = 10) {
+    BenchEntry timed = entry(name, bytes, items);
+    time_runs(timed, run, options.seconds, least_samples);
+    report.entries.push_back(timed);
+  }
+
   void train(const std::filesystem::path& file, std::size_t bytes) {
-    BenchEntry timed =
-        entry("train/vocab:" + std::to_string(options_.vocab_size), static_cast<double>(bytes));
-    BpeTrainingOptions options;
-    options.vocab_size = options_.vocab_size;
-    time_runs(
-        timed, [&] { train_bpe(std::vector{file}, options); }, options_.seconds);
-    report_.entries.push_back(timed);
-    folder_ = options_.tokenizer;
-    if (folder_.empty()) {
-      folder_ = temporary_.path;
-      train_bpe(std::vector{file}, options).save(folder_);
+    BpeTrainingOptions training;
+    training.vocab_size = options.vocab_size;
+    add("train/vocab:" + std::to_string(options.vocab_size), bytes, 0,
+        [&] { train_bpe(std::vector{file}, training); });
+    folder = options.tokenizer;
+    if (folder.empty()) {
+      folder = temporary.path;
+      train_bpe(std::vector{file}, training).save(folder);
     }
   }
 
   void load() {
     const auto size_of = [&](const char* name) {
       std::error_code missing;
-      const auto size = std::filesystem::file_size(folder_ / name, missing);
-      return missing ? 0.0 : static_cast<double>(size);
+      const std::size_t size = std::filesystem::file_size(folder / name, missing);
+      return missing ? 0 : size;
     };
-    const double whole = size_of("tokenizer.json");  // read alone where it is there
-    const double bytes = whole > 0 ? whole : size_of("vocab.json") + size_of("merges.txt");
-    BenchEntry timed = entry("load", bytes);
-    time_runs(
-        timed, [&] { Tokenizer::load(folder_); }, options_.seconds);
-    timed.items = Tokenizer::load(folder_).vocab_size();
-    report_.entries.push_back(timed);
+    const std::size_t whole = size_of("tokenizer.json");  // read alone where it is there
+    const std::size_t bytes = whole > 0 ? whole : size_of("vocab.json") + size_of("merges.txt");
+    const int items = Tokenizer::load(folder).vocab_size();
+    add("load", bytes, static_cast<std::size_t>(items), [&] { Tokenizer::load(folder); });
   }
 
   void encode(const std::string& name, const std::string& text) {
-    const Tokenizer tokenizer = Tokenizer::load(folder_);
-    std::vector<TokenId> ids;
-    BenchEntry warm = entry("encode/" + name, static_cast<double>(text.size()));
+    const Tokenizer tokenizer = Tokenizer::load(folder);
+    std::vector<TokenId> ids = tokenizer.encode(text, SpecialTokens::plain);
     const auto once = [&](const Tokenizer& with) {
       ids.clear();
       with.encode(text, SpecialTokens::plain, ids);
     };
-    time_runs(
-        warm, [&] { once(tokenizer); }, options_.seconds);
-    warm.items = static_cast<double>(ids.size());
-    report_.entries.push_back(warm);
+    add("encode/" + name, text.size(), ids.size(), [&] { once(tokenizer); });
 
-    BenchEntry cold = entry("encode/" + name + "/cold", static_cast<double>(text.size()));
+    BenchEntry cold = entry("encode/" + name + "/cold", text.size(), ids.size());
     std::vector<double> seconds;
     while (seconds.size() < 10) {
-      const Tokenizer fresh = Tokenizer::load(folder_);
+      const Tokenizer fresh = Tokenizer::load(folder);
       const double begin = clock_seconds();
       once(fresh);
       seconds.push_back(clock_seconds() - begin);
     }
     summarize(cold, std::move(seconds));
-    cold.items = static_cast<double>(ids.size());
-    report_.entries.push_back(cold);
+    report.entries.push_back(cold);
   }
 
   void encode_one_letter() {
-    const Tokenizer tokenizer = Tokenizer::load(folder_);
-    const std::string text(options_.bytes, 'a');
-    BenchEntry timed = entry("encode/one_letter", static_cast<double>(text.size()));
-    time_runs(
-        timed, [&] { tokenizer.encode(text); }, options_.seconds, 3);
-    timed.items = static_cast<double>(tokenizer.encode(text).size());
-    report_.entries.push_back(timed);
+    const Tokenizer tokenizer = Tokenizer::load(folder);
+    const std::string text(options.bytes, 'a');
+    const std::size_t items = tokenizer.encode(text).size();
+    add(
+        "encode/one_letter", text.size(), items, [&] { tokenizer.encode(text); }, 3);
   }
 
   void decode(const std::string& name, const std::string& text) {
-    const Tokenizer tokenizer = Tokenizer::load(folder_);
+    const Tokenizer tokenizer = Tokenizer::load(folder);
     const std::vector<TokenId> ids = tokenizer.encode(text, SpecialTokens::plain);
-    BenchEntry timed = entry("decode/" + name, static_cast<double>(text.size()));
-    time_runs(
-        timed, [&] { tokenizer.decode(ids); }, options_.seconds);
-    timed.items = static_cast<double>(ids.size());
-    report_.entries.push_back(timed);
+    add("decode/" + name, text.size(), ids.size(), [&] { tokenizer.decode(ids); });
   }
-
-  const TokenizerBenchOptions& options_;
-  const std::function<void(const std::string&)>& note_;
-  TemporaryFolder temporary_;
-  std::filesystem::path folder_;
-  BenchReport report_;
 };
 
 }  // namespace
@@ -312,7 +284,7 @@ std::string synthetic_mix(std::size_t bytes, std::uint64_t seed) {
 
 BenchReport run_tokenizer_bench(const TokenizerBenchOptions& options,
                                 const std::function<void(const std::string&)>& note) {
-  return TokenizerBench(options, note).run();
+  return TokenizerBench{options, note}.run();
 }
 
 }  // namespace quire

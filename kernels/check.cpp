@@ -1,5 +1,7 @@
 #include "kernels/check.h"
 
+#include <fmt/format.h>
+
 #include <cmath>
 
 namespace quire {
@@ -10,17 +12,8 @@ namespace {
 enum class Types : std::uint8_t { f32, any_float, activation, activation_or_f32, i32 };
 
 const char* name_of(Types types) {
-  switch (types) {
-    case Types::f32:
-      return "float32";
-    case Types::any_float:
-    case Types::activation:
-    case Types::activation_or_f32:
-      return "float32, float16 or bfloat16";
-    case Types::i32:
-      return "int32";
-  }
-  return "?";
+  if (types == Types::f32) return "float32";
+  return types == Types::i32 ? "int32" : "float32, float16 or bfloat16";
 }
 
 bool is_float(DType dtype) {
@@ -36,17 +29,9 @@ bool is_float(DType dtype) {
 }
 
 bool fits(DType dtype, Types types) {
-  switch (types) {
-    case Types::f32:
-      return dtype == DType::f32;
-    case Types::any_float:
-    case Types::activation:
-    case Types::activation_or_f32:
-      return is_float(dtype);
-    case Types::i32:
-      return dtype == DType::i32;
-  }
-  return false;
+  if (types == Types::f32) return dtype == DType::f32;
+  if (types == Types::i32) return dtype == DType::i32;
+  return is_float(dtype);
 }
 
 /// What last_op() tells, in the order in which the extents came up. Noted with every op that is
@@ -77,8 +62,7 @@ class Views {
   }
   Views& reads_if_given(const char* name, const ConstView& view, const char* dimensions,
                         Types types = Types::f32) {
-    if (view) add(name, view, dimensions, types, false, nullptr);
-    return *this;
+    return view ? reads(name, view, dimensions, types) : *this;
   }
   /// `same_as` names an earlier view that this one may be.
   Views& writes(const char* name, const View& view, const char* dimensions,
@@ -88,8 +72,7 @@ class Views {
   }
   Views& writes_if_given(const char* name, const View& view, const char* dimensions,
                          Types types = Types::f32) {
-    if (view) add(name, view, dimensions, types, true, nullptr);
-    return *this;
+    return view ? writes(name, view, dimensions, types) : *this;
   }
   Views& gives(char letter, std::int64_t value) {
     extent(letter) = value;
@@ -100,14 +83,13 @@ class Views {
 
   template <class Number>
   Views& requires_that(bool holds, const char* name, Number value, const char* wanted) {
-    if (!holds) fail(std::string(name) + " is " + std::to_string(value) + ", wants " + wanted);
+    if (!holds) fail(fmt::format("{} is {}, wants {}", name, std::to_string(value), wanted));
     return *this;
   }
 
   [[noreturn]] void fail(const std::string& what) const {
-    std::string text = std::string(op_) + ": ";
-    if (index_ >= 0) text += "tensor " + std::to_string(index_) + ": ";
-    throw Error(Fault::internal, text + what);
+    const std::string tensor = index_ >= 0 ? fmt::format("tensor {}: ", index_) : "";
+    throw Error(Fault::internal, fmt::format("{}: {}{}", op_, tensor, what));
   }
 
  private:
@@ -131,25 +113,22 @@ class Views {
              std::int64_t value) {
     const char letter = label[length - 1];
     const std::string_view text = letter == '*' ? "count" : std::string_view(label, length);
-    if (value < 1) {
-      fail(std::string(text) + " of " + name + " is " + std::to_string(value));
-    }
+    if (value < 1) fail(fmt::format("{} of {} is {}", text, name, value));
     std::int64_t& known = extent(letter);
     if (known == 0 && value % factor == 0) {
       known = value / factor;
       note(letter, known);
     }
     if (known * factor != value) {
-      fail(std::string(text) + " is " + std::to_string(known * factor) + ", " + name + " expects " +
-           std::to_string(value));
+      fail(fmt::format("{} is {}, {} expects {}", text, known * factor, name, value));
     }
   }
 
   void add(const char* name, const ConstView& view, const char* dimensions, Types types,
            bool written, const char* same_as) {
-    if (!view) fail(std::string(name) + " is not given");
+    if (!view) fail(fmt::format("{} is not given", name));
     if (!fits(view.dtype(), types)) {
-      fail(std::string(name) + " is " + quire::name_of(view.dtype()) + ", wants " + name_of(types));
+      fail(fmt::format("{} is {}, wants {}", name, quire::name_of(view.dtype()), name_of(types)));
     }
     if (types == Types::activation ||
         (types == Types::activation_or_f32 && view.dtype() != DType::f32)) {
@@ -157,8 +136,8 @@ class Views {
         first_activation_ = name;
         activation_ = view.dtype();
       } else if (view.dtype() != activation_) {
-        fail(std::string(name) + " is " + quire::name_of(view.dtype()) + ", " + first_activation_ +
-             " is " + quire::name_of(activation_));
+        fail(fmt::format("{} is {}, {} is {}", name, quire::name_of(view.dtype()),
+                         first_activation_, quire::name_of(activation_)));
       }
     }
     match(name, view.shape(), dimensions);
@@ -172,8 +151,8 @@ class Views {
     for (const char* c = dimensions; *c != '\0'; ++c) wanted += *c == ' ';
     const bool star = dimensions[0] == '*';
     if (star ? shape.rank() < wanted && dimensions[1] != '\0' : shape.rank() != wanted) {
-      fail(std::string(name) + " has shape " + shape.to_string() + ", wants " +
-           bracketed(dimensions));
+      fail(
+          fmt::format("{} has shape {}, wants {}", name, shape.to_string(), bracketed(dimensions)));
     }
     int next = 0;
     for (const char* c = dimensions; *c != '\0'; c += *c == ' ') {
@@ -211,7 +190,7 @@ class Views {
       }
       const bool one = range.begin == other.begin && range.end == other.end;
       if (one && same_as != nullptr && std::string_view(same_as) == other.name) continue;
-      fail(std::string(range.name) + " overlaps " + other.name);
+      fail(fmt::format("{} overlaps {}", range.name, other.name));
     }
     ranges_[static_cast<std::size_t>(ranges_count_++)] = range;
   }
@@ -242,8 +221,7 @@ void check_dropout(Views& views, const char* name, float p) {
 void check_heads(Views& views, int heads, float scale) {
   views.requires_that(heads >= 1, "heads", heads, "heads >= 1");
   if (views['C'] % heads != 0) {
-    views.fail("C is " + std::to_string(views['C']) + ", " + std::to_string(heads) +
-               " heads do not divide it");
+    views.fail(fmt::format("C is {}, {} heads do not divide it", views['C'], heads));
   }
   views.requires_that(std::isfinite(scale), "scale", scale, "a finite number");
   views.gives('H', heads).gives('D', views['C'] / heads);
@@ -251,8 +229,8 @@ void check_heads(Views& views, int heads, float scale) {
 
 [[noreturn]] void fail_value(const char* op, const char* name, std::int64_t index,
                              std::int64_t value, const std::string& wanted) {
-  throw Error(Fault::internal, std::string(op) + ": " + name + "[" + std::to_string(index) +
-                                   "] is " + std::to_string(value) + ", wants " + wanted);
+  throw Error(Fault::internal,
+              fmt::format("{}: {}[{}] is {}, wants {}", op, name, index, value, wanted));
 }
 
 /// Every value of `ids` in [0, limit).
@@ -260,7 +238,7 @@ void check_ids(const char* op, const char* name, const ConstView& ids, std::int6
   const std::int32_t* values = ids.data<std::int32_t>();
   for (std::int64_t i = 0; i < ids.count(); ++i) {
     if (values[i] < 0 || values[i] >= limit) {
-      fail_value(op, name, i, values[i], "0 to " + std::to_string(limit - 1));
+      fail_value(op, name, i, values[i], fmt::format("0 to {}", limit - 1));
     }
   }
 }
@@ -270,7 +248,7 @@ void check_targets(const ConstView& targets, std::int64_t vocabulary) {
   for (std::int64_t i = 0; i < targets.count(); ++i) {
     if (values[i] != kIgnoredTarget && (values[i] < 0 || values[i] >= vocabulary)) {
       fail_value("cross_entropy", "targets", i, values[i],
-                 "0 to " + std::to_string(vocabulary - 1) + ", or -100 to ignore it");
+                 fmt::format("0 to {}, or -100 to ignore it", vocabulary - 1));
     }
   }
 }
@@ -283,7 +261,7 @@ void check_first_key(const ConstView& first_key) {
     if (values[i] < 0) fail_value("attention", "first_key", i, values[i], "0 or more");
     if (i % T != 0 && values[i] < values[i - 1]) {
       fail_value("attention", "first_key", i, values[i],
-                 "at least the value before it, " + std::to_string(values[i - 1]));
+                 fmt::format("at least the value before it, {}", values[i - 1]));
     }
   }
 }
@@ -292,14 +270,13 @@ void check_first_key(const ConstView& first_key) {
 
 std::string last_op() {
   if (noted.op == nullptr) return "";
-  std::string extents;
+  std::string text = noted.op;
   for (std::size_t i = 0; i < noted.count; ++i) {
     const char letter = noted.letters[i];
-    extents += extents.empty() ? " (" : ", ";
-    extents +=
-        (letter == '*' ? "count" : std::string(1, letter)) + " " + std::to_string(noted.extents[i]);
+    text += fmt::format("{}{} {}", i == 0 ? " (" : ", ",
+                        letter == '*' ? "count" : std::string(1, letter), noted.extents[i]);
   }
-  return noted.op + extents + (extents.empty() ? "" : ")");
+  return noted.count == 0 ? text : text + ")";
 }
 
 void check(const EmbeddingForward& p) {
@@ -457,8 +434,7 @@ void check(const AttentionCached& p) {
       .writes("k_cache", p.k_cache, cache, Types::activation)
       .writes("v_cache", p.v_cache, cache, Types::activation);
   if (views['T'] > views['S']) {
-    views.fail("T is " + std::to_string(views['T']) + ", the cache has " +
-               std::to_string(views['S']) + " slots");
+    views.fail(fmt::format("T is {}, the cache has {} slots", views['T'], views['S']));
   }
 }
 

@@ -8,29 +8,9 @@
 
 namespace quire {
 
-void check(const EmbeddingForward&);
-void check(const EmbeddingBackward&);
-void check(const LayernormForward&);
-void check(const ResidualLayernormForward&);
-void check(const LayernormBackward&);
-void check(const MatmulForward&);
-void check(const Transpose&);
-void check(const MatmulBackwardInput&);
-void check(const MatmulBackwardWeight&);
-void check(const MatmulAdd&);
-void check(const ActivationForward&);
-void check(const ActivationBackward&);
-void check(const AttentionForward&);
-void check(const AttentionBackward&);
-void check(const AttentionCached&);
-void check(const Dropout&);
-void check(const CrossEntropyForward&);
-void check(const CrossEntropyBackward&);
-void check(const AdamwStep&);
-void check(const RepetitionPenalty&);
-void check(const WarpLogits&);
-void check(const DrawTokens&);
-void check(const ArgmaxTokens&);
+#define QUIRE_DECLARE_CHECK(name, Struct) void check(const Struct&);
+QUIRE_OPS(QUIRE_DECLARE_CHECK)
+#undef QUIRE_DECLARE_CHECK
 /// For the four products: that the device can do what is asked, to operands of that type.
 void check_multiply(const Device& device, Multiply multiply, DType operands);
 void check_squared_norm(std::span<const ConstView> tensors);
@@ -50,5 +30,12 @@ void check_values(const AttentionCached&);
 void check_values(const CrossEntropyForward&);
 void check_values(const CrossEntropyBackward&);
 void check_values(const RepetitionPenalty&);
+
+/// Both, for those backends: the values of the ops that have some.
+template <class Op>
+void check_on_host(const Op& p) {
+  check(p);
+  if constexpr (requires { check_values(p); }) check_values(p);
+}
 
 }  // namespace quire

@@ -1,7 +1,7 @@
 // Every operation of the model, once: its formula, shapes and what it overwrites or adds to.
 //
-// A backend is a class that derives from Device, and so from Ops. As every op is pure virtual, a
-// backend that lacks one does not compile. Each op takes one struct with named fields:
+// A backend is a class that derives from Device, and so from Ops, and declares all that QUIRE_OPS
+// lists: one that does not define an op does not link. Each op takes one struct with named fields:
 //
 //   device.layernorm_forward({.out = a.ln_1, .mean = a.mean, .rstd = a.rstd, .x = x, …});
 //
@@ -103,6 +103,25 @@ enum class Activation : std::uint8_t {
   silu,  ///< x/(1 + exp(-x))
   tanh,
 };
+
+/// Calls work.operator()<kind>() for the kind given at run time, as dispatch() does for types.
+template <class Work>
+constexpr void with_activation(Activation kind, const Work& work) {
+  switch (kind) {
+    case Activation::none:
+      return work.template operator()<Activation::none>();
+    case Activation::gelu_new:
+      return work.template operator()<Activation::gelu_new>();
+    case Activation::gelu:
+      return work.template operator()<Activation::gelu>();
+    case Activation::relu:
+      return work.template operator()<Activation::relu>();
+    case Activation::silu:
+      return work.template operator()<Activation::silu>();
+    case Activation::tanh:
+      return work.template operator()<Activation::tanh>();
+  }
+}
 
 /// How a weight is stored. GPT-2's Conv1D has in_out; its head, the embedding table, has out_in.
 enum class WeightLayout : std::uint8_t { in_out /* [K, N] */, out_in /* [N, K] */ };
@@ -353,40 +372,49 @@ struct ArgmaxTokens {
 
 // ---------------------------------------------------------------- all of them
 
-/// What a backend can do.
+/// Each op's function and what it takes, for whatever stands once for every op: OP(name, Struct).
+#define QUIRE_OPS(OP)                                      \
+  OP(embedding_forward, EmbeddingForward)                  \
+  OP(embedding_backward, EmbeddingBackward)                \
+  OP(layernorm_forward, LayernormForward)                  \
+  OP(residual_layernorm_forward, ResidualLayernormForward) \
+  OP(layernorm_backward, LayernormBackward)                \
+  OP(matmul_forward, MatmulForward)                        \
+  OP(transpose, Transpose)                                 \
+  OP(matmul_backward_input, MatmulBackwardInput)           \
+  OP(matmul_backward_weight, MatmulBackwardWeight)         \
+  OP(matmul_add, MatmulAdd)                                \
+  OP(activation_forward, ActivationForward)                \
+  OP(activation_backward, ActivationBackward)              \
+  OP(attention_forward, AttentionForward)                  \
+  OP(attention_backward, AttentionBackward)                \
+  OP(attention_cached, AttentionCached)                    \
+  OP(dropout, Dropout)                                     \
+  OP(cross_entropy_forward, CrossEntropyForward)           \
+  OP(cross_entropy_backward, CrossEntropyBackward)         \
+  OP(adamw, AdamwStep)                                     \
+  OP(repetition_penalty, RepetitionPenalty)                \
+  OP(warp_logits, WarpLogits)                              \
+  OP(draw_tokens, DrawTokens)                              \
+  OP(argmax_tokens, ArgmaxTokens)
+
+/// What a backend can do: `virtual void layernorm_forward(const LayernormForward&) = 0;` and so on.
 class Ops {
  public:
   virtual ~Ops() = default;
 
-  virtual void embedding_forward(const EmbeddingForward&) = 0;
-  virtual void embedding_backward(const EmbeddingBackward&) = 0;
-  virtual void layernorm_forward(const LayernormForward&) = 0;
-  virtual void residual_layernorm_forward(const ResidualLayernormForward&) = 0;
-  virtual void layernorm_backward(const LayernormBackward&) = 0;
-  virtual void matmul_forward(const MatmulForward&) = 0;
+#define QUIRE_DECLARE_OP(name, Struct) virtual void name(const Struct&) = 0;
+  QUIRE_OPS(QUIRE_DECLARE_OP)
+#undef QUIRE_DECLARE_OP
   virtual void layernorm_matmul(const LayernormMatmul& p) {
     residual_layernorm_forward(p.layernorm);
     matmul_forward(p.matmul);
   }
-  virtual void transpose(const Transpose&) = 0;
-  virtual void matmul_backward_input(const MatmulBackwardInput&) = 0;
-  virtual void matmul_backward_weight(const MatmulBackwardWeight&) = 0;
-  virtual void matmul_add(const MatmulAdd&) = 0;
-  virtual void activation_forward(const ActivationForward&) = 0;
-  virtual void activation_backward(const ActivationBackward&) = 0;
-  virtual void attention_forward(const AttentionForward&) = 0;
-  virtual void attention_backward(const AttentionBackward&) = 0;
-  virtual void attention_cached(const AttentionCached&) = 0;
-  virtual void dropout(const Dropout&) = 0;
-  virtual void cross_entropy_forward(const CrossEntropyForward&) = 0;
-  virtual void cross_entropy_backward(const CrossEntropyBackward&) = 0;
-  virtual void adamw(const AdamwStep&) = 0;
   /// Sum of the squares of all elements of all tensors, in a fixed order.
   virtual double squared_norm(std::span<const ConstView> tensors) = 0;
-  virtual void repetition_penalty(const RepetitionPenalty&) = 0;
-  virtual void warp_logits(const WarpLogits&) = 0;
-  virtual void draw_tokens(const DrawTokens&) = 0;
-  virtual void argmax_tokens(const ArgmaxTokens&) = 0;
 };
+
+/// In the class of a backend: `void layernorm_forward(const LayernormForward&) override;` and so on.
+#define QUIRE_OVERRIDE_OP(name, Struct) void name(const Struct&) override;
 
 }  // namespace quire

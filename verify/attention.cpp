@@ -24,10 +24,6 @@ struct Case {
   }
 };
 
-double one_rounding(DType dtype) {
-  return dtype == DType::f32 ? 0.0 : half_ulp(dtype, 1.0);
-}
-
 /// The largest length of a head's part of a row: `parts` of C channels lie side by side, the
 /// `part`-th counts.
 double longest(const std::vector<float>& rows, const Case& c, std::int64_t parts,
@@ -78,7 +74,7 @@ AttentionForward forward_op(const Rows& r, const Case& c, const Side& s) {
 
 void forward_and_backward(Bench& bench, DType dtype, const Case& c) {
   const std::int64_t N = c.B * c.T, C = c.C();
-  const double round = one_rounding(dtype), kept = 1.0 / (1.0 - c.dropout);
+  const double round = half_ulp(dtype, 1.0), kept = 1.0 / (1.0 - c.dropout);
   const std::vector<float> numbers = normal(N * 3 * C, static_cast<std::uint64_t>(N));
   const auto rows = [&](Trial& t) {
     return Rows{t.output({c.B, c.T, C}), t.output({c.B, c.H, c.T}, DType::f32),
@@ -90,8 +86,7 @@ void forward_and_backward(Bench& bench, DType dtype, const Case& c) {
     t.run([&](const Side& s) { s.device.attention_forward(forward_op(r, c, s)); });
     // Values are at most `most` in size, and the p of a query add up to 1, or `kept` of it.
     const std::vector<float> qkv = t.host(r.qkv, Side::trusted);
-    double most = 0;
-    for (const float value : qkv) most = std::max(most, std::abs(double{value}));
+    const double most = largest(qkv);
     const double relative = 2.0 * of_p(c, qkv) + round;
     t.compare(r.out, [&](std::size_t i) {
       return stored(dtype, t.want(r.out, i), relative * kept * most);
@@ -177,16 +172,12 @@ void cached(Bench& bench, DType dtype, const Case& c) {
                                  .scale = c.scale()});
     });
     t.forget();
-    double most = 0, square = 0;
-    for (const float value : t.host(values, Side::trusted))
-      most = std::max(most, std::abs(double{value}));
-    for (const Tensor& rows : {qkv, keys}) {
-      for (const float value : t.host(rows, Side::trusted))
-        square = std::max(square, double{value} * value);
-    }
-    const double score = c.scale() * real(c.D) * square, terms = real(past + count);
+    const double most = largest(t.host(values, Side::trusted));
+    const double factor =
+        std::max(largest(t.host(qkv, Side::trusted)), largest(t.host(keys, Side::trusted)));
+    const double score = c.scale() * real(c.D) * factor * factor, terms = real(past + count);
     const double relative =
-        4.0 * (real(c.D) + 8.0) * kEps * score + 2.0 * (terms + 16.0) * kEps + one_rounding(dtype);
+        4.0 * (real(c.D) + 8.0) * kEps * score + 2.0 * (terms + 16.0) * kEps + half_ulp(dtype, 1.0);
     t.compare(
         out, [&](std::size_t i) { return stored(dtype, t.want(out, i), relative * most); },
         join("after", past));

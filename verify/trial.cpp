@@ -69,6 +69,12 @@ std::vector<float> to_host(Device& device, const View& view) {
   return values;
 }
 
+double largest(const std::vector<float>& values) {
+  double most = 0;
+  for (const float value : values) most = std::max(most, std::abs(double{value}));
+  return most;
+}
+
 std::vector<DType> types_of(const Device& device) {
   std::vector<DType> types = {DType::f32};
   for (const DType dtype : {DType::bf16, DType::f16}) {

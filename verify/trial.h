@@ -54,6 +54,9 @@ std::vector<std::int32_t> integers(std::int64_t count, std::uint64_t seed, std::
 
 std::vector<float> to_host(Device& device, const View& view);
 
+/// The size of the largest.
+double largest(const std::vector<float>& values);
+
 class Trial {
  public:
   /// `dtype` is that of activations on the tested device.

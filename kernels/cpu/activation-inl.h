@@ -114,25 +114,6 @@ HWY_INLINE Vec activation_slope(Vec x) {
   return set(1.0f);
 }
 
-/// Calls f.template operator()<kind>() for the kind given at run time.
-template <class Function>
-HWY_INLINE void with_activation(Activation kind, const Function& f) {
-  switch (kind) {
-    case Activation::none:
-      return f.template operator()<Activation::none>();
-    case Activation::gelu_new:
-      return f.template operator()<Activation::gelu_new>();
-    case Activation::gelu:
-      return f.template operator()<Activation::gelu>();
-    case Activation::relu:
-      return f.template operator()<Activation::relu>();
-    case Activation::silu:
-      return f.template operator()<Activation::silu>();
-    case Activation::tanh:
-      return f.template operator()<Activation::tanh>();
-  }
-}
-
 }  // namespace quire::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 

@@ -1,7 +1,4 @@
 // Activations over any shape: element by element, at the speed of memory.
-#include <algorithm>
-
-#include "kernels/check.h"
 #include "kernels/cpu/activation.h"
 #include "kernels/cpu/device.h"
 
@@ -27,10 +24,8 @@ void activation_row(Activation activation, const float* x, float* out, std::int6
 void activation_forward(const ActivationForward& p, ThreadPool& pool) {
   const float* x = p.x.data<float>();
   float* out = p.out.data<float>();
-  const std::int64_t n = p.x.count();
-  pool.run((n + kChunk - 1) / kChunk, [&](std::int64_t task) HWY_ATTR {
-    const std::int64_t first = task * kChunk;
-    activation_row(p.activation, x + first, out + first, std::min(kChunk, n - first));
+  pool.run_pieces(p.x.count(), kChunk, [&](std::int64_t first, std::int64_t count) HWY_ATTR {
+    activation_row(p.activation, x + first, out + first, count);
   });
 }
 
@@ -38,15 +33,12 @@ void activation_backward(const ActivationBackward& p, ThreadPool& pool) {
   const float* x = p.x.data<float>();
   const float* d_out = p.d_out.data<float>();
   float* d_x = p.d_x.data<float>();
-  const std::int64_t n = p.x.count();
   with_activation(p.activation, [&]<Activation kind>() HWY_ATTR {
-    pool.run((n + kChunk - 1) / kChunk, [&](std::int64_t task) HWY_ATTR {
-      const std::int64_t first = task * kChunk;
-      for_vectors(std::min(kChunk, n - first),
-                  [&](std::int64_t i, std::int64_t count) QUIRE_INLINE_LAMBDA {
-                    const Vec slope = activation_slope<kind>(load(x + first + i, count));
-                    store(hn::Mul(load(d_out + first + i, count), slope), d_x + first + i, count);
-                  });
+    pool.run_pieces(p.x.count(), kChunk, [&](std::int64_t first, std::int64_t length) HWY_ATTR {
+      for_vectors(length, [&](std::int64_t i, std::int64_t count) QUIRE_INLINE_LAMBDA {
+        const Vec slope = activation_slope<kind>(load(x + first + i, count));
+        store(hn::Mul(load(d_out + first + i, count), slope), d_x + first + i, count);
+      });
     });
   });
 }
@@ -67,13 +59,11 @@ void activation_row(Activation activation, const float* x, float* out, std::int6
 }
 
 void CpuDevice::activation_forward(const ActivationForward& p) {
-  check(p);
-  HWY_DYNAMIC_DISPATCH(activation_forward)(p, pool_);
+  run(HWY_DYNAMIC_DISPATCH(activation_forward), p);
 }
 
 void CpuDevice::activation_backward(const ActivationBackward& p) {
-  check(p);
-  HWY_DYNAMIC_DISPATCH(activation_backward)(p, pool_);
+  run(HWY_DYNAMIC_DISPATCH(activation_backward), p);
 }
 
 }  // namespace quire::cpu

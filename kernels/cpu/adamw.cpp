@@ -3,9 +3,9 @@
 // tensors cost no more than its large ones.
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <vector>
 
-#include "kernels/check.h"
 #include "kernels/cpu/device.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -13,9 +13,9 @@
 #include "hwy/foreach_target.h"
 #include "kernels/cpu/simd-inl.h"
 
-#ifndef QUIRE_CPU_OPTIMIZER_ONCE
-#define QUIRE_CPU_OPTIMIZER_ONCE
-namespace quire::cpu {
+HWY_BEFORE_NAMESPACE();
+namespace quire::cpu::HWY_NAMESPACE {
+namespace {
 
 /// Elements [first, first + count) of tensor `tensor`.
 struct Chunk {
@@ -37,19 +37,14 @@ std::vector<Chunk> chunks_of(std::size_t tensors, CountOf count_of) {
   return chunks;
 }
 
-}  // namespace quire::cpu
-#endif
-
-HWY_BEFORE_NAMESPACE();
-namespace quire::cpu::HWY_NAMESPACE {
-namespace {
-
 template <class T>
 void narrow_row(const float* from, T* to, std::int64_t n, T (*narrow)(float)) {
   for (std::int64_t i = 0; i < n; ++i) to[i] = narrow(from[i]);
 }
 
-void adamw(const AdamwStep& s, const std::vector<Chunk>& chunks, ThreadPool& pool) {
+void adamw(const AdamwStep& s, ThreadPool& pool) {
+  const std::vector<Chunk> chunks =
+      chunks_of(s.tensors.size(), [&](std::size_t i) { return s.tensors[i].param.count(); });
   const double step = static_cast<double>(s.step);
   const double correction1 = 1.0 - std::pow(double{s.beta1}, step);
   const double correction2 = std::sqrt(1.0 - std::pow(double{s.beta2}, step));
@@ -116,16 +111,15 @@ double squared_sum(const float* x, std::int64_t n) {
   return sum;
 }
 
-double squared_norm(std::span<const ConstView> tensors, const std::vector<Chunk>& chunks,
-                    ThreadPool& pool) {
+double squared_norm(std::span<const ConstView> tensors, ThreadPool& pool) {
+  const std::vector<Chunk> chunks =
+      chunks_of(tensors.size(), [&](std::size_t i) { return tensors[i].count(); });
   double* partial = pool.shared_scratch<double>(static_cast<std::int64_t>(chunks.size()));
   pool.run(static_cast<std::int64_t>(chunks.size()), [&](std::int64_t task) HWY_ATTR {
     const Chunk& chunk = chunks[static_cast<std::size_t>(task)];
     partial[task] = squared_sum(tensors[chunk.tensor].data<float>() + chunk.first, chunk.count);
   });
-  double sum = 0.0;
-  for (std::size_t i = 0; i < chunks.size(); ++i) sum += partial[i];
-  return sum;
+  return std::accumulate(partial, partial + chunks.size(), 0.0);
 }
 
 }  // namespace
@@ -139,17 +133,12 @@ HWY_EXPORT(adamw);
 HWY_EXPORT(squared_norm);
 
 void CpuDevice::adamw(const AdamwStep& s) {
-  check(s);
-  const std::vector<Chunk> chunks =
-      chunks_of(s.tensors.size(), [&](std::size_t i) { return s.tensors[i].param.count(); });
-  HWY_DYNAMIC_DISPATCH(adamw)(s, chunks, pool_);
+  run(HWY_DYNAMIC_DISPATCH(adamw), s);
 }
 
 double CpuDevice::squared_norm(std::span<const ConstView> tensors) {
   check_squared_norm(tensors);
-  const std::vector<Chunk> chunks =
-      chunks_of(tensors.size(), [&](std::size_t i) { return tensors[i].count(); });
-  return HWY_DYNAMIC_DISPATCH(squared_norm)(tensors, chunks, pool_);
+  return HWY_DYNAMIC_DISPATCH(squared_norm)(tensors, pool_);
 }
 
 }  // namespace quire::cpu

@@ -152,25 +152,18 @@ inline void pack_columns(Rows rows, std::int64_t count, std::int64_t D, float* t
 
 /// The dropout of attention's probabilities; element ((b·H + h)·T + q)·T + k of the stream.
 struct ProbabilityDropout {
+  float p;
   RandomKey key;
-  std::uint32_t threshold = 0;
-  float scale = 1.0f;
-  std::uint64_t head_start = 0;  // (b·H + h)·T·T
-  std::int64_t T = 0;
-  bool on = false;
-
-  ProbabilityDropout(float p, RandomKey stream, std::int64_t head, std::int64_t length)
-      : key(stream),
-        threshold(dropout_threshold(p)),
-        scale(1.0f / (1.0f - p)),
-        head_start(static_cast<std::uint64_t>(head * length) * static_cast<std::uint64_t>(length)),
-        T(length),
-        on(p > 0.0f) {}
+  std::int64_t head;  // b·H + h
+  std::int64_t T;
+  bool on = p > 0.0f;
+  std::uint32_t threshold = dropout_threshold(p);
+  float scale = 1.0f / (1.0f - p);
 
   /// factors[i] for the keys key + i, i in [0, kKeys).
   void factors_of(std::int64_t query, std::int64_t first_key, float* factors) const {
     std::uint32_t room[kKeys + kRandomSlack];
-    const std::uint64_t first = head_start + static_cast<std::uint64_t>(query * T + first_key);
+    const auto first = static_cast<std::uint64_t>((head * T + query) * T + first_key);
     const std::uint32_t* numbers = random_row(key, first, kKeys, room);
     for (std::int64_t i = 0; i < kKeys; i += kLanes) {
       store(keep_factor(numbers + i, threshold, set(scale)), factors + i);

@@ -12,7 +12,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/check.h"
 #include "kernels/cpu/device.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -41,11 +40,6 @@ struct QueryBlock {
   std::int64_t first_key;
 };
 
-struct Keys {
-  Rows k;
-  Rows v;
-};
-
 /// Where attend() works.
 struct Workspace {
   float* q;        // [kQueries, width] scaled
@@ -56,24 +50,15 @@ struct Workspace {
   float* l;        // [kQueries, kLanes] sums, lane by lane
   float* m;        // [kQueries]
   float* factors;  // [kKeys]
-
-  static std::int64_t floats(std::int64_t D) {
-    const std::int64_t width = round_up_to_lanes(D);
-    return 2 * kQueries * width + D * kKeys + kKeys * width + kTileRows * kKeys +
-           kQueries * kLanes + kQueries + kKeys;
-  }
-  Workspace(float* room, std::int64_t D) {
-    const std::int64_t width = round_up_to_lanes(D);
-    q = room;
-    o = q + kQueries * width;
-    k = o + kQueries * width;
-    v = k + D * kKeys;
-    s = v + kKeys * width;
-    l = s + kTileRows * kKeys;
-    m = l + kQueries * kLanes;
-    factors = m + kQueries;
-  }
 };
+
+Workspace workspace_of(ThreadPool& pool, std::int64_t D) {
+  const std::int64_t width = round_up_to_lanes(D);
+  const auto [q, o, k, v, s, l, m, factors] =
+      pool.scratch_arrays<float>(kQueries * width, kQueries * width, D * kKeys, kKeys * width,
+                                 kTileRows * kKeys, kQueries * kLanes, kQueries, kKeys);
+  return {q, o, k, v, s, l, m, factors};
+}
 
 /// Turns `visible` scores of one query into probabilities relative to the running maximum, and
 /// scales what the query has summed up so far.
@@ -105,7 +90,7 @@ HWY_INLINE void update_softmax(float* s, std::int64_t visible, std::int64_t widt
   store(sum, l);
 }
 
-void attend(const QueryBlock& block, const Keys& keys, std::int64_t D, float scale,
+void attend(const QueryBlock& block, Rows keys, Rows values, std::int64_t D, float scale,
             const ProbabilityDropout& dropout, const Workspace& w) {
   const std::int64_t width = round_up_to_lanes(D);
   const std::int64_t last_query = block.first_query + block.count - 1;
@@ -116,8 +101,8 @@ void attend(const QueryBlock& block, const Keys& keys, std::int64_t D, float sca
 
   for (std::int64_t key = block.first_key; key <= last_query; key += kKeys) {
     const std::int64_t present = std::min(kKeys, last_query - key + 1);
-    pack_columns({keys.k[key], keys.k.stride}, present, D, w.k);
-    pack_rows({keys.v[key], keys.v.stride}, present, D, 1.0f, w.v);
+    pack_columns({keys[key], keys.stride}, present, D, w.k);
+    pack_rows({values[key], values.stride}, present, D, 1.0f, w.v);
     // Queries before this block's first key see none of it.
     const std::int64_t from = std::max<std::int64_t>(0, key - block.first_query);
     for (std::int64_t q = from; q < block.count; q += kTileRows) {
@@ -177,10 +162,9 @@ void attention_forward(const AttentionForward& p, ThreadPool& pool) {
     const std::int64_t block = blocks - 1 - task / (B * H);
     const std::int64_t head = task % (B * H);
     const std::int64_t b = head / H, h = head % H;
-    const Workspace workspace(pool.scratch<float>(Workspace::floats(D)), D);
-    const ProbabilityDropout dropout(p.dropout, p.key, head, T);
+    const Workspace workspace = workspace_of(pool, D);
+    const ProbabilityDropout dropout{p.dropout, p.key, head, T};
     const float* first = qkv + b * T * 3 * C + h * D;
-    const Keys keys = {{first + C, 3 * C}, {first + 2 * C, 3 * C}};
     const std::int64_t end = std::min(T, (block + 1) * kQueries);
     // Packed records: a block may hold several runs of equal first key.
     for (std::int64_t t = block * kQueries; t < end;) {
@@ -194,7 +178,7 @@ void attention_forward(const AttentionForward& p, ThreadPool& pool) {
               .first_query = t,
               .count = next - t,
               .first_key = key},
-             keys, D, p.scale, dropout, workspace);
+             {first + C, 3 * C}, {first + 2 * C, 3 * C}, D, p.scale, dropout, workspace);
       t = next;
     }
   });
@@ -239,9 +223,8 @@ void attention_cached(const AttentionCached& p, ThreadPool& pool) {
             .first_query = past[b] + t,
             .count = std::min(kQueries, T - t),
             .first_key = 0},
-           {{k_cache + cached(b, h), D}, {v_cache + cached(b, h), D}}, D, p.scale,
-           ProbabilityDropout(0.0f, {}, head, T),
-           Workspace(pool.scratch<float>(Workspace::floats(D)), D));
+           {k_cache + cached(b, h), D}, {v_cache + cached(b, h), D}, D, p.scale,
+           ProbabilityDropout{0.0f, {}, head, T}, workspace_of(pool, D));
   });
 }
 
@@ -256,15 +239,11 @@ HWY_EXPORT(attention_forward);
 HWY_EXPORT(attention_cached);
 
 void CpuDevice::attention_forward(const AttentionForward& p) {
-  check(p);
-  check_values(p);
-  HWY_DYNAMIC_DISPATCH(attention_forward)(p, pool_);
+  run(HWY_DYNAMIC_DISPATCH(attention_forward), p);
 }
 
 void CpuDevice::attention_cached(const AttentionCached& p) {
-  check(p);
-  check_values(p);
-  HWY_DYNAMIC_DISPATCH(attention_cached)(p, pool_);
+  run(HWY_DYNAMIC_DISPATCH(attention_cached), p);
 }
 
 }  // namespace quire::cpu

@@ -11,7 +11,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/check.h"
 #include "kernels/cpu/device.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -52,28 +51,16 @@ struct Workspace {
   float* p;        // [kQueries, kKeys] scores, then f·p
   float* ds;       // [kQueries, kKeys] dp, then ds
   float* factors;  // [kKeys]
-
-  static std::int64_t floats(std::int64_t queries, std::int64_t D) {
-    const std::int64_t width = round_up_to_lanes(D);
-    return 3 * queries * width + round_up_to_lanes(queries) + 2 * D * kKeys + 3 * kKeys * width +
-           2 * kQueries * kKeys + kKeys;
-  }
-  Workspace(float* room, std::int64_t queries, std::int64_t D) {
-    const std::int64_t width = round_up_to_lanes(D);
-    q = room;
-    d_out = q + queries * width;
-    d_q = d_out + queries * width;
-    delta = d_q + queries * width;
-    k_columns = delta + round_up_to_lanes(queries);
-    v_columns = k_columns + D * kKeys;
-    k = v_columns + D * kKeys;
-    d_k = k + kKeys * width;
-    d_v = d_k + kKeys * width;
-    p = d_v + kKeys * width;
-    ds = p + kQueries * kKeys;
-    factors = ds + kQueries * kKeys;
-  }
 };
+
+Workspace workspace_of(ThreadPool& pool, std::int64_t queries, std::int64_t D) {
+  const std::int64_t width = round_up_to_lanes(D), of_queries = queries * width;
+  const auto [q, d_out, d_q, delta, k_columns, v_columns, k, d_k, d_v, p, ds, factors] =
+      pool.scratch_arrays<float>(of_queries, of_queries, of_queries, round_up_to_lanes(queries),
+                                 D * kKeys, D * kKeys, kKeys * width, kKeys * width, kKeys * width,
+                                 kQueries * kKeys, kQueries * kKeys, kKeys);
+  return {q, d_out, d_q, delta, k_columns, v_columns, k, d_k, d_v, p, ds, factors};
+}
 
 /// From scores and dp of one query to f·p and ds. What is masked becomes 0 in both.
 HWY_INLINE void softmax_gradient(float* p, float* ds, std::int64_t visible, std::int64_t end,
@@ -179,16 +166,14 @@ void attention_backward(const AttentionBackward& p, ThreadPool& pool) {
         std::fill(row + t * 3 * C, row + t * 3 * C + D, 0.0f);
       }
     }
-    float* room = pool.scratch<float>(Workspace::floats(T, D));
-    const ProbabilityDropout dropout(p.dropout, p.key, task, T);
+    const Workspace workspace = workspace_of(pool, T, D);
+    const ProbabilityDropout dropout{p.dropout, p.key, task, T};
     for (std::int64_t t = 0; t < T;) {
       const std::int64_t key = first_key != nullptr ? first_key[b * T + t] : 0;
       std::int64_t end = t + 1;
       while (end < T && (first_key == nullptr || first_key[b * T + end] == key)) ++end;
       const std::int64_t begin = std::max(t, key);
-      if (begin < end) {
-        run_backward(head, begin, end, key, dropout, Workspace(room, end - begin, D));
-      }
+      if (begin < end) run_backward(head, begin, end, key, dropout, workspace);
       t = end;
     }
   });
@@ -204,9 +189,7 @@ namespace quire::cpu {
 HWY_EXPORT(attention_backward);
 
 void CpuDevice::attention_backward(const AttentionBackward& p) {
-  check(p);
-  check_values(p);
-  HWY_DYNAMIC_DISPATCH(attention_backward)(p, pool_);
+  run(HWY_DYNAMIC_DISPATCH(attention_backward), p);
 }
 
 }  // namespace quire::cpu

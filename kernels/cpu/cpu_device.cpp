@@ -8,11 +8,9 @@
 #include <string_view>
 
 #include "hwy/highway.h"
-#include "kernels/check.h"
 #include "kernels/cpu/device.h"
 #include "kernels/cpu/gemm_bf16.h"
 #include "kernels/cpu/matmul.h"
-#include "kernels/cpu/memory.h"
 
 namespace quire::cpu {
 namespace {
@@ -94,45 +92,29 @@ std::string CpuDevice::description() const {
          (threads == 1 ? " thread" : " threads");
 }
 
-void* CpuDevice::allocate(std::size_t bytes) {
-  return allocate_aligned(bytes);
-}
-
-void CpuDevice::release(void* data) noexcept {
-  release_aligned(data);
-}
-
-void CpuDevice::copy_to_device(void* to, const void* from_host, std::size_t bytes) {
-  copy(to, from_host, bytes);
-}
-
-void CpuDevice::copy_to_host(void* to_host, const void* from, std::size_t bytes) {
-  copy(to_host, from, bytes);
-}
-
 // Large blocks are split: one thread does not fill both memory channels.
-constexpr std::size_t kCopyChunk = std::size_t{1} << 20;
+constexpr std::int64_t kCopyChunk = 1 << 20;
 
 void CpuDevice::copy(void* to, const void* from, std::size_t bytes) {
   if (bytes == 0 || to == from) return;
   auto* target = static_cast<std::byte*>(to);
   const auto* source = static_cast<const std::byte*>(from);
+  const auto size = static_cast<std::int64_t>(bytes);
   const bool overlap = target < source + bytes && source < target + bytes;
-  if (overlap || bytes <= kCopyChunk) {
+  if (overlap || size <= kCopyChunk) {
     std::memmove(to, from, bytes);
     return;
   }
-  pool_.run(static_cast<std::int64_t>((bytes + kCopyChunk - 1) / kCopyChunk), [&](std::int64_t i) {
-    const std::size_t first = static_cast<std::size_t>(i) * kCopyChunk;
-    std::memcpy(target + first, source + first, std::min(kCopyChunk, bytes - first));
+  pool_.run_pieces(size, kCopyChunk, [&](std::int64_t first, std::int64_t count) {
+    std::memcpy(target + first, source + first, static_cast<std::size_t>(count));
   });
 }
 
 void CpuDevice::fill_zero(void* data, std::size_t bytes) {
   auto* target = static_cast<std::byte*>(data);
-  pool_.run(static_cast<std::int64_t>((bytes + kCopyChunk - 1) / kCopyChunk), [&](std::int64_t i) {
-    const std::size_t first = static_cast<std::size_t>(i) * kCopyChunk;
-    std::memset(target + first, 0, std::min(kCopyChunk, bytes - first));
+  const auto size = static_cast<std::int64_t>(bytes);
+  pool_.run_pieces(size, kCopyChunk, [&](std::int64_t first, std::int64_t count) {
+    std::memset(target + first, 0, static_cast<std::size_t>(count));
   });
 }
 

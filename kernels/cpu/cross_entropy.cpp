@@ -2,7 +2,6 @@
 // the passes behind find it in the second-level cache.
 #include <cmath>
 
-#include "kernels/check.h"
 #include "kernels/cpu/device.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -77,15 +76,11 @@ HWY_EXPORT(cross_entropy_forward);
 HWY_EXPORT(cross_entropy_backward);
 
 void CpuDevice::cross_entropy_forward(const CrossEntropyForward& p) {
-  check(p);
-  check_values(p);
-  HWY_DYNAMIC_DISPATCH(cross_entropy_forward)(p, pool_);
+  run(HWY_DYNAMIC_DISPATCH(cross_entropy_forward), p);
 }
 
 void CpuDevice::cross_entropy_backward(const CrossEntropyBackward& p) {
-  check(p);
-  check_values(p);
-  HWY_DYNAMIC_DISPATCH(cross_entropy_backward)(p, pool_);
+  run(HWY_DYNAMIC_DISPATCH(cross_entropy_backward), p);
 }
 
 }  // namespace quire::cpu

@@ -4,8 +4,9 @@
 // target and the method picks the best the processor has.
 #pragma once
 
+#include "kernels/check.h"
+#include "kernels/cpu/memory.h"
 #include "kernels/cpu/parallel.h"
-#include "kernels/device.h"
 
 namespace quire::cpu {
 
@@ -17,40 +18,29 @@ class CpuDevice final : public Device {
   bool shares_host_memory() const override { return true; }
   std::string why_not_in_bf16() const override { return level_.why_not_in_bf16; }
 
-  void* allocate(std::size_t bytes) override;
-  void release(void* data) noexcept override;
-  void copy_to_device(void* to, const void* from_host, std::size_t bytes) override;
-  void copy_to_host(void* to_host, const void* from, std::size_t bytes) override;
+  void* allocate(std::size_t bytes) override { return allocate_aligned(bytes); }
+  void release(void* data) noexcept override { release_aligned(data); }
+  void copy_to_device(void* to, const void* from_host, std::size_t bytes) override {
+    copy(to, from_host, bytes);
+  }
+  void copy_to_host(void* to_host, const void* from, std::size_t bytes) override {
+    copy(to_host, from, bytes);
+  }
   void copy(void* to, const void* from, std::size_t bytes) override;
   void fill_zero(void* data, std::size_t bytes) override;
   void synchronize() override {}
 
-  void embedding_forward(const EmbeddingForward&) override;
-  void embedding_backward(const EmbeddingBackward&) override;
-  void layernorm_forward(const LayernormForward&) override;
-  void residual_layernorm_forward(const ResidualLayernormForward&) override;
-  void layernorm_backward(const LayernormBackward&) override;
-  void matmul_forward(const MatmulForward&) override;
-  void transpose(const Transpose&) override;
-  void matmul_backward_input(const MatmulBackwardInput&) override;
-  void matmul_backward_weight(const MatmulBackwardWeight&) override;
-  void matmul_add(const MatmulAdd&) override;
-  void activation_forward(const ActivationForward&) override;
-  void activation_backward(const ActivationBackward&) override;
-  void attention_forward(const AttentionForward&) override;
-  void attention_backward(const AttentionBackward&) override;
-  void attention_cached(const AttentionCached&) override;
-  void dropout(const Dropout&) override;
-  void cross_entropy_forward(const CrossEntropyForward&) override;
-  void cross_entropy_backward(const CrossEntropyBackward&) override;
-  void adamw(const AdamwStep&) override;
+  QUIRE_OPS(QUIRE_OVERRIDE_OP)
   double squared_norm(std::span<const ConstView> tensors) override;
-  void repetition_penalty(const RepetitionPenalty&) override;
-  void warp_logits(const WarpLogits&) override;
-  void draw_tokens(const DrawTokens&) override;
-  void argmax_tokens(const ArgmaxTokens&) override;
 
  private:
+  /// Checks what an op was given and runs its kernel.
+  template <class Op>
+  void run(void (*kernel)(const Op&, ThreadPool&), const Op& p) {
+    check_on_host(p);
+    kernel(p, pool_);
+  }
+
   /// Vector instructions in use.
   struct Level {
     std::string title;

@@ -1,7 +1,6 @@
 // Dropout: the mask is computed where it is used and never stored.
 #include <algorithm>
 
-#include "kernels/check.h"
 #include "kernels/cpu/device.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -18,13 +17,12 @@ void dropout(const Dropout& p, ThreadPool& pool) {
   constexpr std::int64_t kPiece = 512;  // numbers drawn at a time: 2 KiB stay in the nearest cache
   const float* x = p.x.data<float>();
   float* out = p.out.data<float>();
-  const std::int64_t n = p.x.count();
   const std::uint32_t threshold = dropout_threshold(p.p);
   const Vec scale = set(1.0f / (1.0f - p.p));
-  pool.run((n + kChunk - 1) / kChunk, [&](std::int64_t task) HWY_ATTR {
+  pool.run_pieces(p.x.count(), kChunk, [&](std::int64_t begin, std::int64_t size) HWY_ATTR {
     HWY_ALIGN std::uint32_t room[kPiece + kRandomSlack];
-    const std::int64_t end = std::min(n, (task + 1) * kChunk);
-    for (std::int64_t first = task * kChunk; first < end; first += kPiece) {
+    const std::int64_t end = begin + size;
+    for (std::int64_t first = begin; first < end; first += kPiece) {
       const std::int64_t length = std::min(kPiece, end - first);
       const std::uint32_t* numbers =
           random_row(p.key, static_cast<std::uint64_t>(first), length, room);
@@ -46,8 +44,7 @@ namespace quire::cpu {
 HWY_EXPORT(dropout);
 
 void CpuDevice::dropout(const Dropout& p) {
-  check(p);
-  HWY_DYNAMIC_DISPATCH(dropout)(p, pool_);
+  run(HWY_DYNAMIC_DISPATCH(dropout), p);
 }
 
 }  // namespace quire::cpu

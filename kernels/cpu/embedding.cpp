@@ -1,7 +1,6 @@
 // Embedding: rows of two tables added up, and the gradients scattered back.
 #include <algorithm>
 
-#include "kernels/check.h"
 #include "kernels/cpu/device.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -21,10 +20,9 @@ void add_rows(const EmbeddingForward& p, ThreadPool& pool) {
   const Position* wpe = p.wpe.data<Position>();
   float* out = p.out.data<float>();
   const std::int64_t C = p.wte.shape()[1];
-  const std::int64_t N = p.ids.count();
-  const std::int64_t rows = std::max<std::int64_t>(1, 16384 / C);
-  pool.run((N + rows - 1) / rows, [&](std::int64_t task) HWY_ATTR {
-    for (std::int64_t n = task * rows; n < std::min(N, (task + 1) * rows); ++n) {
+  const std::int64_t rows = std::max<std::int64_t>(1, 16384 / C);  // of a task
+  pool.run_pieces(p.ids.count(), rows, [&](std::int64_t first, std::int64_t length) HWY_ATTR {
+    for (std::int64_t n = first; n < first + length; ++n) {
       const Token* token = wte + ids[n] * C;
       const Position* position = wpe + positions[n] * C;
       for_vectors(C, [&](std::int64_t c, std::int64_t count) QUIRE_INLINE_LAMBDA {
@@ -53,18 +51,16 @@ void embedding_backward(const EmbeddingBackward& p, ThreadPool& pool) {
   const std::int64_t C = p.d_wte.view.shape()[1];
   const std::int64_t N = p.ids.count();
   constexpr std::int64_t kColumns = 64;  // four cache lines of each row
-  pool.run((C + kColumns - 1) / kColumns, [&](std::int64_t block) HWY_ATTR {
-    const std::int64_t first = block * kColumns;
+  pool.run_pieces(C, kColumns, [&](std::int64_t first, std::int64_t length) HWY_ATTR {
     for (std::int64_t n = 0; n < N; ++n) {
       const float* gradient = d_out + n * C + first;
       float* token = d_wte + ids[n] * C + first;
       float* position = d_wpe + positions[n] * C + first;
-      for_vectors(std::min(kColumns, C - first),
-                  [&](std::int64_t i, std::int64_t count) QUIRE_INLINE_LAMBDA {
-                    const Vec g = load(gradient + i, count);
-                    store(hn::Add(load(token + i, count), g), token + i, count);
-                    store(hn::Add(load(position + i, count), g), position + i, count);
-                  });
+      for_vectors(length, [&](std::int64_t i, std::int64_t count) QUIRE_INLINE_LAMBDA {
+        const Vec g = load(gradient + i, count);
+        store(hn::Add(load(token + i, count), g), token + i, count);
+        store(hn::Add(load(position + i, count), g), position + i, count);
+      });
     }
   });
 }
@@ -80,15 +76,11 @@ HWY_EXPORT(embedding_forward);
 HWY_EXPORT(embedding_backward);
 
 void CpuDevice::embedding_forward(const EmbeddingForward& p) {
-  check(p);
-  check_values(p);
-  HWY_DYNAMIC_DISPATCH(embedding_forward)(p, pool_);
+  run(HWY_DYNAMIC_DISPATCH(embedding_forward), p);
 }
 
 void CpuDevice::embedding_backward(const EmbeddingBackward& p) {
-  check(p);
-  check_values(p);
-  HWY_DYNAMIC_DISPATCH(embedding_backward)(p, pool_);
+  run(HWY_DYNAMIC_DISPATCH(embedding_backward), p);
 }
 
 }  // namespace quire::cpu

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/check.h"
 #include "kernels/cpu/device.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -14,13 +13,6 @@
 HWY_BEFORE_NAMESPACE();
 namespace quire::cpu::HWY_NAMESPACE {
 namespace {
-
-constexpr std::int64_t kTaskFloats = 16384;
-
-// Rows of one task: about 64 KiB.
-std::int64_t rows_per_task(std::int64_t C) {
-  return std::max<std::int64_t>(1, kTaskFloats / C);
-}
 
 struct Statistics {
   float mean;
@@ -47,45 +39,29 @@ Statistics normalise_row(const float* x, const float* weight, const float* bias,
   return {mean, rstd};
 }
 
-void layernorm_forward(const LayernormForward& p, ThreadPool& pool) {
+/// Without a branch x itself is normalised.
+void layernorm_forward(const ResidualLayernormForward& p, ThreadPool& pool) {
   const std::int64_t C = p.weight.count();
-  const std::int64_t N = p.x.count() / C;
-  const float* x = p.x.data<float>();
-  const float* weight = p.weight.data<float>();
-  const float* bias = p.bias.data<float>();
-  float* out = p.out.data<float>();
-  float* mean = p.mean ? p.mean.data<float>() : nullptr;
-  float* rstd = p.rstd ? p.rstd.data<float>() : nullptr;
-  const std::int64_t rows = rows_per_task(C);
-  pool.run((N + rows - 1) / rows, [&](std::int64_t task) HWY_ATTR {
-    for (std::int64_t n = task * rows; n < std::min(N, (task + 1) * rows); ++n) {
-      const Statistics s = normalise_row(x + n * C, weight, bias, p.eps, C, out + n * C);
-      if (mean != nullptr) mean[n] = s.mean;
-      if (rstd != nullptr) rstd[n] = s.rstd;
-    }
-  });
-}
-
-void residual_layernorm_forward(const ResidualLayernormForward& p, ThreadPool& pool) {
-  const std::int64_t C = p.weight.count();
-  const std::int64_t N = p.x.count() / C;
   const float* x = p.x.data<float>();
   const float* branch = p.branch.data<float>();
   const float* weight = p.weight.data<float>();
   const float* bias = p.bias.data<float>();
   float* sum = p.sum.data<float>();
   float* out = p.out.data<float>();
-  float* mean = p.mean ? p.mean.data<float>() : nullptr;
-  float* rstd = p.rstd ? p.rstd.data<float>() : nullptr;
-  const std::int64_t rows = rows_per_task(C);
-  pool.run((N + rows - 1) / rows, [&](std::int64_t task) HWY_ATTR {
-    for (std::int64_t n = task * rows; n < std::min(N, (task + 1) * rows); ++n) {
+  float* mean = p.mean.data<float>();
+  float* rstd = p.rstd.data<float>();
+  const std::int64_t rows = std::max<std::int64_t>(1, 16384 / C);  // of a task: about 64 KiB
+  pool.run_pieces(p.x.count() / C, rows, [&](std::int64_t first, std::int64_t length) HWY_ATTR {
+    for (std::int64_t n = first; n < first + length; ++n) {
       const std::int64_t row = n * C;
-      for_vectors(C, [&](std::int64_t c, std::int64_t count) QUIRE_INLINE_LAMBDA {
-        store(hn::Add(load(x + row + c, count), load(branch + row + c, count)), sum + row + c,
-              count);
-      });
-      const Statistics s = normalise_row(sum + row, weight, bias, p.eps, C, out + row);
+      if (branch != nullptr) {
+        for_vectors(C, [&](std::int64_t c, std::int64_t count) QUIRE_INLINE_LAMBDA {
+          store(hn::Add(load(x + row + c, count), load(branch + row + c, count)), sum + row + c,
+                count);
+        });
+      }
+      const Statistics s =
+          normalise_row((branch != nullptr ? sum : x) + row, weight, bias, p.eps, C, out + row);
       if (mean != nullptr) mean[n] = s.mean;
       if (rstd != nullptr) rstd[n] = s.rstd;
     }
@@ -135,11 +111,11 @@ void layernorm_backward(const LayernormBackward& p, ThreadPool& pool) {
   const std::int64_t rows = std::max<std::int64_t>(32, (N + 63) / 64);
   const std::int64_t tasks = (N + rows - 1) / rows;
   float* partial = parameters ? pool.shared_scratch<float>(tasks * 2 * C) : nullptr;
-  pool.run(tasks, [&](std::int64_t task) HWY_ATTR {
-    float* d_weight = parameters ? partial + task * 2 * C : nullptr;
+  pool.run_pieces(N, rows, [&](std::int64_t first, std::int64_t length) HWY_ATTR {
+    float* d_weight = parameters ? partial + first / rows * 2 * C : nullptr;
     float* d_bias = parameters ? d_weight + C : nullptr;
     if (parameters) std::fill(d_weight, d_weight + 2 * C, 0.0f);
-    for (std::int64_t n = task * rows; n < std::min(N, (task + 1) * rows); ++n) {
+    for (std::int64_t n = first; n < first + length; ++n) {
       backward_row(x + n * C, d_out + n * C, weight, {mean[n], rstd[n]}, C, d_x + n * C, d_weight,
                    d_bias);
     }
@@ -148,20 +124,18 @@ void layernorm_backward(const LayernormBackward& p, ThreadPool& pool) {
   float* d_weight = p.d_weight.view.data<float>();
   float* d_bias = p.d_bias.view.data<float>();
   constexpr std::int64_t kColumns = 512;
-  pool.run((C + kColumns - 1) / kColumns, [&](std::int64_t block) HWY_ATTR {
-    const std::int64_t first = block * kColumns;
-    for_vectors(std::min(kColumns, C - first),
-                [&](std::int64_t i, std::int64_t count) QUIRE_INLINE_LAMBDA {
-                  const std::int64_t c = first + i;
-                  Vec sum_weight = zero(), sum_bias = zero();
-                  for (std::int64_t task = 0; task < tasks; ++task) {
-                    const float* mine = partial + task * 2 * C + c;
-                    sum_weight = hn::Add(sum_weight, load(mine, count));
-                    sum_bias = hn::Add(sum_bias, load(mine + C, count));
-                  }
-                  store(hn::Add(load(d_weight + c, count), sum_weight), d_weight + c, count);
-                  store(hn::Add(load(d_bias + c, count), sum_bias), d_bias + c, count);
-                });
+  pool.run_pieces(C, kColumns, [&](std::int64_t first, std::int64_t length) HWY_ATTR {
+    for_vectors(length, [&](std::int64_t i, std::int64_t count) QUIRE_INLINE_LAMBDA {
+      const std::int64_t c = first + i;
+      Vec sum_weight = zero(), sum_bias = zero();
+      for (std::int64_t task = 0; task < tasks; ++task) {
+        const float* mine = partial + task * 2 * C + c;
+        sum_weight = hn::Add(sum_weight, load(mine, count));
+        sum_bias = hn::Add(sum_bias, load(mine + C, count));
+      }
+      store(hn::Add(load(d_weight + c, count), sum_weight), d_weight + c, count);
+      store(hn::Add(load(d_bias + c, count), sum_bias), d_bias + c, count);
+    });
   });
 }
 
@@ -173,22 +147,27 @@ HWY_AFTER_NAMESPACE();
 namespace quire::cpu {
 
 HWY_EXPORT(layernorm_forward);
-HWY_EXPORT(residual_layernorm_forward);
 HWY_EXPORT(layernorm_backward);
 
 void CpuDevice::layernorm_forward(const LayernormForward& p) {
   check(p);
-  HWY_DYNAMIC_DISPATCH(layernorm_forward)(p, pool_);
+  HWY_DYNAMIC_DISPATCH(layernorm_forward)
+  ({.out = p.out,
+    .mean = p.mean,
+    .rstd = p.rstd,
+    .x = p.x,
+    .weight = p.weight,
+    .bias = p.bias,
+    .eps = p.eps},
+   pool_);
 }
 
 void CpuDevice::residual_layernorm_forward(const ResidualLayernormForward& p) {
-  check(p);
-  HWY_DYNAMIC_DISPATCH(residual_layernorm_forward)(p, pool_);
+  run(HWY_DYNAMIC_DISPATCH(layernorm_forward), p);
 }
 
 void CpuDevice::layernorm_backward(const LayernormBackward& p) {
-  check(p);
-  HWY_DYNAMIC_DISPATCH(layernorm_backward)(p, pool_);
+  run(HWY_DYNAMIC_DISPATCH(layernorm_backward), p);
 }
 
 }  // namespace quire::cpu

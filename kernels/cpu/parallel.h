@@ -10,6 +10,8 @@
 // follow each other closely (waking a sleeper takes about 50 µs, a spinner under 1 µs).
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -18,6 +20,7 @@
 #include <mutex>
 #include <thread>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "kernels/cpu/memory.h"
@@ -45,12 +48,26 @@ class ThreadPool {
         const_cast<void*>(static_cast<const void*>(std::addressof(task))));
   }
 
+  /// Calls work(first, count) for the pieces [first, first + count) of [0, n), of `piece` each but
+  /// the last, as tasks of run().
+  template <class Work>
+  void run_pieces(std::int64_t n, std::int64_t piece, const Work& work) {
+    run((n + piece - 1) / piece,
+        [&](std::int64_t task) { work(task * piece, std::min(piece, n - task * piece)); });
+  }
+
   /// Memory for the task that calls this, aligned to 64 bytes and uninitialised. It is the thread's
   /// one block: the next call on the same thread, perhaps by its next task, takes it over.
   std::byte* scratch(std::size_t bytes);
   template <class T>
   T* scratch(std::int64_t count) {
     return reinterpret_cast<T*>(scratch(static_cast<std::size_t>(count) * sizeof(T)));
+  }
+  /// The same for several arrays, one behind the other.
+  template <class T, class... Counts>
+  std::array<T*, sizeof...(Counts)> scratch_arrays(Counts... counts) {
+    T* next = scratch<T>((counts + ...));
+    return {std::exchange(next, next + counts)...};
   }
 
   /// A second block, the op's own: asked for outside run(), it is there for all of the op's tasks

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/check.h"
 #include "kernels/cpu/device.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -165,8 +164,7 @@ void keep_min_p(float* row, Candidates c, double min_p, std::int64_t least) {
 }  // namespace
 
 void CpuDevice::repetition_penalty(const RepetitionPenalty& p) {
-  check(p);
-  check_values(p);
+  check_on_host(p);
   const std::int64_t V = p.logits.shape()[1];
   const std::int64_t length = p.history.shape()[1];
   const std::int32_t* history = p.history.data<std::int32_t>();

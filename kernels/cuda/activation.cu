@@ -6,7 +6,6 @@
 // threads take alike: it costs less than it would to compile a kernel for each.
 #include "kernels/cuda/activation.cuh"
 
-#include "kernels/check.h"
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/flat.cuh"
 

@@ -7,7 +7,6 @@
 // overflow. Its two stages (chunks, then one block over them) have one order whatever runs first.
 #include <cmath>
 
-#include "kernels/check.h"
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/vec.cuh"

@@ -20,9 +20,7 @@ constexpr std::size_t kDigits = 16;
 
 std::string text_of(const Algorithm& algorithm) {
   std::string text;
-  for (const std::uint64_t word : algorithm) {
-    for (int shift = 60; shift >= 0; shift -= 4) text += "0123456789abcdef"[word >> shift & 15];
-  }
+  for (const std::uint64_t word : algorithm) text += hash_text(word);
   return text;
 }
 
@@ -86,8 +84,8 @@ AlgorithmTable::Lines AlgorithmTable::read(std::string& why) const {
   std::string_view text = content;
   const std::size_t sum_at = content.rfind(kChecksum);
   if (!text.starts_with(kTitle) || sum_at == std::string::npos || content[sum_at - 1] != '\n' ||
-      text.substr(sum_at) != std::string(kChecksum) + hash_text(hash64(text.substr(0, sum_at))) +
-                                 std::string(1, '\n')) {
+      text.substr(sum_at) !=
+          std::string(kChecksum) + hash_text(hash64(text.substr(0, sum_at))) + "\n") {
     return {};
   }
   text = text.substr(kTitle.size(), sum_at - kTitle.size());

@@ -18,11 +18,9 @@
 //
 // Milakov and Gimelshein, "Online normalizer calculation for softmax" (2018); Dao,
 // "FlashAttention-2" (2023).
-#include "kernels/check.h"
 #include "kernels/cuda/attention_rows.cuh"
 #include "kernels/cuda/attention_tiles.cuh"
 #include "kernels/cuda/device.h"
-#include "kernels/cuda/gemm_library.h"
 
 namespace quire::cuda {
 namespace {
@@ -216,9 +214,7 @@ __global__ void __launch_bounds__(kTileThreads,
 template <class Shape, bool kDropout>
 void launch_tiles(const AttentionProblem& p, cudaStream_t stream) {
   constexpr auto kKernel = attention_tiles<Shape, kDropout>;
-  QUIRE_CUDA(cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                  Shape::kSharedBytes),
-             "attention");
+  allow_shared(kKernel, Shape::kSharedBytes, "attention");
   const unsigned tiles = blocks_of(p.T, Shape::kQueries);
   QUIRE_LAUNCH(kKernel, tiles * static_cast<unsigned>(p.B * p.H), kTileThreads, Shape::kSharedBytes,
                stream, p);
@@ -253,12 +249,10 @@ void CudaDevice::attention_forward(const AttentionForward& p) {
   const Shape& shape = p.out.shape();
   const int D = static_cast<int>(shape[2]) / p.heads;
   launch_attention({.out = p.out.bytes(),
-                    .lse = p.lse ? p.lse.data<float>() : nullptr,
+                    .lse = p.lse.data<float>(),
                     .q = packed_rows(p.qkv, 0, p.heads),
                     .k = packed_rows(p.qkv, 1, p.heads),
                     .v = packed_rows(p.qkv, 2, p.heads),
-                    .past = nullptr,
-                    .rows = nullptr,
                     .first_key = p.first_key ? p.first_key.data<std::int32_t>() : nullptr,
                     .B = static_cast<int>(shape[0]),
                     .H = p.heads,

@@ -120,16 +120,16 @@ __device__ __forceinline__ void mask_row(float (&scores)[kBlocksOfColumns][4], i
 
 /// A forward pass over T queries of each row, whose keys may begin before them.
 struct AttentionProblem {
-  void* out;             // [B, T, C]
-  float* lse;            // [B, H, T], or null
-  HeadRows q;            // T rows
-  HeadRows k, v;         // past[b] + T rows
-  const int* past;       // [B], or null: 0. Query t is number past[b] + t of its row.
-  const int* rows;       // [B] batch rows of k and v, or null: b
-  const int* first_key;  // [B, T], or null
+  void* out;                       // [B, T, C]
+  float* lse = nullptr;            // [B, H, T], or null
+  HeadRows q;                      // T rows
+  HeadRows k, v;                   // past[b] + T rows
+  const int* past = nullptr;       // [B], or null: 0. Query t is number past[b] + t of its row.
+  const int* rows = nullptr;       // [B] batch rows of k and v, or null: b
+  const int* first_key = nullptr;  // [B, T], or null
   int B, H, T, D;
   float scale;
-  DropoutRule dropout;
+  DropoutRule dropout = {};
 
   /// The smallest key that query t sees.
   __device__ __forceinline__ int first(int b, int t) const {
@@ -187,10 +187,6 @@ inline HeadRows packed_rows(const ConstView& qkv, int which, int heads) {
 /// before they are scaled.)
 inline bool takes_mma(DType dtype, bool whole, int D, float scale) {
   return dtype != DType::f32 && whole && D <= 128 && scale > 0.0f;
-}
-
-inline unsigned blocks_of(std::int64_t count, std::int64_t per_block) {
-  return static_cast<unsigned>((count + per_block - 1) / per_block);
 }
 
 }  // namespace quire::cuda

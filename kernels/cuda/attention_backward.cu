@@ -12,11 +12,9 @@
 // the queries; flops 7·B·T²·C. At B = 64, T = 1024, H = 12, D = 64 in bf16: 1.3 GB (390 µs at
 // 3.35 TB/s) and 361 GFLOP, 1.3 ms at 280 TFLOP/s, which are 200 TFLOP/s
 // where 5 products are counted.
-#include "kernels/check.h"
 #include "kernels/cuda/attention_rows.cuh"
 #include "kernels/cuda/attention_tiles.cuh"
 #include "kernels/cuda/device.h"
-#include "kernels/cuda/gemm_library.h"
 
 namespace quire::cuda {
 namespace {
@@ -367,19 +365,12 @@ __global__ void __launch_bounds__(kThreads, Shape::kBlocksAtOnce)
 
 template <class Shape, bool kDropout>
 void launch_tiles(const BackwardProblem& p, cudaStream_t stream) {
-  constexpr auto kKeyKernel = attention_d_key_tiles<Shape, kDropout>;
-  constexpr auto kQueryKernel = attention_d_query_tiles<Shape, kDropout>;
-  QUIRE_CUDA(cudaFuncSetAttribute(kKeyKernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                  Shape::kSharedBytes),
-             "attention_backward");
-  QUIRE_CUDA(cudaFuncSetAttribute(kQueryKernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                  Shape::kSharedBytes),
-             "attention_backward");
-  const unsigned heads = static_cast<unsigned>(p.B * p.H);
-  QUIRE_LAUNCH(kKeyKernel, blocks_of(p.T, Shape::kRows) * heads, kThreads, Shape::kSharedBytes,
-               stream, p);
-  QUIRE_LAUNCH(kQueryKernel, blocks_of(p.T, Shape::kRows) * heads, kThreads, Shape::kSharedBytes,
-               stream, p);
+  const unsigned blocks = blocks_of(p.T, Shape::kRows) * static_cast<unsigned>(p.B * p.H);
+  for (const auto kernel :
+       {attention_d_key_tiles<Shape, kDropout>, attention_d_query_tiles<Shape, kDropout>}) {
+    allow_shared(kernel, Shape::kSharedBytes, "attention_backward");
+    QUIRE_LAUNCH(kernel, blocks, kThreads, Shape::kSharedBytes, stream, p);
+  }
 }
 
 void launch_tiles(const BackwardProblem& p, DType dtype, cudaStream_t stream) {

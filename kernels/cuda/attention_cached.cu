@@ -14,7 +14,6 @@
 // attend_chunk() (attention_rows.cuh), a warp a chunk.
 //
 // More new positions (a prompt) are written into the cache first and go through the forward kernel.
-#include "kernels/check.h"
 #include "kernels/cuda/attention_rows.cuh"
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/launch.cuh"
@@ -37,9 +36,10 @@ struct Cached {
   void* v_cache;     // [B, H, S, D]
   HeadRows q, k, v;  // the new ones, T rows
   const int* past;
-  const int* rows;     // [B] of the caches, or null: b
-  float* parts;        // [B, T, H, chunks, part_size(D)]: out, largest and sum of SoftmaxPart
-  unsigned* arrivals;  // [B, T, H]: warps that have written their part; 0 before and after
+  const int* rows;         // [B] of the caches, or null: b
+  float* parts = nullptr;  // [B, T, H, chunks, part_size(D)]: out, largest and sum of SoftmaxPart
+  // [B, T, H]: warps that have written their part; 0 before and after.
+  unsigned* arrivals = nullptr;
   int B, H, T, S, D, chunks;
   int size;       // bytes of an element
   bool recorded;  // what the cache held before the step may be read before the step's own is there
@@ -344,8 +344,6 @@ void CudaDevice::attention_cached(const AttentionCached& p) {
                 .v = packed_rows(p.qkv, 2, H),
                 .past = p.past.data<std::int32_t>(),
                 .rows = p.rows ? p.rows.data<std::int32_t>() : nullptr,
-                .parts = nullptr,
-                .arrivals = nullptr,
                 .B = B,
                 .H = H,
                 .T = T,
@@ -369,19 +367,16 @@ void CudaDevice::attention_cached(const AttentionCached& p) {
   }
   const std::int64_t of_head = std::int64_t{S} * D;
   launch_attention({.out = cached.out,
-                    .lse = nullptr,
                     .q = cached.q,
                     .k = {cached.k_cache, H * of_head, of_head, D},
                     .v = {cached.v_cache, H * of_head, of_head, D},
                     .past = cached.past,
                     .rows = cached.rows,
-                    .first_key = nullptr,
                     .B = B,
                     .H = H,
                     .T = T,
                     .D = D,
-                    .scale = p.scale,
-                    .dropout = {}},
+                    .scale = p.scale},
                    p.qkv.dtype(), whole, stream_);
 }
 

@@ -17,7 +17,6 @@
 #include <bit>
 #include <cstring>
 
-#include "kernels/check.h"
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/math.cuh"
 #include "kernels/cuda/reduce.cuh"
@@ -371,13 +370,6 @@ __global__ void __launch_bounds__(kMostThreads, 2) cross_entropy_long_rows(Backw
       [&](int v) { return widen(row[v]); });
 }
 
-/// By the vocabulary alone: the order of the sums hangs on it.
-int threads_for(std::int64_t V) {
-  int threads = kWarp;
-  while (threads < kMostThreads && threads * 8 < V) threads *= 2;
-  return threads;
-}
-
 template <class T>
 bool can_hold(std::int64_t V, const cudaDeviceProp& properties) {
   constexpr std::size_t kOfReductions = 1024;  // bytes, more than their arrays take
@@ -389,11 +381,9 @@ bool can_hold(std::int64_t V, const cudaDeviceProp& properties) {
 template <class T, class... P, class... A>
 void launch_rows(void (*kernel)(P...), bool held, std::int64_t rows, std::int64_t V,
                  cudaStream_t stream, const A&... arguments) {
-  const int threads = threads_for(V);
+  const int threads = threads_for(V, kMostThreads);
   const auto bytes = static_cast<std::size_t>(HeldRow<T>::bytes(held ? V : kChunk * threads));
-  QUIRE_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                  static_cast<int>(bytes)),
-             "cross_entropy");
+  allow_shared(kernel, bytes, "cross_entropy");
   QUIRE_LAUNCH(kernel, static_cast<unsigned>(rows), threads, bytes, stream, arguments...);
 }
 

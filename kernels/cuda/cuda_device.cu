@@ -3,18 +3,10 @@
 
 #include <algorithm>
 
-#include "kernels/check.h"
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/device_group.h"
-#include "kernels/cuda/gemm_library.h"
 
 namespace quire::cuda {
-
-namespace {
-
-constexpr int kOldestMajor = 8;  // sm_80: bfloat16, asynchronous copies
-
-}  // namespace
 
 void throw_cuda(cudaError_t error, const char* call, const char* what) {
   cudaGetLastError();  // told here, and not once more by the next launch
@@ -69,7 +61,7 @@ std::string why_unusable(int index) {
     cudaGetLastError();
     return "the card does not answer";
   }
-  if (properties.major < kOldestMajor) {
+  if (properties.major < 8) {  // sm_80: bfloat16, asynchronous copies
     return std::string("the card, ") + properties.name + ", has compute capability " +
            std::to_string(properties.major) + "." + std::to_string(properties.minor) +
            ", and the kernels need 8.0";
@@ -92,22 +84,6 @@ CudaDevice::~CudaDevice() {
   cudaStreamDestroy(stream_);
 }
 
-std::string CudaDevice::description() const {
-  return std::string("CUDA, ") + properties_.name;
-}
-
-bool CudaDevice::rows_alone() const {
-  return gemm_->rows_alone();
-}
-
-std::string CudaDevice::tuned() const {
-  return gemm_->tuned();
-}
-
-std::string CudaDevice::epilogues() const {
-  return gemm_->epilogues();
-}
-
 void CudaDevice::keep_proof(bool passed) {
   cuda::keep_proof(key_, passed);
   why_unproven_ = cuda::why_unproven(key_);
@@ -124,10 +100,6 @@ void* CudaDevice::allocate(std::size_t bytes) {
   QUIRE_CUDA(cudaMalloc(&data, std::max<std::size_t>(bytes, 1)),
              (std::to_string(bytes) + " bytes of device memory").c_str());
   return data;
-}
-
-void CudaDevice::release(void* data) noexcept {
-  cudaFree(data);
 }
 
 void CudaDevice::copy_to_device(void* to, const void* from_host, std::size_t bytes) {

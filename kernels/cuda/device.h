@@ -1,5 +1,5 @@
 // The class behind open_cuda_device(). Each op is in the .cu file of its name: kernels above, the
-// method that launches them below.
+// method that launches them below. The method begins with check().
 //
 // All work goes to one stream, in the order of the calls; scratch is one block that grows. Streams
 // and handles belong to the object, so several devices do not meet. A recording is a CUDA graph of
@@ -10,17 +10,16 @@
 #include <memory>
 #include <string>
 
+#include "kernels/check.h"
 #include "kernels/cuda/cuda_device.h"
 #include "kernels/cuda/error.h"
+#include "kernels/cuda/gemm_library.h"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/proof.h"
 #include "kernels/cuda/tensor_table.h"
 #include "kernels/device.h"
 
 namespace quire::cuda {
-
-struct Gemm;
-class GemmLibrary;
 
 class CudaDevice final : public Device {
  public:
@@ -29,13 +28,13 @@ class CudaDevice final : public Device {
   CudaDevice(const CudaDevice&) = delete;
   CudaDevice& operator=(const CudaDevice&) = delete;
 
-  std::string description() const override;
+  std::string description() const override { return std::string("CUDA, ") + properties_.name; }
   bool shares_host_memory() const override { return false; }
   DType activation_type(DType weights) const override { return weights; }
   bool prefers_out_in(std::int64_t rows) const override;
-  bool rows_alone() const override;
-  std::string tuned() const override;
-  std::string epilogues() const override;
+  bool rows_alone() const override { return gemm_->rows_alone(); }
+  std::string tuned() const override { return gemm_->tuned(); }
+  std::string epilogues() const override { return gemm_->epilogues(); }
   std::string why_unproven() const override { return why_unproven_; }
   void keep_proof(bool passed) override;
   int vocab_multiple() const override { return 128; }
@@ -45,7 +44,7 @@ class CudaDevice final : public Device {
 
   std::optional<DeviceMemory> memory() const override;
   void* allocate(std::size_t bytes) override;
-  void release(void* data) noexcept override;
+  void release(void* data) noexcept override { cudaFree(data); }
   void copy_to_device(void* to, const void* from_host, std::size_t bytes) override;
   void copy_to_host(void* to_host, const void* from, std::size_t bytes) override;
   void copy(void* to, const void* from, std::size_t bytes) override;
@@ -55,31 +54,9 @@ class CudaDevice final : public Device {
   std::string name_new_group() override;
   std::unique_ptr<DeviceGroup> join_group(const std::string& name, int number, int size) override;
 
-  void embedding_forward(const EmbeddingForward&) override;
-  void embedding_backward(const EmbeddingBackward&) override;
-  void layernorm_forward(const LayernormForward&) override;
-  void residual_layernorm_forward(const ResidualLayernormForward&) override;
-  void layernorm_backward(const LayernormBackward&) override;
-  void matmul_forward(const MatmulForward&) override;
+  QUIRE_OPS(QUIRE_OVERRIDE_OP)
   void layernorm_matmul(const LayernormMatmul&) override;
-  void transpose(const Transpose&) override;
-  void matmul_backward_input(const MatmulBackwardInput&) override;
-  void matmul_backward_weight(const MatmulBackwardWeight&) override;
-  void matmul_add(const MatmulAdd&) override;
-  void activation_forward(const ActivationForward&) override;
-  void activation_backward(const ActivationBackward&) override;
-  void attention_forward(const AttentionForward&) override;
-  void attention_backward(const AttentionBackward&) override;
-  void attention_cached(const AttentionCached&) override;
-  void dropout(const Dropout&) override;
-  void cross_entropy_forward(const CrossEntropyForward&) override;
-  void cross_entropy_backward(const CrossEntropyBackward&) override;
-  void adamw(const AdamwStep&) override;
   double squared_norm(std::span<const ConstView> tensors) override;
-  void repetition_penalty(const RepetitionPenalty&) override;
-  void warp_logits(const WarpLogits&) override;
-  void draw_tokens(const DrawTokens&) override;
-  void argmax_tokens(const ArgmaxTokens&) override;
 
  private:
   /// Whether kernels of one chip may run: they have passed `quire doctor --verify` with this build

@@ -3,7 +3,6 @@
 // about 20 instructions an element, below the 40 that a memory-bound pass in bf16 leaves on H100.
 //
 // 2 elements move for each one: B·T·C of GPT-2 at 65,536 tokens in bf16 is 201 MB, 0.06 ms.
-#include "kernels/check.h"
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/flat.cuh"
 

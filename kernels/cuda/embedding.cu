@@ -19,7 +19,6 @@
 #include <algorithm>
 #include <bit>
 
-#include "kernels/check.h"
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/vec.cuh"
@@ -122,11 +121,11 @@ struct alignas(8) Pair {
 
 /// One digit's turn for one table.
 struct SortTable {
-  const std::int32_t* rows;  // [N], in the first turn
-  const Pair* from;          // [N], later
-  Pair* to;                  // [N]
-  int* counts;               // [chunks, digits]
-  std::int32_t beyond;       // rows of the table; impossible ones become this and sort last
+  const std::int32_t* rows;    // [N], in the first turn
+  const Pair* from = nullptr;  // [N], later
+  Pair* to;                    // [N]
+  int* counts;                 // [chunks, digits]
+  std::int32_t beyond;         // rows of the table; impossible ones become this and sort last
 
   __device__ __forceinline__ Pair pair(std::int64_t i) const {
     if (rows == nullptr) return from[i];
@@ -138,7 +137,7 @@ struct SortTable {
 struct SortPass {
   SortTable tokens, positions;
   std::int64_t N;
-  int shift;
+  int shift = 0;
 
   /// Member by member: parameters that are indexed by the block are copied to local memory first.
   __device__ __forceinline__ SortTable of_block() const {
@@ -317,10 +316,6 @@ __global__ void __launch_bounds__(kThreads) embedding_add_rows(BackwardRows p) {
   if (inside) *target = sums;
 }
 
-unsigned blocks_for(std::int64_t count, std::int64_t per_block) {
-  return static_cast<unsigned>((count + per_block - 1) / per_block);
-}
-
 }  // namespace
 
 void CudaDevice::embedding_forward(const EmbeddingForward& p) {
@@ -338,7 +333,7 @@ void CudaDevice::embedding_forward(const EmbeddingForward& p) {
                          .V = p.wte.shape()[0],
                          .P = p.wpe.shape()[0],
                          .C = static_cast<int>(C)};
-  const unsigned blocks = blocks_for(N, kWarpsPerBlock);
+  const unsigned blocks = blocks_of(N, kWarpsPerBlock);
   if (!whole_rows(C, 8, p.out, p.wte, p.wpe) || p.wte.dtype() != p.wpe.dtype()) {
     QUIRE_LAUNCH(embedding_elements, blocks, kThreads, 0, stream_, rows);
     return;
@@ -355,7 +350,7 @@ void CudaDevice::embedding_backward(const EmbeddingBackward& p) {
   check(p);
   const std::int64_t N = p.ids.count(), C = p.d_out.shape()[2];
   const View d_wte = p.d_wte.view, d_wpe = p.d_wpe.view;
-  const unsigned chunks = blocks_for(N, kChunk);
+  const unsigned chunks = blocks_of(N, kChunk);
 
   // Scratch: two lists of pairs for each table, and the counts.
   const std::int64_t counts = std::int64_t{chunks} * kDigits;
@@ -364,17 +359,14 @@ void CudaDevice::embedding_backward(const EmbeddingBackward& p) {
                                  static_cast<std::size_t>(2 * counts) * sizeof(int)));
   auto* const counters = reinterpret_cast<int*>(lists + 4 * N);
   SortPass pass{.tokens = {.rows = p.ids.data<std::int32_t>(),
-                           .from = nullptr,
                            .to = lists,
                            .counts = counters,
                            .beyond = static_cast<std::int32_t>(d_wte.shape()[0])},
                 .positions = {.rows = p.positions.data<std::int32_t>(),
-                              .from = nullptr,
                               .to = lists + N,
                               .counts = counters + counts,
                               .beyond = static_cast<std::int32_t>(d_wpe.shape()[0])},
-                .N = N,
-                .shift = 0};
+                .N = N};
   const int bits =
       std::bit_width(static_cast<unsigned>(std::max(pass.tokens.beyond, pass.positions.beyond)));
   for (; pass.shift < bits; pass.shift += kDigitBits) {
@@ -398,7 +390,7 @@ void CudaDevice::embedding_backward(const EmbeddingBackward& p) {
                           .C = static_cast<int>(C)};
   const auto launch = [&](auto kernel, int channels) {
     const std::int64_t pieces = (C + kWarp * channels - 1) / (kWarp * channels);
-    QUIRE_LAUNCH(kernel, dim3(blocks_for(N * pieces, kWarpsPerBlock), 2), kThreads, 0, stream_,
+    QUIRE_LAUNCH(kernel, dim3(blocks_of(N * pieces, kWarpsPerBlock), 2), kThreads, 0, stream_,
                  rows);
   };
   dispatch(p.d_out.dtype(), [&](auto zero) {

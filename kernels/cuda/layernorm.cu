@@ -7,7 +7,6 @@
 // kernel over the blocks.
 #include <algorithm>
 
-#include "kernels/check.h"
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/vec.cuh"
@@ -170,7 +169,7 @@ __global__ void __launch_bounds__(kThreads) layernorm_any_rows(ForwardRows p) {
 
 struct BackwardRows {
   void* d_x;
-  float* partial;  // [blocks, 2, C]: weight's and bias's; null where they are frozen
+  float* partial = nullptr;  // [blocks, 2, C]: weight's and bias's; null where they are frozen
   const void* d_out;
   const void* x;
   const float* weight;
@@ -351,10 +350,6 @@ __global__ void layernorm_add_partials(float* d_weight, float* d_bias, const flo
   *target += sum;
 }
 
-unsigned blocks_for(std::int64_t count, std::int64_t per_block) {
-  return static_cast<unsigned>((count + per_block - 1) / per_block);
-}
-
 /// Calls work with the number of groups of 256 elements that a row of C takes, as a constant; 0 for
 /// rows that do not go into registers.
 /// Of GPT-2's sizes 768 takes 3, 1024 and 1280 take 5, 1600 takes 7.
@@ -367,9 +362,23 @@ void with_groups(bool whole, std::int64_t C, const Work& work) {
   work(std::integral_constant<int, 7>{});
 }
 
-void launch_forward(const ForwardRows& rows, DType dtype, bool whole, cudaStream_t stream) {
-  const unsigned blocks = blocks_for(rows.N, kWarpsPerBlock);
-  dispatch(dtype, [&](auto zero) {
+/// Without a branch x itself is normalised.
+void launch_forward(const ResidualLayernormForward& p, cudaStream_t stream) {
+  const std::int64_t C = p.weight.count();
+  const ForwardRows rows{.sum = p.sum.bytes(),
+                         .out = p.out.bytes(),
+                         .mean = p.mean.data<float>(),
+                         .rstd = p.rstd.data<float>(),
+                         .x = p.x.bytes(),
+                         .branch = p.branch.bytes(),
+                         .weight = p.weight.data<float>(),
+                         .bias = p.bias.data<float>(),
+                         .N = p.x.count() / C,
+                         .C = static_cast<int>(C),
+                         .eps = p.eps};
+  const bool whole = whole_rows(C, kGroup, p.sum, p.out, p.x, p.branch, p.weight, p.bias);
+  const unsigned blocks = blocks_of(rows.N, kWarpsPerBlock);
+  dispatch(p.x.dtype(), [&](auto zero) {
     using T = decltype(zero);
     choose(rows.sum != nullptr, [&](auto residual) {
       with_groups(whole, rows.C, [&](auto groups) {
@@ -391,37 +400,19 @@ void launch_forward(const ForwardRows& rows, DType dtype, bool whole, cudaStream
 
 void CudaDevice::layernorm_forward(const LayernormForward& p) {
   check(p);
-  const std::int64_t C = p.weight.count();
-  launch_forward({.sum = nullptr,
-                  .out = p.out.bytes(),
-                  .mean = p.mean ? p.mean.data<float>() : nullptr,
-                  .rstd = p.rstd ? p.rstd.data<float>() : nullptr,
-                  .x = p.x.bytes(),
-                  .branch = nullptr,
-                  .weight = p.weight.data<float>(),
-                  .bias = p.bias.data<float>(),
-                  .N = p.x.count() / C,
-                  .C = static_cast<int>(C),
+  launch_forward({.out = p.out,
+                  .mean = p.mean,
+                  .rstd = p.rstd,
+                  .x = p.x,
+                  .weight = p.weight,
+                  .bias = p.bias,
                   .eps = p.eps},
-                 p.x.dtype(), whole_rows(C, kGroup, p.out, p.x, p.weight, p.bias), stream_);
+                 stream_);
 }
 
 void CudaDevice::residual_layernorm_forward(const ResidualLayernormForward& p) {
   check(p);
-  const std::int64_t C = p.weight.count();
-  launch_forward({.sum = p.sum.bytes(),
-                  .out = p.out.bytes(),
-                  .mean = p.mean ? p.mean.data<float>() : nullptr,
-                  .rstd = p.rstd ? p.rstd.data<float>() : nullptr,
-                  .x = p.x.bytes(),
-                  .branch = p.branch.bytes(),
-                  .weight = p.weight.data<float>(),
-                  .bias = p.bias.data<float>(),
-                  .N = p.x.count() / C,
-                  .C = static_cast<int>(C),
-                  .eps = p.eps},
-                 p.x.dtype(), whole_rows(C, kGroup, p.sum, p.out, p.x, p.branch, p.weight, p.bias),
-                 stream_);
+  launch_forward(p, stream_);
 }
 
 void CudaDevice::layernorm_backward(const LayernormBackward& p) {
@@ -429,7 +420,6 @@ void CudaDevice::layernorm_backward(const LayernormBackward& p) {
   const std::int64_t C = p.weight.count(), N = p.x.count() / C;
   const bool frozen = !p.d_weight.view;
   BackwardRows rows{.d_x = p.d_x.view.bytes(),
-                    .partial = nullptr,
                     .d_out = p.d_out.bytes(),
                     .x = p.x.bytes(),
                     .weight = p.weight.data<float>(),
@@ -437,7 +427,7 @@ void CudaDevice::layernorm_backward(const LayernormBackward& p) {
                     .rstd = p.rstd.data<float>(),
                     .N = N,
                     .C = static_cast<int>(C)};
-  const unsigned blocks = persistent_blocks((N + kWarpsPerBlock - 1) / kWarpsPerBlock, 2);
+  const unsigned blocks = persistent_blocks(blocks_of(N, kWarpsPerBlock), 2);
   if (!frozen) rows.partial = scratch<float>(std::int64_t{blocks} * 2 * C);
   const bool whole = whole_rows(C, kGroup, p.d_x.view, p.d_out, p.x, p.weight);
   dispatch(p.x.dtype(), [&](auto zero) {
@@ -448,16 +438,16 @@ void CudaDevice::layernorm_backward(const LayernormBackward& p) {
         return;
       }
       choose(whole, [&](auto w) {
-        QUIRE_LAUNCH((layernorm_backward_any_rows<T, w()>), blocks_for(N, kWarpsPerBlock), kThreads,
+        QUIRE_LAUNCH((layernorm_backward_any_rows<T, w()>), blocks_of(N, kWarpsPerBlock), kThreads,
                      0, stream_, rows);
       });
       if (frozen) return;
-      QUIRE_LAUNCH(layernorm_parameters_of_any_rows<T>, dim3(blocks_for(C, kThreads), blocks),
+      QUIRE_LAUNCH(layernorm_parameters_of_any_rows<T>, dim3(blocks_of(C, kThreads), blocks),
                    kThreads, 0, stream_, rows);
     });
   });
   if (frozen) return;
-  QUIRE_LAUNCH(layernorm_add_partials, blocks_for(2 * C, kThreads), kThreads, 0, stream_,
+  QUIRE_LAUNCH(layernorm_add_partials, blocks_of(2 * C, kThreads), kThreads, 0, stream_,
                p.d_weight.view.data<float>(), p.d_bias.view.data<float>(), rows.partial,
                static_cast<int>(blocks), static_cast<int>(C));
 }

@@ -25,28 +25,23 @@ __device__ __forceinline__ SharedAddress shared_address(const void* pointer) {
 }
 #endif
 
-/// Four 8×8 matrices: lane l points at row l%8 of matrix l/8, and gets two elements of each.
+/// Four 8×8 matrices, each transposed or not: lane l points at row l%8 of matrix l/8, and gets two
+/// elements of each.
+template <bool kTransposed>
 __device__ __forceinline__ void load_matrices(std::uint32_t (&matrices)[4], SharedAddress row) {
 #ifdef QUIRE_CUDA_ON_HOST
   cuda_on_host::gather_matrices(QUIRE_SITE, reinterpret_cast<const std::uint32_t*>(row), matrices,
-                                false);
+                                kTransposed);
 #else
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(matrices[0]), "=r"(matrices[1]), "=r"(matrices[2]), "=r"(matrices[3])
-               : "r"(row));
-#endif
-}
-
-/// The same with each matrix transposed.
-__device__ __forceinline__ void load_matrices_transposed(std::uint32_t (&matrices)[4],
-                                                         SharedAddress row) {
-#ifdef QUIRE_CUDA_ON_HOST
-  cuda_on_host::gather_matrices(QUIRE_SITE, reinterpret_cast<const std::uint32_t*>(row), matrices,
-                                true);
-#else
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(matrices[0]), "=r"(matrices[1]), "=r"(matrices[2]), "=r"(matrices[3])
-               : "r"(row));
+  if constexpr (kTransposed) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(matrices[0]), "=r"(matrices[1]), "=r"(matrices[2]), "=r"(matrices[3])
+                 : "r"(row));
+  } else {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(matrices[0]), "=r"(matrices[1]), "=r"(matrices[2]), "=r"(matrices[3])
+                 : "r"(row));
+  }
 #endif
 }
 
@@ -148,17 +143,17 @@ struct SharedTile {
 
   /// The 16×16 at (row, 16·step), row a multiple of 8: as `a` of a product, rows by columns …
   __device__ __forceinline__ void load_a(std::uint32_t (&a)[4], int row, int step, int lane) const {
-    load_matrices(a, place(row, step, lane % 16, lane / 16));
+    load_matrices<false>(a, place(row, step, lane % 16, lane / 16));
   }
   /// … or as two `b`s, [0, 1] and [2, 3], with the tile transposed: 8 of its rows are the columns
   /// of one …
   __device__ __forceinline__ void load_b_transposed(std::uint32_t (&b)[4], int row, int step,
                                                     int lane) const {
-    load_matrices(b, place(row, step, lane % 8 + lane / 16 * 8, lane / 8 % 2));
+    load_matrices<false>(b, place(row, step, lane % 8 + lane / 16 * 8, lane / 8 % 2));
   }
   /// … or as two `b`s, each with 8 of its columns.
   __device__ __forceinline__ void load_b(std::uint32_t (&b)[4], int row, int step, int lane) const {
-    load_matrices_transposed(b, place(row, step, lane % 16, lane / 16));
+    load_matrices<true>(b, place(row, step, lane % 16, lane / 16));
   }
 
   /// Writes a warp's products, 16 rows from `row` on, each half of them times its factor.

@@ -30,22 +30,6 @@ struct Greater {
   __device__ __forceinline__ float operator()(float a, float b) const { return fmaxf(a, b); }
 };
 
-/// Every lane gets the result of all 32.
-template <class T, class Combine>
-__device__ __forceinline__ T reduce_warp(T value, Combine combine) {
-#pragma unroll
-  for (int distance = kWarp / 2; distance > 0; distance /= 2) {
-    value = combine(value, __shfl_xor_sync(kWholeWarp, value, distance));
-  }
-  return value;
-}
-__device__ __forceinline__ float warp_sum(float value) {
-  return reduce_warp(value, Add{});
-}
-__device__ __forceinline__ float warp_max(float value) {
-  return reduce_warp(value, Largest{});
-}
-
 /// Every lane gets the result of its group of kLanes neighbours (a power of two).
 template <int kLanes, class T, class Combine>
 __device__ __forceinline__ T reduce_neighbours(T value, Combine combine) {
@@ -55,6 +39,15 @@ __device__ __forceinline__ T reduce_neighbours(T value, Combine combine) {
   }
   return value;
 }
+/// Every lane gets the result of all 32.
+template <class T, class Combine>
+__device__ __forceinline__ T reduce_warp(T value, Combine combine) {
+  return reduce_neighbours<kWarp>(value, combine);
+}
+__device__ __forceinline__ float warp_sum(float value) {
+  return reduce_warp(value, Add{});
+}
+
 /// Every lane gets the result of those that have its place in their groups of kLanes.
 template <int kLanes, class T, class Combine>
 __device__ __forceinline__ T reduce_groups(T value, Combine combine) {

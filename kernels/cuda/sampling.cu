@@ -8,10 +8,10 @@
 #include <algorithm>
 #include <bit>
 
-#include "kernels/check.h"
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/sampling.cuh"
+#include "kernels/cuda/vec.cuh"
 
 namespace quire::cuda {
 namespace {
@@ -143,11 +143,9 @@ void CudaDevice::draw_tokens(const DrawTokens& p) {
   check(p);
   const std::int64_t V = p.logits.shape()[1];
   const std::size_t bytes = bytes_of_held_row(V, properties_);
-  QUIRE_CUDA(cudaFuncSetAttribute(draw_rows, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                  static_cast<int>(bytes)),
-             "draw_tokens");
-  QUIRE_LAUNCH(draw_rows, static_cast<unsigned>(p.logits.shape()[0]), threads_for(V), bytes,
-               stream_,
+  allow_shared(draw_rows, bytes, "draw_tokens");
+  QUIRE_LAUNCH(draw_rows, static_cast<unsigned>(p.logits.shape()[0]), threads_for(V, kMostThreads),
+               bytes, stream_,
                DrawRows{.tokens = p.tokens.data<std::int32_t>(),
                         .logits = p.logits.data<float>(),
                         .uniforms = p.uniforms.data<float>(),
@@ -158,8 +156,9 @@ void CudaDevice::draw_tokens(const DrawTokens& p) {
 void CudaDevice::argmax_tokens(const ArgmaxTokens& p) {
   check(p);
   const std::int64_t V = p.logits.shape()[1];
-  QUIRE_LAUNCH(argmax_rows, static_cast<unsigned>(p.logits.shape()[0]), threads_for(V), 0, stream_,
-               p.tokens.data<std::int32_t>(), p.logits.data<float>(), static_cast<int>(V));
+  QUIRE_LAUNCH(argmax_rows, static_cast<unsigned>(p.logits.shape()[0]),
+               threads_for(V, kMostThreads), 0, stream_, p.tokens.data<std::int32_t>(),
+               p.logits.data<float>(), static_cast<int>(V));
 }
 
 }  // namespace quire::cuda

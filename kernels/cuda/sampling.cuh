@@ -32,13 +32,6 @@ struct Lower {
   }
 };
 
-/// By the vocabulary alone: the order of the sums hangs on it. A power of two.
-inline int threads_for(std::int64_t V) {
-  int threads = 32;
-  while (threads < kMostThreads && threads * 8 < V) threads *= 2;
-  return threads;
-}
-
 /// Of a row in shared memory beside the kernels' own arrays; 0 where it does not fit.
 inline std::size_t bytes_of_held_row(std::int64_t V, const cudaDeviceProp& properties) {
   constexpr std::size_t kOwn = 12 << 10;

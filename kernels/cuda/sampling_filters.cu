@@ -19,10 +19,10 @@
 #include <bit>
 #include <cmath>
 
-#include "kernels/check.h"
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/sampling.cuh"
+#include "kernels/cuda/vec.cuh"
 
 namespace quire::cuda {
 namespace {
@@ -307,11 +307,9 @@ void CudaDevice::warp_logits(const WarpLogits& p) {
   // V of the largest weight, and half a unit of rounding each, stay below 2^63.
   const int bits = 62 - static_cast<int>(std::bit_width(static_cast<std::uint64_t>(V)));
   const std::size_t bytes = bytes_of_held_row(V, properties_);
-  QUIRE_CUDA(cudaFuncSetAttribute(warp_rows, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                  static_cast<int>(bytes)),
-             "warp_logits");
-  QUIRE_LAUNCH(warp_rows, static_cast<unsigned>(p.logits.shape()[0]), threads_for(V), bytes,
-               stream_,
+  allow_shared(warp_rows, bytes, "warp_logits");
+  QUIRE_LAUNCH(warp_rows, static_cast<unsigned>(p.logits.shape()[0]), threads_for(V, kMostThreads),
+               bytes, stream_,
                WarpRows{.logits = p.logits.data<float>(),
                         .V = static_cast<int>(V),
                         .held = bytes > 0,

@@ -1,5 +1,5 @@
 // What a launcher asks before it picks a kernel: the type of the elements, and whether rows may be
-// accessed 16 bytes at a time (packs.cuh).
+// accessed 16 bytes at a time (packs.cuh). And of its launch: blocks, threads, shared memory.
 #pragma once
 
 #include <type_traits>
@@ -26,6 +26,26 @@ void choose(bool condition, const Work& work) {
   } else {
     work(std::false_type{});
   }
+}
+
+inline unsigned blocks_of(std::int64_t count, std::int64_t per_block) {
+  return static_cast<unsigned>((count + per_block - 1) / per_block);
+}
+
+/// Of a block for a row over the vocabulary: by V alone, as the order of the sums hangs on it. A
+/// power of two.
+inline int threads_for(std::int64_t V, int most) {
+  int threads = 32;
+  while (threads < most && threads * 8 < V) threads *= 2;
+  return threads;
+}
+
+/// Lets blocks of the op's kernel have so much dynamic shared memory.
+template <class... P>
+void allow_shared(void (*kernel)(P...), std::size_t bytes, const char* op) {
+  QUIRE_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                  static_cast<int>(bytes)),
+             op);
 }
 
 }  // namespace quire::cuda

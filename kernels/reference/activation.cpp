@@ -2,12 +2,10 @@
 #include <cmath>
 #include <numbers>
 
-#include "kernels/check.h"
 #include "kernels/reference/formulas.h"
 #include "kernels/reference/reference_device.h"
 
-namespace quire {
-namespace reference {
+namespace quire::reference {
 namespace {
 
 constexpr double kCubic = 0.044715;
@@ -63,23 +61,21 @@ double activation_slope(Activation activation, double x) {
   return 1.0;
 }
 
-}  // namespace reference
-
 void ReferenceDevice::activation_forward(const ActivationForward& p) {
   check(p);
-  reference::Doubles values = reference::read(p.x);
-  for (double& value : values) value = reference::activate(p.activation, value);
-  reference::write(p.out, values);
+  Doubles values = read(p.x);
+  for (double& value : values) value = activate(p.activation, value);
+  write(p.out, values);
 }
 
 void ReferenceDevice::activation_backward(const ActivationBackward& p) {
   check(p);
-  const reference::Doubles x = reference::read(p.x);
-  reference::Doubles d_x = reference::read(p.d_out);
+  const Doubles x = read(p.x);
+  Doubles d_x = read(p.d_out);
   for (std::size_t i = 0; i < x.size(); ++i) {
-    d_x[i] *= reference::activation_slope(p.activation, x[i]);
+    d_x[i] *= activation_slope(p.activation, x[i]);
   }
-  reference::write(p.d_x, d_x);
+  write(p.d_x, d_x);
 }
 
-}  // namespace quire
+}  // namespace quire::reference

@@ -1,22 +1,19 @@
 // AdamW and the squared norm that clipping wants.
+#include <algorithm>
 #include <cmath>
 
-#include "kernels/check.h"
 #include "kernels/reference/formulas.h"
 #include "kernels/reference/reference_device.h"
 
-namespace quire {
+namespace quire::reference {
 namespace {
 
 void write_copy(const View& copy, const ConstView& param) {
-  const reference::Doubles values = reference::read(param);
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    const float value = static_cast<float>(values[i]);
-    if (copy.dtype() == DType::f16) {
-      copy.data<Half>()[i] = to_half(value);
-    } else {
-      copy.data<BFloat16>()[i] = to_bfloat16(value);
-    }
+  const float* const from = param.data<float>();
+  if (copy.dtype() == DType::f16) {
+    std::transform(from, from + param.count(), copy.data<Half>(), to_half);
+  } else {
+    std::transform(from, from + param.count(), copy.data<BFloat16>(), to_bfloat16);
   }
 }
 
@@ -28,10 +25,10 @@ void ReferenceDevice::adamw(const AdamwStep& s) {
   const double correction1 = 1.0 - std::pow(beta1, static_cast<double>(s.step));
   const double correction2 = std::sqrt(1.0 - std::pow(beta2, static_cast<double>(s.step)));
   for (const AdamwTensor& tensor : s.tensors) {
-    reference::Doubles param = reference::read(tensor.param);
-    reference::Doubles m = reference::read(tensor.m);
-    reference::Doubles v = reference::read(tensor.v);
-    const reference::Doubles grad = reference::read(tensor.grad);
+    Doubles param = read(tensor.param);
+    Doubles m = read(tensor.m);
+    Doubles v = read(tensor.v);
+    const Doubles grad = read(tensor.grad);
     for (std::size_t i = 0; i < param.size(); ++i) {
       const double g = grad[i] * s.grad_scale;
       param[i] *= 1.0 - lr * tensor.weight_decay;
@@ -39,10 +36,10 @@ void ReferenceDevice::adamw(const AdamwStep& s) {
       v[i] = beta2 * v[i] + (1.0 - beta2) * g * g;
       param[i] -= lr / correction1 * m[i] / (std::sqrt(v[i]) / correction2 + s.eps);
     }
-    reference::write(tensor.param, param);
+    write(tensor.param, param);
     if (tensor.copy) write_copy(tensor.copy, tensor.param);
-    reference::write(tensor.m, m);
-    reference::write(tensor.v, v);
+    write(tensor.m, m);
+    write(tensor.v, v);
   }
 }
 
@@ -50,9 +47,9 @@ double ReferenceDevice::squared_norm(std::span<const ConstView> tensors) {
   check_squared_norm(tensors);
   double sum = 0.0;
   for (const ConstView& tensor : tensors) {
-    for (const double value : reference::read(tensor)) sum += value * value;
+    for (const double value : read(tensor)) sum += value * value;
   }
   return sum;
 }
 
-}  // namespace quire
+}  // namespace quire::reference

@@ -3,12 +3,10 @@
 #include <cmath>
 #include <limits>
 
-#include "kernels/check.h"
 #include "kernels/reference/formulas.h"
 #include "kernels/reference/reference_device.h"
 
-namespace quire {
-namespace reference {
+namespace quire::reference {
 namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
@@ -69,66 +67,8 @@ std::int64_t first_of(const AttentionShape& s, std::int64_t b, std::int64_t t) {
   return s.first_key.empty() ? 0 : s.first_key[b * s.T + t];
 }
 
-}  // namespace
-
-Attention attention(const AttentionShape& s, const Doubles& qkv) {
-  const std::int64_t C = s.H * s.D;
-  Attention result{Doubles(s.B * s.T * C), Doubles(s.B * s.H * s.T)};
-  for (std::int64_t b = 0; b < s.B; ++b) {
-    for (std::int64_t h = 0; h < s.H; ++h) {
-      const double* head = qkv.data() + b * s.T * 3 * C + h * s.D;
-      for (std::int64_t t = 0; t < s.T; ++t) {
-        const Doubles factors = factors_of(s, b * s.H + h, t);
-        const Query query{head + t * 3 * C, first_of(s, b, t), t,
-                          factors.empty() ? nullptr : factors.data()};
-        result.lse[(b * s.H + h) * s.T + t] =
-            attend(query, {head + C, 3 * C}, {head + 2 * C, 3 * C}, s.D, s.scale,
-                   result.out.data() + (b * s.T + t) * C + h * s.D);
-      }
-    }
-  }
-  return result;
-}
-
-Doubles attention_gradients(const AttentionShape& s, const Doubles& d_out, const Doubles& out,
-                            const Doubles& lse, const Doubles& qkv) {
-  const std::int64_t C = s.H * s.D;
-  Doubles d_qkv(qkv.size());
-  for (std::int64_t b = 0; b < s.B; ++b) {
-    for (std::int64_t h = 0; h < s.H; ++h) {
-      const std::int64_t head = b * s.T * 3 * C + h * s.D;
-      for (std::int64_t t = 0; t < s.T; ++t) {
-        const Doubles factors = factors_of(s, b * s.H + h, t);
-        const std::int64_t row = (b * s.T + t) * C + h * s.D;  // of out and d_out
-        const std::int64_t query = head + t * 3 * C;           // of qkv and d_qkv
-        // The softmax's gradient takes from each score the mean of d_p under p, which is d_out·out.
-        const double mean = dot(d_out.data() + row, out.data() + row, s.D);
-        for (std::int64_t k = first_of(s, b, t); k <= t; ++k) {
-          const std::int64_t key = head + k * 3 * C + C;
-          const std::int64_t value = key + C;
-          const double factor = factors.empty() ? 1.0 : factors[k];
-          const double p = std::exp(s.scale * dot(qkv.data() + query, qkv.data() + key, s.D) -
-                                    lse[(b * s.H + h) * s.T + t]);
-          const double d_p = factor * dot(d_out.data() + row, qkv.data() + value, s.D);
-          const double d_score = s.scale * p * (d_p - mean);
-          for (std::int64_t d = 0; d < s.D; ++d) {
-            d_qkv[query + d] += d_score * qkv[key + d];
-            d_qkv[key + d] += d_score * qkv[query + d];
-            d_qkv[value + d] += factor * p * d_out[row + d];
-          }
-        }
-      }
-    }
-  }
-  return d_qkv;
-}
-
-}  // namespace reference
-
-namespace {
-
 template <class Op>
-reference::AttentionShape shape_of(const Op& p) {
+AttentionShape shape_of(const Op& p) {
   const Shape& shape = p.out.shape();
   return {.B = shape[0],
           .T = shape[1],
@@ -137,33 +77,83 @@ reference::AttentionShape shape_of(const Op& p) {
           .scale = p.scale,
           .dropout = p.dropout,
           .key = p.key,
-          .first_key = reference::ids(p.first_key)};
+          .first_key = ids(p.first_key)};
+}
+
+/// Calls work(b, h, t) for all queries.
+template <class Work>
+void each_query(std::int64_t B, std::int64_t H, std::int64_t T, const Work& work) {
+  for (std::int64_t b = 0; b < B; ++b) {
+    for (std::int64_t h = 0; h < H; ++h) {
+      for (std::int64_t t = 0; t < T; ++t) work(b, h, t);
+    }
+  }
 }
 
 }  // namespace
 
+Attention attention(const AttentionShape& s, const Doubles& qkv) {
+  const std::int64_t C = s.H * s.D;
+  Attention result{Doubles(s.B * s.T * C), Doubles(s.B * s.H * s.T)};
+  each_query(s.B, s.H, s.T, [&](std::int64_t b, std::int64_t h, std::int64_t t) {
+    const double* head = qkv.data() + b * s.T * 3 * C + h * s.D;
+    const Doubles factors = factors_of(s, b * s.H + h, t);
+    const Query query{head + t * 3 * C, first_of(s, b, t), t,
+                      factors.empty() ? nullptr : factors.data()};
+    result.lse[(b * s.H + h) * s.T + t] =
+        attend(query, {head + C, 3 * C}, {head + 2 * C, 3 * C}, s.D, s.scale,
+               result.out.data() + (b * s.T + t) * C + h * s.D);
+  });
+  return result;
+}
+
+Doubles attention_gradients(const AttentionShape& s, const Doubles& d_out, const Doubles& out,
+                            const Doubles& lse, const Doubles& qkv) {
+  const std::int64_t C = s.H * s.D;
+  Doubles d_qkv(qkv.size());
+  each_query(s.B, s.H, s.T, [&](std::int64_t b, std::int64_t h, std::int64_t t) {
+    const std::int64_t head = b * s.T * 3 * C + h * s.D;
+    const Doubles factors = factors_of(s, b * s.H + h, t);
+    const std::int64_t row = (b * s.T + t) * C + h * s.D;  // of out and d_out
+    const std::int64_t query = head + t * 3 * C;           // of qkv and d_qkv
+    // The softmax's gradient takes from each score the mean of d_p under p, which is d_out·out.
+    const double mean = dot(d_out.data() + row, out.data() + row, s.D);
+    for (std::int64_t k = first_of(s, b, t); k <= t; ++k) {
+      const std::int64_t key = head + k * 3 * C + C;
+      const std::int64_t value = key + C;
+      const double factor = factors.empty() ? 1.0 : factors[k];
+      const double p = std::exp(s.scale * dot(qkv.data() + query, qkv.data() + key, s.D) -
+                                lse[(b * s.H + h) * s.T + t]);
+      const double d_p = factor * dot(d_out.data() + row, qkv.data() + value, s.D);
+      const double d_score = s.scale * p * (d_p - mean);
+      for (std::int64_t d = 0; d < s.D; ++d) {
+        d_qkv[query + d] += d_score * qkv[key + d];
+        d_qkv[key + d] += d_score * qkv[query + d];
+        d_qkv[value + d] += factor * p * d_out[row + d];
+      }
+    }
+  });
+  return d_qkv;
+}
+
 void ReferenceDevice::attention_forward(const AttentionForward& p) {
-  check(p);
-  check_values(p);
-  const reference::Attention result = reference::attention(shape_of(p), reference::read(p.qkv));
-  reference::write(p.out, result.out);
-  if (p.lse) reference::write(p.lse, result.lse);
+  check_on_host(p);
+  const Attention result = attention(shape_of(p), read(p.qkv));
+  write(p.out, result.out);
+  if (p.lse) write(p.lse, result.lse);
 }
 
 void ReferenceDevice::attention_backward(const AttentionBackward& p) {
-  check(p);
-  check_values(p);
-  reference::write(p.d_qkv, reference::attention_gradients(
-                                shape_of(p), reference::read(p.d_out), reference::read(p.out),
-                                reference::read(p.lse), reference::read(p.qkv)));
+  check_on_host(p);
+  write(p.d_qkv,
+        attention_gradients(shape_of(p), read(p.d_out), read(p.out), read(p.lse), read(p.qkv)));
 }
 
 void ReferenceDevice::attention_cached(const AttentionCached& p) {
-  check(p);
-  check_values(p);
+  check_on_host(p);
   const std::int64_t B = p.out.shape()[0], T = p.out.shape()[1], C = p.out.shape()[2];
   const std::int64_t H = p.heads, S = p.k_cache.shape()[2], D = C / H;
-  const auto past = reference::ids(p.past), rows = reference::ids(p.rows);
+  const auto past = ids(p.past), rows = ids(p.rows);
   const auto head_of = [&](std::int64_t b, std::int64_t h) {  // its first number in the caches
     return ((rows.empty() ? b : rows[b]) * H + h) * S * D;
   };
@@ -177,20 +167,16 @@ void ReferenceDevice::attention_cached(const AttentionCached& p) {
       }
     }
   }
-  const reference::Doubles queries = reference::read(p.qkv);
-  const reference::Doubles keys = reference::read(p.k_cache), values = reference::read(p.v_cache);
-  reference::Doubles out(B * T * C);
-  for (std::int64_t b = 0; b < B; ++b) {
-    for (std::int64_t h = 0; h < H; ++h) {
-      for (std::int64_t t = 0; t < T; ++t) {
-        const std::int64_t head = head_of(b, h);
-        reference::attend({queries.data() + (b * T + t) * 3 * C + h * D, 0, past[b] + t, nullptr},
-                          {keys.data() + head, D}, {values.data() + head, D}, D, p.scale,
-                          out.data() + (b * T + t) * C + h * D);
-      }
-    }
-  }
-  reference::write(p.out, out);
+  const Doubles queries = read(p.qkv);
+  const Doubles keys = read(p.k_cache), values = read(p.v_cache);
+  Doubles out(B * T * C);
+  each_query(B, H, T, [&](std::int64_t b, std::int64_t h, std::int64_t t) {
+    const std::int64_t head = head_of(b, h);
+    attend({queries.data() + (b * T + t) * 3 * C + h * D, 0, past[b] + t, nullptr},
+           {keys.data() + head, D}, {values.data() + head, D}, D, p.scale,
+           out.data() + (b * T + t) * C + h * D);
+  });
+  write(p.out, out);
 }
 
-}  // namespace quire
+}  // namespace quire::reference

@@ -2,12 +2,10 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/check.h"
 #include "kernels/reference/formulas.h"
 #include "kernels/reference/reference_device.h"
 
-namespace quire {
-namespace reference {
+namespace quire::reference {
 namespace {
 
 double log_sum_exp(const double* row, std::size_t V) {
@@ -55,29 +53,25 @@ Doubles cross_entropy_gradients(const Doubles& logits, std::span<const std::int3
   return gradients;
 }
 
-}  // namespace reference
-
 void ReferenceDevice::cross_entropy_forward(const CrossEntropyForward& p) {
-  check(p);
-  check_values(p);
+  check_on_host(p);
   const auto columns = static_cast<std::size_t>(p.logits.shape()[1]);
   const auto V = static_cast<std::size_t>(p.vocabulary());
-  const auto logits = reference::first_columns(reference::read(p.logits), columns, V);
-  reference::write(p.losses, reference::cross_entropy(logits, reference::ids(p.targets)));
+  const auto logits = first_columns(read(p.logits), columns, V);
+  write(p.losses, cross_entropy(logits, ids(p.targets)));
 }
 
 void ReferenceDevice::cross_entropy_backward(const CrossEntropyBackward& p) {
-  check(p);
-  check_values(p);
+  check_on_host(p);
   const auto columns = static_cast<std::size_t>(p.logits_to_grads.shape()[1]);
   const auto V = static_cast<std::size_t>(p.vocabulary());
-  const auto logits = reference::first_columns(reference::read(p.logits_to_grads), columns, V);
-  const auto targets = reference::ids(p.targets);
-  reference::write(p.losses, reference::cross_entropy(logits, targets));
-  const auto gradients = reference::cross_entropy_gradients(logits, targets, p.scale);
-  reference::Doubles padded(targets.size() * columns);
+  const auto logits = first_columns(read(p.logits_to_grads), columns, V);
+  const auto targets = ids(p.targets);
+  write(p.losses, cross_entropy(logits, targets));
+  const auto gradients = cross_entropy_gradients(logits, targets, p.scale);
+  Doubles padded(targets.size() * columns);
   for (std::size_t i = 0; i < gradients.size(); ++i) padded[i / V * columns + i % V] = gradients[i];
-  reference::write(p.logits_to_grads, padded);
+  write(p.logits_to_grads, padded);
 }
 
-}  // namespace quire
+}  // namespace quire::reference

@@ -1,9 +1,8 @@
 // Token and position embeddings: a row of one table plus a row of the other.
-#include "kernels/check.h"
 #include "kernels/reference/formulas.h"
 #include "kernels/reference/reference_device.h"
 
-namespace quire {
+namespace quire::reference {
 namespace {
 
 /// One element of a table of any float type; the tables are too large to be widened whole.
@@ -16,8 +15,7 @@ double element(const ConstView& table, std::int64_t index) {
 }  // namespace
 
 void ReferenceDevice::embedding_forward(const EmbeddingForward& p) {
-  check(p);
-  check_values(p);
+  check_on_host(p);
   const auto ids = reference::ids(p.ids), positions = reference::ids(p.positions);
   const std::int64_t C = p.out.shape()[2];
   float* out = p.out.data<float>();
@@ -30,8 +28,7 @@ void ReferenceDevice::embedding_forward(const EmbeddingForward& p) {
 }
 
 void ReferenceDevice::embedding_backward(const EmbeddingBackward& p) {
-  check(p);
-  check_values(p);
+  check_on_host(p);
   const auto ids = reference::ids(p.ids), positions = reference::ids(p.positions);
   const std::int64_t C = p.d_out.shape()[2];
   const float* d_out = p.d_out.data<float>();
@@ -46,4 +43,4 @@ void ReferenceDevice::embedding_backward(const EmbeddingBackward& p) {
   }
 }
 
-}  // namespace quire
+}  // namespace quire::reference

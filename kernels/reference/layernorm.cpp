@@ -1,12 +1,10 @@
 // Layer normalisation, with the residual addition in front of it, and its gradients.
 #include <cmath>
 
-#include "kernels/check.h"
 #include "kernels/reference/formulas.h"
 #include "kernels/reference/reference_device.h"
 
-namespace quire {
-namespace reference {
+namespace quire::reference {
 
 Layernorm layernorm(const Doubles& x, const Doubles& weight, const Doubles& bias, double eps) {
   const std::size_t C = weight.size();
@@ -54,23 +52,20 @@ LayernormGradients layernorm_gradients(const Doubles& d_out, const Doubles& x,
   return result;
 }
 
-}  // namespace reference
-
 void ReferenceDevice::layernorm_forward(const LayernormForward& p) {
   check(p);
-  const reference::Layernorm result = reference::layernorm(
-      reference::read(p.x), reference::read(p.weight), reference::read(p.bias), p.eps);
-  reference::write(p.out, result.out);
-  if (p.mean) reference::write(p.mean, result.mean);
-  if (p.rstd) reference::write(p.rstd, result.rstd);
+  const Layernorm result = layernorm(read(p.x), read(p.weight), read(p.bias), p.eps);
+  write(p.out, result.out);
+  if (p.mean) write(p.mean, result.mean);
+  if (p.rstd) write(p.rstd, result.rstd);
 }
 
 void ReferenceDevice::residual_layernorm_forward(const ResidualLayernormForward& p) {
   check(p);
-  reference::Doubles sum = reference::read(p.x);
-  const reference::Doubles branch = reference::read(p.branch);
+  Doubles sum = read(p.x);
+  const Doubles branch = read(p.branch);
   for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += branch[i];
-  reference::write(p.sum, sum);
+  write(p.sum, sum);
   // The sum is normalised as it is stored: the backward op reads it from there.
   layernorm_forward({.out = p.out,
                      .mean = p.mean,
@@ -83,12 +78,11 @@ void ReferenceDevice::residual_layernorm_forward(const ResidualLayernormForward&
 
 void ReferenceDevice::layernorm_backward(const LayernormBackward& p) {
   check(p);
-  const reference::LayernormGradients gradients = reference::layernorm_gradients(
-      reference::read(p.d_out), reference::read(p.x), reference::read(p.weight),
-      reference::read(p.mean), reference::read(p.rstd));
-  reference::add(p.d_x, gradients.d_x);
-  if (p.d_weight.view) reference::add(p.d_weight, gradients.d_weight);
-  if (p.d_bias.view) reference::add(p.d_bias, gradients.d_bias);
+  const LayernormGradients gradients =
+      layernorm_gradients(read(p.d_out), read(p.x), read(p.weight), read(p.mean), read(p.rstd));
+  add(p.d_x, gradients.d_x);
+  if (p.d_weight.view) add(p.d_weight, gradients.d_weight);
+  if (p.d_bias.view) add(p.d_bias, gradients.d_bias);
 }
 
-}  // namespace quire
+}  // namespace quire::reference

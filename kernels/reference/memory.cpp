@@ -5,11 +5,7 @@
 #include "kernels/reference/formulas.h"
 #include "kernels/reference/reference_device.h"
 
-namespace quire {
-
-std::unique_ptr<Device> open_reference_device() {
-  return std::make_unique<ReferenceDevice>();
-}
+namespace quire::reference {
 
 void* ReferenceDevice::allocate(std::size_t bytes) {
   constexpr std::size_t kAlignment = 64;
@@ -23,18 +19,6 @@ void* ReferenceDevice::allocate(std::size_t bytes) {
   return data;
 }
 
-void ReferenceDevice::release(void* data) noexcept {
-  std::free(data);
-}
-
-void ReferenceDevice::copy_to_device(void* to, const void* from_host, std::size_t bytes) {
-  copy(to, from_host, bytes);
-}
-
-void ReferenceDevice::copy_to_host(void* to_host, const void* from, std::size_t bytes) {
-  copy(to_host, from, bytes);
-}
-
 void ReferenceDevice::copy(void* to, const void* from, std::size_t bytes) {
   if (bytes > 0) std::memmove(to, from, bytes);
 }
@@ -42,8 +26,6 @@ void ReferenceDevice::copy(void* to, const void* from, std::size_t bytes) {
 void ReferenceDevice::fill_zero(void* data, std::size_t bytes) {
   if (bytes > 0) std::memset(data, 0, bytes);
 }
-
-namespace reference {
 
 Doubles read(const ConstView& view) {
   Doubles values(static_cast<std::size_t>(view.count()));
@@ -77,5 +59,8 @@ void add(const Accumulate& target, const Doubles& values) {
   }
 }
 
-}  // namespace reference
-}  // namespace quire
+}  // namespace quire::reference
+
+std::unique_ptr<quire::Device> quire::open_reference_device() {
+  return std::make_unique<ReferenceDevice>();
+}

@@ -5,11 +5,10 @@
 #include <numeric>
 #include <set>
 
-#include "kernels/check.h"
 #include "kernels/reference/formulas.h"
 #include "kernels/reference/reference_device.h"
 
-namespace quire {
+namespace quire::reference {
 namespace {
 
 constexpr float kDropped = -std::numeric_limits<float>::infinity();
@@ -67,10 +66,9 @@ void keep_min_p(std::span<float> scores, double min_p, std::size_t least) {
 }  // namespace
 
 void ReferenceDevice::repetition_penalty(const RepetitionPenalty& p) {
-  check(p);
-  check_values(p);
+  check_on_host(p);
   const std::int64_t length = p.history.shape()[1];
-  const auto history = reference::ids(p.history), first = reference::ids(p.first);
+  const auto history = ids(p.history), first = ids(p.first);
   for (std::int64_t b = 0; b < p.logits.shape()[0]; ++b) {
     const auto row = history.subspan(b * length, length).subspan(first.empty() ? 0 : first[b]);
     const std::span<float> scores = row_of(p.logits, b);
@@ -124,4 +122,4 @@ void ReferenceDevice::argmax_tokens(const ArgmaxTokens& p) {
   }
 }
 
-}  // namespace quire
+}  // namespace quire::reference

@@ -1,10 +1,9 @@
 // A matrix transposed: element by element.
 #include <cstring>
 
-#include "kernels/check.h"
 #include "kernels/reference/reference_device.h"
 
-namespace quire {
+namespace quire::reference {
 
 void ReferenceDevice::transpose(const Transpose& p) {
   check(p);
@@ -21,4 +20,4 @@ void ReferenceDevice::transpose(const Transpose& p) {
   }
 }
 
-}  // namespace quire
+}  // namespace quire::reference
