@@ -1,79 +1,17 @@
 // config.json and generation_config.json of a Hugging Face folder.
 #include <fmt/format.h>
 
-#include <initializer_list>
 #include <nlohmann/json.hpp>
 #include <optional>
 
 #include "base/error.h"
-#include "base/file.h"
-#include "base/foreign_file.h"
 #include "base/json.h"
 #include "engine/formats/hub_folder.h"
 
 namespace quire {
 namespace {
 
-using Json = nlohmann::json;
-
-// The fields of a config.json, each read with a check of its type. A field may be absent: then the
-// target keeps its default. transformers knows some fields under a second name.
-class Fields {
- public:
-  Fields(const std::filesystem::path& path, const Json& json) : path_(path), json_(json) {}
-
-  void read(int& target, std::initializer_list<const char*> names) const {
-    const auto [name, value] = find(names);
-    if (value == nullptr) return;
-    target = whole_number(name, *value);
-  }
-  void read(float& target, const char* name) const {
-    const Json* value = find({name}).second;
-    if (value == nullptr) return;
-    if (!value->is_number()) refuse(name, *value, "a number");
-    target = value->get<float>();
-  }
-  void read(bool& target, const char* name) const {
-    const Json* value = find({name}).second;
-    if (value == nullptr) return;
-    if (!value->is_boolean()) refuse(name, *value, "true or false");
-    target = value->get<bool>();
-  }
-  // A token's id: absent keeps the default, null means none. Of a list the first counts.
-  void read(std::optional<int>& target, const char* name) const {
-    if (!json_.contains(name)) return;
-    const Json* value = &json_[name];
-    if (value->is_array() && !value->empty()) value = &value->front();
-    target = value->is_null() ? std::nullopt : std::optional(whole_number(name, *value));
-  }
-  const std::string* text(const char* name) const {
-    const Json* value = find({name}).second;
-    if (value == nullptr) return nullptr;
-    if (!value->is_string()) refuse(name, *value, "a string");
-    return value->get_ptr<const std::string*>();
-  }
-
- private:
-  std::pair<const char*, const Json*> find(std::initializer_list<const char*> names) const {
-    for (const char* name : names) {
-      if (json_.contains(name) && !json_[name].is_null()) return {name, &json_[name]};
-    }
-    return {nullptr, nullptr};
-  }
-  int whole_number(const char* name, const Json& value) const {
-    if (!value.is_number_integer()) refuse(name, value, "a whole number");
-    const std::optional<std::int32_t> number = int32_of(value);
-    if (!number) refuse(name, value, "a whole number of 32 bits");
-    return *number;
-  }
-  [[noreturn]] void refuse(const char* name, const Json& value, const char* wanted) const {
-    throw Error(Fault::bad_data,
-                path_.string() + ": " + name + " is " + json_text(value) + ", not " + wanted);
-  }
-
-  const std::filesystem::path& path_;
-  const Json& json_;
-};
+using Json = nlohmann::ordered_json;
 
 // 0.1f as 0.1, not as 0.10000000149011612.
 double shortest(float value) {
@@ -87,67 +25,83 @@ Json number_or_null(const std::optional<int>& value) {
 }  // namespace
 
 Gpt2Config read_config(const std::filesystem::path& config_json) {
-  const std::string text = read_file(config_json);
-  Json json;
-  try {
-    json = parse_json<Json>(text);
-  } catch (const Json::exception& error) {
-    throw unusable_file(config_json.string() + " is not valid JSON", text, json_trouble(error));
-  }
+  const std::string file = config_json.string();
+  const Json json = parse_json_file<Json>(config_json);
   if (!json.is_object()) {
-    throw Error(Fault::bad_data, config_json.string() + " is not a model's configuration",
-                {std::string("it holds a JSON ") + json.type_name() + ", not an object"});
+    throw Error(Fault::bad_data, file + " is not a model's configuration",
+                {fmt::format("it holds a JSON {}, not an object", json.type_name())});
   }
-  const Fields fields(config_json, json);
-  const std::string* model_type = fields.text("model_type");
-  if (model_type != nullptr && *model_type != "gpt2") {
-    throw Error(Fault::bad_data, config_json.string() + ": model_type is \"" + *model_type +
-                                     "\", Quire runs \"gpt2\"");
+  const auto refusal = [&](const std::string& name, const Json& value, const std::string& wanted,
+                           const std::string& next) {
+    return Error(Fault::bad_data,
+                 fmt::format("{}: {} is {}, not {}", file, name, json_text(value), wanted), {},
+                 next);
+  };
+  JsonFields<Json> fields(json, file, refusal);
+  std::string model_type = "gpt2";
+  fields.read("model_type", model_type);
+  if (model_type != "gpt2") {
+    throw Error(Fault::bad_data,
+                fmt::format("{}: model_type is \"{}\", Quire runs \"gpt2\"", file, model_type));
   }
   bool cross_attention = false;
-  fields.read(cross_attention, "add_cross_attention");
+  fields.read("add_cross_attention", cross_attention);
   if (cross_attention) {
-    throw Error(Fault::bad_data, config_json.string() + ": add_cross_attention is true",
+    throw Error(Fault::bad_data, file + ": add_cross_attention is true",
                 {"Quire runs decoders without an encoder"});
   }
   if (json.contains("quantization_config")) {
-    throw Error(Fault::bad_data, config_json.string() + ": the weights are quantized",
+    throw Error(Fault::bad_data, file + ": the weights are quantized",
                 {"quantization_config is " + json_text(json["quantization_config"])},
                 "use the original model, in float32, float16 or bfloat16");
   }
 
   Gpt2Config config;
-  fields.read(config.vocab_size, {"vocab_size"});
-  fields.read(config.n_positions, {"n_positions", "max_position_embeddings"});
-  fields.read(config.n_embd, {"n_embd", "hidden_size"});
-  fields.read(config.n_layer, {"n_layer", "num_hidden_layers"});
-  fields.read(config.n_head, {"n_head", "num_attention_heads"});
-  fields.read(config.n_inner, {"n_inner"});
-  fields.read(config.resid_pdrop, "resid_pdrop");
-  fields.read(config.embd_pdrop, "embd_pdrop");
-  fields.read(config.attn_pdrop, "attn_pdrop");
-  fields.read(config.layer_norm_epsilon, "layer_norm_epsilon");
-  fields.read(config.initializer_range, "initializer_range");
-  fields.read(config.scale_attn_weights, "scale_attn_weights");
-  fields.read(config.scale_attn_by_inverse_layer_idx, "scale_attn_by_inverse_layer_idx");
-  fields.read(config.reorder_and_upcast_attn, "reorder_and_upcast_attn");
-  fields.read(config.tie_word_embeddings, "tie_word_embeddings");
-  fields.read(config.bos_token_id, "bos_token_id");
-  fields.read(config.eos_token_id, "eos_token_id");
-  fields.read(config.pad_token_id, "pad_token_id");
+  // transformers knows some fields under a second name.
+  const auto read = [&](const char* name, const char* second, int& into) {
+    fields.read(fields[name].is_null() ? second : name, into);
+  };
+  fields.read("vocab_size", config.vocab_size);
+  read("n_positions", "max_position_embeddings", config.n_positions);
+  read("n_embd", "hidden_size", config.n_embd);
+  read("n_layer", "num_hidden_layers", config.n_layer);
+  read("n_head", "num_attention_heads", config.n_head);
+  fields.read("n_inner", config.n_inner);
+  fields.read("resid_pdrop", config.resid_pdrop);
+  fields.read("embd_pdrop", config.embd_pdrop);
+  fields.read("attn_pdrop", config.attn_pdrop);
+  fields.read("layer_norm_epsilon", config.layer_norm_epsilon);
+  fields.read("initializer_range", config.initializer_range);
+  fields.read("scale_attn_weights", config.scale_attn_weights);
+  fields.read("scale_attn_by_inverse_layer_idx", config.scale_attn_by_inverse_layer_idx);
+  fields.read("reorder_and_upcast_attn", config.reorder_and_upcast_attn);
+  fields.read("tie_word_embeddings", config.tie_word_embeddings);
+  // A token's id: absent keeps the default, null means none. Of a list the first counts.
+  const auto read_id = [&](const char* name, std::optional<int>& into) {
+    if (!json.contains(name)) return;
+    const Json& ids = json[name];
+    const Json& id = ids.is_array() && !ids.empty() ? ids.front() : ids;
+    into.reset();
+    if (id.is_null() || read_json(id, into.emplace())) return;
+    throw refusal(name, id, wanted_json<int>(id), "");
+  };
+  read_id("bos_token_id", config.bos_token_id);
+  read_id("eos_token_id", config.eos_token_id);
+  read_id("pad_token_id", config.pad_token_id);
   // A small vocabulary whose config does not name these has none: GPT-2's own id is outside of it.
   for (auto [name, id] : {std::pair("bos_token_id", &config.bos_token_id),
                           std::pair("eos_token_id", &config.eos_token_id)}) {
     if (!json.contains(name) && *id >= config.vocab_size) *id = std::nullopt;
   }
-  const std::string* activation = fields.text("activation_function");
+  std::string activation = name_of(config.activation_function);
+  fields.read("activation_function", activation);
   try {
-    if (activation != nullptr) config.activation_function = activation_from_name(*activation);
+    config.activation_function = activation_from_name(activation);
     config.check();
   } catch (const Error& error) {
     const std::string what = error.what();
     const std::string bare = what.starts_with("config: ") ? what.substr(8) : what;
-    throw Error(error.fault(), config_json.string() + ": " + bare, error.details(), error.next());
+    throw Error(error.fault(), file + ": " + bare, error.details(), error.next());
   }
   return config;
 }
@@ -188,10 +142,11 @@ std::string config_to_json(const Gpt2Config& config, DType dtype) {
 }
 
 std::string generation_config_to_json(const Gpt2Config& config) {
-  Json json = {{"_from_model_config", true}, {"use_cache", true}};
+  Json json = {{"_from_model_config", true}};
   if (config.bos_token_id) json["bos_token_id"] = *config.bos_token_id;
   if (config.eos_token_id) json["eos_token_id"] = *config.eos_token_id;
   if (config.pad_token_id) json["pad_token_id"] = *config.pad_token_id;
+  json["use_cache"] = true;
   return json_text(json, 2) + "\n";
 }
 

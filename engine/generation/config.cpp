@@ -29,72 +29,30 @@ void require(bool ok, const char* option, T value, const char* allowed) {
   if (!ok) refuse(option, fmt::format("{}", value), allowed);
 }
 
-void set_option(const Json& value, int& into) {
-  if (!value.is_number_integer()) throw Json::type_error::create(302, "not a whole number", &value);
-  const std::optional<std::int32_t> number = int32_of(value);
-  if (!number) throw Json::type_error::create(302, "beyond 32 bits", &value);
-  into = *number;
-}
-void set_option(const Json& value, float& into) {
-  if (!value.is_number()) throw Json::type_error::create(302, "not a number", &value);
-  value.get_to(into);
-}
-
 template <class T>
-void set_option(const Json& value, std::vector<T>& into);
-
-template <class First, class Second>
-void set_option(const Json& value, std::pair<First, Second>& into) {
-  if (!value.is_array() || value.size() != 2) {
-    throw Json::type_error::create(302, "not a pair", &value);
-  }
-  set_option(value[0], into.first);
-  set_option(value[1], into.second);
+bool set_option(const Json& value, T& into) {
+  return read_json(value, into);
 }
 
-template <class T>
-void set_option(const Json& value, std::vector<T>& into) {
-  if (!value.is_array()) throw Json::type_error::create(302, "not a list", &value);
-  std::vector<T> list(value.size());
-  for (std::size_t i = 0; i < list.size(); ++i) set_option(value[i], list[i]);
-  into = std::move(list);
-}
-
-void set_option(const Json& value, std::optional<std::pair<int, float>>& into) {
-  std::pair<int, float> pair;
-  set_option(value, pair);
-  into = pair;
-}
-
-void set_option(const Json& value, std::uint64_t& into) {
-  if (!value.is_number_integer()) throw Json::type_error::create(302, "not a whole number", &value);
-  value.get_to(into);
+bool set_option(const Json& value, std::optional<std::pair<int, float>>& into) {
+  return read_json(value, into.emplace());
 }
 
 /// transformers' field is true, false or "never".
-void set_option(const Json& value, GenerationConfig::EarlyStopping& into) {
+bool set_option(const Json& value, GenerationConfig::EarlyStopping& into) {
   using EarlyStopping = GenerationConfig::EarlyStopping;
-  if (value == "never") {
-    into = EarlyStopping::never;
-  } else {
-    into = value.get<bool>() ? EarlyStopping::yes : EarlyStopping::no;
-  }
-}
-
-template <class T>
-void set_option(const Json& value, T& into) {
-  value.get_to(into);
+  bool stops = false;
+  const bool is_bool = read_json(value, stops);
+  into = !is_bool ? EarlyStopping::never : stops ? EarlyStopping::yes : EarlyStopping::no;
+  return is_bool || value == "never";
 }
 
 template <class T>
 void set_field(const std::string& name, const Json& value, T& into) {
   // Where a list of ids is wanted, one may stand for a list of one; not so in lists of lists.
   const bool one = std::is_same_v<T, GenerationConfig::Tokens> && value.is_number();
-  try {
-    set_option(one ? Json::array({value}) : value, into);
-  } catch (const Json::exception&) {
-    throw Error(Fault::usage, fmt::format("{} cannot be {}", name, json_text(value)));
-  }
+  if (set_option(one ? Json::array({value}) : value, into)) return;
+  throw Error(Fault::usage, fmt::format("{} cannot be {}", name, json_text(value)));
 }
 
 /// Whether a field that is no option of ours would change a text in transformers 5. Its fields that

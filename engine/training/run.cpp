@@ -233,7 +233,7 @@ bool Run::stopped_early() const {
 bool Run::eval_due() const {
   if (!has_validation() || state_.eval_step == state_.step) return false;
   if (state_.step == 0 || state_.step >= total_steps_) return true;
-  const std::int64_t every = config_.eval_steps > 0 ? config_.eval_steps : eval_plan().every;
+  const std::int64_t every = config_.eval_steps > 0 ? config_.eval_steps : state_.eval_plan.every;
   return every > 0 ? state_.step % every == 0 : batches_->at_epoch_end();
 }
 
