@@ -20,7 +20,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "engine/training/checkpoint.h"
-#include "engine/training/log_jsonl.h"
+#include "engine/training/log_files.h"
 
 namespace quire {
 namespace {

@@ -8,7 +8,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "cli/eval_names.h"
-#include "engine/training/log_csv.h"
+#include "engine/training/log_files.h"
 #include "tests/cli/letter_model.h"
 #include "tests/cli/train_workplace.h"
 #include "tests/support/catch.h"
