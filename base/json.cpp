@@ -30,41 +30,6 @@ bool take_off(std::string& text, std::string_view part) {
   return true;
 }
 
-/// Looks at names alone.
-class RepeatedNames : public nlohmann::json_sax<nlohmann::json> {
- public:
-  std::optional<std::string> found;
-
-  bool null() override { return true; }
-  bool boolean(bool) override { return true; }
-  bool number_integer(std::int64_t) override { return true; }
-  bool number_unsigned(std::uint64_t) override { return true; }
-  bool number_float(double, const std::string&) override { return true; }
-  bool string(std::string&) override { return true; }
-  bool binary(nlohmann::json::binary_t&) override { return true; }
-  bool start_object(std::size_t) override {
-    names_.emplace_back();
-    return true;
-  }
-  bool key(std::string& name) override {
-    if (names_.back().insert(name).second) return true;
-    found = name;
-    return false;
-  }
-  bool end_object() override {
-    names_.pop_back();
-    return true;
-  }
-  bool start_array(std::size_t) override { return true; }
-  bool end_array() override { return true; }
-  bool parse_error(std::size_t, const std::string&, const nlohmann::json::exception&) override {
-    return false;
-  }
-
- private:
-  std::vector<std::unordered_set<std::string>> names_;  // of the objects that are open
-};
-
 }  // namespace
 
 void check_json_limits(std::string_view text) {
@@ -111,9 +76,22 @@ std::string json_line_trouble(const std::exception& error) {
 }
 
 std::optional<std::string> repeated_json_name(std::string_view text) {
-  RepeatedNames names;
-  nlohmann::json::sax_parse(text, &names);
-  return names.found;
+  std::vector<std::unordered_set<std::string>> names;  // of the objects that are open, by depth
+  std::optional<std::string> found;
+  const auto look = [&](int depth, nlohmann::json::parse_event_t event,
+                        const nlohmann::json& parsed) {
+    const auto level = static_cast<std::size_t>(depth);
+    if (event == nlohmann::json::parse_event_t::object_start) {
+      names.resize(level);
+      names.emplace_back();
+    } else if (event == nlohmann::json::parse_event_t::key && !found) {
+      const auto& name = parsed.get_ref<const std::string&>();
+      if (!names[level - 1].insert(name).second) found = name;
+    }
+    return false;  // what is kept is empty
+  };
+  const nlohmann::json kept = nlohmann::json::parse(text, look, /*allow_exceptions=*/false);
+  return found;
 }
 
 template <class Json>

@@ -13,13 +13,32 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// 0.1f as 0.1, not as 0.10000000149011612.
-double shortest(float value) {
-  return std::stod(fmt::format("{}", value));
+// Calls visit(name, field, second name) for what a config.json says of a model in numbers: transformers
+// knows some fields under a second name.
+template <class Config, class Visit>
+void each_field(Config& c, const Visit& visit) {
+  visit("vocab_size", c.vocab_size, "");
+  visit("n_positions", c.n_positions, "max_position_embeddings");
+  visit("n_embd", c.n_embd, "hidden_size");
+  visit("n_layer", c.n_layer, "num_hidden_layers");
+  visit("n_head", c.n_head, "num_attention_heads");
+  visit("n_inner", c.n_inner, "");
+  visit("resid_pdrop", c.resid_pdrop, "");
+  visit("embd_pdrop", c.embd_pdrop, "");
+  visit("attn_pdrop", c.attn_pdrop, "");
+  visit("layer_norm_epsilon", c.layer_norm_epsilon, "");
+  visit("initializer_range", c.initializer_range, "");
+  visit("scale_attn_weights", c.scale_attn_weights, "");
+  visit("scale_attn_by_inverse_layer_idx", c.scale_attn_by_inverse_layer_idx, "");
+  visit("reorder_and_upcast_attn", c.reorder_and_upcast_attn, "");
+  visit("tie_word_embeddings", c.tie_word_embeddings, "");
 }
 
-Json number_or_null(const std::optional<int>& value) {
-  return value ? Json(*value) : Json(nullptr);
+template <class Config, class Visit>
+void each_id(Config& c, const Visit& visit) {
+  visit("bos_token_id", c.bos_token_id);
+  visit("eos_token_id", c.eos_token_id);
+  visit("pad_token_id", c.pad_token_id);
 }
 
 }  // namespace
@@ -57,42 +76,22 @@ Gpt2Config read_config(const std::filesystem::path& config_json) {
   }
 
   Gpt2Config config;
-  // transformers knows some fields under a second name.
-  const auto read = [&](const char* name, const char* second, int& into) {
-    fields.read(fields[name].is_null() ? second : name, into);
-  };
-  fields.read("vocab_size", config.vocab_size);
-  read("n_positions", "max_position_embeddings", config.n_positions);
-  read("n_embd", "hidden_size", config.n_embd);
-  read("n_layer", "num_hidden_layers", config.n_layer);
-  read("n_head", "num_attention_heads", config.n_head);
-  fields.read("n_inner", config.n_inner);
-  fields.read("resid_pdrop", config.resid_pdrop);
-  fields.read("embd_pdrop", config.embd_pdrop);
-  fields.read("attn_pdrop", config.attn_pdrop);
-  fields.read("layer_norm_epsilon", config.layer_norm_epsilon);
-  fields.read("initializer_range", config.initializer_range);
-  fields.read("scale_attn_weights", config.scale_attn_weights);
-  fields.read("scale_attn_by_inverse_layer_idx", config.scale_attn_by_inverse_layer_idx);
-  fields.read("reorder_and_upcast_attn", config.reorder_and_upcast_attn);
-  fields.read("tie_word_embeddings", config.tie_word_embeddings);
-  // A token's id: absent keeps the default, null means none. Of a list the first counts.
-  const auto read_id = [&](const char* name, std::optional<int>& into) {
-    if (!json.contains(name)) return;
+  each_field(config, [&](const char* name, auto& into, const char* second) {
+    fields.read(fields[name].is_null() && *second != '\0' ? second : name, into);
+  });
+  // A token's id: null means none. Of a list the first counts. A small vocabulary whose config does not
+  // name one has none: GPT-2's own, the default, is outside of it.
+  each_id(config, [&](const char* name, std::optional<int>& into) {
+    if (!json.contains(name)) {
+      if (into >= config.vocab_size) into.reset();
+      return;
+    }
     const Json& ids = json[name];
     const Json& id = ids.is_array() && !ids.empty() ? ids.front() : ids;
     into.reset();
     if (id.is_null() || read_json(id, into.emplace())) return;
     throw refusal(name, id, wanted_json<int>(id), "");
-  };
-  read_id("bos_token_id", config.bos_token_id);
-  read_id("eos_token_id", config.eos_token_id);
-  read_id("pad_token_id", config.pad_token_id);
-  // A small vocabulary whose config does not name these has none: GPT-2's own id is outside of it.
-  for (auto [name, id] : {std::pair("bos_token_id", &config.bos_token_id),
-                          std::pair("eos_token_id", &config.eos_token_id)}) {
-    if (!json.contains(name) && *id >= config.vocab_size) *id = std::nullopt;
-  }
+  });
   std::string activation = name_of(config.activation_function);
   fields.read("activation_function", activation);
   try {
@@ -107,46 +106,36 @@ Gpt2Config read_config(const std::filesystem::path& config_json) {
 }
 
 std::string config_to_json(const Gpt2Config& config, DType dtype) {
-  const Json json = {
-      {"activation_function", name_of(config.activation_function)},
-      {"add_cross_attention", false},
-      {"architectures", {"GPT2LMHeadModel"}},
-      {"attn_pdrop", shortest(config.attn_pdrop)},
-      {"bos_token_id", number_or_null(config.bos_token_id)},
-      {"dtype", name_of(dtype)},
-      {"embd_pdrop", shortest(config.embd_pdrop)},
-      {"eos_token_id", number_or_null(config.eos_token_id)},
-      {"initializer_range", shortest(config.initializer_range)},
-      {"layer_norm_epsilon", shortest(config.layer_norm_epsilon)},
-      {"model_type", "gpt2"},
-      {"n_embd", config.n_embd},
-      {"n_head", config.n_head},
-      {"n_inner", config.n_inner > 0 ? Json(config.n_inner) : Json(nullptr)},
-      {"n_layer", config.n_layer},
-      {"n_positions", config.n_positions},
-      {"pad_token_id", number_or_null(config.pad_token_id)},
-      {"reorder_and_upcast_attn", config.reorder_and_upcast_attn},
-      {"resid_pdrop", shortest(config.resid_pdrop)},
-      {"scale_attn_by_inverse_layer_idx", config.scale_attn_by_inverse_layer_idx},
-      {"scale_attn_weights", config.scale_attn_weights},
-      {"summary_activation", nullptr},
-      {"summary_first_dropout", 0.1},
-      {"summary_proj_to_labels", true},
-      {"summary_type", "cls_index"},
-      {"summary_use_proj", true},
-      {"tie_word_embeddings", config.tie_word_embeddings},
-      {"use_cache", true},
-      {"vocab_size", config.vocab_size},
-  };
+  nlohmann::json json = {{"activation_function", name_of(config.activation_function)},
+                         {"add_cross_attention", false},
+                         {"architectures", {"GPT2LMHeadModel"}},
+                         {"dtype", name_of(dtype)},
+                         {"model_type", "gpt2"},
+                         {"summary_activation", nullptr},
+                         {"summary_first_dropout", 0.1},
+                         {"summary_proj_to_labels", true},
+                         {"summary_type", "cls_index"},
+                         {"summary_use_proj", true},
+                         {"use_cache", true}};
+  each_field(config, [&]<class T>(const char* name, const T& value, const char* /*second*/) {
+    if constexpr (std::is_same_v<T, float>) {
+      json[name] = std::stod(fmt::format("{}", value));  // 0.1f as 0.1, not as 0.10000000149011612
+    } else {
+      json[name] = value;
+    }
+  });
+  if (config.n_inner <= 0) json["n_inner"] = nullptr;
+  each_id(config, [&](const char* name, const std::optional<int>& id) {
+    json[name] = id ? nlohmann::json(*id) : nlohmann::json();
+  });
   return json_text(json, 2) + "\n";
 }
 
 std::string generation_config_to_json(const Gpt2Config& config) {
-  Json json = {{"_from_model_config", true}};
-  if (config.bos_token_id) json["bos_token_id"] = *config.bos_token_id;
-  if (config.eos_token_id) json["eos_token_id"] = *config.eos_token_id;
-  if (config.pad_token_id) json["pad_token_id"] = *config.pad_token_id;
-  json["use_cache"] = true;
+  nlohmann::json json = {{"_from_model_config", true}, {"use_cache", true}};
+  each_id(config, [&](const char* name, const std::optional<int>& id) {
+    if (id) json[name] = *id;
+  });
   return json_text(json, 2) + "\n";
 }
 

@@ -146,13 +146,7 @@ void Run::build(const fs::path& checkpoint) {
     adapter = initialize_adapter(model_.device, model_.config, lora, config_.seed);
   }
   network_.emplace(model_.device, model_.config, model_.parameters,
-                   TrainingOptions{.batch = config_.per_device_train_batch_size,
-                                   .length = std::max(rows_.longest(), eval_rows_.longest()),
-                                   .activations = config_.activations(),
-                                   .frozen_layers = config_.freeze_layers,
-                                   .gradient_checkpointing = config_.gradient_checkpointing,
-                                   .keep_outputs = config_.keep_outputs,
-                                   .gradient_parts = config_.ranks},
+                   network_options(config_, std::max(rows_.longest(), eval_rows_.longest())),
                    adapter ? &*adapter : nullptr);
   optimizer_.emplace(model_.device, model_.trained(), network_->gradients(),
                      adapter ? nullptr : network_->copies(),

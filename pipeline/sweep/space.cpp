@@ -231,18 +231,16 @@ void read_halving(Fields& fields, Sweep& sweep) {
                       divisor, sweep.factor, sweep.rounds - 1)},
          fmt::format("\"max_steps\": {:.0f}", divisor * std::max(1.0, std::round(first))));
   }
-  // Each round's end must be a step that is measured.
-  const auto check = [&](const char* option) {
-    const auto given = sweep.train.find(option);
-    if (given == sweep.train.end()) return;
-    const std::int64_t every = given->is_number_integer() ? given->get<std::int64_t>() : 0;
-    if (every > 0 && static_cast<std::int64_t>(first) % every == 0) return;
-    fail(fmt::format("{}: {} is {}, and the first round ends at step {:.0f}", where, option,
-                     given->dump(), first),
-         {"a round's end must be a step that is measured"},
-         fmt::format("\"{}\": {:.0f}, or none: it is set to fit", option, first));
-  };
-  check(sweep.metric == "loss" ? "logging_steps" : "eval_steps");
+  const char* const option = sweep.metric == "loss" ? "logging_steps" : "eval_steps";
+  const auto given = sweep.train.find(option);
+  if (given == sweep.train.end()) return;
+  std::int64_t every = 0;
+  if (read_json(*given, every) && every > 0 && static_cast<std::int64_t>(first) % every == 0)
+    return;
+  fail(fmt::format("{}: {} is {}, and the first round ends at step {:.0f}", where, option,
+                   json_text(*given), first),
+       {"a round's end must be a step that is measured"},
+       fmt::format("\"{}\": {:.0f}, or none: it is set to fit", option, first));
 }
 
 }  // namespace
@@ -254,9 +252,8 @@ Sweep read_sweep(const fs::path& path, const TrainVocabulary& vocabulary) {
   Sweep sweep;
   std::string method;
   read_choice(fields, "method", kMethods, method);
-  sweep.method = method == "grid"     ? SweepMethod::grid
-                 : method == "random" ? SweepMethod::random
-                                      : SweepMethod::halving;
+  sweep.method = static_cast<SweepMethod>(std::find(kMethods.begin(), kMethods.end(), method) -
+                                          kMethods.begin());
   read_choice(fields, "metric", kMetrics, sweep.metric);
   fields.read("parallel", sweep.parallel, 1, 256);
   fields.read("seed", sweep.seed, 0, INT64_MAX);

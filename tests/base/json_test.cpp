@@ -76,7 +76,9 @@ TEST_CASE("what is wrong with JSON is told with its line, and without the librar
 
 TEST_CASE("a name that an object has twice is found in time in proportion to the text") {
   CHECK(repeated_json_name(R"({"a": {"b": 1}, "c": {"b": 1}})") == std::nullopt);
+  CHECK(repeated_json_name(R"({"a": [{"b": 1}, {"b": 1}], "b": 1})") == std::nullopt);
   CHECK(repeated_json_name(R"({"a": [{"b": 1, "b": 1}]})") == "b");
+  CHECK(repeated_json_name(R"({"a": {"c": {"d": [1]}}, "b": 1, "a": 1})") == "a");
   CHECK(repeated_json_name("{") == std::nullopt);
   std::string many = "{";
   for (int i = 0; i < 100'000; ++i) many += "\"name" + std::to_string(i) + "\": {},";
