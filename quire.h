@@ -34,8 +34,7 @@
 
 // Training: train(), its options, its logs, a page and a card of it.
 #include "engine/training/checkpoint.h"
-#include "engine/training/log_csv.h"
-#include "engine/training/log_jsonl.h"
+#include "engine/training/log_files.h"
 #include "engine/training/trainer.h"
 #include "engine/training/training_config.h"
 #include "report/html_report.h"

@@ -3,7 +3,10 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <unordered_set>
-#include <vector>
+
+#include "base/file.h"
+#include "base/foreign_file.h"
+#include "base/nearest.h"
 
 namespace quire {
 namespace {
@@ -26,41 +29,6 @@ bool take_off(std::string& text, std::string_view part) {
   text.erase(0, part.size());
   return true;
 }
-
-/// Looks at names alone.
-class RepeatedNames : public nlohmann::json_sax<nlohmann::json> {
- public:
-  std::optional<std::string> found;
-
-  bool null() override { return true; }
-  bool boolean(bool) override { return true; }
-  bool number_integer(std::int64_t) override { return true; }
-  bool number_unsigned(std::uint64_t) override { return true; }
-  bool number_float(double, const std::string&) override { return true; }
-  bool string(std::string&) override { return true; }
-  bool binary(nlohmann::json::binary_t&) override { return true; }
-  bool start_object(std::size_t) override {
-    names_.emplace_back();
-    return true;
-  }
-  bool key(std::string& name) override {
-    if (names_.back().insert(name).second) return true;
-    found = name;
-    return false;
-  }
-  bool end_object() override {
-    names_.pop_back();
-    return true;
-  }
-  bool start_array(std::size_t) override { return true; }
-  bool end_array() override { return true; }
-  bool parse_error(std::size_t, const std::string&, const nlohmann::json::exception&) override {
-    return false;
-  }
-
- private:
-  std::vector<std::unordered_set<std::string>> names_;  // of the objects that are open
-};
 
 }  // namespace
 
@@ -108,9 +76,22 @@ std::string json_line_trouble(const std::exception& error) {
 }
 
 std::optional<std::string> repeated_json_name(std::string_view text) {
-  RepeatedNames names;
-  nlohmann::json::sax_parse(text, &names);
-  return names.found;
+  std::vector<std::unordered_set<std::string>> names;  // of the objects that are open, by depth
+  std::optional<std::string> found;
+  const auto look = [&](int depth, nlohmann::json::parse_event_t event,
+                        const nlohmann::json& parsed) {
+    const auto level = static_cast<std::size_t>(depth);
+    if (event == nlohmann::json::parse_event_t::object_start) {
+      names.resize(level);
+      names.emplace_back();
+    } else if (event == nlohmann::json::parse_event_t::key && !found) {
+      const auto& name = parsed.get_ref<const std::string&>();
+      if (!names[level - 1].insert(name).second) found = name;
+    }
+    return false;  // what is kept is empty
+  };
+  const nlohmann::json kept = nlohmann::json::parse(text, look, /*allow_exceptions=*/false);
+  return found;
 }
 
 template <class Json>
@@ -130,6 +111,16 @@ Json parse_json_or_discard(std::string_view text) {
 }
 
 template <class Json>
+Json parse_json_file(const std::filesystem::path& path) {
+  const std::string text = read_file(path);
+  try {
+    return parse_json<Json>(text);
+  } catch (const nlohmann::json::parse_error& error) {
+    throw unusable_file(path.string() + " is not valid JSON", text, json_trouble(error));
+  }
+}
+
+template <class Json>
 std::optional<std::int32_t> int32_of(const Json& value) {
   const bool fits = value.is_number_unsigned()
                         ? value.template get<std::uint64_t>() <= INT32_MAX
@@ -145,11 +136,48 @@ std::string json_text(const Json& value, int indent) {
   return value.dump(indent, ' ', /*ensure_ascii=*/false, Json::error_handler_t::replace);
 }
 
+template <class Json>
+const Json& JsonFields<Json>::operator[](const std::string& name) {
+  static const Json kNull;
+  if (std::find(known_.begin(), known_.end(), name) == known_.end()) known_.push_back(name);
+  const auto found = object_.find(name);
+  return found == object_.end() ? kNull : *found;
+}
+
+template <class Json>
+const Json& JsonFields<Json>::require(const std::string& name) {
+  const Json& value = (*this)[name];
+  if (!value.is_null()) return value;
+  throw Error(Fault::bad_data, where_ + " has no '" + name + "'", {}, next_);
+}
+
+template <class Json>
+std::vector<std::string> JsonFields<Json>::unknown() const {
+  std::vector<std::string> names;
+  for (const auto& [name, value] : object_.items()) {
+    if (std::find(known_.begin(), known_.end(), name) == known_.end()) names.push_back(name);
+  }
+  return names;
+}
+
+template <class Json>
+void JsonFields<Json>::refuse_unknown() const {
+  const std::vector<std::string> names = unknown();
+  if (names.empty()) return;
+  const std::string near = nearest(names[0], known_);
+  std::string known;
+  for (const std::string& name : known_) known += (known.empty() ? "" : ", ") + name;
+  throw Error(Fault::bad_data, where_ + " has no use for '" + names[0] + "'",
+              {near.empty() ? "known here: " + known : "did you mean '" + near + "'?"}, next_);
+}
+
 template nlohmann::json parse_json(std::string_view);
 template nlohmann::json parse_json_or_discard(std::string_view);
 template std::string json_text(const nlohmann::json&, int);
 template std::optional<std::int32_t> int32_of(const nlohmann::json&);
 template nlohmann::ordered_json parse_json(std::string_view);
+template nlohmann::ordered_json parse_json_file(const std::filesystem::path&);
+template class JsonFields<nlohmann::ordered_json>;
 template nlohmann::ordered_json parse_json_or_discard(std::string_view);
 template std::string json_text(const nlohmann::ordered_json&, int);
 template std::optional<std::int32_t> int32_of(const nlohmann::ordered_json&);

@@ -20,7 +20,6 @@
 #include "cli/terminal.h"
 #include "cli/train_flags.h"
 #include "cli/train_progress.h"
-#include "cli/train_reports.h"
 #include "engine/formats/hub_folder.h"
 #include "engine/training/trainer.h"
 #include "pipeline/get_model.h"
@@ -29,6 +28,7 @@
 #include "pipeline/train_samples.h"
 #include "pipeline/training_data.h"
 #include "pipeline/training_start.h"
+#include "report/model_card.h"
 
 namespace quire {
 namespace {
@@ -210,7 +210,7 @@ TrainingResult fine_tune(const Work& work, const DemoCourse& course, TrainProgre
     work.tokenizer.save(folder, work.model.config.n_positions);
     write_file(folder / "quire_config.json", course.saved);
     if (folder == config.output_dir) {
-      write_file(folder / "README.md", card_of(course.train, work.model.config));
+      write_file(folder / "README.md", model_card(course.train, work.model.config));
     }
   };
   return train(*work.device, work.model.config, work.model.parameters, work.data.train,

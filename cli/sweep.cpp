@@ -1,7 +1,7 @@
 // quire sweep: quire train with many options, one set after the other or some
 // at a time, and which was best.
 //
-// The plan and the runs are in pipeline/sweep, what is told in sweep_report.h. The
+// The plan and the runs are in pipeline/sweep, what is told in report/sweep_report.h. The
 // folder remembers everything: the same command again goes on where it stopped.
 #include <fmt/format.h>
 
@@ -17,7 +17,6 @@
 #include "cli/flags.h"
 #include "cli/option_names.h"
 #include "cli/signals.h"
-#include "cli/sweep_report.h"
 #include "cli/terminal.h"
 #include "cli/train_flags.h"
 #include "engine/training/output_folder.h"
@@ -25,12 +24,12 @@
 #include "pipeline/sweep/course.h"
 #include "pipeline/sweep/runs.h"
 #include "pipeline/sweep/space.h"
+#include "report/sweep_report.h"
 
 namespace quire {
 namespace {
 
 namespace fs = std::filesystem;
-using Json = nlohmann::ordered_json;
 
 struct SweepCommand {
   std::vector<std::string> files;
@@ -78,18 +77,6 @@ constexpr const char* kAbout =
     R"(Learning-rate schedules are those of the whole run: a round only stops it earlier
 
 Paths are those of the folder that the command is given in.)";
-
-/// "learning_rate 0.001, packing stream"
-std::string in_words(const Configuration& configuration) {
-  std::string text;
-  for (const auto& [name, value] : configuration.items()) {
-    text += (text.empty() ? "" : ", ") + name + " " +
-            (value.is_number_float() ? compact_number(value.get<double>())
-             : value.is_string()     ? value.get<std::string>()
-                                     : json_text(value));
-  }
-  return text;
-}
 
 /// The command line of a run. Runs at one time share the threads, unless the sweep says otherwise.
 std::vector<std::string> command_of(const RunTask& task, bool resume, int threads) {
@@ -159,20 +146,6 @@ bool run_course(Course& course, const Sweep& sweep, int parallel) {
   return whole;
 }
 
-std::string json_line(std::size_t rank, const SweepRow& row, const Sweep& sweep,
-                      const fs::path& folder) {
-  const Json line = {{"rank", rank},
-                     {"run", row.name},
-                     {"status", name_of(row.result.status)},
-                     {"round", row.result.round},
-                     {"step", row.result.step},
-                     {sweep.metric, row.result.value},
-                     {"seconds", row.result.seconds},
-                     {"options", row.configuration},
-                     {"folder", (folder / row.name).string()}};
-  return json_text(line) + "\n";
-}
-
 /// Where no run came to its end: why not.
 [[noreturn]] void throw_none(const std::vector<SweepRow>& rows, const fs::path& folder) {
   for (const SweepRow& row : rows) {
@@ -194,10 +167,10 @@ void report(const Sweep& sweep, const std::vector<SweepRow>& all, const SweepCom
   write_file(c.output_dir / "sweep.csv", sweep_csv(sweep, rows));
   if (c.json) {
     for (std::size_t i = 0; i < rows.size(); ++i) {
-      print(json_line(i + 1, rows[i], sweep, c.output_dir));
+      print(sweep_json(sweep, i + 1, rows[i], c.output_dir));
     }
   } else {
-    print(sweep_table(sweep, rows, output_columns()));
+    print(format_table(sweep_table(sweep, rows), output_columns()));
   }
   for (const SweepRow& row : rows) {
     if (row.result.status != RunStatus::failed) continue;

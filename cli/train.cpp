@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "base/text.h"
 #include "cli/command.h"
 #include "cli/corpus_flags.h"
@@ -17,7 +18,6 @@
 #include "cli/terminal.h"
 #include "cli/train_flags.h"
 #include "cli/train_progress.h"
-#include "cli/train_reports.h"
 #include "distributed/launch.h"
 #include "engine/training/cost.h"
 #include "engine/training/output_folder.h"
@@ -27,6 +27,7 @@
 #include "pipeline/training_data.h"
 #include "pipeline/training_memory.h"
 #include "pipeline/training_start.h"
+#include "report/model_card.h"
 
 namespace quire {
 namespace {
@@ -168,6 +169,23 @@ void report_end(const TrainingResult& result, const TrainFlags& options, double 
            : fmt::format("  try: quire generate --model {} --prompt \"...\"", in_shell(folder)));
 }
 
+/// Those of `saved_options` that were given, or are not what train takes where nothing is said: a
+/// run that is gone on from has them from its checkpoint.
+std::string set_options(const Flags& flags, const std::string& saved_options) {
+  using Json = nlohmann::ordered_json;
+  const Json defaults = parse_json<Json>(ParsedTrain().flags.resolved_json());
+  Json set = Json::object();
+  const Json saved = parse_json<Json>(saved_options);
+  for (const auto& [name, value] : saved.items()) {
+    std::string option = name;
+    std::replace(option.begin(), option.end(), '_', '-');
+    const bool follows = name == "data_seed" && value == saved.value("seed", Json());
+    const bool differs = !follows && value != defaults.value(name, Json());
+    if (differs || flags.given(option)) set[name] = value;
+  }
+  return json_text(set);
+}
+
 /// All that is there before the first step.
 struct Prepared {
   TrainFlags options;
@@ -223,7 +241,8 @@ bool prepare(const std::vector<std::string>& arguments, const Ranks& ranks, Prep
   }
   if (const std::string line = choose_model(options); !line.empty()) note(line);
   run.resolved = saved_options(flags.resolved_json(), options, earlier);
-  if (ranks.first()) run.reports = train_reports(options, flags, run.resolved);
+  if (ranks.first())
+    run.reports = options.reports.make(run.resolved, set_options(flags, run.resolved));
 
   run.start = find_start(options);
   // What the card names: the checkpoint of a run that is gone on from has its weights.
@@ -282,7 +301,7 @@ int train_together(const std::vector<std::string>& arguments, const std::shared_
     if (run.start.tokenizer) run.start.tokenizer->save(folder, run.start.config.n_positions);
     write_file(folder / "quire_config.json", run.resolved);
     if (folder == training.output_dir) {
-      write_file(folder / "README.md", card_of(options, run.start.config));
+      write_file(folder / "README.md", model_card(options, run.start.config));
     }
   };
   go_on_without_output();

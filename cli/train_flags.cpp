@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -264,28 +265,25 @@ void TrainFlags::finish(const Flags& flags) {
 
 void TrainFlags::choose_reports() {
   training.write_jsonl = false;
-  std::size_t names = 0;
   bool none = false;
-  for (std::size_t at = 0; at <= report_to_.size();) {
+  const std::map<std::string, bool*> named = {{"jsonl", &training.write_jsonl},
+                                              {"csv", &training.write_csv},
+                                              {"tensorboard", &reports.tensorboard},
+                                              {"html", &reports.html},
+                                              {"none", &none}};
+  std::size_t names = 0;
+  for (std::size_t at = 0; at <= report_to_.size(); ++names) {
     const std::size_t comma = std::min(report_to_.find(',', at), report_to_.size());
     const std::string name = report_to_.substr(at, comma - at);
     at = comma + 1;
-    ++names;
-    if (name == "jsonl") {
-      training.write_jsonl = true;
-    } else if (name == "csv") {
-      training.write_csv = true;
-    } else if (name == "tensorboard") {
-      report_tensorboard = true;
-    } else if (name == "html") {
-      report_html = training.write_jsonl = true;  // the page is drawn from log.jsonl
-    } else if (name == "none") {
-      none = true;
-    } else {
+    const auto found = named.find(name);
+    if (found == named.end()) {
       throw Error(Fault::usage, "there is no --report-to '" + name + "'",
                   {"names: jsonl, csv, tensorboard, html, or none"}, "--report-to jsonl,html");
     }
+    *found->second = true;
   }
+  if (reports.html) training.write_jsonl = true;  // the page is drawn from log.jsonl
   if (none && names > 1) {
     throw Error(Fault::usage, "--report-to " + report_to_ + ": none does not go with others", {},
                 "--report-to none");

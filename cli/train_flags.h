@@ -11,6 +11,7 @@
 #include "pipeline/sweep/space.h"
 #include "pipeline/train_options.h"
 #include "pipeline/trained_run.h"
+#include "report/run_reports.h"
 
 namespace quire {
 
@@ -24,7 +25,7 @@ void add_overflow(Flags& flags, std::string& word);
 struct TrainFlags : TrainOptions {
   DeviceFlags device;
   bool json = false;
-  bool report_tensorboard = false, report_html = false;  ///< beside what `training` writes itself
+  RunReports reports;  ///< beside what `training` writes itself
 
   void add_to(Flags& flags);
   /// After parsing: words into types, and the checks that need more than one option.

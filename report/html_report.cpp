@@ -13,7 +13,7 @@
 #include "base/json.h"
 #include "base/numbers.h"
 #include "base/text.h"
-#include "engine/training/log_jsonl.h"
+#include "engine/training/log_files.h"
 #include "report/plot.h"
 
 namespace quire {

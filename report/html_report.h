@@ -37,10 +37,7 @@ class HtmlReport : public RunLog {
       : options_(std::move(options)), set_(std::move(set)) {}
 
   void begin(const std::filesystem::path& output_dir, std::int64_t resumed_step) override;
-  void train(const TrainingProgress&) override {}
   void eval(std::int64_t step, double eval_loss) override;
-  void sample(std::int64_t, const TextSample&) override {}
-  void warning(std::int64_t, const std::string&) override {}
   void end(RunEnd how) override;
   void discard() override;
 

@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "base/numbers.h"
 #include "base/text.h"
+#include "pipeline/model_path.h"
 
 namespace quire {
 
@@ -24,23 +25,24 @@ std::string last_part(const std::string& path) {
   return (named.has_filename() ? named.filename() : named.parent_path().filename()).string();
 }
 
-/// What the card calls the model that was trained on: its name on the Hub, or the last part of a path.
-std::string base_name(const CardSubject& subject) {
-  return subject.base_on_hub ? subject.base : last_part(subject.base);
-}
+/// What was gone on from.
+struct Base {
+  std::string name;  ///< its name on the Hub, or the last part of its path; empty: a fresh model
+  bool on_hub;       ///< which has it under that name
+};
 
 /// The Hub refuses as `base_model` what it does not have, and an adapter is nothing without one.
-std::string hub_fields(const CardSubject& subject, bool adapter) {
+std::string hub_fields(const Base& base, bool adapter) {
   std::string fields =
       fmt::format("---\nlibrary_name: {}\npipeline_tag: text-generation\ntags:\n- gpt2\n- quire\n",
                   adapter ? "peft" : "transformers");
   if (adapter) fields += "- lora\n";
-  const bool named = subject.base_on_hub || (!adapter && !subject.base.empty());
-  if (named) fields += "base_model: " + quoted(base_name(subject)) + "\n";
+  const bool named = base.on_hub || (!adapter && !base.name.empty());
+  if (named) fields += "base_model: " + quoted(base.name) + "\n";
   return fields + "---\n\n";
 }
 
-std::string how_to_write(const std::string& title, const CardSubject& subject, bool adapter) {
+std::string how_to_write(const std::string& title, const Base& base, bool adapter) {
   std::string text = fmt::format(
       "## Writing with it\n\n```\nquire generate --model {} --prompt \"...\"\n```\n\n```python\n",
       in_shell(title));
@@ -58,24 +60,26 @@ std::string how_to_write(const std::string& title, const CardSubject& subject, b
       "ids = tokenizer(\"...\", return_tensors=\"pt\").input_ids\n"
       "print(tokenizer.decode(model.generate(input_ids=ids, max_new_tokens=40)[0]))\n```\n\n",
       title);
-  if (subject.base_on_hub) return text;
+  if (base.on_hub) return text;
   return text + fmt::format(
                     "`base_model_name_or_path` in `adapter_config.json` is where `{}` lay on the "
                     "machine that trained this. Elsewhere, write there where it lies now: for PEFT "
                     "a folder with `config.json` and `model.safetensors`, or its name on the "
                     "Hub.\n\n",
-                    base_name(subject));
+                    base.name);
 }
 
 }  // namespace
 
-std::string model_card(const CardSubject& subject) {
-  const TrainingConfig& t = subject.training;
-  const Gpt2Config& config = subject.model;
-  const CorpusOptions& corpus = subject.corpus;
+std::string model_card(const TrainOptions& options, const Gpt2Config& config) {
+  const TrainingConfig& t = options.training;
+  const CorpusOptions& corpus = options.corpus;
   const bool adapter = t.lora.r > 0 && !t.lora_merge;
-  const std::string title = last_part(t.output_dir.string()), base = base_name(subject);
-  std::string card = hub_fields(subject, adapter) + fmt::format("# {}\n\n", title);
+  const std::string& model = adapter ? t.base_model : options.model;
+  Base base{.name = model, .on_hub = is_hub_name(model)};
+  if (!base.on_hub) base.name = last_part(model);
+  const std::string title = last_part(t.output_dir.string());
+  std::string card = hub_fields(base, adapter) + fmt::format("# {}\n\n", title);
   if (adapter) card += fmt::format("A LoRA adapter of rank {}, for a", t.lora.r);
   card += fmt::format(
       "{} GPT-2 of {} parameters: {} of {}, {}, a context of {} tokens, a vocabulary "
@@ -83,10 +87,10 @@ std::string model_card(const CardSubject& subject) {
       adapter ? "" : "A", human_count(static_cast<double>(config.parameter_count())),
       counted(config.n_layer, "layer"), config.n_embd, counted(config.n_head, "head"),
       config.n_positions, with_commas(config.vocab_size),
-      base.empty() ? "from scratch" : "on from `" + base + "`");
+      base.name.empty() ? "from scratch" : "on from `" + base.name + "`");
   card += "## Data\n\n";
   for (const std::string& path : corpus.paths) card += "- `" + last_part(path) + "`\n";
-  for (const std::string& path : subject.validation_paths) {
+  for (const std::string& path : options.validation_paths) {
     card += "- `" + last_part(path) + "`, to validate on\n";
   }
   if (!corpus.template_text.empty()) {
@@ -103,13 +107,13 @@ std::string model_card(const CardSubject& subject) {
       t.max_steps > 0 ? ", " + counted(t.max_steps, "step")
                       : fmt::format(", {} epoch{}", compact_number(t.num_train_epochs),
                                     t.num_train_epochs == 1 ? "" : "s"));
-  card += how_to_write(title, subject, adapter);
+  card += how_to_write(title, base, adapter);
   card += "## To be added before it is published\n\n";
-  if (adapter && !subject.base_on_hub) {
+  if (adapter && !base.on_hub) {
     card += fmt::format(
         "The name that `{}` has on the Hub, twice: as `base_model` among the fields at the top of "
         "this file, and as `base_model_name_or_path` in `adapter_config.json`.\n\n",
-        base);
+        base.name);
   }
   card +=
       "Licence, intended use, what the data holds and lacks, and what the model should not be used "

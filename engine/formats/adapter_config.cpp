@@ -13,8 +13,6 @@
 #include <type_traits>
 
 #include "base/error.h"
-#include "base/file.h"
-#include "base/foreign_file.h"
 #include "base/json.h"
 
 namespace quire {
@@ -23,78 +21,21 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;  // patterns count in the order of the file
 
-/// The fields of an adapter_config.json, each read with a check of its type.
-class Fields {
- public:
-  explicit Fields(const fs::path& path) : path_(path) {
-    const std::string text = read_file(path);
-    try {
-      json_ = parse_json<Json>(text);
-    } catch (const Json::exception& error) {
-      throw unusable_file(path.string() + " is not valid JSON", text, json_trouble(error));
-    }
-    if (!json_.is_object()) throw Error(Fault::bad_data, path.string() + " is not a JSON object");
-  }
+using Fields = JsonFields<Json>;
 
-  const Json& all() const { return json_; }
-  /// Null where the field is absent.
-  const Json& operator[](const char* name) const {
-    static const Json kNull;
-    const auto found = json_.find(name);
-    return found == json_.end() ? kNull : *found;
-  }
-  template <class T>
-  T get(const char* name, T absent, const char* wanted) const {
-    const Json& value = (*this)[name];
-    if (value.is_null()) return absent;
-    // The JSON library takes 2.5 for 2, and 2^32 + 1 for 1.
-    if (std::is_same_v<T, int> && !int32_of(value)) refuse(name, wanted);
-    try {
-      return value.get<T>();
-    } catch (const Json::exception&) {
-      refuse(name, wanted);
-    }
-  }
-  std::string shown(const char* name) const {
-    std::string value = json_text((*this)[name]);
-    constexpr std::size_t kShown = 80;
-    if (value.size() > kShown) value = value.substr(0, kShown) + "…";
-    return fmt::format("\"{}\" is {}", name, value);
-  }
-  [[noreturn]] void refuse(const char* name, const std::string& wanted,
-                           const std::string& next = {}) const {
-    throw Error(Fault::bad_data, fmt::format("{}: {}", path_.string(), shown(name)),
-                {"expected " + wanted}, next);
-  }
-
- private:
-  fs::path path_;
-  Json json_;
-};
+/// "\"r\" is 4"
+std::string shown(const std::string& name, const Json& value) {
+  std::string text = json_text(value);
+  constexpr std::size_t kShown = 80;
+  if (text.size() > kShown) text = text.substr(0, kShown) + "…";
+  return fmt::format("\"{}\" is {}", name, text);
+}
 
 /// Values that leave a field without effect.
 bool is_off(const Json& value) {
   return value.is_null() || value == false || (value.is_structured() && value.empty());
 }
 
-// Read below.
-constexpr std::string_view kRead[] = {"peft_type",
-                                      "r",
-                                      "lora_alpha",
-                                      "lora_dropout",
-                                      "use_rslora",
-                                      "base_model_name_or_path",
-                                      "target_modules",
-                                      "exclude_modules",
-                                      "rank_pattern",
-                                      "alpha_pattern",
-                                      "bias",
-                                      "modules_to_save",
-                                      "use_dora",
-                                      "lora_bias",
-                                      "layers_pattern",
-                                      "layers_to_transform",
-                                      "init_lora_weights"};
 // Without effect on what a trained adapter computes: about its making, or about other fields that
 // are refused themselves. PEFT sets fan_in_fan_out by the kind of each module, whatever it says.
 constexpr std::string_view kNoEffect[] = {
@@ -102,25 +43,25 @@ constexpr std::string_view kNoEffect[] = {
     "fan_in_fan_out",    "megatron_core",  "loftq_config",   "eva_config",         "corda_config",
     "qalora_group_size", "runtime_config", "lora_ga_config", "ensure_weight_tying"};
 
-/// Anything else must be off: it may be of a PEFT to come.
-void refuse_unknown(const Fields& fields) {
-  for (const auto& [name, value] : fields.all().items()) {
-    const auto is = [&, &field = name](std::string_view known) { return known == field; };
-    if (std::any_of(std::begin(kRead), std::end(kRead), is) ||
-        std::any_of(std::begin(kNoEffect), std::end(kNoEffect), is) || is_off(value)) {
+/// What else was not read must be off: it may be of a PEFT to come.
+void refuse_unknown(Fields& fields) {
+  for (const std::string& name : fields.unknown()) {
+    if (std::find(std::begin(kNoEffect), std::end(kNoEffect), name) != std::end(kNoEffect) ||
+        is_off(fields[name])) {
       continue;
     }
-    fields.refuse(name.c_str(), "nothing: such adapters are not understood",
+    fields.refuse(name, "nothing: such adapters are not understood",
                   "merge it with PEFT's merge_and_unload() and use the merged model");
   }
 }
 
 /// `init_lora_weights`: how A and B began. Some ways change the base's weights, too,
 /// and the adapter is right on the changed ones alone.
-std::string read_init(const Fields& fields) {
+std::string read_init(Fields& fields) {
   const Json& init = fields["init_lora_weights"];
   if (init.is_null() || init.is_boolean()) return "";
-  std::string name = init.is_string() ? init.get<std::string>() : "";
+  std::string name;
+  read_json(init, name);
   std::transform(name.begin(), name.end(), name.begin(),
                  [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   if (name == "gaussian" || name == "eva" || name == "orthogonal") return "";
@@ -173,7 +114,7 @@ std::regex compile(const std::string& pattern) {
 }
 
 /// `checked` is a pattern of the field: compiling it now lets its error name file and field.
-void check_pattern(const Fields& fields, const char* name, const std::string& checked) {
+void check_pattern(Fields& fields, const char* name, const std::string& checked) {
   try {
     (void)compile(checked);
   } catch (const Error& error) {
@@ -183,20 +124,20 @@ void check_pattern(const Fields& fields, const char* name, const std::string& ch
   }
 }
 
-ModuleRule read_rule(const Fields& fields, const char* name) {
-  const Json& value = fields[name];
-  if (value.is_null()) return {};
-  if (value.is_string()) {
-    const std::string text = value.get<std::string>();
-    if (text == "all-linear") return {{"c_attn", "c_proj", "c_fc"}, ""};
-    check_pattern(fields, name, text);
-    return {{}, text};
+ModuleRule read_rule(Fields& fields, const char* name) {
+  ModuleRule rule;
+  if (!read_json(fields[name], rule.pattern)) {
+    fields.read(name, rule.names, "a list of names, or an expression");
+  } else if (rule.pattern == "all-linear") {
+    rule = {{"c_attn", "c_proj", "c_fc"}, ""};
+  } else {
+    check_pattern(fields, name, rule.pattern);
   }
-  return {fields.get<std::vector<std::string>>(name, {}, "a list of names, or an expression"), ""};
+  return rule;
 }
 
 template <class T>
-std::vector<std::pair<std::string, T>> read_pattern(const Fields& fields, const char* name) {
+std::vector<std::pair<std::string, T>> read_pattern(Fields& fields, const char* name) {
   const Json& value = fields[name];
   if (value.is_null()) return {};
   if (!value.is_object()) fields.refuse(name, "an object of numbers by module");
@@ -212,21 +153,14 @@ std::vector<std::pair<std::string, T>> read_pattern(const Fields& fields, const 
   return pattern;
 }
 
-std::vector<std::string> read_names(const Fields& fields, const char* name) {
-  if (fields[name].is_string()) return {fields[name].get<std::string>()};
-  return fields.get<std::vector<std::string>>(name, {}, "a list of names");
-}
-
-std::vector<int> read_layers(const Fields& fields) {
-  const char* const name = "layers_to_transform";
-  const Json& layers = fields[name];
-  if (layers.is_number_integer()) return {fields.get<int>(name, 0, "a list of blocks")};
-  if (layers.is_array() && !std::all_of(layers.begin(), layers.end(), [](const Json& layer) {
-        return int32_of(layer).has_value();
-      })) {
-    fields.refuse(name, "a list of blocks");
-  }
-  return fields.get<std::vector<int>>(name, {}, "a list of blocks");
+/// A list, or what it would hold if there is but one.
+template <class T>
+std::vector<T> read_list(Fields& fields, const char* name, const char* wanted) {
+  std::vector<T> list;
+  if (read_json(fields[name], list.emplace_back())) return list;
+  list.clear();
+  fields.read(name, list, wanted);
+  return list;
 }
 
 /// Whether a list of targets has modules outside of blocks' products.
@@ -292,42 +226,50 @@ float AdapterConfig::scale_of(const std::string& module) const {
 }
 
 AdapterConfig read_adapter_config(const fs::path& folder) {
-  const Fields fields(folder / "adapter_config.json");
+  const fs::path path = folder / "adapter_config.json";
+  const Json json = parse_json_file<Json>(path);
+  if (!json.is_object()) throw Error(Fault::bad_data, path.string() + " is not a JSON object");
+  Fields fields(json, path.string(),
+                [&](const std::string& name, const Json& value, const std::string& wanted,
+                    const std::string& next) {
+                  return Error(Fault::bad_data,
+                               fmt::format("{}: {}", path.string(), shown(name, value)),
+                               {"expected " + wanted}, next);
+                });
   if (fields["peft_type"] != "LORA") fields.refuse("peft_type", "\"LORA\"");
-  refuse_unknown(fields);
   AdapterConfig config;
-  if (!fields["r"].is_number_integer()) fields.refuse("r", "a whole number");
-  config.lora.r = fields.get<int>("r", 0, "a whole number");
-  config.lora.lora_alpha = fields.get<float>("lora_alpha", 8.0f, "a number");
-  if (!std::isfinite(config.lora.lora_alpha)) fields.refuse("lora_alpha", "a number");
-  config.lora.lora_dropout = fields.get<float>("lora_dropout", 0.0f, "a number");
-  config.lora.use_rslora = fields.get<bool>("use_rslora", false, "true or false");
-  config.lora.layers_to_transform = read_layers(fields);
-  config.base_model_name_or_path =
-      fields.get<std::string>("base_model_name_or_path", "", "a path or a Hub name");
+  LoraConfig& lora = config.lora;
+  if (!read_json(fields["r"], lora.r)) fields.refuse("r", "a whole number");
+  fields.read("lora_alpha", lora.lora_alpha);
+  if (!std::isfinite(lora.lora_alpha)) fields.refuse("lora_alpha", "a number");
+  fields.read("lora_dropout", lora.lora_dropout);
+  fields.read("use_rslora", lora.use_rslora);
+  lora.layers_to_transform = read_list<int>(fields, "layers_to_transform", "a list of blocks");
+  fields.read("base_model_name_or_path", config.base_model_name_or_path, "a path or a Hub name");
   config.targets = read_rule(fields, "target_modules");
-  if (config.targets.names.empty() && config.targets.pattern.empty()) {
-    fields.refuse("target_modules", "a list of names, or an expression");
-  }
-  config.lora.target_modules = config.targets.names;
+  lora.target_modules = config.targets.names;
   config.excluded = read_rule(fields, "exclude_modules");
-  config.layers_pattern = read_names(fields, "layers_pattern");
+  config.layers_pattern = read_list<std::string>(fields, "layers_pattern", "a list of names");
   for (const std::string& pattern : config.layers_pattern) {
     check_pattern(fields, "layers_pattern", pattern);
   }
   config.rank_pattern = read_pattern<int>(fields, "rank_pattern");
   config.alpha_pattern = read_pattern<float>(fields, "alpha_pattern");
-  config.bias = fields.get<std::string>("bias", "none", "none, all or lora_only");
+  fields.read("bias", config.bias, "none, all or lora_only");
+  config.modules_to_save = read_list<std::string>(fields, "modules_to_save", "a list of names");
+  fields.read("use_dora", config.use_dora);
+  fields.read("lora_bias", config.lora_bias);
+  config.init = read_init(fields);
+  refuse_unknown(fields);
+  if (config.targets.names.empty() && config.targets.pattern.empty()) {
+    fields.refuse("target_modules", "a list of names, or an expression");
+  }
   if (config.bias != "none" && config.bias != "all" && config.bias != "lora_only") {
     fields.refuse("bias", "none, all or lora_only");
   }
-  config.modules_to_save = read_names(fields, "modules_to_save");
-  config.use_dora = fields.get<bool>("use_dora", false, "true or false");
-  config.lora_bias = fields.get<bool>("lora_bias", false, "true or false");
-  config.init = read_init(fields);
 
   const auto beyond = [&](const char* name, bool is) {
-    if (is) config.beyond.push_back(fields.shown(name));
+    if (is) config.beyond.push_back(shown(name, fields[name]));
   };
   beyond("target_modules",
          !config.targets.pattern.empty() || reaches_beyond_blocks(config.targets));

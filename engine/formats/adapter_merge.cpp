@@ -30,22 +30,15 @@ constexpr const char* kWte = "transformer.wte.weight";
 constexpr const char* kHead = "lm_head.weight";
 constexpr std::string_view kPrefix = "base_model.model.";
 
-enum class Kind { conv1d, linear, embedding };
+constexpr const char* kEmbeddings[] = {"transformer.wte", "transformer.wpe"};
 
-struct Module {
-  std::string name;  ///< "transformer.h.0.attn.c_attn"
-  Kind kind;
-};
-
-std::vector<Module> modules_of(const Gpt2Config& config) {
-  std::vector<Module> modules = {{"transformer.wte", Kind::embedding},
-                                 {"transformer.wpe", Kind::embedding}};
+/// "transformer.h.0.attn.c_attn", …
+std::vector<std::string> modules_of(const Gpt2Config& config) {
+  std::vector<std::string> modules(std::begin(kEmbeddings), std::end(kEmbeddings));
   for (int layer = 0; layer < config.n_layer; ++layer) {
-    for (const Role product : kProducts) {
-      modules.push_back({module_name(layer, product), Kind::conv1d});
-    }
+    for (const Role product : kProducts) modules.push_back(module_name(layer, product));
   }
-  modules.push_back({"lm_head", Kind::linear});
+  modules.emplace_back("lm_head");
   return modules;
 }
 
@@ -53,23 +46,6 @@ struct Tensor {
   std::vector<float> values;
   Shape shape;
 };
-
-/// B·A for B [rows, r] and A [r, columns], a row at a time: take(row, sums).
-template <class Take>
-void each_row_of_product(const Tensor& b, const Tensor& a, const Take& take) {
-  const auto rows = static_cast<std::size_t>(b.shape[0]),
-             rank = static_cast<std::size_t>(b.shape[1]),
-             columns = static_cast<std::size_t>(a.shape[1]);
-  parallel_for(0, rows, [&](std::size_t row) {
-    std::vector<float> sum(columns, 0.0f);
-    for (std::size_t i = 0; i < rank; ++i) {
-      const float factor = b.values[row * rank + i];
-      const float* values = &a.values[i * columns];
-      for (std::size_t c = 0; c < columns; ++c) sum[c] += factor * values[c];
-    }
-    take(row, sum);
-  });
-}
 
 Tensor transposed(const Tensor& t) {
   const auto rows = static_cast<std::size_t>(t.shape[0]),
@@ -83,10 +59,18 @@ Tensor transposed(const Tensor& t) {
   return result;
 }
 
-/// weight [rows, columns] += scale·b·a
+/// weight [rows, columns] += scale·B·A for B [rows, r] and A [r, columns]
 void add_product(Tensor& weight, const Tensor& b, const Tensor& a, float scale) {
-  const auto columns = static_cast<std::size_t>(weight.shape[1]);
-  each_row_of_product(b, a, [&](std::size_t row, const std::vector<float>& sum) {
+  const auto rows = static_cast<std::size_t>(b.shape[0]),
+             rank = static_cast<std::size_t>(b.shape[1]),
+             columns = static_cast<std::size_t>(a.shape[1]);
+  parallel_for(0, rows, [&](std::size_t row) {
+    std::vector<float> sum(columns, 0.0f);
+    for (std::size_t i = 0; i < rank; ++i) {
+      const float factor = b.values[row * rank + i];
+      const float* values = &a.values[i * columns];
+      for (std::size_t c = 0; c < columns; ++c) sum[c] += factor * values[c];
+    }
     float* to = &weight.values[row * columns];
     for (std::size_t c = 0; c < columns; ++c) to[c] += scale * sum[c];
   });
@@ -113,8 +97,7 @@ class Merger {
         folder_(folder),
         config_(read_adapter_config(folder)),
         file_(Safetensors(folder / "adapter_model.safetensors")),
-        base_(std::move(base)),
-        modules_(modules_of(base_.config)) {}
+        base_(std::move(base)) {}
 
   LoadedModel take_tables() {
     take_base_tensors();
@@ -124,8 +107,8 @@ class Merger {
   LoadedModel merge() {
     take_base_tensors();
     untie_where_apart();
-    for (const Module& module : modules_) {
-      if (config_.is_target(module.name) && !is_saved_whole(module.name)) adapt(module);
+    for (const std::string& module : modules_of(base_.config)) {
+      if (config_.is_target(module) && !is_saved_whole(module)) adapt(module);
     }
     take_whole_modules();
     refuse_left_over();
@@ -217,16 +200,17 @@ class Merger {
     base_.notes.emplace_back("the adapter changes one of wte and lm_head: they are tied no more");
   }
 
-  void adapt(const Module& module) {
-    const std::string prefix = std::string(kPrefix) + module.name;
-    const int r = config_.rank_of(module.name);
-    const float scale = config_.scale_of(module.name);
-    Tensor& weight = values_of(module.name + ".weight");
+  void adapt(const std::string& module) {
+    const std::string prefix = std::string(kPrefix) + module;
+    const int r = config_.rank_of(module);
+    const float scale = config_.scale_of(module);
+    Tensor& weight = values_of(module + ".weight");
     const std::int64_t rows = weight.shape[0], columns = weight.shape[1];
-    if (module.kind == Kind::embedding) {
+    if (std::find(std::begin(kEmbeddings), std::end(kEmbeddings), module) !=
+        std::end(kEmbeddings)) {
       if (config_.use_dora) {
         throw Error(Fault::bad_data, folder_.string() + ": \"use_dora\" with an embedding",
-                    {"magnitudes of " + module.name + " are not read"},
+                    {"magnitudes of " + module + " are not read"},
                     "merge it with PEFT's merge_and_unload()");
       }
       const Tensor a = read(prefix + ".lora_embedding_A", {r, rows});
@@ -234,7 +218,7 @@ class Merger {
       add_product(weight, transposed(a), transposed(b), scale);
       return;
     }
-    const bool conv = module.kind == Kind::conv1d;
+    const bool conv = module != "lm_head";
     const std::int64_t in = conv ? rows : columns, out = conv ? columns : rows;
     const Tensor a = read(prefix + ".lora_A.weight", {r, in});
     const Tensor b = read(prefix + ".lora_B.weight", {out, r});
@@ -245,7 +229,8 @@ class Merger {
       add_product(weight, b, a, scale);
     }
     if (config_.use_dora) {
-      const Tensor magnitude = read(magnitude_name(prefix), {out});
+      const std::string newer = prefix + ".lora_magnitude_vector", older = newer + ".weight";
+      const Tensor magnitude = read(file_.find(older) != nullptr ? older : newer, {out});
       if (conv) {
         set_lengths(weight, magnitude.values);
       } else {
@@ -260,24 +245,19 @@ class Merger {
                     {"GPT-2's head has no bias"});
       }
       const Tensor own = read(prefix + ".lora_B.bias", {out});
-      Tensor& bias = values_of(module.name + ".bias");
+      Tensor& bias = values_of(module + ".bias");
       for (std::size_t i = 0; i < own.values.size(); ++i) {
         bias.values[i] += scale * own.values[i];
       }
     }
   }
 
-  std::string magnitude_name(const std::string& prefix) const {
-    const std::string older = prefix + ".lora_magnitude_vector.weight";
-    return file_.find(older) != nullptr ? older : prefix + ".lora_magnitude_vector";
-  }
-
   /// What A and B began with, which PEFT takes out of the base's weight each time it loads one.
-  void take_initial_part(const Module& module, Tensor& weight, int r, float scale) {
+  void take_initial_part(const std::string& module, Tensor& weight, int r, float scale) {
     const std::int64_t rows = weight.shape[0], columns = weight.shape[1];
     if (r > std::min(rows, columns)) {
       throw Error(Fault::bad_data, fmt::format("{}: {} has rank {} and fewer rows or columns",
-                                               folder_.string(), module.name, r));
+                                               folder_.string(), module, r));
     }
     const bool pissa = config_.init == "pissa";
     if (!(pissa ? remove_principal_part(weight.values, rows, columns, r)
@@ -285,7 +265,7 @@ class Merger {
       throw Error(
           Fault::bad_data,
           fmt::format("{}: what \"init_lora_weights\": \"{}\" took out of {} cannot be told",
-                      folder_.string(), config_.init, module.name),
+                      folder_.string(), config_.init, module),
           {"its singular values are too close to one another"},
           "merge the adapter with PEFT's merge_and_unload()");
     }
@@ -362,7 +342,6 @@ class Merger {
   TensorSource file_;
   std::set<std::string> read_;  // the names in the file that were asked for
   LoadedModel base_;
-  std::vector<Module> modules_;
   std::map<std::string, Tensor> changed_;
 };
 

@@ -1,5 +1,7 @@
 #include "engine/formats/safetensors.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstring>
 #include <map>
@@ -84,14 +86,6 @@ nlohmann::json parse_header(std::string_view text, const Complaint& complain) {
   }
 }
 
-// A whole number of at most 63 bits, as extents and offsets are.
-std::optional<std::int64_t> whole_number(const nlohmann::json& value) {
-  if (!value.is_number_unsigned()) return std::nullopt;
-  const std::uint64_t number = value.get<std::uint64_t>();
-  if (number > static_cast<std::uint64_t>(INT64_MAX)) return std::nullopt;
-  return static_cast<std::int64_t>(number);
-}
-
 struct Entry {
   FileTensor tensor;
   std::int64_t begin = 0, end = 0;  // within the data
@@ -122,10 +116,11 @@ Entry read_entry(const std::string& name, const nlohmann::json& value, std::int6
   std::int64_t bit_count = type->bits;
   bool empty = false;
   for (const nlohmann::json& extent : shape) {
-    const std::optional<std::int64_t> number = whole_number(extent);
-    if (!number) complain.tensor(name, "has the impossible extent " + json_text(extent));
-    entry.tensor.shape.push_back(*number);
-    empty |= *number == 0;
+    std::int64_t& number = entry.tensor.shape.emplace_back();
+    if (!read_json(extent, number) || number < 0) {  // beyond 63 bits it is below 0
+      complain.tensor(name, "has the impossible extent " + json_text(extent));
+    }
+    empty |= number == 0;
   }
   for (const std::int64_t extent : entry.tensor.shape) {
     if (!empty && __builtin_mul_overflow(bit_count, extent, &bit_count)) {
@@ -139,28 +134,27 @@ Entry read_entry(const std::string& name, const nlohmann::json& value, std::int6
   }
 
   const nlohmann::json& offsets = value["data_offsets"];
-  const bool pair = offsets.is_array() && offsets.size() == 2;
-  const auto begin = pair ? whole_number(offsets[0]) : std::nullopt;
-  const auto end = pair ? whole_number(offsets[1]) : std::nullopt;
-  if (!begin || !end) {
+  std::pair<std::int64_t, std::int64_t> place;
+  if (!read_json(offsets, place) || place.first < 0 || place.second < 0) {
     complain.tensor(name, "has the data_offsets " + json_text(offsets) + ", not [begin, end]");
   }
-  if (*begin > *end) {
+  const auto [begin, end] = place;
+  if (begin > end) {
     complain.tensor(name, "ends before it begins: data_offsets " + json_text(offsets));
   }
-  if (*end > data_size) {
+  if (end > data_size) {
     complain.tensor(name,
-                    "lies outside the file: data_offsets " + json_text(offsets) +
-                        ", but there are " + std::to_string(data_size) + " bytes of data",
+                    fmt::format("lies outside the file: data_offsets {}, but there are {} bytes of "
+                                "data",
+                                json_text(offsets), data_size),
                     kFetchAgain);
   }
-  if (*end - *begin != bytes) {
-    complain.tensor(name, "has " + std::to_string(*end - *begin) + " bytes, but " +
-                              entry.tensor.dtype_name + " " + json_text(shape) + " takes " +
-                              std::to_string(bytes));
+  if (end - begin != bytes) {
+    complain.tensor(name, fmt::format("has {} bytes, but {} {} takes {}", end - begin,
+                                      entry.tensor.dtype_name, json_text(shape), bytes));
   }
-  entry.begin = *begin;
-  entry.end = *end;
+  entry.begin = begin;
+  entry.end = end;
   return entry;
 }
 
@@ -185,12 +179,12 @@ void write_data(AtomicFile& file, const TensorToWrite& tensor) {
     const std::optional<std::int64_t> overflow = find_not_finite(stored.data(), to, part);
     if (overflow &&
         !find_not_finite(block + *overflow * static_cast<std::int64_t>(size_of(from)), from, 1)) {
-      throw Error(
-          Fault::bad_data, "tensor '" + tensor.name + "' cannot be stored as " + name_of(to),
-          {"element " + std::to_string(first + *overflow) + " is " +
-           std::to_string(values[static_cast<std::size_t>(*overflow)]) +
-           "; the largest number of that type is " + (to == DType::f16 ? "65504" : "3.39e38")},
-          "store it as bfloat16 or float32");
+      throw Error(Fault::bad_data,
+                  fmt::format("tensor '{}' cannot be stored as {}", tensor.name, name_of(to)),
+                  {fmt::format("element {} is {:f}; the largest number of that type is {}",
+                               first + *overflow, values[static_cast<std::size_t>(*overflow)],
+                               to == DType::f16 ? "65504" : "3.39e38")},
+                  "store it as bfloat16 or float32");
     }
     file.write(stored);
   }
@@ -207,14 +201,14 @@ void share_out(const std::span<const std::byte> data, std::vector<Entry>& entrie
   const std::string* before = nullptr;
   for (Entry& entry : entries) {
     if (entry.begin < covered) {
-      complain.tensor(entry.tensor.name, "begins at byte " + std::to_string(entry.begin) +
-                                             " and overlaps '" + *before + "', which ends at " +
-                                             std::to_string(covered));
+      complain.tensor(entry.tensor.name,
+                      fmt::format("begins at byte {} and overlaps '{}', which ends at {}",
+                                  entry.begin, *before, covered));
     }
     if (entry.begin > covered) {
-      complain.tensor(entry.tensor.name, "begins at byte " + std::to_string(entry.begin) +
-                                             ", but bytes from " + std::to_string(covered) +
-                                             " belong to no tensor");
+      complain.tensor(entry.tensor.name,
+                      fmt::format("begins at byte {}, but bytes from {} belong to no tensor",
+                                  entry.begin, covered));
     }
     covered = entry.end;
     before = &entry.tensor.name;
@@ -222,8 +216,8 @@ void share_out(const std::span<const std::byte> data, std::vector<Entry>& entrie
                                       static_cast<std::size_t>(entry.end - entry.begin));
   }
   if (covered != std::ssize(data)) {
-    complain.file("the tensors end at byte " + std::to_string(covered) +
-                  " of the data, but there are " + std::to_string(std::ssize(data)));
+    complain.file(fmt::format("the tensors end at byte {} of the data, but there are {}", covered,
+                              data.size()));
   }
 }
 
@@ -249,18 +243,17 @@ Safetensors::Safetensors(const std::filesystem::path& path) : TensorSource(path)
   }
   std::uint64_t header_size = 0;
   if (bytes.size() < sizeof header_size) {
-    complain.file(
-        "it has " + std::to_string(bytes.size()) + " bytes and ends inside the header's length",
-        kFetchAgain);
+    complain.file(fmt::format("it has {} bytes and ends inside the header's length", bytes.size()),
+                  kFetchAgain);
   }
   std::memcpy(&header_size, bytes.data(), sizeof header_size);
   if (header_size > kMaxHeader) {
-    complain.file("it claims a header of " + std::to_string(header_size) + " bytes; at most " +
-                  std::to_string(kMaxHeader) + " are allowed");
+    complain.file(fmt::format("it claims a header of {} bytes; at most {} are allowed", header_size,
+                              kMaxHeader));
   }
   if (header_size > bytes.size() - sizeof header_size) {
-    complain.file("it claims a header of " + std::to_string(header_size) + " bytes, but has only " +
-                      std::to_string(bytes.size()) + " bytes in all",
+    complain.file(fmt::format("it claims a header of {} bytes, but has only {} bytes in all",
+                              header_size, bytes.size()),
                   kFetchAgain);
   }
   const std::string_view text = file->text().substr(sizeof header_size, header_size);

@@ -29,71 +29,30 @@ void require(bool ok, const char* option, T value, const char* allowed) {
   if (!ok) refuse(option, fmt::format("{}", value), allowed);
 }
 
-/// set_field() says what is wrong.
-void want(bool ok, const Json& value) {
-  if (!ok) throw Json::type_error::create(302, "of another type", &value);
-}
-
-void set_option(const Json& value, int& into) {
-  const std::optional<std::int32_t> number = int32_of(value);
-  want(number.has_value(), value);
-  into = *number;
-}
-void set_option(const Json& value, float& into) {
-  want(value.is_number(), value);
-  value.get_to(into);
-}
-void set_option(const Json& value, std::uint64_t& into) {
-  want(value.is_number_integer(), value);
-  value.get_to(into);
-}
-
 template <class T>
-void set_option(const Json& value, std::vector<T>& into);
-
-template <class First, class Second>
-void set_option(const Json& value, std::pair<First, Second>& into) {
-  want(value.is_array() && value.size() == 2, value);
-  set_option(value[0], into.first);
-  set_option(value[1], into.second);
+bool set_option(const Json& value, T& into) {
+  return read_json(value, into);
 }
 
-template <class T>
-void set_option(const Json& value, std::vector<T>& into) {
-  want(value.is_array(), value);
-  into.assign(value.size(), {});
-  for (std::size_t i = 0; i < into.size(); ++i) set_option(value[i], into[i]);
-}
-
-template <class T>
-void set_option(const Json& value, std::optional<T>& into) {
-  set_option(value, into.emplace());
+bool set_option(const Json& value, std::optional<std::pair<int, float>>& into) {
+  return read_json(value, into.emplace());
 }
 
 /// transformers' field is true, false or "never".
-void set_option(const Json& value, GenerationConfig::EarlyStopping& into) {
+bool set_option(const Json& value, GenerationConfig::EarlyStopping& into) {
   using EarlyStopping = GenerationConfig::EarlyStopping;
-  if (value == "never") {
-    into = EarlyStopping::never;
-  } else {
-    into = value.get<bool>() ? EarlyStopping::yes : EarlyStopping::no;
-  }
-}
-
-template <class T>
-void set_option(const Json& value, T& into) {
-  value.get_to(into);
+  bool stops = false;
+  const bool is_bool = read_json(value, stops);
+  into = !is_bool ? EarlyStopping::never : stops ? EarlyStopping::yes : EarlyStopping::no;
+  return is_bool || value == "never";
 }
 
 template <class T>
 void set_field(const std::string& name, const Json& value, T& into) {
   // Where a list of ids is wanted, one may stand for a list of one; not so in lists of lists.
   const bool one = std::is_same_v<T, GenerationConfig::Tokens> && value.is_number();
-  try {
-    set_option(one ? Json::array({value}) : value, into);
-  } catch (const Json::exception&) {
-    throw Error(Fault::usage, fmt::format("{} cannot be {}", name, json_text(value)));
-  }
+  if (set_option(one ? Json::array({value}) : value, into)) return;
+  throw Error(Fault::usage, fmt::format("{} cannot be {}", name, json_text(value)));
 }
 
 /// Whether a field that is no option of ours would change a text in transformers 5. Its fields that

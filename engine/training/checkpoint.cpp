@@ -94,67 +94,53 @@ void load_tensors(Device& device, const TensorSource& file, const NamedTensors& 
   device.synchronize();
 }
 
-/// NaN has no form in JSON: "not measured yet" is null.
-json number(double value) {
-  return std::isnan(value) ? json() : json(value);
-}
-double number(const json& value) {
-  return value.is_null() ? TrainerState::kNone : value.get<double>();
-}
-
-json to_json(const SpikeWatch& watch) {
-  return {{"count", watch.count}, {"mean", watch.mean}, {"variance", watch.variance}};
-}
-/// Of a checkpoint that an older version made, which has none: one that has seen nothing yet.
-SpikeWatch watch_from(const json& state, const char* name) {
-  if (!state.contains(name)) return {};
-  const json& watch = state.at(name);
-  return {.count = watch.at("count"), .mean = watch.at("mean"), .variance = watch.at("variance")};
-}
-
-/// None of a run that took all its steps, and validated on all that was held out.
-StepPlan plan_from(const json& state) {
-  if (!state.contains("plan")) return {};
-  const json& plan = state.at("plan");
-  return {.steps = plan.at("steps"),
-          .anchor = plan.at("anchor"),
-          .anchor_place = plan.at("anchor_place")};
-}
-std::optional<EvalPlan> eval_plan_from(const json& state) {
-  if (!state.contains("eval_plan")) return std::nullopt;
-  const json& plan = state.at("eval_plan");
-  return EvalPlan{.rows = plan.at("rows"), .every = plan.at("every")};
+/// Calls visit(place, field) for what trainer_state.json has of a state, and visit_if(place, field,
+/// has) for what it has in some only, and what older versions did not write.
+template <class State, class Visit, class VisitIf>
+void each_field(State& s, const Visit& visit, const VisitIf& visit_if) {
+  visit("/global_step", s.step);
+  visit("/updates", s.updates);
+  visit("/epoch", s.epoch);
+  visit("/data_position/seed", s.data.seed);
+  visit("/data_position/epoch", s.data.epoch);
+  visit("/data_position/offset", s.data.offset);
+  visit("/num_input_tokens_seen", s.tokens);
+  visit("/skipped_in_a_row", s.skipped_in_a_row);
+  visit("/loss", s.loss);
+  visit("/log/loss_sum", s.loss_sum);
+  visit("/log/steps", s.loss_steps);
+  visit("/first_eval_loss", s.first_eval_loss);
+  visit("/eval_loss", s.eval_loss);
+  visit("/eval_step", s.eval_step);
+  visit("/best_metric", s.best_eval_loss);
+  visit("/best_global_step", s.best_step);
+  visit("/evals_since_best", s.evals_since_best);
+  visit("/fixed", s.fixed);
+  visit("/options", s.options);
+  const auto watch = [&](const std::string& place, auto& of) {
+    visit_if(place + "/count", of.count, true);
+    visit_if(place + "/mean", of.mean, true);
+    visit_if(place + "/variance", of.variance, true);
+  };
+  watch("/loss_watch", s.loss_watch);
+  watch("/grad_norm_watch", s.norm_watch);
+  visit_if("/sample_cut", s.sample_cut, s.sample_cut);
+  const bool shortened = s.plan.steps > 0, bounded = s.eval_plan != EvalPlan{};
+  visit_if("/plan/steps", s.plan.steps, shortened);
+  visit_if("/plan/anchor", s.plan.anchor, shortened);
+  visit_if("/plan/anchor_place", s.plan.anchor_place, shortened);
+  visit_if("/eval_plan/rows", s.eval_plan.rows, bounded);
+  visit_if("/eval_plan/every", s.eval_plan.every, bounded);
 }
 
 std::string to_json(const TrainerState& s) {
-  json state = {{"version", kStateVersion},
-                {"global_step", s.step},
-                {"updates", s.updates},
-                {"epoch", s.epoch},
-                {"data_position",
-                 {{"seed", s.data.seed}, {"epoch", s.data.epoch}, {"offset", s.data.offset}}},
-                {"num_input_tokens_seen", s.tokens},
-                {"skipped_in_a_row", s.skipped_in_a_row},
-                {"loss", number(s.loss)},
-                {"log", {{"loss_sum", s.loss_sum}, {"steps", s.loss_steps}}},
-                {"first_eval_loss", number(s.first_eval_loss)},
-                {"eval_loss", number(s.eval_loss)},
-                {"eval_step", s.eval_step},
-                {"best_metric", number(s.best_eval_loss)},
-                {"best_global_step", s.best_step},
-                {"evals_since_best", s.evals_since_best},
-                {"loss_watch", to_json(s.loss_watch)},
-                {"grad_norm_watch", to_json(s.norm_watch)},
-                {"fixed", s.fixed},
-                {"options", s.options}};
-  if (s.sample_cut) state["sample_cut"] = true;
-  if (s.plan.steps > 0) {
-    state["plan"] = {
-        {"steps", s.plan.steps}, {"anchor", s.plan.anchor}, {"anchor_place", s.plan.anchor_place}};
-  }
-  if (s.eval_plan) {
-    state["eval_plan"] = {{"rows", s.eval_plan->rows}, {"every", s.eval_plan->every}};
-  }
+  json state = {{"version", kStateVersion}};
+  const auto write = [&](const std::string& place, const auto& field) {
+    state[json::json_pointer(place)] = field;
+  };
+  each_field(s, write, [&](const std::string& place, const auto& field, bool has) {
+    if (has) write(place, field);
+  });
   return json_text(state, 2) + "\n";
 }
 
@@ -329,30 +315,26 @@ TrainerState read_trainer_state(const fs::path& checkpoint) {
                   {fmt::format("version {}, this program reads {}", json_text(state.at("version")),
                                kStateVersion)});
     }
-    const json& data = state.at("data_position");
-    return {
-        .step = state.at("global_step"),
-        .updates = state.at("updates"),
-        .epoch = state.at("epoch"),
-        .data = {.seed = data.at("seed"), .epoch = data.at("epoch"), .offset = data.at("offset")},
-        .tokens = state.at("num_input_tokens_seen"),
-        .skipped_in_a_row = state.at("skipped_in_a_row"),
-        .loss = number(state.at("loss")),
-        .loss_sum = state.at("log").at("loss_sum"),
-        .loss_steps = state.at("log").at("steps"),
-        .first_eval_loss = number(state.at("first_eval_loss")),
-        .eval_loss = number(state.at("eval_loss")),
-        .eval_step = state.at("eval_step"),
-        .best_eval_loss = number(state.at("best_metric")),
-        .best_step = state.at("best_global_step"),
-        .evals_since_best = state.at("evals_since_best"),
-        .loss_watch = watch_from(state, "loss_watch"),
-        .norm_watch = watch_from(state, "grad_norm_watch"),
-        .sample_cut = state.value("sample_cut", false),
-        .plan = plan_from(state),
-        .eval_plan = eval_plan_from(state),
-        .fixed = state.at("fixed"),
-        .options = state.at("options")};
+    TrainerState s;
+    const auto read = [&]<class T>(const std::string& place, T& into) {
+      const json& value = state.at(json::json_pointer(place));
+      if constexpr (std::is_same_v<T, Fingerprint>) {
+        value.get_to(into);
+        return;
+      } else if constexpr (std::is_same_v<T, double>) {
+        into = TrainerState::kNone;  // null: not measured yet, for which JSON has no number
+        if (value.is_null()) return;
+      }
+      if (!read_json(value, into)) {
+        throw Error(Fault::bad_data, path.string() + " is damaged",
+                    {fmt::format("{} is {}, not {}", place.substr(1), json_text(value),
+                                 wanted_json<T>(value))});
+      }
+    };
+    each_field(s, read, [&](const std::string& place, auto& into, bool) {
+      if (state.contains(json::json_pointer(place))) read(place, into);
+    });
+    return s;
   } catch (const json::exception& error) {
     throw Error(Fault::bad_data, path.string() + " is damaged", {json_trouble(error)});
   }

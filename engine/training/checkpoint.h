@@ -18,7 +18,6 @@
 #include <functional>
 #include <limits>
 #include <map>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -53,11 +52,11 @@ struct TrainerState {
   std::int64_t best_step = -1;
   int evals_since_best = 0;
   SpikeWatch loss_watch, norm_watch;
-  bool sample_cut = false;            ///< the texts of this step are still to be made
-  StepPlan plan;                      ///< where a time shortened the run
-  std::optional<EvalPlan> eval_plan;  ///< where a share bounds validation
-  Fingerprint fixed;                  ///< must agree on resuming: data, model, batch shape, seed
-  Fingerprint options;                ///< may change on resuming, with a note
+  bool sample_cut = false;  ///< the texts of this step are still to be made
+  StepPlan plan;            ///< where a time shortened the run
+  EvalPlan eval_plan;       ///< where a share bounds validation
+  Fingerprint fixed;        ///< must agree on resuming: data, model, batch shape, seed
+  Fingerprint options;      ///< may change on resuming, with a note
 };
 
 /// "checkpoint-120".

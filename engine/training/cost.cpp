@@ -6,27 +6,29 @@
 #include <vector>
 
 #include "engine/model/elements.h"
-#include "engine/model/gpt2.h"
 #include "engine/training/optimizer.h"
 
 namespace quire {
+
+TrainingOptions network_options(const TrainingConfig& config, int length) {
+  return {.batch = config.per_device_train_batch_size,
+          .length = length,
+          .activations = config.activations(),
+          .frozen_layers = config.freeze_layers,
+          .gradient_checkpointing = config.gradient_checkpointing,
+          .keep_outputs = config.keep_outputs,
+          .gradient_parts = config.ranks};
+}
 
 std::vector<MemoryItem> training_memory_plan(const Gpt2Config& model, const TrainingConfig& config,
                                              const Device& device) {
   const TrainingConfig resolved = with_block_size(config, model);
   const LoraConfig lora = adapter_of(resolved, model);
-  const DType activations = device.activation_type(resolved.activations());
-  const HeadLayout head = head_layout(device, model, activations);
-  std::vector<MemoryItem> plan =
-      Gpt2Training::memory_plan(model, {.batch = resolved.per_device_train_batch_size,
-                                        .length = resolved.block_size,
-                                        .activations = activations,
-                                        .frozen_layers = resolved.freeze_layers,
-                                        .gradient_checkpointing = resolved.gradient_checkpointing,
-                                        .keep_outputs = resolved.keep_outputs,
-                                        .head = head,
-                                        .lora = lora,
-                                        .gradient_parts = resolved.ranks});
+  TrainingOptions options = network_options(resolved, resolved.block_size);
+  options.activations = device.activation_type(options.activations);
+  options.lora = lora;
+  const HeadLayout head = options.head = head_layout(device, model, options.activations);
+  std::vector<MemoryItem> plan = Gpt2Training::memory_plan(model, options);
   const auto bytes_of = [&](const std::vector<NamedParameter>& list, const ParameterSet& which) {
     std::size_t bytes = 0;
     for (std::size_t i = 0; i < list.size(); ++i) {
@@ -44,8 +46,7 @@ std::vector<MemoryItem> training_memory_plan(const Gpt2Config& model, const Trai
     plan.push_back({"adapter", trained});
   }
   plan.push_back({"AdamW moments", AdamwOptimizer::bytes(trained, resolved.ranks, resolved.zero)});
-  std::stable_sort(plan.begin(), plan.end(),
-                   [](const MemoryItem& a, const MemoryItem& b) { return a.bytes > b.bytes; });
+  sort_by_size(plan);
   return plan;
 }
 

@@ -5,10 +5,14 @@
 #include <vector>
 
 #include "engine/model/arena.h"
+#include "engine/model/gpt2.h"
 #include "engine/training/training_config.h"
 #include "kernels/device.h"
 
 namespace quire {
+
+/// What a run asks of its Gpt2Training, for rows of up to `length` tokens.
+TrainingOptions network_options(const TrainingConfig& config, int length);
 
 /// Everything train() keeps in memory at once, largest first: parameters, gradients, moments and
 /// activations, these as the device keeps them.

@@ -73,20 +73,8 @@ Fingerprint option_facts(const TrainingConfig& config) {
   facts["lr_scheduler_type"] = config.lr_scheduler_type;
   facts["warmup_steps"] = fmt::format("{}", config.warmup_steps);
   facts["min_lr_ratio"] = fmt::format("{}", config.schedule.min_lr_ratio);
-  const ScheduleArguments& now = config.schedule;
-  const ScheduleArguments usual;
-  const auto unusual = [&](const char* name, const auto& value, const auto& default_value) {
-    if (value != default_value) facts[name] = fmt::format("{}", value);
-  };
-  unusual("min_lr", now.min_lr, usual.min_lr);
-  unusual("num_cycles", now.num_cycles, usual.num_cycles);
-  unusual("power", now.power, usual.power);
-  unusual("lr_end", now.lr_end, usual.lr_end);
-  unusual("timescale", now.timescale, usual.timescale);
-  unusual("num_stable_steps", now.num_stable_steps, usual.num_stable_steps);
-  unusual("num_decay_steps", now.num_decay_steps, usual.num_decay_steps);
-  unusual("warmup_type", now.warmup_type, usual.warmup_type);
-  unusual("decay_type", now.decay_type, usual.decay_type);
+  config.schedule.each_set(
+      [&](const char* name, const auto& value) { facts[name] = fmt::format("{}", value); });
   facts["weight_decay"] = fmt::format("{}", config.weight_decay);
   facts["adam_beta1"] = fmt::format("{}", config.adam_beta1);
   facts["adam_beta2"] = fmt::format("{}", config.adam_beta2);

@@ -9,8 +9,7 @@
 
 #include "base/file.h"
 #include "engine/training/checkpoint.h"
-#include "engine/training/log_csv.h"
-#include "engine/training/log_jsonl.h"
+#include "engine/training/log_files.h"
 
 namespace quire {
 

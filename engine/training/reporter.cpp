@@ -5,8 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "engine/training/log_csv.h"
-#include "engine/training/log_jsonl.h"
+#include "engine/training/log_files.h"
 
 namespace quire {
 

@@ -146,13 +146,7 @@ void Run::build(const fs::path& checkpoint) {
     adapter = initialize_adapter(model_.device, model_.config, lora, config_.seed);
   }
   network_.emplace(model_.device, model_.config, model_.parameters,
-                   TrainingOptions{.batch = config_.per_device_train_batch_size,
-                                   .length = std::max(rows_.longest(), eval_rows_.longest()),
-                                   .activations = config_.activations(),
-                                   .frozen_layers = config_.freeze_layers,
-                                   .gradient_checkpointing = config_.gradient_checkpointing,
-                                   .keep_outputs = config_.keep_outputs,
-                                   .gradient_parts = config_.ranks},
+                   network_options(config_, std::max(rows_.longest(), eval_rows_.longest())),
                    adapter ? &*adapter : nullptr);
   optimizer_.emplace(model_.device, model_.trained(), network_->gradients(),
                      adapter ? nullptr : network_->copies(),
@@ -233,7 +227,7 @@ bool Run::stopped_early() const {
 bool Run::eval_due() const {
   if (!has_validation() || state_.eval_step == state_.step) return false;
   if (state_.step == 0 || state_.step >= total_steps_) return true;
-  const std::int64_t every = config_.eval_steps > 0 ? config_.eval_steps : eval_plan().every;
+  const std::int64_t every = config_.eval_steps > 0 ? config_.eval_steps : state_.eval_plan.every;
   return every > 0 ? state_.step % every == 0 : batches_->at_epoch_end();
 }
 

@@ -76,7 +76,6 @@ class Run {
   double seconds_since_begun() const;
   bool time_is_up() const;
   std::int64_t eval_row_count() const;
-  EvalPlan eval_plan() const { return state_.eval_plan.value_or(EvalPlan{}); }
   bool has_validation() const { return eval_rows_.size() > 0; }
   bool stopped_early() const;
   bool finished() const { return state_.step >= total_steps_ || stopped_early(); }

@@ -28,7 +28,8 @@ bool Run::time_is_up() const {
 }
 
 std::int64_t Run::eval_row_count() const {
-  return eval_plan().rows > 0 ? std::min(eval_plan().rows, eval_rows_.size()) : eval_rows_.size();
+  const std::int64_t planned = state_.eval_plan.rows;
+  return planned > 0 ? std::min(planned, eval_rows_.size()) : eval_rows_.size();
 }
 
 double Run::elapsed() const {
@@ -110,7 +111,7 @@ double Run::eval_every(const EvalPlan& evaluations) const {
 }
 
 void Run::plan() {
-  EvalPlan evaluations = eval_plan();
+  EvalPlan evaluations = state_.eval_plan;
   const bool fresh = state_.step == 0;  // else it validates as it did before
   if (fresh) evaluations = validation_of(total_steps_);
   RunPace pace;
@@ -128,7 +129,7 @@ void Run::plan() {
     state_.plan = fitted;
     total_steps_ = fitted.total(asked_steps_);
   }
-  if (evaluations != EvalPlan{}) state_.eval_plan = evaluations;
+  state_.eval_plan = evaluations;
   times_.planned = elapsed();
   times_.planned_step = state_.step;
   if (!config_.estimate || !callbacks_.on_estimate || finished()) return;
@@ -164,7 +165,7 @@ void Run::plan_again() {
       .evaluation = seconds[2]};
   const double left = kUsedOfTime * config_.max_seconds - seconds[0];
   const StepPlan fitted = state_.plan.fitted(
-      state_.step, pace.steps_within(left, eval_every(eval_plan())), asked_steps_);
+      state_.step, pace.steps_within(left, eval_every(state_.eval_plan)), asked_steps_);
   times_.planned = seconds[0];
   times_.planned_step = state_.step;
   times_.evaluated = 0;

@@ -155,21 +155,8 @@ void ScheduleArguments::check(std::string_view type_name, double learning_rate) 
   require(curve_named(decay_type).has_value(), "decay_type", decay_type,
           "linear, cosine or 1-sqrt");
 
-  const ScheduleArguments unset;
-  const std::pair<std::string_view, bool> set[] = {
-      {"min_lr", min_lr != unset.min_lr},
-      {"min_lr_ratio", min_lr_ratio != unset.min_lr_ratio},
-      {"num_cycles", num_cycles != unset.num_cycles},
-      {"power", power != unset.power},
-      {"lr_end", lr_end != unset.lr_end},
-      {"timescale", timescale != unset.timescale},
-      {"num_stable_steps", num_stable_steps != unset.num_stable_steps},
-      {"num_decay_steps", num_decay_steps != unset.num_decay_steps},
-      {"warmup_type", warmup_type != unset.warmup_type},
-      {"decay_type", decay_type != unset.decay_type},
-  };
-  for (const auto& [argument, is_set] : set) {
-    if (!is_set || std::count(type.arguments.begin(), type.arguments.end(), argument) > 0) continue;
+  each_set([&](std::string_view argument, const auto& /*value*/) {
+    if (std::count(type.arguments.begin(), type.arguments.end(), argument) > 0) return;
     std::string takes;
     for (const std::string_view name : type.arguments) takes += " " + field_name(name);
     throw Error(
@@ -177,7 +164,7 @@ void ScheduleArguments::check(std::string_view type_name, double learning_rate) 
         field_name(argument) + " does not go with `lr_scheduler_type` "_named +
             std::string(type.name),
         {takes.empty() ? "that schedule has no such options" : "that schedule takes" + takes});
-  }
+  });
   if (min_lr > 0 && min_lr_ratio > 0) {
     throw Error(Fault::usage, "`min_lr` and `min_lr_ratio` are two words for one thing"_named, {},
                 "one of the two");

@@ -64,8 +64,26 @@ struct ScheduleArguments {
   double num_decay_steps = 0;          ///< below 1: a share of all steps, rounded up
   std::string warmup_type = "linear", decay_type = "cosine";  ///< or "1-sqrt"
 
-  /// Throws Error(usage) for a value outside its range, and for one that is set (that is, not the
-  /// default) though schedules of this type have no use for it.
+  /// Calls visit(name, value) for those that are set, that is, not the default.
+  template <class Visit>
+  void each_set(const Visit& visit) const {
+    const ScheduleArguments unset;
+    const auto look_at = [&](const char* name, const auto& value, const auto& default_value) {
+      if (value != default_value) visit(name, value);
+    };
+    look_at("min_lr", min_lr, unset.min_lr);
+    look_at("min_lr_ratio", min_lr_ratio, unset.min_lr_ratio);
+    look_at("num_cycles", num_cycles, unset.num_cycles);
+    look_at("power", power, unset.power);
+    look_at("lr_end", lr_end, unset.lr_end);
+    look_at("timescale", timescale, unset.timescale);
+    look_at("num_stable_steps", num_stable_steps, unset.num_stable_steps);
+    look_at("num_decay_steps", num_decay_steps, unset.num_decay_steps);
+    look_at("warmup_type", warmup_type, unset.warmup_type);
+    look_at("decay_type", decay_type, unset.decay_type);
+  }
+  /// Throws Error(usage) for a value outside its range, and for one that is set though schedules of
+  /// this type have no use for it.
   void check(std::string_view type, double learning_rate) const;
 };
 

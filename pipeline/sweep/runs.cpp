@@ -12,6 +12,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <list>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <thread>
@@ -20,7 +21,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "engine/training/checkpoint.h"
-#include "engine/training/log_jsonl.h"
+#include "engine/training/log_files.h"
 
 namespace quire {
 namespace {
@@ -80,13 +81,8 @@ class Training {
     }
     if (process_ == 0) become_training(arguments, log, parent);
   }
-  Training(Training&& other) noexcept
-      : place_(other.place_),
-        task_(other.task_),
-        start_(other.start_),
-        log_begin_(other.log_begin_),
-        process_(std::exchange(other.process_, -1)) {}
-  Training& operator=(Training&&) = delete;
+  Training(const Training&) = delete;
+  Training& operator=(const Training&) = delete;
   ~Training() {
     if (process_ < 0) return;
     ::kill(process_, SIGTERM);  // an exception of ours: it saves and ends
@@ -228,11 +224,10 @@ void write_result(const fs::path& run_folder, const RunResult& result) {
   write_file(run_folder / kResult, json_text(object, 2) + "\n");
 }
 
-std::vector<RunResult> make_runs(const std::vector<RunTask>& tasks, const RunOptions& options,
-                                 const std::function<void(std::size_t, const RunResult&)>& on_end,
-                                 const std::function<void()>& on_wait) {
-  std::vector<RunResult> results(tasks.size());
-  std::vector<Training> running;
+void make_runs(const std::vector<RunTask>& tasks, const RunOptions& options,
+               const std::function<void(std::size_t, const RunResult&)>& on_end,
+               const std::function<void()>& on_wait) {
+  std::list<Training> running;
   std::size_t begun = 0;
   bool told = false;
   const auto stopped = [&] { return options.stop_signal() != 0; };
@@ -246,23 +241,16 @@ std::vector<RunResult> make_runs(const std::vector<RunTask>& tasks, const RunOpt
       for (const Training& training : running) training.send(options.stop_signal());
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
-    std::vector<Training> still;
-    for (Training& training : running) {
-      if (!training.has_ended()) {
-        still.push_back(std::move(training));
-        continue;
-      }
-      const std::size_t place = training.place();
+    running.remove_if([&](Training& training) {
+      if (!training.has_ended()) return false;
       const RunResult result = training.result(options.metric);
-      if (stopped() && result.exit_code > 128) continue;  // stays open
-      write_result(tasks[place].folder, result);
-      results[place] = result;
-      on_end(place, result);
-    }
-    running = std::move(still);
+      if (stopped() && result.exit_code > 128) return true;  // stays open
+      write_result(tasks[training.place()].folder, result);
+      on_end(training.place(), result);
+      return true;
+    });
     on_wait();
   }
-  return results;
 }
 
 }  // namespace quire

@@ -82,8 +82,8 @@ struct RunOptions {
 /// Trains the tasks in order, so many at a time, and writes the result of each that ended. Those
 /// that were stopped stay open, as those not begun. `on_end`
 /// is told a task's place and result as it ends, `on_wait` is called ten times a second.
-std::vector<RunResult> make_runs(const std::vector<RunTask>& tasks, const RunOptions& options,
-                                 const std::function<void(std::size_t, const RunResult&)>& on_end,
-                                 const std::function<void()>& on_wait);
+void make_runs(const std::vector<RunTask>& tasks, const RunOptions& options,
+               const std::function<void(std::size_t, const RunResult&)>& on_end,
+               const std::function<void()>& on_wait);
 
 }  // namespace quire

@@ -31,8 +31,12 @@ const std::vector<std::string> kOwnOptions = {
     "output_dir", "overwrite_output_dir", "resume_from_checkpoint", "stop_at_step", "json", "quiet",
     "report_to"};
 
+std::string help() {
+  return "quire sweep `help`"_named;
+}
+
 [[noreturn]] void fail(const std::string& what, std::vector<std::string> details = {},
-                       const std::string& next = "quire sweep `help`"_named) {
+                       const std::string& next = help()) {
   throw Error(Fault::bad_data, what, std::move(details), next);
 }
 
@@ -71,67 +75,37 @@ Json parse_strictly(const std::string& text, const std::string& file) {
   }
 }
 
-/// An object's entries by name; what nobody asked for is an error in the end.
-class Reader {
- public:
-  Reader(const Json& object, std::string where) : object_(object), where_(std::move(where)) {
-    if (!object.is_object()) fail(where_ + " is not a JSON object");
-  }
+using Fields = JsonFields<Json>;
 
-  const Json* find(const std::string& key) {
-    known_.push_back(key);
-    const auto found = object_.find(key);
-    return found == object_.end() ? nullptr : &*found;
-  }
-  const Json& require(const std::string& key) {
-    if (const Json* value = find(key)) return *value;
-    fail(fmt::format("{} has no '{}'", where_, key));
-  }
-  std::string choice(const std::string& key, const std::vector<std::string>& choices,
-                     const std::string& otherwise) {
-    const Json* value = find(key);
-    if (value == nullptr && !otherwise.empty()) return otherwise;
-    const std::string word =
-        value == nullptr || !value->is_string() ? "" : value->get<std::string>();
-    if (std::find(choices.begin(), choices.end(), word) != choices.end()) return word;
-    const std::string near = nearest(word, choices);
-    std::vector<std::string> details = {"choices: " + listed(choices)};
-    if (!near.empty()) details.push_back(fmt::format("did you mean \"{}\"?", near));
-    fail(value == nullptr ? fmt::format("{} has no '{}'", where_, key)
-                          : fmt::format("{}: '{}' cannot be {}", where_, key, value->dump()),
-         std::move(details));
-  }
-  std::int64_t whole(const std::string& key, std::int64_t otherwise, std::int64_t least,
-                     std::int64_t most) {
-    const Json* value = find(key);
-    if (value == nullptr) return otherwise;
-    const std::int64_t number = value->is_number_integer() ? value->get<std::int64_t>() : least - 1;
-    if (number >= least && number <= most) return number;
-    fail(fmt::format("{}: '{}' is {}, it must be a whole number from {} to {}", where_, key,
-                     value->dump(), least, most));
-  }
-  double number(const std::string& key) {
-    const Json& value = require(key);
-    if (value.is_number()) return value.get<double>();
-    fail(fmt::format("{}: '{}' is {}, not a number", where_, key, json_text(value)));
-  }
-  /// Throws for a key that was not asked for, telling the nearest that was.
-  void finish() const {
-    for (const auto& [key, value] : object_.items()) {
-      if (std::find(known_.begin(), known_.end(), key) != known_.end()) continue;
-      const std::string near = nearest(key, known_);
-      fail(fmt::format("{} has no use for '{}'", where_, key),
-           {near.empty() ? "known here: " + listed(known_)
-                         : fmt::format("did you mean '{}'?", near)});
-    }
-  }
-  const std::string& where() const { return where_; }
+Fields fields_of(const Json& object, const std::string& where) {
+  if (!object.is_object()) fail(where + " is not a JSON object");
+  const auto refusal = [where](const std::string& name, const Json& value,
+                               const std::string& wanted, const std::string& next) {
+    return Error(
+        Fault::bad_data,
+        fmt::format("{}: '{}' is {}, it must be {}", where, name, json_text(value), wanted), {},
+        next);
+  };
+  return {object, where, refusal, help()};
+}
 
- private:
-  const Json& object_;
-  std::string where_;
-  std::vector<std::string> known_;
-};
+/// One of these words; where the field is absent, the one that `word` is, if any.
+void read_choice(Fields& fields, const std::string& key, const std::vector<std::string>& choices,
+                 std::string& word) {
+  const Json& value = fields[key];
+  if (value.is_null() && !word.empty()) return;
+  word.clear();
+  read_json(value, word);
+  if (std::find(choices.begin(), choices.end(), word) != choices.end()) return;
+  std::vector<std::string> details = {"choices: " + listed(choices)};
+  if (const std::string near = nearest(word, choices); !near.empty()) {
+    details.push_back(fmt::format("did you mean \"{}\"?", near));
+  }
+  fail(value.is_null()
+           ? fmt::format("{} has no '{}'", fields.where(), key)
+           : fmt::format("{}: '{}' cannot be {}", fields.where(), key, json_text(value)),
+       std::move(details));
+}
 
 SearchDimension read_dimension(const std::string& option, const Json& value, SweepMethod method,
                                const Json& defaults, const std::string& where) {
@@ -148,16 +122,20 @@ SearchDimension read_dimension(const std::string& option, const Json& value, Swe
   if (!defaults[option].is_number()) {
     fail(where + " is a range, and the option takes no number", {"a list of its values would do"});
   }
-  Reader range(value, where);
+  Fields range = fields_of(value, where);
   dimension.whole = defaults[option].is_number_integer();
   dimension.logarithmic = value.contains("log_min") || value.contains("log_max");
-  dimension.low = range.number(dimension.logarithmic ? "log_min" : "min");
-  dimension.high = range.number(dimension.logarithmic ? "log_max" : "max");
+  const auto read_end = [&](const std::string& name, double& into) {
+    range.require(name);
+    range.read(name, into);
+  };
+  read_end(dimension.logarithmic ? "log_min" : "min", dimension.low);
+  read_end(dimension.logarithmic ? "log_max" : "max", dimension.high);
   if (method == SweepMethod::grid) {
     range.require("steps");
-    dimension.steps = static_cast<int>(range.whole("steps", 0, 1, 1000));
+    range.read("steps", dimension.steps, 1, 1000);
   }
-  range.finish();
+  range.refuse_unknown();
   if (!(dimension.low <= dimension.high) || (dimension.logarithmic && dimension.low <= 0)) {
     fail(fmt::format("{} goes from {} to {}", where, compact_number(dimension.low),
                      compact_number(dimension.high)),
@@ -234,12 +212,11 @@ std::int64_t first_round_end(const Sweep& sweep) {
   return sweep.train["max_steps"].get<std::int64_t>() / divisor;
 }
 
-void read_halving(Reader& reader, Sweep& sweep) {
-  sweep.factor = static_cast<int>(reader.whole("factor", 3, 2, 100));
-  int rounds = 1;
-  for (int left = sweep.runs; left >= sweep.factor; left /= sweep.factor) ++rounds;
-  sweep.rounds = static_cast<int>(reader.whole("rounds", rounds, 1, 20));
-  const std::string& where = reader.where();
+void read_halving(Fields& fields, Sweep& sweep) {
+  fields.read("factor", sweep.factor, 2, 100);
+  for (int left = sweep.runs; left >= sweep.factor; left /= sweep.factor) ++sweep.rounds;
+  fields.read("rounds", sweep.rounds, 1, 20);
+  const std::string& where = fields.where();
   const auto steps = sweep.train.find("max_steps");
   if (steps == sweep.train.end() || !steps->is_number_integer() || steps->get<std::int64_t>() < 1) {
     fail(where + ": halving wants \"max_steps\" in \"train\"",
@@ -254,18 +231,16 @@ void read_halving(Reader& reader, Sweep& sweep) {
                       divisor, sweep.factor, sweep.rounds - 1)},
          fmt::format("\"max_steps\": {:.0f}", divisor * std::max(1.0, std::round(first))));
   }
-  // Each round's end must be a step that is measured.
-  const auto check = [&](const char* option) {
-    const auto given = sweep.train.find(option);
-    if (given == sweep.train.end()) return;
-    const std::int64_t every = given->is_number_integer() ? given->get<std::int64_t>() : 0;
-    if (every > 0 && static_cast<std::int64_t>(first) % every == 0) return;
-    fail(fmt::format("{}: {} is {}, and the first round ends at step {:.0f}", where, option,
-                     given->dump(), first),
-         {"a round's end must be a step that is measured"},
-         fmt::format("\"{}\": {:.0f}, or none: it is set to fit", option, first));
-  };
-  check(sweep.metric == "loss" ? "logging_steps" : "eval_steps");
+  const char* const option = sweep.metric == "loss" ? "logging_steps" : "eval_steps";
+  const auto given = sweep.train.find(option);
+  if (given == sweep.train.end()) return;
+  std::int64_t every = 0;
+  if (read_json(*given, every) && every > 0 && static_cast<std::int64_t>(first) % every == 0)
+    return;
+  fail(fmt::format("{}: {} is {}, and the first round ends at step {:.0f}", where, option,
+                   json_text(*given), first),
+       {"a round's end must be a step that is measured"},
+       fmt::format("\"{}\": {:.0f}, or none: it is set to fit", option, first));
 }
 
 }  // namespace
@@ -273,19 +248,18 @@ void read_halving(Reader& reader, Sweep& sweep) {
 Sweep read_sweep(const fs::path& path, const TrainVocabulary& vocabulary) {
   const std::string file = path.string();
   const Json object = parse_strictly(read_file(path), file);
-  Reader reader(object, file);
+  Fields fields = fields_of(object, file);
   Sweep sweep;
-  const std::string method = reader.choice("method", kMethods, "");
-  sweep.method = method == "grid"     ? SweepMethod::grid
-                 : method == "random" ? SweepMethod::random
-                                      : SweepMethod::halving;
-  sweep.metric = reader.choice("metric", kMetrics, sweep.metric);
-  sweep.parallel = static_cast<int>(reader.whole("parallel", 1, 1, 256));
-  sweep.seed = static_cast<std::uint64_t>(
-      reader.whole("seed", static_cast<std::int64_t>(sweep.seed), 0, INT64_MAX));
+  std::string method;
+  read_choice(fields, "method", kMethods, method);
+  sweep.method = static_cast<SweepMethod>(std::find(kMethods.begin(), kMethods.end(), method) -
+                                          kMethods.begin());
+  read_choice(fields, "metric", kMetrics, sweep.metric);
+  fields.read("parallel", sweep.parallel, 1, 256);
+  fields.read("seed", sweep.seed, 0, INT64_MAX);
 
   const std::string in_train = file + ", \"train\"", in_search = file + ", \"search\"";
-  const Json& train = reader.require("train");
+  const Json& train = fields.require("train");
   if (!train.is_object()) fail(in_train + " is not an object of options of quire train");
   for (const auto& [key, value] : train.items()) {
     const std::string name = name_of(vocabulary, key, in_train);
@@ -296,7 +270,7 @@ Sweep read_sweep(const fs::path& path, const TrainVocabulary& vocabulary) {
     }
     sweep.train[name] = value;
   }
-  const Json& search = reader.require("search");
+  const Json& search = fields.require("search");
   if (!search.is_object() || search.empty()) {
     fail(in_search + " is not an object of options to try values of");
   }
@@ -312,8 +286,8 @@ Sweep read_sweep(const fs::path& path, const TrainVocabulary& vocabulary) {
   }
 
   if (sweep.method != SweepMethod::grid) {
-    reader.require("runs");
-    sweep.runs = static_cast<int>(reader.whole("runs", 0, 1, kMostRuns));
+    fields.require("runs");
+    fields.read("runs", sweep.runs, 1, kMostRuns);
   }
   if (sweep.method == SweepMethod::halving) {
     for (const SearchDimension& d : sweep.search) {
@@ -323,9 +297,9 @@ Sweep read_sweep(const fs::path& path, const TrainVocabulary& vocabulary) {
       fail(fmt::format("{} has '{}': with halving it is the same for all runs", in_search,
                        d.option));
     }
-    read_halving(reader, sweep);
+    read_halving(fields, sweep);
   }
-  reader.finish();
+  fields.refuse_unknown();
   return sweep;
 }
 

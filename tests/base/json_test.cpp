@@ -76,7 +76,9 @@ TEST_CASE("what is wrong with JSON is told with its line, and without the librar
 
 TEST_CASE("a name that an object has twice is found in time in proportion to the text") {
   CHECK(repeated_json_name(R"({"a": {"b": 1}, "c": {"b": 1}})") == std::nullopt);
+  CHECK(repeated_json_name(R"({"a": [{"b": 1}, {"b": 1}], "b": 1})") == std::nullopt);
   CHECK(repeated_json_name(R"({"a": [{"b": 1, "b": 1}]})") == "b");
+  CHECK(repeated_json_name(R"({"a": {"c": {"d": [1]}}, "b": 1, "a": 1})") == "a");
   CHECK(repeated_json_name("{") == std::nullopt);
   std::string many = "{";
   for (int i = 0; i < 100'000; ++i) many += "\"name" + std::to_string(i) + "\": {},";
@@ -95,4 +97,65 @@ TEST_CASE("a whole number of 32 bits is one, and nothing else is") {
     CAPTURE(text);
     CHECK(of(text) == std::nullopt);
   }
+}
+
+TEST_CASE("values are read as strictly as their types say") {
+  const auto refused = [](const char* text, auto into) {
+    const auto before = into;
+    return !read_json(parse_json<Json>(text), into) && into == before;
+  };
+  for (const char* text : {"true", "1.5", "4294967297", "-2147483649", "\"1\"", "null", "[1]"}) {
+    CHECK(refused(text, 7));
+  }
+  for (const char* text : {"1", "\"true\"", "null"}) CHECK(refused(text, false));
+  for (const char* text : {"true", "\"1\"", "null"}) CHECK(refused(text, 0.5f));
+  for (const char* text : {"1", "[\"a\"]", "null"}) CHECK(refused(text, std::string("a")));
+  for (const char* text : {"1", "{}", "[1, 2.5]"}) CHECK(refused(text, std::vector<int>{3}));
+  CHECK(refused("[[[1], 2], [1, 2]]", std::vector<std::pair<std::vector<int>, float>>{}));
+  std::vector<std::pair<std::vector<int>, float>> pairs;
+  CHECK(read_json(parse_json<Json>("[[[1, 2], 2.5], [[], 1]]"), pairs));
+  CHECK(pairs == std::vector<std::pair<std::vector<int>, float>>{{{1, 2}, 2.5f}, {{}, 1.0f}});
+  std::uint64_t seed = 0;
+  CHECK(read_json(parse_json<Json>("18446744073709551615"), seed));
+  CHECK(seed == UINT64_MAX);
+}
+
+TEST_CASE("fields are read by name, and those that nobody asked for are told") {
+  using Ordered = nlohmann::ordered_json;
+  const auto object = parse_json<Ordered>(R"({"rows": 3, "name": null, "ratio": true, "sede": 1})");
+  JsonFields<Ordered> fields(
+      object, "a.json",
+      [](const std::string& name, const Ordered& value, const std::string& wanted,
+         const std::string& next) {
+        return Error(Fault::bad_data, name + " is " + json_text(value) + ", not " + wanted, {},
+                     next);
+      },
+      "look it up");
+  const auto message = [](const auto& work) {
+    try {
+      work();
+    } catch (const Error& error) {
+      return error.message();
+    }
+    return std::string();
+  };
+  int rows = 0;
+  fields.read("rows", rows, 1, 3);
+  CHECK(rows == 3);
+  CHECK(message([&] { fields.read("rows", rows, 4, 9); }) ==
+        "error: rows is 3, not a whole number from 4 to 9\n  try: look it up");
+  std::string name = "as it was";
+  fields.read("name", name);
+  CHECK(name == "as it was");
+  CHECK(message([&] { fields.require("name"); }) ==
+        "error: a.json has no 'name'\n  try: look it up");
+  double ratio = 0;
+  CHECK(message([&] { fields.read("ratio", ratio); }) ==
+        "error: ratio is true, not a number\n  try: look it up");
+  CHECK(message([&] { fields.read("ratio", name, "a word"); }).find("not a word") !=
+        std::string::npos);
+  CHECK(fields["seed"].is_null());
+  CHECK(fields.unknown() == std::vector<std::string>{"sede"});
+  CHECK(message([&] { fields.refuse_unknown(); }) ==
+        "error: a.json has no use for 'sede'\n  did you mean 'seed'?\n  try: look it up");
 }

@@ -7,7 +7,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
-#include "engine/training/log_csv.h"
+#include "engine/training/log_files.h"
 #include "pipeline/metric_names.h"
 #include "tests/cli/letter_model.h"
 #include "tests/cli/train_workplace.h"

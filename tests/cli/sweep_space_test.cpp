@@ -8,8 +8,8 @@
 #include <set>
 
 #include "base/json.h"
-#include "cli/sweep_report.h"
 #include "cli/train_flags.h"
+#include "report/sweep_report.h"
 #include "tests/cli/program.h"
 #include "tests/support/catch.h"
 #include "tests/support/scratch.h"

@@ -2,8 +2,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/file.h"
-#include "engine/training/log_csv.h"
-#include "engine/training/log_jsonl.h"
+#include "engine/training/log_files.h"
 #include "tests/support/catch.h"
 #include "tests/support/json_lines.h"
 #include "tests/support/scratch.h"

@@ -1,6 +1,8 @@
 // What a sweep tells in the end: a table, sweep.csv, sweep.svg and best.json.
 #pragma once
 
+#include <cstddef>
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -13,8 +15,15 @@ namespace quire {
 /// compare; then by the metric; then those that diverged, those that failed, those that are open.
 std::vector<SweepRow> ranked(std::vector<SweepRow> rows);
 
-/// A row a run, in the order given.
-std::string sweep_table(const Sweep& sweep, const std::vector<SweepRow>& rows, int columns);
+/// "learning_rate 0.001, packing stream"
+std::string in_words(const Configuration& configuration);
+
+/// The cells of a table: a heading, and a row a run, in the order given.
+std::vector<std::vector<std::string>> sweep_table(const Sweep& sweep,
+                                                  const std::vector<SweepRow>& rows);
+/// A run as a JSON object, on a line; `folder`: the sweep's.
+std::string sweep_json(const Sweep& sweep, std::size_t rank, const SweepRow& row,
+                       const std::filesystem::path& folder);
 /// rank, run, status, round, step, METRIC, seconds, and a column for each searched option.
 std::string sweep_csv(const Sweep& sweep, const std::vector<SweepRow>& rows);
 

@@ -1,4 +1,4 @@
-#include "cli/sweep_report.h"
+#include "report/sweep_report.h"
 
 #include <fmt/format.h>
 
@@ -7,8 +7,8 @@
 #include <tuple>
 
 #include "base/json.h"
-#include "base/text.h"
-#include "cli/terminal.h"
+#include "base/numbers.h"
+#include "base/text_width.h"
 #include "corpus/csv.h"
 #include "report/plot.h"
 
@@ -167,7 +167,16 @@ std::vector<SweepRow> ranked(std::vector<SweepRow> rows) {
   return rows;
 }
 
-std::string sweep_table(const Sweep& sweep, const std::vector<SweepRow>& rows, int columns) {
+std::string in_words(const Configuration& configuration) {
+  std::string text;
+  for (const auto& [name, value] : configuration.items()) {
+    text += fmt::format("{}{} {}", text.empty() ? "" : ", ", name, shown(value));
+  }
+  return text;
+}
+
+std::vector<std::vector<std::string>> sweep_table(const Sweep& sweep,
+                                                  const std::vector<SweepRow>& rows) {
   const bool rounds = sweep.rounds > 1;
   std::vector<std::vector<std::string>> table = {{"run", "status"}};
   if (rounds) table[0].emplace_back("round");
@@ -182,7 +191,21 @@ std::string sweep_table(const Sweep& sweep, const std::vector<SweepRow>& rows, i
     for (const SearchDimension& d : sweep.search)
       line.push_back(shown(row.configuration[d.option]));
   }
-  return format_table(table, columns);
+  return table;
+}
+
+std::string sweep_json(const Sweep& sweep, std::size_t rank, const SweepRow& row,
+                       const std::filesystem::path& folder) {
+  const Json line = {{"rank", rank},
+                     {"run", row.name},
+                     {"status", name_of(row.result.status)},
+                     {"round", row.result.round},
+                     {"step", row.result.step},
+                     {sweep.metric, row.result.value},
+                     {"seconds", row.result.seconds},
+                     {"options", row.configuration},
+                     {"folder", (folder / row.name).string()}};
+  return json_text(line) + "\n";
 }
 
 std::string sweep_csv(const Sweep& sweep, const std::vector<SweepRow>& rows) {
