@@ -298,7 +298,7 @@ bool ProgressLine::due() const {
   if (g_quiet) return false;
   const std::lock_guard lock(mutex_);
   const auto since = std::chrono::steady_clock::now() - shown_at_;
-  if (!stderr_is_terminal()) return since >= between_plain_lines_;
+  if (!stderr_is_terminal()) return since >= std::chrono::seconds(30);
   return !shown_ || since >= std::chrono::milliseconds(100);
 }
 

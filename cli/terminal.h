@@ -91,8 +91,7 @@ std::string fit_parts(std::vector<LinePart> parts, int columns);
 /// becomes a plain line every half minute.
 class ProgressLine {
  public:
-  explicit ProgressLine(std::chrono::milliseconds between_plain_lines = std::chrono::seconds(30))
-      : between_plain_lines_(between_plain_lines) {}
+  ProgressLine() = default;
   ProgressLine(const ProgressLine&) = delete;
   ProgressLine& operator=(const ProgressLine&) = delete;
   ~ProgressLine();
@@ -111,7 +110,6 @@ class ProgressLine {
   void draw() const;
   void count_seconds();
 
-  const std::chrono::milliseconds between_plain_lines_;
   mutable std::mutex mutex_;  // of all below
   std::chrono::steady_clock::time_point shown_at_ = std::chrono::steady_clock::now();
   bool shown_ = false, ended_ = false;
