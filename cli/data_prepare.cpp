@@ -39,7 +39,6 @@ constexpr std::size_t kRecordBytes = 88;  // of a record beside its text
 struct PrepareCommand {
   CorpusOptions corpus;
   CorpusFlags corpus_flags;
-  std::vector<std::string> named;  // by --data; `corpus` has them after those without a name
   std::vector<std::string> validation;
   bool is_validation = false;  // these files are what is prepared now
   std::string tokenizer;
@@ -104,9 +103,7 @@ std::int64_t context_of(const fs::path& folder) {
 }
 
 void add_flags(Flags& flags, PrepareCommand& c) {
-  flags.positional("PATH", c.corpus.paths);
-  flags.group("Data");
-  flags.add(kDataNames, c.named, "PATH...", "the same as PATH", ListStyle::several);
+  c.corpus_flags.add_paths(flags, c.corpus);
   add_validation_file(flags, c.validation,
                       "prepared beside it, into the folder validation in DIR, with its files left "
                       "out of the data");
@@ -155,18 +152,13 @@ void prepare_folder(const PrepareCommand& c) {
 
 /// What the manifest tells of where the shards come from.
 Json origin_of(const PrepareCommand& c, const Flags& flags, const std::vector<StepCount>& cleaned) {
-  Json cleaning = Json::array();
-  for (const StepCount& count : cleaned) {
-    cleaning.push_back(
-        {{"step", name_of(count.step)}, {"changed", count.changed}, {"dropped", count.dropped}});
-  }
   Json options = parse_json<Json>(flags.resolved_json());
   for (const char* name : {"data", "validation_file", "output_dir", "overwrite_output_dir", "json",
                            "quiet", "threads"}) {
     options.erase(name);
   }
   return {
-      {"cleaning", std::move(cleaning)}, {"data", c.corpus.paths}, {"options", std::move(options)}};
+      {"cleaning", to_json(cleaned)}, {"data", c.corpus.paths}, {"options", std::move(options)}};
 }
 
 /// Takes records, tokenizes them in batches and hands those on.
@@ -311,13 +303,9 @@ int run_data_prepare(const std::vector<std::string>& arguments) {
   add_flags(flags, c);
   if (!flags.parse(arguments)) return 0;
   c.corpus_flags.finish(c.corpus);
-  c.corpus.paths.insert(c.corpus.paths.end(), c.named.begin(), c.named.end());
-  const auto missing = [&](const char* what) {
-    throw Error(Fault::usage, what, {}, flags.help_command());
-  };
-  if (c.corpus.paths.empty()) missing("no data is named: what shall be prepared?");
-  if (c.tokenizer.empty()) missing("--tokenizer is missing: which vocabulary?");
-  if (c.output.empty()) missing("--output-dir is missing: where shall the shards go?");
+  if (c.corpus.paths.empty()) flags.refuse("no data is named: what shall be prepared?");
+  if (c.tokenizer.empty()) flags.refuse("--tokenizer is missing: which vocabulary?");
+  if (c.output.empty()) flags.refuse("--output-dir is missing: where shall the shards go?");
   try {
     const int code = prepare(c, flags);
     if (code != 0 || c.validation.empty()) return code;
