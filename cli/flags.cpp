@@ -16,6 +16,7 @@
 #include "cli/foreign_options.h"
 #include "cli/help_text.h"
 #include "cli/terminal.h"
+#include "corpus/json_line.h"
 
 namespace quire {
 
@@ -145,14 +146,11 @@ void Flags::positional(const std::string& value, std::vector<std::string>& targe
 Flags::Option& Flags::add_option(const std::string& names, const std::string& value,
                                  const std::string& help) {
   auto option = std::make_unique<Option>();
-  std::size_t begin = 0;
-  while (begin <= names.size()) {
-    const std::size_t end = std::min(names.find(',', begin), names.size());
-    const std::string name = with_hyphens(names.substr(begin, end - begin));
+  for (const std::string& part : split_at_commas(names)) {
+    const std::string name = with_hyphens(part);
     if (find(name) != nullptr)
       throw Error(Fault::internal, "option --" + name + " is declared twice");
     (option->name.empty() ? option->name : option->aliases.emplace_back()) = name;
-    begin = end + 1;
   }
   option->group = group_;
   option->value = value;
