@@ -126,10 +126,6 @@ DType dtype_from_name(const std::string& name) {
   return name == "bfloat16" ? DType::bf16 : name == "float16" ? DType::f16 : DType::f32;
 }
 
-void say(const std::string& line) {
-  note(line);
-}
-
 int run_train(const std::vector<std::string>& arguments) {
   ModelBench bench("bench train",
                    "Times training steps of a random-weight model: tokens/s, bytes, flops, percent "
@@ -158,7 +154,7 @@ int run_train(const std::vector<std::string>& arguments) {
   check_trains_in(*device, dtype);
   const Ceilings ceilings = announce_ceilings(*device, bench.device_flags.threads, dtype);
   options.memory_bytes = memory_room(*device).available;
-  BenchReport report = run_train_bench(*device, ceilings, options, say);
+  BenchReport report = run_train_bench(*device, ceilings, options, note);
   bench.write(report, *device);
   return 0;
 }
@@ -194,7 +190,7 @@ int run_generate(const std::vector<std::string>& arguments) {
   const std::unique_ptr<Device> device = bench.device_flags.open();
   const Ceilings ceilings = announce_ceilings(*device, bench.device_flags.threads,
                                               device->activation_type(options.dtype));
-  BenchReport report = run_generate_bench(*device, ceilings, options, say);
+  BenchReport report = run_generate_bench(*device, ceilings, options, note);
   bench.write(report, *device);
   return 0;
 }
@@ -289,7 +285,7 @@ int run_kernels(const std::vector<std::string>& arguments) {
     if (!table.empty()) report.context["autotune_table"] = table;
     output.save(report);
   };
-  run_kernel_bench(*device, ceilings, options, say, report, save);
+  run_kernel_bench(*device, ceilings, options, note, report, save);
   if (const std::string epilogues = device->epilogues(); !epilogues.empty()) {
     note("  epilogues: " + epilogues);
   }
@@ -323,7 +319,7 @@ int run_tokenizer(const std::vector<std::string>& arguments) {
   if (!flags.parse(arguments)) return 0;
   output.check();
   if (!tokenizer.empty()) options.tokenizer = resolve_tokenizer(tokenizer);
-  output.write(run_tokenizer_bench(options, say));
+  output.write(run_tokenizer_bench(options, note));
   return 0;
 }
 

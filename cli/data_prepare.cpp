@@ -162,65 +162,56 @@ Json origin_of(const PrepareCommand& c, const Flags& flags, const std::vector<St
 }
 
 /// Takes records, tokenizes them in batches and hands those on.
-class Batches {
- public:
-  Batches(int threads, const Tokenizer& tokenizer, Longer& longer, ShardWriter& writer)
-      : threads_(threads), tokenizer_(tokenizer), longer_(longer), writer_(writer) {}
+struct Batches {
+  int threads;
+  const Tokenizer& tokenizer;
+  Longer& longer;
+  ShardWriter& writer;
+  ProgressLine progress = {};
+  std::int64_t text_bytes = 0, invalid_utf8 = 0, records = 0;  // invalid_utf8: records
+  // While it works.
+  const std::size_t tokenized_bytes = bytes_tokenized(threads);
+  std::vector<Record> batch;
+  std::size_t batch_bytes = 0, held_bytes = 0;  // held: of those, what is in batch now
+  bool invalid = false;                         // something in the record so far
 
   void add(Record&& record, const RecordPlace& place) {
     const bool more = record.more;
-    invalid_ |= place.invalid_utf8 || !is_utf8(record.text);
-    if (!more) invalid_utf8_ += std::exchange(invalid_, false);
-    text_bytes_ += std::ssize(record.text);
+    invalid |= place.invalid_utf8 || !is_utf8(record.text);
+    if (!more) invalid_utf8 += std::exchange(invalid, false);
+    text_bytes += std::ssize(record.text);
     const std::size_t bytes = bytes_of(record);
-    batch_bytes_ += bytes + (more ? 0 : kRecordBytes);
-    held_bytes_ += bytes;
-    batch_.push_back(std::move(record));
+    batch_bytes += bytes + (more ? 0 : kRecordBytes);
+    held_bytes += bytes;
+    batch.push_back(std::move(record));
     // A batch ends with a record, since labels in it give all of its shards labels. Of a record
     // that fills the batch, what is there goes ahead.
-    if (batch_bytes_ < kBatchBytes || (more && held_bytes_ < tokenized_bytes_)) return;
+    if (batch_bytes < kBatchBytes || (more && held_bytes < tokenized_bytes)) return;
     flush();
-    if (!more) batch_bytes_ = 0;
+    if (!more) batch_bytes = 0;
   }
 
   void flush() {
     if (interrupted()) throw Interrupted();
-    const bool labels = have_labels(batch_);
-    for (std::span<const Record> rest = batch_; !rest.empty();) {
+    const bool labels = have_labels(batch);
+    for (std::span<const Record> rest = batch; !rest.empty();) {
       std::size_t count = 0;
-      for (std::size_t bytes = 0; count < rest.size() && bytes < tokenized_bytes_; ++count) {
+      for (std::size_t bytes = 0; count < rest.size() && bytes < tokenized_bytes; ++count) {
         bytes += bytes_of(rest[count]);
       }
-      const TokenRecords corpus =
-          tokenize(rest.first(count), tokenizer_, threads_, labels, records_);
-      longer_.look(corpus);
-      writer_.add(corpus);
-      records_ += corpus.size();
+      const TokenRecords corpus = tokenize(rest.first(count), tokenizer, threads, labels, records);
+      longer.look(corpus);
+      writer.add(corpus);
+      records += corpus.size();
       rest = rest.subspan(count);
     }
-    batch_.clear();
-    held_bytes_ = 0;
-    if (progress_.due()) {
-      progress_.show(fmt::format("{}, {} of text", counted(records_, "record"),
-                                 human_bytes(static_cast<double>(text_bytes_))));
+    batch.clear();
+    held_bytes = 0;
+    if (progress.due()) {
+      progress.show(fmt::format("{}, {} of text", counted(records, "record"),
+                                human_bytes(static_cast<double>(text_bytes))));
     }
   }
-
-  void clear_progress() { progress_.clear(); }
-  std::int64_t text_bytes() const { return text_bytes_; }
-  std::int64_t invalid_utf8() const { return invalid_utf8_; }  ///< records
-
- private:
-  int threads_;
-  const Tokenizer& tokenizer_;
-  Longer& longer_;
-  ShardWriter& writer_;
-  ProgressLine progress_;
-  const std::size_t tokenized_bytes_ = bytes_tokenized(threads_);
-  std::vector<Record> batch_;
-  std::size_t batch_bytes_ = 0, held_bytes_ = 0;  // held: of those, what is in batch_ now
-  bool invalid_ = false;                          // something in the record so far
-  std::int64_t text_bytes_ = 0, invalid_utf8_ = 0, records_ = 0;
 };
 
 int prepare(PrepareCommand& c, const Flags& flags) {
@@ -245,7 +236,7 @@ int prepare(PrepareCommand& c, const Flags& flags) {
   const InterruptGuard interrupts("finishing these records");
   const auto start = std::chrono::steady_clock::now();
   ShardWriter writer(c.output, vocabulary_of(tokenizer), c.shard_tokens);
-  Batches batches(c.threads, tokenizer, longer, writer);
+  Batches batches{.threads = c.threads, .tokenizer = tokenizer, .longer = longer, .writer = writer};
   corpus.report = &report;
   corpus.part_bytes = kPartBytes;
   std::vector<StepCount> cleaned;
@@ -256,21 +247,21 @@ int prepare(PrepareCommand& c, const Flags& flags) {
     batches.flush();
     writer.finish();
   } catch (const Interrupted&) {
-    batches.clear_progress();
+    batches.progress.clear();
     note(fmt::format(
         "interrupted: {} is not finished\n  try: the same command with --overwrite-output-dir",
         c.output.string()));
     return interrupt_exit_code();
   }
-  const std::int64_t text_bytes = batches.text_bytes();
+  const std::int64_t text_bytes = batches.text_bytes;
   const Json text = {{"text_bytes", text_bytes},
-                     {"records_with_invalid_utf8", batches.invalid_utf8()},
+                     {"records_with_invalid_utf8", batches.invalid_utf8},
                      {"longer_than_a_row",
                       {{"block_size", longer.block_size},
                        {"records", longer.records},
                        {"tokens_unused", longer.unused}}}};
   const Json manifest = writer.write_manifest(text, origin_of(c, flags, cleaned));
-  batches.clear_progress();
+  batches.progress.clear();
 
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

@@ -49,6 +49,7 @@ struct Input {
 std::vector<Input> read_inputs(std::vector<std::string> files) {
   if (files.empty()) files = {"-"};
   std::vector<Input> inputs;
+  inputs.reserve(files.size());
   for (const std::string& file : files) {
     inputs.push_back(file == "-"
                          ? Input{"standard input", {std::istreambuf_iterator<char>(std::cin), {}}}
