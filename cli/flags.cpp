@@ -5,9 +5,10 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <cxxopts.hpp>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
+#include <utility>
 
 #include "base/error.h"
 #include "base/json.h"
@@ -26,6 +27,14 @@ struct Flags::Option : HelpOption {
   std::function<void(const std::string& text)> assign;  // lists: appends
   std::function<void()> clear = [] {};                  // lists: forgets what was there
   std::function<nlohmann::json()> read;
+};
+
+/// What stands on a command line, in its order.
+struct Flags::Typed {
+  bool help = false;
+  std::vector<std::string> config_files;
+  std::vector<std::pair<Option*, std::string>> values;
+  std::vector<std::string> others;
 };
 
 namespace {
@@ -327,15 +336,9 @@ TypedOption take_apart(const std::string& argument) {
 
 }  // namespace
 
-// Brings every option to the form --name value under its first name; the rest goes behind "--".
-// (Not --name=value: cxxopts takes that apart with a regex whose '.' ends at a newline.) Empty when
-// help is asked for.
-std::vector<std::string> Flags::normalise(const std::vector<std::string>& arguments) {
-  std::vector<std::string> options, others;
-  const auto take = [&](const std::string& name, const std::string& value) {
-    options.push_back("--" + name);
-    options.push_back(value);
-  };
+// No further than to where help is asked for.
+Flags::Typed Flags::read(const std::vector<std::string>& arguments) {
+  Typed typed;
   const auto is_option = [&](const std::string& text) {
     if (text.size() < 2 || text[0] != '-') return false;
     return text[1] == '-' || (std::isalpha(static_cast<unsigned char>(text[1])) != 0);
@@ -343,18 +346,17 @@ std::vector<std::string> Flags::normalise(const std::vector<std::string>& argume
   for (std::size_t i = 0; i < arguments.size(); ++i) {
     const std::string& argument = arguments[i];
     if (argument == "--") {
-      others.insert(others.end(), arguments.begin() + static_cast<std::ptrdiff_t>(i) + 1,
-                    arguments.end());
+      typed.others.insert(typed.others.end(),
+                          arguments.begin() + static_cast<std::ptrdiff_t>(i) + 1, arguments.end());
       break;
     }
     if (!is_option(argument)) {
-      others.push_back(argument);
+      typed.others.push_back(argument);
       continue;
     }
     auto [name, value, has_value] = take_apart(argument);
-    if (name == "help" || name == "h") {
-      return {};
-    }
+    typed.help = name == "help" || name == "h";
+    if (typed.help) break;
     const bool negated = name.starts_with("no-") && find(name) == nullptr &&
                          find(name.substr(3)) != nullptr && find(name.substr(3))->is_flag;
     if (negated) name.erase(0, 3);
@@ -364,14 +366,14 @@ std::vector<std::string> Flags::normalise(const std::vector<std::string>& argume
         has_value = true;
       }
       if (!has_value) refuse("--config-file wants a file");
-      take("config-file", value);
+      typed.config_files.push_back(value);
       continue;
     }
     // "--p" is no way to write "-p": in other tools it is another option.
     if (find(name) == nullptr || (argument[1] == '-' && name.size() == 1)) {
       throw_unknown(std::span(arguments).subspan(i));
     }
-    const Option& option = require(name);
+    Option& option = require(name);
     if (option.is_flag) {
       if (!has_value && i + 1 < arguments.size()) {
         const std::string& next = arguments[i + 1];
@@ -383,7 +385,7 @@ std::vector<std::string> Flags::normalise(const std::vector<std::string>& argume
       }
       if (!has_value) value = "true";
       if (negated) value = to_bool(value).value_or(true) ? "false" : "true";
-      take(option.name, value);
+      typed.values.emplace_back(&option, value);
       continue;
     }
     if (!has_value) {
@@ -397,14 +399,12 @@ std::vector<std::string> Flags::normalise(const std::vector<std::string>& argume
       }
       value = arguments[++i];
     }
-    take(option.name, value);
+    typed.values.emplace_back(&option, value);
     while (option.takes_several && i + 1 < arguments.size() && !is_option(arguments[i + 1])) {
-      take(option.name, arguments[++i]);
+      typed.values.emplace_back(&option, arguments[++i]);
     }
   }
-  options.emplace_back("--");
-  options.insert(options.end(), others.begin(), others.end());
-  return options;
+  return typed;
 }
 
 std::string Flags::help(int columns) const {
@@ -442,46 +442,30 @@ void Flags::read_config_file(const std::string& path) {
 }
 
 bool Flags::parse(const std::vector<std::string>& arguments) {
-  const std::vector<std::string> normalised = normalise(arguments);
-  if (normalised.empty()) {
+  const Typed typed = read(arguments);
+  if (typed.help) {
     // Elsewhere as wide as here, whatever the terminal: what is written to a file has one form.
     print(help(std::min(output_columns(kHelpColumns), kHelpColumns)));
     return false;
   }
 
-  cxxopts::Options parser("quire");
-  parser.add_options()("config-file", "", cxxopts::value<std::string>());
-  for (const auto& option : options_) {
-    parser.add_options()(option->name, "", cxxopts::value<std::string>());
-  }
-  parser.allow_unrecognised_options();  // what stands behind "--"
-  std::vector<const char*> argv = {"quire"};
-  for (const std::string& argument : normalised) argv.push_back(argument.c_str());
-  const cxxopts::ParseResult result = parser.parse(static_cast<int>(argv.size()), argv.data());
-
-  for (const cxxopts::KeyValue& pair : result.arguments()) {
-    if (pair.key() == "config-file") read_config_file(pair.value());
-  }
-  std::vector<const Option*> seen;
-  for (const cxxopts::KeyValue& pair : result.arguments()) {
-    if (pair.key() == "config-file") continue;
-    Option& option = require(pair.key());
-    if (std::find(seen.begin(), seen.end(), &option) == seen.end()) option.clear();
-    seen.push_back(&option);
+  for (const std::string& path : typed.config_files) read_config_file(path);
+  std::set<const Option*> seen;
+  for (const auto& [option, value] : typed.values) {
+    if (seen.insert(option).second) option->clear();
     try {
-      option.assign(pair.value());
+      option->assign(value);
     } catch (const Error& error) {
       throw Error(error.fault(), error.what(), error.details(),
                   error.next().empty() ? help_command() : error.next());
     }
-    option.given = true;
+    option->given = true;
   }
-  const std::vector<std::string>& rest = result.unmatched();
-  if (!rest.empty() && positional_ == nullptr) {
-    refuse("unexpected argument '" + rest.front() + "'",
+  if (!typed.others.empty() && positional_ == nullptr) {
+    refuse("unexpected argument '" + typed.others.front() + "'",
            {"quire " + command_ + " takes options only"});
   }
-  if (positional_ != nullptr) *positional_ = rest;
+  if (positional_ != nullptr) *positional_ = typed.others;
   if (quiet_) set_quiet();
   return true;
 }

@@ -125,7 +125,8 @@ class Flags {
   Option& require(const std::string& shown_name);
   std::string advice_for(const std::string& name) const;
   [[noreturn]] void throw_unknown(std::span<const std::string> arguments) const;
-  std::vector<std::string> normalise(const std::vector<std::string>& arguments);
+  struct Typed;
+  Typed read(const std::vector<std::string>& arguments);
   void read_config_file(const std::string& path);
 
   std::string command_, synopsis_, about_, group_ = "Options";
