@@ -72,10 +72,6 @@ std::string dim(std::string_view text);
 std::string for_terminal(std::string_view text);
 /// The same for so many columns.
 std::string break_lines(std::string_view text, int columns);
-/// The words of a text, in lines of at most so many columns that begin with `indent`. Ends without a
-/// line end; a word that is longer stands in a line of its own.
-std::string flow(std::string_view text, int columns, std::string_view indent = {});
-
 /// A part of a line that may have to be shorter. Where there is no room, parts of the highest
 /// `rank` go first, of one rank the last; those of rank 0 stay.
 struct LinePart {
