@@ -8,6 +8,7 @@
 #include "cli/terminal.h"
 
 namespace quire {
+
 int run_action(std::string_view family, std::string_view about, std::span<const Command> actions,
                const std::vector<std::string>& arguments) {
   const std::string wanted = arguments.empty() ? "" : arguments.front();
