@@ -108,4 +108,24 @@ std::string format_table(const std::vector<std::vector<std::string>>& rows, int 
   return text;
 }
 
+std::string flow(std::string_view text, int columns, std::string_view indent) {
+  constexpr std::string_view kSpace = " \n\r\t";
+  std::string out, line(indent);
+  bool empty = true;
+  while (true) {
+    text.remove_prefix(std::min(text.find_first_not_of(kSpace), text.size()));
+    if (text.empty()) return out + line;
+    const std::string_view word = text.substr(0, text.find_first_of(kSpace));
+    text.remove_prefix(word.size());
+    if (!empty && display_width(line) + 1 + display_width(word) > columns) {
+      out += line + "\n";
+      line = indent;
+      empty = true;
+    }
+    if (!empty) line += ' ';
+    line += word;
+    empty = false;
+  }
+}
+
 }  // namespace quire

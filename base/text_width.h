@@ -20,4 +20,8 @@ std::string cut_to_width(std::string_view utf8, int columns);
 std::string format_table(const std::vector<std::vector<std::string>>& rows,
                          int columns = std::numeric_limits<int>::max());
 
+/// The words of a text, in lines of at most so many columns that begin with `indent`. Ends without a
+/// line end; a word that is longer stands in a line of its own.
+std::string flow(std::string_view text, int columns, std::string_view indent = {});
+
 }  // namespace quire

@@ -16,6 +16,7 @@
 #include "cli/output_file.h"
 #include "cli/subcommands.h"
 #include "cli/terminal.h"
+#include "corpus/json_line.h"
 #include "engine/formats/hub_folder.h"
 #include "engine/model/gpt2.h"
 #include "pipeline/memory_plan.h"
@@ -54,29 +55,52 @@ struct Output {
   }
 };
 
-struct ModelChoice {
+/// What the benches of a model have in common.
+struct ModelBench {
+  Flags flags;
   std::string name = "gpt2";
+  DeviceFlags device_flags;
+  Output output;
 
-  void add_to(Flags& flags) {
+  ModelBench(const char* command, const char* about) : flags(command, "[OPTION...]", about) {
     flags.group("Model");
     flags.add(
         "config,m,model,config-name", name, "NAME|FILE",
         "tiny, gpt2, gpt2-medium, gpt2-large, gpt2-xl, a config.json or a model as --model names "
         "it elsewhere; the weights are random");
   }
-  Gpt2Config read() const {
+  void add_seconds(double& seconds, const char* what) {
+    flags.add("seconds", seconds, "S", fmt::format("time at least this long for each {}", what),
+              above(0));
+  }
+  /// The last options.
+  void add_machine() {
+    flags.group("Machine");
+    device_flags.add_to(flags);
+    output.add_to(flags);
+  }
+  bool parse(const std::vector<std::string>& arguments) {
+    if (!flags.parse(arguments)) return false;
+    output.check();
+    return true;
+  }
+  Gpt2Config config() const {
     if (const std::optional<Gpt2Config> preset = Gpt2Config::preset(name)) return *preset;
     const std::filesystem::path path = resolve_model(name);
     return path.extension() == ".json" ? read_config(path) : resolved_config(path);
   }
+  void refuse_size(const std::string& what, const Gpt2Config& config) const {
+    flags.refuse(what, {fmt::format("{} has {} positions", name, config.n_positions)});
+  }
+  void write(BenchReport& report, const Device& device) const {
+    report.context["device"] = device.description();
+    output.write(report);
+  }
 };
 
-void check_length(int length, const Gpt2Config& config, const std::string& model,
-                  const Flags& flags) {
+void check_length(int length, const Gpt2Config& config, const ModelBench& bench) {
   if (length <= config.n_positions) return;
-  throw Error(Fault::usage, fmt::format("--block-size {} is beyond the model's context", length),
-              {fmt::format("{} has {} positions", model, config.n_positions)},
-              flags.help_command());
+  bench.refuse_size(fmt::format("--block-size {} is beyond the model's context", length), config);
 }
 
 Ceilings announce_ceilings(Device& device, int threads, DType dtype = DType::f32,
@@ -102,62 +126,47 @@ DType dtype_from_name(const std::string& name) {
   return name == "bfloat16" ? DType::bf16 : name == "float16" ? DType::f16 : DType::f32;
 }
 
-void say(const std::string& line) {
-  note(line);
-}
-
 int run_train(const std::vector<std::string>& arguments) {
-  Flags flags("bench train", "[OPTION...]",
-              "Times training steps of a random-weight model: tokens/s, bytes, flops, percent of "
-              "ceilings.");
-  ModelChoice model;
+  ModelBench bench("bench train",
+                   "Times training steps of a random-weight model: tokens/s, bytes, flops, percent "
+                   "of ceilings.");
+  Flags& flags = bench.flags;
   TrainBenchOptions options;
   TrainBenchCase only{.batch = 0, .length = 0};
-  DeviceFlags device_flags;
-  Output output;
-  model.add_to(flags);
   flags.group("Work");
   flags.add(kBatchNames, only.batch, "B",
             "rows a step; without it 4 rows of 64 and 4 of 256 are timed", at_least(1));
   flags.add("block-size", only.length, "T", "tokens a row", at_least(1));
-  flags.add("seconds", options.seconds, "S", "time at least this long for each case", above(0));
+  bench.add_seconds(options.seconds, "case");
   flags.add("bf16", options.bf16, "products in bfloat16, on a GPU activations too");
-  flags.group("Machine");
-  device_flags.add_to(flags);
-  output.add_to(flags);
-  if (!flags.parse(arguments)) return 0;
-  output.check();
+  bench.add_machine();
+  if (!bench.parse(arguments)) return 0;
 
-  options.model = model.name;
-  options.config = model.read();
+  options.model = bench.name;
+  options.config = bench.config();
   if (only.batch > 0 || only.length > 0) {
     options.cases = {
         {.batch = only.batch > 0 ? only.batch : 4, .length = only.length > 0 ? only.length : 256}};
   }
-  for (const TrainBenchCase& c : options.cases) {
-    check_length(c.length, options.config, model.name, flags);
-  }
-  const std::unique_ptr<Device> device = device_flags.open();
-  check_trains_in(*device, options.bf16 ? DType::bf16 : DType::f32);
-  const Ceilings ceilings =
-      announce_ceilings(*device, device_flags.threads, options.bf16 ? DType::bf16 : DType::f32);
+  for (const TrainBenchCase& c : options.cases) check_length(c.length, options.config, bench);
+  const std::unique_ptr<Device> device = bench.device_flags.open();
+  const DType dtype = options.bf16 ? DType::bf16 : DType::f32;
+  check_trains_in(*device, dtype);
+  const Ceilings ceilings = announce_ceilings(*device, bench.device_flags.threads, dtype);
   options.memory_bytes = memory_room(*device).available;
-  BenchReport report = run_train_bench(*device, ceilings, options, say);
-  report.context["device"] = device->description();
-  output.write(report);
+  BenchReport report = run_train_bench(*device, ceilings, options, note);
+  bench.write(report, *device);
   return 0;
 }
 
 int run_generate(const std::vector<std::string>& arguments) {
-  Flags flags("bench generate", "[OPTION...]",
-              "Times a random-weight model writing: decoding, prompts, time to the first token.");
-  ModelChoice model;
+  ModelBench bench(
+      "bench generate",
+      "Times a random-weight model writing: decoding, prompts, time to the first token.");
+  Flags& flags = bench.flags;
   GenerateBenchOptions options;
   int batch = 0;
   std::string dtype = "float32";
-  DeviceFlags device_flags;
-  Output output;
-  model.add_to(flags);
   flags.add_choice("dtype", dtype, {"float32", "bfloat16", "float16"},
                    "how the matrices are stored");
   flags.group("Work");
@@ -165,30 +174,24 @@ int run_generate(const std::vector<std::string>& arguments) {
   flags.add("prompt-tokens", options.prompt, "N", "tokens before the first drawn one", at_least(1));
   flags.add("max-new-tokens,n", options.tokens, "N", "tokens drawn in a pass", at_least(1));
   flags.add("prefill", options.prefill, "N", "tokens of the long prompt", at_least(1));
-  flags.add("seconds", options.seconds, "S", "time at least this long for each entry", above(0));
-  flags.group("Machine");
-  device_flags.add_to(flags);
-  output.add_to(flags);
-  if (!flags.parse(arguments)) return 0;
-  output.check();
+  bench.add_seconds(options.seconds, "entry");
+  bench.add_machine();
+  if (!bench.parse(arguments)) return 0;
 
-  options.model = model.name;
-  options.config = model.read();
+  options.model = bench.name;
+  options.config = bench.config();
   options.dtype = dtype_from_name(dtype);
   if (batch > 0) options.batches = {batch};
   if (options.prompt + options.tokens > options.config.n_positions) {
-    throw Error(Fault::usage,
-                fmt::format("{} prompt tokens and {} new ones do not fit the context",
-                            options.prompt, options.tokens),
-                {fmt::format("{} has {} positions", model.name, options.config.n_positions)},
-                flags.help_command());
+    bench.refuse_size(fmt::format("{} prompt tokens and {} new ones do not fit the context",
+                                  options.prompt, options.tokens),
+                      options.config);
   }
-  const std::unique_ptr<Device> device = device_flags.open();
-  const Ceilings ceilings =
-      announce_ceilings(*device, device_flags.threads, device->activation_type(options.dtype));
-  BenchReport report = run_generate_bench(*device, ceilings, options, say);
-  report.context["device"] = device->description();
-  output.write(report);
+  const std::unique_ptr<Device> device = bench.device_flags.open();
+  const Ceilings ceilings = announce_ceilings(*device, bench.device_flags.threads,
+                                              device->activation_type(options.dtype));
+  BenchReport report = run_generate_bench(*device, ceilings, options, note);
+  bench.write(report, *device);
   return 0;
 }
 
@@ -209,19 +212,6 @@ void choose_type(KernelShapes& shapes, const Device& device, const std::string& 
               {device.description()}, fmt::format("--dtype {}", name_of(type.operands)));
 }
 
-// "a,b" and "a b" alike.
-std::vector<std::string> split_at_commas(const std::vector<std::string>& lists) {
-  std::vector<std::string> items;
-  for (const std::string& list : lists) {
-    for (std::size_t begin = 0; begin <= list.size();) {
-      const std::size_t end = std::min(list.find(',', begin), list.size());
-      if (end > begin) items.push_back(list.substr(begin, end - begin));
-      begin = end + 1;
-    }
-  }
-  return items;
-}
-
 std::map<std::string, std::string> context_of(const KernelShapes& shapes,
                                               const Ceilings& ceilings) {
   std::map<std::string, std::string> context = {{"batch", std::to_string(shapes.batch)},
@@ -237,18 +227,16 @@ std::map<std::string, std::string> context_of(const KernelShapes& shapes,
 }
 
 int run_kernels(const std::vector<std::string>& arguments) {
-  Flags flags("bench kernels", "[OPTION...]",
-              "Times each op at the shapes of a GPT-2, with tensors out of memory (cold) and out "
-              "of a cache (warm): bytes, flops, percent of ceilings.");
-  ModelChoice model;
+  ModelBench bench("bench kernels",
+                   "Times each op at the shapes of a GPT-2, with tensors out of memory (cold) and "
+                   "out of a cache (warm): bytes, flops, percent of ceilings.");
+  Flags& flags = bench.flags;
+  const Output& output = bench.output;
   KernelBenchOptions options;
   KernelShapes& shapes = options.shapes;
   int batch = 0, length = 0, head_rows = 0;
   std::string dtype = "auto";
   std::filesystem::path picture;
-  DeviceFlags device_flags;
-  Output output;
-  model.add_to(flags);
   flags.add_choice(
       "dtype", dtype, {"auto", "float32", "bfloat16", "float16"},
       "of activations and weights; auto is bfloat16 where the device keeps them so; on "
@@ -262,20 +250,17 @@ int run_kernels(const std::vector<std::string>& arguments) {
             at_least(1));
   flags.add("head-rows", head_rows, "R",
             "rows of logits at once; without it as many as training has", at_least(1));
-  flags.add("seconds", options.seconds, "S", "time at least this long for each entry", above(0));
-  flags.group("Machine");
-  device_flags.add_to(flags);
-  output.add_to(flags);
+  bench.add_seconds(options.seconds, "entry");
+  bench.add_machine();
   flags.add("svg", picture, "FILE", "draws a roofline there, which --overwrite replaces");
   flags.example("quire bench kernels --ops layernorm,attention --svg roofline.svg");
-  if (!flags.parse(arguments)) return 0;
-  output.check();
+  if (!bench.parse(arguments)) return 0;
   if (!picture.empty()) check_output_file(picture, output.overwrite);
 
-  shapes.config = model.read();
-  options.ops = split_at_commas(options.ops);
-  check_length(length, shapes.config, model.name, flags);
-  const std::unique_ptr<Device> device = device_flags.open();
+  shapes.config = bench.config();
+  options.ops = split_at_commas(fmt::format("{}", fmt::join(options.ops, ",")));  // "a,b" and "a b"
+  check_length(length, shapes.config, bench);
+  const std::unique_ptr<Device> device = bench.device_flags.open();
   choose_type(shapes, *device, dtype);
   check_kernel_names(shapes, options.ops);
   if (device->shares_host_memory()) {
@@ -283,7 +268,7 @@ int run_kernels(const std::vector<std::string>& arguments) {
     options.memory_bytes = 0.5 * static_cast<double>(inspect_machine().memory_available);
   }
   const DType product_dtype = shapes.multiply == Multiply::in_bf16 ? DType::bf16 : shapes.dtype;
-  const Ceilings ceilings = announce_ceilings(*device, device_flags.threads, product_dtype,
+  const Ceilings ceilings = announce_ceilings(*device, bench.device_flags.threads, product_dtype,
                                               std::min(options.seconds, 0.5));
   choose_size(shapes, *device, ceilings);
   if (batch > 0) shapes.batch = batch;
@@ -292,7 +277,7 @@ int run_kernels(const std::vector<std::string>& arguments) {
   BenchReport report;
   report.context = context_of(shapes, ceilings);
   report.context["device"] = device->description();
-  report.context["model"] = model.name;
+  report.context["model"] = bench.name;
   report.context["dtype"] = name_of(product_dtype);
   const auto save = [&] {  // what the library grants is known when products have asked for it
     const std::string epilogues = device->epilogues(), table = device->tuned();
@@ -300,14 +285,14 @@ int run_kernels(const std::vector<std::string>& arguments) {
     if (!table.empty()) report.context["autotune_table"] = table;
     output.save(report);
   };
-  run_kernel_bench(*device, ceilings, options, say, report, save);
+  run_kernel_bench(*device, ceilings, options, note, report, save);
   if (const std::string epilogues = device->epilogues(); !epilogues.empty()) {
     note("  epilogues: " + epilogues);
   }
   if (!picture.empty()) {
     const std::string title = fmt::format(
         "{}, {}: {} rows of {} tokens in {} (discs: cold, rings: warm)", device->description(),
-        model.name, shapes.batch, shapes.length, name_of(product_dtype));
+        bench.name, shapes.batch, shapes.length, name_of(product_dtype));
     write_file(picture, roofline_svg(roofline_of(report, title)));
   }
   output.write(report);
@@ -334,7 +319,7 @@ int run_tokenizer(const std::vector<std::string>& arguments) {
   if (!flags.parse(arguments)) return 0;
   output.check();
   if (!tokenizer.empty()) options.tokenizer = resolve_tokenizer(tokenizer);
-  output.write(run_tokenizer_bench(options, say));
+  output.write(run_tokenizer_bench(options, note));
   return 0;
 }
 

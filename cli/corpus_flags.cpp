@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "base/text.h"
@@ -13,9 +14,13 @@
 
 namespace quire {
 
-void TextFormatFlags::add_to(Flags& flags) {
-  flags.add("encoding", encoding_, "NAME",
+void add_encoding(Flags& flags, std::string& encoding) {
+  flags.add("encoding", encoding, "NAME",
             "of the files: utf-8, cp1252, latin-1, utf-16le, shift_jis, ... (any that ICU knows)");
+}
+
+void TextFormatFlags::add_to(Flags& flags) {
+  add_encoding(flags, encoding_);
   flags.add("delimiter", delimiter_, "C",
             "between the fields of a table: one character or tab; without it found out");
   flags.add("no-header", no_header_,
@@ -35,6 +40,12 @@ TextFormat TextFormatFlags::finish() const {
                 "--delimiter ';', or --delimiter tab");
   }
   return format;
+}
+
+void CorpusFlags::add_paths(Flags& flags, CorpusOptions& corpus) {
+  flags.positional("PATH", corpus.paths);
+  flags.group("Data");
+  flags.add(kDataNames, named_, "PATH...", "the same as PATH", ListStyle::several);
 }
 
 void CorpusFlags::add_to(Flags& flags, CorpusOptions& corpus) {
@@ -57,6 +68,7 @@ void CorpusFlags::add_to(Flags& flags, CorpusOptions& corpus) {
 
 void CorpusFlags::finish(CorpusOptions& corpus) const {
   if (corpus.command.empty()) corpus.command = "quire train --model DIR --data";
+  corpus.paths.insert(corpus.paths.end(), named_.begin(), named_.end());
   corpus.format = format_.finish();
   corpus.loss_on_completion = loss_on_ == "completion";
   corpus.cleaning.steps = cleaning_steps(clean_);
@@ -67,6 +79,15 @@ void note_cleaning(const std::vector<StepCount>& counts) {
     note(fmt::format("  {:<16}{} changed, {} dropped", name_of(count.step),
                      counted(count.changed, "record"), with_commas(count.dropped)));
   }
+}
+
+nlohmann::ordered_json to_json(const std::vector<StepCount>& counts) {
+  auto list = nlohmann::ordered_json::array();
+  for (const StepCount& count : counts) {
+    list.push_back(
+        {{"step", name_of(count.step)}, {"changed", count.changed}, {"dropped", count.dropped}});
+  }
+  return list;
 }
 
 void add_validation_file(Flags& flags, std::vector<std::string>& paths, const std::string& help) {

@@ -1,6 +1,7 @@
 // The options that say how files become records, for every command that reads text.
 #pragma once
 
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 
@@ -10,6 +11,9 @@
 #include "pipeline/training_data.h"
 
 namespace quire {
+
+/// --encoding alone: for texts, not tables.
+void add_encoding(Flags& flags, std::string& encoding);
 
 /// --encoding, --delimiter and --no-header.
 class TextFormatFlags {
@@ -25,6 +29,8 @@ class TextFormatFlags {
 
 class CorpusFlags {
  public:
+  /// Opens the group "Data" with PATH, which --data names too.
+  void add_paths(Flags& flags, CorpusOptions& corpus);
   void add_to(Flags& flags, CorpusOptions& corpus);
   /// After parsing: words into types.
   void finish(CorpusOptions& corpus) const;
@@ -32,11 +38,14 @@ class CorpusFlags {
  private:
   TextFormatFlags format_;
   std::string loss_on_ = "all";
-  std::vector<std::string> clean_;
+  std::vector<std::string> clean_, named_;
 };
 
 /// "control changed 3 records, dropped 1": a line on stderr for each step.
 void note_cleaning(const std::vector<StepCount>& counts);
+
+/// The same as JSON.
+nlohmann::ordered_json to_json(const std::vector<StepCount>& counts);
 
 /// --validation-file, for every command that has data to learn from: `help` says what it is for.
 void add_validation_file(Flags& flags, std::vector<std::string>& paths, const std::string& help);

@@ -28,15 +28,12 @@ using Json = nlohmann::ordered_json;
 
 struct InspectCommand : InspectOptions {
   CorpusFlags corpus_flags;
-  std::vector<std::string> named;  // by --data; `corpus` has them after those without a name
   std::string tokenizer, packing = "stream", overflow = "truncate";
   bool json = false;
 };
 
 void add_flags(Flags& flags, InspectCommand& c) {
-  flags.positional("PATH", c.corpus.paths);
-  flags.group("Data");
-  flags.add(kDataNames, c.named, "PATH...", "the same as PATH", ListStyle::several);
+  c.corpus_flags.add_paths(flags, c.corpus);
   c.corpus_flags.add_to(flags, c.corpus);
   flags.add(kVocabularyNames, c.tokenizer, "DIR",
             "counts tokens with it; without one lengths are in words");
@@ -114,10 +111,8 @@ void print_lengths(const Inspected& inspected) {
   for (const Bar& bar : bars) highest = std::max(highest, bar.records);
   for (const Bar& bar : bars) {
     const std::int64_t blocks = (bar.records * width + highest - 1) / highest;
-    std::string drawn;
-    for (std::int64_t i = 0; i < blocks; ++i) drawn += "█";
-    text += fmt::format("  {:>11} – {:<11} {:>11}  {}\n", with_commas(bar.low),
-                        with_commas(bar.high), with_commas(bar.records), drawn);
+    text += fmt::format("  {:>11} – {:<11} {:>11}  {:█<{}}\n", with_commas(bar.low),
+                        with_commas(bar.high), with_commas(bar.records), "", blocks);
   }
   print_lines(text);
 }
@@ -266,11 +261,7 @@ Json to_json(const InspectCommand& c, const Inspected& inspected) {
       finding["likely_encoding"] = inspected.texts.guess.likely();
     }
   }
-  json["cleaning"] = Json::array();
-  for (const StepCount& count : records.cleaned) {
-    json["cleaning"].push_back(
-        {{"step", name_of(count.step)}, {"changed", count.changed}, {"dropped", count.dropped}});
-  }
+  json["cleaning"] = to_json(records.cleaned);
   if (inspected.epoch) {
     json["epoch"] = {{"packing", c.packing},
                      {"block_size", c.training.block_size},
@@ -303,12 +294,10 @@ int run_data_inspect(const std::vector<std::string>& arguments) {
   add_flags(flags, c);
   if (!flags.parse(arguments)) return 0;
   c.corpus_flags.finish(c.corpus);
-  c.corpus.paths.insert(c.corpus.paths.end(), c.named.begin(), c.named.end());
   c.training.packing = packing_of(c.packing);
   c.training.overflow = overflow_of(c.overflow);
   if (c.corpus.paths.empty()) {
-    throw Error(Fault::usage, "no data is named: what shall be looked into?", {},
-                flags.help_command());
+    flags.refuse("no data is named: what shall be looked into?");
   }
   std::optional<Tokenizer> tokenizer;
   if (!c.tokenizer.empty()) tokenizer = Tokenizer::load(resolve_tokenizer(c.tokenizer));

@@ -39,7 +39,6 @@ constexpr std::size_t kRecordBytes = 88;  // of a record beside its text
 struct PrepareCommand {
   CorpusOptions corpus;
   CorpusFlags corpus_flags;
-  std::vector<std::string> named;  // by --data; `corpus` has them after those without a name
   std::vector<std::string> validation;
   bool is_validation = false;  // these files are what is prepared now
   std::string tokenizer;
@@ -104,9 +103,7 @@ std::int64_t context_of(const fs::path& folder) {
 }
 
 void add_flags(Flags& flags, PrepareCommand& c) {
-  flags.positional("PATH", c.corpus.paths);
-  flags.group("Data");
-  flags.add(kDataNames, c.named, "PATH...", "the same as PATH", ListStyle::several);
+  c.corpus_flags.add_paths(flags, c.corpus);
   add_validation_file(flags, c.validation,
                       "prepared beside it, into the folder validation in DIR, with its files left "
                       "out of the data");
@@ -155,80 +152,66 @@ void prepare_folder(const PrepareCommand& c) {
 
 /// What the manifest tells of where the shards come from.
 Json origin_of(const PrepareCommand& c, const Flags& flags, const std::vector<StepCount>& cleaned) {
-  Json cleaning = Json::array();
-  for (const StepCount& count : cleaned) {
-    cleaning.push_back(
-        {{"step", name_of(count.step)}, {"changed", count.changed}, {"dropped", count.dropped}});
-  }
   Json options = parse_json<Json>(flags.resolved_json());
   for (const char* name : {"data", "validation_file", "output_dir", "overwrite_output_dir", "json",
                            "quiet", "threads"}) {
     options.erase(name);
   }
   return {
-      {"cleaning", std::move(cleaning)}, {"data", c.corpus.paths}, {"options", std::move(options)}};
+      {"cleaning", to_json(cleaned)}, {"data", c.corpus.paths}, {"options", std::move(options)}};
 }
 
 /// Takes records, tokenizes them in batches and hands those on.
-class Batches {
- public:
-  Batches(int threads, const Tokenizer& tokenizer, Longer& longer, ShardWriter& writer)
-      : threads_(threads), tokenizer_(tokenizer), longer_(longer), writer_(writer) {}
+struct Batches {
+  int threads;
+  const Tokenizer& tokenizer;
+  Longer& longer;
+  ShardWriter& writer;
+  ProgressLine progress = {};
+  std::int64_t text_bytes = 0, invalid_utf8 = 0, records = 0;  // invalid_utf8: records
+  // While it works.
+  const std::size_t tokenized_bytes = bytes_tokenized(threads);
+  std::vector<Record> batch;
+  std::size_t batch_bytes = 0, held_bytes = 0;  // held: of those, what is in batch now
+  bool invalid = false;                         // something in the record so far
 
   void add(Record&& record, const RecordPlace& place) {
     const bool more = record.more;
-    invalid_ |= place.invalid_utf8 || !is_utf8(record.text);
-    if (!more) invalid_utf8_ += std::exchange(invalid_, false);
-    text_bytes_ += std::ssize(record.text);
+    invalid |= place.invalid_utf8 || !is_utf8(record.text);
+    if (!more) invalid_utf8 += std::exchange(invalid, false);
+    text_bytes += std::ssize(record.text);
     const std::size_t bytes = bytes_of(record);
-    batch_bytes_ += bytes + (more ? 0 : kRecordBytes);
-    held_bytes_ += bytes;
-    batch_.push_back(std::move(record));
+    batch_bytes += bytes + (more ? 0 : kRecordBytes);
+    held_bytes += bytes;
+    batch.push_back(std::move(record));
     // A batch ends with a record, since labels in it give all of its shards labels. Of a record
     // that fills the batch, what is there goes ahead.
-    if (batch_bytes_ < kBatchBytes || (more && held_bytes_ < tokenized_bytes_)) return;
+    if (batch_bytes < kBatchBytes || (more && held_bytes < tokenized_bytes)) return;
     flush();
-    if (!more) batch_bytes_ = 0;
+    if (!more) batch_bytes = 0;
   }
 
   void flush() {
     if (interrupted()) throw Interrupted();
-    const bool labels = have_labels(batch_);
-    for (std::span<const Record> rest = batch_; !rest.empty();) {
+    const bool labels = have_labels(batch);
+    for (std::span<const Record> rest = batch; !rest.empty();) {
       std::size_t count = 0;
-      for (std::size_t bytes = 0; count < rest.size() && bytes < tokenized_bytes_; ++count) {
+      for (std::size_t bytes = 0; count < rest.size() && bytes < tokenized_bytes; ++count) {
         bytes += bytes_of(rest[count]);
       }
-      const TokenRecords corpus =
-          tokenize(rest.first(count), tokenizer_, threads_, labels, records_);
-      longer_.look(corpus);
-      writer_.add(corpus);
-      records_ += corpus.size();
+      const TokenRecords corpus = tokenize(rest.first(count), tokenizer, threads, labels, records);
+      longer.look(corpus);
+      writer.add(corpus);
+      records += corpus.size();
       rest = rest.subspan(count);
     }
-    batch_.clear();
-    held_bytes_ = 0;
-    if (progress_.due()) {
-      progress_.show(fmt::format("{}, {} of text", counted(records_, "record"),
-                                 human_bytes(static_cast<double>(text_bytes_))));
+    batch.clear();
+    held_bytes = 0;
+    if (progress.due()) {
+      progress.show(fmt::format("{}, {} of text", counted(records, "record"),
+                                human_bytes(static_cast<double>(text_bytes))));
     }
   }
-
-  void clear_progress() { progress_.clear(); }
-  std::int64_t text_bytes() const { return text_bytes_; }
-  std::int64_t invalid_utf8() const { return invalid_utf8_; }  ///< records
-
- private:
-  int threads_;
-  const Tokenizer& tokenizer_;
-  Longer& longer_;
-  ShardWriter& writer_;
-  ProgressLine progress_;
-  const std::size_t tokenized_bytes_ = bytes_tokenized(threads_);
-  std::vector<Record> batch_;
-  std::size_t batch_bytes_ = 0, held_bytes_ = 0;  // held: of those, what is in batch_ now
-  bool invalid_ = false;                          // something in the record so far
-  std::int64_t text_bytes_ = 0, invalid_utf8_ = 0, records_ = 0;
 };
 
 int prepare(PrepareCommand& c, const Flags& flags) {
@@ -253,7 +236,7 @@ int prepare(PrepareCommand& c, const Flags& flags) {
   const InterruptGuard interrupts("finishing these records");
   const auto start = std::chrono::steady_clock::now();
   ShardWriter writer(c.output, vocabulary_of(tokenizer), c.shard_tokens);
-  Batches batches(c.threads, tokenizer, longer, writer);
+  Batches batches{.threads = c.threads, .tokenizer = tokenizer, .longer = longer, .writer = writer};
   corpus.report = &report;
   corpus.part_bytes = kPartBytes;
   std::vector<StepCount> cleaned;
@@ -264,21 +247,21 @@ int prepare(PrepareCommand& c, const Flags& flags) {
     batches.flush();
     writer.finish();
   } catch (const Interrupted&) {
-    batches.clear_progress();
+    batches.progress.clear();
     note(fmt::format(
         "interrupted: {} is not finished\n  try: the same command with --overwrite-output-dir",
         c.output.string()));
     return interrupt_exit_code();
   }
-  const std::int64_t text_bytes = batches.text_bytes();
+  const std::int64_t text_bytes = batches.text_bytes;
   const Json text = {{"text_bytes", text_bytes},
-                     {"records_with_invalid_utf8", batches.invalid_utf8()},
+                     {"records_with_invalid_utf8", batches.invalid_utf8},
                      {"longer_than_a_row",
                       {{"block_size", longer.block_size},
                        {"records", longer.records},
                        {"tokens_unused", longer.unused}}}};
   const Json manifest = writer.write_manifest(text, origin_of(c, flags, cleaned));
-  batches.clear_progress();
+  batches.progress.clear();
 
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -311,13 +294,9 @@ int run_data_prepare(const std::vector<std::string>& arguments) {
   add_flags(flags, c);
   if (!flags.parse(arguments)) return 0;
   c.corpus_flags.finish(c.corpus);
-  c.corpus.paths.insert(c.corpus.paths.end(), c.named.begin(), c.named.end());
-  const auto missing = [&](const char* what) {
-    throw Error(Fault::usage, what, {}, flags.help_command());
-  };
-  if (c.corpus.paths.empty()) missing("no data is named: what shall be prepared?");
-  if (c.tokenizer.empty()) missing("--tokenizer is missing: which vocabulary?");
-  if (c.output.empty()) missing("--output-dir is missing: where shall the shards go?");
+  if (c.corpus.paths.empty()) flags.refuse("no data is named: what shall be prepared?");
+  if (c.tokenizer.empty()) flags.refuse("--tokenizer is missing: which vocabulary?");
+  if (c.output.empty()) flags.refuse("--output-dir is missing: where shall the shards go?");
   try {
     const int code = prepare(c, flags);
     if (code != 0 || c.validation.empty()) return code;

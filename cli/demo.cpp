@@ -8,8 +8,8 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <iterator>
 #include <limits>
+#include <memory>
 
 #include "base/file.h"
 #include "base/text.h"
@@ -20,13 +20,11 @@
 #include "cli/terminal.h"
 #include "cli/train_flags.h"
 #include "cli/train_progress.h"
-#include "engine/formats/hub_folder.h"
 #include "engine/training/trainer.h"
+#include "pipeline/demo.h"
 #include "pipeline/get_model.h"
 #include "pipeline/model_path.h"
 #include "pipeline/resources.h"
-#include "pipeline/train_samples.h"
-#include "pipeline/training_data.h"
 #include "pipeline/training_start.h"
 #include "report/model_card.h"
 
@@ -36,10 +34,6 @@ namespace {
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
-// A folder with this file in it was made by the demo, and may be made again.
-const char* const kMarker = "quire-demo.json";
-
-const char* const kPrompts[] = {"The wind", "I will", "My friend,"};
 // Between a prompt and what the model goes on with.
 const char* const kPromptEnd = " ▸";
 
@@ -59,38 +53,8 @@ struct DemoCourse {
   std::string saved;
 };
 
-struct Work {
-  std::unique_ptr<Device> device;
-  LoadedModel model;
-  Tokenizer tokenizer;
-  TrainData data;
-};
-
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-fs::path find_quotes() {
-  const fs::path quotes = find_resource("samples/quotes.csv");
-  if (!quotes.empty()) return quotes;
-  std::vector<std::string> looked;
-  for (const fs::path& folder : resource_folders()) {
-    looked.push_back("not in " + (folder / "samples").string());
-  }
-  throw Error(Fault::bad_data, "samples/quotes.csv, which comes with Quire, is not there",
-              std::move(looked), "QUIRE_DATA=FOLDER quire demo, where FOLDER holds samples/");
-}
-
-void refuse_foreign_folder(const DemoOptions& options) {
-  const fs::path& folder = options.output_dir;
-  check_writable(folder);
-  std::error_code trouble;
-  if (options.overwrite_output_dir || !fs::exists(folder, trouble) ||
-      fs::exists(folder / kMarker, trouble) || fs::is_empty(folder, trouble)) {
-    return;
-  }
-  throw Error(Fault::usage, folder.string() + " is not empty and was not made by quire demo", {},
-              "another --output-dir, or --overwrite-output-dir");
 }
 
 /// All but what hangs on how much data there is.
@@ -117,27 +81,22 @@ std::vector<std::string> arguments_of(const DemoOptions& options, const fs::path
   return arguments;
 }
 
-DemoCourse plan(const DemoOptions& options, const fs::path& quotes, Work& work) {
+DemoCourse plan(const DemoOptions& options, const fs::path& quotes, Demo& demo) {
   ParsedTrain parsed(arguments_of(options, quotes));
   TrainFlags& train = parsed.options;
   train.device = options.device;
   train.threads = options.device.threads;
   train.json = options.json;
-  work.data = load_train_data(train, work.tokenizer, data_callbacks(!options.json));
-  const std::int64_t steps = total_steps(train.training, work.data.train.size());
-  train.training.logging_steps = std::max<std::int64_t>(steps / 8, 1);
-  train.training.eval_steps = (steps + 3) / 4;  // rounded up: none just before the last
+  demo.read(train, data_callbacks(!options.json));
   return {.train = train,
           .saved =
               saved_options(parsed.flags.resolved_json(), train, nlohmann::ordered_json::object())};
 }
 
 /// False where Ctrl-C came before all texts were whole; then none is shown.
-bool show_texts(const Work& work, const DemoOptions& options, std::int64_t step,
+bool show_texts(const Demo& demo, const DemoOptions& options, std::int64_t step,
                 TrainProgress& progress) {
-  const TrainSamples samples(*work.device, work.model.config, work.tokenizer,
-                             {std::begin(kPrompts), std::end(kPrompts)}, options.seed);
-  for (const TextSample& sample : samples.make(work.model.parameters, interrupted)) {
+  for (const TextSample& sample : demo.texts(options.seed, interrupted)) {
     if (options.json) {
       progress.show(step, sample);
       continue;
@@ -151,10 +110,9 @@ bool show_texts(const Work& work, const DemoOptions& options, std::int64_t step,
 
 std::vector<LinePart> bar(std::int64_t steps_done, std::int64_t step, std::int64_t steps) {
   constexpr int kCells = 12;
-  const auto done = static_cast<std::size_t>(kCells * steps_done / steps);
-  std::string cells;
-  for (std::size_t cell = 0; cell < kCells; ++cell) cells += cell < done ? "█" : "░";
-  return {{"  " + cells, 2}, {fmt::format("step {}/{}", step, steps)}};
+  const std::int64_t done = kCells * steps_done / steps;
+  return {{fmt::format("  {:█<{}}{:░<{}}", "", done, "", kCells - done), 2},
+          {fmt::format("step {}/{}", step, steps)}};
 }
 
 std::vector<LinePart> bar(const TrainingProgress& p) {
@@ -196,25 +154,19 @@ TrainingCallbacks callbacks_for_people(ProgressLine& line) {
   return callbacks;
 }
 
-TrainingResult fine_tune(const Work& work, const DemoCourse& course, TrainProgress& progress) {
+TrainingResult fine_tune(const Demo& demo, const DemoCourse& course, TrainProgress& progress) {
   const TrainingConfig& config = course.train.training;
-  make_folder(config.output_dir);
-  write_file(config.output_dir / kMarker,
-             fmt::format("{{\"made_by\": \"quire demo\", \"steps\": {}, \"seed\": {}}}\n",
-                         total_steps(config, work.data.train.size()), config.seed));
   ProgressLine line;
   TrainingCallbacks callbacks =
       course.train.json ? progress.callbacks() : callbacks_for_people(line);
   callbacks.stop_requested = [] { return interrupted(); };
   callbacks.write_companions = [&](const fs::path& folder) {
-    work.tokenizer.save(folder, work.model.config.n_positions);
     write_file(folder / "quire_config.json", course.saved);
     if (folder == config.output_dir) {
-      write_file(folder / "README.md", model_card(course.train, work.model.config));
+      write_file(folder / "README.md", model_card(course.train, demo.config()));
     }
   };
-  return train(*work.device, work.model.config, work.model.parameters, work.data.train,
-               work.data.validation, config, callbacks);
+  return demo.fine_tune(config, callbacks);
 }
 
 /// What there is to do after a run that Ctrl-C has ended; `model` is what it left, or empty.
@@ -232,42 +184,41 @@ int end_interrupted(const std::string& how, const fs::path& model) {
   return interrupt_exit_code();
 }
 
-void introduce(const Work& work, const DemoCourse& course, const fs::path& model) {
+void introduce(const Demo& demo, const DemoCourse& course, const fs::path& model,
+               const Device& device) {
   print_lines(fmt::format("{}\n", bold("Quire: fine-tuning a GPT-2 on this machine")));
   print_lines(fmt::format("  model   {}, {} parameters\n", shown_path(model),
-                          human_count(static_cast<double>(work.model.config.parameter_count()))));
+                          human_count(static_cast<double>(demo.config().parameter_count()))));
   print_lines(fmt::format("  data    {}, {} quotes and {} held out\n", course.train.corpus.paths[0],
-                          work.data.train.size(), work.data.validation.size()));
-  note(fmt::format("  device  {}", work.device->description()));
+                          demo.train_records(), demo.held_out_records()));
+  note(fmt::format("  device  {}", device.description()));
   print_lines("\n" + bold("Before") + fmt::format(" ({} ends the prompt)\n", kPromptEnd + 1));
 }
 
 void say_how_to_go_on(const DemoOptions& options, const DemoCourse& course, const fs::path& model) {
-  const std::string program = program_as_typed();
-  const std::string folder = in_shell(options.output_dir.string());
-  print_lines(fmt::format("\nSaved in {}. Go on with:\n", options.output_dir.string()));
-  print_lines(fmt::format("  {} generate --model {} --do-sample --prompt \"The stars\"\n", program,
-                          folder));
-  print_lines(fmt::format("  {} eval --model {} --data {} --text-column quote\n", program, folder,
-                          in_shell(course.train.corpus.paths[0])));
-  print_lines(fmt::format("  {} train --model {} --data YOUR.txt --output-dir my-model\n", program,
-                          in_shell(shown_path(model))));
+  print_lines(fmt::format(
+      "\nSaved in {0}. Go on with:\n"
+      "  {1} generate --model {2} --do-sample --prompt \"The stars\"\n"
+      "  {1} eval --model {2} --data {3} --text-column quote\n"
+      "  {1} train --model {4} --data YOUR.txt --output-dir my-model\n",
+      options.output_dir.string(), program_as_typed(), in_shell(options.output_dir.string()),
+      in_shell(course.train.corpus.paths[0]), in_shell(shown_path(model))));
 }
 
 /// Before, fine-tuning, after.
-int tune_and_show(const DemoOptions& options, const Work& work, const DemoCourse& course,
-                  const fs::path& model) {
+int tune_and_show(const DemoOptions& options, const Demo& demo, const DemoCourse& course,
+                  const fs::path& model, const Device& device) {
   const Clock::time_point start = Clock::now();
   go_on_without_output();
   const InterruptGuard interrupts("finishing this step");
   TrainProgress progress(options.json);
-  if (!options.json) introduce(work, course, model);
-  if (!show_texts(work, options, 0, progress)) {
+  if (!options.json) introduce(demo, course, model, device);
+  if (!show_texts(demo, options, 0, progress)) {
     return end_interrupted("before the first step: there was nothing to save", {});
   }
 
   if (!options.json) print_lines("\n" + bold("Fine-tuning") + "\n");
-  const TrainingResult result = fine_tune(work, course, progress);
+  const TrainingResult result = fine_tune(demo, course, progress);
   const auto end_events = [&] {
     if (!options.json) return;
     print_end(result, interrupted(), seconds_since(start), options.output_dir.string());
@@ -285,7 +236,7 @@ int tune_and_show(const DemoOptions& options, const Work& work, const DemoCourse
                             rounded_number(std::exp(result.final_eval_loss), 4)));
     print_lines("\n" + bold("After") + "\n");
   }
-  if (!show_texts(work, options, result.steps, progress)) {
+  if (!show_texts(demo, options, result.steps, progress)) {
     end_events();
     return end_interrupted(
         "after the last step; the model is saved in " + options.output_dir.string(),
@@ -328,12 +279,11 @@ int run(const std::vector<std::string>& arguments) {
 
   const fs::path quotes = find_quotes();
   const fs::path model_path = resolve_model(options.model);
-  refuse_foreign_folder(options);
-  std::unique_ptr<Device> device = options.device.open();
-  LoadedModel model = load_resolved(*device, model_path, WeightStorage::f32);
-  Work work{std::move(device), std::move(model), Tokenizer::load(tokenizer_folder(model_path)), {}};
-  const DemoCourse course = plan(options, quotes, work);
-  return tune_and_show(options, work, course, model_path);
+  check_demo_folder(options.output_dir, options.overwrite_output_dir);
+  const std::unique_ptr<Device> device = options.device.open();
+  Demo demo(*device, model_path);
+  const DemoCourse course = plan(options, quotes, demo);
+  return tune_and_show(options, demo, course, model_path, *device);
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 
 #include "base/json.h"
 #include "base/machine.h"
+#include "base/text.h"
 #include "bench/ceilings.h"
 #include "cli/command.h"
 #include "cli/device_flags.h"
@@ -159,42 +160,39 @@ nlohmann::ordered_json to_json(const Findings& found) {
   return report;
 }
 
+void fact(std::string_view label, std::string_view text) {
+  print_lines(fmt::format("  {:<12}{}\n", label, text));
+}
+
 void print_machine(const Findings& found) {
+  const auto bytes = [](auto count) { return human_bytes(static_cast<double>(count)); };
+  const auto gigaflops = [](double flops) { return fixed_number(flops / 1e9, 0); };
   print_lines(fmt::format("Quire {}\n\n", QUIRE_VERSION));
-  print_lines(fmt::format("  device      {}\n", found.device));
-  print_lines(fmt::format("  processor   {}, {} {}\n", found.machine.processor, found.machine.cores,
-                          found.machine.cores == 1 ? "core" : "cores"));
-  print_lines(fmt::format("  memory      {}, {} available\n",
-                          human_bytes(static_cast<double>(found.machine.memory_total)),
-                          human_bytes(static_cast<double>(found.machine.memory_available))));
+  fact("device", found.device);
+  fact("processor",
+       fmt::format("{}, {}", found.machine.processor, counted(found.machine.cores, "core")));
+  fact("memory", fmt::format("{}, {} available", bytes(found.machine.memory_total),
+                             bytes(found.machine.memory_available)));
   if (found.card) {
-    print_lines(fmt::format("  card        {} of memory, {} available\n",
-                            human_bytes(static_cast<double>(found.card->total)),
-                            human_bytes(static_cast<double>(found.room.available))));
-    print_lines(found.why_unproven.empty()
-                    ? "  verified    with this build, on this card and driver\n"
-                    : "  verified    no, so kernels of one chip are not used: " +
-                          found.why_unproven + "\n");
+    fact("card", fmt::format("{} of memory, {} available", bytes(found.card->total),
+                             bytes(found.room.available)));
+    fact("verified", found.why_unproven.empty()
+                         ? "with this build, on this card and driver"
+                         : "no, so kernels of one chip are not used: " + found.why_unproven);
     if (!found.tuned.empty()) {
-      print_lines("  products    by the algorithms that --autotune found, table " + found.tuned +
-                  "\n");
+      fact("products", "by the algorithms that --autotune found, table " + found.tuned);
     }
   }
-  print_lines(
-      fmt::format("  reading     {}/s\n", human_bytes(found.ceilings.read_bytes_per_second)));
-  print_lines(fmt::format(
-      "  arithmetic  {} GFLOP/s in matrix products{}\n",
-      fixed_number(found.ceilings.gemm_flops_per_second / 1e9, 0),
-      found.card ? ""
-                 : fmt::format(", {} in registers",
-                               fixed_number(found.ceilings.fma_flops_per_second / 1e9, 0))));
-  print_lines(found.narrow.why_not.empty()
-                  ? fmt::format("  bfloat16    {} GFLOP/s in matrix products: train --bf16\n",
-                                fixed_number(found.narrow.flops / 1e9, 0))
-                  : fmt::format("  bfloat16    not used: {}\n", found.narrow.why_not));
-  print_lines(fmt::format("  CUDA        {}\n", found.cuda));
-  print_lines(fmt::format("  processes   {}\n\n",
-                          found.mpi.empty() ? "one: this build is without MPI" : found.mpi));
+  fact("reading", bytes(found.ceilings.read_bytes_per_second) + "/s");
+  fact("arithmetic",
+       gigaflops(found.ceilings.gemm_flops_per_second) + " GFLOP/s in matrix products" +
+           (found.card ? ""
+                       : ", " + gigaflops(found.ceilings.fma_flops_per_second) + " in registers"));
+  fact("bfloat16", found.narrow.why_not.empty()
+                       ? gigaflops(found.narrow.flops) + " GFLOP/s in matrix products: train --bf16"
+                       : "not used: " + found.narrow.why_not);
+  fact("CUDA", found.cuda);
+  fact("processes", (found.mpi.empty() ? "one: this build is without MPI" : found.mpi) + "\n");
 }
 
 void print_models(const Findings& found) {

@@ -1,11 +1,14 @@
 #include "cli/flags.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <cxxopts.hpp>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
+#include <utility>
 
 #include "base/error.h"
 #include "base/json.h"
@@ -14,19 +17,24 @@
 #include "cli/foreign_options.h"
 #include "cli/help_text.h"
 #include "cli/terminal.h"
+#include "corpus/json_line.h"
 
 namespace quire {
 
-struct Flags::Option {
-  std::string name;
-  std::vector<std::string> aliases;
-  std::string group, value, help, default_text;
-  std::vector<std::string> choices;  // where `value` lists them
+struct Flags::Option : HelpOption {
   bool is_flag = false, is_list = false, takes_several = false;
   bool given = false;
   std::function<void(const std::string& text)> assign;  // lists: appends
   std::function<void()> clear = [] {};                  // lists: forgets what was there
   std::function<nlohmann::json()> read;
+};
+
+/// What stands on a command line, in its order.
+struct Flags::Typed {
+  bool help = false;
+  std::vector<std::string> config_files;
+  std::vector<std::pair<Option*, std::string>> values;
+  std::vector<std::string> others;
 };
 
 namespace {
@@ -51,15 +59,6 @@ constexpr std::pair<std::string_view, std::string_view> kOtherFlags[] = {
     {"validation_share", "--validation-split"},
     {"zero", "--zero 1"},
 };
-
-/// "a, b or c"
-std::string one_of(const std::vector<std::string>& choices) {
-  std::string text;
-  for (std::size_t i = 0; i < choices.size(); ++i) {
-    text += (i == 0 ? "" : i + 1 == choices.size() ? " or " : ", ") + choices[i];
-  }
-  return text;
-}
 
 std::string with_hyphens(std::string_view name) {
   std::string text(name);
@@ -86,14 +85,11 @@ std::optional<bool> to_bool(std::string text) {
 }
 
 std::string describe(const Range& range) {
-  const bool low = std::isfinite(range.low), high = std::isfinite(range.high);
-  if (low && high && range.low_excluded) {
-    return "above " + compact_number(range.low) + " and at most " + compact_number(range.high);
-  }
-  if (low && high)
-    return "between " + compact_number(range.low) + " and " + compact_number(range.high);
-  if (low) return (range.low_excluded ? "above " : "at least ") + compact_number(range.low);
-  return "at most " + compact_number(range.high);
+  const std::string low = compact_number(range.low), high = compact_number(range.high);
+  if (!std::isfinite(range.low)) return "at most " + high;
+  if (!std::isfinite(range.high)) return (range.low_excluded ? "above " : "at least ") + low;
+  return range.low_excluded ? fmt::format("above {} and at most {}", low, high)
+                            : fmt::format("between {} and {}", low, high);
 }
 
 // The whole text as a number of type T within the range, or an Error that names the option.
@@ -108,9 +104,9 @@ T to_number(const std::string& name, const std::string& text, const Range& range
     throw Error(Fault::usage, as_typed(name) + " " + text + " is too large a number");
   }
   if (trouble != std::errc() || stop != end) {
-    throw Error(Fault::usage, as_typed(name) + " wants a " +
-                                  (std::is_floating_point_v<T> ? "number" : "whole number") +
-                                  ", not '" + text + "'");
+    throw Error(Fault::usage,
+                fmt::format("{} wants a {}, not '{}'", as_typed(name),
+                            std::is_floating_point_v<T> ? "number" : "whole number", text));
   }
   const double number = static_cast<double>(value);
   const bool inside = range.low_excluded ? number > range.low : number >= range.low;
@@ -143,6 +139,9 @@ void Flags::example(std::string line) {
 std::string Flags::help_command() const {
   return "quire " + command_ + " --help";
 }
+void Flags::refuse(const std::string& what, std::vector<std::string> details) const {
+  throw Error(Fault::usage, what, std::move(details), help_command());
+}
 
 void Flags::add_quiet() {
   add("quiet,q", quiet_, "no notes and no progress on stderr");
@@ -156,18 +155,15 @@ void Flags::positional(const std::string& value, std::vector<std::string>& targe
 Flags::Option& Flags::add_option(const std::string& names, const std::string& value,
                                  const std::string& help) {
   auto option = std::make_unique<Option>();
-  std::size_t begin = 0;
-  while (begin <= names.size()) {
-    const std::size_t end = std::min(names.find(',', begin), names.size());
-    const std::string name = with_hyphens(names.substr(begin, end - begin));
+  for (const std::string& part : split_at_commas(names)) {
+    const std::string name = with_hyphens(part);
     if (find(name) != nullptr)
       throw Error(Fault::internal, "option --" + name + " is declared twice");
     (option->name.empty() ? option->name : option->aliases.emplace_back()) = name;
-    begin = end + 1;
   }
   option->group = group_;
   option->value = value;
-  option->help = help;
+  option->text = help;
   options_.push_back(std::move(option));
   return *options_.back();
 }
@@ -183,81 +179,51 @@ void Flags::add(const std::string& names, bool& target, const std::string& help)
   option.read = [&target] { return nlohmann::json(target); };
 }
 
-void Flags::add(const std::string& names, int& target, const std::string& value,
+template <Number T>
+void Flags::add(const std::string& names, T& target, const std::string& value,
                 const std::string& help, Range range) {
   Option& option = add_option(names, value, help);
-  option.default_text = std::to_string(target);
   option.assign = [&target, name = option.name, range](const std::string& text) {
-    target = to_number<int>(name, text, range);
+    target = to_number<T>(name, text, range);
   };
-  option.read = [&target] { return nlohmann::json(target); };
+  if constexpr (std::is_same_v<T, float>) {
+    // Through the shortest text that reads back as this float: 0.1, not 0.10000000149.
+    option.read = [&target] { return nlohmann::json(std::stod(compact_number(target))); };
+  } else {
+    option.read = [&target] { return nlohmann::json(target); };
+  }
+  if constexpr (std::is_floating_point_v<T>) {
+    option.default_text = compact_number(target);
+  } else {
+    option.default_text = std::to_string(target);
+  }
 }
 
-void Flags::add(const std::string& names, std::int64_t& target, const std::string& value,
-                const std::string& help, Range range) {
-  Option& option = add_option(names, value, help);
-  option.default_text = std::to_string(target);
-  option.assign = [&target, name = option.name, range](const std::string& text) {
-    target = to_number<std::int64_t>(name, text, range);
-  };
-  option.read = [&target] { return nlohmann::json(target); };
-}
-
-void Flags::add(const std::string& names, std::uint64_t& target, const std::string& value,
+template <Text T>
+void Flags::add(const std::string& names, T& target, const std::string& value,
                 const std::string& help) {
   Option& option = add_option(names, value, help);
-  option.default_text = std::to_string(target);
-  option.assign = [&target, name = option.name](const std::string& text) {
-    target = to_number<std::uint64_t>(name, text, {});
-  };
-  option.read = [&target] { return nlohmann::json(target); };
-}
-
-void Flags::add(const std::string& names, float& target, const std::string& value,
-                const std::string& help, Range range) {
-  Option& option = add_option(names, value, help);
-  option.default_text = compact_number(target);
-  option.assign = [&target, name = option.name, range](const std::string& text) {
-    target = to_number<float>(name, text, range);
-  };
-  // Through the shortest text that reads back as this float: 0.1, not 0.10000000149.
-  option.read = [&target] { return nlohmann::json(std::stod(compact_number(target))); };
-}
-
-void Flags::add(const std::string& names, double& target, const std::string& value,
-                const std::string& help, Range range) {
-  Option& option = add_option(names, value, help);
-  option.default_text = compact_number(target);
-  option.assign = [&target, name = option.name, range](const std::string& text) {
-    target = to_number<double>(name, text, range);
-  };
-  option.read = [&target] { return nlohmann::json(target); };
-}
-
-void Flags::add(const std::string& names, std::string& target, const std::string& value,
-                const std::string& help) {
-  Option& option = add_option(names, value, help);
-  option.default_text = target;
+  const auto text_of_it = [&target] { return std::filesystem::path(target).string(); };
+  option.default_text = text_of_it();
   option.assign = [&target](const std::string& text) { target = text; };
-  option.read = [&target] { return nlohmann::json(target); };
+  option.read = text_of_it;
 }
 
-void Flags::add(const std::string& names, std::filesystem::path& target, const std::string& value,
-                const std::string& help) {
-  Option& option = add_option(names, value, help);
-  option.default_text = target.string();
-  option.assign = [&target](const std::string& text) { target = text; };
-  option.read = [&target] { return nlohmann::json(target.string()); };
-}
+using Words = const std::string&;
+template void Flags::add(Words, int&, Words, Words, Range);
+template void Flags::add(Words, std::int64_t&, Words, Words, Range);
+template void Flags::add(Words, std::uint64_t&, Words, Words, Range);
+template void Flags::add(Words, float&, Words, Words, Range);
+template void Flags::add(Words, double&, Words, Words, Range);
+template void Flags::add(Words, std::string&, Words, Words);
+template void Flags::add(Words, std::filesystem::path&, Words, Words);
 
 void Flags::add(const std::string& names, std::vector<std::string>& target,
                 const std::string& value, const std::string& help, ListStyle style) {
   Option& option = add_option(names, value, help);
   option.is_list = true;
   option.takes_several = style == ListStyle::several;
-  for (const std::string& item : target) {
-    option.default_text += (option.default_text.empty() ? "" : " ") + item;
-  }
+  option.default_text = fmt::format("{}", fmt::join(target, " "));
   option.assign = [&target](const std::string& text) { target.push_back(text); };
   option.clear = [&target] { target.clear(); };
   option.read = [&target] { return nlohmann::json(target); };
@@ -265,21 +231,20 @@ void Flags::add(const std::string& names, std::vector<std::string>& target,
 
 void Flags::add_choice(const std::string& names, std::string& target,
                        std::vector<std::string> choices, const std::string& help) {
-  std::string listed;
-  for (const std::string& choice : choices) listed += (listed.empty() ? "" : "|") + choice;
+  const std::string all = fmt::format("{}", fmt::join(choices, "|"));
   // As a value in the help they must fit beside the option's name.
   constexpr std::size_t kShort = 50;
-  Option& option = listed.size() <= kShort
-                       ? add_option(names, listed, help)
-                       : add_option(names, "NAME", help + ": " + one_of(choices));
+  Option& option = all.size() <= kShort
+                       ? add_option(names, all, help)
+                       : add_option(names, "NAME", help + ": " + listed(choices, "or"));
   option.default_text = target;
-  if (option.value == listed) option.choices = choices;
+  if (option.value == all) option.choices = choices;
   option.assign = [&target, name = option.name, choices = std::move(choices),
-                   listed](const std::string& text) {
+                   all](const std::string& text) {
     if (std::find(choices.begin(), choices.end(), text) == choices.end()) {
       const std::string near = nearest(text, choices);
-      throw Error(Fault::usage, as_typed(name) + " cannot be '" + text + "'",
-                  {"choices: " + listed}, near.empty() ? "" : as_typed(name) + " " + near);
+      throw Error(Fault::usage, as_typed(name) + " cannot be '" + text + "'", {"choices: " + all},
+                  near.empty() ? "" : as_typed(name) + " " + near);
     }
     target = text;
   };
@@ -289,10 +254,10 @@ void Flags::add_choice(const std::string& names, std::string& target,
 const Flags::Option* Flags::find(std::string_view name) const {
   const std::string wanted = with_hyphens(name);
   for (const auto& option : options_) {
-    if (option->name == wanted) return option.get();
-    for (const std::string& alias : option->aliases) {
-      if (alias == wanted) return option.get();
-    }
+    const std::vector<std::string>& aliases = option->aliases;
+    if (option->name == wanted ||
+        std::find(aliases.begin(), aliases.end(), wanted) != aliases.end())
+      return option.get();
   }
   return nullptr;
 }
@@ -315,8 +280,8 @@ std::string Flags::advice_for(const std::string& name) const {
 Flags::Option& Flags::require(const std::string& shown_name) {
   if (const Option* option = find(shown_name)) return const_cast<Option&>(*option);
   const std::string advice = advice_for(shown_name);
-  throw Error(Fault::usage, "quire " + command_ + " has no option " + as_typed(shown_name),
-              advice.empty() ? std::vector<std::string>() : std::vector{advice}, help_command());
+  refuse("quire " + command_ + " has no option " + as_typed(shown_name),
+         advice.empty() ? std::vector<std::string>() : std::vector{advice});
 }
 
 // The first of the arguments is an unknown option. Whoever brings a command line from another tool
@@ -343,10 +308,9 @@ void Flags::throw_unknown(std::span<const std::string> arguments) const {
       details.push_back(typed + ": " + (advice.empty() ? "unknown" : advice));
     }
   }
-  throw Error(
-      Fault::usage,
-      "quire " + command_ + " has no option" + (unknown.size() == 1 ? " " : "s ") + one_of(unknown),
-      std::move(details), help_command());
+  refuse(fmt::format("quire {} has no option{} {}", command_, unknown.size() == 1 ? "" : "s",
+                     listed(unknown, "or")),
+         std::move(details));
 }
 
 namespace {
@@ -372,15 +336,9 @@ TypedOption take_apart(const std::string& argument) {
 
 }  // namespace
 
-// Brings every option to the form --name value under its first name; the rest goes behind "--".
-// (Not --name=value: cxxopts takes that apart with a regex whose '.' ends at a newline.) Empty when
-// help is asked for.
-std::vector<std::string> Flags::normalise(const std::vector<std::string>& arguments) {
-  std::vector<std::string> options, others;
-  const auto take = [&](const std::string& name, const std::string& value) {
-    options.push_back("--" + name);
-    options.push_back(value);
-  };
+// No further than to where help is asked for.
+Flags::Typed Flags::read(const std::vector<std::string>& arguments) {
+  Typed typed;
   const auto is_option = [&](const std::string& text) {
     if (text.size() < 2 || text[0] != '-') return false;
     return text[1] == '-' || (std::isalpha(static_cast<unsigned char>(text[1])) != 0);
@@ -388,18 +346,17 @@ std::vector<std::string> Flags::normalise(const std::vector<std::string>& argume
   for (std::size_t i = 0; i < arguments.size(); ++i) {
     const std::string& argument = arguments[i];
     if (argument == "--") {
-      others.insert(others.end(), arguments.begin() + static_cast<std::ptrdiff_t>(i) + 1,
-                    arguments.end());
+      typed.others.insert(typed.others.end(),
+                          arguments.begin() + static_cast<std::ptrdiff_t>(i) + 1, arguments.end());
       break;
     }
     if (!is_option(argument)) {
-      others.push_back(argument);
+      typed.others.push_back(argument);
       continue;
     }
     auto [name, value, has_value] = take_apart(argument);
-    if (name == "help" || name == "h") {
-      return {};
-    }
+    typed.help = name == "help" || name == "h";
+    if (typed.help) break;
     const bool negated = name.starts_with("no-") && find(name) == nullptr &&
                          find(name.substr(3)) != nullptr && find(name.substr(3))->is_flag;
     if (negated) name.erase(0, 3);
@@ -408,15 +365,15 @@ std::vector<std::string> Flags::normalise(const std::vector<std::string>& argume
         value = arguments[i];
         has_value = true;
       }
-      if (!has_value) throw Error(Fault::usage, "--config-file wants a file", {}, help_command());
-      take("config-file", value);
+      if (!has_value) refuse("--config-file wants a file");
+      typed.config_files.push_back(value);
       continue;
     }
     // "--p" is no way to write "-p": in other tools it is another option.
     if (find(name) == nullptr || (argument[1] == '-' && name.size() == 1)) {
       throw_unknown(std::span(arguments).subspan(i));
     }
-    const Option& option = require(name);
+    Option& option = require(name);
     if (option.is_flag) {
       if (!has_value && i + 1 < arguments.size()) {
         const std::string& next = arguments[i + 1];
@@ -428,7 +385,7 @@ std::vector<std::string> Flags::normalise(const std::vector<std::string>& argume
       }
       if (!has_value) value = "true";
       if (negated) value = to_bool(value).value_or(true) ? "false" : "true";
-      take(option.name, value);
+      typed.values.emplace_back(&option, value);
       continue;
     }
     if (!has_value) {
@@ -438,19 +395,16 @@ std::vector<std::string> Flags::normalise(const std::vector<std::string>& argume
           !at_end && arguments[i + 1].starts_with("--") &&
           find(arguments[i + 1].substr(2, arguments[i + 1].find('=') - 2)) != nullptr;
       if (at_end || option_follows) {
-        throw Error(Fault::usage, as_typed(name) + " wants a value: " + option.value, {},
-                    help_command());
+        refuse(as_typed(name) + " wants a value: " + option.value);
       }
       value = arguments[++i];
     }
-    take(option.name, value);
+    typed.values.emplace_back(&option, value);
     while (option.takes_several && i + 1 < arguments.size() && !is_option(arguments[i + 1])) {
-      take(option.name, arguments[++i]);
+      typed.values.emplace_back(&option, arguments[++i]);
     }
   }
-  options.emplace_back("--");
-  options.insert(options.end(), others.begin(), others.end());
-  return options;
+  return typed;
 }
 
 std::string Flags::help(int columns) const {
@@ -459,29 +413,13 @@ std::string Flags::help(int columns) const {
                 .about = about_,
                 .options = {},
                 .examples = examples_};
-  for (const auto& option : options_) {
-    help.options.push_back({.name = option->name,
-                            .aliases = option->aliases,
-                            .group = option->group,
-                            .value = option->value,
-                            .choices = option->choices,
-                            .text = option->help,
-                            .default_text = option->default_text});
-  }
+  for (const auto& option : options_) help.options.push_back(*option);
   help.options.push_back({.name = "config-file",
-                          .aliases = {},
                           .group = kOtherGroup,
                           .value = "FILE",
-                          .choices = {},
-                          .text = "options as JSON or TOML; those typed win",
-                          .default_text = ""});
-  help.options.push_back({.name = "help",
-                          .aliases = {"h"},
-                          .group = kOtherGroup,
-                          .value = "",
-                          .choices = {},
-                          .text = "this text",
-                          .default_text = ""});
+                          .text = "options as JSON or TOML; those typed win"});
+  help.options.push_back(
+      {.name = "help", .aliases = {"h"}, .group = kOtherGroup, .text = "this text"});
   return format_help(help, columns);
 }
 
@@ -504,46 +442,30 @@ void Flags::read_config_file(const std::string& path) {
 }
 
 bool Flags::parse(const std::vector<std::string>& arguments) {
-  const std::vector<std::string> normalised = normalise(arguments);
-  if (normalised.empty()) {
+  const Typed typed = read(arguments);
+  if (typed.help) {
     // Elsewhere as wide as here, whatever the terminal: what is written to a file has one form.
     print(help(std::min(output_columns(kHelpColumns), kHelpColumns)));
     return false;
   }
 
-  cxxopts::Options parser("quire");
-  parser.add_options()("config-file", "", cxxopts::value<std::string>());
-  for (const auto& option : options_) {
-    parser.add_options()(option->name, "", cxxopts::value<std::string>());
-  }
-  parser.allow_unrecognised_options();  // what stands behind "--"
-  std::vector<const char*> argv = {"quire"};
-  for (const std::string& argument : normalised) argv.push_back(argument.c_str());
-  const cxxopts::ParseResult result = parser.parse(static_cast<int>(argv.size()), argv.data());
-
-  for (const cxxopts::KeyValue& pair : result.arguments()) {
-    if (pair.key() == "config-file") read_config_file(pair.value());
-  }
-  std::vector<const Option*> seen;
-  for (const cxxopts::KeyValue& pair : result.arguments()) {
-    if (pair.key() == "config-file") continue;
-    Option& option = require(pair.key());
-    if (std::find(seen.begin(), seen.end(), &option) == seen.end()) option.clear();
-    seen.push_back(&option);
+  for (const std::string& path : typed.config_files) read_config_file(path);
+  std::set<const Option*> seen;
+  for (const auto& [option, value] : typed.values) {
+    if (seen.insert(option).second) option->clear();
     try {
-      option.assign(pair.value());
+      option->assign(value);
     } catch (const Error& error) {
       throw Error(error.fault(), error.what(), error.details(),
                   error.next().empty() ? help_command() : error.next());
     }
-    option.given = true;
+    option->given = true;
   }
-  const std::vector<std::string>& rest = result.unmatched();
-  if (!rest.empty() && positional_ == nullptr) {
-    throw Error(Fault::usage, "unexpected argument '" + rest.front() + "'",
-                {"quire " + command_ + " takes options only"}, help_command());
+  if (!typed.others.empty() && positional_ == nullptr) {
+    refuse("unexpected argument '" + typed.others.front() + "'",
+           {"quire " + command_ + " takes options only"});
   }
-  if (positional_ != nullptr) *positional_ = rest;
+  if (positional_ != nullptr) *positional_ = typed.others;
   if (quiet_) set_quiet();
   return true;
 }

@@ -27,6 +27,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <vector>
 
 namespace quire {
@@ -55,6 +56,11 @@ constexpr Range within(double low, double high) {
   return {.low = low, .high = high, .low_excluded = true};
 }
 
+template <class T>
+concept Number = std::is_arithmetic_v<T> && !std::is_same_v<T, bool>;
+template <class T>
+concept Text = std::is_same_v<T, std::string> || std::is_same_v<T, std::filesystem::path>;
+
 /// How a list takes its values.
 enum class ListStyle {
   repeated,  ///< one after each mention of the option: --stop A --stop B
@@ -75,20 +81,12 @@ class Flags {
   /// `names`: the option's name and after it, separated by commas, its aliases; a single letter is
   /// a short option: "prompt,p". `value` stands for the value in --help.
   void add(const std::string& names, bool& target, const std::string& help);
-  void add(const std::string& names, int& target, const std::string& value, const std::string& help,
+  /// An int, std::int64_t, std::uint64_t, float or double.
+  template <Number T>
+  void add(const std::string& names, T& target, const std::string& value, const std::string& help,
            Range range = {});
-  void add(const std::string& names, std::int64_t& target, const std::string& value,
-           const std::string& help, Range range = {});
-  void add(const std::string& names, std::uint64_t& target, const std::string& value,
-           const std::string& help);
-  void add(const std::string& names, float& target, const std::string& value,
-           const std::string& help, Range range = {});
-  void add(const std::string& names, double& target, const std::string& value,
-           const std::string& help, Range range = {});
-  void add(const std::string& names, std::string& target, const std::string& value,
-           const std::string& help);
-  void add(const std::string& names, std::filesystem::path& target, const std::string& value,
-           const std::string& help);
+  template <Text T>
+  void add(const std::string& names, T& target, const std::string& value, const std::string& help);
   void add(const std::string& names, std::vector<std::string>& target, const std::string& value,
            const std::string& help, ListStyle style = ListStyle::repeated);
   /// One of a few words.
@@ -117,6 +115,8 @@ class Flags {
   std::string help(int columns) const;
   /// "quire COMMAND --help", the next step after a usage error.
   std::string help_command() const;
+  /// Throws Error(usage), with help_command() to try.
+  [[noreturn]] void refuse(const std::string& what, std::vector<std::string> details = {}) const;
 
  private:
   struct Option;
@@ -125,7 +125,8 @@ class Flags {
   Option& require(const std::string& shown_name);
   std::string advice_for(const std::string& name) const;
   [[noreturn]] void throw_unknown(std::span<const std::string> arguments) const;
-  std::vector<std::string> normalise(const std::vector<std::string>& arguments);
+  struct Typed;
+  Typed read(const std::vector<std::string>& arguments);
   void read_config_file(const std::string& path);
 
   std::string command_, synopsis_, about_, group_ = "Options";

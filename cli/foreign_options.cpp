@@ -1,5 +1,7 @@
 #include "cli/foreign_options.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <string>
 
@@ -151,14 +153,8 @@ std::span<const ForeignOption> foreign_options() {
 std::string_view foreign_answer(std::string_view command, std::string_view name) {
   std::string wanted(name);
   std::replace(wanted.begin(), wanted.end(), '-', '_');
-  // Whether one of the words between spaces is this one.
   const auto has = [](std::string_view words, std::string_view word) {
-    for (std::size_t at = 0; at <= words.size();) {
-      const std::size_t end = std::min(words.find(' ', at), words.size());
-      if (words.substr(at, end - at) == word) return true;
-      at = end + 1;
-    }
-    return false;
+    return fmt::format(" {} ", words).find(fmt::format(" {} ", word)) != std::string::npos;
   };
   for (const ForeignOption& option : kTable) {
     if (!option.commands.empty() && !has(option.commands, command)) continue;

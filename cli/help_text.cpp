@@ -34,13 +34,7 @@ Entry entry_of(const HelpOption& option, int columns) {
   Entry entry{.typed = typed(option.value), .text = option.text};
   if (!option.choices.empty() && display_width(entry.typed) > columns) {
     entry.typed = typed("NAME");
-    entry.text += ":";
-    for (const std::string& choice : option.choices) {
-      entry.text += (&choice == option.choices.data()    ? " "
-                     : &choice == &option.choices.back() ? " or "
-                                                         : ", ") +
-                    choice;
-    }
+    entry.text += ": " + listed(option.choices, "or");
   }
   if (!aliases.empty()) entry.text += aliases + ")";
   if (!option.default_text.empty()) entry.text += " [" + option.default_text + "]";
@@ -111,6 +105,15 @@ std::string format_help(const HelpText& help, int columns) {
   if (!help.examples.empty()) out += "\nExamples:\n";
   for (const std::string& line : help.examples) out += break_lines("  " + line, columns) + "\n";
   return out;
+}
+
+std::string listed(const std::vector<std::string>& words, std::string_view last_word) {
+  std::string text;
+  for (std::size_t i = 0; i < words.size(); ++i) {
+    if (i > 0) text += i + 1 == words.size() ? fmt::format(" {} ", last_word) : ", ";
+    text += words[i];
+  }
+  return text;
 }
 
 std::string where_models_come_from() {

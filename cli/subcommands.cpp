@@ -4,22 +4,10 @@
 
 #include "base/error.h"
 #include "base/nearest.h"
+#include "cli/help_text.h"
 #include "cli/terminal.h"
 
 namespace quire {
-namespace {
-
-// "train, encode and decode"
-std::string listed(const std::vector<std::string>& names, std::string_view last_word) {
-  std::string text;
-  for (std::size_t i = 0; i < names.size(); ++i) {
-    if (i > 0) text += i + 1 == names.size() ? fmt::format(" {} ", last_word) : ", ";
-    text += names[i];
-  }
-  return text;
-}
-
-}  // namespace
 
 int run_action(std::string_view family, std::string_view about, std::span<const Command> actions,
                const std::vector<std::string>& arguments) {

@@ -233,26 +233,6 @@ std::string break_lines(std::string_view text, int columns) {
   }
 }
 
-std::string flow(std::string_view text, int columns, std::string_view indent) {
-  constexpr std::string_view kSpace = " \n\r\t";
-  std::string out, line(indent);
-  bool empty = true;
-  while (true) {
-    text.remove_prefix(std::min(text.find_first_not_of(kSpace), text.size()));
-    if (text.empty()) return out + line;
-    const std::string_view word = text.substr(0, text.find_first_of(kSpace));
-    text.remove_prefix(word.size());
-    if (!empty && display_width(line) + 1 + display_width(word) > columns) {
-      out += line + "\n";
-      line = indent;
-      empty = true;
-    }
-    if (!empty) line += ' ';
-    line += word;
-    empty = false;
-  }
-}
-
 std::string for_terminal(std::string_view text) {
   if (!stderr_is_terminal()) return std::string(text);
   // What is copied from here must find the program.
@@ -298,7 +278,7 @@ bool ProgressLine::due() const {
   if (g_quiet) return false;
   const std::lock_guard lock(mutex_);
   const auto since = std::chrono::steady_clock::now() - shown_at_;
-  if (!stderr_is_terminal()) return since >= between_plain_lines_;
+  if (!stderr_is_terminal()) return since >= std::chrono::seconds(30);
   return !shown_ || since >= std::chrono::milliseconds(100);
 }
 

@@ -72,10 +72,6 @@ std::string dim(std::string_view text);
 std::string for_terminal(std::string_view text);
 /// The same for so many columns.
 std::string break_lines(std::string_view text, int columns);
-/// The words of a text, in lines of at most so many columns that begin with `indent`. Ends without a
-/// line end; a word that is longer stands in a line of its own.
-std::string flow(std::string_view text, int columns, std::string_view indent = {});
-
 /// A part of a line that may have to be shorter. Where there is no room, parts of the highest
 /// `rank` go first, of one rank the last; those of rank 0 stay.
 struct LinePart {
@@ -91,8 +87,7 @@ std::string fit_parts(std::vector<LinePart> parts, int columns);
 /// becomes a plain line every half minute.
 class ProgressLine {
  public:
-  explicit ProgressLine(std::chrono::milliseconds between_plain_lines = std::chrono::seconds(30))
-      : between_plain_lines_(between_plain_lines) {}
+  ProgressLine() = default;
   ProgressLine(const ProgressLine&) = delete;
   ProgressLine& operator=(const ProgressLine&) = delete;
   ~ProgressLine();
@@ -111,7 +106,6 @@ class ProgressLine {
   void draw() const;
   void count_seconds();
 
-  const std::chrono::milliseconds between_plain_lines_;
   mutable std::mutex mutex_;  // of all below
   std::chrono::steady_clock::time_point shown_at_ = std::chrono::steady_clock::now();
   bool shown_ = false, ended_ = false;

@@ -15,6 +15,7 @@
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <utility>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -45,17 +46,14 @@ struct Input {
   std::string text;
 };
 
-std::vector<Input> read_inputs(const std::vector<std::string>& files) {
+std::vector<Input> read_inputs(std::vector<std::string> files) {
+  if (files.empty()) files = {"-"};
   std::vector<Input> inputs;
-  if (files.empty()) {
-    inputs.push_back({"standard input", {std::istreambuf_iterator<char>(std::cin), {}}});
-  }
+  inputs.reserve(files.size());
   for (const std::string& file : files) {
-    if (file == "-") {
-      inputs.push_back({"standard input", {std::istreambuf_iterator<char>(std::cin), {}}});
-    } else {
-      inputs.push_back({file, read_file(file)});
-    }
+    inputs.push_back(file == "-"
+                         ? Input{"standard input", {std::istreambuf_iterator<char>(std::cin), {}}}
+                         : Input{file, read_file(file)});
   }
   return inputs;
 }
@@ -133,12 +131,6 @@ std::vector<TokenId> parse_ids(const Input& input, const Tokenizer& tokenizer) {
   }
 }
 
-/// --encoding alone: what is read here are texts, not tables.
-void add_encoding(Flags& flags, std::string& encoding) {
-  flags.add("encoding", encoding, "NAME",
-            "of the files: utf-8, cp1252, latin-1, utf-16le, shift_jis, ... (any that ICU knows)");
-}
-
 /// In a folder that goes away with it: copies of files in UTF-8.
 class ConvertedFiles {
  public:
@@ -168,104 +160,97 @@ class ConvertedFiles {
   int files_ = 0;
 };
 
-Tokenizer load_tokenizer(const std::string& name, const Flags& flags) {
-  if (name.empty()) {
-    throw Error(Fault::usage, "--tokenizer is missing: which vocabulary?", {},
-                flags.help_command());
+/// What encode and decode share.
+struct Conversion {
+  std::string vocabulary;
+  std::vector<std::string> files;
+  bool jsonl = false;
+  OutputFile output;
+  ReadingReport report;
+
+  void add_first(Flags& flags) {
+    flags.add(kVocabularyNames, vocabulary, "DIR",
+              "a folder with a tokenizer, or a Hub name in the cache");
   }
-  return Tokenizer::load(resolve_tokenizer(name));
-}
+  void add_last(Flags& flags, const char* example) {
+    output.add_to(flags, "OUT");
+    flags.add_quiet();
+    flags.positional("FILE", files);
+    flags.example(example);
+    flags.example(where_models_come_from());
+  }
+  Tokenizer begin(const Flags& flags) {
+    if (vocabulary.empty()) flags.refuse("--tokenizer is missing: which vocabulary?");
+    Tokenizer tokenizer = Tokenizer::load(resolve_tokenizer(vocabulary));
+    output.open();
+    return tokenizer;
+  }
+};
 
 int run_encode(const std::vector<std::string>& arguments) {
-  std::string name;
-  std::vector<std::string> files;
+  Conversion c;
   std::string encoding;
-  bool plain = false, jsonl = false;
-  OutputFile output;
+  bool plain = false;
   Flags flags("tokenizer encode", "--tokenizer DIR [OPTION...] [FILE...]",
               "Turns text (standard input, or files) into token ids.");
   flags.group("Encode");
-  flags.add(kVocabularyNames, name, "DIR", "a folder with a tokenizer, or a Hub name in the cache");
+  c.add_first(flags);
   flags.add("plain", plain, "special tokens in the text are ordinary characters");
-  flags.add("jsonl,json", jsonl, "lines of {\"text\": ...} in, lines of {\"ids\": [...]} out");
+  flags.add("jsonl,json", c.jsonl, "lines of {\"text\": ...} in, lines of {\"ids\": [...]} out");
   add_encoding(flags, encoding);
-  output.add_to(flags, "OUT");
-  flags.add_quiet();
-  flags.positional("FILE", files);
-  flags.example("echo -n 'Once upon a time' | quire tokenizer encode --tokenizer gpt2");
-  flags.example(where_models_come_from());
+  c.add_last(flags, "echo -n 'Once upon a time' | quire tokenizer encode --tokenizer gpt2");
   if (!flags.parse(arguments)) return 0;
 
-  const Tokenizer tokenizer = load_tokenizer(name, flags);
-  output.open();
+  const Tokenizer tokenizer = c.begin(flags);
   const SpecialTokens special = plain ? SpecialTokens::plain : SpecialTokens::parse;
   check_encoding(encoding);
-  ReadingReport report;
-  for (Input& input : read_inputs(files)) {
+  for (Input& input : read_inputs(c.files)) {
     input.text = to_utf8(input.text, encoding, input.name);
     without_byte_order_mark(input.text, input.name);  // throws for UTF-16; a mark is encoded, too
-    report.look(input.name, 1, input.text);
-    std::string out;
-    const auto append = [&](const std::vector<TokenId>& ids, const char* separator) {
-      for (std::size_t i = 0; i < ids.size(); ++i) {
-        if (i > 0) out += separator;
-        fmt::format_to(std::back_inserter(out), "{}", ids[i]);
-      }
-    };
-    if (!jsonl) {
-      append(tokenizer.encode(input.text, special), " ");
-      output.write(out + "\n");
+    c.report.look(input.name, 1, input.text);
+    if (!c.jsonl) {
+      c.output.write(fmt::format("{}\n", fmt::join(tokenizer.encode(input.text, special), " ")));
       continue;
     }
+    std::string out;
     for_each_line(input, [&](std::string_view line, std::size_t number) {
-      const Json text = parse_line(input, number, line, "text", report);
+      const Json text = parse_line(input, number, line, "text", c.report);
       if (!text.is_string()) {
         throw Error(Fault::bad_data, place(input, number) + ": 'text' is not a string");
       }
-      out += "{\"ids\": [";
-      append(tokenizer.encode(text.get_ref<const std::string&>(), special), ", ");
-      out += "]}\n";
-      if (out.size() > 1 << 16) {
-        output.write(out);
-        out.clear();
-      }
+      fmt::format_to(
+          std::back_inserter(out), "{{\"ids\": [{}]}}\n",
+          fmt::join(tokenizer.encode(text.get_ref<const std::string&>(), special), ", "));
+      if (out.size() > 1 << 16) c.output.write(std::exchange(out, {}));
     });
-    output.write(out);
+    c.output.write(out);
   }
-  output.commit();
-  tell(report);
+  c.output.commit();
+  tell(c.report);
   return 0;
 }
 
 int run_decode(const std::vector<std::string>& arguments) {
-  std::string name;
-  std::vector<std::string> files;
-  bool skip_special = false, jsonl = false;
-  OutputFile output;
+  Conversion c;
+  bool skip_special = false;
   Flags flags("tokenizer decode", "--tokenizer DIR [OPTION...] [FILE...]",
               "Turns token ids (standard input, or files) into text.");
   flags.group("Decode");
-  flags.add(kVocabularyNames, name, "DIR", "a folder with a tokenizer, or a Hub name in the cache");
+  c.add_first(flags);
   flags.add("skip-special-tokens", skip_special, "leave special tokens out of the text");
-  flags.add("jsonl,json", jsonl, "lines of {\"ids\": [...]} in, lines of {\"text\": ...} out");
-  output.add_to(flags, "OUT");
-  flags.add_quiet();
-  flags.positional("FILE", files);
-  flags.example("echo 7454 2402 257 640 | quire tokenizer decode --tokenizer gpt2");
-  flags.example(where_models_come_from());
+  flags.add("jsonl,json", c.jsonl, "lines of {\"ids\": [...]} in, lines of {\"text\": ...} out");
+  c.add_last(flags, "echo 7454 2402 257 640 | quire tokenizer decode --tokenizer gpt2");
   if (!flags.parse(arguments)) return 0;
 
-  const Tokenizer tokenizer = load_tokenizer(name, flags);
-  ReadingReport report;
-  output.open();
-  for (const Input& input : read_inputs(files)) {
-    if (!jsonl) {
+  const Tokenizer tokenizer = c.begin(flags);
+  for (const Input& input : read_inputs(c.files)) {
+    if (!c.jsonl) {
       const std::string text = tokenizer.decode(parse_ids(input, tokenizer), skip_special);
-      output.write(output.is_stdout() && stdout_is_terminal() ? text + "\n" : text);
+      c.output.write(c.output.is_stdout() && stdout_is_terminal() ? text + "\n" : text);
       continue;
     }
     for_each_line(input, [&](std::string_view line, std::size_t number) {
-      const Json list = parse_line(input, number, line, "ids", report);
+      const Json list = parse_line(input, number, line, "ids", c.report);
       const std::string where = place(input, number);
       std::vector<TokenId> ids;
       const bool integers =
@@ -275,11 +260,11 @@ int run_decode(const std::vector<std::string>& arguments) {
       for (const Json& id : list) {
         ids.push_back(checked_id(id.get<std::int64_t>(), tokenizer, where));
       }
-      output.write("{\"text\": " + json_text(Json(tokenizer.decode(ids, skip_special))) + "}\n");
+      c.output.write("{\"text\": " + json_text(Json(tokenizer.decode(ids, skip_special))) + "}\n");
     });
   }
-  tell(report);
-  output.commit();
+  tell(c.report);
+  c.output.commit();
   return 0;
 }
 
@@ -350,13 +335,8 @@ int run_train(const std::vector<std::string>& arguments) {
   if (!flags.parse(arguments)) return 0;
 
   names.insert(names.end(), named.begin(), named.end());
-  if (output.empty()) {
-    throw Error(Fault::usage, "--output-dir is missing", {}, flags.help_command());
-  }
-  if (names.empty()) {
-    throw Error(Fault::usage, "there is no text to learn from", {"name files or folders"},
-                flags.help_command());
-  }
+  if (output.empty()) flags.refuse("--output-dir is missing");
+  if (names.empty()) flags.refuse("there is no text to learn from", {"name files or folders"});
   if (!overwrite && Tokenizer::exists(output)) {
     throw Error(Fault::usage, output.string() + " holds a tokenizer already", {},
                 "another --output-dir, or --overwrite-output-dir");

@@ -1,5 +1,6 @@
 #include "report/html_report.h"
 
+#include <fmt/chrono.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -304,12 +305,7 @@ void HtmlReport::begin(const std::filesystem::path& output_dir, std::int64_t res
   output_dir_ = output_dir;
   resumed_step_ = resumed_step;
   start_ = std::chrono::steady_clock::now();
-  const std::time_t now = std::time(nullptr);
-  std::tm local{};
-  localtime_r(&now, &local);
-  char text[32];
-  std::strftime(text, sizeof text, "%Y-%m-%d %H:%M", &local);
-  began_ = text;
+  began_ = fmt::format("{:%Y-%m-%d %H:%M}", fmt::localtime(std::time(nullptr)));
 }
 
 void HtmlReport::eval(std::int64_t, double) {

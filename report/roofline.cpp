@@ -7,8 +7,9 @@
 #include <cmath>
 #include <map>
 #include <numbers>
+#include <sstream>
 
-#include "base/text.h"
+#include "base/text_width.h"
 #include "report/plot.h"
 
 namespace quire {
@@ -28,20 +29,6 @@ std::string short_number(double value) {
     ++unit;
   }
   return fmt::format("{:.3g}{}{}", value, unit == 0 ? "" : " ", units[unit]);
-}
-
-/// Lines of at most `columns` letters.
-std::vector<std::string> wrapped(const std::string& text, std::size_t columns) {
-  std::vector<std::string> lines = {""};
-  for (std::size_t at = 0; at < text.size();) {
-    const std::size_t end = std::min(text.find(' ', at), text.size());
-    if (!lines.back().empty() && lines.back().size() + 1 + end - at > columns) {
-      lines.emplace_back();
-    }
-    lines.back() += (lines.back().empty() ? "" : " ") + text.substr(at, end - at);
-    at = end + 1;
-  }
-  return lines;
 }
 
 struct Box {
@@ -74,13 +61,10 @@ class Picture {
   }
 
   std::string draw() {
-    std::vector<std::string> below;
-    for (std::size_t i = 0; i < whys_.size(); ++i) {
-      for (const std::string& part : wrapped(mark_of(whys_[i]) + " " + whys_[i], 62)) {
-        below.push_back(part);
-      }
-    }
-    const double list = kListLine * static_cast<double>(points_.size() + 2 + below.size());
+    std::string below;
+    for (const std::string& why : whys_) below += flow(mark_of(why) + " " + why, 62) + "\n";
+    const auto lines = std::count(below.begin(), below.end(), '\n');
+    const double list = kListLine * static_cast<double>(std::ssize(points_) + 2 + lines);
     plot_.bottom = kTop + std::clamp(list, 560.0, 900.0);
     plot_.text(kLeft, 28, "font-size=\"16\"", roofline_.title);
     grid();
@@ -90,9 +74,10 @@ class Picture {
           {x(point) - kRadius, y(point) - kRadius, x(point) + kRadius, y(point) + kRadius});
     }
     for (std::size_t i = 0; i < points_.size(); ++i) place(i);
-    for (std::size_t i = 0; i < below.size(); ++i) {
-      plot_.text(kListLeft + 30, kTop + kListLine * static_cast<double>(points_.size() + 2 + i),
-                 "class=\"why\" fill=\"#555555\"", below[i]);
+    double base = kTop + kListLine * static_cast<double>(points_.size() + 2);
+    std::istringstream reasons(below);
+    for (std::string line; std::getline(reasons, line); base += kListLine) {
+      plot_.text(kListLeft + 30, base, "class=\"why\" fill=\"#555555\"", line);
     }
     const double height = std::max(plot_.bottom + 64, kTop + list + 24);
     return svg_open(kListLeft + kListWidth, height) + plot_.svg + "</svg>\n";

@@ -50,24 +50,30 @@ std::optional<std::string_view> take_record(std::string_view& file) {
   return data;
 }
 
-Event event_of(std::int64_t step) {
+Event event_of(std::int64_t step, double wall_time = now()) {
   Event event;
-  event.set_wall_time(now());
+  event.set_wall_time(wall_time);
   event.set_step(step);
   return event;
+}
+
+/// A value of one plugin, without its content.
+Summary::Value& add_value(Event& event, const std::string& tag, const char* plugin,
+                          tensorboard::Tensor::Type type) {
+  Summary::Value& value = *event.mutable_summary()->add_value();
+  value.set_tag(tag);
+  value.mutable_tensor()->set_dtype(type);
+  value.mutable_tensor()->mutable_tensor_shape();
+  value.mutable_metadata()->mutable_plugin_data()->set_plugin_name(plugin);
+  return value;
 }
 
 /// The hparams plugin looks at the metadata alone; readers of tensors get a number.
 Event session_event(std::int64_t step, const char* tag, const HParamsPluginData& data) {
   Event event = event_of(step);
-  Summary::Value& value = *event.mutable_summary()->add_value();
-  value.set_tag(tag);
-  value.mutable_tensor()->set_dtype(tensorboard::Tensor::DT_FLOAT);
-  value.mutable_tensor()->mutable_tensor_shape();
+  Summary::Value& value = add_value(event, tag, "hparams", tensorboard::Tensor::DT_FLOAT);
   value.mutable_tensor()->add_float_val(0);
-  auto& plugin = *value.mutable_metadata()->mutable_plugin_data();
-  plugin.set_plugin_name("hparams");
-  plugin.set_content(data.SerializeAsString());
+  value.mutable_metadata()->mutable_plugin_data()->set_content(data.SerializeAsString());
   return event;
 }
 
@@ -107,9 +113,7 @@ std::string framed_record(std::string_view data) {
 }
 
 std::string scalar_event(double wall_time, std::int64_t step, const std::string& tag, float value) {
-  Event event;
-  event.set_wall_time(wall_time);
-  event.set_step(step);
+  Event event = event_of(step, wall_time);
   Summary::Value& scalar = *event.mutable_summary()->add_value();
   scalar.set_tag(tag);
   scalar.set_simple_value(value);
@@ -161,12 +165,9 @@ void TensorboardLog::scalars(std::int64_t step, const Scalars& scalars) {
 void TensorboardLog::text(std::int64_t step, const std::string& tag, const std::string& text) {
   step_ = step;
   Event event = event_of(step);
-  Summary::Value& value = *event.mutable_summary()->add_value();
-  value.set_tag(tag);
-  value.mutable_tensor()->set_dtype(tensorboard::Tensor::DT_STRING);
-  value.mutable_tensor()->mutable_tensor_shape();
-  value.mutable_tensor()->add_string_val(as_code(text));
-  value.mutable_metadata()->mutable_plugin_data()->set_plugin_name("text");
+  add_value(event, tag, "text", tensorboard::Tensor::DT_STRING)
+      .mutable_tensor()
+      ->add_string_val(as_code(text));
   file_->write(framed_record(event.SerializeAsString()));
 }
 

@@ -31,7 +31,6 @@ needs=(
   'header hwy/highway.h|libhwy-dev|highway-devel|highway|highway'
   'header nlohmann/json.hpp|nlohmann-json3-dev|json-devel|nlohmann-json|nlohmann-json'
   'header fmt/format.h|libfmt-dev|fmt-devel|fmt|fmt'
-  'header cxxopts.hpp|libcxxopts-dev|cxxopts-devel|cxxopts|cxxopts'
   'header unicode/uchar.h|libicu-dev|libicu-devel|icu|icu4c'
   'header google/protobuf/message.h|libprotobuf-dev|protobuf-devel|protobuf|protobuf'
   'tool protoc|protobuf-compiler|protobuf-compiler|protobuf|protobuf'

@@ -4,11 +4,13 @@
 #include <poll.h>
 #include <pty.h>
 #include <signal.h>
+#include <sys/inotify.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdlib>
+#include <iterator>
 #include <stdexcept>
 
 namespace quire::test {
@@ -94,15 +96,17 @@ Program::~Program() {
   close_descriptor(err_);
 }
 
-// Moves what can be moved now; false when both outputs have ended.
-bool Program::read_some() {
+// Moves what can be moved now, or returns when there is something to read from `or_else`; false when
+// both outputs have ended.
+bool Program::read_some(int or_else) {
   if (out_ < 0 && err_ < 0) return false;
   const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
       deadline_ - std::chrono::steady_clock::now());
   check(left.count() > 0,
         ("the program did not end in time; it printed:\n" + result_.out + result_.err).c_str());
-  pollfd watched[3] = {{out_, POLLIN, 0}, {err_, POLLIN, 0}, {in_, POLLOUT, 0}};
-  ::poll(watched, 3, static_cast<int>(left.count()));
+  pollfd watched[] = {
+      {out_, POLLIN, 0}, {err_, POLLIN, 0}, {in_, POLLOUT, 0}, {or_else, POLLIN, 0}};
+  ::poll(watched, std::size(watched), static_cast<int>(left.count()));
   if (in_ >= 0 && watched[2].revents != 0) {
     const ssize_t written = ::write(in_, input_.data(), input_.size());
     if (written > 0) input_.erase(0, static_cast<std::size_t>(written));
@@ -132,6 +136,32 @@ bool Program::wait_for(const std::string& text) {
     if (!read_some()) return there();
   }
   return true;
+}
+
+bool Program::wait_for_file(const std::filesystem::path& file, std::uintmax_t bytes) {
+  int events = ::inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+  check(events >= 0, "inotify_init1 failed");
+  const auto there = [&] {
+    return std::filesystem::exists(file) && std::filesystem::file_size(file) >= bytes;
+  };
+  const auto nearest_folder = [&] {
+    std::filesystem::path folder = file.parent_path();
+    while (!std::filesystem::exists(folder)) folder = folder.parent_path();
+    return folder;
+  };
+  bool runs = true;
+  while (runs) {
+    const std::filesystem::path folder = nearest_folder();
+    check(::inotify_add_watch(events, folder.c_str(), IN_CREATE | IN_MODIFY | IN_MOVED_TO) >= 0,
+          "inotify_add_watch failed");
+    if (there()) break;
+    if (folder != nearest_folder()) continue;  // it came before the watch
+    runs = read_some(events);
+    char seen[4096];
+    while (::read(events, seen, sizeof seen) > 0) {}
+  }
+  close_descriptor(events);
+  return runs || there();
 }
 
 void Program::send(int signal) {

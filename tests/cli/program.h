@@ -5,6 +5,7 @@
 #include <sys/types.h>
 
 #include <chrono>
+#include <cstdint>
 #include <filesystem>
 #include <string>
 #include <utility>
@@ -44,7 +45,8 @@ struct ProgramOptions {
   Streams streams = Streams::pipes;
   int columns = 80;                   ///< of the terminal
   std::filesystem::path output_file;  ///< stdout goes here instead ("/dev/full")
-  std::chrono::seconds limit{100};    ///< after it the program is killed and the test fails
+  /// After it the program is killed and the test fails: it hangs. The slowest takes a 20th of it.
+  std::chrono::seconds limit{1000};
 };
 
 /// A program that runs. Killed by the destructor when it still does.
@@ -57,6 +59,10 @@ class Program {
 
   /// Reads until `text` stands in what was printed (stdout or stderr). False: it ended without.
   bool wait_for(const std::string& text);
+  /// Until a file is there, of so many bytes. False: it ended without.
+  bool wait_for_file(const std::filesystem::path& file, std::uintmax_t bytes = 0);
+  /// What it has in the names of files that it has not finished.
+  pid_t process() const { return process_; }
   void send(int signal);
   /// What a person types; on a terminal only.
   void type(const std::string& text);
@@ -66,7 +72,7 @@ class Program {
   ProgramResult wait();
 
  private:
-  bool read_some();
+  bool read_some(int or_else = -1);
 
   ProgramResult result_;
   std::chrono::steady_clock::time_point deadline_;

@@ -157,10 +157,7 @@ TEST_CASE("an interrupted sweep goes on where it was, and ends the same") {
   const fs::path log = fs::path(out) / "run-001/model/log.jsonl";
   {
     Program program({"sweep", work.file(sweep), "--output-dir", out});
-    for (int i = 0; i < 600 && (!fs::exists(log) || fs::file_size(log) < 2000); ++i) {
-      ::usleep(50'000);
-    }
-    REQUIRE(fs::exists(log));
+    REQUIRE(program.wait_for_file(log, 2000));  // a dozen steps
     program.send(SIGINT);
     const ProgramResult result = program.wait();
     INFO(result.err);

@@ -10,10 +10,10 @@
 #include <cstdlib>
 #include <functional>
 #include <string>
-#include <thread>
 
 #include "cli/signals.h"
 #include "tests/support/catch.h"
+#include "tests/support/counted_clock.h"
 
 namespace quire {
 namespace {
@@ -113,15 +113,24 @@ std::string written_by(bool terminal, const std::function<void()>& work) {
 
 TEST_CASE("a moving line counts the seconds in which nothing new is shown") {
   const std::string written = written_by(true, [] {
+    constexpr int kMoreThanARound = 20;  // looks of the thread that counts
+    test::CountedClock clock;
     ProgressLine line;
     line.show({{"step 1/9"}, {std::string(60, 'x'), 1}});
-    std::this_thread::sleep_for(std::chrono::milliseconds(2500));
+    clock.await_looks(kMoreThanARound);  // it waits for the first second to pass
+    const auto pass_two = [&] {
+      for (int second = 0; second < 2; ++second) {
+        clock.pass(std::chrono::seconds(1));
+        clock.await_looks(kMoreThanARound);
+      }
+    };
+    pass_two();
     line.clear();
-    std::this_thread::sleep_for(std::chrono::milliseconds(1200));  // no line: nothing to count
+    pass_two();  // no line: nothing to count
   });
   const std::string begin = "\rstep 1/9\x1b[K\rstep 1/9 · 1s\x1b[K";
   CHECK(written.substr(0, begin.size()) == begin);
-  CHECK(written.ends_with("s\x1b[K\r\x1b[K"));
+  CHECK(written.ends_with("\rstep 1/9 · 2s\x1b[K\r\x1b[K"));
 }
 
 TEST_CASE("a signal that ends the program takes the moving line with it") {
@@ -143,12 +152,13 @@ TEST_CASE("a signal that ends the program takes the moving line with it") {
 
 TEST_CASE("in a pipe a moving line is a plain line now and then") {
   CHECK(written_by(false, [] {
-          ProgressLine line(std::chrono::milliseconds(300));
-          for (int i = 0; i < 5; ++i) {
-            if (line.due()) line.show(std::to_string(i));  // only the one after the pause is
-            if (i == 2) std::this_thread::sleep_for(std::chrono::milliseconds(350));
+          test::CountedClock clock;
+          ProgressLine line;
+          for (int i = 0; i < 7; ++i) {  // every ten seconds
+            if (line.due()) line.show(std::to_string(i));
+            clock.pass(std::chrono::seconds(10));
           }
-        }) == "3\n");
+        }) == "3\n6\n");
   CHECK(written_by(false, [] {
           ProgressLine line;
           line.show("nothing yet");

@@ -48,7 +48,7 @@ TEST_CASE("a run says what it will take, and takes the steps that fit where that
   CHECK_FALSE(contains(quick.err, "--max-time"));
 
   const std::vector<std::string> long_run = {"--max-steps", "1000000",    "--lr-scheduler-type",
-                                             "cosine",      "--max-time", "3s"};
+                                             "cosine",      "--max-time", "0.000001s"};
   std::vector<std::string> fitted = long_run;
   fitted.insert(fitted.end(), {"--fit-to-time", "--json"});
   const ProgramResult result = run_quire(work.command("fitted", fitted));
@@ -62,9 +62,8 @@ TEST_CASE("a run says what it will take, and takes the steps that fit where that
     if (event["event"] == "log") last_log = event;
   }
   CHECK(estimate["asked_steps"] == 1'000'000);
-  CHECK(estimate["steps"] < 1'000'000);
-  CHECK(estimate["seconds"] <= 3.0);
-  CHECK(last_log["learning_rate"] < 2e-3);  // of 1e-2
+  CHECK(estimate["steps"] == 1);
+  CHECK(last_log["total_steps"] == 1);
   // A configuration that makes the model again says nothing of the time it was given.
   CHECK_FALSE(contains(file(work.folder / "fitted", "quire_config.json"), "_time"));
 

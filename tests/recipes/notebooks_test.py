@@ -45,7 +45,7 @@ def run(name, folder, project):
     tell = "import json\nprint(json.dumps([pictures.figures, pictures.found]))"
     notebook.cells.insert(0, nbformat.v4.new_code_cell(watch))
     notebook.cells.append(nbformat.v4.new_code_cell(tell))
-    NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}}).execute()
+    NotebookClient(notebook, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(folder)}}).execute()
     figures, wrong = json.loads(notebook.cells[-1].outputs[0].text)
     found.extend(f"{name}: {text}" for text in wrong)
     if figures != 1:

@@ -1,14 +1,15 @@
 // How a run fits into a time and a share (run_plan.h).
 #include "engine/training/run_plan.h"
 
+#include <chrono>
 #include <nlohmann/json.hpp>
 #include <sstream>
-#include <thread>
 
 #include "base/json.h"
 #include "engine/training/checkpoint.h"
 #include "tests/engine/training/tiny_run.h"
 #include "tests/support/catch.h"
+#include "tests/support/counted_clock.h"
 
 using namespace quire;
 using namespace quire::test;
@@ -98,10 +99,9 @@ TEST_CASE("a run that is too long for its time ends in it, with a low learning r
   config.max_seconds = 2;
   config.fit_to_time = true;
   TrainingCallbacks callbacks;
+  CountedClock clock(std::chrono::microseconds(1));
   // What no rehearsal knows of: the pace of the steps is measured again.
-  callbacks.on_step = [](const TrainingProgress&) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  };
+  callbacks.on_step = [&](const TrainingProgress&) { clock.pass(std::chrono::milliseconds(10)); };
   const TrainingResult result = train_tiny(*device, config, callbacks);
   CHECK(result.steps < 200);
   const std::vector<double> rates = logged(config, "learning_rate");

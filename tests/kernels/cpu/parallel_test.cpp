@@ -1,5 +1,6 @@
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <cstdint>
 #include <mutex>
 #include <set>
@@ -66,20 +67,21 @@ TEST_CASE("a task that starts another run is refused") {
 }
 
 TEST_CASE("scratch belongs to one thread, is aligned, and grows") {
-  ThreadPool pool(4);
+  constexpr std::size_t kThreads = 4;
+  ThreadPool pool(kThreads);
   std::mutex mutex;
+  std::condition_variable all_here;
   std::set<std::thread::id> threads;
   std::set<std::byte*> blocks;
   pool.run(64, [&](std::int64_t) {
     std::byte* block = pool.scratch(1000);
-    {
-      const std::lock_guard lock(mutex);
-      threads.insert(std::this_thread::get_id());
-      blocks.insert(block);
-    }
-    std::this_thread::sleep_for(std::chrono::microseconds(100));
+    std::unique_lock lock(mutex);
+    threads.insert(std::this_thread::get_id());
+    blocks.insert(block);
+    all_here.notify_all();
+    all_here.wait(lock, [&] { return threads.size() == kThreads; });
   });
-  REQUIRE(blocks.size() == threads.size());
+  REQUIRE(blocks.size() == kThreads);
   for (const std::byte* block : blocks) {
     REQUIRE(reinterpret_cast<std::uintptr_t>(block) % 64 == 0);
   }
