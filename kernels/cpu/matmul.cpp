@@ -5,15 +5,18 @@
 //   backward, weight  d_w[K,N]     += xᵀ[K,M]   · d_out[M,N]
 //   adapter           out[M,N]     += scale·x[M,K] · w[K,N]
 //
-// Few rows stream the weight where it lies, from end to end. Otherwise rows of A are packed once,
-// by all threads, a group of rows at a time, and tiles of rows × columns are the tasks; each packs
-// its own panels of B.
-#include "kernels/cpu/matmul.h"
-
+// 2·M·N·K flops over M·K + K·N + M·N elements: below about 8 rows the weight's bytes decide, above,
+// the flops do. Few rows stream the weight where it lies, from end to end, at the speed of memory.
+// Otherwise rows of A are packed once, by all threads, a group of rows at a time, and tiles of
+// rows × columns are the tasks; each packs its own panels of B.
+//
+// Both sum over k in the same parts (kSumDepth in gemm.h), so an element's bits depend neither on M
+// nor on how the work is split over threads.
 #include <algorithm>
 
 #include "kernels/check.h"
 #include "kernels/cpu/activation.h"
+#include "kernels/cpu/device.h"
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/gemm_bf16.h"
 #include "kernels/cpu/stream.h"
@@ -161,94 +164,96 @@ void multiply(const Product& p, Multiply how, const Epilogue& epilogue, ThreadPo
   p.m <= kFewRows ? few_rows(p, epilogue, pool) : many_rows(p, float_format(), epilogue, pool);
 }
 
-Operand operand(ConstView view, bool transposed) {
+Operand operand(const ConstView& view, bool transposed) {
   const std::int64_t stride = view.shape()[view.shape().rank() - 1];
   return transposed ? Operand{view.bytes(), view.dtype(), 1, stride}
                     : Operand{view.bytes(), view.dtype(), stride, 1};
 }
 
-std::int64_t rows_of(ConstView view) {
+/// Read as [K, N].
+Operand operand(const Weight& weight) {
+  return operand(weight.view(), weight.layout == WeightLayout::out_in);
+}
+
+std::int64_t rows_of(const ConstView& view) {
   return view.count() / std::max<std::int64_t>(1, view.shape()[view.shape().rank() - 1]);
 }
 
 }  // namespace
 
-void matmul_forward(const MatmulForward& args, ThreadPool& pool) {
+void CpuDevice::matmul_forward(const MatmulForward& args) {
   check(args);
-  const bool in_out = args.layout == WeightLayout::in_out;
+  check_multiply(*this, args.multiply, args.x.dtype());
   const View pre = args.pre_activation ? args.pre_activation : args.out;
-  const std::int64_t n = args.weight.shape()[in_out ? 1 : 0];
-  const std::int64_t k = args.weight.shape()[in_out ? 0 : 1];
   const Product product{.m = rows_of(args.x),
-                        .n = n,
-                        .k = k,
+                        .n = args.weight.out(),
+                        .k = args.weight.in(),
                         .a = operand(args.x, /*transposed=*/false),
-                        .b = operand(args.weight, /*transposed=*/!in_out),
+                        .b = operand(args.weight),
                         .c = pre.data<float>(),
-                        .c_stride = n,
+                        .c_stride = args.weight.out(),
                         .bias = args.bias ? args.bias.data<float>() : nullptr};
   multiply(product, args.multiply, {.activation = args.activation, .out = args.out.data<float>()},
-           pool);
+           pool_);
 }
 
-void matmul_backward_input(const MatmulBackwardInput& args, ThreadPool& pool) {
+void CpuDevice::matmul_backward_input(const MatmulBackwardInput& args) {
   check(args);
-  const bool in_out = args.layout == WeightLayout::in_out;
-  const std::int64_t n = args.weight.shape()[in_out ? 1 : 0];
-  const std::int64_t k = args.weight.shape()[in_out ? 0 : 1];
+  check_multiply(*this, args.multiply, args.d_out.dtype());
   const Product product{.m = rows_of(args.d_out),
-                        .n = k,
-                        .k = n,
+                        .n = args.weight.in(),
+                        .k = args.weight.out(),
                         .a = operand(args.d_out, /*transposed=*/false),
-                        .b = operand(args.weight, /*transposed=*/in_out),
+                        .b = operand(args.weight.transposed()),
                         .c = args.d_x.data<float>(),
-                        .c_stride = k};
-  multiply(product, args.multiply, {}, pool);
+                        .c_stride = args.weight.in()};
+  multiply(product, args.multiply, {}, pool_);
+  if (args.activation == Activation::none) return;
+  activation_backward({.d_x = args.d_x,
+                       .d_out = args.d_x,
+                       .x = args.pre_activation,
+                       .activation = args.activation});
 }
 
-void matmul_backward_weight(const MatmulBackwardWeight& args, ThreadPool& pool) {
+void CpuDevice::matmul_backward_weight(const MatmulBackwardWeight& args) {
   check(args);
+  check_multiply(*this, args.multiply, args.x.dtype());
   // d_w[K,N] += xᵀ·d_out, or d_w[N,K] += d_outᵀ·x.
-  const bool in_out = args.layout == WeightLayout::in_out;
-  const ConstView rows = in_out ? args.x : args.d_out;
-  const ConstView columns = in_out ? args.d_out : args.x;
-  const View d_weight = args.d_weight.view;
+  const auto& [d_weight, layout] = args.d_weight.weight;
+  const bool in_out = layout == WeightLayout::in_out;
   const Product product{.m = d_weight.shape()[0],
                         .n = d_weight.shape()[1],
                         .k = rows_of(args.x),
-                        .a = operand(rows, /*transposed=*/true),
-                        .b = operand(columns, /*transposed=*/false),
+                        .a = operand(in_out ? args.x : args.d_out, /*transposed=*/true),
+                        .b = operand(in_out ? args.d_out : args.x, /*transposed=*/false),
                         .c = d_weight.data<float>(),
                         .c_stride = d_weight.shape()[1],
                         .output = Product::Output::accumulate};
-  multiply(product, args.multiply, {}, pool);
-  if (args.d_bias.view) {
-    const std::int64_t n = args.d_bias.view.count();
-    const float* d_out = args.d_out.data<float>();
-    float* d_bias = args.d_bias.view.data<float>();
-    constexpr std::int64_t kColumns = 256;
-    pool.run((n + kColumns - 1) / kColumns, [&](std::int64_t task) {
-      const std::int64_t first = task * kColumns;
-      add_column_sums(d_out + first, product.k, n, std::min(kColumns, n - first), d_bias + first);
-    });
-  }
+  multiply(product, args.multiply, {}, pool_);
+  if (!args.d_bias.view) return;
+  const std::int64_t n = args.d_bias.view.count();
+  const float* d_out = args.d_out.data<float>();
+  float* d_bias = args.d_bias.view.data<float>();
+  constexpr std::int64_t kColumns = 256;
+  pool_.run((n + kColumns - 1) / kColumns, [&](std::int64_t task) {
+    const std::int64_t first = task * kColumns;
+    add_column_sums(d_out + first, product.k, n, std::min(kColumns, n - first), d_bias + first);
+  });
 }
 
-void matmul_add(const MatmulAdd& args, ThreadPool& pool) {
+void CpuDevice::matmul_add(const MatmulAdd& args) {
   check(args);
-  const bool in_out = args.layout == WeightLayout::in_out;
-  const View out = args.out.view;
-  const std::int64_t n = args.weight.shape()[in_out ? 1 : 0];
+  check_multiply(*this, args.multiply, args.x.dtype());
   const Product product{.m = rows_of(args.x),
-                        .n = n,
-                        .k = args.weight.shape()[in_out ? 0 : 1],
+                        .n = args.weight.out(),
+                        .k = args.weight.in(),
                         .a = operand(args.x, /*transposed=*/false),
-                        .b = operand(args.weight, /*transposed=*/!in_out),
-                        .c = out.data<float>(),
-                        .c_stride = n,
+                        .b = operand(args.weight),
+                        .c = args.out.view.data<float>(),
+                        .c_stride = args.weight.out(),
                         .a_scale = args.scale,
                         .output = Product::Output::accumulate};
-  multiply(product, args.multiply, {}, pool);
+  multiply(product, args.multiply, {}, pool_);
 }
 
 }  // namespace quire::cpu

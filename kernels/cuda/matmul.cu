@@ -29,6 +29,11 @@ Gemm::Operand operand_of(const ConstView& matrix, bool transposed) {
           .transposed = transposed};
 }
 
+/// A weight, read as [K, N], from where its elements are in the type that the library multiplies.
+Gemm::Operand operand_of(const Weight& weight, const ConstView& elements) {
+  return operand_of(elements, weight.layout == WeightLayout::out_in);
+}
+
 /// What of the parameters is not in the type of the activations, in that type, in scratch.
 class Converted {
  public:
@@ -46,13 +51,6 @@ class Converted {
 
  private:
   DType dtype_;
-};
-
-struct Extents {
-  std::int64_t K, N;
-  Extents(const Shape& weight, WeightLayout layout)
-      : K(weight[layout == WeightLayout::in_out ? 0 : 1]),
-        N(weight[layout == WeightLayout::in_out ? 1 : 0]) {}
 };
 
 }  // namespace
@@ -107,16 +105,13 @@ bool CudaDevice::multiply(Gemm gemm) {
 void CudaDevice::matmul_forward(const MatmulForward& p) {
   check(p);
   check_multiply(*this, p.multiply, p.x.dtype());
-  const auto [K, N] = Extents(p.weight.shape(), p.layout);
-  if (takes_matvec(p)) {
-    launch_matvec(p, chain());
-    return;
-  }
+  if (takes_matvec(p)) return launch_matvec(p, chain());
+  const std::int64_t K = p.weight.in(), N = p.weight.out();
   const Converted converted(p.x.dtype()), of_out(p.out.dtype());
-  const std::size_t of_weight = converted.bytes_for(p.weight);
+  const std::size_t of_weight = converted.bytes_for(p.weight.view());
   const std::size_t bytes = of_weight + of_out.bytes_for(p.bias);
   auto* const space = bytes > 0 ? static_cast<std::byte*>(scratch(bytes)) : nullptr;
-  const ConstView weight = converted(p.weight, space, stream_);
+  const ConstView weight = converted(p.weight.view(), space, stream_);
   const ConstView bias = of_out(p.bias, space + of_weight, stream_);
 
   const View pre = p.pre_activation ? p.pre_activation : p.out;
@@ -124,7 +119,7 @@ void CudaDevice::matmul_forward(const MatmulForward& p) {
                      .N = N,
                      .K = K,
                      .a = operand_of(p.x, false),
-                     .b = operand_of(weight, p.layout == WeightLayout::out_in),
+                     .b = operand_of(p.weight, weight),
                      .out = pre.bytes(),
                      .out_dtype = p.out.dtype(),
                      .bias = bias.bytes()};
@@ -157,16 +152,16 @@ void CudaDevice::layernorm_matmul(const LayernormMatmul& p) {
 void CudaDevice::matmul_backward_input(const MatmulBackwardInput& p) {
   check(p);
   check_multiply(*this, p.multiply, p.d_out.dtype());
-  const auto [K, N] = Extents(p.weight.shape(), p.layout);
+  const std::int64_t K = p.weight.in(), N = p.weight.out();
   const Converted converted(p.d_out.dtype());
-  const std::size_t bytes = converted.bytes_for(p.weight);
+  const std::size_t bytes = converted.bytes_for(p.weight.view());
   auto* const space = bytes > 0 ? static_cast<std::byte*>(scratch(bytes)) : nullptr;
   const Gemm product{
       .M = p.d_x.count() / K,
       .N = K,
       .K = N,
       .a = operand_of(p.d_out, false),
-      .b = operand_of(converted(p.weight, space, stream_), p.layout == WeightLayout::in_out),
+      .b = operand_of(p.weight.transposed(), converted(p.weight.view(), space, stream_)),
       .out = p.d_x.bytes(),
       .out_dtype = p.d_x.dtype()};
   multiply(product);
@@ -178,17 +173,17 @@ void CudaDevice::matmul_backward_input(const MatmulBackwardInput& p) {
 void CudaDevice::matmul_backward_weight(const MatmulBackwardWeight& p) {
   check(p);
   check_multiply(*this, p.multiply, p.x.dtype());
-  const bool in_out = p.layout == WeightLayout::in_out;
-  const auto [K, N] = Extents(p.d_weight.view.shape(), p.layout);
-  const std::int64_t M = p.x.count() / K;
+  const auto& [d_weight, layout] = p.d_weight.weight;
+  const bool in_out = layout == WeightLayout::in_out;
+  const std::int64_t M = p.x.shape()[0], K = p.x.shape()[1], N = p.d_out.shape()[1];
   // d_weight [K, N] = xᵀ·d_out, or its transpose [N, K] = d_outᵀ·x.
   const Gemm product{.M = in_out ? K : N,
                      .N = in_out ? N : K,
                      .K = M,
                      .a = operand_of(in_out ? p.x : p.d_out, true),
                      .b = operand_of(in_out ? p.d_out : p.x, false),
-                     .out = p.d_weight.view.bytes(),
-                     .out_dtype = p.d_weight.view.dtype(),
+                     .out = d_weight.bytes(),
+                     .out_dtype = d_weight.dtype(),
                      .accumulate = true};
   multiply(product);
   if (!p.d_bias.view) return;
@@ -201,7 +196,7 @@ void CudaDevice::matmul_backward_weight(const MatmulBackwardWeight& p) {
 void CudaDevice::matmul_add(const MatmulAdd& p) {
   check(p);
   check_multiply(*this, p.multiply, p.x.dtype());
-  const auto [K, N] = Extents(p.weight.shape(), p.layout);
+  const std::int64_t K = p.weight.in(), N = p.weight.out();
   const View& out = p.out.view;
   const std::int64_t M = p.x.count() / K;
   const bool in_float = out.dtype() == DType::f32;
@@ -210,19 +205,18 @@ void CudaDevice::matmul_add(const MatmulAdd& p) {
   const std::int64_t of_row = N * std::int64_t{sizeof(float)};
   const std::int64_t rows = in_float ? M : std::clamp<std::int64_t>(kAddedBytes / of_row, 1, M);
   const Converted converted(p.x.dtype());
-  const std::size_t of_weight = converted.bytes_for(p.weight);
+  const std::size_t of_weight = converted.bytes_for(p.weight.view());
   const std::size_t bytes = of_weight + (in_float ? 0 : static_cast<std::size_t>(rows * of_row));
   auto* const space = bytes > 0 ? static_cast<std::byte*>(scratch(bytes)) : nullptr;
-  Gemm product{
-      .M = M,
-      .N = N,
-      .K = K,
-      .a = operand_of(p.x, false),
-      .b = operand_of(converted(p.weight, space, stream_), p.layout == WeightLayout::out_in),
-      .out = in_float ? out.bytes() : space + of_weight,
-      .out_dtype = DType::f32,
-      .scale = p.scale,
-      .accumulate = in_float};
+  Gemm product{.M = M,
+               .N = N,
+               .K = K,
+               .a = operand_of(p.x, false),
+               .b = operand_of(p.weight, converted(p.weight.view(), space, stream_)),
+               .out = in_float ? out.bytes() : space + of_weight,
+               .out_dtype = DType::f32,
+               .scale = p.scale,
+               .accumulate = in_float};
   for (std::int64_t m = 0; m < M; m += rows) {
     product.M = std::min(rows, M - m);
     product.a.data = static_cast<const std::byte*>(p.x.bytes()) + m * K * size_of(p.x.dtype());
