@@ -105,15 +105,62 @@ Product part_of_sum(const Product& p, std::int64_t first, std::int64_t count) {
   return part;
 }
 
+// Rows [first, first + count) of a as rows `at` and on of `packed`, which has `packed_rows` of them:
+// block by block along k, panel by panel.
+void pack_rows(const Product& p, const PackedFormat& format, std::int64_t first, std::int64_t count,
+               std::uint32_t* packed, std::int64_t packed_rows, std::int64_t at) {
+  for (std::int64_t k = 0; k < p.k; k += format.block_depth) {
+    const std::int64_t depth = std::min(format.block_depth, p.k - k);
+    const std::int64_t words = format.words(depth);
+    std::uint32_t* block = packed + k / format.word_depth * packed_rows + at * words;
+    for (std::int64_t i = 0; i < count; i += format.panel_rows) {
+      format.pack(p.a, first + i, std::min(format.panel_rows, count - i), k, depth, p.a_scale,
+                  format.panel_rows, block + i * words);
+    }
+  }
+}
+
+// Rows [row, row + rows) of what is packed, which are those from first_row on of c, by columns
+// [first_column, first_column + columns).
+struct Tile {
+  std::int64_t first_row, row, rows, first_column, columns;
+};
+
+void multiply_tile(const Product& p, const PackedFormat& format, const Tile& t,
+                   const std::uint32_t* packed, std::int64_t packed_rows, std::uint32_t* panel) {
+  const Operand columns{p.b.data, p.b.dtype, p.b.column_stride, p.b.row_stride};
+  const std::int64_t end = t.first_column + t.columns;
+  for (std::int64_t k = 0; k < p.k; k += format.block_depth) {
+    const std::int64_t depth = std::min(format.block_depth, p.k - k);
+    const std::int64_t words = format.words(depth);
+    const bool add = k > 0 || p.output == Product::Output::accumulate;
+    const std::uint32_t* block = packed + k / format.word_depth * packed_rows + t.row * words;
+    for (std::int64_t j = t.first_column; j < end; j += format.panel_columns) {
+      const std::int64_t count = std::min(format.panel_columns, end - j);
+      format.pack(columns, j, count, k, depth, 1.0f, format.panel_columns, panel);
+      for (std::int64_t i = 0; i < t.rows; i += format.panel_rows) {
+        format.multiply(block + i * words, panel, words, add,
+                        std::min(format.panel_rows, t.rows - i), count,
+                        p.c + (t.first_row + i) * p.c_stride + j, p.c_stride);
+      }
+    }
+  }
+  if (p.bias == nullptr) return;
+  for (std::int64_t i = t.first_row; i < t.first_row + t.rows; ++i) {
+    add_column_sums(p.bias + t.first_column, 1, 0, t.columns,
+                    p.c + i * p.c_stride + t.first_column);
+  }
+}
+
 // Rows [top, top + rows) of p: packs them, then runs tiles of rows × columns.
 void row_group(const Product& p, const PackedFormat& format, const Epilogue& epilogue,
                std::int64_t top, std::int64_t rows, ThreadPool& pool) {
   const std::int64_t packed_rows = round_up(rows, format.panel_rows);
-  void* packed = pool.shared_scratch<std::uint32_t>(packed_rows * format.words(p.k));
+  auto* packed = pool.shared_scratch<std::uint32_t>(packed_rows * format.words(p.k));
   constexpr std::int64_t kPackRows = 64;
   pool.run((rows + kPackRows - 1) / kPackRows, [&](std::int64_t task) {
     const std::int64_t at = task * kPackRows;
-    format.pack_rows(p, top + at, std::min(kPackRows, rows - at), packed, packed_rows, at);
+    pack_rows(p, format, top + at, std::min(kPackRows, rows - at), packed, packed_rows, at);
   });
   constexpr std::int64_t kTaskRows = 256;  // packing a panel of B costs about 1/256 of using it
   const std::int64_t row_tasks = (rows + kTaskRows - 1) / kTaskRows;
@@ -125,13 +172,13 @@ void row_group(const Product& p, const PackedFormat& format, const Epilogue& epi
     const std::int64_t row = task % row_tasks * kTaskRows;
     const std::int64_t column = task / row_tasks * width;
     const Tile tile{.first_row = top + row,
+                    .row = row,
                     .rows = std::min(kTaskRows, rows - row),
                     .first_column = column,
-                    .columns = std::min(width, p.n - column),
-                    .packed = packed,
-                    .packed_first = top,
-                    .packed_rows = packed_rows};
-    format.multiply(p, tile, pool.scratch<std::uint32_t>(format.scratch_words));
+                    .columns = std::min(width, p.n - column)};
+    multiply_tile(
+        p, format, tile, packed, packed_rows,
+        pool.scratch<std::uint32_t>(format.words(format.block_depth) * format.panel_columns));
     finish(p, epilogue, tile.first_row, tile.rows, tile.first_column, tile.columns);
   });
 }
