@@ -29,17 +29,9 @@ bool any_not_finite(const std::byte* from, std::size_t count, Bits exponent_unit
 }
 
 bool any_not_finite(const std::byte* from, DType dtype, std::size_t count) {
-  switch (dtype) {
-    case DType::f32:
-      return any_not_finite<std::uint32_t>(from, count, 0x00800000u);
-    case DType::f16:
-      return any_not_finite<std::uint16_t>(from, count, 0x0400u);
-    case DType::bf16:
-      return any_not_finite<std::uint16_t>(from, count, 0x0080u);
-    case DType::i32:
-      return false;
-  }
-  return false;
+  if (dtype == DType::i32) return false;
+  if (dtype == DType::f32) return any_not_finite<std::uint32_t>(from, count, 0x00800000u);
+  return any_not_finite<std::uint16_t>(from, count, dtype == DType::f16 ? 0x0400u : 0x0080u);
 }
 
 float widened(float value) {

@@ -384,10 +384,4 @@ void forward_losses(const Pass& pass) {
   });
 }
 
-std::vector<float> download_losses(const Pass& pass) {
-  std::vector<float> losses(static_cast<std::size_t>(pass.a.tokens()));
-  pass.device.copy_to_host(losses.data(), pass.a.losses.bytes(), pass.a.losses.size_bytes());
-  return losses;
-}
-
 }  // namespace quire

@@ -156,7 +156,7 @@ struct Pass {
   /// the end.
   const KeyValueCache* cache = nullptr;
   /// The products' weights as [out, in], for devices that prefer it: one for each layer, or none.
-  std::span<const ByRole<WritableWeight>> transposed = {};
+  std::span<const ByRole<Weight>> transposed = {};
 
   /// One of the device's products, in that precision: pass.multiply(&Device::matmul_add, {…}).
   template <class Op>
@@ -203,8 +203,5 @@ View forward_logits(const Pass& pass, RowRange rows);
 
 /// Losses of all targets into a.losses, without gradients.
 void forward_losses(const Pass& pass);
-
-/// a.losses on the host.
-std::vector<float> download_losses(const Pass& pass);
 
 }  // namespace quire

@@ -212,7 +212,8 @@ void check_frozen_layers(const Gpt2Config& config, int frozen_layers) {
               fmt::format("{} {}", option, config.n_layer / 2));
 }
 
-double sum(const std::vector<float>& losses) {
+double sum_losses(const Pass& pass) {
+  const std::vector<float> losses = download(pass.device, pass.a.losses);
   return std::accumulate(losses.begin(), losses.end(), 0.0);
 }
 
@@ -238,10 +239,10 @@ struct Gpt2Training::Impl {
   TrainingOptions options;
   Multiply precision;
   ParameterGradients gradients;
-  std::optional<LoraAdapter> adapter_gradients;
-  std::optional<Parameters> copies;
   Arena arena;
-  Activations a;
+  Activations a = {};
+  std::optional<LoraAdapter> adapter_gradients = {};
+  std::optional<Parameters> copies = {};
 
   Pass begin(const TokenBatch& batch, const DropoutSites& dropout) {
     check_batch(config, batch);
@@ -281,10 +282,7 @@ Gpt2Training::Gpt2Training(Device& device, const Gpt2Config& config, const Param
                .precision = precision,
                .gradients = ParameterGradients(device, config, trained_parameters(config, options),
                                                options.gradient_parts),
-               .adapter_gradients = {},
-               .copies = {},
-               .arena = Arena(device, count_activations(config, options).taken()),
-               .a = {}});
+               .arena = Arena(device, count_activations(config, options).taken())});
   if (adapter != nullptr) {
     impl_->adapter_gradients.emplace(device, config, adapter->config(), options.gradient_parts);
   }
@@ -334,14 +332,14 @@ double Gpt2Training::forward_backward(const TokenBatch& batch, float grad_scale,
     if (backward_mlp(pass, grads, l)) backward_attention(pass, grads, l);
   }
   if (impl_->gradients.wte()) backward_embedding(pass, impl_->gradients);
-  return sum(download_losses(pass));
+  return sum_losses(pass);
 }
 
 double Gpt2Training::forward(const TokenBatch& batch) {
   const Pass pass = impl_->begin(batch, DropoutSites());
   forward_hidden(pass);
   forward_losses(pass);
-  return sum(download_losses(pass));
+  return sum_losses(pass);
 }
 
 void Gpt2Training::zero_gradients() {

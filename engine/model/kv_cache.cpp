@@ -60,14 +60,16 @@ Workspace take_workspace(Arena& arena, const Gpt2Config& config, std::int64_t B,
   return w;
 }
 
-std::vector<ByRole<WritableWeight>> take_transposed(Arena& arena, const Gpt2Config& config,
-                                                    const Parameters& parameters) {
-  std::vector<ByRole<WritableWeight>> layers(static_cast<std::size_t>(config.n_layer));
+/// Transposed as well, unless the arena only counts.
+std::vector<ByRole<Weight>> take_transposed(Arena& arena, Device& device, const Gpt2Config& config,
+                                            const Parameters& parameters) {
+  std::vector<ByRole<Weight>> layers(static_cast<std::size_t>(config.n_layer));
   for (int l = 0; l < config.n_layer; ++l) {
     for (const Role product : kProducts) {
       const Weight w = parameters.matrix(l, product);
-      layers[static_cast<std::size_t>(l)][product] = {
-          arena.take("transposed weights", {w.out(), w.in()}, w.dtype()), WeightLayout::out_in};
+      const View out = arena.take("transposed weights", {w.out(), w.in()}, w.dtype());
+      if (out) device.transpose({.out = out, .in = w.view()});
+      layers[static_cast<std::size_t>(l)][product] = {out, WeightLayout::out_in};
     }
   }
   return layers;
@@ -103,8 +105,7 @@ struct Gpt2Decoder::Impl {
   KeyValueCache cache = {};
   std::map<int, DecodeStep> steps = {};  // by the number of rows
   Arena transposed_memory = {};
-  std::vector<ByRole<WritableWeight>> transposed =
-      {};  // what steps of few rows read, if there is room
+  std::vector<ByRole<Weight>> transposed = {};  // what steps of few rows read, if there is room
 
   [[noreturn]] void refuse(std::size_t rows, std::size_t ids) const;
   void check(std::span<const DecoderRow> rows) const;
@@ -271,17 +272,11 @@ Activations Gpt2Decoder::Impl::upload(std::span<const DecoderRow> rows) {
 void Gpt2Decoder::Impl::transpose_weights(int rows) {
   if (!transposed.empty() || !device.prefers_out_in(rows)) return;
   Arena count;
-  take_transposed(count, config, parameters);
+  take_transposed(count, device, config, parameters);
   const std::optional<DeviceMemory> memory = device.memory();
   if (memory && count.taken() > memory->free / 2) return;
   transposed_memory = Arena(device, count.taken());
-  transposed = take_transposed(transposed_memory, config, parameters);
-  for (int l = 0; l < config.n_layer; ++l) {
-    for (const Role product : kProducts) {
-      device.transpose({.out = transposed[static_cast<std::size_t>(l)][product].view,
-                        .in = parameters.matrix(l, product).view()});
-    }
-  }
+  transposed = take_transposed(transposed_memory, device, config, parameters);
 }
 
 /// All that changes from step to step lies in its inputs, and the workspace of as many rows is

@@ -34,9 +34,8 @@ void check_numbers(const LoraConfig& lora) {
 
 void check_targets(const Gpt2Config& config, const LoraConfig& lora) {
   for (const int layer : lora.layers_to_transform) {
-    require(layer >= 0 && layer < config.n_layer,
-            "the adapter has a block " + std::to_string(layer),
-            "the model has blocks 0 to " + std::to_string(config.n_layer - 1));
+    require(layer >= 0 && layer < config.n_layer, fmt::format("the adapter has a block {}", layer),
+            fmt::format("the model has blocks 0 to {}", config.n_layer - 1));
   }
   require(!lora.target_modules.empty(), "`target_modules` names no module"_named,
           "c_attn, c_proj and c_fc can be adapted");
@@ -78,21 +77,17 @@ float LoraConfig::scale() const {
 
 bool is_adapted(const LoraConfig& lora, int layer, Role product) {
   const std::vector<int>& layers = lora.layers_to_transform;
-  if (!layers.empty() && std::find(layers.begin(), layers.end(), layer) == layers.end()) {
-    return false;
-  }
+  if (!layers.empty() && std::ranges::count(layers, layer) == 0) return false;
   const std::string name = module_name(layer, product);
-  return std::any_of(lora.target_modules.begin(), lora.target_modules.end(),
-                     [&](const std::string& target) { return matches(target, name); });
+  return std::ranges::any_of(lora.target_modules,
+                             [&](const std::string& target) { return matches(target, name); });
 }
 
 int first_adapted_layer(const Gpt2Config& config, const LoraConfig& lora) {
-  for (int layer = 0; layer < config.n_layer; ++layer) {
-    for (const Role product : kProducts) {
-      if (is_adapted(lora, layer, product)) return layer;
-    }
-  }
-  return config.n_layer;
+  int layer = 0;
+  const auto adapted = [&](Role product) { return is_adapted(lora, layer, product); };
+  while (layer < config.n_layer && std::ranges::none_of(kProducts, adapted)) ++layer;
+  return layer;
 }
 
 std::vector<NamedParameter> adapter_list(const Gpt2Config& config, const LoraConfig& lora) {

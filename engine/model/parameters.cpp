@@ -137,7 +137,7 @@ std::vector<NamedParameter> parameter_list(const Gpt2Config& config) {
   add("transformer.wpe.weight", {config.n_positions, "n_positions"}, channels);
   for (int layer = 0; layer < config.n_layer; ++layer) {
     for (const RoleEntry& role : kRoles) {
-      const std::string module = "transformer.h." + std::to_string(layer) + "." + role.name;
+      const std::string module = fmt::format("transformer.h.{}.{}", layer, role.name);
       add(module + ".weight", extent_of(config, role.in), extent_of(config, role.out));
       add(module + ".bias", {}, extent_of(config, role.out));
     }
@@ -191,10 +191,9 @@ ParameterSet NamedTensors::held() const {
 }
 
 std::size_t NamedTensors::index_of(const std::string& name) const {
-  for (std::size_t i = 0; i < names_.size(); ++i) {
-    if (names_[i].name == name) return i;
-  }
-  throw Error(Fault::internal, "parameters: there is no " + name);
+  const auto found = std::ranges::find(names_, name, &NamedParameter::name);
+  if (found == names_.end()) throw Error(Fault::internal, "parameters: there is no " + name);
+  return static_cast<std::size_t>(found - names_.begin());
 }
 
 View NamedTensors::all() const {

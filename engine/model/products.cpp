@@ -100,7 +100,7 @@ void project(const Pass& pass, int layer, Role product, const Projection& p) {
       .out = apart ? p.pre_activation : p.out,
       .pre_activation = apart ? View() : p.pre_activation,
       .x = p.x,
-      .weight = transposed ? Weight(pass.transposed[static_cast<std::size_t>(layer)][product])
+      .weight = transposed ? pass.transposed[static_cast<std::size_t>(layer)][product]
                            : pass.parameters.matrix(layer, product),
       .bias = pass.parameters.layer(layer)[product].bias,
       .activation = apart ? Activation::none : p.activation,

@@ -20,9 +20,7 @@ constexpr std::size_t kDigits = 16;
 
 std::string text_of(const Algorithm& algorithm) {
   std::string text;
-  for (const std::uint64_t word : algorithm) {
-    for (int shift = 60; shift >= 0; shift -= 4) text += "0123456789abcdef"[word >> shift & 15];
-  }
+  for (const std::uint64_t word : algorithm) text += hash_text(word);
   return text;
 }
 

@@ -6,7 +6,7 @@
 // activations) is converted into scratch first: 6 bytes moved an element, where decoding at batch 1
 // reads 2. Models whose activations have the weights' type do not pay it.
 #include <algorithm>
-#include <utility>
+#include <type_traits>
 #include <vector>
 
 #include "kernels/check.h"
@@ -56,49 +56,42 @@ class Converted {
 }  // namespace
 
 bool CudaDevice::multiply(Gemm gemm) {
-  std::vector<std::pair<void*, const std::byte*>> back;  // of of_out bytes, from scratch
+  struct Result {
+    void* to;
+    const std::byte* from;
+    std::size_t bytes;
+  };
+  std::vector<Result> results;  // that lie in scratch until the product is done
+  std::byte* space = nullptr;
   std::size_t total = 0;
-  const auto whole = [](std::size_t bytes) { return (bytes + 255) / 256 * 256; };
-  const auto aligned = [](const void* data) {
-    return reinterpret_cast<std::uintptr_t>(data) % kGemmAlignment == 0;
+  const auto align = [&](auto& data, std::int64_t count, DType dtype, bool is_read) {
+    if (reinterpret_cast<std::uintptr_t>(data) % kGemmAlignment == 0) return;
+    const std::size_t bytes = static_cast<std::size_t>(count) * size_of(dtype);
+    if (space != nullptr) {
+      std::byte* const copied = space + total;
+      if (is_read) copy(copied, data, bytes);
+      if constexpr (std::is_same_v<decltype(data), void*&>) {
+        results.push_back({data, copied, bytes});
+      }
+      data = copied;
+    }
+    total += (bytes + 255) / 256 * 256;
   };
-  // Twice over the operands: how much is to be copied, then the copies.
-  const auto for_each = [&](const auto& read, const auto& written) {
-    read(gemm.a.data, gemm.M * gemm.K, gemm.a.dtype);
-    read(gemm.b.data, gemm.K * gemm.N, gemm.b.dtype);
-    read(gemm.bias, gemm.N, gemm.out_dtype);
-    written(gemm.pre_activation, false);
-    written(gemm.out, gemm.accumulate);
+  const auto align_all = [&] {
+    total = 0;
+    align(gemm.a.data, gemm.M * gemm.K, gemm.a.dtype, true);
+    align(gemm.b.data, gemm.K * gemm.N, gemm.b.dtype, true);
+    align(gemm.bias, gemm.N, gemm.out_dtype, true);
+    align(gemm.pre_activation, gemm.M * gemm.N, gemm.out_dtype, false);
+    align(gemm.out, gemm.M * gemm.N, gemm.out_dtype, gemm.accumulate);
   };
-  const std::size_t of_out = static_cast<std::size_t>(gemm.M * gemm.N) * size_of(gemm.out_dtype);
-  for_each(
-      [&](const void* data, std::int64_t count, DType dtype) {
-        if (!aligned(data)) total += whole(static_cast<std::size_t>(count) * size_of(dtype));
-      },
-      [&](const void* data, bool) {
-        if (!aligned(data)) total += whole(of_out);
-      });
+  align_all();  // counts
   if (total == 0) return gemm_->run(gemm, stream_);
-
   grow(aligned_, total);
-  auto* place = static_cast<std::byte*>(aligned_.data.get());
-  for_each(
-      [&](const void*& data, std::int64_t count, DType dtype) {
-        if (aligned(data)) return;
-        const std::size_t bytes = static_cast<std::size_t>(count) * size_of(dtype);
-        copy(place, data, bytes);
-        data = place;
-        place += whole(bytes);
-      },
-      [&](void*& data, bool is_added_to) {
-        if (aligned(data)) return;
-        if (is_added_to) copy(place, data, of_out);
-        back.emplace_back(data, place);
-        data = place;
-        place += whole(of_out);
-      });
+  space = static_cast<std::byte*>(aligned_.data.get());
+  align_all();  // copies
   if (!gemm_->run(gemm, stream_)) return false;
-  for (const auto& [to, from] : back) copy(to, from, of_out);
+  for (const Result& result : results) copy(result.to, result.from, result.bytes);
   return true;
 }
 
@@ -146,7 +139,7 @@ void CudaDevice::layernorm_matmul(const LayernormMatmul& p) {
   check(p.layernorm);
   check(p.matmul);
   check_multiply(*this, p.matmul.multiply, p.matmul.x.dtype());
-  launch_layernorm_matvec(p, chain());
+  launch_matvec(p.matmul, chain(), &p.layernorm);
 }
 
 void CudaDevice::matmul_backward_input(const MatmulBackwardInput& p) {

@@ -296,35 +296,6 @@ bool takes_matvec(const MatmulForward& p) {
          (p.x.dtype() == DType::f32 || p.x.dtype() == p.weight.dtype());
 }
 
-namespace {
-
-Matvec arguments_of(const MatmulForward& p, const ChainLaunch& how) {
-  return {.out = p.out.bytes(),
-          .out_is_float = p.out.dtype() == DType::f32,
-          .overlapped = how.overlapped,
-          .recorded = how.recorded,
-          .pre_activation = p.pre_activation.bytes(),
-          .x = p.x.bytes(),
-          .weight = p.weight.data,
-          .bias = p.bias ? p.bias.data<float>() : nullptr,
-          .rows = static_cast<int>(p.x.shape()[0]),
-          .K = static_cast<int>(p.weight.in()),
-          .N = static_cast<int>(p.weight.out()),
-          .activation = p.activation,
-          .before = {}};
-}
-
-void launch(const Matvec& arguments, const MatmulForward& p, const ChainLaunch& how) {
-  if (p.x.dtype() != DType::f32) {
-    launch_matvec_mma(arguments, p.x.dtype(), p.weight.layout, how);
-  } else {
-    dispatch(p.weight.dtype(),
-             [&](auto w) { launch<decltype(w)>(arguments, p.weight.layout, how); });
-  }
-}
-
-}  // namespace
-
 bool takes_layernorm_matvec(const LayernormMatmul& p) {
   const ResidualLayernormForward& l = p.layernorm;
   const std::int64_t K = l.weight.count();
@@ -333,20 +304,33 @@ bool takes_layernorm_matvec(const LayernormMatmul& p) {
          (p.matmul.x.dtype() == DType::f32 || K <= kMostNormalised);
 }
 
-void launch_matvec(const MatmulForward& p, const ChainLaunch& how) {
-  launch(arguments_of(p, how), p, how);
-}
-
-void launch_layernorm_matvec(const LayernormMatmul& p, const ChainLaunch& how) {
-  Matvec arguments = arguments_of(p.matmul, how);
-  arguments.x = p.layernorm.x.bytes();
-  arguments.before = {.sum = p.layernorm.sum.bytes(),
-                      .branch = p.layernorm.branch.bytes(),
-                      .weight = p.layernorm.weight.data<float>(),
-                      .bias = p.layernorm.bias.data<float>(),
-                      .eps = p.layernorm.eps,
-                      .share = 1.0f / static_cast<float>(arguments.K)};
-  launch(arguments, p.matmul, how);
+void launch_matvec(const MatmulForward& p, const ChainLaunch& how,
+                   const ResidualLayernormForward* before) {
+  Matvec arguments = {.out = p.out.bytes(),
+                      .out_is_float = p.out.dtype() == DType::f32,
+                      .overlapped = how.overlapped,
+                      .recorded = how.recorded,
+                      .pre_activation = p.pre_activation.bytes(),
+                      .x = p.x.bytes(),
+                      .weight = p.weight.data,
+                      .bias = p.bias ? p.bias.data<float>() : nullptr,
+                      .rows = static_cast<int>(p.x.shape()[0]),
+                      .K = static_cast<int>(p.weight.in()),
+                      .N = static_cast<int>(p.weight.out()),
+                      .activation = p.activation,
+                      .before = {}};
+  if (before != nullptr) {
+    arguments.x = before->x.bytes();
+    arguments.before = {.sum = before->sum.bytes(),
+                        .branch = before->branch.bytes(),
+                        .weight = before->weight.data<float>(),
+                        .bias = before->bias.data<float>(),
+                        .eps = before->eps,
+                        .share = 1.0f / static_cast<float>(arguments.K)};
+  }
+  if (p.x.dtype() != DType::f32)
+    return launch_matvec_mma(arguments, p.x.dtype(), p.weight.layout, how);
+  dispatch(p.weight.dtype(), [&](auto w) { launch<decltype(w)>(arguments, p.weight.layout, how); });
 }
 
 }  // namespace quire::cuda
