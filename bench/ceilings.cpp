@@ -58,9 +58,10 @@ double measure_large_matmul(Device& device, DType dtype, double seconds) {
     const std::size_t bytes = 4 * static_cast<std::size_t>(width * width) * size_of(dtype);
     if (best > 0 && memory && bytes > memory->free) break;
     Operands operands(device, noise);
-    const MatmulForward product{.out = operands.output(dtype, {width, width}),
-                                .x = operands.random(dtype, {width, width}),
-                                .weight = operands.random(dtype, {width, width})};
+    const MatmulForward product{
+        .out = operands.output(dtype, {width, width}),
+        .x = operands.random(dtype, {width, width}),
+        .weight = {operands.random(dtype, {width, width}), WeightLayout::in_out}};
     BenchEntry entry;
     time_batches(entry, device, {.run = [&](std::int64_t) { device.matmul_forward(product); }},
                  seconds / 6);

@@ -120,19 +120,20 @@ void add_layernorm(Cases& cases, const Dimensions& d) {
   // One step of decoding, B rows: their sum, layernorm and queries, keys, values. The weight is
   // nearly all there is to read.
   const double rows = real(d.B) * real(d.C);
-  cases.push_back({"layernorm_matmul/qkv", d.e * (3 * real(d.C * d.C) + 6 * rows),
-                   rows * (9 + 6 * real(d.C)), [d](Device& device, Operands& o) {
-                     LayernormMatmul p{.layernorm = residual_layernorm(o, d.type, d.B, d.C)};
-                     p.matmul = {.out = o.output(d.type, {d.B, 3 * d.C}),
-                                 .x = p.layernorm.out,
-                                 .weight = o.random(d.type, {d.C, 3 * d.C}, kWeights),
-                                 .bias = o.random(DType::f32, {3 * d.C}, kWeights)};
-                     return KernelCall{[=, &device](std::int64_t) { device.layernorm_matmul(p); },
-                                       [=, &device] {
-                                         // The fused form may leave layernorm.out alone.
-                                         device.residual_layernorm_forward(p.layernorm);
-                                       }};
-                   }});
+  cases.push_back(
+      {"layernorm_matmul/qkv", d.e * (3 * real(d.C * d.C) + 6 * rows), rows * (9 + 6 * real(d.C)),
+       [d](Device& device, Operands& o) {
+         LayernormMatmul p{.layernorm = residual_layernorm(o, d.type, d.B, d.C)};
+         p.matmul = {.out = o.output(d.type, {d.B, 3 * d.C}),
+                     .x = p.layernorm.out,
+                     .weight = {o.random(d.type, {d.C, 3 * d.C}, kWeights), WeightLayout::in_out},
+                     .bias = o.random(DType::f32, {3 * d.C}, kWeights)};
+         return KernelCall{[=, &device](std::int64_t) { device.layernorm_matmul(p); },
+                           [=, &device] {
+                             // The fused form may leave layernorm.out alone.
+                             device.residual_layernorm_forward(p.layernorm);
+                           }};
+       }});
 }
 
 // ---------------------------------------------------------------- activation

@@ -13,7 +13,10 @@ struct Product {
   bool is_head = false;                      // no bias
   Activation of_x = Activation::none;  // what x was taken through: backward goes on through it
 
-  Shape weight() const { return layout == WeightLayout::in_out ? Shape{K, N} : Shape{N, K}; }
+  Shape shape() const { return layout == WeightLayout::in_out ? Shape{K, N} : Shape{N, K}; }
+  Weight weight(Operands& o, DType type) const {
+    return {o.random(type, shape(), kWeights), layout};
+  }
   double x() const { return real(M) * real(K); }
   double w() const { return real(K) * real(N); }
   double out() const { return real(M) * real(N); }
@@ -28,8 +31,7 @@ void add_forward(Cases& cases, const Dimensions& d, const Product& s) {
                    s.flops() + (activates ? 8 * s.out() : 0), [=](Device& device, Operands& o) {
                      MatmulForward p{.out = o.output(d.type, {s.M, s.N}),
                                      .x = o.random(d.type, {s.M, s.K}),
-                                     .weight = o.random(d.type, s.weight(), kWeights),
-                                     .layout = s.layout,
+                                     .weight = s.weight(o, d.type),
                                      .activation = s.activation,
                                      .multiply = d.multiply};
                      if (!s.is_head) p.bias = o.random(DType::f32, {s.N}, kWeights);
@@ -46,8 +48,7 @@ void add_backward(Cases& cases, const Dimensions& d, const Product& s) {
                    s.flops() + (activates ? 16 * s.x() : 0), [=](Device& device, Operands& o) {
                      MatmulBackwardInput p{.d_x = o.output(d.type, {s.M, s.K}),
                                            .d_out = o.random(d.type, {s.M, s.N}, kGradients),
-                                           .weight = o.random(d.type, s.weight(), kWeights),
-                                           .layout = s.layout,
+                                           .weight = s.weight(o, d.type),
                                            .activation = s.of_x,
                                            .multiply = d.multiply};
                      if (activates) p.pre_activation = o.random(d.type, {s.M, s.K});
@@ -58,10 +59,9 @@ void add_backward(Cases& cases, const Dimensions& d, const Product& s) {
   cases.push_back(
       {fmt::format("matmul_backward_weight/{}", s.name), d.e * (s.x() + s.out()) + 8 * s.w(),
        s.flops() + (s.is_head ? 0 : s.out()), [=](Device& device, Operands& o) {
-         MatmulBackwardWeight p{.d_weight = Accumulate{o.zeros(DType::f32, s.weight())},
+         MatmulBackwardWeight p{.d_weight = {{o.zeros(DType::f32, s.shape()), s.layout}},
                                 .d_out = o.random(d.type, {s.M, s.N}, kGradients),
                                 .x = o.random(d.type, {s.M, s.K}),
-                                .layout = s.layout,
                                 .multiply = d.multiply};
          if (!s.is_head) p.d_bias = Accumulate{o.zeros(DType::f32, {s.N})};
          return KernelCall{[=, &device](std::int64_t) { device.matmul_backward_weight(p); }};
@@ -75,8 +75,7 @@ void add_accumulation(Cases& cases, const Dimensions& d, const Product& s) {
                    s.flops(), [=](Device& device, Operands& o) {
                      const MatmulAdd p{.out = Accumulate{o.zeros(d.type, {s.M, s.N})},
                                        .x = o.random(d.type, {s.M, s.K}),
-                                       .weight = o.random(DType::f32, s.weight(), kWeights),
-                                       .layout = s.layout,
+                                       .weight = s.weight(o, DType::f32),
                                        .scale = 2.0f,
                                        .multiply = d.multiply};
                      return KernelCall{[=, &device](std::int64_t) { device.matmul_add(p); }};

@@ -44,6 +44,10 @@ struct OpNote {
 };
 thread_local OpNote noted;
 
+const char* dimensions_of(WeightLayout layout) {
+  return layout == WeightLayout::in_out ? "K N" : "N K";
+}
+
 /// The views of one op, one after the other. A view's extents are written as its comment in ops.h
 /// has them: "B T 3C". The first view that has a letter gives it its value, later ones must agree.
 /// A star stands for all leading dimensions together ("*N C"), or for all dimensions there are
@@ -63,6 +67,13 @@ class Views {
   Views& reads_if_given(const char* name, const ConstView& view, const char* dimensions,
                         Types types = Types::f32) {
     return view ? reads(name, view, dimensions, types) : *this;
+  }
+  Views& multiplies(const Weight& weight) {
+    if (!weight) fail("weight is not given");
+    match("weight", weight.shape, dimensions_of(weight.layout));
+    const auto* begin = static_cast<const std::byte*>(weight.data);
+    separate({"weight", begin, begin + weight.size_bytes(), false}, nullptr);
+    return *this;
   }
   /// `same_as` names an earlier view that this one may be.
   Views& writes(const char* name, const View& view, const char* dimensions,
@@ -203,11 +214,6 @@ class Views {
   const char* first_activation_ = nullptr;
   DType activation_ = DType::f32;
 };
-
-/// Weights: [K, N] or [N, K].
-const char* dimensions_of(WeightLayout layout) {
-  return layout == WeightLayout::in_out ? "K N" : "N K";
-}
 
 void check_eps(Views& views, float eps) {
   views.requires_that(eps >= 0.0f && std::isfinite(eps), "eps", eps, "eps >= 0");
@@ -350,7 +356,7 @@ void check_multiply(const Device& device, Multiply multiply, DType operands) {
 void check(const MatmulForward& p) {
   Views("matmul")
       .reads("x", p.x, "M K", Types::activation)
-      .reads("weight", p.weight, dimensions_of(p.layout), Types::any_float)
+      .multiplies(p.weight)
       .reads_if_given("bias", p.bias, "N", Types::any_float)
       .writes("out", p.out, "M N", Types::activation_or_f32)
       .writes_if_given("pre_activation", p.pre_activation, "M N", Types::activation);
@@ -365,7 +371,7 @@ void check(const Transpose& p) {
 void check(const MatmulBackwardInput& p) {
   Views views("matmul_backward_input");
   views.reads("d_out", p.d_out, "M N", Types::activation)
-      .reads("weight", p.weight, dimensions_of(p.layout), Types::any_float)
+      .multiplies(p.weight)
       .writes("d_x", p.d_x, "M K", Types::activation);
   if (p.pre_activation || p.activation != Activation::none) {
     views.reads("pre_activation", p.pre_activation, "M K", Types::activation);
@@ -376,14 +382,14 @@ void check(const MatmulBackwardWeight& p) {
   Views("matmul_backward_weight")
       .reads("d_out", p.d_out, "M N", Types::activation)
       .reads("x", p.x, "M K", Types::activation)
-      .writes("d_weight", p.d_weight.view, dimensions_of(p.layout))
+      .writes("d_weight", p.d_weight.weight.view, dimensions_of(p.d_weight.weight.layout))
       .writes_if_given("d_bias", p.d_bias.view, "N");
 }
 
 void check(const MatmulAdd& p) {
   Views("matmul_add")
       .reads("x", p.x, "M K", Types::activation)
-      .reads("weight", p.weight, dimensions_of(p.layout), Types::any_float)
+      .multiplies(p.weight)
       .writes("out", p.out.view, "M N", Types::activation)
       .requires_that(std::isfinite(p.scale), "scale", p.scale, "a finite number");
 }

@@ -1,4 +1,4 @@
-// A device beside its ops: what it is, its memory, and the sequences of ops that it repeats.
+// A device beside its ops: what it is, its memory, and the step of decoding, which it may do whole.
 #pragma once
 
 #include <cstddef>
@@ -34,12 +34,22 @@ class Buffer {
   std::size_t size_ = 0;
 };
 
-/// A sequence of ops that its device repeats at less cost than their calls. Must not outlive the
-/// device, nor the memory that the ops work on.
+/// What a device has made of a sequence of ops, to do it again at less cost than their calls. Must
+/// not outlive the device, nor the memory that the ops work on.
 class Recording {
  public:
   virtual ~Recording() = default;
   virtual void replay() = 0;
+};
+
+/// One more token for each of so many rows: embedding, blocks, head. A decoder keeps one for each
+/// number of rows, and hands it to Device::decode_step() whenever it is due.
+struct DecodeStep {
+  /// The step as ops and copies within the device, the same ones on the same memory each time, and
+  /// nothing else. What differs from one time to the next (ids, positions, past and rows of the
+  /// caches) lies in that memory before.
+  std::function<void()> ops;
+  std::unique_ptr<Recording> recording;  ///< the device's own; empty until it has one
 };
 
 struct DeviceMemory {
@@ -116,15 +126,17 @@ class Device : public Ops {
   virtual void fill_zero(void* data, std::size_t bytes) = 0;
   virtual void synchronize() = 0;
 
-  /// Does `work`, which calls ops and copies within the device, the same ones on the same memory
-  /// each time, and nothing else. Returns what repeats them; null where calling them costs no more.
-  /// Nothing in `work` writes what one of its ops reads as a weight or a bias, as `past` or `rows`
-  /// of attention_cached, or as a cached slot below past[b]: a device may read these of all ops as
-  /// soon as the recording begins. What was queued before that is done by then.
-  virtual std::unique_ptr<Recording> record(const std::function<void()>& work) {
-    work();
-    return nullptr;
-  }
+  /// Does a step of decoding: by calling its ops, where nothing is faster.
+  /// A device may replace the whole of it. One that repeats the ops (as a graph) keeps what repeats
+  /// them in step.recording. One with a kernel of its own for the step would be told there of
+  /// weights, caches, inputs and logits as data, which the decoder has at hand where it makes the
+  /// step (engine/model/kv_cache.cpp); what it lays out of them once goes into the recording too,
+  /// and the weights come as [out, in] where prefers_out_in() of so many rows.
+  /// No op of the step writes what another one reads as a weight or a bias, as `past` or `rows` of
+  /// attention_cached, or as a cached slot below past[b]: a device may read these of all ops as soon
+  /// as the step begins. What was queued before that is done by then. The logits, and the slots from
+  /// past[b] on, have the bits that the ops give wherever Device::rows_alone().
+  virtual void decode_step(DecodeStep& step) { step.ops(); }
 
   /// Of a group that is still to meet: one member asks, and tells the others. Empty where this
   /// device can be in none.

@@ -6,8 +6,8 @@
 //   device.layernorm_forward({.out = a.ln_1, .mean = a.mean, .rstd = a.rstd, .x = x, …});
 //
 // Rules for all ops:
-//  - A View is overwritten, an Accumulate is added to, a ConstView is read. Outputs never alias
-//    inputs, except where the field says so.
+//  - A View is overwritten, an Accumulate is added to, a ConstView or a Weight is read. Outputs
+//    never alias inputs, except where the field says so.
 //  - Sums run in float at least, whatever the storage type; the reference sums in double.
 //  - The result of a row depends on that row alone, bit for bit: not on how many rows there are,
 //    nor on the number of threads. (A batch row equals the same prompt alone, and the same seed
@@ -25,7 +25,7 @@
 
 #include "base/ignored_target.h"
 #include "base/random.h"
-#include "kernels/tensor.h"
+#include "kernels/weight.h"
 
 namespace quire {
 
@@ -123,9 +123,6 @@ constexpr void with_activation(Activation kind, const Work& work) {
   }
 }
 
-/// How a weight is stored. GPT-2's Conv1D has in_out; its head, the embedding table, has out_in.
-enum class WeightLayout : std::uint8_t { in_out /* [K, N] */, out_in /* [N, K] */ };
-
 /// What a product multiplies: its operands as they are stored, or each element rounded to bfloat16
 /// first, to nearest with ties to even, as torch.autocast does it for a linear layer. All else,
 /// sums and results, is the same. Rounding is for operands in float, and for devices that know no
@@ -142,9 +139,8 @@ struct MatmulForward {
   View out;             // [M, N] x's type, or float: logits under 16-bit activations
   View pre_activation;  // [M, N], or empty: pre, which the activation's backward wants
   ConstView x;          // [M, K]
-  ConstView weight;     // [K, N] or [N, K], any float type
+  Weight weight;        // K in, N out
   ConstView bias;       // [N], or empty
-  WeightLayout layout = WeightLayout::in_out;
   Activation activation = Activation::none;
   Multiply multiply = Multiply::as_stored;
 };
@@ -170,30 +166,27 @@ struct Transpose {
 struct MatmulBackwardInput {
   View d_x;                  // [M, K]
   ConstView d_out;           // [M, N]
-  ConstView weight;          // [K, N] or [N, K]
+  Weight weight;             // K in, N out
   ConstView pre_activation;  // [M, K], or empty where activation is none
-  WeightLayout layout = WeightLayout::in_out;
   Activation activation = Activation::none;
   Multiply multiply = Multiply::as_stored;
 };
 
 /// d_weight += xᵀ·d_out (or its transpose, in the weight's layout);  d_bias += sum_M(d_out).
 struct MatmulBackwardWeight {
-  Accumulate d_weight;  // [K, N] or [N, K]
-  Accumulate d_bias;    // [N], or empty; no product: of d_out as it is stored
-  ConstView d_out;      // [M, N]
-  ConstView x;          // [M, K]
-  WeightLayout layout = WeightLayout::in_out;
+  AccumulateWeight d_weight;  // [K, N] or [N, K]
+  Accumulate d_bias;          // [N], or empty; no product: of d_out as it is stored
+  ConstView d_out;            // [M, N]
+  ConstView x;                // [M, K]
   Multiply multiply = Multiply::as_stored;
 };
 
 /// out += scale·x·weight. 2·M·N·K flops. A low-rank adapter is two of these beside a product. In
 /// bfloat16 scale·x is what is rounded.
 struct MatmulAdd {
-  Accumulate out;    // [M, N] x's type
-  ConstView x;       // [M, K]
-  ConstView weight;  // [K, N] or [N, K], any float type
-  WeightLayout layout = WeightLayout::in_out;
+  Accumulate out;  // [M, N] x's type
+  ConstView x;     // [M, K]
+  Weight weight;   // K in, N out
   float scale = 1.0f;
   Multiply multiply = Multiply::as_stored;
 };

@@ -15,9 +15,8 @@ std::string text_of(const Shape3& s, WeightLayout layout) {
   return join(s.M, "x", s.K, "x", s.N, layout == WeightLayout::in_out ? "[K, N]" : "[N, K]");
 }
 
-Tensor weight_of(Trial& t, const Shape3& s, WeightLayout layout) {
-  const std::int64_t rows = layout == WeightLayout::in_out ? s.K : s.N;
-  return t.input({rows, s.K * s.N / rows});
+Shape weight_shape(const Shape3& s, WeightLayout layout) {
+  return layout == WeightLayout::in_out ? Shape{s.K, s.N} : Shape{s.N, s.K};
 }
 
 /// A sum of `terms` products, on both devices.
@@ -30,14 +29,13 @@ void forward(Bench& bench, DType dtype, const Shape3& shape, WeightLayout layout
   const std::int64_t M = shape.M, K = shape.K, N = shape.N;  // Clang 14 captures no bindings
   Trial t(bench, "matmul_forward", text_of(shape, layout), dtype);
   const Tensor out = t.output({M, N}), pre = t.output({M, N}), x = t.input({M, K}),
-               weight = weight_of(t, shape, layout), bias = t.input_in(DType::f32, {N});
+               weight = t.input(weight_shape(shape, layout)), bias = t.input_in(DType::f32, {N});
   const auto op = [&](const Side& s) {
     s.device.matmul_forward({.out = out(s),
                              .pre_activation = pre(s),
                              .x = x(s),
-                             .weight = weight(s),
+                             .weight = {weight(s), layout},
                              .bias = bias(s),
-                             .layout = layout,
                              .activation = s.kind == Side::sizes ? Activation::none : activation});
   };
   t.run(op);
@@ -58,10 +56,10 @@ void float_out(Bench& bench, DType dtype, const Shape3& shape) {
   const std::int64_t M = shape.M, K = shape.K, N = shape.N;
   Trial t(bench, "matmul_forward", text_of(shape, WeightLayout::out_in) + " into float32", dtype);
   const Tensor out = t.output({M, N}, DType::f32), x = t.input({M, K}),
-               weight = weight_of(t, shape, WeightLayout::out_in);
+               weight = t.input(weight_shape(shape, WeightLayout::out_in));
   const auto op = [&](const Side& s) {
     s.device.matmul_forward(
-        {.out = out(s), .x = x(s), .weight = weight(s), .layout = WeightLayout::out_in});
+        {.out = out(s), .x = x(s), .weight = {weight(s), WeightLayout::out_in}});
   };
   t.run(op);
   t.run_sizes(op);
@@ -73,19 +71,19 @@ void backward_input(Bench& bench, DType dtype, const Shape3& shape, WeightLayout
   const std::int64_t M = shape.M, K = shape.K, N = shape.N;
   Trial t(bench, "matmul_backward_input", text_of(shape, layout), dtype);
   const Tensor d_x = t.output({M, K}), plain = t.output({M, K}, DType::f32),
-               d_out = t.input({M, N}), weight = weight_of(t, shape, layout), pre = t.input({M, K});
+               d_out = t.input({M, N}), weight = t.input(weight_shape(shape, layout)),
+               pre = t.input({M, K});
   t.run([&](const Side& s) {
     s.device.matmul_backward_input(
         {.d_x = d_x(s),
          .d_out = d_out(s),
-         .weight = weight(s),
+         .weight = {weight(s), layout},
          .pre_activation = activation == Activation::none ? ConstView{} : ConstView{pre(s)},
-         .layout = layout,
          .activation = activation});
   });
   const auto product = [&](const Side& s) {  // before the slope, on the trusted device
     s.device.matmul_backward_input(
-        {.d_x = plain(s), .d_out = d_out(s), .weight = weight(s), .layout = layout});
+        {.d_x = plain(s), .d_out = d_out(s), .weight = {weight(s), layout}});
   };
   t.run_trusted(product);
   t.run_sizes(product);
@@ -103,15 +101,13 @@ void backward_input(Bench& bench, DType dtype, const Shape3& shape, WeightLayout
 void backward_weight(Bench& bench, DType dtype, const Shape3& shape, WeightLayout layout) {
   const std::int64_t M = shape.M, K = shape.K, N = shape.N;
   Trial t(bench, "matmul_backward_weight", text_of(shape, layout), dtype);
-  const std::int64_t rows = layout == WeightLayout::in_out ? K : N;
-  const Tensor d_weight = t.in_out_in(DType::f32, {rows, K * N / rows}),
+  const Tensor d_weight = t.in_out_in(DType::f32, weight_shape(shape, layout)),
                d_bias = t.in_out_in(DType::f32, {N}), d_out = t.input({M, N}), x = t.input({M, K});
   const auto op = [&](const Side& s) {
-    s.device.matmul_backward_weight({.d_weight = Accumulate{d_weight(s)},
+    s.device.matmul_backward_weight({.d_weight = {{d_weight(s), layout}},
                                      .d_bias = Accumulate{d_bias(s)},
                                      .d_out = d_out(s),
-                                     .x = x(s),
-                                     .layout = layout});
+                                     .x = x(s)});
   };
   t.run(op);
   t.run_sizes(op);
@@ -123,13 +119,11 @@ void backward_weight(Bench& bench, DType dtype, const Shape3& shape, WeightLayou
 void add(Bench& bench, DType dtype, const Shape3& shape, WeightLayout layout) {
   const std::int64_t M = shape.M, K = shape.K, N = shape.N;
   Trial t(bench, "matmul_add", text_of(shape, layout), dtype);
-  const Tensor out = t.in_out({M, N}), x = t.input({M, K}), weight = weight_of(t, shape, layout);
+  const Tensor out = t.in_out({M, N}), x = t.input({M, K}),
+               weight = t.input(weight_shape(shape, layout));
   const auto op = [&](const Side& s) {
-    s.device.matmul_add({.out = Accumulate{out(s)},
-                         .x = x(s),
-                         .weight = weight(s),
-                         .layout = layout,
-                         .scale = 0.7f});
+    s.device.matmul_add(
+        {.out = Accumulate{out(s)}, .x = x(s), .weight = {weight(s), layout}, .scale = 0.7f});
   };
   t.run(op);
   t.run_sizes(op);
@@ -152,7 +146,10 @@ void layernorm_matmul(Bench& bench, DType dtype, std::int64_t M, std::int64_t C,
                shift = t.input_in(DType::f32, {C}), weight = t.input({C, N}),
                bias = t.input_in(DType::f32, {N});
   const auto second = [&](const Side& s) {
-    return MatmulForward{.out = out(s), .x = normal_rows(s), .weight = weight(s), .bias = bias(s)};
+    return MatmulForward{.out = out(s),
+                         .x = normal_rows(s),
+                         .weight = {weight(s), WeightLayout::in_out},
+                         .bias = bias(s)};
   };
   t.run([&](const Side& s) {
     s.device.layernorm_matmul({.layernorm = {.sum = sum(s),

@@ -151,7 +151,7 @@ void save_adapter(Device& device, const fs::path& folder, const LoraAdapter& ada
   }
   if (tables != nullptr) {  // a tied head under its own name, too, as PEFT has it
     tensors.push_back({"base_model.model.transformer.wte.weight", tables->wte()});
-    tensors.push_back({"base_model.model.lm_head.weight", tables->head()});
+    tensors.push_back({"base_model.model.lm_head.weight", tables->head().view()});
   }
   save_weights(device, folder / kWeights, std::move(tensors),
                {{kConfig, to_json(adapter.config(), base_model_name_or_path)}},

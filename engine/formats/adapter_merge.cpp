@@ -300,10 +300,9 @@ class Merger {
     Gpt2Config config = base_.config;
     if (changed_.count(kHead) > 0) config.tie_word_embeddings = false;
     if (changed_.count(kWte) > 0) config.vocab_size = static_cast<int>(changed_[kWte].shape[0]);
-    const std::int64_t head_rows = changed_.count(kHead) > 0 ? changed_[kHead].shape[0]
-                                   : config.tie_word_embeddings
-                                       ? config.vocab_size
-                                       : base_.parameters.head().shape()[0];
+    const std::int64_t head_rows = changed_.count(kHead) > 0    ? changed_[kHead].shape[0]
+                                   : config.tie_word_embeddings ? config.vocab_size
+                                                                : base_.parameters.head().out();
     if (head_rows != config.vocab_size) {
       throw Error(Fault::bad_data,
                   fmt::format("{} has {} rows for wte.weight and {} for lm_head.weight",

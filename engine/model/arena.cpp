@@ -1,6 +1,7 @@
 #include "engine/model/arena.h"
 
 #include <algorithm>
+#include <functional>
 
 #include "base/error.h"
 
@@ -47,8 +48,7 @@ std::vector<MemoryItem> Arena::plan() const {
 }
 
 void sort_by_size(std::vector<MemoryItem>& items) {
-  std::stable_sort(items.begin(), items.end(),
-                   [](const MemoryItem& a, const MemoryItem& b) { return a.bytes > b.bytes; });
+  std::ranges::stable_sort(items, std::greater<>(), &MemoryItem::bytes);
 }
 
 }  // namespace quire

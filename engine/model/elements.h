@@ -10,8 +10,9 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <vector>
 
-#include "kernels/tensor.h"
+#include "kernels/device.h"
 
 namespace quire {
 
@@ -27,5 +28,9 @@ void read_elements(const std::byte* from, DType dtype, std::span<float> to);
 
 /// Floats to elements, rounded to nearest, ties to even. Finite values beyond f16 become infinite.
 void write_elements(std::span<const float> from, DType dtype, std::byte* to);
+
+/// A tensor of any float type on the device, as floats: both wait until the elements are there.
+std::vector<float> download(Device& device, const ConstView& from);
+void upload(Device& device, std::span<const float> from, const View& to);
 
 }  // namespace quire

@@ -1,7 +1,9 @@
 #include "engine/model/forward.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <string>
+#include <utility>
 
 #include "base/error.h"
 #include "engine/model/elements.h"
@@ -10,40 +12,15 @@
 namespace quire {
 namespace {
 
-void check_ids(const char* what, std::span<const std::int32_t> ids, int limit, int length,
-               bool may_be_ignored) {
-  for (std::size_t i = 0; i < ids.size(); ++i) {
-    if (ids[i] >= 0 && ids[i] < limit) continue;
-    if (may_be_ignored && ids[i] == kIgnoredTarget) continue;
-    const std::size_t row = i / static_cast<std::size_t>(length);
-    const std::size_t column = i % static_cast<std::size_t>(length);
-    throw Error(
-        Fault::bad_data,
-        std::string(what) + " " + std::to_string(ids[i]) + " is not below " + std::to_string(limit),
-        {"at row " + std::to_string(row) + ", column " + std::to_string(column)});
-  }
-}
-
 void check_size(const char* what, std::size_t size, const TokenBatch& batch, bool may_be_empty) {
-  const std::size_t wanted =
-      static_cast<std::size_t>(batch.batch) * static_cast<std::size_t>(batch.length);
-  if (size == wanted || (may_be_empty && size == 0)) return;
-  throw Error(Fault::internal, std::string("batch: ") + std::to_string(size) + " " + what + ", [" +
-                                   std::to_string(batch.batch) + ", " +
-                                   std::to_string(batch.length) + "] expected");
+  const std::int64_t wanted = std::int64_t{batch.batch} * batch.length;
+  if (std::cmp_equal(size, wanted) || (may_be_empty && size == 0)) return;
+  throw Error(Fault::internal, fmt::format("batch: {} {}, [{}, {}] expected", size, what,
+                                           batch.batch, batch.length));
 }
 
 void upload(Device& device, View to, std::span<const std::int32_t> from) {
   device.copy_to_device(to.bytes(), from.data(), to.size_bytes());
-}
-
-/// Elements of any float type on the host.
-std::vector<float> download(Device& device, const View& view) {
-  std::vector<std::byte> bytes(view.size_bytes());
-  device.copy_to_host(bytes.data(), view.bytes(), bytes.size());
-  std::vector<float> values(static_cast<std::size_t>(view.count()));
-  read_elements(bytes.data(), view.dtype(), values);
-  return values;
 }
 
 void keep_hidden(const Pass& pass, View state, HiddenStates* hidden) {
@@ -261,54 +238,46 @@ Activations take_activations(Arena& arena, const Gpt2Config& config, int batch, 
   return a;
 }
 
-DropoutSites::DropoutSites(const Gpt2Config& config, std::uint64_t seed, float lora_dropout,
-                           std::int64_t first_row, std::int64_t length)
-    : embd_pdrop_(config.embd_pdrop),
-      attn_pdrop_(config.attn_pdrop),
-      resid_pdrop_(config.resid_pdrop),
-      lora_dropout_(lora_dropout),
-      seed_(seed),
-      channels_(config.n_embd),
-      inner_(config.inner()),
-      heads_(config.n_head),
-      first_row_(first_row),
-      length_(length) {}
-
 DropoutSites::Site DropoutSites::site(float p, int layer, int place,
                                       std::int64_t numbers_a_token) const {
-  auto stream = mix(static_cast<std::uint64_t>(layer), static_cast<std::uint64_t>(place));
-  const std::int64_t first = first_row_ * length_ * numbers_a_token;
+  const auto stream = mix(static_cast<std::uint64_t>(layer), static_cast<std::uint64_t>(place));
+  const auto first = static_cast<std::uint64_t>(first_row_ * length_ * numbers_a_token);
   // A stream begins with a whole block. Where the row does not (attention with one to three heads
   // over an odd number of tokens), it takes a stream of its own.
-  if (first % 4 != 0) {
-    return {.p = p,
-            .key = {.seed = seed_, .stream = mix(stream, static_cast<std::uint64_t>(first))}};
+  if (first % 4 != 0) return {.p = p, .key = {.seed = seed_, .stream = mix(stream, first)}};
+  return {.p = p, .key = {.seed = seed_, .stream = stream, .first_block = first / 4}};
+}
+
+void check_ids(const char* what, std::span<const std::int32_t> ids, int limit, std::size_t length,
+               bool may_be_ignored, std::size_t first_row) {
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    if (ids[i] >= 0 && ids[i] < limit) continue;
+    if (may_be_ignored && ids[i] == kIgnoredTarget) continue;
+    throw Error(Fault::bad_data, fmt::format("{} {} is not below {}", what, ids[i], limit),
+                {fmt::format("at row {}, column {}", first_row + i / length, i % length)});
   }
-  return {
-      .p = p,
-      .key = {
-          .seed = seed_, .stream = stream, .first_block = static_cast<std::uint64_t>(first / 4)}};
 }
 
 void check_batch(const Gpt2Config& config, const TokenBatch& batch) {
   if (batch.batch < 1 || batch.length < 1) {
-    throw Error(Fault::internal, "batch: [" + std::to_string(batch.batch) + ", " +
-                                     std::to_string(batch.length) + "] has no tokens");
+    throw Error(Fault::internal,
+                fmt::format("batch: [{}, {}] has no tokens", batch.batch, batch.length));
   }
   if (batch.length > config.n_positions && batch.positions.empty()) {
     throw Error(Fault::usage,
-                "a row of " + std::to_string(batch.length) +
-                    " tokens does not fit the context of " + std::to_string(config.n_positions),
-                {"n_positions of the model is " + std::to_string(config.n_positions)},
+                fmt::format("a row of {} tokens does not fit the context of {}", batch.length,
+                            config.n_positions),
+                {fmt::format("n_positions of the model is {}", config.n_positions)},
                 "use shorter rows");
   }
   check_size("ids", batch.ids.size(), batch, false);
   check_size("targets", batch.targets.size(), batch, true);
   check_size("positions", batch.positions.size(), batch, true);
   check_size("first keys", batch.first_key.size(), batch, true);
-  check_ids("token id", batch.ids, config.vocab_size, batch.length, false);
-  check_ids("target id", batch.targets, config.vocab_size, batch.length, true);
-  check_ids("position", batch.positions, config.n_positions, batch.length, false);
+  const auto length = static_cast<std::size_t>(batch.length);
+  check_ids("token id", batch.ids, config.vocab_size, length);
+  check_ids("target id", batch.targets, config.vocab_size, length, /*may_be_ignored=*/true);
+  check_ids("position", batch.positions, config.n_positions, length);
 }
 
 void upload(Device& device, const TokenBatch& batch, Activations& a) {
@@ -397,12 +366,11 @@ void for_each_chunk(const Activations& a, const std::function<void(RowRange)>& h
 }
 
 View forward_logits(const Pass& pass, RowRange rows) {
-  const ConstView weight = pass.parameters.padded_head();  // [W, C]
-  const View logits(pass.a.logits.bytes(), pass.a.logits.dtype(), {rows.count, weight.shape()[0]});
+  const Weight weight = pass.parameters.padded_head();  // [W, C]
+  const View logits(pass.a.logits.bytes(), pass.a.logits.dtype(), {rows.count, weight.out()});
   pass.multiply(&Device::matmul_forward, {.out = logits,
                                           .x = pass.a.ln.rows(rows.first, rows.count),  // [R, C]
-                                          .weight = weight,
-                                          .layout = WeightLayout::out_in});
+                                          .weight = weight});
   return logits;
 }
 
@@ -414,12 +382,6 @@ void forward_losses(const Pass& pass) {
                                        .targets = targets.rows(rows.first, rows.count),
                                        .vocab = pass.config.vocab_size});
   });
-}
-
-std::vector<float> download_losses(const Pass& pass) {
-  std::vector<float> losses(static_cast<std::size_t>(pass.a.tokens()));
-  pass.device.copy_to_host(losses.data(), pass.a.losses.bytes(), pass.a.losses.size_bytes());
-  return losses;
 }
 
 }  // namespace quire

@@ -93,26 +93,37 @@ class DropoutSites {
     RandomKey key;
   };
 
-  DropoutSites() = default;
+  DropoutSites() { config_.embd_pdrop = config_.attn_pdrop = config_.resid_pdrop = 0.0f; }
   /// For rows of `length` tokens, of which the first is row `first_row` of the micro-batch.
   DropoutSites(const Gpt2Config& config, std::uint64_t seed, float lora_dropout,
-               std::int64_t first_row, std::int64_t length);
+               std::int64_t first_row, std::int64_t length)
+      : config_(config),
+        lora_dropout_(lora_dropout),
+        seed_(seed),
+        first_row_(first_row),
+        length_(length) {}
 
-  Site embedding() const { return site(embd_pdrop_, 0, 0, channels_); }
-  Site attention(int layer) const { return site(attn_pdrop_, layer, 1, heads_ * length_); }
-  Site attention_projection(int layer) const { return site(resid_pdrop_, layer, 2, channels_); }
-  Site mlp_projection(int layer) const { return site(resid_pdrop_, layer, 3, channels_); }
+  Site embedding() const { return site(config_.embd_pdrop, 0, 0, config_.n_embd); }
+  Site attention(int layer) const {
+    return site(config_.attn_pdrop, layer, 1, config_.n_head * length_);
+  }
+  Site attention_projection(int layer) const {
+    return site(config_.resid_pdrop, layer, 2, config_.n_embd);
+  }
+  Site mlp_projection(int layer) const {
+    return site(config_.resid_pdrop, layer, 3, config_.n_embd);
+  }
   Site adapter(int layer, Role product) const {
-    const RoleEntry& entry = entry_of(product);
-    return site(lora_dropout_, layer, entry.dropout, entry.in == Width::I ? inner_ : channels_);
+    return site(lora_dropout_, layer, entry_of(product).dropout, weight_shape(config_, product)[0]);
   }
 
  private:
   Site site(float p, int layer, int place, std::int64_t numbers_a_token) const;
 
-  float embd_pdrop_ = 0.0f, attn_pdrop_ = 0.0f, resid_pdrop_ = 0.0f, lora_dropout_ = 0.0f;
+  Gpt2Config config_;
+  float lora_dropout_ = 0.0f;
   std::uint64_t seed_ = 0;
-  std::int64_t channels_ = 0, inner_ = 0, heads_ = 0, first_row_ = 0, length_ = 0;
+  std::int64_t first_row_ = 0, length_ = 0;
 };
 
 /// Keys and values of the tokens before a pass, for one that goes on from them: it adds its own.
@@ -145,7 +156,7 @@ struct Pass {
   /// the end.
   const KeyValueCache* cache = nullptr;
   /// The products' weights as [out, in], for devices that prefer it: one for each layer, or none.
-  std::span<const ByRole<View>> transposed = {};
+  std::span<const ByRole<Weight>> transposed = {};
 
   /// One of the device's products, in that precision: pass.multiply(&Device::matmul_add, {…}).
   template <class Op>
@@ -158,6 +169,11 @@ struct Pass {
 /// Throws Error(usage) for a batch longer than the context and Error(bad_data) for an id, target or
 /// position outside its table, naming row and column.
 void check_batch(const Gpt2Config& config, const TokenBatch& batch);
+
+/// Throws Error(bad_data) for an id outside [0, limit), naming row and column: row `first_row` of
+/// the batch is the first of rows of `length`.
+void check_ids(const char* what, std::span<const std::int32_t> ids, int limit, std::size_t length,
+               bool may_be_ignored = false, std::size_t first_row = 0);
 
 /// Copies the batch's ids, positions, masks and targets to the device.
 void upload(Device& device, const TokenBatch& batch, Activations& a);
@@ -187,8 +203,5 @@ View forward_logits(const Pass& pass, RowRange rows);
 
 /// Losses of all targets into a.losses, without gradients.
 void forward_losses(const Pass& pass);
-
-/// a.losses on the host.
-std::vector<float> download_losses(const Pass& pass);
 
 }  // namespace quire

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "engine/model/elements.h"
 #include "engine/model/forward.h"
 
 namespace quire {
@@ -76,7 +77,7 @@ std::vector<float> Gpt2::token_losses(const TokenBatch& batch) {
   const Pass pass = impl_->begin(batch);
   forward_hidden(pass);
   forward_losses(pass);
-  return download_losses(pass);
+  return download(pass.device, pass.a.losses);
 }
 
 std::vector<MemoryItem> Gpt2::memory_plan(const Gpt2Config& config, int batch, int length,

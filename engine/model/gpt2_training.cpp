@@ -5,6 +5,8 @@
 //
 // What does not train has no gradient: its view in the gradients is empty, and no op is called for
 // it. Below the lowest block that trains there is nothing to do.
+#include <fmt/format.h>
+
 #include <numeric>
 #include <optional>
 #include <string>
@@ -62,28 +64,17 @@ void backward_head(const Pass& pass, const ParameterGradients& grads, float grad
     pass.multiply(&Device::matmul_backward_input,
                   {.d_x = d_ln.rows(rows.first, rows.count),  // [R, C]
                    .d_out = logits,
-                   .weight = pass.parameters.padded_head(),
-                   .layout = WeightLayout::out_in});
+                   .weight = pass.parameters.padded_head()});
     if (!grads.head()) return;
-    const View d_weight = grads.padded_head().rows(0, logits.shape()[1]);  // [W, C]
-    pass.multiply(&Device::matmul_backward_weight, {.d_weight = Accumulate{d_weight},
+    WritableWeight d_weight = grads.padded_head();
+    d_weight.view = d_weight.view.rows(0, logits.shape()[1]);  // [W, C]
+    pass.multiply(&Device::matmul_backward_weight, {.d_weight = AccumulateWeight{d_weight},
                                                     .d_out = logits,
-                                                    .x = a.ln.rows(rows.first, rows.count),
-                                                    .layout = WeightLayout::out_in});
+                                                    .x = a.ln.rows(rows.first, rows.count)});
   });
 
   device.fill_zero(a.d_x.bytes(), a.d_x.size_bytes());
   backward_layernorm(pass, pass.parameters.ln_f(), grads.ln_f(), a.x_final, a.ln_f);
-}
-
-/// Whether something before `product` of block l trains, so that the gradient has to go on. Blocks
-/// train as a whole or by their adapters alone.
-bool goes_on(const Pass& pass, const Gradients& grads, int l, Role product) {
-  if (l > pass.first_layer || grads.parameters.layer(l)[Role::ln_1].weight) return true;
-  for (const Role before : kProducts) {
-    if (before < product && adapter_pair(pass.adapter, l, before) != nullptr) return true;
-  }
-  return false;
 }
 
 /// Whether a product's input is to be computed again, for the gradient of its weight or adapter.
@@ -93,8 +84,8 @@ bool wants_input(const Pass& pass, const Gradients& grads, int l, Role product) 
          adapter_pair(pass.adapter, l, product) != nullptr;
 }
 
-/// Steps 7 and 6 of the forward pass: the MLP branch.
-void backward_mlp(const Pass& pass, const Gradients& grads, int l) {
+/// Steps 7 and 6 of the forward pass: the MLP branch. False where the gradient ends within it.
+bool backward_mlp(const Pass& pass, const Gradients& grads, int l) {
   Activations& a = pass.a;
   const auto& w = pass.parameters.layer(l);
   const LayerActivations& layer = a.layers[static_cast<std::size_t>(l)];
@@ -108,24 +99,23 @@ void backward_mlp(const Pass& pass, const Gradients& grads, int l) {
                                     .x = layer.fc,
                                     .activation = pass.config.activation_function});
   }
-  const bool to_c_fc = goes_on(pass, grads, l, Role::mlp_proj);
-  backward_product(pass, grads, l, Role::mlp_proj,
-                   {.d_x = to_c_fc ? d_fc : View(),
-                    .d_out = d_branch,
-                    .x = layer.act,
-                    .pre_activation = layer.fc,
-                    .activation = pass.config.activation_function});
-  if (!to_c_fc) return;
+  if (!backward_product(pass, grads, l, Role::mlp_proj,
+                        {.d_x = d_fc,
+                         .d_out = d_branch,
+                         .x = layer.act,
+                         .pre_activation = layer.fc,
+                         .activation = pass.config.activation_function})) {
+    return false;
+  }
   // 6. Through c_fc, with ln_2 computed again unless kept
   if (wants_input(pass, grads, l, Role::c_fc)) {
     normalise(pass, w[Role::ln_2], layer.x_mid, {.out = layer.ln_2.out});
   }
-  const bool to_ln_2 = goes_on(pass, grads, l, Role::c_fc);
-  backward_product(pass, grads, l, Role::c_fc,
-                   {.d_x = to_ln_2 ? a.d_branch : View(), .d_out = d_fc, .x = layer.ln_2.out});
-  if (!to_ln_2) return;
+  const ProductBackward c_fc{.d_x = a.d_branch, .d_out = d_fc, .x = layer.ln_2.out};
+  if (!backward_product(pass, grads, l, Role::c_fc, c_fc)) return false;
   backward_layernorm(pass, w[Role::ln_2], grads.parameters.layer(l)[Role::ln_2], layer.x_mid,
                      layer.ln_2);
+  return true;
 }
 
 /// Steps 5 to 2: the attention branch.
@@ -139,10 +129,8 @@ void backward_attention(const Pass& pass, const Gradients& grads, int l) {
 
   // 5. Through c_proj
   const View d_branch = branch_gradient(pass, pass.dropout.attention_projection(l));  // [N, C]
-  const bool to_attention = goes_on(pass, grads, l, Role::attn_proj);
-  backward_product(pass, grads, l, Role::attn_proj,
-                   {.d_x = to_attention ? d_att : View(), .d_out = d_branch, .x = layer.att});
-  if (!to_attention) return;
+  const ProductBackward c_proj{.d_x = d_att, .d_out = d_branch, .x = layer.att};
+  if (!backward_product(pass, grads, l, Role::attn_proj, c_proj)) return;
   // 4. Attention of all heads
   const DropoutSites::Site attention = pass.dropout.attention(l);
   pass.device.attention_backward({.d_qkv = d_qkv.reshaped({B, T, 3 * C}),
@@ -159,10 +147,8 @@ void backward_attention(const Pass& pass, const Gradients& grads, int l) {
   if (wants_input(pass, grads, l, Role::c_attn)) {
     normalise(pass, w[Role::ln_1], layer.x, {.out = layer.ln_1.out});
   }
-  const bool to_ln_1 = goes_on(pass, grads, l, Role::c_attn);
-  backward_product(pass, grads, l, Role::c_attn,
-                   {.d_x = to_ln_1 ? a.d_branch : View(), .d_out = d_qkv, .x = layer.ln_1.out});
-  if (!to_ln_1) return;
+  const ProductBackward c_attn{.d_x = a.d_branch, .d_out = d_qkv, .x = layer.ln_1.out};
+  if (!backward_product(pass, grads, l, Role::c_attn, c_attn)) return;
   backward_layernorm(pass, w[Role::ln_1], grads.parameters.layer(l)[Role::ln_1], layer.x,
                      layer.ln_1);
 }
@@ -220,14 +206,14 @@ Arena count_activations(const Gpt2Config& config, const TrainingOptions& options
 
 void check_frozen_layers(const Gpt2Config& config, int frozen_layers) {
   if (frozen_layers >= 0 && frozen_layers <= config.n_layer) return;
-  throw Error(
-      Fault::usage,
-      "`freeze_layers` "_named + std::to_string(frozen_layers) + " is not a number of blocks",
-      {"the model has " + std::to_string(config.n_layer) + " blocks"},
-      "`freeze_layers` "_named + std::to_string(config.n_layer / 2));
+  const std::string option = "`freeze_layers`"_named;
+  throw Error(Fault::usage, fmt::format("{} {} is not a number of blocks", option, frozen_layers),
+              {fmt::format("the model has {} blocks", config.n_layer)},
+              fmt::format("{} {}", option, config.n_layer / 2));
 }
 
-double sum(const std::vector<float>& losses) {
+double sum_losses(const Pass& pass) {
+  const std::vector<float> losses = download(pass.device, pass.a.losses);
   return std::accumulate(losses.begin(), losses.end(), 0.0);
 }
 
@@ -253,10 +239,10 @@ struct Gpt2Training::Impl {
   TrainingOptions options;
   Multiply precision;
   ParameterGradients gradients;
-  std::optional<LoraAdapter> adapter_gradients;
-  std::optional<Parameters> copies;
   Arena arena;
-  Activations a;
+  Activations a = {};
+  std::optional<LoraAdapter> adapter_gradients = {};
+  std::optional<Parameters> copies = {};
 
   Pass begin(const TokenBatch& batch, const DropoutSites& dropout) {
     check_batch(config, batch);
@@ -296,10 +282,7 @@ Gpt2Training::Gpt2Training(Device& device, const Gpt2Config& config, const Param
                .precision = precision,
                .gradients = ParameterGradients(device, config, trained_parameters(config, options),
                                                options.gradient_parts),
-               .adapter_gradients = {},
-               .copies = {},
-               .arena = Arena(device, count_activations(config, options).taken()),
-               .a = {}});
+               .arena = Arena(device, count_activations(config, options).taken())});
   if (adapter != nullptr) {
     impl_->adapter_gradients.emplace(device, config, adapter->config(), options.gradient_parts);
   }
@@ -346,18 +329,17 @@ double Gpt2Training::forward_backward(const TokenBatch& batch, float grad_scale,
   for (int l = last; l >= pass.first_layer; --l) {
     // What the layers share still holds the last one's.
     if (impl_->options.gradient_checkpointing && l < last) recompute_block(pass, l);
-    backward_mlp(pass, grads, l);
-    if (goes_on(pass, grads, l, Role::c_fc)) backward_attention(pass, grads, l);
+    if (backward_mlp(pass, grads, l)) backward_attention(pass, grads, l);
   }
   if (impl_->gradients.wte()) backward_embedding(pass, impl_->gradients);
-  return sum(download_losses(pass));
+  return sum_losses(pass);
 }
 
 double Gpt2Training::forward(const TokenBatch& batch) {
   const Pass pass = impl_->begin(batch, DropoutSites());
   forward_hidden(pass);
   forward_losses(pass);
-  return sum(download_losses(pass));
+  return sum_losses(pass);
 }
 
 void Gpt2Training::zero_gradients() {
@@ -373,15 +355,8 @@ void Gpt2Training::parameters_changed() {
   if (!impl_->copies) return;
   Device& device = impl_->device;
   for (std::size_t i = 0; i < impl_->parameters.weights().size(); ++i) {
-    const ConstView from = impl_->parameters.weights()[i];
     const View to = impl_->copies->tensors()[i];
-    if (!to) continue;
-    std::vector<float> values(static_cast<std::size_t>(from.count()));
-    device.copy_to_host(values.data(), from.bytes(), from.size_bytes());
-    std::vector<std::byte> rounded(to.size_bytes());
-    write_elements(values, to.dtype(), rounded.data());
-    device.copy_to_device(to.bytes(), rounded.data(), rounded.size());
-    device.synchronize();  // `rounded` goes out of scope
+    if (to) upload(device, download(device, impl_->parameters.weights()[i]), to);
   }
 }
 

@@ -1,11 +1,12 @@
 #include "engine/model/kv_cache.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <iterator>
 #include <map>
 #include <optional>
 #include <set>
-#include <string>
 #include <utility>
 
 #include "base/error.h"
@@ -59,14 +60,16 @@ Workspace take_workspace(Arena& arena, const Gpt2Config& config, std::int64_t B,
   return w;
 }
 
-std::vector<ByRole<View>> take_transposed(Arena& arena, const Gpt2Config& config,
-                                          const Parameters& parameters) {
-  std::vector<ByRole<View>> layers(static_cast<std::size_t>(config.n_layer));
+/// Transposed as well, unless the arena only counts.
+std::vector<ByRole<Weight>> take_transposed(Arena& arena, Device& device, const Gpt2Config& config,
+                                            const Parameters& parameters) {
+  std::vector<ByRole<Weight>> layers(static_cast<std::size_t>(config.n_layer));
   for (int l = 0; l < config.n_layer; ++l) {
     for (const Role product : kProducts) {
-      const ConstView w = parameters.layer(l)[product].weight;
-      layers[static_cast<std::size_t>(l)][product] =
-          arena.take("transposed weights", {w.shape()[1], w.shape()[0]}, w.dtype());
+      const Weight w = parameters.matrix(l, product);
+      const View out = arena.take("transposed weights", {w.out(), w.in()}, w.dtype());
+      if (out) device.transpose({.out = out, .in = w.view()});
+      layers[static_cast<std::size_t>(l)][product] = {out, WeightLayout::out_in};
     }
   }
   return layers;
@@ -100,16 +103,15 @@ struct Gpt2Decoder::Impl {
   Arena workspace_memory;
   std::vector<int> lengths;  // of each row: slots in use
   KeyValueCache cache = {};
-  std::map<int, std::unique_ptr<Recording>> steps = {};  // one more token for each of so many rows
+  std::map<int, DecodeStep> steps = {};  // by the number of rows
   Arena transposed_memory = {};
-  std::vector<ByRole<View>> transposed =
-      {};  // what steps of few rows read, if there is room for it
+  std::vector<ByRole<Weight>> transposed = {};  // what steps of few rows read, if there is room
 
   [[noreturn]] void refuse(std::size_t rows, std::size_t ids) const;
   void check(std::span<const DecoderRow> rows) const;
   Activations upload(std::span<const DecoderRow> rows);
   void transpose_weights(int rows);
-  void decode(int rows, Activations& a);
+  void decode(int rows, const Activations& a);
   void forward(Activations& a);
 };
 
@@ -117,9 +119,9 @@ Gpt2Decoder::Gpt2Decoder(Device& device, const Gpt2Config& config, const Paramet
                          int batch, int slots, int max_new) {
   config.check();
   if (batch < 1 || slots < 1 || max_new < 1) {
-    throw Error(Fault::internal, "decoder: no room for " + std::to_string(batch) + " rows of " +
-                                     std::to_string(slots) + " slots, " + std::to_string(max_new) +
-                                     " new tokens a call");
+    throw Error(Fault::internal,
+                fmt::format("decoder: no room for {} rows of {} slots, {} new tokens a call", batch,
+                            slots, max_new));
   }
   const DType dtype = device.activation_type(parameters.wte().dtype());
   impl_.reset(new Impl{device, config, parameters, batch, slots, max_new, dtype,
@@ -206,9 +208,8 @@ void Gpt2Decoder::copy_row(int to, int from) {
 }
 
 void Gpt2Decoder::Impl::refuse(std::size_t rows, std::size_t ids) const {
-  throw Error(Fault::internal, "decoder: " + std::to_string(ids) + " ids for " +
-                                   std::to_string(rows) + " rows, room for " +
-                                   std::to_string(batch) + " rows of " + std::to_string(max_new));
+  throw Error(Fault::internal, fmt::format("decoder: {} ids for {} rows, room for {} rows of {}",
+                                           ids, rows, batch, max_new));
 }
 
 void Gpt2Decoder::Impl::check(std::span<const DecoderRow> rows) const {
@@ -227,19 +228,12 @@ void Gpt2Decoder::Impl::check(std::span<const DecoderRow> rows) const {
         static_cast<std::size_t>(lengths[static_cast<std::size_t>(rows[b].row)]) +
         rows[b].ids.size();
     if (end > static_cast<std::size_t>(std::min(slots, config.n_positions))) {
-      throw Error(Fault::usage, "a sequence of " + std::to_string(end) + " tokens does not fit",
-                  {"the context of the model is " + std::to_string(config.n_positions) +
-                   " tokens, the cache holds " + std::to_string(slots)},
+      throw Error(Fault::usage, fmt::format("a sequence of {} tokens does not fit", end),
+                  {fmt::format("the context of the model is {} tokens, the cache holds {}",
+                               config.n_positions, slots)},
                   "ask for fewer tokens");
     }
-    for (std::size_t t = 0; t < rows[b].ids.size(); ++t) {
-      const std::int32_t id = rows[b].ids[t];
-      if (id >= 0 && id < config.vocab_size) continue;
-      throw Error(
-          Fault::bad_data,
-          "token id " + std::to_string(id) + " is not below " + std::to_string(config.vocab_size),
-          {"at row " + std::to_string(b) + ", column " + std::to_string(t)});
-    }
+    check_ids("token id", rows[b].ids, config.vocab_size, rows[b].ids.size(), false, b);
   }
 }
 
@@ -278,26 +272,22 @@ Activations Gpt2Decoder::Impl::upload(std::span<const DecoderRow> rows) {
 void Gpt2Decoder::Impl::transpose_weights(int rows) {
   if (!transposed.empty() || !device.prefers_out_in(rows)) return;
   Arena count;
-  take_transposed(count, config, parameters);
+  take_transposed(count, device, config, parameters);
   const std::optional<DeviceMemory> memory = device.memory();
   if (memory && count.taken() > memory->free / 2) return;
   transposed_memory = Arena(device, count.taken());
-  transposed = take_transposed(transposed_memory, config, parameters);
-  for (int l = 0; l < config.n_layer; ++l) {
-    for (const Role product : kProducts) {
-      device.transpose({.out = transposed[static_cast<std::size_t>(l)][product],
-                        .in = parameters.layer(l)[product].weight});
-    }
-  }
+  transposed = take_transposed(transposed_memory, device, config, parameters);
 }
 
-/// All that changes from step to step lies in its inputs, and the workspace of as many rows is always
-/// the same memory: a recorded step fits every later one.
-void Gpt2Decoder::Impl::decode(int rows, Activations& a) {
-  std::unique_ptr<Recording>& step = steps[rows];
-  if (step) return step->replay();
-  transpose_weights(rows);
-  step = device.record([&] { forward(a); });
+/// All that changes from step to step lies in its inputs, and the workspace of as many rows is
+/// always the same memory: a step fits every later one.
+void Gpt2Decoder::Impl::decode(int rows, const Activations& a) {
+  const auto [at, is_new] = steps.try_emplace(rows);
+  if (is_new) {
+    transpose_weights(rows);
+    at->second.ops = [this, of_step = a]() mutable { forward(of_step); };
+  }
+  device.decode_step(at->second);
 }
 
 void Gpt2Decoder::Impl::forward(Activations& a) {
@@ -310,8 +300,7 @@ void Gpt2Decoder::Impl::forward(Activations& a) {
   forward_hidden(pass);
   pass.multiply(&Device::matmul_forward, {.out = a.logits.rows(0, a.ln.shape()[0]),
                                           .x = a.ln,  // [B, C] of the rows that bring tokens
-                                          .weight = parameters.head(),
-                                          .layout = WeightLayout::out_in});
+                                          .weight = parameters.head()});
 }
 
 }  // namespace quire

@@ -1,5 +1,7 @@
 #include "engine/model/lora.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -22,8 +24,7 @@ void require(bool holds, const std::string& what, const std::string& wanted) {
 }
 
 void check_numbers(const LoraConfig& lora) {
-  require(lora.r >= 1, "the adapter's rank r is " + std::to_string(lora.r),
-          "it must be at least 1");
+  require(lora.r >= 1, fmt::format("the adapter's rank r is {}", lora.r), "it must be at least 1");
   require(std::isfinite(lora.lora_alpha) && lora.lora_alpha > 0,
           "`lora_alpha` is "_named + std::to_string(lora.lora_alpha), "it must be above 0");
   require(lora.lora_dropout >= 0 && lora.lora_dropout < 1,
@@ -33,9 +34,8 @@ void check_numbers(const LoraConfig& lora) {
 
 void check_targets(const Gpt2Config& config, const LoraConfig& lora) {
   for (const int layer : lora.layers_to_transform) {
-    require(layer >= 0 && layer < config.n_layer,
-            "the adapter has a block " + std::to_string(layer),
-            "the model has blocks 0 to " + std::to_string(config.n_layer - 1));
+    require(layer >= 0 && layer < config.n_layer, fmt::format("the adapter has a block {}", layer),
+            fmt::format("the model has blocks 0 to {}", config.n_layer - 1));
   }
   require(!lora.target_modules.empty(), "`target_modules` names no module"_named,
           "c_attn, c_proj and c_fc can be adapted");
@@ -47,14 +47,6 @@ void check_targets(const Gpt2Config& config, const LoraConfig& lora) {
     require(known, "there is no module '" + target + "' to adapt",
             "those of a block: c_attn, c_fc, c_proj (both), attn.c_proj, mlp.c_proj");
   }
-}
-
-std::vector<float> download(Device& device, const ConstView& view) {
-  std::vector<std::byte> bytes(view.size_bytes());
-  device.copy_to_host(bytes.data(), view.bytes(), bytes.size());
-  std::vector<float> values(static_cast<std::size_t>(view.count()));
-  read_elements(bytes.data(), view.dtype(), values);
-  return values;
 }
 
 /// weight [K, N] += scale·Aᵀ·Bᵀ, a row at a time.
@@ -85,21 +77,17 @@ float LoraConfig::scale() const {
 
 bool is_adapted(const LoraConfig& lora, int layer, Role product) {
   const std::vector<int>& layers = lora.layers_to_transform;
-  if (!layers.empty() && std::find(layers.begin(), layers.end(), layer) == layers.end()) {
-    return false;
-  }
+  if (!layers.empty() && std::ranges::count(layers, layer) == 0) return false;
   const std::string name = module_name(layer, product);
-  return std::any_of(lora.target_modules.begin(), lora.target_modules.end(),
-                     [&](const std::string& target) { return matches(target, name); });
+  return std::ranges::any_of(lora.target_modules,
+                             [&](const std::string& target) { return matches(target, name); });
 }
 
 int first_adapted_layer(const Gpt2Config& config, const LoraConfig& lora) {
-  for (int layer = 0; layer < config.n_layer; ++layer) {
-    for (const Role product : kProducts) {
-      if (is_adapted(lora, layer, product)) return layer;
-    }
-  }
-  return config.n_layer;
+  int layer = 0;
+  const auto adapted = [&](Role product) { return is_adapted(lora, layer, product); };
+  while (layer < config.n_layer && std::ranges::none_of(kProducts, adapted)) ++layer;
+  return layer;
 }
 
 std::vector<NamedParameter> adapter_list(const Gpt2Config& config, const LoraConfig& lora) {
@@ -129,7 +117,8 @@ LoraAdapter::LoraAdapter(Device& device, const Gpt2Config& config, const LoraCon
   for (int layer = 0; layer < config.n_layer; ++layer) {
     for (const Role product : kProducts) {  // the order of adapter_list()
       if (!is_adapted(lora, layer, product)) continue;
-      pairs_[static_cast<std::size_t>(layer)][product] = {.a = *next++, .b = *next++};
+      pairs_[static_cast<std::size_t>(layer)][product] = {.a = {*next++, WeightLayout::out_in},
+                                                          .b = {*next++, WeightLayout::out_in}};
     }
   }
 }
@@ -147,8 +136,7 @@ LoraAdapter initialize_adapter(Device& device, const Gpt2Config& config, const L
     for (std::size_t j = 0; j < values.size(); ++j) {
       values[j] = bound * (2.0f * random_uniform(key, j) - 1.0f);
     }
-    device.copy_to_device(a.bytes(), values.data(), a.size_bytes());
-    device.synchronize();  // `values` goes out of scope
+    upload(device, values, a);
   }
   return adapter;
 }
@@ -169,14 +157,12 @@ Parameters merge_adapter(Device& device, const Gpt2Config& config,
       const std::size_t i = weight_index(layer, product);
       const ConstView weight = weights[i];
       std::vector<float> values = download(device, weight);
-      add_product(values, download(device, pair.a), download(device, pair.b), pair.a.shape()[0],
-                  adapter.config().scale());
-      std::vector<std::byte> bytes(weight.size_bytes());
-      write_elements(values, weight.dtype(), bytes.data());
-      Buffer& memory = holder->merged.emplace_back(device, weight.size_bytes());
-      device.copy_to_device(memory.data(), bytes.data(), bytes.size());
-      device.synchronize();  // `bytes` goes out of scope
-      weights[i] = writable[i] = View(memory.data(), weight.dtype(), weight.shape());
+      add_product(values, download(device, pair.a.view), download(device, pair.b.view),
+                  adapter.config().r, adapter.config().scale());
+      const Buffer& memory = holder->merged.emplace_back(device, weight.size_bytes());
+      writable[i] = View(memory.data(), weight.dtype(), weight.shape());
+      upload(device, values, writable[i]);
+      weights[i] = writable[i];
     }
   }
   return Parameters(config, std::move(weights), std::move(holder), 1, std::move(writable));

@@ -48,8 +48,8 @@ class LoraAdapter : public NamedTensors {
 
   /// Both views are empty where a product is not adapted.
   struct Pair {
-    View a;  // [r, K]
-    View b;  // [N, r]
+    WritableWeight a;  // [r, K]
+    WritableWeight b;  // [N, r]
   };
   const Pair& pair(int layer, Role product) const {
     return pairs_[static_cast<std::size_t>(layer)][product];

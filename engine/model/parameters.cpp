@@ -1,18 +1,20 @@
 #include "engine/model/parameters.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <numbers>
 
 #include "base/error.h"
+#include "engine/model/elements.h"
 
 namespace quire {
 namespace {
 
 constexpr std::int64_t kAlignment = 64;  // bytes
 
-std::int64_t padded_bytes(const NamedParameter& parameter, int vocab_multiple,
-                          DType dtype = DType::f32) {
+std::int64_t padded_bytes(const NamedParameter& parameter, int vocab_multiple, DType dtype) {
   const std::int64_t count = padded_shape(parameter, vocab_multiple).count();
   return round_up(count * static_cast<std::int64_t>(size_of(dtype)), kAlignment);
 }
@@ -61,6 +63,28 @@ Extent extent_of(const Gpt2Config& config, Width width) {
 
 Shape shape_of(const Extent& in, const Extent& out) {
   return in.field == nullptr ? Shape{out.size} : Shape{in.size, out.size};
+}
+
+ParameterSet matrices_of(const std::vector<NamedParameter>& list) {
+  ParameterSet matrices;
+  for (const NamedParameter& parameter : list) matrices.push_back(parameter.is_matrix);
+  return matrices;
+}
+
+/// `weights`, which must have the shapes of the list.
+const std::vector<ConstView>& fitting(const std::vector<NamedParameter>& list,
+                                      const std::vector<ConstView>& weights) {
+  if (weights.size() != list.size()) {
+    throw Error(Fault::internal, fmt::format("parameters: {} tensors, the config has {}",
+                                             weights.size(), list.size()));
+  }
+  for (std::size_t i = 0; i < list.size(); ++i) {
+    if (weights[i].shape() == list[i].shape) continue;
+    throw Error(Fault::internal,
+                fmt::format("parameters: {} is {}, the config expects {}", list[i].name,
+                            weights[i].shape().to_string(), list[i].shape.to_string()));
+  }
+  return weights;
 }
 
 }  // namespace
@@ -113,7 +137,7 @@ std::vector<NamedParameter> parameter_list(const Gpt2Config& config) {
   add("transformer.wpe.weight", {config.n_positions, "n_positions"}, channels);
   for (int layer = 0; layer < config.n_layer; ++layer) {
     for (const RoleEntry& role : kRoles) {
-      const std::string module = "transformer.h." + std::to_string(layer) + "." + role.name;
+      const std::string module = fmt::format("transformer.h.{}.{}", layer, role.name);
       add(module + ".weight", extent_of(config, role.in), extent_of(config, role.out));
       add(module + ".bias", {}, extent_of(config, role.out));
     }
@@ -136,27 +160,27 @@ ParameterSet trainable_parameters(const Gpt2Config& config, int frozen_layers) {
 }
 
 std::size_t NamedTensors::bytes(const std::vector<NamedParameter>& list, const ParameterSet& held,
-                                int parts, int vocab_multiple) {
+                                int parts, int vocab_multiple, DType dtype) {
   std::int64_t bytes = 0;
   for (std::size_t i = 0; i < list.size(); ++i) {
-    if (held.empty() || held[i]) bytes += padded_bytes(list[i], vocab_multiple);
+    if (held.empty() || held[i]) bytes += padded_bytes(list[i], vocab_multiple, dtype);
   }
   return static_cast<std::size_t>(round_up(bytes, kAlignment * parts));
 }
 
 NamedTensors::NamedTensors(Device& device, std::vector<NamedParameter> list,
-                           const ParameterSet& held, int parts)
+                           const ParameterSet& held, int parts, DType dtype)
     : names_(std::move(list)) {
   const int multiple = device.vocab_multiple();
-  const std::size_t size = bytes(names_, held, parts, multiple);
+  const std::size_t size = bytes(names_, held, parts, multiple, dtype);
   if (size > 0) buffer_ = Buffer(device, size);
   std::byte* next = static_cast<std::byte*>(buffer_.data());
   for (std::size_t i = 0; i < names_.size(); ++i) {
     const bool has_memory = held.empty() || held[i];
-    tensors_.emplace_back(has_memory ? next : nullptr, DType::f32, names_[i].shape);
+    tensors_.emplace_back(has_memory ? next : nullptr, dtype, names_[i].shape);
     if (!has_memory) continue;
-    clear_padding(device, names_[i], next, DType::f32, multiple);
-    next += padded_bytes(names_[i], multiple);
+    clear_padding(device, names_[i], next, dtype, multiple);
+    next += padded_bytes(names_[i], multiple, dtype);
   }
 }
 
@@ -167,10 +191,9 @@ ParameterSet NamedTensors::held() const {
 }
 
 std::size_t NamedTensors::index_of(const std::string& name) const {
-  for (std::size_t i = 0; i < names_.size(); ++i) {
-    if (names_[i].name == name) return i;
-  }
-  throw Error(Fault::internal, "parameters: there is no " + name);
+  const auto found = std::ranges::find(names_, name, &NamedParameter::name);
+  if (found == names_.end()) throw Error(Fault::internal, "parameters: there is no " + name);
+  return static_cast<std::size_t>(found - names_.begin());
 }
 
 View NamedTensors::all() const {
@@ -190,31 +213,24 @@ std::size_t Parameters::bytes(const Gpt2Config& config, const ParameterSet& held
   return NamedTensors::bytes(parameter_list(config), held, parts, vocab_multiple);
 }
 
+Parameters::Parameters(NamedTensors own, const Gpt2Config& config, std::vector<ConstView> weights,
+                       int vocab_multiple)
+    : NamedTensors(std::move(own)),
+      TensorsByRole(config, weights, vocab_multiple),
+      weights_(std::move(weights)) {}
+
 Parameters::Parameters(Device& device, const Gpt2Config& config, const ParameterSet& held,
                        int parts)
     : NamedTensors(device, parameter_list(config), held, parts),
-      weights_(tensors().begin(), tensors().end()) {
-  TensorsByRole::operator=({config, weights_, device.vocab_multiple()});
-}
+      TensorsByRole(config, {tensors().begin(), tensors().end()}, device.vocab_multiple()),
+      weights_(tensors().begin(), tensors().end()) {}
 
 Parameters::Parameters(const Gpt2Config& config, std::vector<ConstView> weights,
                        std::shared_ptr<void> owner, int vocab_multiple, std::vector<View> writable)
     : NamedTensors(parameter_list(config), std::move(writable)),
+      TensorsByRole(config, fitting(names(), weights), vocab_multiple),
       weights_(std::move(weights)),
-      owner_(std::move(owner)) {
-  if (weights_.size() != names().size()) {
-    throw Error(Fault::internal, "parameters: " + std::to_string(weights_.size()) +
-                                     " tensors, the config has " + std::to_string(names().size()));
-  }
-  for (std::size_t i = 0; i < names().size(); ++i) {
-    if (weights_[i].shape() != names()[i].shape) {
-      throw Error(Fault::internal, "parameters: " + names()[i].name + " is " +
-                                       weights_[i].shape().to_string() + ", the config expects " +
-                                       names()[i].shape.to_string());
-    }
-  }
-  TensorsByRole::operator=({config, weights_, vocab_multiple});
-}
+      owner_(std::move(owner)) {}
 
 ParameterGradients::ParameterGradients(Device& device, const Gpt2Config& config,
                                        const ParameterSet& held, int parts)
@@ -223,28 +239,18 @@ ParameterGradients::ParameterGradients(Device& device, const Gpt2Config& config,
 
 std::size_t Parameters::bytes_of_matrices(const Gpt2Config& config, DType dtype,
                                           int vocab_multiple) {
-  std::int64_t bytes = 0;
-  for (const NamedParameter& parameter : parameter_list(config)) {
-    if (parameter.is_matrix) bytes += padded_bytes(parameter, vocab_multiple, dtype);
-  }
-  return static_cast<std::size_t>(bytes);
+  const std::vector<NamedParameter> list = parameter_list(config);
+  return NamedTensors::bytes(list, matrices_of(list), 1, vocab_multiple, dtype);
 }
 
 Parameters Parameters::with_matrices(Device& device, const Gpt2Config& config,
                                      const Parameters& masters, DType dtype) {
-  const int multiple = device.vocab_multiple();
-  auto memory = std::make_shared<Buffer>(device, bytes_of_matrices(config, dtype, multiple));
-  std::byte* next = static_cast<std::byte*>(memory->data());
+  NamedTensors matrices(device, masters.names(), matrices_of(masters.names()), 1, dtype);
   std::vector<ConstView> weights = masters.weights();
-  std::vector<View> writable(weights.size());
-  for (std::size_t i = 0; i < masters.names().size(); ++i) {
-    const NamedParameter& parameter = masters.names()[i];
-    if (!parameter.is_matrix) continue;
-    weights[i] = writable[i] = View(next, dtype, parameter.shape);
-    clear_padding(device, parameter, next, dtype, multiple);
-    next += padded_bytes(parameter, multiple, dtype);
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    if (const View& matrix = matrices.tensors()[i]) weights[i] = matrix;
   }
-  return Parameters(config, std::move(weights), std::move(memory), multiple, std::move(writable));
+  return {std::move(matrices), config, std::move(weights), device.vocab_multiple()};
 }
 
 template <class AnyView>
@@ -280,9 +286,7 @@ Parameters initialize_parameters(Device& device, const Gpt2Config& config, std::
     } else if (named.name.ends_with(".weight")) {
       std::fill(values.begin(), values.end(), 1.0f);  // a layernorm's
     }
-    const View tensor = parameters.tensors()[i];
-    device.copy_to_device(tensor.bytes(), values.data(), tensor.size_bytes());
-    device.synchronize();  // `values` goes out of scope
+    upload(device, values, parameters.tensors()[i]);
   }
   return parameters;
 }

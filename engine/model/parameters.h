@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "engine/model/config.h"
@@ -95,10 +96,10 @@ ParameterSet trainable_parameters(const Gpt2Config& config, int frozen_layers);
 /// Tensors by name: parameters, and what training keeps beside each of them. Move-only.
 class NamedTensors {
  public:
-  /// Allocates as f32, uninitialised. Entries that `held` leaves out get no memory: their views are
-  /// empty. The memory divides into `parts` of equal size.
+  /// Allocates as `dtype`, uninitialised. Entries that `held` leaves out get no memory: their views
+  /// are empty. The memory divides into `parts` of equal size.
   NamedTensors(Device& device, std::vector<NamedParameter> list, const ParameterSet& held = {},
-               int parts = 1);
+               int parts = 1, DType dtype = DType::f32);
 
   NamedTensors(NamedTensors&&) noexcept = default;
   NamedTensors& operator=(NamedTensors&&) noexcept = default;
@@ -117,7 +118,7 @@ class NamedTensors {
   void fill_zero(Device& device) const;
   /// What the constructor allocates on a device with that vocab_multiple().
   static std::size_t bytes(const std::vector<NamedParameter>& list, const ParameterSet& held = {},
-                           int parts = 1, int vocab_multiple = 1);
+                           int parts = 1, int vocab_multiple = 1, DType dtype = DType::f32);
 
  protected:
   /// Where there are fewer tensors than names, the rest has no memory.
@@ -133,9 +134,12 @@ class NamedTensors {
 };
 
 /// The tensors of parameter_list() by role: ConstViews of what is only read, Views of gradients.
+/// What products read are Weights, in the layout in which GPT-2 has them.
 template <class AnyView>
 class TensorsByRole {
  public:
+  using Matrix = std::conditional_t<std::is_same_v<AnyView, View>, WritableWeight, Weight>;
+
   TensorsByRole() = default;
   /// `tensors` as parameter_list() has them.
   TensorsByRole(const Gpt2Config& config, const std::vector<AnyView>& tensors, int vocab_multiple);
@@ -145,10 +149,14 @@ class TensorsByRole {
   const ByRole<WeightAndBias<AnyView>>& layer(int index) const {
     return layers_[static_cast<std::size_t>(index)];
   }
+  /// Of one of kProducts, a Conv1D.
+  Matrix matrix(int index, Role product) const {
+    return {layer(index)[product].weight, WeightLayout::in_out};
+  }
   const WeightAndBias<AnyView>& ln_f() const { return ln_f_; }
-  AnyView head() const { return head_; }  // [V, C]; wte() itself when tied
+  Matrix head() const { return {head_, WeightLayout::out_in}; }  // [V, C]; wte() itself when tied
   /// The head with the rows behind it, where there are any.
-  AnyView padded_head() const { return padded_head_; }  // [W, C], W >= V
+  Matrix padded_head() const { return {padded_head_, WeightLayout::out_in}; }  // [W, C], W >= V
 
  private:
   AnyView wte_, wpe_, head_, padded_head_;
@@ -190,6 +198,9 @@ class Parameters : public NamedTensors, public TensorsByRole<ConstView> {
                                        int vocab_multiple = 1);
 
  private:
+  Parameters(NamedTensors own, const Gpt2Config& config, std::vector<ConstView> weights,
+             int vocab_multiple);
+
   std::vector<ConstView> weights_;
   std::shared_ptr<void> owner_;
 };

@@ -3,6 +3,8 @@
 // weight, a third of a training step.
 #include "engine/model/products.h"
 
+#include <algorithm>
+
 namespace quire {
 namespace {
 
@@ -23,22 +25,19 @@ View hidden_of(const Pass& pass, int layer, Role product) {
 void backward_factors(const Pass& pass, const LoraAdapter::Pair& d, int layer, Role product,
                       const LoraAdapter::Pair& pair, const ProductBackward& p) {
   Device& device = pass.device;
-  const View d_h = pass.a.d_lora_h;                                                      // [N, r]
-  pass.multiply(&Device::matmul_backward_weight, {.d_weight = Accumulate{d.b},           // [M, r]
-                                                  .d_out = p.d_out,                      // [N, M]
-                                                  .x = hidden_of(pass, layer, product),  // [N, r]
-                                                  .layout = WeightLayout::out_in});
+  const View d_h = pass.a.d_lora_h;                                                        // [N, r]
+  pass.multiply(&Device::matmul_backward_weight, {.d_weight = AccumulateWeight{d.b},       // [M, r]
+                                                  .d_out = p.d_out,                        // [N, M]
+                                                  .x = hidden_of(pass, layer, product)});  // [N, r]
   device.fill_zero(d_h.bytes(), d_h.size_bytes());
   pass.multiply(&Device::matmul_add, {.out = Accumulate{d_h},
                                       .x = p.d_out,
-                                      .weight = pair.b,
-                                      .layout = WeightLayout::in_out,
+                                      .weight = Weight(pair.b).transposed(),
                                       .scale = pass.adapter->config().scale()});
   pass.multiply(&Device::matmul_backward_weight,
-                {.d_weight = Accumulate{d.a},  // [r, K]
+                {.d_weight = AccumulateWeight{d.a},  // [r, K]
                  .d_out = d_h,
-                 .x = dropped(pass, pass.dropout.adapter(layer, product), p.x),  // [N, K]
-                 .layout = WeightLayout::out_in});
+                 .x = dropped(pass, pass.dropout.adapter(layer, product), p.x)});  // [N, K]
 }
 
 /// d_x = d_out·Wᵀ + dropout'(d_h·A)
@@ -46,24 +45,28 @@ void backward_input(const Pass& pass, int layer, Role product, const LoraAdapter
                     const ProductBackward& p) {
   Device& device = pass.device;
   const View d_h = pass.a.d_lora_h;  // [N, r]
-  const ConstView weight = pass.parameters.layer(layer)[product].weight;
+  const Weight weight = pass.parameters.matrix(layer, product);
   const DropoutSites::Site site = pass.dropout.adapter(layer, product);
   if (site.p == 0.0f) {
     pass.multiply(&Device::matmul_backward_input,
                   {.d_x = p.d_x, .d_out = p.d_out, .weight = weight});
-    pass.multiply(
-        &Device::matmul_add,
-        {.out = Accumulate{p.d_x}, .x = d_h, .weight = pair.a, .layout = WeightLayout::in_out});
+    pass.multiply(&Device::matmul_add,
+                  {.out = Accumulate{p.d_x}, .x = d_h, .weight = Weight(pair.a).transposed()});
     return;
   }
   // The adapter's share first, as it alone is dropped; then the weight's on top of it.
-  pass.multiply(&Device::matmul_backward_input,
-                {.d_x = p.d_x, .d_out = d_h, .weight = pair.a, .layout = WeightLayout::out_in});
+  pass.multiply(&Device::matmul_backward_input, {.d_x = p.d_x, .d_out = d_h, .weight = pair.a});
   device.dropout({.out = p.d_x, .x = p.d_x, .p = site.p, .key = site.key});
-  pass.multiply(&Device::matmul_add, {.out = Accumulate{p.d_x},
-                                      .x = p.d_out,
-                                      .weight = weight,  // [K, M], read as the transpose of [M, K]
-                                      .layout = WeightLayout::out_in});
+  pass.multiply(&Device::matmul_add,
+                {.out = Accumulate{p.d_x}, .x = p.d_out, .weight = weight.transposed()});
+}
+
+/// Blocks train as a whole or by their adapters alone.
+bool goes_on(const Pass& pass, const Gradients& gradients, int layer, Role product) {
+  if (layer > pass.first_layer || gradients.parameters.layer(layer)[Role::ln_1].weight) return true;
+  return std::ranges::any_of(kProducts, [&](Role before) {
+    return before < product && adapter_pair(pass.adapter, layer, before) != nullptr;
+  });
 }
 
 }  // namespace
@@ -84,7 +87,6 @@ void adapter_hidden(const Pass& pass, int layer, Role product, View x) {
                 {.out = Accumulate{h},
                  .x = dropped(pass, pass.dropout.adapter(layer, product), x),  // [N, K]
                  .weight = pair->a,
-                 .layout = WeightLayout::out_in,
                  .scale = pass.adapter->config().scale()});
 }
 
@@ -93,15 +95,14 @@ void project(const Pass& pass, int layer, Role product, const Projection& p) {
   const LoraAdapter::Pair* pair = adapter_pair(pass.adapter, layer, product);
   // The adapter's share joins before the activation.
   const bool apart = pair != nullptr && p.activation != Activation::none;
-  const bool out_in = !pass.transposed.empty() && device.prefers_out_in(p.x.shape()[0]);
-  const WeightAndBias<ConstView>& module = pass.parameters.layer(layer)[product];
+  const bool transposed = !pass.transposed.empty() && device.prefers_out_in(p.x.shape()[0]);
   const MatmulForward matmul = {
       .out = apart ? p.pre_activation : p.out,
       .pre_activation = apart ? View() : p.pre_activation,
       .x = p.x,
-      .weight = out_in ? pass.transposed[static_cast<std::size_t>(layer)][product] : module.weight,
-      .bias = module.bias,
-      .layout = out_in ? WeightLayout::out_in : WeightLayout::in_out,
+      .weight = transposed ? pass.transposed[static_cast<std::size_t>(layer)][product]
+                           : pass.parameters.matrix(layer, product),
+      .bias = pass.parameters.layer(layer)[product].bias,
       .activation = apart ? Activation::none : p.activation,
       .multiply = pass.precision};
   if (p.before.sum && !p.before.mean && pair == nullptr) {
@@ -113,40 +114,40 @@ void project(const Pass& pass, int layer, Role product, const Projection& p) {
   adapter_hidden(pass, layer, product, p.x);
   pass.multiply(&Device::matmul_add, {.out = Accumulate{matmul.out},
                                       .x = hidden_of(pass, layer, product),  // [N, r]
-                                      .weight = pair->b,
-                                      .layout = WeightLayout::out_in});
+                                      .weight = pair->b});
   if (apart) {
     device.activation_forward({.out = p.out, .x = p.pre_activation, .activation = p.activation});
   }
 }
 
-void backward_product(const Pass& pass, const Gradients& gradients, int layer, Role product,
+bool backward_product(const Pass& pass, const Gradients& gradients, int layer, Role product,
                       const ProductBackward& p) {
-  const WeightAndBias<View>& d = gradients.parameters.layer(layer)[product];
-  if (d.weight) {
-    pass.multiply(&Device::matmul_backward_weight, {.d_weight = Accumulate{d.weight},
-                                                    .d_bias = Accumulate{d.bias},
-                                                    .d_out = p.d_out,
-                                                    .x = p.x});
+  if (const WritableWeight d_weight = gradients.parameters.matrix(layer, product)) {
+    pass.multiply(&Device::matmul_backward_weight,
+                  {.d_weight = AccumulateWeight{d_weight},
+                   .d_bias = Accumulate{gradients.parameters.layer(layer)[product].bias},
+                   .d_out = p.d_out,
+                   .x = p.x});
   }
   const LoraAdapter::Pair* pair = adapter_pair(pass.adapter, layer, product);
   if (pair != nullptr) {
     backward_factors(pass, gradients.adapter->pair(layer, product), layer, product, *pair, p);
   }
-  if (!p.d_x) return;
+  if (!goes_on(pass, gradients, layer, product)) return false;
   if (pair == nullptr) {
-    pass.multiply(&Device::matmul_backward_input,
-                  {.d_x = p.d_x,
-                   .d_out = p.d_out,
-                   .weight = pass.parameters.layer(layer)[product].weight,
-                   .pre_activation = p.pre_activation,
-                   .activation = p.activation});
-    return;
+    pass.multiply(&Device::matmul_backward_input, {.d_x = p.d_x,
+                                                   .d_out = p.d_out,
+                                                   .weight = pass.parameters.matrix(layer, product),
+                                                   .pre_activation = p.pre_activation,
+                                                   .activation = p.activation});
+    return true;
   }
   backward_input(pass, layer, product, *pair, p);
-  if (p.activation == Activation::none) return;
-  pass.device.activation_backward(
-      {.d_x = p.d_x, .d_out = p.d_x, .x = p.pre_activation, .activation = p.activation});
+  if (p.activation != Activation::none) {
+    pass.device.activation_backward(
+        {.d_x = p.d_x, .d_out = p.d_x, .x = p.pre_activation, .activation = p.activation});
+  }
+  return true;
 }
 
 }  // namespace quire

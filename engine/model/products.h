@@ -32,15 +32,16 @@ struct Gradients {
 
 /// What the backward pass of a projection reads and writes.
 struct ProductBackward {
-  View d_x;             // [N, K], overwritten; empty where nothing before the product trains
+  View d_x;             // [N, K], overwritten where something before the product trains
   View d_out;           // [N, M]
   View x;               // [N, K]; may be empty where neither weight nor adapter train
   View pre_activation;  // as in MatmulBackwardInput
   Activation activation = Activation::none;
 };
 
-/// The gradients of weight and bias, of the adapter, and of x, for those that are asked for.
-void backward_product(const Pass& pass, const Gradients& gradients, int layer, Role product,
+/// The gradients of weight and bias and of the adapter, of those that train, and that of x where
+/// something before the product trains, so that the gradient has to go on: it then returns true.
+bool backward_product(const Pass& pass, const Gradients& gradients, int layer, Role product,
                       const ProductBackward& p);
 
 }  // namespace quire

@@ -50,11 +50,7 @@ Parameters grow_vocabulary(Device& device, const Gpt2Config& config, const Param
   for (std::size_t i = 0; i < grown.tensors().size(); ++i) {
     const ConstView from = parameters.weights()[i];
     const View to = grown.tensors()[i];
-    std::vector<std::byte> bytes(from.size_bytes());
-    device.copy_to_host(bytes.data(), from.bytes(), bytes.size());
-    device.synchronize();
-    std::vector<float> values(static_cast<std::size_t>(from.count()));
-    read_elements(bytes.data(), from.dtype(), values);
+    std::vector<float> values = download(device, from);
     if (to.count() > from.count()) {
       const auto C = static_cast<std::size_t>(config.n_embd);
       values.resize(static_cast<std::size_t>(to.count()));
@@ -64,8 +60,7 @@ Parameters grow_vocabulary(Device& device, const Gpt2Config& config, const Param
       throw Error(Fault::internal,
                   "grow_vocabulary: " + grown.names()[i].name + " has other extents");
     }
-    device.copy_to_device(to.bytes(), values.data(), to.size_bytes());
-    device.synchronize();  // `values` goes out of scope
+    upload(device, values, to);
   }
   return grown;
 }

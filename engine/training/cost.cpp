@@ -110,10 +110,11 @@ double measure_matmul(Device& device, DType dtype, double seconds) {
   const Buffer x(device, M * K * bytes), weight(device, K * N * bytes), out(device, M * N * bytes);
   device.copy_to_device(x.data(), stored.data(), x.size());
   device.copy_to_device(weight.data(), stored.data(), weight.size());
-  const MatmulForward product{.out = View(out.data(), type.operands, {M, N}),
-                              .x = ConstView(x.data(), type.operands, {M, K}),
-                              .weight = ConstView(weight.data(), type.operands, {K, N}),
-                              .multiply = type.multiply};
+  const MatmulForward product{
+      .out = View(out.data(), type.operands, {M, N}),
+      .x = ConstView(x.data(), type.operands, {M, K}),
+      .weight = {ConstView(weight.data(), type.operands, {K, N}), WeightLayout::in_out},
+      .multiply = type.multiply};
   const auto run = [&] {
     const auto begin = Clock::now();
     device.matmul_forward(product);

@@ -10,7 +10,6 @@
 #include "hwy/highway.h"
 #include "kernels/cpu/device.h"
 #include "kernels/cpu/gemm_bf16.h"
-#include "kernels/cpu/matmul.h"
 
 namespace quire::cpu {
 namespace {
@@ -116,29 +115,6 @@ void CpuDevice::fill_zero(void* data, std::size_t bytes) {
   pool_.run_pieces(size, kCopyChunk, [&](std::int64_t first, std::int64_t count) {
     std::memset(target + first, 0, static_cast<std::size_t>(count));
   });
-}
-
-void CpuDevice::matmul_forward(const MatmulForward& p) {
-  check_multiply(*this, p.multiply, p.x.dtype());
-  cpu::matmul_forward(p, pool_);
-}
-
-void CpuDevice::matmul_backward_input(const MatmulBackwardInput& p) {
-  check_multiply(*this, p.multiply, p.d_out.dtype());
-  cpu::matmul_backward_input(p, pool_);
-  if (p.activation == Activation::none) return;
-  activation_backward(
-      {.d_x = p.d_x, .d_out = p.d_x, .x = p.pre_activation, .activation = p.activation});
-}
-
-void CpuDevice::matmul_backward_weight(const MatmulBackwardWeight& p) {
-  check_multiply(*this, p.multiply, p.x.dtype());
-  cpu::matmul_backward_weight(p, pool_);
-}
-
-void CpuDevice::matmul_add(const MatmulAdd& p) {
-  check_multiply(*this, p.multiply, p.x.dtype());
-  cpu::matmul_add(p, pool_);
 }
 
 }  // namespace quire::cpu

@@ -3,7 +3,8 @@
 #include "kernels/cpu/gemm.h"
 
 #include <algorithm>
-#include <cstring>
+#include <array>
+#include <utility>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/gemm.cpp"
@@ -14,37 +15,25 @@
 HWY_BEFORE_NAMESPACE();
 namespace quire::cpu {
 namespace HWY_NAMESPACE {
-using F = F32;
-using V = Vec;
 
 // 24 accumulators + 3 of B + 1 broadcast fill 32 registers; with 16 registers 12 + 3 + 1 do.
-#undef QUIRE_TILE_ROWS
-#if HWY_TARGET <= HWY_AVX3 || HWY_TARGET == HWY_NEON
-#define QUIRE_TILE_ROWS 8
-#else
-#define QUIRE_TILE_ROWS 4
-#endif
-constexpr int kTileRows = QUIRE_TILE_ROWS;
+constexpr int kTileRows = HWY_TARGET <= HWY_AVX3 || HWY_TARGET == HWY_NEON ? 8 : 4;
 constexpr int kTileVectors = 3;
-
-HWY_INLINE int64_t TileColumns() {
-  return kTileVectors * static_cast<int64_t>(hn::Lanes(F()));
-}
+constexpr int64_t kTileColumns = kTileVectors * kLanes;
 
 // ---- packing: panel[k][lane], lanes beyond `valid` are zero
 
-// Lanes lie side by side in memory, k rows apart by `stride`. D is no wider than the panel.
-template <class D, class T>
-void PackCopy(D d, const T* source, int64_t stride, int64_t width, int64_t valid, int64_t depth,
-              float* panel) {
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  for (int64_t k = 0; k < depth; ++k) {
-    const T* row = source + k * stride;
-    float* out = panel + k * width;
-    int64_t j = 0;
-    for (; j + lanes <= valid; j += lanes) hn::StoreU(load_as(d, row + j), d, out + j);
-    for (; j < valid; ++j) out[j] = as_float(row[j]);
-    for (; j < width; ++j) out[j] = 0.0f;
+// Lanes lie side by side in memory, k rows apart by `stride`.
+template <int64_t kWidth, class T>
+void PackCopy(const T* source, int64_t stride, int64_t valid, int64_t depth, float* panel) {
+  const hn::CappedTag<float, kWidth> d;
+  constexpr int64_t kStep = hn::MaxLanes(d);
+  for (int64_t k = 0; k < depth; ++k, source += stride, panel += kWidth) {
+    if (valid == kWidth) {  // in steps that are known: 4 % of a product
+      for (int64_t j = 0; j < kWidth; j += kStep) hn::StoreU(load_as(d, source + j), d, panel + j);
+      continue;
+    }
+    for (int64_t j = 0; j < kWidth; ++j) panel[j] = j < valid ? as_float(source[j]) : 0.0f;
   }
 }
 
@@ -55,7 +44,6 @@ void PackTranspose(const T* source, int64_t stride, int64_t width, int64_t valid
   int64_t lane = 0;
 #if HWY_TARGET != HWY_SCALAR
   const hn::Full128<float> d4;
-  const hn::Repartition<double, hn::Full128<float>> d2;
   for (; lane + 4 <= valid; lane += 4) {
     const T* r0 = source + lane * stride;
     const T* r1 = r0 + stride;
@@ -64,16 +52,13 @@ void PackTranspose(const T* source, int64_t stride, int64_t width, int64_t valid
     float* out = panel + lane;
     int64_t k = 0;
     for (; k + 4 <= depth; k += 4) {
-      const auto a = load_as(d4, r0 + k), b = load_as(d4, r1 + k), c = load_as(d4, r2 + k),
-                 e = load_as(d4, r3 + k);
-      const auto ab_low = hn::BitCast(d2, hn::InterleaveLower(d4, a, b));
-      const auto ab_high = hn::BitCast(d2, hn::InterleaveUpper(d4, a, b));
-      const auto ce_low = hn::BitCast(d2, hn::InterleaveLower(d4, c, e));
-      const auto ce_high = hn::BitCast(d2, hn::InterleaveUpper(d4, c, e));
-      hn::StoreU(hn::BitCast(d4, hn::InterleaveLower(d2, ab_low, ce_low)), d4, out);
-      hn::StoreU(hn::BitCast(d4, hn::InterleaveUpper(d2, ab_low, ce_low)), d4, out + width);
-      hn::StoreU(hn::BitCast(d4, hn::InterleaveLower(d2, ab_high, ce_high)), d4, out + 2 * width);
-      hn::StoreU(hn::BitCast(d4, hn::InterleaveUpper(d2, ab_high, ce_high)), d4, out + 3 * width);
+      auto a = load_as(d4, r0 + k), b = load_as(d4, r1 + k), c = load_as(d4, r2 + k),
+           e = load_as(d4, r3 + k);
+      transpose_blocks(d4, a, b, c, e);
+      hn::StoreU(a, d4, out);
+      hn::StoreU(b, d4, out + width);
+      hn::StoreU(c, d4, out + 2 * width);
+      hn::StoreU(e, d4, out + 3 * width);
       out += 4 * width;
     }
     for (; k < depth; ++k, out += width) {
@@ -93,202 +78,92 @@ void PackTranspose(const T* source, int64_t stride, int64_t width, int64_t valid
   }
 }
 
-// Packs a panel of `valid` lanes from (lane, k) = (first_lane, first_k) on.
-template <class T>
-void PackPanel(const T* data, int64_t lane_stride, int64_t k_stride, int64_t first_lane,
-               int64_t first_k, int64_t width, int64_t valid, int64_t depth, float* panel) {
-  const T* source = data + first_lane * lane_stride + first_k * k_stride;
-  if (lane_stride == 1) {
-    if (width == kTileRows) {
-      PackCopy(hn::CappedTag<float, kTileRows>(), source, k_stride, width, valid, depth, panel);
+void Pack(const Operand& lanes, int64_t first_lane, int64_t count, int64_t first_k, int64_t depth,
+          float scale, int64_t width, void* words) {
+  float* panel = static_cast<float*>(words);
+  dispatch(lanes.dtype, [&](auto zero) HWY_ATTR {
+    const auto* source = static_cast<const decltype(zero)*>(lanes.data) +
+                         first_lane * lanes.row_stride + first_k * lanes.column_stride;
+    if (lanes.row_stride != 1) {
+      PackTranspose(source, lanes.row_stride, width, count, depth, panel);
+    } else if (width == kTileRows) {
+      PackCopy<kTileRows>(source, lanes.column_stride, count, depth, panel);
     } else {
-      PackCopy(F(), source, k_stride, width, valid, depth, panel);
+      PackCopy<kTileColumns>(source, lanes.column_stride, count, depth, panel);
     }
-  } else {
-    PackTranspose(source, lane_stride, width, valid, depth, panel);
-  }
+  });
+  if (scale == 1.0f) return;
+  for_vectors(width * depth, [&](int64_t i, int64_t n) QUIRE_INLINE_LAMBDA {
+    store(hn::Mul(set(scale), load(panel + i, n)), panel + i, n);
+  });
 }
 
 // ---- the register tile
 
-enum class Into { overwrite, add };
-
-// c[r][:] (+)= sum_k a[k·kRowsPacked + r]·b[k][:], r < kRows. The sum starts from zero and is then
-// added: see kSumDepth.
 template <int kRows>
-HWY_INLINE void RegisterTile(const float* HWY_RESTRICT a, int64_t a_step,
-                             const float* HWY_RESTRICT b, int64_t b_step, int64_t depth, Into into,
-                             float* HWY_RESTRICT c, int64_t c_stride) {
-  const F d;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  // Named registers: an array of vectors is spilled by GCC 12.
-#define QUIRE_ROW(r) V c##r##0 = hn::Zero(d), c##r##1 = hn::Zero(d), c##r##2 = hn::Zero(d);
-  QUIRE_ROW(0)
-  QUIRE_ROW(1)
-  QUIRE_ROW(2)
-  QUIRE_ROW(3)
-  QUIRE_ROW(4)
-  QUIRE_ROW(5)
-  QUIRE_ROW(6)
-  QUIRE_ROW(7)
-#undef QUIRE_ROW
-  for (int64_t k = 0; k < depth; ++k, a += a_step, b += b_step) {
-    const V b0 = hn::LoadU(d, b);
-    const V b1 = hn::LoadU(d, b + lanes);
-    const V b2 = hn::LoadU(d, b + 2 * lanes);
-#define QUIRE_ROW(r)                      \
-  if constexpr (r < kRows) {              \
-    const V x = hn::Set(d, a[r]);         \
-    c##r##0 = hn::MulAdd(x, b0, c##r##0); \
-    c##r##1 = hn::MulAdd(x, b1, c##r##1); \
-    c##r##2 = hn::MulAdd(x, b2, c##r##2); \
+void RegisterTile(const float* HWY_RESTRICT a, const float* HWY_RESTRICT b, int64_t depth, bool add,
+                  float* HWY_RESTRICT c, int64_t c_stride) {
+  Vec sum[kRows][kTileVectors];
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) sum[r][0] = sum[r][1] = sum[r][2] = zero();
+  for (int64_t k = 0; k < depth; ++k, a += kTileRows, b += kTileColumns) {
+    const Vec b0 = load(b), b1 = load(b + kLanes), b2 = load(b + 2 * kLanes);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      const Vec x = set(a[r]);
+      sum[r][0] = hn::MulAdd(x, b0, sum[r][0]);
+      sum[r][1] = hn::MulAdd(x, b1, sum[r][1]);
+      sum[r][2] = hn::MulAdd(x, b2, sum[r][2]);
+    }
   }
-    QUIRE_ROW(0)
-    QUIRE_ROW(1)
-    QUIRE_ROW(2)
-    QUIRE_ROW(3)
-    QUIRE_ROW(4)
-    QUIRE_ROW(5)
-    QUIRE_ROW(6)
-    QUIRE_ROW(7)
-#undef QUIRE_ROW
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r, c += c_stride) {
+#pragma GCC unroll 3
+    for (int v = 0; v < kTileVectors; ++v) {
+      if (add) sum[r][v] = hn::Add(load(c + v * kLanes), sum[r][v]);
+      store(sum[r][v], c + v * kLanes);
+    }
   }
-#define QUIRE_ROW(r)                                                          \
-  if constexpr (r < kRows) {                                                  \
-    if (into == Into::add) {                                                  \
-      c##r##0 = hn::Add(hn::LoadU(d, c + r * c_stride), c##r##0);             \
-      c##r##1 = hn::Add(hn::LoadU(d, c + r * c_stride + lanes), c##r##1);     \
-      c##r##2 = hn::Add(hn::LoadU(d, c + r * c_stride + 2 * lanes), c##r##2); \
-    }                                                                         \
-    hn::StoreU(c##r##0, d, c + r * c_stride);                                 \
-    hn::StoreU(c##r##1, d, c + r * c_stride + lanes);                         \
-    hn::StoreU(c##r##2, d, c + r * c_stride + 2 * lanes);                     \
-  }
-  QUIRE_ROW(0)
-  QUIRE_ROW(1)
-  QUIRE_ROW(2)
-  QUIRE_ROW(3)
-  QUIRE_ROW(4)
-  QUIRE_ROW(5)
-  QUIRE_ROW(6)
-  QUIRE_ROW(7)
-#undef QUIRE_ROW
 }
 
-using TileFunction = void (*)(const float*, int64_t, const float*, int64_t, int64_t, Into, float*,
-                              int64_t);
-template <int kRows>
-void RunTile(const float* a, int64_t a_step, const float* b, int64_t b_step, int64_t depth,
-             Into into, float* c, int64_t c_stride) {
-  RegisterTile<kRows>(a, a_step, b, b_step, depth, into, c, c_stride);
+template <int... kRows>
+constexpr auto tiles_of(std::integer_sequence<int, kRows...> /*rows*/) {
+  return std::array{RegisterTile<kRows + 1>...};
 }
-constexpr TileFunction kTiles[kTileRows] = {
-    RunTile<1>, RunTile<2>, RunTile<3>, RunTile<4>,
-#if QUIRE_TILE_ROWS == 8
-    RunTile<5>, RunTile<6>, RunTile<7>, RunTile<8>,
-#endif
-};
+constexpr auto kTiles = tiles_of(std::make_integer_sequence<int, kTileRows>());
 
-// A tile at the right edge goes through a whole tile in `edge`, of which `valid` columns count.
-HWY_INLINE void EdgeTile(int64_t rows, const float* a, int64_t a_step, const float* b,
-                         int64_t depth, Into into, float* c, int64_t c_stride, int64_t valid,
-                         float* edge) {
-  const int64_t width = TileColumns();
-  if (into == Into::add) {
-    for (int64_t r = 0; r < rows; ++r) std::copy_n(c + r * c_stride, valid, edge + r * width);
+void Multiply(const void* a, const void* b, int64_t depth, bool add, int64_t rows, int64_t columns,
+              float* c, int64_t c_stride) {
+  const auto tile = kTiles[static_cast<size_t>(rows - 1)];
+  const float *rows_of_a = static_cast<const float*>(a), *panel = static_cast<const float*>(b);
+  if (columns == kTileColumns) return tile(rows_of_a, panel, depth, add, c, c_stride);
+  // A tile at the right edge goes through a whole one, of which `columns` count.
+  HWY_ALIGN float edge[kTileRows * kTileColumns];
+  for (int64_t r = 0; add && r < rows; ++r) {
+    std::copy_n(c + r * c_stride, columns, edge + r * kTileColumns);
   }
-  kTiles[rows - 1](a, a_step, b, width, depth, into, edge, width);
-  for (int64_t r = 0; r < rows; ++r) std::copy_n(edge + r * width, valid, c + r * c_stride);
-}
-
-void AddBias(const float* bias, int64_t count, float* row) {
-  const F d;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  int64_t j = 0;
-  for (; j + lanes <= count; j += lanes) {
-    hn::StoreU(hn::Add(hn::LoadU(d, row + j), hn::LoadU(d, bias + j)), d, row + j);
+  tile(rows_of_a, panel, depth, add, edge, kTileColumns);
+  for (int64_t r = 0; r < rows; ++r) {
+    std::copy_n(edge + r * kTileColumns, columns, c + r * c_stride);
   }
-  for (; j < count; ++j) row[j] += bias[j];
 }
 
-// sums[j] += rows[0][j] + rows[1][j] + …, in that order.
 void AddColumnSums(const float* rows, int64_t row_count, int64_t stride, int64_t count,
                    float* sums) {
-  for (int64_t i = 0; i < row_count; ++i) AddBias(rows + i * stride, count, sums);
-}
-
-// ---- the packed product
-
-void Scale(float factor, int64_t count, float* values) {
-  for_vectors(count, [&](int64_t i, int64_t lanes) QUIRE_INLINE_LAMBDA {
-    store(hn::Mul(set(factor), load(values + i, lanes)), values + i, lanes);
-  });
-}
-
-void PackRows(const Product& p, int64_t first, int64_t count, void* packed, int64_t packed_rows,
-              int64_t at) {
-  const float* data = static_cast<const float*>(p.a.data);
-  for (int64_t k = 0; k < p.k; k += kSumDepth) {
-    const int64_t depth = std::min(kSumDepth, p.k - k);
-    float* block = static_cast<float*>(packed) + k * packed_rows + at * depth;
-    for (int64_t i = 0; i < count; i += kTileRows) {
-      PackPanel(data, p.a.row_stride, p.a.column_stride, first + i, k, int64_t{kTileRows},
-                std::min<int64_t>(kTileRows, count - i), depth, block + i * depth);
-      if (p.a_scale != 1.0f) Scale(p.a_scale, kTileRows * depth, block + i * depth);
-    }
+  for (int64_t i = 0; i < row_count; ++i) {
+    for_vectors(count, [&](int64_t j, int64_t lanes) QUIRE_INLINE_LAMBDA {
+      store(hn::Add(load(sums + j, lanes), load(rows + i * stride + j, lanes)), sums + j, lanes);
+    });
   }
-}
-
-template <class T>
-void GemmTileOf(const Product& p, const Tile& t, float* scratch) {
-  const int64_t width = TileColumns();
-  float* edge = scratch;
-  float* panels = scratch + kTileRows * width;
-  const T* data = static_cast<const T*>(p.b.data);
-  const int64_t end_column = t.first_column + t.columns;
-  for (int64_t k = 0; k < p.k; k += kSumDepth) {
-    const int64_t depth = std::min(kSumDepth, p.k - k);
-    const Into into =
-        k == 0 && p.output == Product::Output::overwrite ? Into::overwrite : Into::add;
-    const float* block = static_cast<const float*>(t.packed) + k * t.packed_rows +
-                         (t.first_row - t.packed_first) * depth;
-    for (int64_t j = t.first_column; j < end_column; j += width) {
-      const int64_t valid = std::min(width, end_column - j);
-      PackPanel(data, p.b.column_stride, p.b.row_stride, j, k, width, valid, depth, panels);
-      for (int64_t i = 0; i < t.rows; i += kTileRows) {
-        const int64_t rows = std::min<int64_t>(kTileRows, t.rows - i);
-        const float* a = block + i * depth;
-        float* c = p.c + (t.first_row + i) * p.c_stride + j;
-        if (valid < width) {
-          EdgeTile(rows, a, kTileRows, panels, depth, into, c, p.c_stride, valid, edge);
-        } else if (rows == kTileRows) {
-          RegisterTile<kTileRows>(a, kTileRows, panels, width, depth, into, c, p.c_stride);
-        } else {
-          kTiles[rows - 1](a, kTileRows, panels, width, depth, into, c, p.c_stride);
-        }
-      }
-    }
-  }
-  if (p.bias != nullptr) {
-    for (int64_t i = t.first_row; i < t.first_row + t.rows; ++i) {
-      AddBias(p.bias + t.first_column, t.columns, p.c + i * p.c_stride + t.first_column);
-    }
-  }
-}
-
-void GemmTile(const Product& p, const Tile& t, void* memory) {
-  float* scratch = static_cast<float*>(memory);
-  dispatch(p.b.dtype, [&](auto zero) HWY_ATTR { GemmTileOf<decltype(zero)>(p, t, scratch); });
 }
 
 PackedFormat Format() {
-  const int64_t width = TileColumns();
   return {.panel_rows = kTileRows,
-          .panel_columns = width,
+          .panel_columns = kTileColumns,
           .word_depth = 1,
-          .scratch_words = (kTileRows + kSumDepth) * width,
-          .pack_rows = PackRows,
-          .multiply = GemmTile};
+          .block_depth = kSumDepth,
+          .pack = Pack,
+          .multiply = Multiply};
 }
 
 }  // namespace HWY_NAMESPACE

@@ -35,29 +35,24 @@ struct Product {
 /// and parts can be computed side by side.
 inline constexpr std::int64_t kSumDepth = 128;
 
-/// The tile of rows [first_row, +rows) and columns [first_column, +columns), from packed rows:
-/// `packed` is that buffer, `packed_rows` its rows, `packed_first` the row it starts with.
-struct Tile {
-  std::int64_t first_row, rows, first_column, columns;
-  const void* packed;
-  std::int64_t packed_first, packed_rows;
-};
-
-/// How operands are packed and multiplied. What is packed consists of words of 32 bits, each one k
-/// of a row, or two neighbours in 16 bits.
+/// How operands are packed and multiplied; the loops around it are in matmul.cpp. What is packed
+/// consists of words of 32 bits, each one k of a row of a or a column of b, or two neighbours in 16
+/// bits.
 struct PackedFormat {
   std::int64_t panel_rows;     // rows of a register tile
   std::int64_t panel_columns;  // columns of a register tile
   std::int64_t word_depth;     // k of one word
-  std::int64_t scratch_words;  // that multiply() wants
+  std::int64_t block_depth;    // k of one part of the sum, a multiple of word_depth
 
-  /// Packs rows [first, first + count) of a into panels of panel_rows: block by block along k,
-  /// panel by panel, [words of a block][panel_rows], scaled by a_scale. `packed` holds packed_rows
-  /// rows in all (whole panels), and these become its rows `at` and on,
-  /// `at` at the start of a panel.
-  void (*pack_rows)(const Product& product, std::int64_t first, std::int64_t count, void* packed,
-                    std::int64_t packed_rows, std::int64_t at);
-  void (*multiply)(const Product& product, const Tile& tile, void* scratch);
+  /// A panel of `width` lanes, words[k/word_depth][lane]: element (first_lane + lane, first_k + k)
+  /// of `lanes` times `scale` for the first `count` lanes and k below `depth`, zero for the others.
+  void (*pack)(const Operand& lanes, std::int64_t first_lane, std::int64_t count,
+               std::int64_t first_k, std::int64_t depth, float scale, std::int64_t width,
+               void* words);
+  /// c = a·b, or c += a·b, for the first `rows` and `columns` of two panels of so many words: a sum
+  /// that starts from zero and is then added.
+  void (*multiply)(const void* a, const void* b, std::int64_t words, bool add, std::int64_t rows,
+                   std::int64_t columns, float* c, std::int64_t c_stride);
 
   std::int64_t words(std::int64_t depth) const { return (depth + word_depth - 1) / word_depth; }
 };

@@ -131,17 +131,29 @@ QUIRE_BF16 void pack_runs_of_k(const T* source, std::int64_t stride, std::int64_
   }
 }
 
-/// Packs up to 16 lanes of a panel from (lane, k) = (first_lane, first_k) on.
+/// A panel, 16 lanes at a time.
 template <class T>
-QUIRE_BF16 void pack(const T* data, std::int64_t lane_stride, std::int64_t k_stride,
-                     std::int64_t first_lane, std::int64_t first_k, std::int64_t lanes,
-                     std::int64_t depth, float scale, std::uint32_t* words, std::int64_t width) {
-  const T* source = data + first_lane * lane_stride + first_k * k_stride;
-  if (lane_stride == 1) {
-    pack_rows_of_k(source, k_stride, lanes, depth, scale, words, width);
-  } else {
-    pack_runs_of_k(source, lane_stride, lanes, depth, scale, words, width);
+QUIRE_BF16 void pack_lanes(const Operand& from, std::int64_t first_lane, std::int64_t count,
+                           std::int64_t first_k, std::int64_t depth, float scale,
+                           std::int64_t width, std::uint32_t* words) {
+  for (std::int64_t lane = 0; lane < width; lane += kLanes) {
+    const T* source = static_cast<const T*>(from.data) + (first_lane + lane) * from.row_stride +
+                      first_k * from.column_stride;
+    const std::int64_t lanes = std::clamp<std::int64_t>(count - lane, 0, kLanes);
+    if (from.row_stride == 1) {
+      pack_rows_of_k(source, from.column_stride, lanes, depth, scale, words + lane, width);
+    } else {
+      pack_runs_of_k(source, from.row_stride, lanes, depth, scale, words + lane, width);
+    }
   }
+}
+
+void pack(const Operand& lanes, std::int64_t first_lane, std::int64_t count, std::int64_t first_k,
+          std::int64_t depth, float scale, std::int64_t width, void* words) {
+  dispatch(lanes.dtype, [&](auto zero) {
+    pack_lanes<decltype(zero)>(lanes, first_lane, count, first_k, depth, scale, width,
+                               static_cast<std::uint32_t*>(words));
+  });
 }
 
 // ---- the register tile
@@ -190,57 +202,12 @@ constexpr TileFunction kTiles[kTileRows] = {register_tile<1>, register_tile<2>, 
                                             register_tile<4>, register_tile<5>, register_tile<6>,
                                             register_tile<7>, register_tile<8>};
 
-// ---- the packed product
-
-QUIRE_BF16 void pack_rows(const Product& p, std::int64_t first, std::int64_t count, void* packed,
-                          std::int64_t packed_rows, std::int64_t at) {
-  const float* data = static_cast<const float*>(p.a.data);
-  for (std::int64_t k = 0; k < p.k; k += kBlockDepth) {
-    const std::int64_t depth = std::min(kBlockDepth, p.k - k);
-    const std::int64_t words = (depth + 1) / 2;
-    std::uint32_t* block = static_cast<std::uint32_t*>(packed) + k / 2 * packed_rows + at * words;
-    for (std::int64_t i = 0; i < count; i += kTileRows) {
-      pack(data, p.a.row_stride, p.a.column_stride, first + i, k, std::min(kTileRows, count - i),
-           depth, p.a_scale, block + i * words, kTileRows);
-    }
-  }
-}
-
-template <class T>
-QUIRE_BF16 void multiply(const Product& p, const Tile& t, std::uint32_t* panel) {
-  const T* data = static_cast<const T*>(p.b.data);
-  const std::int64_t end = t.first_column + t.columns;
-  for (std::int64_t k = 0; k < p.k; k += kBlockDepth) {
-    const std::int64_t depth = std::min(kBlockDepth, p.k - k);
-    const std::int64_t words = (depth + 1) / 2;
-    const bool add = k > 0 || p.output == Product::Output::accumulate;
-    const std::uint32_t* block = static_cast<const std::uint32_t*>(t.packed) +
-                                 k / 2 * t.packed_rows + (t.first_row - t.packed_first) * words;
-    for (std::int64_t j = t.first_column; j < end; j += kTileColumns) {
-      const Columns columns = {first_lanes(end - j), first_lanes(end - j - kLanes),
-                               first_lanes(end - j - 2 * kLanes)};
-      for (std::int64_t lane = 0; lane < kTileColumns; lane += kLanes) {
-        pack(data, p.b.column_stride, p.b.row_stride, j + lane, k,
-             std::clamp<std::int64_t>(end - j - lane, 0, kLanes), depth, 1.0f, panel + lane,
-             kTileColumns);
-      }
-      for (std::int64_t i = 0; i < t.rows; i += kTileRows) {
-        const std::int64_t rows = std::min(kTileRows, t.rows - i);
-        kTiles[rows - 1](block + i * words, panel, words, add, columns,
-                         p.c + (t.first_row + i) * p.c_stride + j, p.c_stride);
-      }
-    }
-  }
-  if (p.bias == nullptr) return;
-  for (std::int64_t i = t.first_row; i < t.first_row + t.rows; ++i) {
-    add_column_sums(p.bias + t.first_column, 1, 0, t.columns,
-                    p.c + i * p.c_stride + t.first_column);
-  }
-}
-
-void multiply_tile(const Product& p, const Tile& t, void* scratch) {
-  std::uint32_t* panel = static_cast<std::uint32_t*>(scratch);
-  dispatch(p.b.dtype, [&](auto zero) { multiply<decltype(zero)>(p, t, panel); });
+QUIRE_BF16 void multiply(const void* a, const void* b, std::int64_t words, bool add,
+                         std::int64_t rows, std::int64_t columns, float* c, std::int64_t c_stride) {
+  const Columns masks = {first_lanes(columns), first_lanes(columns - kLanes),
+                         first_lanes(columns - 2 * kLanes)};
+  kTiles[rows - 1](static_cast<const std::uint32_t*>(a), static_cast<const std::uint32_t*>(b),
+                   words, add, masks, c, c_stride);
 }
 
 }  // namespace
@@ -259,9 +226,9 @@ PackedFormat bf16_format() {
   return {.panel_rows = kTileRows,
           .panel_columns = kTileColumns,
           .word_depth = 2,
-          .scratch_words = kBlockDepth / 2 * kTileColumns,
-          .pack_rows = pack_rows,
-          .multiply = multiply_tile};
+          .block_depth = kBlockDepth,
+          .pack = pack,
+          .multiply = multiply};
 }
 
 // Latency 6 × 2 units on a Zen 5.

@@ -5,15 +5,18 @@
 //   backward, weight  d_w[K,N]     += xᵀ[K,M]   · d_out[M,N]
 //   adapter           out[M,N]     += scale·x[M,K] · w[K,N]
 //
-// Few rows stream the weight where it lies, from end to end. Otherwise rows of A are packed once,
-// by all threads, a group of rows at a time, and tiles of rows × columns are the tasks; each packs
-// its own panels of B.
-#include "kernels/cpu/matmul.h"
-
+// 2·M·N·K flops over M·K + K·N + M·N elements: below about 8 rows the weight's bytes decide, above,
+// the flops do. Few rows stream the weight where it lies, from end to end, at the speed of memory.
+// Otherwise rows of A are packed once, by all threads, a group of rows at a time, and tiles of
+// rows × columns are the tasks; each packs its own panels of B.
+//
+// Both sum over k in the same parts (kSumDepth in gemm.h), so an element's bits depend neither on M
+// nor on how the work is split over threads.
 #include <algorithm>
 
 #include "kernels/check.h"
 #include "kernels/cpu/activation.h"
+#include "kernels/cpu/device.h"
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/gemm_bf16.h"
 #include "kernels/cpu/stream.h"
@@ -102,15 +105,62 @@ Product part_of_sum(const Product& p, std::int64_t first, std::int64_t count) {
   return part;
 }
 
+// Rows [first, first + count) of a as rows `at` and on of `packed`, which has `packed_rows` of them:
+// block by block along k, panel by panel.
+void pack_rows(const Product& p, const PackedFormat& format, std::int64_t first, std::int64_t count,
+               std::uint32_t* packed, std::int64_t packed_rows, std::int64_t at) {
+  for (std::int64_t k = 0; k < p.k; k += format.block_depth) {
+    const std::int64_t depth = std::min(format.block_depth, p.k - k);
+    const std::int64_t words = format.words(depth);
+    std::uint32_t* block = packed + k / format.word_depth * packed_rows + at * words;
+    for (std::int64_t i = 0; i < count; i += format.panel_rows) {
+      format.pack(p.a, first + i, std::min(format.panel_rows, count - i), k, depth, p.a_scale,
+                  format.panel_rows, block + i * words);
+    }
+  }
+}
+
+// Rows [row, row + rows) of what is packed, which are those from first_row on of c, by columns
+// [first_column, first_column + columns).
+struct Tile {
+  std::int64_t first_row, row, rows, first_column, columns;
+};
+
+void multiply_tile(const Product& p, const PackedFormat& format, const Tile& t,
+                   const std::uint32_t* packed, std::int64_t packed_rows, std::uint32_t* panel) {
+  const Operand columns{p.b.data, p.b.dtype, p.b.column_stride, p.b.row_stride};
+  const std::int64_t end = t.first_column + t.columns;
+  for (std::int64_t k = 0; k < p.k; k += format.block_depth) {
+    const std::int64_t depth = std::min(format.block_depth, p.k - k);
+    const std::int64_t words = format.words(depth);
+    const bool add = k > 0 || p.output == Product::Output::accumulate;
+    const std::uint32_t* block = packed + k / format.word_depth * packed_rows + t.row * words;
+    for (std::int64_t j = t.first_column; j < end; j += format.panel_columns) {
+      const std::int64_t count = std::min(format.panel_columns, end - j);
+      format.pack(columns, j, count, k, depth, 1.0f, format.panel_columns, panel);
+      for (std::int64_t i = 0; i < t.rows; i += format.panel_rows) {
+        format.multiply(block + i * words, panel, words, add,
+                        std::min(format.panel_rows, t.rows - i), count,
+                        p.c + (t.first_row + i) * p.c_stride + j, p.c_stride);
+      }
+    }
+  }
+  if (p.bias == nullptr) return;
+  for (std::int64_t i = t.first_row; i < t.first_row + t.rows; ++i) {
+    add_column_sums(p.bias + t.first_column, 1, 0, t.columns,
+                    p.c + i * p.c_stride + t.first_column);
+  }
+}
+
 // Rows [top, top + rows) of p: packs them, then runs tiles of rows × columns.
 void row_group(const Product& p, const PackedFormat& format, const Epilogue& epilogue,
                std::int64_t top, std::int64_t rows, ThreadPool& pool) {
   const std::int64_t packed_rows = round_up(rows, format.panel_rows);
-  void* packed = pool.shared_scratch<std::uint32_t>(packed_rows * format.words(p.k));
+  auto* packed = pool.shared_scratch<std::uint32_t>(packed_rows * format.words(p.k));
   constexpr std::int64_t kPackRows = 64;
   pool.run((rows + kPackRows - 1) / kPackRows, [&](std::int64_t task) {
     const std::int64_t at = task * kPackRows;
-    format.pack_rows(p, top + at, std::min(kPackRows, rows - at), packed, packed_rows, at);
+    pack_rows(p, format, top + at, std::min(kPackRows, rows - at), packed, packed_rows, at);
   });
   constexpr std::int64_t kTaskRows = 256;  // packing a panel of B costs about 1/256 of using it
   const std::int64_t row_tasks = (rows + kTaskRows - 1) / kTaskRows;
@@ -122,13 +172,13 @@ void row_group(const Product& p, const PackedFormat& format, const Epilogue& epi
     const std::int64_t row = task % row_tasks * kTaskRows;
     const std::int64_t column = task / row_tasks * width;
     const Tile tile{.first_row = top + row,
+                    .row = row,
                     .rows = std::min(kTaskRows, rows - row),
                     .first_column = column,
-                    .columns = std::min(width, p.n - column),
-                    .packed = packed,
-                    .packed_first = top,
-                    .packed_rows = packed_rows};
-    format.multiply(p, tile, pool.scratch<std::uint32_t>(format.scratch_words));
+                    .columns = std::min(width, p.n - column)};
+    multiply_tile(
+        p, format, tile, packed, packed_rows,
+        pool.scratch<std::uint32_t>(format.words(format.block_depth) * format.panel_columns));
     finish(p, epilogue, tile.first_row, tile.rows, tile.first_column, tile.columns);
   });
 }
@@ -161,94 +211,96 @@ void multiply(const Product& p, Multiply how, const Epilogue& epilogue, ThreadPo
   p.m <= kFewRows ? few_rows(p, epilogue, pool) : many_rows(p, float_format(), epilogue, pool);
 }
 
-Operand operand(ConstView view, bool transposed) {
+Operand operand(const ConstView& view, bool transposed) {
   const std::int64_t stride = view.shape()[view.shape().rank() - 1];
   return transposed ? Operand{view.bytes(), view.dtype(), 1, stride}
                     : Operand{view.bytes(), view.dtype(), stride, 1};
 }
 
-std::int64_t rows_of(ConstView view) {
+/// Read as [K, N].
+Operand operand(const Weight& weight) {
+  return operand(weight.view(), weight.layout == WeightLayout::out_in);
+}
+
+std::int64_t rows_of(const ConstView& view) {
   return view.count() / std::max<std::int64_t>(1, view.shape()[view.shape().rank() - 1]);
 }
 
 }  // namespace
 
-void matmul_forward(const MatmulForward& args, ThreadPool& pool) {
+void CpuDevice::matmul_forward(const MatmulForward& args) {
   check(args);
-  const bool in_out = args.layout == WeightLayout::in_out;
+  check_multiply(*this, args.multiply, args.x.dtype());
   const View pre = args.pre_activation ? args.pre_activation : args.out;
-  const std::int64_t n = args.weight.shape()[in_out ? 1 : 0];
-  const std::int64_t k = args.weight.shape()[in_out ? 0 : 1];
   const Product product{.m = rows_of(args.x),
-                        .n = n,
-                        .k = k,
+                        .n = args.weight.out(),
+                        .k = args.weight.in(),
                         .a = operand(args.x, /*transposed=*/false),
-                        .b = operand(args.weight, /*transposed=*/!in_out),
+                        .b = operand(args.weight),
                         .c = pre.data<float>(),
-                        .c_stride = n,
+                        .c_stride = args.weight.out(),
                         .bias = args.bias ? args.bias.data<float>() : nullptr};
   multiply(product, args.multiply, {.activation = args.activation, .out = args.out.data<float>()},
-           pool);
+           pool_);
 }
 
-void matmul_backward_input(const MatmulBackwardInput& args, ThreadPool& pool) {
+void CpuDevice::matmul_backward_input(const MatmulBackwardInput& args) {
   check(args);
-  const bool in_out = args.layout == WeightLayout::in_out;
-  const std::int64_t n = args.weight.shape()[in_out ? 1 : 0];
-  const std::int64_t k = args.weight.shape()[in_out ? 0 : 1];
+  check_multiply(*this, args.multiply, args.d_out.dtype());
   const Product product{.m = rows_of(args.d_out),
-                        .n = k,
-                        .k = n,
+                        .n = args.weight.in(),
+                        .k = args.weight.out(),
                         .a = operand(args.d_out, /*transposed=*/false),
-                        .b = operand(args.weight, /*transposed=*/in_out),
+                        .b = operand(args.weight.transposed()),
                         .c = args.d_x.data<float>(),
-                        .c_stride = k};
-  multiply(product, args.multiply, {}, pool);
+                        .c_stride = args.weight.in()};
+  multiply(product, args.multiply, {}, pool_);
+  if (args.activation == Activation::none) return;
+  activation_backward({.d_x = args.d_x,
+                       .d_out = args.d_x,
+                       .x = args.pre_activation,
+                       .activation = args.activation});
 }
 
-void matmul_backward_weight(const MatmulBackwardWeight& args, ThreadPool& pool) {
+void CpuDevice::matmul_backward_weight(const MatmulBackwardWeight& args) {
   check(args);
+  check_multiply(*this, args.multiply, args.x.dtype());
   // d_w[K,N] += xᵀ·d_out, or d_w[N,K] += d_outᵀ·x.
-  const bool in_out = args.layout == WeightLayout::in_out;
-  const ConstView rows = in_out ? args.x : args.d_out;
-  const ConstView columns = in_out ? args.d_out : args.x;
-  const View d_weight = args.d_weight.view;
+  const auto& [d_weight, layout] = args.d_weight.weight;
+  const bool in_out = layout == WeightLayout::in_out;
   const Product product{.m = d_weight.shape()[0],
                         .n = d_weight.shape()[1],
                         .k = rows_of(args.x),
-                        .a = operand(rows, /*transposed=*/true),
-                        .b = operand(columns, /*transposed=*/false),
+                        .a = operand(in_out ? args.x : args.d_out, /*transposed=*/true),
+                        .b = operand(in_out ? args.d_out : args.x, /*transposed=*/false),
                         .c = d_weight.data<float>(),
                         .c_stride = d_weight.shape()[1],
                         .output = Product::Output::accumulate};
-  multiply(product, args.multiply, {}, pool);
-  if (args.d_bias.view) {
-    const std::int64_t n = args.d_bias.view.count();
-    const float* d_out = args.d_out.data<float>();
-    float* d_bias = args.d_bias.view.data<float>();
-    constexpr std::int64_t kColumns = 256;
-    pool.run((n + kColumns - 1) / kColumns, [&](std::int64_t task) {
-      const std::int64_t first = task * kColumns;
-      add_column_sums(d_out + first, product.k, n, std::min(kColumns, n - first), d_bias + first);
-    });
-  }
+  multiply(product, args.multiply, {}, pool_);
+  if (!args.d_bias.view) return;
+  const std::int64_t n = args.d_bias.view.count();
+  const float* d_out = args.d_out.data<float>();
+  float* d_bias = args.d_bias.view.data<float>();
+  constexpr std::int64_t kColumns = 256;
+  pool_.run((n + kColumns - 1) / kColumns, [&](std::int64_t task) {
+    const std::int64_t first = task * kColumns;
+    add_column_sums(d_out + first, product.k, n, std::min(kColumns, n - first), d_bias + first);
+  });
 }
 
-void matmul_add(const MatmulAdd& args, ThreadPool& pool) {
+void CpuDevice::matmul_add(const MatmulAdd& args) {
   check(args);
-  const bool in_out = args.layout == WeightLayout::in_out;
-  const View out = args.out.view;
-  const std::int64_t n = args.weight.shape()[in_out ? 1 : 0];
+  check_multiply(*this, args.multiply, args.x.dtype());
   const Product product{.m = rows_of(args.x),
-                        .n = n,
-                        .k = args.weight.shape()[in_out ? 0 : 1],
+                        .n = args.weight.out(),
+                        .k = args.weight.in(),
                         .a = operand(args.x, /*transposed=*/false),
-                        .b = operand(args.weight, /*transposed=*/!in_out),
-                        .c = out.data<float>(),
-                        .c_stride = n,
+                        .b = operand(args.weight),
+                        .c = args.out.view.data<float>(),
+                        .c_stride = args.weight.out(),
                         .a_scale = args.scale,
                         .output = Product::Output::accumulate};
-  multiply(product, args.multiply, {}, pool);
+  multiply(product, args.multiply, {}, pool_);
 }
 
 }  // namespace quire::cpu

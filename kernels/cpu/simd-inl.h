@@ -94,6 +94,22 @@ HWY_INLINE hn::Vec<D> load_as(D d, const Half* from) {
   const hn::Rebind<hwy::float16_t, D> narrow;
   return hn::PromoteTo(d, hn::LoadU(narrow, reinterpret_cast<const hwy::float16_t*>(from)));
 }
+#if HWY_TARGET != HWY_SCALAR
+/// Transposes 4 by 4: in each block of four lanes, number j of vector i becomes number i of vector j.
+template <class D, class V>
+HWY_INLINE void transpose_blocks(D d, V& a, V& b, V& c, V& e) {
+  const hn::Repartition<double, D> d2;
+  const auto ab_low = hn::BitCast(d2, hn::InterleaveLower(d, a, b));
+  const auto ab_high = hn::BitCast(d2, hn::InterleaveUpper(d, a, b));
+  const auto ce_low = hn::BitCast(d2, hn::InterleaveLower(d, c, e));
+  const auto ce_high = hn::BitCast(d2, hn::InterleaveUpper(d, c, e));
+  a = hn::BitCast(d, hn::InterleaveLower(d2, ab_low, ce_low));
+  b = hn::BitCast(d, hn::InterleaveUpper(d2, ab_low, ce_low));
+  c = hn::BitCast(d, hn::InterleaveLower(d2, ab_high, ce_high));
+  e = hn::BitCast(d, hn::InterleaveUpper(d2, ab_high, ce_high));
+}
+#endif
+
 HWY_INLINE float as_float(float x) {
   return x;
 }

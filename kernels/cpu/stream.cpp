@@ -1,6 +1,7 @@
 #include "kernels/cpu/stream.h"
 
 #include <algorithm>
+#include <type_traits>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/stream.cpp"
@@ -114,18 +115,10 @@ struct FourSteps {
 template <class T>
 HWY_INLINE FourSteps LoadFourSteps(const T* p, int64_t stride) {
   const F32 d;
-  const hn::Repartition<double, F32> d2;
-  const Vec a = LoadBlocks(d, p, 4 * stride), b = LoadBlocks(d, p + stride, 4 * stride);
-  const Vec c = LoadBlocks(d, p + 2 * stride, 4 * stride),
-            e = LoadBlocks(d, p + 3 * stride, 4 * stride);
-  const auto ab_low = hn::BitCast(d2, hn::InterleaveLower(d, a, b));
-  const auto ab_high = hn::BitCast(d2, hn::InterleaveUpper(d, a, b));
-  const auto ce_low = hn::BitCast(d2, hn::InterleaveLower(d, c, e));
-  const auto ce_high = hn::BitCast(d2, hn::InterleaveUpper(d, c, e));
-  return {hn::BitCast(d, hn::InterleaveLower(d2, ab_low, ce_low)),
-          hn::BitCast(d, hn::InterleaveUpper(d2, ab_low, ce_low)),
-          hn::BitCast(d, hn::InterleaveLower(d2, ab_high, ce_high)),
-          hn::BitCast(d, hn::InterleaveUpper(d2, ab_high, ce_high))};
+  Vec a = LoadBlocks(d, p, 4 * stride), b = LoadBlocks(d, p + stride, 4 * stride);
+  Vec c = LoadBlocks(d, p + 2 * stride, 4 * stride), e = LoadBlocks(d, p + 3 * stride, 4 * stride);
+  transpose_blocks(d, a, b, c, e);
+  return {a, b, c, e};
 }
 
 HWY_INLINE Vec AddFourSteps(const float* x, const FourSteps& w, Vec sum) {
@@ -206,70 +199,46 @@ void StreamColumnsOf(const Product& p, const float* x, int64_t first, int64_t co
 
 // ---- one function for each type and number of rows
 
-template <class T, int kM>
-struct RunRows {
-  static void run(const Product& p, const float* x, int64_t first_k, int64_t depth, int64_t first,
-                  int64_t count, float* sums) {
-    const T* b = static_cast<const T*>(p.b.data) + first_k * p.b.row_stride + first;
-    for (int m = 0; m < kM; ++m) std::fill_n(sums + m * p.n + first, count, 0.0f);
-    if constexpr (kM == 1) {
-      StreamRow<T>(p, x + first_k, b, depth, count, sums + first);
-    } else {
-      StreamRowsOf<T, kM>(p, x + first_k, b, depth, count, sums + first);
-    }
-  }
-};
-
-template <class T, int kM>
-struct RunColumns {
-  static void run(const Product& p, const float* x, int64_t first, int64_t count) {
-    StreamColumnsOf<T, kM>(p, x, first, count);
-    if (p.bias == nullptr) return;
-    for (int m = 0; m < kM; ++m) {
-      float* c = p.c + m * p.c_stride + first;
-      for_vectors(count, [&](int64_t j, int64_t lanes) QUIRE_INLINE_LAMBDA {
-        store(hn::Add(load(c + j, lanes), load(p.bias + first + j, lanes)), c + j, lanes);
-      });
-    }
-  }
-};
-
-template <template <class, int> class Kernel, class T, class... Args>
-void RunForRows(const Product& p, Args... args) {
-  switch (p.m) {
-    case 1:
-      return Kernel<T, 1>::run(p, args...);
-    case 2:
-      return Kernel<T, 2>::run(p, args...);
-    case 3:
-      return Kernel<T, 3>::run(p, args...);
-    case 4:
-      return Kernel<T, 4>::run(p, args...);
-    case 5:
-      return Kernel<T, 5>::run(p, args...);
-    case 6:
-      return Kernel<T, 6>::run(p, args...);
-    case 7:
-      return Kernel<T, 7>::run(p, args...);
-    case 8:
-      return Kernel<T, 8>::run(p, args...);
-    default:
-      throw Error(Fault::internal, "a streamed product of too many rows");
+/// Calls work(zero of that type, number of rows as a constant).
+template <class T, int kM = 1, class Work>
+void ForRows(int64_t rows, const Work& work) {
+  if (rows == kM) return work(T(), std::integral_constant<int, kM>());
+  if constexpr (kM < kFewRows) {
+    ForRows<T, kM + 1>(rows, work);
+  } else {
+    throw Error(Fault::internal, "a streamed product of too many rows");
   }
 }
 
-template <template <class, int> class Kernel, class... Args>
-void RunForType(const Product& p, Args... args) {
-  dispatch(p.b.dtype, [&](auto zero) HWY_ATTR { RunForRows<Kernel, decltype(zero)>(p, args...); });
+template <class Work>
+void ForTypeAndRows(const Product& p, const Work& work) {
+  dispatch(p.b.dtype, [&](auto zero) HWY_ATTR { ForRows<decltype(zero)>(p.m, work); });
 }
 
 void StreamRows(const Product& p, const float* x, int64_t first_k, int64_t depth, int64_t first,
                 int64_t count, float* sums) {
-  RunForType<RunRows>(p, x, first_k, depth, first, count, sums);
+  ForTypeAndRows(p, [&](auto zero, auto rows) HWY_ATTR {
+    using T = decltype(zero);
+    const T* b = static_cast<const T*>(p.b.data) + first_k * p.b.row_stride + first;
+    for (int m = 0; m < rows; ++m) std::fill_n(sums + m * p.n + first, count, 0.0f);
+    if constexpr (rows == 1) {
+      StreamRow<T>(p, x + first_k, b, depth, count, sums + first);
+    } else {
+      StreamRowsOf<T, rows>(p, x + first_k, b, depth, count, sums + first);
+    }
+  });
 }
 
 void StreamColumns(const Product& p, const float* x, int64_t first, int64_t count) {
-  RunForType<RunColumns>(p, x, first, count);
+  ForTypeAndRows(p, [&](auto zero, auto rows)
+                        HWY_ATTR { StreamColumnsOf<decltype(zero), rows>(p, x, first, count); });
+  if (p.bias == nullptr) return;
+  for (int64_t m = 0; m < p.m; ++m) {
+    float* c = p.c + m * p.c_stride + first;
+    for_vectors(count, [&](int64_t j, int64_t lanes) QUIRE_INLINE_LAMBDA {
+      store(hn::Add(load(c + j, lanes), load(p.bias + first + j, lanes)), c + j, lanes);
+    });
+  }
 }
 
 void AddParts(const Product& p, const float* sums, int64_t parts, int64_t first, int64_t count) {

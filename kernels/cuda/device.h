@@ -50,7 +50,7 @@ class CudaDevice final : public Device {
   void copy(void* to, const void* from, std::size_t bytes) override;
   void fill_zero(void* data, std::size_t bytes) override;
   void synchronize() override;
-  std::unique_ptr<Recording> record(const std::function<void()>& work) override;
+  void decode_step(DecodeStep& step) override;
   std::string name_new_group() override;
   std::unique_ptr<DeviceGroup> join_group(const std::string& name, int number, int size) override;
 

@@ -6,7 +6,7 @@
 // activations) is converted into scratch first: 6 bytes moved an element, where decoding at batch 1
 // reads 2. Models whose activations have the weights' type do not pay it.
 #include <algorithm>
-#include <utility>
+#include <type_traits>
 #include <vector>
 
 #include "kernels/check.h"
@@ -29,6 +29,11 @@ Gemm::Operand operand_of(const ConstView& matrix, bool transposed) {
           .transposed = transposed};
 }
 
+/// A weight, read as [K, N], from where its elements are in the type that the library multiplies.
+Gemm::Operand operand_of(const Weight& weight, const ConstView& elements) {
+  return operand_of(elements, weight.layout == WeightLayout::out_in);
+}
+
 /// What of the parameters is not in the type of the activations, in that type, in scratch.
 class Converted {
  public:
@@ -48,75 +53,58 @@ class Converted {
   DType dtype_;
 };
 
-struct Extents {
-  std::int64_t K, N;
-  Extents(const Shape& weight, WeightLayout layout)
-      : K(weight[layout == WeightLayout::in_out ? 0 : 1]),
-        N(weight[layout == WeightLayout::in_out ? 1 : 0]) {}
-};
-
 }  // namespace
 
 bool CudaDevice::multiply(Gemm gemm) {
-  std::vector<std::pair<void*, const std::byte*>> back;  // of of_out bytes, from scratch
+  struct Result {
+    void* to;
+    const std::byte* from;
+    std::size_t bytes;
+  };
+  std::vector<Result> results;  // that lie in scratch until the product is done
+  std::byte* space = nullptr;
   std::size_t total = 0;
-  const auto whole = [](std::size_t bytes) { return (bytes + 255) / 256 * 256; };
-  const auto aligned = [](const void* data) {
-    return reinterpret_cast<std::uintptr_t>(data) % kGemmAlignment == 0;
+  const auto align = [&](auto& data, std::int64_t count, DType dtype, bool is_read) {
+    if (reinterpret_cast<std::uintptr_t>(data) % kGemmAlignment == 0) return;
+    const std::size_t bytes = static_cast<std::size_t>(count) * size_of(dtype);
+    if (space != nullptr) {
+      std::byte* const copied = space + total;
+      if (is_read) copy(copied, data, bytes);
+      if constexpr (std::is_same_v<decltype(data), void*&>) {
+        results.push_back({data, copied, bytes});
+      }
+      data = copied;
+    }
+    total += (bytes + 255) / 256 * 256;
   };
-  // Twice over the operands: how much is to be copied, then the copies.
-  const auto for_each = [&](const auto& read, const auto& written) {
-    read(gemm.a.data, gemm.M * gemm.K, gemm.a.dtype);
-    read(gemm.b.data, gemm.K * gemm.N, gemm.b.dtype);
-    read(gemm.bias, gemm.N, gemm.out_dtype);
-    written(gemm.pre_activation, false);
-    written(gemm.out, gemm.accumulate);
+  const auto align_all = [&] {
+    total = 0;
+    align(gemm.a.data, gemm.M * gemm.K, gemm.a.dtype, true);
+    align(gemm.b.data, gemm.K * gemm.N, gemm.b.dtype, true);
+    align(gemm.bias, gemm.N, gemm.out_dtype, true);
+    align(gemm.pre_activation, gemm.M * gemm.N, gemm.out_dtype, false);
+    align(gemm.out, gemm.M * gemm.N, gemm.out_dtype, gemm.accumulate);
   };
-  const std::size_t of_out = static_cast<std::size_t>(gemm.M * gemm.N) * size_of(gemm.out_dtype);
-  for_each(
-      [&](const void* data, std::int64_t count, DType dtype) {
-        if (!aligned(data)) total += whole(static_cast<std::size_t>(count) * size_of(dtype));
-      },
-      [&](const void* data, bool) {
-        if (!aligned(data)) total += whole(of_out);
-      });
+  align_all();  // counts
   if (total == 0) return gemm_->run(gemm, stream_);
-
   grow(aligned_, total);
-  auto* place = static_cast<std::byte*>(aligned_.data.get());
-  for_each(
-      [&](const void*& data, std::int64_t count, DType dtype) {
-        if (aligned(data)) return;
-        const std::size_t bytes = static_cast<std::size_t>(count) * size_of(dtype);
-        copy(place, data, bytes);
-        data = place;
-        place += whole(bytes);
-      },
-      [&](void*& data, bool is_added_to) {
-        if (aligned(data)) return;
-        if (is_added_to) copy(place, data, of_out);
-        back.emplace_back(data, place);
-        data = place;
-        place += whole(of_out);
-      });
+  space = static_cast<std::byte*>(aligned_.data.get());
+  align_all();  // copies
   if (!gemm_->run(gemm, stream_)) return false;
-  for (const auto& [to, from] : back) copy(to, from, of_out);
+  for (const Result& result : results) copy(result.to, result.from, result.bytes);
   return true;
 }
 
 void CudaDevice::matmul_forward(const MatmulForward& p) {
   check(p);
   check_multiply(*this, p.multiply, p.x.dtype());
-  const auto [K, N] = Extents(p.weight.shape(), p.layout);
-  if (takes_matvec(p)) {
-    launch_matvec(p, chain());
-    return;
-  }
+  if (takes_matvec(p)) return launch_matvec(p, chain());
+  const std::int64_t K = p.weight.in(), N = p.weight.out();
   const Converted converted(p.x.dtype()), of_out(p.out.dtype());
-  const std::size_t of_weight = converted.bytes_for(p.weight);
+  const std::size_t of_weight = converted.bytes_for(p.weight.view());
   const std::size_t bytes = of_weight + of_out.bytes_for(p.bias);
   auto* const space = bytes > 0 ? static_cast<std::byte*>(scratch(bytes)) : nullptr;
-  const ConstView weight = converted(p.weight, space, stream_);
+  const ConstView weight = converted(p.weight.view(), space, stream_);
   const ConstView bias = of_out(p.bias, space + of_weight, stream_);
 
   const View pre = p.pre_activation ? p.pre_activation : p.out;
@@ -124,7 +112,7 @@ void CudaDevice::matmul_forward(const MatmulForward& p) {
                      .N = N,
                      .K = K,
                      .a = operand_of(p.x, false),
-                     .b = operand_of(weight, p.layout == WeightLayout::out_in),
+                     .b = operand_of(p.weight, weight),
                      .out = pre.bytes(),
                      .out_dtype = p.out.dtype(),
                      .bias = bias.bytes()};
@@ -151,22 +139,22 @@ void CudaDevice::layernorm_matmul(const LayernormMatmul& p) {
   check(p.layernorm);
   check(p.matmul);
   check_multiply(*this, p.matmul.multiply, p.matmul.x.dtype());
-  launch_layernorm_matvec(p, chain());
+  launch_matvec(p.matmul, chain(), &p.layernorm);
 }
 
 void CudaDevice::matmul_backward_input(const MatmulBackwardInput& p) {
   check(p);
   check_multiply(*this, p.multiply, p.d_out.dtype());
-  const auto [K, N] = Extents(p.weight.shape(), p.layout);
+  const std::int64_t K = p.weight.in(), N = p.weight.out();
   const Converted converted(p.d_out.dtype());
-  const std::size_t bytes = converted.bytes_for(p.weight);
+  const std::size_t bytes = converted.bytes_for(p.weight.view());
   auto* const space = bytes > 0 ? static_cast<std::byte*>(scratch(bytes)) : nullptr;
   const Gemm product{
       .M = p.d_x.count() / K,
       .N = K,
       .K = N,
       .a = operand_of(p.d_out, false),
-      .b = operand_of(converted(p.weight, space, stream_), p.layout == WeightLayout::in_out),
+      .b = operand_of(p.weight.transposed(), converted(p.weight.view(), space, stream_)),
       .out = p.d_x.bytes(),
       .out_dtype = p.d_x.dtype()};
   multiply(product);
@@ -178,17 +166,17 @@ void CudaDevice::matmul_backward_input(const MatmulBackwardInput& p) {
 void CudaDevice::matmul_backward_weight(const MatmulBackwardWeight& p) {
   check(p);
   check_multiply(*this, p.multiply, p.x.dtype());
-  const bool in_out = p.layout == WeightLayout::in_out;
-  const auto [K, N] = Extents(p.d_weight.view.shape(), p.layout);
-  const std::int64_t M = p.x.count() / K;
+  const auto& [d_weight, layout] = p.d_weight.weight;
+  const bool in_out = layout == WeightLayout::in_out;
+  const std::int64_t M = p.x.shape()[0], K = p.x.shape()[1], N = p.d_out.shape()[1];
   // d_weight [K, N] = xᵀ·d_out, or its transpose [N, K] = d_outᵀ·x.
   const Gemm product{.M = in_out ? K : N,
                      .N = in_out ? N : K,
                      .K = M,
                      .a = operand_of(in_out ? p.x : p.d_out, true),
                      .b = operand_of(in_out ? p.d_out : p.x, false),
-                     .out = p.d_weight.view.bytes(),
-                     .out_dtype = p.d_weight.view.dtype(),
+                     .out = d_weight.bytes(),
+                     .out_dtype = d_weight.dtype(),
                      .accumulate = true};
   multiply(product);
   if (!p.d_bias.view) return;
@@ -201,7 +189,7 @@ void CudaDevice::matmul_backward_weight(const MatmulBackwardWeight& p) {
 void CudaDevice::matmul_add(const MatmulAdd& p) {
   check(p);
   check_multiply(*this, p.multiply, p.x.dtype());
-  const auto [K, N] = Extents(p.weight.shape(), p.layout);
+  const std::int64_t K = p.weight.in(), N = p.weight.out();
   const View& out = p.out.view;
   const std::int64_t M = p.x.count() / K;
   const bool in_float = out.dtype() == DType::f32;
@@ -210,19 +198,18 @@ void CudaDevice::matmul_add(const MatmulAdd& p) {
   const std::int64_t of_row = N * std::int64_t{sizeof(float)};
   const std::int64_t rows = in_float ? M : std::clamp<std::int64_t>(kAddedBytes / of_row, 1, M);
   const Converted converted(p.x.dtype());
-  const std::size_t of_weight = converted.bytes_for(p.weight);
+  const std::size_t of_weight = converted.bytes_for(p.weight.view());
   const std::size_t bytes = of_weight + (in_float ? 0 : static_cast<std::size_t>(rows * of_row));
   auto* const space = bytes > 0 ? static_cast<std::byte*>(scratch(bytes)) : nullptr;
-  Gemm product{
-      .M = M,
-      .N = N,
-      .K = K,
-      .a = operand_of(p.x, false),
-      .b = operand_of(converted(p.weight, space, stream_), p.layout == WeightLayout::out_in),
-      .out = in_float ? out.bytes() : space + of_weight,
-      .out_dtype = DType::f32,
-      .scale = p.scale,
-      .accumulate = in_float};
+  Gemm product{.M = M,
+               .N = N,
+               .K = K,
+               .a = operand_of(p.x, false),
+               .b = operand_of(p.weight, converted(p.weight.view(), space, stream_)),
+               .out = in_float ? out.bytes() : space + of_weight,
+               .out_dtype = DType::f32,
+               .scale = p.scale,
+               .accumulate = in_float};
   for (std::int64_t m = 0; m < M; m += rows) {
     product.M = std::min(rows, M - m);
     product.a.data = static_cast<const std::byte*>(p.x.bytes()) + m * K * size_of(p.x.dtype());

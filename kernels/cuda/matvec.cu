@@ -287,43 +287,14 @@ void launch(const Matvec& p, WeightLayout layout, const ChainLaunch& how) {
 }  // namespace
 
 bool takes_matvec(const MatmulForward& p) {
-  const Shape& weight = p.weight.shape();
+  const Shape& weight = p.weight.shape;
   const std::int64_t K = p.x.shape()[1];
   constexpr std::int64_t kMost = std::numeric_limits<int>::max() / 2;  // of all indices
   return p.x.shape()[0] <= kMatvecRows && weight[0] <= kMost && weight[1] <= kMost &&
-         whole_rows(weight[1], kPart, p.weight) && whole_rows(K, kPart, p.x) &&
+         whole_rows(weight[1], kPart, p.weight.view()) && whole_rows(K, kPart, p.x) &&
          (!p.bias || p.bias.dtype() == DType::f32) &&
          (p.x.dtype() == DType::f32 || p.x.dtype() == p.weight.dtype());
 }
-
-namespace {
-
-Matvec arguments_of(const MatmulForward& p, const ChainLaunch& how) {
-  const bool in_out = p.layout == WeightLayout::in_out;
-  return {.out = p.out.bytes(),
-          .out_is_float = p.out.dtype() == DType::f32,
-          .overlapped = how.overlapped,
-          .recorded = how.recorded,
-          .pre_activation = p.pre_activation.bytes(),
-          .x = p.x.bytes(),
-          .weight = p.weight.bytes(),
-          .bias = p.bias ? p.bias.data<float>() : nullptr,
-          .rows = static_cast<int>(p.x.shape()[0]),
-          .K = static_cast<int>(p.weight.shape()[in_out ? 0 : 1]),
-          .N = static_cast<int>(p.weight.shape()[in_out ? 1 : 0]),
-          .activation = p.activation,
-          .before = {}};
-}
-
-void launch(const Matvec& arguments, const MatmulForward& p, const ChainLaunch& how) {
-  if (p.x.dtype() != DType::f32) {
-    launch_matvec_mma(arguments, p.x.dtype(), p.layout, how);
-  } else {
-    dispatch(p.weight.dtype(), [&](auto w) { launch<decltype(w)>(arguments, p.layout, how); });
-  }
-}
-
-}  // namespace
 
 bool takes_layernorm_matvec(const LayernormMatmul& p) {
   const ResidualLayernormForward& l = p.layernorm;
@@ -333,20 +304,33 @@ bool takes_layernorm_matvec(const LayernormMatmul& p) {
          (p.matmul.x.dtype() == DType::f32 || K <= kMostNormalised);
 }
 
-void launch_matvec(const MatmulForward& p, const ChainLaunch& how) {
-  launch(arguments_of(p, how), p, how);
-}
-
-void launch_layernorm_matvec(const LayernormMatmul& p, const ChainLaunch& how) {
-  Matvec arguments = arguments_of(p.matmul, how);
-  arguments.x = p.layernorm.x.bytes();
-  arguments.before = {.sum = p.layernorm.sum.bytes(),
-                      .branch = p.layernorm.branch.bytes(),
-                      .weight = p.layernorm.weight.data<float>(),
-                      .bias = p.layernorm.bias.data<float>(),
-                      .eps = p.layernorm.eps,
-                      .share = 1.0f / static_cast<float>(arguments.K)};
-  launch(arguments, p.matmul, how);
+void launch_matvec(const MatmulForward& p, const ChainLaunch& how,
+                   const ResidualLayernormForward* before) {
+  Matvec arguments = {.out = p.out.bytes(),
+                      .out_is_float = p.out.dtype() == DType::f32,
+                      .overlapped = how.overlapped,
+                      .recorded = how.recorded,
+                      .pre_activation = p.pre_activation.bytes(),
+                      .x = p.x.bytes(),
+                      .weight = p.weight.data,
+                      .bias = p.bias ? p.bias.data<float>() : nullptr,
+                      .rows = static_cast<int>(p.x.shape()[0]),
+                      .K = static_cast<int>(p.weight.in()),
+                      .N = static_cast<int>(p.weight.out()),
+                      .activation = p.activation,
+                      .before = {}};
+  if (before != nullptr) {
+    arguments.x = before->x.bytes();
+    arguments.before = {.sum = before->sum.bytes(),
+                        .branch = before->branch.bytes(),
+                        .weight = before->weight.data<float>(),
+                        .bias = before->bias.data<float>(),
+                        .eps = before->eps,
+                        .share = 1.0f / static_cast<float>(arguments.K)};
+  }
+  if (p.x.dtype() != DType::f32)
+    return launch_matvec_mma(arguments, p.x.dtype(), p.weight.layout, how);
+  dispatch(p.weight.dtype(), [&](auto w) { launch<decltype(w)>(arguments, p.weight.layout, how); });
 }
 
 }  // namespace quire::cuda

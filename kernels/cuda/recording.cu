@@ -55,14 +55,15 @@ class CudaGraph final : public Recording {
 
 }  // namespace
 
-std::unique_ptr<Recording> CudaDevice::record(const std::function<void()>& work) {
+void CudaDevice::decode_step(DecodeStep& step) {
+  if (step.recording) return step.recording->replay();
   // Once for its results, and so that algorithms are chosen and scratch is there: neither can be
   // done while the stream is captured.
-  work();
+  step.ops();
   Capture capture(stream_, recording_);
-  work();
-  return std::make_unique<CudaGraph>(capture.end(), stream_,
-                                     std::vector{scratch_.data, arrivals_.data, aligned_.data});
+  step.ops();
+  step.recording = std::make_unique<CudaGraph>(
+      capture.end(), stream_, std::vector{scratch_.data, arrivals_.data, aligned_.data});
 }
 
 }  // namespace quire::cuda

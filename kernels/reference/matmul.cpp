@@ -38,15 +38,11 @@ Doubles rounded(Doubles values, Multiply multiply) {
   return values;
 }
 
-Doubles read_operand(const ConstView& view, Multiply multiply) {
-  return rounded(read(view), multiply);
-}
-
 /// The weight as [K, N], however it is stored.
-Doubles read_weight(const ConstView& weight, WeightLayout layout, Multiply multiply) {
-  const Doubles values = read_operand(weight, multiply);
-  if (layout == WeightLayout::in_out) return values;
-  return transposed(values, weight.shape()[0], weight.shape()[1]);
+Doubles read_weight(const Weight& weight, Multiply multiply) {
+  const Doubles values = rounded(read(weight.view()), multiply);
+  if (weight.layout == WeightLayout::in_out) return values;
+  return transposed(values, weight.shape[0], weight.shape[1]);
 }
 
 }  // namespace
@@ -56,9 +52,8 @@ void ReferenceDevice::matmul_forward(const MatmulForward& p) {
   check(p);
   check_multiply(*this, p.multiply, p.x.dtype());
   const std::int64_t M = p.x.shape()[0], K = p.x.shape()[1], N = p.out.shape()[1];
-  reference::Doubles out =
-      reference::matmul(reference::read_operand(p.x, p.multiply),
-                        reference::read_weight(p.weight, p.layout, p.multiply), M, K, N);
+  reference::Doubles out = reference::matmul(reference::rounded(reference::read(p.x), p.multiply),
+                                             reference::read_weight(p.weight, p.multiply), M, K, N);
   if (p.bias) {
     const reference::Doubles bias = reference::read(p.bias);
     for (std::size_t i = 0; i < out.size(); ++i) out[i] += bias[i % bias.size()];
@@ -72,9 +67,10 @@ void ReferenceDevice::matmul_backward_input(const MatmulBackwardInput& p) {
   check(p);
   check_multiply(*this, p.multiply, p.d_out.dtype());
   const std::int64_t M = p.d_x.shape()[0], K = p.d_x.shape()[1], N = p.d_out.shape()[1];
-  const reference::Doubles weight = reference::read_weight(p.weight, p.layout, p.multiply);
-  reference::Doubles d_x = reference::matmul(reference::read_operand(p.d_out, p.multiply),
-                                             reference::transposed(weight, K, N), M, N, K);
+  const reference::Doubles weight = reference::read_weight(p.weight, p.multiply);
+  reference::Doubles d_x =
+      reference::matmul(reference::rounded(reference::read(p.d_out), p.multiply),
+                        reference::transposed(weight, K, N), M, N, K);
   if (p.pre_activation) {
     const reference::Doubles pre = reference::read(p.pre_activation);
     for (std::size_t i = 0; i < d_x.size(); ++i) {
@@ -89,11 +85,12 @@ void ReferenceDevice::matmul_backward_weight(const MatmulBackwardWeight& p) {
   check_multiply(*this, p.multiply, p.x.dtype());
   const std::int64_t M = p.x.shape()[0], K = p.x.shape()[1], N = p.d_out.shape()[1];
   const reference::Doubles d_out = reference::read(p.d_out);
-  reference::Doubles d_weight =
-      reference::matmul(reference::transposed(reference::read_operand(p.x, p.multiply), M, K),
-                        reference::rounded(d_out, p.multiply), K, M, N);
-  if (p.layout == WeightLayout::out_in) d_weight = reference::transposed(d_weight, K, N);
-  reference::add(p.d_weight, d_weight);
+  reference::Doubles d_weight = reference::matmul(
+      reference::transposed(reference::rounded(reference::read(p.x), p.multiply), M, K),
+      reference::rounded(d_out, p.multiply), K, M, N);
+  const WritableWeight& target = p.d_weight.weight;
+  if (target.layout == WeightLayout::out_in) d_weight = reference::transposed(d_weight, K, N);
+  reference::add(Accumulate{target.view}, d_weight);
   if (p.d_bias.view) reference::add(p.d_bias, reference::sum_of_rows(d_out, N));
 }
 
@@ -104,7 +101,7 @@ void ReferenceDevice::matmul_add(const MatmulAdd& p) {
   reference::Doubles x = reference::read(p.x);
   for (double& value : x) value *= static_cast<double>(p.scale);
   const reference::Doubles product = reference::matmul(
-      reference::rounded(x, p.multiply), reference::read_weight(p.weight, p.layout, p.multiply),
+      reference::rounded(x, p.multiply), reference::read_weight(p.weight, p.multiply),
       p.x.shape()[0], p.x.shape()[1], out.shape()[1]);
   reference::add(p.out, product);
 }

@@ -68,7 +68,7 @@ TEST_CASE("an op that finds no scratch memory is named with its extents") {
   machine().memory = in_use() + 100;
   const std::string message = message_of(Fault::no_space, [&] {
     device->matmul_backward_weight(
-        {.d_weight = Accumulate(View(d_weight.data(), DType::f32, {64, 64})),
+        {.d_weight = {{View(d_weight.data(), DType::f32, {64, 64}), WeightLayout::in_out}},
          .d_bias = Accumulate(View(d_bias.data(), DType::f32, {64})),
          .d_out = ConstView(x.data(), DType::f32, {64, 64}),
          .x = ConstView(x.data(), DType::f32, {64, 64})});

@@ -191,9 +191,10 @@ std::vector<float> multiplied(Device& device, std::int64_t M) {
       of_out(device, static_cast<std::size_t>(M * N) * 4);
   device.copy_to_device(of_x.data(), x.data(), of_x.size());
   device.copy_to_device(of_weight.data(), weight.data(), of_weight.size());
-  device.matmul_forward({.out = View(of_out.data(), DType::f32, {M, N}),
-                         .x = View(of_x.data(), DType::f32, {M, K}),
-                         .weight = View(of_weight.data(), DType::f32, {K, N})});
+  device.matmul_forward(
+      {.out = View(of_out.data(), DType::f32, {M, N}),
+       .x = View(of_x.data(), DType::f32, {M, K}),
+       .weight = {View(of_weight.data(), DType::f32, {K, N}), WeightLayout::in_out}});
   std::vector<float> out(static_cast<std::size_t>(M * N));
   device.copy_to_host(out.data(), of_out.data(), of_out.size());
   return out;

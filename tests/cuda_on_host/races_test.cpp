@@ -128,8 +128,8 @@ TEST_CASE("races: products of few rows and gradients of biases") {
   for (const DType dtype : kTypes) {
     for (const WeightLayout layout : {WeightLayout::in_out, WeightLayout::out_in}) {
       Bench b;
-      const bool in_out = layout == WeightLayout::in_out;
-      const View weight = b.random(in_out ? Shape{1064, 40} : Shape{40, 1064}, dtype);
+      const Shape shape = layout == WeightLayout::in_out ? Shape{1064, 40} : Shape{40, 1064};
+      const Weight weight(b.random(shape, dtype), layout);
       const View x = b.random({8, 1064}, dtype), sum = b.zeros({8, 1064}, dtype);
       const View ln = b.zeros({8, 1064}, dtype), out = b.zeros({8, 40}, dtype);
       b.device().layernorm_matmul({.layernorm = {.sum = sum,
@@ -142,25 +142,21 @@ TEST_CASE("races: products of few rows and gradients of biases") {
                                               .x = ln,
                                               .weight = weight,
                                               .bias = b.random({40}),
-                                              .layout = layout,
                                               .activation = Activation::gelu_new}});
       b.finish(out);
       b.finish(sum);
       const View d_bias = b.zeros({40});
-      b.device().matmul_backward_weight(
-          {.d_weight = Accumulate{b.zeros(in_out ? Shape{1064, 40} : Shape{40, 1064})},
-           .d_bias = Accumulate{d_bias},
-           .d_out = out,
-           .x = x,
-           .layout = layout});
+      b.device().matmul_backward_weight({.d_weight = {{b.zeros(shape), layout}},
+                                         .d_bias = Accumulate{d_bias},
+                                         .d_out = out,
+                                         .x = x});
       b.finish(d_bias);
       // The factors of another type, so that the kernel that converts runs.
-      b.device().matmul_add({.out = Accumulate{out},
-                             .x = x,
-                             .weight = b.random(in_out ? Shape{1064, 40} : Shape{40, 1064},
-                                                dtype == DType::f32 ? DType::bf16 : DType::f32),
-                             .layout = layout,
-                             .scale = 0.5f});
+      b.device().matmul_add(
+          {.out = Accumulate{out},
+           .x = x,
+           .weight = {b.random(shape, dtype == DType::f32 ? DType::bf16 : DType::f32), layout},
+           .scale = 0.5f});
       b.finish(out);
     }
   }
@@ -221,11 +217,11 @@ TEST_CASE("races: the kernels of a decoding step, which may overlap") {
     const View att = b.zeros({B, C}, dtype), branch = b.zeros({B, C}, dtype);
     const View stored = b.random({C, 3 * C}, dtype), weight = b.zeros({3 * C, C}, dtype);
     const View keys = b.random({B, H, S, D}, dtype), values = b.random({B, H, S, D}, dtype);
-    const View square = b.random({C, C}, dtype), past = b.integers({B}, S), bias = b.random({C});
+    const Weight square(b.random({C, C}, dtype), WeightLayout::in_out);
+    const View past = b.integers({B}, S), bias = b.random({C});
     b.device().transpose({.out = weight, .in = stored});
     for (int round = 0; round < 2; ++round) {
-      b.device().matmul_forward(
-          {.out = qkv, .x = ln, .weight = weight, .layout = WeightLayout::out_in});
+      b.device().matmul_forward({.out = qkv, .x = ln, .weight = {weight, WeightLayout::out_in}});
       b.device().attention_cached({.out = att.reshaped({B, 1, C}),
                                    .k_cache = keys,
                                    .v_cache = values,

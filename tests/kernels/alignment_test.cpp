@@ -197,24 +197,21 @@ std::vector<Op> ops() {
                        c.device.matmul_forward({.out = c.out({M, V}),
                                                 .pre_activation = c.out({M, V}),
                                                 .x = c.whole({M, C}),
-                                                .weight = c.whole(weight),
+                                                .weight = {c.whole(weight), layout},
                                                 .bias = c.whole({V}, kFloat),
-                                                .layout = layout,
                                                 .activation = Activation::relu});
                      }});
       all.push_back({"matmul_backward_input " + what, true, [=](Call& c) {
                        c.device.matmul_backward_input({.d_x = c.out({M, C}),
                                                        .d_out = c.whole({M, V}),
-                                                       .weight = c.whole(weight),
-                                                       .layout = layout});
+                                                       .weight = {c.whole(weight), layout}});
                      }});
       all.push_back({"matmul_backward_weight " + what, true, [=](Call& c) {
                        c.device.matmul_backward_weight(
-                           {.d_weight = Accumulate(c.both(weight, kFloat)),
+                           {.d_weight = {{c.both(weight, kFloat), layout}},
                             .d_bias = Accumulate(c.both({V}, kFloat)),
                             .d_out = c.whole({M, V}),
-                            .x = c.whole({M, C}),
-                            .layout = layout});
+                            .x = c.whole({M, C})});
                      }});
     }
   }

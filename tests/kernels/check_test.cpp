@@ -30,8 +30,12 @@ std::string message(const Op& op) {
   return error_of([&] { check(op); });
 }
 
+Weight in_out(View matrix) {
+  return {matrix, WeightLayout::in_out};
+}
+
 MatmulForward product(Memory& m) {
-  return {.out = m({2, 5}), .x = m({2, 63}), .weight = m({63, 5}), .bias = m({5})};
+  return {.out = m({2, 5}), .x = m({2, 63}), .weight = in_out(m({63, 5})), .bias = m({5})};
 }
 
 AttentionForward attention(Memory& m) {
@@ -89,9 +93,7 @@ TEST_CASE("a type that is none has no size and passes for no float") {
   Memory m;
   ActivationForward p{.out = m({7}, kNone), .x = m({7}, kNone)};
   CHECK(message(p) == none);
-  MatmulForward product_of_none = product(m);
-  product_of_none.weight = m({63, 5}, kNone);
-  CHECK(message(product_of_none) == none);
+  CHECK(error_of([&] { in_out(m({63, 5}, kNone)); }) == none);
   EmbeddingForward ids{.out = m({2, 3, 4}),
                        .ids = m({2, 3}, kNone),
                        .positions = m({2, 3}, DType::i32),
@@ -103,19 +105,19 @@ TEST_CASE("a type that is none has no size and passes for no float") {
 TEST_CASE("extents that disagree are named with both values") {
   Memory m;
   MatmulForward p = product(m);
-  p.weight = m({64, 5});
+  p.weight = in_out(m({64, 5}));
   CHECK(message(p) == "matmul: K is 63, weight expects 64");
   p = product(m);
   p.bias = m({6});
   CHECK(message(p) == "matmul: N is 5, bias expects 6");
   p = product(m);
-  p.layout = WeightLayout::out_in;
+  p.weight.layout = WeightLayout::out_in;
   CHECK(message(p) == "matmul: K is 63, weight expects 5");
   p = product(m);
   p.pre_activation = m({3, 5});
   CHECK(message(p) == "matmul: M is 2, pre_activation expects 3");
 
-  MatmulBackwardInput d{.d_x = m({2, 63}), .d_out = m({2, 5}), .weight = m({63, 5})};
+  MatmulBackwardInput d{.d_x = m({2, 63}), .d_out = m({2, 5}), .weight = in_out(m({63, 5}))};
   CHECK_NOTHROW(check(d));
   d.activation = Activation::gelu_new;
   CHECK(message(d) == "matmul_backward_input: pre_activation is not given");
@@ -210,10 +212,11 @@ TEST_CASE("views that are missing are named, optional ones may be") {
 TEST_CASE("types that an op does not take are named") {
   Memory m;
   MatmulForward p = product(m);
-  p.weight = m({63, 5}, DType::bf16);
+  p.weight = in_out(m({63, 5}, DType::bf16));
   CHECK_NOTHROW(check(p));
-  p.weight = m({63, 5}, DType::i32);
-  CHECK(message(p) == "matmul: weight is int32, wants float32, float16 or bfloat16");
+  CHECK(error_of([&] {
+          in_out(m({63, 5}, DType::i32));
+        }) == "a weight is int32, wants float32, float16 or bfloat16");
   p = product(m);
   p.x = m({2, 63}, DType::i32);
   CHECK(message(p) == "matmul: x is int32, wants float32, float16 or bfloat16");
@@ -232,7 +235,7 @@ TEST_CASE("outputs must not overlap anything, except where an op works in place"
   Memory m;
   MatmulForward p = product(m);
   p.x = m({5, 5});
-  p.weight = m({5, 5});
+  p.weight = in_out(m({5, 5}));
   p.bias = {};
   p.out = View(const_cast<void*>(p.x.bytes()), DType::f32, {5, 5});
   CHECK(message(p) == "matmul: out overlaps x");
@@ -292,7 +295,7 @@ TEST_CASE("the last op that was checked is told with its extents, a failed check
   check(Dropout{.out = state, .x = state, .p = 0.5f});
   CHECK(last_op() == "dropout (count 7)");
   MatmulForward p = product(m);
-  p.weight = m({64, 5});
+  p.weight = in_out(m({64, 5}));
   message(p);
   CHECK(last_op() == "matmul (M 2, K 63)");
   check(AdamwStep{});

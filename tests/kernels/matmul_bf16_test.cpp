@@ -215,7 +215,7 @@ TEST_CASE("a device that does not round operands says so, and none rounds what i
       Stage stage(device.device, "refused");
       op.out = stage.in_out(out, {3, 5}, c.activations);
       op.x = stage.input(x, {3, 4}, c.activations);
-      op.weight = stage.input(weight, {4, 5});
+      op.weight = {stage.input(weight, {4, 5}), WeightLayout::in_out};
       device.device.matmul_forward(op);
     }));
     CHECK(ends_so([&] {
@@ -223,7 +223,7 @@ TEST_CASE("a device that does not round operands says so, and none rounds what i
       Stage stage(device.device, "refused");
       op.d_x = stage.in_out(x, {3, 4}, c.activations);
       op.d_out = stage.input(d_out, {3, 5}, c.activations);
-      op.weight = stage.input(weight, {4, 5});
+      op.weight = {stage.input(weight, {4, 5}), WeightLayout::in_out};
       device.device.matmul_backward_input(op);
     }));
     CHECK(ends_so([&] { run_backward_weight(device, c, d_out, x, old); }));

@@ -68,7 +68,6 @@ TEST_CASE("matmul_forward without a place for the pre-activation gives the same 
                                       .x = stage.input(x, {M, K}),
                                       .weight = put_weight(stage, weight, K, N, layout, DType::f32),
                                       .bias = stage.input(normal(N, 23), {N}),
-                                      .layout = layout,
                                       .activation = Activation::gelu_new});
         compare_bits(stage.what(), out.floats(), want.out);
       }
@@ -315,7 +314,6 @@ TEST_CASE("layernorm_matmul does what residual_layernorm_forward and matmul_forw
                           .x = ln,
                           .weight = put_weight(stage, weight, K, N, layout, dtype),
                           .bias = stage.input(bias, {N}),
-                          .layout = layout,
                           .activation = Activation::gelu_new}});
           std::vector<float> want_sum = x;
           for (std::size_t i = 0; i < x.size(); ++i) want_sum[i] += branch[i];

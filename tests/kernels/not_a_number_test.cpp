@@ -72,9 +72,10 @@ TEST_CASE("a NaN in a row makes the whole row of a product NaN, and no other") {
     for (const std::int64_t at : kPlaces) {
       Stage stage(device.device, "matmul of NaN");
       Guarded& out = stage.output({2, 17});
-      device.device.matmul_forward({.out = out,
-                                    .x = stage.input(with_nan(normal(66, 1), at), {2, 33}),
-                                    .weight = stage.input(normal(33 * 17, 2), {33, 17})});
+      device.device.matmul_forward(
+          {.out = out,
+           .x = stage.input(with_nan(normal(66, 1), at), {2, 33}),
+           .weight = {stage.input(normal(33 * 17, 2), {33, 17}), WeightLayout::in_out}});
       INFO(device.name << " at " << at);
       CHECK(all_nan(slice(out.floats(), 0, 17)));
       CHECK(none_nan(slice(out.floats(), 17, 17)));

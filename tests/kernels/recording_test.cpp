@@ -1,5 +1,5 @@
-// Work that a device records: done once when it is recorded, and again at each replay, with what is
-// in memory then.
+// A step of decoding: done once each time that it is asked for, with what is in memory then,
+// whether the device calls its ops or has recorded them.
 #include "base/error.h"
 #include "tests/support/catch.h"
 #include "tests/support/compare.h"
@@ -49,51 +49,56 @@ std::vector<float> expected(Device& device, std::int64_t B, std::uint64_t seed) 
 
 }  // namespace
 
-TEST_CASE("recorded work is done once, and at each replay with what is in memory then") {
+TEST_CASE("a step of decoding is done once each time, with what is in memory then") {
   for (const TestDevice& tested : devices_under_test()) {
     INFO(tested.name);
     Decoding decoding(tested.device, 3, 5);
     int calls = 0;
-    const auto recording = tested.device.record([&] {
-      decoding.run();
-      ++calls;
-    });
-    CHECK(calls == (recording ? 2 : 1));  // once more to see what it is
-    compare_bits("recorded", decoding.out.floats(), expected(tested.device, 3, 5));
-    CHECK((recording != nullptr) == (tested.name == kCudaDevice));
-    if (!recording) continue;
+    DecodeStep step{.ops =
+                        [&] {
+                          decoding.run();
+                          ++calls;
+                        },
+                    .recording = {}};
+    tested.device.decode_step(step);
+    const bool recorded = step.recording != nullptr;
+    CHECK(calls == (recorded ? 2 : 1));  // once more to see what it is
+    compare_bits("first", decoding.out.floats(), expected(tested.device, 3, 5));
+    CHECK(recorded == (tested.name == kCudaDevice));
     for (const std::uint64_t seed : {6, 7}) {
       decoding.set_qkv(seed);
-      recording->replay();
-      compare_bits("replayed", decoding.out.floats(), expected(tested.device, 3, seed));
+      tested.device.decode_step(step);
+      compare_bits("again", decoding.out.floats(), expected(tested.device, 3, seed));
     }
-    CHECK(calls == 2);
+    CHECK(calls == (recorded ? 2 : 3));
   }
 }
 
 TEST_CASE("a recording outlives the growth of its device's scratch") {
   for (const TestDevice& tested : devices_under_test()) {
     Decoding decoding(tested.device, 1, 5);
-    const auto recording = tested.device.record([&] { decoding.run(); });
-    if (!recording) continue;
+    DecodeStep step{.ops = [&] { decoding.run(); }, .recording = {}};
+    tested.device.decode_step(step);
     const std::vector<float> larger = expected(tested.device, 40, 8);
     decoding.set_qkv(6);
-    recording->replay();
+    tested.device.decode_step(step);
     compare_bits("replayed", decoding.out.floats(), expected(tested.device, 1, 6));
     compare_bits("larger", larger, expected(tested.device, 40, 8));
   }
 }
 
-TEST_CASE("work that throws while it is recorded leaves the device usable") {
+TEST_CASE("a step that throws while it is recorded leaves the device usable") {
   for (const TestDevice& tested : devices_under_test()) {
     Decoding decoding(tested.device, 1, 5);
     int calls = 0;
-    const auto throw_at_second_call = [&] {
-      if (++calls == 2) throw Error(Fault::internal, "planted");
-      decoding.run();
-    };
+    DecodeStep step{.ops =
+                        [&] {
+                          if (++calls == 2) throw Error(Fault::internal, "planted");
+                          decoding.run();
+                        },
+                    .recording = {}};
     try {
-      tested.device.record(throw_at_second_call);
+      tested.device.decode_step(step);
     } catch (const Error&) {}
     decoding.run();
     compare_bits(tested.name, decoding.out.floats(), expected(tested.device, 1, 5));

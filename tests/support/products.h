@@ -32,10 +32,10 @@ inline std::vector<float> flipped(const std::vector<float>& a, std::int64_t rows
 }
 
 /// A weight given as [K, N], stored as the layout has it.
-inline Guarded& put_weight(Stage& stage, const std::vector<float>& weight, std::int64_t K,
-                           std::int64_t N, WeightLayout layout, DType dtype) {
-  if (layout == WeightLayout::in_out) return stage.input(weight, {K, N}, dtype);
-  return stage.input(flipped(weight, K, N), {N, K}, dtype);
+inline Weight put_weight(Stage& stage, const std::vector<float>& weight, std::int64_t K,
+                         std::int64_t N, WeightLayout layout, DType dtype) {
+  if (layout == WeightLayout::in_out) return {stage.input(weight, {K, N}, dtype), layout};
+  return {stage.input(flipped(weight, K, N), {N, K}, dtype), layout};
 }
 
 struct Forward {
@@ -62,7 +62,6 @@ inline Forward run_forward(const TestDevice& device, const ForwardCase& c,
                    .pre_activation = pre,
                    .x = stage.input(x, {c.M, c.K}, c.activations),
                    .weight = put_weight(stage, weight, c.K, c.N, c.layout, c.dtype),
-                   .layout = c.layout,
                    .activation = c.activation,
                    .multiply = c.multiply};
   if (c.bias) op.bias = stage.input(normal(c.N, 23), {c.N});
@@ -79,7 +78,6 @@ inline std::vector<float> run_backward_input(const TestDevice& device, const For
   MatmulBackwardInput op{.d_x = d_x,
                          .d_out = stage.input(d_out, {c.M, c.N}, c.activations),
                          .weight = put_weight(stage, weight, c.K, c.N, c.layout, c.dtype),
-                         .layout = c.layout,
                          .multiply = c.multiply};
   if (!pre_activation.empty()) {
     op.pre_activation = stage.input(pre_activation, {c.M, c.K}, c.activations);
@@ -102,11 +100,10 @@ inline WeightGradients run_backward_weight(const TestDevice& device, const Forwa
   Guarded& d_weight =
       in_out ? stage.in_out(old, {c.K, c.N}) : stage.in_out(flipped(old, c.K, c.N), {c.N, c.K});
   Guarded& d_bias = stage.in_out(normal(c.N, 33), {c.N});
-  device.device.matmul_backward_weight({.d_weight = Accumulate(d_weight),
+  device.device.matmul_backward_weight({.d_weight = {{d_weight, c.layout}},
                                         .d_bias = c.bias ? Accumulate(d_bias) : Accumulate(),
                                         .d_out = stage.input(d_out, {c.M, c.N}, c.activations),
                                         .x = stage.input(x, {c.M, c.K}, c.activations),
-                                        .layout = c.layout,
                                         .multiply = c.multiply});
   return {in_out ? d_weight.floats() : flipped(d_weight.floats(), c.N, c.K), d_bias.floats()};
 }
@@ -120,7 +117,6 @@ inline std::vector<float> run_add(const TestDevice& device, const ForwardCase& c
   device.device.matmul_add({.out = Accumulate(out),
                             .x = stage.input(x, {c.M, c.K}, c.activations),
                             .weight = put_weight(stage, weight, c.K, c.N, c.layout, c.dtype),
-                            .layout = c.layout,
                             .scale = scale,
                             .multiply = c.multiply});
   return out.floats();

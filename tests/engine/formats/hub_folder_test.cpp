@@ -217,14 +217,14 @@ TEST_CASE("what is stored decides whether the head is tied, and a note says so")
   });
   const LoadedModel untied = differs.load();
   CHECK_FALSE(untied.config.tie_word_embeddings);
-  CHECK(untied.parameters.head().bytes() != untied.parameters.wte().bytes());
+  CHECK(untied.parameters.head().data != untied.parameters.wte().bytes());
   REQUIRE(untied.notes.size() == 1);
   CHECK(untied.notes[0].find("they differ: both are kept") != std::string::npos);
 
   Changed missing("untied", [](Tensors& tensors) { tensors.remove("lm_head.weight"); });
   const LoadedModel tied = missing.load(WeightStorage::as_stored);
   CHECK(tied.config.tie_word_embeddings);
-  CHECK(tied.parameters.head().bytes() == tied.parameters.wte().bytes());
+  CHECK(tied.parameters.head().data == tied.parameters.wte().bytes());
   CHECK(tied.notes == std::vector<std::string>{
                           "the weights have no lm_head.weight: the head is tied to wte.weight"});
 }
@@ -477,7 +477,7 @@ TEST_CASE("every stored form of one model holds the same weights") {
     const LoadedModel model = quire::load_model(device, folder, WeightStorage::as_stored);
     CHECK(values_of(device, model) == expected);
     CHECK(model.parameters.wte().dtype() == dtype);
-    CHECK(model.parameters.head().bytes() == model.parameters.wte().bytes());
+    CHECK(model.parameters.head().data == model.parameters.wte().bytes());
     CHECK(model.notes.empty());
   }
 }

@@ -15,12 +15,13 @@ using namespace quire::test;
 namespace {
 
 /// What lies behind the V rows of the head in memory, widened.
-std::vector<float> behind_head(Device& device, const Parameters& p) {
-  const std::int64_t V = p.head().shape()[0], W = p.padded_head().shape()[0];
+template <class AnyView>
+std::vector<float> behind_head(Device& device, const TensorsByRole<AnyView>& p) {
+  const Weight head = p.head(), padded = p.padded_head();
+  const std::int64_t V = head.out(), W = padded.out();
   if (W == V) return {};
-  const ConstView head = p.padded_head();
-  const auto* const end = static_cast<const std::byte*>(head.bytes()) + p.head().size_bytes();
-  const ConstView rest(end, head.dtype(), {W - V, head.shape()[1]});
+  const auto* const end = static_cast<const std::byte*>(head.data) + head.size_bytes();
+  const ConstView rest(end, head.dtype(), {W - V, head.in()});
   std::vector<std::byte> bytes(rest.size_bytes());
   device.copy_to_host(bytes.data(), rest.bytes(), bytes.size());
   std::vector<float> values(static_cast<std::size_t>(rest.count()));
@@ -44,10 +45,10 @@ TEST_CASE("the head's table is filled up with rows that belong to no tensor") {
       INFO(name);
       const auto device = open_test_device(name);
       const Parameters p = initialize_parameters(*device, config, 1);
-      CHECK(p.head().shape() == Shape{53, 15});
+      CHECK(p.head().shape == Shape{53, 15});
       CHECK(p.wte().shape() == Shape{53, 15});
-      CHECK(p.padded_head().bytes() == p.head().bytes());
-      CHECK(p.padded_head().shape() == Shape{name == kCudaDevice ? 128 : 53, 15});
+      CHECK(p.padded_head().data == p.head().data);
+      CHECK(p.padded_head().shape == Shape{name == kCudaDevice ? 128 : 53, 15});
       CHECK(p.all().count() * 4 ==
             static_cast<std::int64_t>(Parameters::bytes(config, {}, 1, device->vocab_multiple())));
       std::int64_t count = 0;
@@ -57,7 +58,7 @@ TEST_CASE("the head's table is filled up with rows that belong to no tensor") {
       }
       CHECK(count == config.parameter_count());
       const Parameters borrowed(config, p.weights(), nullptr);
-      CHECK(borrowed.padded_head().shape() == Shape{53, 15});
+      CHECK(borrowed.padded_head().shape == Shape{53, 15});
     }
   }
 }
@@ -70,8 +71,7 @@ TEST_CASE("a head that is loaded as it is stored is filled up where the device w
       const auto device = open_test_device(name);
       const LoadedModel model = load_model(*device, test_data(folder), WeightStorage::as_stored);
       const Parameters& p = model.parameters;
-      CHECK(p.padded_head().shape()[0] ==
-            round_up(model.config.vocab_size, device->vocab_multiple()));
+      CHECK(p.padded_head().out() == round_up(model.config.vocab_size, device->vocab_multiple()));
       const std::vector<float> behind = behind_head(*device, p);
       CHECK((device->vocab_multiple() == 1) == behind.empty());
       CHECK(behind == std::vector<float>(behind.size(), 0.0f));
@@ -135,9 +135,9 @@ TEST_CASE("training leaves zeros behind the head, whatever learns") {
         CHECK(zeros(behind_head(*device, parameters)));
         if (training.copies() != nullptr) CHECK(zeros(behind_head(*device, *training.copies())));
         // Without an adapter they are those of parameters.
-        const auto& gradients = static_cast<const Parameters&>(training.gradients());
+        const auto& gradients = static_cast<const ParameterGradients&>(training.gradients());
         CHECK(zeros(behind_head(*device, gradients)));
-        CHECK_FALSE(zeros(to_host(*device, gradients.head())));
+        CHECK_FALSE(zeros(to_host(*device, gradients.head().view)));
       }
     }
   }

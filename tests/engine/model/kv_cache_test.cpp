@@ -251,7 +251,7 @@ TEST_CASE("a recorded step in 16 bits, which reads early, has the bits of one th
     const Parameters narrow = Parameters::with_matrices(*device, config, masters, DType::bf16);
     for (std::size_t i = 0; i < narrow.tensors().size(); ++i) {
       const View to = narrow.tensors()[i], from = masters.tensors()[i];
-      if (to.dtype() == from.dtype()) continue;
+      if (!to) continue;
       std::vector<BFloat16> values;
       for (const float value : to_host(*device, from)) values.push_back(to_bfloat16(value));
       device->copy_to_device(to.bytes(), values.data(), to.size_bytes());

@@ -26,7 +26,8 @@ TEST_CASE("new rows lie around the mean of the old ones, with 1e-9 of their cova
     const View from = old.tensors()[i], to = grown.tensors()[i];
     CHECK(std::equal(from.data<float>(), from.data<float>() + from.count(), to.data<float>()));
   }
-  for (const auto& [from, to] : {std::pair(old.wte(), grown.wte()), {old.head(), grown.head()}}) {
+  for (const auto& [from, to] :
+       {std::pair(old.wte(), grown.wte()), {old.head().view(), grown.head().view()}}) {
     for (int a = 0; a < 4; ++a) {
       for (int b = a; b < 4; ++b) {
         double mean_a = 0, mean_b = 0, covariance = 0, drawn = 0, scale_a = 0, scale_b = 0;
