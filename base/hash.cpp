@@ -1,5 +1,6 @@
 #include "base/hash.h"
 
+#include <fmt/format.h>
 #include <xxhash.h>
 
 #include <new>
@@ -11,9 +12,7 @@ std::uint64_t hash64(std::string_view bytes) {
 }
 
 std::string hash_text(std::uint64_t hash) {
-  std::string text(16, '0');
-  for (std::size_t i = text.size(); i-- > 0; hash >>= 4) text[i] = "0123456789abcdef"[hash & 15];
-  return text;
+  return fmt::format("{:016x}", hash);
 }
 
 Hash128 hash128(std::string_view bytes) {

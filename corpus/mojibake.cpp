@@ -22,7 +22,7 @@ char32_t next_character(std::string_view text, std::size_t& at) {
   const utf8::Step step = utf8::step(text.data() + at, text.data() + text.size());
   if (!step.valid || step.length == 1 || step.length == 4) return 0;
   const char32_t code = utf8::character(text.data() + at).code;
-  at += static_cast<std::size_t>(step.length);
+  at += step.length;
   return code;
 }
 

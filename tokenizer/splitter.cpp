@@ -10,7 +10,7 @@ using unicode::CharClass;
 
 struct Classed {
   CharClass kind;
-  int length;
+  std::size_t length;
 };
 
 Classed classed(const char* at) {
