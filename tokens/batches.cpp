@@ -1,6 +1,7 @@
 #include "tokens/batches.h"
 
 #include <algorithm>
+#include <array>
 #include <map>
 #include <numeric>
 
@@ -28,27 +29,13 @@ std::int64_t draw_below(RandomKey key, std::uint64_t index, std::int64_t n) {
 }  // namespace
 
 const char* name_of(Packing packing) {
-  switch (packing) {
-    case Packing::stream:
-      return "stream";
-    case Packing::none:
-      return "none";
-    case Packing::records:
-      return "records";
-  }
-  return "";
+  constexpr std::array kNames = {"stream", "none", "records"};
+  return kNames[static_cast<std::size_t>(packing)];
 }
 
 const char* name_of(Overflow overflow) {
-  switch (overflow) {
-    case Overflow::truncate:
-      return "truncate";
-    case Overflow::split:
-      return "split";
-    case Overflow::error:
-      return "error";
-  }
-  return "";
+  constexpr std::array kNames = {"truncate", "split", "error"};
+  return kNames[static_cast<std::size_t>(overflow)];
 }
 
 Rows::Rows(const TokenView& records, Packing packing, int block_size, Overflow overflow)

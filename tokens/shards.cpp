@@ -96,7 +96,7 @@ TokenShard::TokenShard(const fs::path& path) : file_(path) {
       !std::is_sorted(offsets_.begin(), offsets_.end())) {
     damaged("its records are not in order");
   }
-  const auto ids_at = [&](const char* begin) -> TokenStream::Part {
+  const auto ids_at = [&](const char* begin) -> Ids {
     if (header.bytes_per_id == 2) {
       return std::span(reinterpret_cast<const std::uint16_t*>(begin), header.ids);
     }
@@ -114,9 +114,12 @@ TokenView view_of(std::shared_ptr<const std::vector<TokenShard>> shards) {
   std::vector<std::span<const std::int64_t>> offsets;
   const bool labelled = std::any_of(shards->begin(), shards->end(),
                                     [](const TokenShard& shard) { return shard.labels(); });
+  const auto part = [](const TokenShard::Ids& numbers) {
+    return std::visit([](auto span) { return TokenStream::Part(span); }, numbers);
+  };
   for (const TokenShard& shard : *shards) {
-    ids.push_back(shard.ids());
-    if (labelled) labels.push_back(shard.labels().value_or(shard.ids()));
+    ids.push_back(part(shard.ids()));
+    if (labelled) labels.push_back(part(shard.labels().value_or(shard.ids())));
     offsets.push_back(shard.offsets());
   }
   TokenView view;
