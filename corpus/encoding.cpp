@@ -1,5 +1,6 @@
 #include "corpus/encoding.h"
 
+#include <fmt/format.h>
 #include <unicode/ucnv.h>
 #include <unicode/ustring.h>
 #include <unicode/utf16.h>
@@ -34,11 +35,9 @@ IcuConverter open(const std::string& encoding) {
   IcuConverter converter(ucnv_open(encoding.c_str(), &status));
   if (U_SUCCESS(status)) return converter;
   const std::vector<std::string> names(kUsualNames.begin(), kUsualNames.end());
-  std::string listed;
-  for (const std::string& name : names) listed += (listed.empty() ? "" : ", ") + name;
   const std::string close = nearest(encoding, names);
   throw Error(Fault::usage, "there is no encoding '" + encoding + "'",
-              {"known are, among others, " + listed},
+              {fmt::format("known are, among others, {}", fmt::join(names, ", "))},
               "`encoding` "_named + (close.empty() ? "cp1252" : close));
 }
 
@@ -147,9 +146,8 @@ void Utf8Converter::fail() const {
   ucnv_getInvalidChars(from_->icu.get(), bytes.data(), &count, &status);
   std::string listed;
   for (std::int8_t i = 0; U_SUCCESS(status) && i < count; ++i) {
-    constexpr const char* kDigits = "0123456789ABCDEF";
-    const auto byte = static_cast<unsigned char>(bytes[static_cast<std::size_t>(i)]);
-    listed += {' ', kDigits[byte >> 4], kDigits[byte & 15]};
+    listed +=
+        fmt::format(" {:02X}", static_cast<unsigned char>(bytes[static_cast<std::size_t>(i)]));
   }
   throw Error(Fault::bad_data,
               path_.string() + " line " + std::to_string(line_) + " is not " + encoding_,

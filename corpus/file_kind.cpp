@@ -20,11 +20,7 @@ std::optional<FileKind> known_kind(const std::filesystem::path& path) {
 }  // namespace
 
 std::string lower_extension(const std::filesystem::path& path) {
-  std::string extension = path.extension().string();
-  for (char& c : extension) {
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  }
-  return extension;
+  return lower_ascii(path.extension().string());
 }
 
 Compression compression_of(const std::filesystem::path& path) {

@@ -67,9 +67,7 @@ void add_json_lines(const fs::path& path, const TextFormat& format, Columns& col
   const InputFile file(path, format);
   std::string_view text = without_byte_order_mark(file.text(), path);
   while (!text.empty()) {
-    const std::string_view line = text.substr(0, text.find('\n'));
-    text.remove_prefix(std::min(line.size() + 1, text.size()));
-    const std::string valid = replace_invalid_utf8(line);
+    const std::string valid = replace_invalid_utf8(take_until('\n', text));
     const StrictJson strict = strict_json(valid);
     const Json json = parse_json_or_discard<Json>(strict.text.empty() ? valid : strict.text);
     if (json.is_discarded() || !json.is_object()) continue;
@@ -275,16 +273,9 @@ ColumnsSummary summarize_columns(const std::vector<fs::path>& files, const TextF
                                  ReadingReport* report) {
   Columns columns;
   for (const fs::path& path : files) {
-    switch (kind_of(path)) {
-      case FileKind::text:
-        break;
-      case FileKind::table:
-        add_table(path, format, report, columns);
-        break;
-      case FileKind::json_lines:
-        add_json_lines(path, format, columns);
-        break;
-    }
+    const FileKind kind = kind_of(path);
+    if (kind == FileKind::table) add_table(path, format, report, columns);
+    if (kind == FileKind::json_lines) add_json_lines(path, format, columns);
   }
   return columns.take();
 }

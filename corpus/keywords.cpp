@@ -91,12 +91,7 @@ struct Candidate {
   double score = 0;
 };
 
-// Looks texts up without copying them.
-struct Hash {
-  using is_transparent = void;
-  std::size_t operator()(View text) const { return std::hash<View>()(text); }
-};
-using Ids = std::pmr::unordered_map<std::pmr::u32string, int, Hash, std::equal_to<>>;
+using Ids = std::pmr::unordered_map<std::pmr::u32string, int, TextHash, std::equal_to<>>;
 
 // Two numbers as a key.
 std::uint64_t pair_of(int a, int b) {
