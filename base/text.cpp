@@ -16,6 +16,7 @@ bool is_utf8(std::string_view text) {
 
 std::string replace_invalid_utf8(std::string_view text) {
   std::string replaced;
+  replaced.reserve(text.size());
   utf8::append_replacing_invalid(text, replaced);
   return replaced;
 }
