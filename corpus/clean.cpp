@@ -93,6 +93,7 @@ const char* name_of(CleaningStep step) {
 
 std::vector<CleaningStep> cleaning_steps(const std::vector<std::string>& names) {
   std::vector<std::string> known;
+  known.reserve(kCleaningSteps.size());
   for (const CleaningStep step : kCleaningSteps) known.emplace_back(name_of(step));
   std::vector<CleaningStep> steps;
   const auto add = [&](const std::string& name) {

@@ -172,12 +172,13 @@ char CsvReader::find_delimiter() {
     }
   }
   if (most == 1 && doubtful != 0) {
+    const std::string other = delimiter_name(doubtful);
     throw Error(Fault::bad_data,
-                path_.string() + ": its rows look delimited by '" + delimiter_name(doubtful) +
-                    "', but not all alike",
+                fmt::format("{}: its rows look delimited by '{}', but not all alike",
+                            path_.string(), other),
                 {"taken as they are, they have one column"},
-                "`delimiter` '"_named + delimiter_name(doubtful) + "', or `delimiter` '"_named +
-                    delimiter_name(usual_delimiter_) + "' for one column");
+                fmt::format("{0} '{1}', or {0} '{2}' for one column", field_name("delimiter"),
+                            other, delimiter_name(usual_delimiter_)));
   }
   return best;
 }
@@ -207,8 +208,8 @@ void CsvReader::look_at_header() {
 // " (…)" where a field of the row goes over several lines: a quote may have been opened too early.
 std::string CsvReader::lines_of_quote() const {
   if (quote_opened_ == quote_closed_) return "";
-  return "; the quote that opens on line " + std::to_string(quote_opened_) + " closes on line " +
-         std::to_string(quote_closed_);
+  return fmt::format("; the quote that opens on line {} closes on line {}", quote_opened_,
+                     quote_closed_);
 }
 
 void CsvReader::fail(std::size_t line, const std::string& why, const std::string& next) const {
@@ -295,8 +296,8 @@ bool CsvReader::read_row(std::vector<std::string>& fields) {
       const std::size_t line = place_.line;
       if (place_.row_line == line) end_row();
       fail(line,
-           "there is text after the closing quote of field " + std::to_string(count) +
-               (opened < line ? ", which opens on line " + std::to_string(opened) : ""),
+           fmt::format("there is text after the closing quote of field {}{}", count,
+                       opened < line ? fmt::format(", which opens on line {}", opened) : ""),
            "write a quote inside a field twice");
     }
     if (end == '\r' && at < text_.size() && text_[at] == '\n') {
@@ -339,9 +340,9 @@ bool CsvReader::next(std::vector<std::string>& fields) {
   }
   if (!read_row(fields)) return false;
   if (fields.size() != columns_.size()) {
-    fail(place_.row_line, "the row has " + std::to_string(fields.size()) +
-                              (fields.size() == 1 ? " field" : " fields") + ", the header has " +
-                              std::to_string(columns_.size()) + lines_of_quote());
+    fail(place_.row_line,
+         fmt::format("the row has {} {}, the header has {}{}", fields.size(),
+                     fields.size() == 1 ? "field" : "fields", columns_.size(), lines_of_quote()));
   }
   return true;
 }

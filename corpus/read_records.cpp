@@ -244,6 +244,7 @@ void read_json_lines(const fs::path& path, const CorpusOptions& options,
       return;
     }
     std::vector<std::string> values;
+    values.reserve(names.size());
     for (const std::string& name : names)
       values.push_back(line.text(name, options.command, options.column_option));
     const bool blank =

@@ -8,11 +8,10 @@ namespace {
 
 TokenStream::Part spilled(const ByteSpill& ids, std::int64_t count, int bytes_per_id) {
   return {count, [&ids, bytes_per_id](std::int64_t begin, std::span<std::int32_t> out) {
-            const auto first = static_cast<std::size_t>(begin);
-            if (bytes_per_id == 4) return ids.read_values(first, out);
+            if (bytes_per_id == 4) return ids.read_values(begin, out);
             std::vector<std::uint16_t> narrow(out.size());
-            ids.read_values(first, std::span(narrow));
-            widen(narrow, out);
+            ids.read_values(begin, std::span(narrow));
+            widen(std::span<const std::uint16_t>(narrow), out);
           }};
 }
 

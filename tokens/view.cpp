@@ -2,12 +2,6 @@
 
 namespace quire {
 
-void widen(std::span<const std::uint16_t> ids, std::span<std::int32_t> out) {
-  for (std::size_t i = 0; i < ids.size(); ++i) {
-    out[i] = ids[i] == kIgnored16 ? kIgnoredTarget : ids[i];
-  }
-}
-
 template <class T>
 NumberStream<T>::Part::Part(std::span<const T> numbers)
     : Part(std::ssize(numbers), [numbers](std::int64_t first, std::span<T> out) {
@@ -15,10 +9,9 @@ NumberStream<T>::Part::Part(std::span<const T> numbers)
       }) {}
 
 template <class T>
-NumberStream<T>::Part::Part(std::span<const std::uint16_t> ids) requires(
-    std::same_as<T, std::int32_t>)
+NumberStream<T>::Part::Part(std::span<const std::uint16_t> ids)
     : Part(std::ssize(ids), [ids](std::int64_t first, std::span<T> out) {
-        widen(ids.subspan(static_cast<std::size_t>(first), out.size()), out);
+        widen(ids.subspan(first, out.size()), out);
       }) {}
 
 template <class T>
@@ -87,7 +80,7 @@ RecordOffsets::RecordOffsets(const std::vector<std::span<const std::int64_t>>& p
 RecordOffsets::RecordOffsets(const ByteSpill& offsets)
     : NumberStream({Part(static_cast<std::int64_t>(offsets.size() / sizeof(std::int64_t)),
                          [&offsets](std::int64_t first, std::span<std::int64_t> out) {
-                           offsets.read_values(static_cast<std::size_t>(first), out);
+                           offsets.read_values(first, out);
                          })}) {}
 
 std::int64_t RecordOffsets::operator[](std::int64_t i) const {

@@ -7,7 +7,6 @@
 #pragma once
 
 #include <algorithm>
-#include <concepts>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -23,7 +22,11 @@ namespace quire {
 /// to stand for an ignored label.
 inline constexpr int kNarrowVocabulary = 65'535;
 inline constexpr std::uint16_t kIgnored16 = 0xFFFF;
-void widen(std::span<const std::uint16_t> ids, std::span<std::int32_t> out);
+template <class T>
+void widen(std::span<const std::uint16_t> ids, std::span<T> out) {
+  std::transform(ids.begin(), ids.end(), out.begin(),
+                 [](T id) { return id == kIgnored16 ? kIgnoredTarget : id; });
+}
 
 /// Records of token ids, one after the other: record r is ids[offsets[r] … offsets[r+1]).
 /// Ids beyond the last offset are of a record that goes on in what comes next.
@@ -44,7 +47,7 @@ class NumberStream {
     Part(std::int64_t its_size, Read its_read) : size(its_size), read(std::move(its_read)) {}
     Part(std::span<const T> numbers);
     /// Ids and labels of 16 bits.
-    Part(std::span<const std::uint16_t> ids) requires(std::same_as<T, std::int32_t>);
+    Part(std::span<const std::uint16_t> ids);
 
     std::int64_t size;
     Read read;
