@@ -3,6 +3,7 @@
 #include "base/build_id.h"
 
 #include <elf.h>
+#include <fmt/format.h>
 #include <link.h>
 
 #include <cstddef>
@@ -29,9 +30,7 @@ std::string id_in(const std::byte* notes, std::size_t bytes) {
     }
     std::string id;
     for (std::size_t i = 0; i < note.n_descsz; ++i) {
-      const auto byte = std::to_integer<unsigned>(content[i]);
-      id += "0123456789abcdef"[byte / 16];
-      id += "0123456789abcdef"[byte % 16];
+      id += fmt::format("{:02x}", std::to_integer<unsigned>(content[i]));
     }
     return id;
   }

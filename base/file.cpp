@@ -57,25 +57,39 @@ namespace {
               full ? "free some space, or another disk" : "another `output_dir`"_named);
 }
 
+/// `name` and `next`: as errors have them.
+void write_all(int descriptor, std::string_view bytes, const std::string& name,
+               const std::string& next = {}) {
+  while (!bytes.empty()) {
+    const ssize_t written = ::write(descriptor, bytes.data(), bytes.size());
+    if (written >= 0) {
+      bytes.remove_prefix(static_cast<std::size_t>(written));
+    } else if (errno != EINTR) {
+      throw_errno("cannot write " + name, errno, next);
+    }
+  }
+}
+
 }  // namespace
 
+Descriptor::~Descriptor() {
+  if (number_ >= 0) ::close(number_);
+}
+
+int Descriptor::close() {
+  return ::close(std::exchange(number_, -1));
+}
+
 MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const Descriptor descriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (descriptor < 0) throw_not_opened(path, errno);
   struct stat status {};
   if (::fstat(descriptor, &status) != 0 || !S_ISREG(status.st_mode)) {
-    ::close(descriptor);
     throw Error(Fault::bad_data, "cannot read " + path.string(),
                 {S_ISDIR(status.st_mode) ? "it is a folder" : "it is not a regular file"});
   }
   size_ = static_cast<std::size_t>(status.st_size);
-  try {
-    map(descriptor);
-  } catch (...) {
-    ::close(descriptor);
-    throw;
-  }
-  ::close(descriptor);
+  map(descriptor);
 }
 
 MappedFile::MappedFile(const ScratchFile& file) : path_(file.name_), size_(file.size_) {
@@ -86,23 +100,9 @@ void MappedFile::map(int descriptor) {
   if (size_ == 0) return;
   void* mapped = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, descriptor, 0);
   if (mapped == MAP_FAILED) throw_errno("cannot map " + path_.string(), errno);
-  data_ = static_cast<const std::byte*>(mapped);
-}
-
-MappedFile::MappedFile(MappedFile&& other) noexcept
-    : path_(std::move(other.path_)),
-      data_(std::exchange(other.data_, nullptr)),
-      size_(std::exchange(other.size_, 0)) {}
-
-MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
-  std::swap(path_, other.path_);
-  std::swap(data_, other.data_);
-  std::swap(size_, other.size_);
-  return *this;
-}
-
-MappedFile::~MappedFile() {
-  if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+  data_.reset(static_cast<const std::byte*>(mapped), [size = size_](const std::byte* data) {
+    ::munmap(const_cast<std::byte*>(data), size);
+  });
 }
 
 void MappedFile::let_go(std::size_t first, std::size_t last) const {
@@ -113,7 +113,7 @@ void MappedFile::let_go(std::size_t first, std::size_t last) const {
   first -= first % page;
   last -= last % page;
   if (last <= first) return;
-  ::madvise(const_cast<std::byte*>(data_) + first, last - first, MADV_DONTNEED);
+  ::madvise(const_cast<std::byte*>(data_.get()) + first, last - first, MADV_DONTNEED);
 }
 
 void MappedFile::let_go(std::string_view part) const {
@@ -127,18 +127,15 @@ std::string read_file(const std::filesystem::path& path) {
   return std::string(file.text());
 }
 
-AtomicFile::AtomicFile(std::filesystem::path path) : path_(std::move(path)) {
-  temporary_ = path_;
-  temporary_ += ".tmp-" + std::to_string(::getpid());
-  descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+AtomicFile::AtomicFile(std::filesystem::path path)
+    : path_(std::move(path)),
+      temporary_(path_.string() + ".tmp-" + std::to_string(::getpid())),
+      descriptor_(::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) {
   if (descriptor_ < 0) fail("create");
 }
 
 AtomicFile::~AtomicFile() {
-  if (descriptor_ >= 0) {
-    ::close(descriptor_);
-    ::unlink(temporary_.c_str());
-  }
+  if (!committed_) ::unlink(temporary_.c_str());
 }
 
 void AtomicFile::fail(const char* action) {
@@ -146,19 +143,8 @@ void AtomicFile::fail(const char* action) {
   throw_errno(std::string("cannot ") + action + " " + path_.string(), error);
 }
 
-void AtomicFile::write_all(std::string_view text) {
-  while (!text.empty()) {
-    const ssize_t written = ::write(descriptor_, text.data(), text.size());
-    if (written >= 0) {
-      text.remove_prefix(static_cast<std::size_t>(written));
-    } else if (errno != EINTR) {
-      fail("write");
-    }
-  }
-}
-
 void AtomicFile::flush() {
-  write_all(pending_);
+  write_all(descriptor_, pending_, path_.string());
   pending_.clear();
 }
 
@@ -168,32 +154,20 @@ void AtomicFile::write(std::span<const std::byte> bytes) {
 
 void AtomicFile::write(std::string_view text) {
   constexpr std::size_t kGather = 1 << 20;
-  if (text.size() >= kGather) {  // large data goes straight out, without a copy
-    flush();
-    write_all(text);
-    return;
-  }
-  while (!text.empty()) {
-    const std::size_t part = std::min(text.size(), kGather - pending_.size());
-    pending_.append(text.substr(0, part));
-    text.remove_prefix(part);
-    if (pending_.size() == kGather) flush();
+  if (pending_.size() + text.size() > kGather) flush();
+  if (text.size() > kGather) {  // large data goes straight out, without a copy
+    write_all(descriptor_, text, path_.string());
+  } else {
+    pending_ += text;
   }
 }
 
 void AtomicFile::commit() {
   flush();
   if (::fsync(descriptor_) != 0) fail("flush");
-  if (::close(std::exchange(descriptor_, -1)) != 0) {
-    ::unlink(temporary_.c_str());
-    fail("close");
-  }
-  if (::rename(temporary_.c_str(), path_.c_str()) != 0) {
-    const int error = errno;
-    ::unlink(temporary_.c_str());
-    errno = error;
-    fail("replace");
-  }
+  if (descriptor_.close() != 0) fail("close");
+  if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail("replace");
+  committed_ = true;
   sync_folder(path_.parent_path());
 }
 
@@ -203,24 +177,14 @@ void write_file(const std::filesystem::path& path, std::string_view text) {
   file.commit();
 }
 
-AppendFile::AppendFile(std::filesystem::path path) : path_(std::move(path)) {
-  descriptor_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+AppendFile::AppendFile(std::filesystem::path path)
+    : path_(std::move(path)),
+      descriptor_(::open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666)) {
   if (descriptor_ < 0) throw_errno("cannot write " + path_.string(), errno);
 }
 
-AppendFile::~AppendFile() {
-  ::close(descriptor_);
-}
-
 void AppendFile::write(std::string_view text) {
-  while (!text.empty()) {
-    const ssize_t written = ::write(descriptor_, text.data(), text.size());
-    if (written >= 0) {
-      text.remove_prefix(static_cast<std::size_t>(written));
-    } else if (errno != EINTR) {
-      throw_errno("cannot write " + path_.string(), errno);
-    }
-  }
+  write_all(descriptor_, text, path_.string());
 }
 
 std::filesystem::path scratch_folder() {
@@ -231,8 +195,8 @@ std::filesystem::path scratch_folder() {
 
 ScratchFile::ScratchFile(const std::filesystem::path& folder)
     : name_(((folder.empty() ? scratch_folder() : folder) / "scratch-XXXXXX").string()),
-      next_(folder.empty() ? "TMPDIR=FOLDER, where there is room for such files" : "") {
-  descriptor_ = ::mkostemp(name_.data(), O_CLOEXEC);
+      next_(folder.empty() ? "TMPDIR=FOLDER, where there is room for such files" : ""),
+      descriptor_(::mkostemp(name_.data(), O_CLOEXEC)) {
   if (descriptor_ < 0) {
     const std::filesystem::path in = std::filesystem::path(name_).parent_path();
     throw_errno("cannot create a file in " + in.string(), errno, next_);
@@ -240,20 +204,9 @@ ScratchFile::ScratchFile(const std::filesystem::path& folder)
   ::unlink(name_.c_str());
 }
 
-ScratchFile::~ScratchFile() {
-  ::close(descriptor_);
-}
-
 void ScratchFile::write(std::string_view bytes) {
-  while (!bytes.empty()) {
-    const ssize_t written = ::write(descriptor_, bytes.data(), bytes.size());
-    if (written >= 0) {
-      bytes.remove_prefix(static_cast<std::size_t>(written));
-      size_ += static_cast<std::size_t>(written);
-    } else if (errno != EINTR) {
-      throw_errno("cannot write " + name_, errno, next_);
-    }
-  }
+  write_all(descriptor_, bytes, name_, next_);
+  size_ += bytes.size();
 }
 
 void ScratchFile::read(std::size_t offset, std::span<char> to) const {
@@ -297,14 +250,13 @@ void make_folder(const std::filesystem::path& folder) {
 
 void sync_folder(const std::filesystem::path& folder) {
   const std::filesystem::path target = folder.empty() ? "." : folder;
-  const int descriptor = ::open(target.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  const Descriptor descriptor(::open(target.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (descriptor < 0) throw_errno("cannot open folder " + target.string(), errno);
-  const int result = ::fsync(descriptor);
-  const int error = errno;
-  ::close(descriptor);
   // Some file systems cannot flush a folder and say EINVAL:
   // the rename is as safe as they can make it.
-  if (result != 0 && error != EINVAL) throw_errno("cannot flush folder " + target.string(), error);
+  if (::fsync(descriptor) != 0 && errno != EINVAL) {
+    throw_errno("cannot flush folder " + target.string(), errno);
+  }
 }
 
 }  // namespace quire

@@ -4,11 +4,26 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
 
 namespace quire {
+
+/// A number that open() gave, closed with the object.
+class Descriptor {
+ public:
+  explicit Descriptor(int number) : number_(number) {}
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  ~Descriptor();
+  operator int() const { return number_; }  ///< -1: it was not opened
+  int close();                              ///< as ::close(), before the end
+
+ private:
+  int number_;
+};
 
 /// A whole file mapped for reading. Move-only; the mapping ends with the object.
 /// Throws Error(bad_data) naming the file when it cannot be opened.
@@ -17,12 +32,11 @@ class MappedFile {
   explicit MappedFile(const std::filesystem::path& path);
   /// What is in the file now. It need not outlive the mapping.
   explicit MappedFile(const class ScratchFile& file);
-  MappedFile(MappedFile&& other) noexcept;
-  MappedFile& operator=(MappedFile&& other) noexcept;
-  ~MappedFile();
+  MappedFile(MappedFile&&) noexcept = default;
+  MappedFile& operator=(MappedFile&&) noexcept = default;
 
-  std::span<const std::byte> bytes() const { return {data_, size_}; }
-  std::string_view text() const { return {reinterpret_cast<const char*>(data_), size_}; }
+  std::span<const std::byte> bytes() const { return {data_.get(), size_}; }
+  std::string_view text() const { return {reinterpret_cast<const char*>(data_.get()), size_}; }
   const std::filesystem::path& path() const { return path_; }
   /// Bytes first … last - 1 need no memory for now. They can be read again: from the file.
   void let_go(std::size_t first, std::size_t last) const;
@@ -33,7 +47,7 @@ class MappedFile {
   void map(int descriptor);
 
   std::filesystem::path path_;
-  const std::byte* data_ = nullptr;
+  std::shared_ptr<const std::byte> data_;  // whose end is the mapping's
   std::size_t size_ = 0;
 };
 
@@ -57,13 +71,13 @@ class AtomicFile {
 
  private:
   void fail(const char* action);
-  void write_all(std::string_view text);
   void flush();
 
   std::filesystem::path path_;
   std::filesystem::path temporary_;
-  int descriptor_ = -1;
+  Descriptor descriptor_;
   std::string pending_;  // small writes are gathered here
+  bool committed_ = false;
 };
 
 /// AtomicFile with one write.
@@ -74,16 +88,13 @@ void write_file(const std::filesystem::path& path, std::string_view text);
 class AppendFile {
  public:
   explicit AppendFile(std::filesystem::path path);
-  AppendFile(const AppendFile&) = delete;
-  AppendFile& operator=(const AppendFile&) = delete;
-  ~AppendFile();
 
   void write(std::string_view text);
   const std::filesystem::path& path() const { return path_; }
 
  private:
   std::filesystem::path path_;
-  int descriptor_ = -1;
+  Descriptor descriptor_;
 };
 
 /// Where large files go that nobody needs later: $TMPDIR, /var/tmp or /tmp. /var/tmp comes first of
@@ -96,9 +107,6 @@ class ScratchFile {
  public:
   /// In `folder`; without one in scratch_folder().
   explicit ScratchFile(const std::filesystem::path& folder = {});
-  ScratchFile(const ScratchFile&) = delete;
-  ScratchFile& operator=(const ScratchFile&) = delete;
-  ~ScratchFile();
 
   void write(std::string_view bytes);  ///< at the end
   /// Bytes offset … offset + to.size() - 1. Throws where the file has fewer.
@@ -110,7 +118,7 @@ class ScratchFile {
   std::string name_;  // it had, for errors
   std::string next_;  // what these tell to try, in scratch_folder()
   std::size_t size_ = 0;
-  int descriptor_ = -1;
+  Descriptor descriptor_;
 };
 
 /// Makes a folder and those above it, where there are none. Throws Error as check_writable() does.

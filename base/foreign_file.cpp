@@ -1,31 +1,45 @@
 #include "base/foreign_file.h"
 
-#include <algorithm>
-#include <cctype>
+#include "base/text.h"
 
 namespace quire {
 namespace {
+
+constexpr const char* kTorch = "it is a PyTorch checkpoint or a zip archive";
+constexpr const char* kSaveAgain = "convert it with transformers' save_pretrained()";
 
 /// In lower case, without white space before it.
 std::string as_markup(std::string_view beginning) {
   const std::size_t first = beginning.find_first_not_of(" \t\r\n\xEF\xBB\xBF");
   if (first == std::string_view::npos) return {};
-  std::string text(beginning.substr(first, 20));
-  std::transform(text.begin(), text.end(), text.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return text;
+  return lower_ascii(beginning.substr(first, 20));
 }
 
 /// "oid sha256:… size 548105171" of a pointer: the size of the file that it stands for.
 std::string size_in_pointer(std::string_view pointer) {
   const std::size_t at = pointer.find("\nsize ");
   if (at == std::string_view::npos) return "";
-  std::string digits;
-  for (std::size_t i = at + 6; i < pointer.size() && pointer[i] >= '0' && pointer[i] <= '9'; ++i) {
-    digits += pointer[i];
-  }
+  const std::string_view rest = pointer.substr(at + 6);
+  const std::string digits(rest.substr(0, rest.find_first_not_of("0123456789")));
   return digits.empty() ? "" : " of " + digits + " bytes";
 }
+
+/// What a first few bytes alone tell.
+struct Mark {
+  std::string_view bytes;
+  const char *what, *next;
+  ForeignFile::Kind kind;
+};
+constexpr Mark kMarks[] = {
+    {"\x1F\x8B", "it is packed with gzip", "unpack it: gzip -d (with .gz as its ending)",
+     ForeignFile::Kind::packed},
+    {"\x28\xB5\x2F\xFD", "it is packed with Zstandard", "zstd -d", ForeignFile::Kind::packed},
+    {"\xFD\x37zXZ", "it is packed with xz", "xz -d", ForeignFile::Kind::packed},
+    {"PK\x03\x04", kTorch, kSaveAgain, ForeignFile::Kind::archive},
+    {"\x80\x02", kTorch, kSaveAgain, ForeignFile::Kind::model},
+    {"\x80\x04", kTorch, kSaveAgain, ForeignFile::Kind::model},
+    {"\x89HDF\r\n", "it is an HDF5 file, as Keras writes them", kSaveAgain,
+     ForeignFile::Kind::model}};
 
 }  // namespace
 
@@ -44,28 +58,14 @@ std::optional<ForeignFile> recognise_foreign(std::string_view beginning) {
                        "download the file itself: on the Hub its address has /resolve/, not /blob/",
                        Kind::page};
   }
-  if (begins("\x1F\x8B")) {
-    return ForeignFile{"it is packed with gzip", "unpack it: gzip -d (with .gz as its ending)",
-                       Kind::packed};
-  }
-  if (begins("\x28\xB5\x2F\xFD")) {
-    return ForeignFile{"it is packed with Zstandard", "zstd -d", Kind::packed};
-  }
-  if (begins("\xFD\x37zXZ")) return ForeignFile{"it is packed with xz", "xz -d", Kind::packed};
   // Its version follows, a small number in four bytes: a text may begin with the word.
   const bool versioned = beginning.size() >= 8 && beginning.substr(5, 3) == "\0\0\0"sv;
   if (begins("GGUF") && (versioned || beginning.size() == 4)) {
     return ForeignFile{"it is a GGUF file, which is not read yet",
                        "the model that it was made from, in safetensors", Kind::model};
   }
-  if (begins("PK\x03\x04") || begins("\x80\x02") || begins("\x80\x04")) {
-    return ForeignFile{"it is a PyTorch checkpoint or a zip archive",
-                       "convert it with transformers' save_pretrained()",
-                       begins("PK") ? Kind::archive : Kind::model};
-  }
-  if (begins("\x89HDF\r\n")) {
-    return ForeignFile{"it is an HDF5 file, as Keras writes them",
-                       "convert it with transformers' save_pretrained()", Kind::model};
+  for (const Mark& mark : kMarks) {
+    if (begins(mark.bytes)) return ForeignFile{mark.what, mark.next, mark.kind};
   }
   return std::nullopt;
 }

@@ -1,5 +1,6 @@
 #include "base/hash.h"
 
+#include <fmt/format.h>
 #include <xxhash.h>
 
 #include <new>
@@ -11,9 +12,7 @@ std::uint64_t hash64(std::string_view bytes) {
 }
 
 std::string hash_text(std::uint64_t hash) {
-  std::string text(16, '0');
-  for (std::size_t i = text.size(); i-- > 0; hash >>= 4) text[i] = "0123456789abcdef"[hash & 15];
-  return text;
+  return fmt::format("{:016x}", hash);
 }
 
 Hash128 hash128(std::string_view bytes) {
@@ -21,31 +20,27 @@ Hash128 hash128(std::string_view bytes) {
   return {hash.low64, hash.high64};
 }
 
-HashStream::HashStream() : state_(XXH3_createState()) {
-  if (state_ == nullptr) throw std::bad_alloc();
+HashStream::HashStream() : state_(XXH3_createState(), XXH3_freeState) {
+  if (!state_) throw std::bad_alloc();
   clear();
-}
-
-HashStream::~HashStream() {
-  XXH3_freeState(static_cast<XXH3_state_t*>(state_));
 }
 
 // Both hashes have one state, and differ in what is made of it at the end.
 void HashStream::add(std::string_view bytes) {
-  XXH3_128bits_update(static_cast<XXH3_state_t*>(state_), bytes.data(), bytes.size());
+  XXH3_128bits_update(state_.get(), bytes.data(), bytes.size());
 }
 
 std::uint64_t HashStream::hash64() const {
-  return XXH3_64bits_digest(static_cast<const XXH3_state_t*>(state_));
+  return XXH3_64bits_digest(state_.get());
 }
 
 Hash128 HashStream::hash128() const {
-  const XXH128_hash_t hash = XXH3_128bits_digest(static_cast<const XXH3_state_t*>(state_));
+  const XXH128_hash_t hash = XXH3_128bits_digest(state_.get());
   return {hash.low64, hash.high64};
 }
 
 void HashStream::clear() {
-  XXH3_128bits_reset(static_cast<XXH3_state_t*>(state_));
+  XXH3_128bits_reset(state_.get());
 }
 
 }  // namespace quire

@@ -2,8 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
+
+struct XXH3_state_s;  // of xxhash
 
 namespace quire {
 
@@ -30,14 +33,13 @@ class HashStream {
   HashStream();
   HashStream(const HashStream&) = delete;
   HashStream& operator=(const HashStream&) = delete;
-  ~HashStream();
   void add(std::string_view bytes);
   std::uint64_t hash64() const;
   Hash128 hash128() const;
   void clear();  ///< as if nothing had been added
 
  private:
-  void* state_;
+  std::shared_ptr<XXH3_state_s> state_;
 };
 
 }  // namespace quire

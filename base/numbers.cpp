@@ -1,5 +1,7 @@
 #include "base/numbers.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <charconv>
@@ -24,14 +26,6 @@ std::string shortest(T value) {
   return trouble == std::errc() ? std::string(text.data(), end) : std::to_string(value);
 }
 
-// A double has at most 309 digits before the point.
-std::string with_decimals(double value, int decimals) {
-  std::array<char, 400> text{};
-  const auto [end, trouble] = std::to_chars(text.data(), text.data() + text.size(), value,
-                                            std::chars_format::fixed, decimals);
-  return trouble == std::errc() ? std::string(text.data(), end) : std::to_string(value);
-}
-
 // Three significant digits and a unit: 999 -> "999", 1234 -> "1.23k".
 std::string scaled(double value, const std::array<const char*, 5>& units) {
   std::size_t unit = 0;
@@ -44,7 +38,7 @@ std::string scaled(double value, const std::array<const char*, 5>& units) {
                        : std::abs(value) < 9.995 ? 2
                        : std::abs(value) < 99.95 ? 1
                                                  : 0;
-  return with_decimals(value, decimals) + units[unit];
+  return fmt::format("{:.{}f}{}", value, decimals, units[unit]);
 }
 
 }  // namespace
@@ -61,15 +55,11 @@ std::string rounded_number(double value, int digits) {
   if (size >= std::min(1000.0, std::pow(10, digits)) && size < 1e15) {
     return with_commas(std::llround(value));
   }
-  std::array<char, 64> text{};
-  const auto [end, trouble] = std::to_chars(text.data(), text.data() + text.size(), value,
-                                            std::chars_format::general, digits);
-  return trouble == std::errc() ? shortest(std::stod(std::string(text.data(), end)))
-                                : shortest(value);
+  return shortest(std::stod(fmt::format("{:.{}g}", value, digits)));
 }
 
 std::string fixed_number(double value, int decimals) {
-  const std::string text = with_decimals(value, decimals);
+  const std::string text = fmt::format("{:.{}f}", value, decimals);
   return std::abs(std::strtod(text.c_str(), nullptr)) >= 1000 && std::abs(value) < 1e15
              ? with_commas(std::llround(value))
              : text;
@@ -86,18 +76,13 @@ std::string human_count(double value) {
 
 std::string human_duration(double seconds) {
   if (!(seconds >= 0) || seconds > 1e9) return "?";
-  if (seconds >= 0.005 && seconds < 0.095) return with_decimals(seconds, 2) + "s";
-  if (seconds < 9.95) return with_decimals(seconds, 1) + "s";
+  if (seconds >= 0.005 && seconds < 0.095) return fmt::format("{:.2f}s", seconds);
+  if (seconds < 9.95) return fmt::format("{:.1f}s", seconds);
   const auto whole = std::llround(seconds);
-  const auto two_digits = [](long long part) {
-    return (part < 10 ? "0" : "") + std::to_string(part);
-  };
-  if (whole < 60) return std::to_string(whole) + "s";
-  if (whole < 3600) return std::to_string(whole / 60) + "m " + two_digits(whole % 60) + "s";
-  if (whole < 86400) {
-    return std::to_string(whole / 3600) + "h " + two_digits(whole % 3600 / 60) + "m";
-  }
-  return std::to_string(whole / 86400) + "d " + two_digits(whole % 86400 / 3600) + "h";
+  if (whole < 60) return fmt::format("{}s", whole);
+  if (whole < 3600) return fmt::format("{}m {:02}s", whole / 60, whole % 60);
+  if (whole < 86400) return fmt::format("{}h {:02}m", whole / 3600, whole % 3600 / 60);
+  return fmt::format("{}d {:02}h", whole / 86400, whole % 86400 / 3600);
 }
 
 }  // namespace quire

@@ -19,6 +19,12 @@ bool is_ascii(std::string_view text);
 /// errors="replace" has it.
 std::string replace_invalid_utf8(std::string_view text);
 
+/// With a to z for A to Z.
+std::string lower_ascii(std::string_view text);
+
+/// Takes what comes before `end` off the front of the text, and `end` with it; all of a text without.
+std::string_view take_until(char end, std::string_view& text);
+
 /// With &, <, > and " as entities, fit for XML and HTML.
 std::string escape_markup(std::string_view text);
 

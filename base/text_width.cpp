@@ -22,7 +22,7 @@ char32_t next_character(std::string_view text, std::size_t& at) {
     return static_cast<unsigned char>(text[at++]);
   }
   const auto [code, length] = utf8::character(first);
-  at += static_cast<std::size_t>(length);
+  at += length;
   return code;
 }
 

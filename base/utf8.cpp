@@ -28,7 +28,7 @@ Step step(const char* at, const char* end) {
   if (first < 0x80) return {1, true, false};
   // The second byte's range is narrower after E0 and F0 (overlong),
   // ED (surrogates), F4 (too large).
-  int length = 0;
+  std::size_t length = 0;
   unsigned char low = 0x80;
   unsigned char high = 0xBF;
   if (first >= 0xC2 && first <= 0xDF) {
@@ -44,7 +44,7 @@ Step step(const char* at, const char* end) {
   } else {
     return {1, false, false};
   }
-  for (int i = 1; i < length; ++i) {
+  for (std::size_t i = 1; i < length; ++i) {
     if (at + i == end) return {i, false, true};
     if (byte_at(at + i) < low || byte_at(at + i) > high) return {i, false, false};
     low = 0x80;
@@ -85,8 +85,7 @@ std::size_t finished_prefix(std::string_view text) {
     const char* at = text.data() + text.size() - back;
     if (continues(*at)) continue;
     const Step last = step(at, text.data() + text.size());
-    return last.unfinished && last.length == static_cast<int>(back) ? text.size() - back
-                                                                    : text.size();
+    return last.unfinished && last.length == back ? text.size() - back : text.size();
   }
   return text.size();
 }
@@ -98,8 +97,7 @@ void append_replacing_invalid(std::string_view text, std::string& to) {
     text.remove_prefix(valid);
     if (text.empty()) return;
     to.append(replacement);
-    text.remove_prefix(
-        static_cast<std::size_t>(step(text.data(), text.data() + text.size()).length));
+    text.remove_prefix(step(text.data(), text.data() + text.size()).length);
   }
 }
 

@@ -16,9 +16,9 @@ inline constexpr std::string_view replacement = "\xEF\xBF\xBD";  // U+FFFD
 
 /// One step through bytes of any kind.
 struct Step {
-  int length;       ///< bytes of the character, or of the maximal invalid part
-  bool valid;       ///< a whole character
-  bool unfinished;  ///< not valid only because the input ends too early
+  std::size_t length;  ///< bytes of the character, or of the maximal invalid part
+  bool valid;          ///< a whole character
+  bool unfinished;     ///< not valid only because the input ends too early
 };
 Step step(const char* at, const char* end);
 
@@ -39,7 +39,7 @@ inline std::int64_t count_characters(std::string_view text) {
 /// The character at `at`, which must be valid UTF-8.
 struct Character {
   char32_t code;
-  int length;
+  std::size_t length;
 };
 inline Character character(const char* at) {
   const auto byte = [at](int i) {

@@ -11,59 +11,30 @@
 namespace quire::characters {
 namespace {
 
-constexpr std::uint16_t ascii_traits_of(int code) {
-  if (code >= 'A' && code <= 'Z') return upper | capital | in_word;
-  if (code >= 'a' && code <= 'z') return lower | small | in_word;
-  if (code >= '0' && code <= '9') return decimal | digit | in_word;
-  if (code == '_') return in_word;
-  if (code == ' ' || (code >= '\t' && code <= '\r')) return space;
-  return 0;
-}
-
-#define QUIRE_ASCII_4(n) \
-  ascii_traits_of(n), ascii_traits_of(n + 1), ascii_traits_of(n + 2), ascii_traits_of(n + 3)
-#define QUIRE_ASCII_16(n) \
-  QUIRE_ASCII_4(n), QUIRE_ASCII_4(n + 4), QUIRE_ASCII_4(n + 8), QUIRE_ASCII_4(n + 12)
+// General categories that are a trait by themselves.
+struct Category {
+  std::uint32_t mask;
+  std::uint16_t bits;
+};
+constexpr Category kCategories[] = {{U_GC_LU_MASK, upper},        {U_GC_LT_MASK, title},
+                                    {U_GC_LL_MASK, lower},        {U_GC_LM_MASK, modifier},
+                                    {U_GC_LO_MASK, other_letter}, {U_GC_ND_MASK, decimal | digit},
+                                    {U_GC_NL_MASK, letter_number}};
+constexpr std::uint32_t kInWord =
+    U_GC_L_MASK | U_GC_M_MASK | U_GC_ND_MASK | U_GC_NL_MASK | U_GC_PC_MASK;
 
 }  // namespace
 
-const std::uint16_t ascii_traits[128] = {QUIRE_ASCII_16(0),  QUIRE_ASCII_16(16), QUIRE_ASCII_16(32),
-                                         QUIRE_ASCII_16(48), QUIRE_ASCII_16(64), QUIRE_ASCII_16(80),
-                                         QUIRE_ASCII_16(96), QUIRE_ASCII_16(112)};
-
 std::uint16_t other_traits(char32_t code) {
   const auto c = static_cast<UChar32>(code);
+  const std::uint32_t category = U_GET_GC_MASK(c);
   std::uint16_t bits = 0;
-  switch (u_charType(c)) {
-    case U_UPPERCASE_LETTER:
-      bits = upper | in_word;
-      break;
-    case U_TITLECASE_LETTER:
-      bits = title | in_word;
-      break;
-    case U_LOWERCASE_LETTER:
-      bits = lower | in_word;
-      break;
-    case U_MODIFIER_LETTER:
-      bits = modifier | in_word;
-      break;
-    case U_OTHER_LETTER:
-      bits = other_letter | in_word;
-      break;
-    case U_DECIMAL_DIGIT_NUMBER:
-      bits = decimal | digit | in_word;
-      break;
-    case U_LETTER_NUMBER:
-      bits = letter_number | in_word;
-      break;
-    case U_NON_SPACING_MARK:
-    case U_ENCLOSING_MARK:
-    case U_COMBINING_SPACING_MARK:
-    case U_CONNECTOR_PUNCTUATION:
-      bits = in_word;
-      break;
-    default:
-      if (u_isUAlphabetic(c) || u_hasBinaryProperty(c, UCHAR_JOIN_CONTROL)) bits = in_word;
+  for (const Category& one : kCategories) {
+    if ((category & one.mask) != 0) bits = one.bits;
+  }
+  if ((category & kInWord) != 0 || u_isUAlphabetic(c) ||
+      u_hasBinaryProperty(c, UCHAR_JOIN_CONTROL)) {
+    bits |= in_word;
   }
   if (u_isUWhiteSpace(c)) bits |= space;
   if (u_isUUppercase(c)) bits |= capital;

@@ -2,7 +2,10 @@
 // expressions. Unicode's data come from ICU; ASCII, most of any English text, from a table.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 
@@ -26,7 +29,17 @@ enum Trait : std::uint16_t {
 inline constexpr std::uint16_t letter = upper | title | lower | modifier | other_letter;
 inline constexpr std::uint16_t alnum = upper | title | lower | modifier | decimal | letter_number;
 
-extern const std::uint16_t ascii_traits[128];
+inline constexpr std::array<std::uint16_t, 128> ascii_traits = [] {
+  std::array<std::uint16_t, 128> table{};
+  for (std::size_t c = 0; c < table.size(); ++c) {
+    if (c >= 'A' && c <= 'Z') table[c] = upper | capital | in_word;
+    if (c >= 'a' && c <= 'z') table[c] = lower | small | in_word;
+    if (c >= '0' && c <= '9') table[c] = decimal | digit | in_word;
+    if (c == '_') table[c] = in_word;
+    if (c == ' ' || (c >= '\t' && c <= '\r')) table[c] = space;
+  }
+  return table;
+}();
 std::uint16_t other_traits(char32_t code);
 inline std::uint16_t traits(char32_t code) {
   return code < 128 ? ascii_traits[code] : other_traits(code);
@@ -52,6 +65,20 @@ std::u32string to_lower(std::u32string_view text);
 void to_lower(std::u32string_view text, std::u32string& result);
 /// str.strip().
 std::u32string_view trimmed(std::u32string_view text);
+
+/// Windows-1252's characters for the bytes 80 to 9F; five are not assigned, and there Latin-1's stand.
+inline constexpr std::array<char16_t, 32> windows_1252 = {
+    0x20AC, 0x81,   0x201A, 0x0192, 0x201E, 0x2026, 0x2020, 0x2021, 0x02C6, 0x2030, 0x0160,
+    0x2039, 0x0152, 0x8D,   0x017D, 0x8F,   0x90,   0x2018, 0x2019, 0x201C, 0x201D, 0x2022,
+    0x2013, 0x2014, 0x02DC, 0x2122, 0x0161, 0x203A, 0x0153, 0x9D,   0x017E, 0x0178};
+
+/// Of containers that are asked for a text without a copy of it.
+struct TextHash {
+  using is_transparent = void;
+  std::size_t operator()(std::u32string_view text) const {
+    return std::hash<std::u32string_view>()(text);
+  }
+};
 
 /// What is not UTF-8 becomes U+FFFD.
 std::u32string from_utf8(std::string_view text);

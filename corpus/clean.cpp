@@ -1,10 +1,12 @@
 #include "corpus/clean.h"
 
+#include <fmt/format.h>
 #include <unicode/bytestream.h>
 #include <unicode/normalizer2.h>
 #include <unicode/stringpiece.h>
 
 #include <algorithm>
+#include <array>
 #include <functional>
 #include <limits>
 
@@ -85,35 +87,21 @@ bool change(Record& record, const std::function<bool(std::string_view)>& needed,
 }  // namespace
 
 const char* name_of(CleaningStep step) {
-  switch (step) {
-    case CleaningStep::nfc:
-      return "nfc";
-    case CleaningStep::control:
-      return "control";
-    case CleaningStep::repair_mojibake:
-      return "repair-mojibake";
-    case CleaningStep::long_lines:
-      return "long-lines";
-    case CleaningStep::duplicates:
-      return "duplicates";
-  }
-  return "";
+  constexpr std::array kNames = {"nfc", "control", "repair-mojibake", "long-lines", "duplicates"};
+  return kNames[static_cast<std::size_t>(step)];
 }
 
 std::vector<CleaningStep> cleaning_steps(const std::vector<std::string>& names) {
   std::vector<std::string> known;
-  std::string listed;
-  for (const CleaningStep step : kCleaningSteps) {
-    known.emplace_back(name_of(step));
-    listed += (listed.empty() ? "" : ", ") + known.back();
-  }
+  known.reserve(kCleaningSteps.size());
+  for (const CleaningStep step : kCleaningSteps) known.emplace_back(name_of(step));
   std::vector<CleaningStep> steps;
   const auto add = [&](const std::string& name) {
     const auto found = std::find(known.begin(), known.end(), name);
     if (found == known.end()) {
       const std::string close = nearest(name, known);
       throw Error(Fault::usage, "`steps`: there is no step '"_named + name + "'",
-                  {"steps: " + listed},
+                  {fmt::format("steps: {}", fmt::join(known, ", "))},
                   "`steps` "_named + (close.empty() ? "nfc,control,duplicates" : close));
     }
     steps.push_back(kCleaningSteps[static_cast<std::size_t>(found - known.begin())]);
@@ -129,9 +117,7 @@ std::vector<CleaningStep> cleaning_steps(const std::vector<std::string>& names) 
 }
 
 bool is_nfc(std::string_view text) {
-  const bool ascii = std::all_of(text.begin(), text.end(),
-                                 [](char c) { return static_cast<signed char>(c) >= 0; });
-  if (ascii) return true;
+  if (is_ascii(text)) return true;
   UErrorCode status = U_ZERO_ERROR;
   return nfc().isNormalizedUTF8(piece(text), status) && U_SUCCESS(status);
 }
@@ -146,11 +132,10 @@ bool has_control_character(std::string_view text) {
 std::int64_t longest_line(std::string_view text) {
   std::int64_t longest = 0;
   while (!text.empty()) {
-    const std::string_view line = text.substr(0, text.find('\n'));
-    if (static_cast<std::int64_t>(line.size()) > longest) {  // characters are bytes or fewer
+    const std::string_view line = take_until('\n', text);
+    if (std::ssize(line) > longest) {  // characters are bytes or fewer
       longest = std::max(longest, utf8::count_characters(line));
     }
-    text.remove_prefix(std::min(line.size() + 1, text.size()));
   }
   return longest;
 }
@@ -164,12 +149,20 @@ Cleaner::Cleaner(const CleaningOptions& options) : max_line_length_(options.max_
   changed_.resize(counts_.size());
 }
 
+bool Cleaner::makes(CleaningStep step) const {
+  return std::any_of(counts_.begin(), counts_.end(),
+                     [&](const StepCount& count) { return count.step == step; });
+}
+
 bool Cleaner::clean(Record& record) {
   if (!record.input_ids.empty()) return true;
-  for (std::size_t step = 0; step < counts_.size(); ++step) {
-    if (!apply(step, record)) return false;
-  }
-  return true;
+  change_text(record);
+  if (record.more) return true;
+  const bool keep = end_record(record.text.empty(),
+                               makes(CleaningStep::long_lines) ? longest_line(record.text) : 0,
+                               makes(CleaningStep::duplicates) ? hash128(record.text) : Hash128{});
+  std::fill(changed_.begin(), changed_.end(), false);
+  return keep;
 }
 
 bool needs_all(const CleaningOptions& options, bool utf8) {
@@ -179,49 +172,40 @@ bool needs_all(const CleaningOptions& options, bool utf8) {
   });
 }
 
-/// Of the steps that change text alone. Whether the step changed it.
-bool Cleaner::change_text(CleaningStep step, Record& record) const {
-  switch (step) {
-    case CleaningStep::nfc:
-      return change(
-          record, [&](auto text) { return normalise_ || !is_nfc(text); }, to_nfc);
-    case CleaningStep::control:
-      return change(record, has_control_character, without_control);
-    case CleaningStep::repair_mojibake:
-      return change(
+/// By those steps that do.
+void Cleaner::change_text(Record& record) {
+  const auto is_normal = [&](auto text) { return !normalise_ && is_nfc(text); };
+  for (std::size_t i = 0; i < counts_.size(); ++i) {
+    const CleaningStep step = counts_[i].step;
+    if (step == CleaningStep::nfc) {
+      changed_[i] |= change(record, std::not_fn(is_normal), to_nfc);
+    } else if (step == CleaningStep::control) {
+      changed_[i] |= change(record, has_control_character, without_control);
+    } else if (step == CleaningStep::repair_mojibake) {
+      changed_[i] |= change(
           record, [](auto text) { return find_mojibake(text).has_value(); },
           [](auto text) { return repair_mojibake(std::string(text)); });
-    case CleaningStep::long_lines:
-    case CleaningStep::duplicates:
-      break;
+    }
   }
-  return false;
 }
 
-bool Cleaner::apply(std::size_t step, Record& record) {
-  StepCount& count = counts_[step];
-  const bool changed = change_text(count.step, record);
+/// Counts what was done to a record of this text, whether it is to be dropped too.
+bool Cleaner::end_record(bool empty, std::int64_t longest, const Hash128& hash) {
   bool keep = true;
-  if (count.step == CleaningStep::control) keep = !record.text.empty();
-  if (count.step == CleaningStep::long_lines) {
-    keep = longest_line(record.text) <= max_line_length_;
+  for (std::size_t i = 0; keep && i < counts_.size(); ++i) {
+    StepCount& count = counts_[i];
+    if (count.step == CleaningStep::control) keep = !empty;
+    if (count.step == CleaningStep::long_lines) keep = longest <= max_line_length_;
+    if (count.step == CleaningStep::duplicates) keep = seen_.insert(hash).second;
+    count.changed += keep && changed_[i];
+    count.dropped += !keep;
   }
-  if (count.step == CleaningStep::duplicates) keep = seen_.insert(hash128(record.text)).second;
-  if (record.more) {
-    changed_[step] |= changed;
-    return true;
-  }
-  count.changed += keep && (changed || changed_[step]);
-  changed_[step] = false;
-  count.dropped += !keep;
   return keep;
 }
 
 std::string Cleaner::changed_text(std::string&& text) {
   Record part{.text = std::move(text), .input_ids = {}, .labels = {}};
-  for (std::size_t step = 0; step < counts_.size(); ++step) {
-    changed_[step] |= change_text(counts_[step].step, part);
-  }
+  change_text(part);
   return std::move(part.text);
 }
 
@@ -241,15 +225,7 @@ bool Cleaner::clean_parts(const ForEachPart& parts,
     empty = empty && text.empty();
     hash.add(text);
   });
-  bool keep = true;
-  for (std::size_t step = 0; keep && step < counts_.size(); ++step) {
-    StepCount& count = counts_[step];
-    if (count.step == CleaningStep::control) keep = !empty;
-    if (count.step == CleaningStep::long_lines) keep = longest <= max_line_length_;
-    if (count.step == CleaningStep::duplicates) keep = seen_.insert(hash.hash128()).second;
-    count.changed += keep && changed_[step];
-    count.dropped += !keep;
-  }
+  const bool keep = end_record(empty, longest, hash.hash128());
   if (keep) {
     parts([&](std::string&& part, bool last) { take(changed_text(std::move(part)), last); });
   }

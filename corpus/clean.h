@@ -65,9 +65,10 @@ class Cleaner {
   const std::vector<StepCount>& counts() const { return counts_; }
 
  private:
-  bool apply(std::size_t step, Record& record);
-  bool change_text(CleaningStep step, Record& record) const;
+  bool makes(CleaningStep step) const;
+  void change_text(Record& record);
   std::string changed_text(std::string&& text);
+  bool end_record(bool empty, std::int64_t longest, const Hash128& hash);
 
   std::int64_t max_line_length_;
   std::vector<StepCount> counts_;

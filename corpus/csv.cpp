@@ -1,5 +1,7 @@
 #include "corpus/csv.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <charconv>
 #include <utility>
@@ -11,12 +13,7 @@
 namespace quire {
 namespace {
 
-std::string lower(std::string text) {
-  for (char& c : text) {
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  }
-  return text;
-}
+constexpr std::size_t kLooked = 100;  // rows, to find out how a file is written
 
 std::string join(const std::vector<std::string>& words) {
   std::string text;
@@ -103,16 +100,11 @@ void CsvReader::begin(const TextFormat& format) {
   }
   for (std::size_t i = 0; i < columns_.size(); ++i) columns_[i] = std::to_string(i + 1);
   // The row is read again.
-  go_to({row_begin_, row_line_, row_line_, row_begin_, row_begin_, /*crlf=*/false});
-}
-
-void CsvReader::go_to(const Place& place) {
-  at_ = place.at;
-  line_ = place.line;
-  row_line_ = place.row_line;
-  row_begin_ = place.row_begin;
-  row_end_ = place.row_end;
-  crlf_ = place.crlf;
+  place_ = {.at = place_.row_begin,
+            .line = place_.row_line,
+            .row_line = place_.row_line,
+            .row_begin = place_.row_begin,
+            .row_end = place_.row_begin};
 }
 
 // "sep=;" in the first line, in quotes or not.
@@ -122,33 +114,42 @@ void CsvReader::read_separator_line(char asked) {
   if (line.size() >= 2 && line.starts_with('"') && line.ends_with('"')) {
     line = line.substr(1, line.size() - 2);
   }
-  if (line.size() != 5 || lower(std::string(line.substr(0, 4))) != "sep=") return;
+  if (line.size() != 5 || lower_ascii(line.substr(0, 4)) != "sep=") return;
   // Zero stands for "found out" everywhere else, and half a character separates nothing.
   if (line[4] == '\0' || line[4] == '"' || !is_ascii(line.substr(4))) return;
   if (asked == 0) delimiter_ = line[4];
-  body_ = at_ = end == text_.size() ? end : end + (text_.substr(end).starts_with("\r\n") ? 2 : 1);
-  line_ = 2;
+  body_ = place_.at =
+      end == text_.size() ? end : end + (text_.substr(end).starts_with("\r\n") ? 2 : 1);
+  place_.line = 2;
+}
+
+bool CsvReader::look_ahead(char delimiter, std::size_t rows,
+                           const std::function<void(const std::vector<std::string>&)>& take) {
+  const Place start = place_;
+  const char own = std::exchange(delimiter_, delimiter);
+  ReadingReport* const report = std::exchange(report_, nullptr);
+  std::vector<std::string> fields;
+  bool all_read = true;
+  try {
+    for (; rows > 0 && read_row(fields); --rows) take(fields);
+  } catch (const Error&) {  // it is thrown again when the row is reached
+    all_read = false;
+  }
+  place_ = start;
+  delimiter_ = own;
+  report_ = report;
+  return all_read;
 }
 
 CsvReader::Shape CsvReader::shape_with(char delimiter) {
-  constexpr std::size_t kRows = 100;
-  const Place start = place();
-  const char own = std::exchange(delimiter_, delimiter);
-  ReadingReport* const report = std::exchange(report_, nullptr);
   Shape shape;
-  std::vector<std::string> fields;
-  try {
-    if (read_row(fields)) shape.columns = fields.size();
-    while (shape.rows < kRows && read_row(fields)) {
-      ++shape.rows;
-      shape.same += fields.size() == shape.columns;
-    }
-  } catch (const Error&) {  // a row that is none with this delimiter
-    ++shape.rows;
-  }
-  go_to(start);
-  delimiter_ = own;
-  report_ = report;
+  const bool all_read = look_ahead(delimiter, kLooked + 1, [&](const auto& fields) {
+    const bool first = shape.columns == 0;
+    if (first) shape.columns = fields.size();
+    shape.rows += !first;
+    shape.same += !first && fields.size() == shape.columns;
+  });
+  shape.rows += !all_read;  // one that is none with this delimiter
   return shape;
 }
 
@@ -171,37 +172,30 @@ char CsvReader::find_delimiter() {
     }
   }
   if (most == 1 && doubtful != 0) {
+    const std::string other = delimiter_name(doubtful);
     throw Error(Fault::bad_data,
-                path_.string() + ": its rows look delimited by '" + delimiter_name(doubtful) +
-                    "', but not all alike",
+                fmt::format("{}: its rows look delimited by '{}', but not all alike",
+                            path_.string(), other),
                 {"taken as they are, they have one column"},
-                "`delimiter` '"_named + delimiter_name(doubtful) + "', or `delimiter` '"_named +
-                    delimiter_name(usual_delimiter_) + "' for one column");
+                fmt::format("{0} '{1}', or {0} '{2}' for one column", field_name("delimiter"),
+                            other, delimiter_name(usual_delimiter_)));
   }
   return best;
 }
 
 // Names of columns are short, no sentences, no numbers above others, and stand in no other row.
 void CsvReader::look_at_header() {
-  const Place start = place();
-  ReadingReport* const report = std::exchange(report_, nullptr);
   bool again = false;
   std::vector<std::size_t> numbers(columns_.size());  // rows with one below a number
-  std::vector<std::string> fields;
   std::size_t rows = 0;
-  try {
-    constexpr std::size_t kRows = 100;
-    for (; rows < kRows && !again && read_row(fields); ++rows) {
-      const std::size_t common = std::min(fields.size(), columns_.size());
-      for (std::size_t i = 0; i < common; ++i) {
-        again |= fields[i] == columns_[i] && fields[i] != "";
-        numbers[i] += is_number(columns_[i]) && is_number(fields[i]);
-      }
+  look_ahead(delimiter_, kLooked, [&](const auto& fields) {
+    ++rows;
+    const std::size_t common = std::min(fields.size(), columns_.size());
+    for (std::size_t i = 0; i < common; ++i) {
+      again |= fields[i] == columns_[i] && fields[i] != "";
+      numbers[i] += is_number(columns_[i]) && is_number(fields[i]);
     }
-  } catch (const Error&) {  // it is thrown again when the row is reached
-  }
-  go_to(start);
-  report_ = report;
+  });
   const bool only = columns_.size() == 1;
   const bool number = rows > 0 && std::find(numbers.begin(), numbers.end(), rows) != numbers.end();
   if (again || number ||
@@ -214,8 +208,8 @@ void CsvReader::look_at_header() {
 // " (…)" where a field of the row goes over several lines: a quote may have been opened too early.
 std::string CsvReader::lines_of_quote() const {
   if (quote_opened_ == quote_closed_) return "";
-  return "; the quote that opens on line " + std::to_string(quote_opened_) + " closes on line " +
-         std::to_string(quote_closed_);
+  return fmt::format("; the quote that opens on line {} closes on line {}", quote_opened_,
+                     quote_closed_);
 }
 
 void CsvReader::fail(std::size_t line, const std::string& why, const std::string& next) const {
@@ -223,92 +217,94 @@ void CsvReader::fail(std::size_t line, const std::string& why, const std::string
               next);
 }
 
-// at_ is behind the opening quote; ends behind the closing one. Returns the opening one's line.
+// It stands behind the opening quote; ends behind the closing one. Returns the opening one's line.
 std::size_t CsvReader::read_quoted(std::string& field) {
-  const std::size_t opened = line_;
+  std::size_t& at = place_.at;
+  const std::size_t opened = place_.line;
   while (true) {
-    const std::size_t stop = text_.find_first_of("\"\r\n", at_);
+    const std::size_t stop = text_.find_first_of("\"\r\n", at);
     if (stop == std::string_view::npos) {
       fail(opened, "the quote that opens here is never closed",
            "close it, or write a quote inside a field twice");
     }
-    field.append(text_.substr(at_, stop - at_));
-    at_ = stop + 1;
+    field.append(text_.substr(at, stop - at));
+    at = stop + 1;
     if (text_[stop] == '"') {
-      if (at_ == text_.size() || text_[at_] != '"') {
-        if (line_ > opened && quote_opened_ == 0) {
+      if (at == text_.size() || text_[at] != '"') {
+        if (place_.line > opened && quote_opened_ == 0) {
           quote_opened_ = opened;
-          quote_closed_ = line_;
+          quote_closed_ = place_.line;
         }
         return opened;
       }
       field += '"';
-      ++at_;
+      ++at;
       continue;
     }
-    if (text_[stop] == '\r' && at_ < text_.size() && text_[at_] == '\n') ++at_;
+    if (text_[stop] == '\r' && at < text_.size() && text_[at] == '\n') ++at;
     field += '\n';
-    ++line_;
+    ++place_.line;
   }
 }
 
 // A line without anything but spaces and, where they do not delimit, tabs.
 bool CsvReader::skip_blank_line() {
+  std::size_t& at = place_.at;
   const std::size_t end =
-      std::min(text_.find_first_not_of(delimiter_ == '\t' ? " " : " \t", at_), text_.size());
+      std::min(text_.find_first_not_of(delimiter_ == '\t' ? " " : " \t", at), text_.size());
   if (end < text_.size() && text_[end] != '\n' && text_[end] != '\r') return false;
-  at_ = end;
-  if (at_ == text_.size()) return true;
-  at_ += text_.substr(at_).starts_with("\r\n") ? 2 : 1;
-  ++line_;
+  at = end;
+  if (at == text_.size()) return true;
+  at += text_.substr(at).starts_with("\r\n") ? 2 : 1;
+  ++place_.line;
   return true;
 }
 
 bool CsvReader::read_row(std::vector<std::string>& fields) {
-  const std::size_t first = line_;
+  std::size_t& at = place_.at;
+  const std::size_t first = place_.line;
   std::size_t blank = 0;
-  while (at_ < text_.size() && skip_blank_line()) ++blank;
-  if (at_ == text_.size()) return false;
+  while (at < text_.size() && skip_blank_line()) ++blank;
+  if (at == text_.size()) return false;
   for (std::size_t i = 0; i < blank && report_ != nullptr; ++i) {
     report_->blank_rows.add(path_, first + i);
   }
   quote_opened_ = quote_closed_ = 0;
   row_over_ = false;
-  row_line_ = line_;
-  row_begin_ = at_;
+  place_.row_line = place_.line;
+  place_.row_begin = at;
   std::size_t count = 0;
   while (true) {
-    std::size_t opened = line_;
+    std::size_t opened = place_.line;
     if (count == fields.size()) fields.emplace_back();
     std::string& field = fields[count++];  // reused from row to row
     field.clear();
-    if (at_ < text_.size() && text_[at_] == '"') {
-      ++at_;
+    if (at < text_.size() && text_[at] == '"') {
+      ++at;
       opened = read_quoted(field);
     } else {
-      const std::size_t start = at_;
-      while (at_ < text_.size() && text_[at_] != delimiter_ && text_[at_] != '\n' &&
-             text_[at_] != '\r')
-        ++at_;
-      field.append(text_.substr(start, at_ - start));
+      const std::size_t start = at;
+      while (at < text_.size() && text_[at] != delimiter_ && text_[at] != '\n' && text_[at] != '\r')
+        ++at;
+      field.append(text_.substr(start, at - start));
     }
-    row_end_ = at_;
-    if (at_ == text_.size()) break;
-    const char end = text_[at_++];
+    place_.row_end = at;
+    if (at == text_.size()) break;
+    const char end = text_[at++];
     if (end == delimiter_) continue;
     if (end != '\n' && end != '\r') {
-      const std::size_t line = line_;
-      if (row_line_ == line) end_row();
+      const std::size_t line = place_.line;
+      if (place_.row_line == line) end_row();
       fail(line,
-           "there is text after the closing quote of field " + std::to_string(count) +
-               (opened < line ? ", which opens on line " + std::to_string(opened) : ""),
+           fmt::format("there is text after the closing quote of field {}{}", count,
+                       opened < line ? fmt::format(", which opens on line {}", opened) : ""),
            "write a quote inside a field twice");
     }
-    if (end == '\r' && at_ < text_.size() && text_[at_] == '\n') {
-      crlf_ = true;
-      ++at_;
+    if (end == '\r' && at < text_.size() && text_[at] == '\n') {
+      place_.crlf = true;
+      ++at;
     }
-    ++line_;
+    ++place_.line;
     break;
   }
   fields.resize(count);
@@ -318,9 +314,9 @@ bool CsvReader::read_row(std::vector<std::string>& fields) {
 
 // To the next line, from anywhere in a row that is given up.
 void CsvReader::end_row() {
-  at_ = std::min(text_.find_first_of("\r\n", at_), text_.size());
-  if (at_ < text_.size()) at_ += text_.substr(at_).starts_with("\r\n") ? 2 : 1;
-  ++line_;
+  place_.at = std::min(text_.find_first_of("\r\n", place_.at), text_.size());
+  if (place_.at < text_.size()) place_.at += text_.substr(place_.at).starts_with("\r\n") ? 2 : 1;
+  ++place_.line;
   row_over_ = true;
 }
 
@@ -338,15 +334,15 @@ bool CsvReader::next(std::vector<std::string>& fields, std::optional<Error>& tro
 
 bool CsvReader::next(std::vector<std::string>& fields) {
   constexpr std::size_t kLetGo = 1 << 22;  // bytes at a time
-  if (file_ && at_ - kept_ >= kLetGo) {
-    file_->let_go(text_.substr(kept_, at_ - kept_));
-    kept_ = at_;
+  if (file_ && place_.at - kept_ >= kLetGo) {
+    file_->let_go(text_.substr(kept_, place_.at - kept_));
+    kept_ = place_.at;
   }
   if (!read_row(fields)) return false;
   if (fields.size() != columns_.size()) {
-    fail(row_line_, "the row has " + std::to_string(fields.size()) +
-                        (fields.size() == 1 ? " field" : " fields") + ", the header has " +
-                        std::to_string(columns_.size()) + lines_of_quote());
+    fail(place_.row_line,
+         fmt::format("the row has {} {}, the header has {}{}", fields.size(),
+                     fields.size() == 1 ? "field" : "fields", columns_.size(), lines_of_quote()));
   }
   return true;
 }
@@ -371,19 +367,16 @@ void CsvReader::throw_no_column(const std::string& name, const std::string& comm
     ++rows;
     for (std::size_t i = 0; i < fields.size(); ++i) bytes[i] += fields[i].size();
   }
-  std::vector<std::string> details;
-  details.push_back("columns: " + join(columns_) + " (" + with_commas(rows) +
-                    (rows == 1 ? " row, " : " rows, ") +
-                    (delimiter_ == ',' || delimiter_ == '\t'
-                         ? ""
-                         : "delimiter '" + delimiter_name(delimiter_) + "', ") +
-                    (is_utf8(text_) ? "UTF-8" : "not all UTF-8") + (crlf_ ? ", CRLF)" : ", LF)"));
-
+  const bool usual = delimiter_ == ',' || delimiter_ == '\t';
+  const std::string found =
+      fmt::format("columns: {} ({}, {}{}, {})", join(columns_), counted(rows, "row"),
+                  usual ? "" : "delimiter '" + delimiter_name(delimiter_) + "', ",
+                  is_utf8(text_) ? "UTF-8" : "not all UTF-8", place_.crlf ? "CRLF" : "LF");
   const bool trains = command.empty() || command.starts_with("quire train");
   std::string choice;
   std::vector<std::string> lowered;
-  for (const std::string& column : columns_) lowered.push_back(lower(column));
-  const std::string close = nearest(lower(name), lowered);
+  for (const std::string& column : columns_) lowered.push_back(lower_ascii(column));
+  const std::string close = nearest(lower_ascii(name), lowered);
   const std::size_t longest =
       static_cast<std::size_t>(std::max_element(bytes.begin(), bytes.end()) - bytes.begin());
   constexpr std::size_t kProse =
@@ -405,7 +398,7 @@ void CsvReader::throw_no_column(const std::string& name, const std::string& comm
   }
   const std::string whole =
       command.empty() ? "" : command + " " + (file_ ? in_shell(path_.string()) : "-") + " ";
-  throw Error(Fault::bad_data, path_.string() + " has no column '" + name + "'", details,
+  throw Error(Fault::bad_data, path_.string() + " has no column '" + name + "'", {found},
               choice.empty() ? "" : whole + choice);
 }
 

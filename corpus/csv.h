@@ -15,6 +15,7 @@
 
 #include <cstddef>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -47,16 +48,18 @@ class CsvReader {
   /// The same, but what is wrong with this row alone goes into `trouble`, and the next call reads
   /// on behind it. Throws where the trouble is a quote that took in further lines.
   bool next(std::vector<std::string>& fields, std::optional<Error>& trouble);
-  std::size_t line() const { return row_line_; }  ///< where the last row began, from 1
+  std::size_t line() const { return place_.row_line; }  ///< where the last row began, from 1
   const std::filesystem::path& path() const { return path_; }
 
   /// For writing the table again as it was: the last row (or the header, before the first; nothing
   /// without one) byte for byte, without its line end; and what it takes around it.
-  std::string_view row_text() const { return text_.substr(row_begin_, row_end_ - row_begin_); }
+  std::string_view row_text() const {
+    return text_.substr(place_.row_begin, place_.row_end - place_.row_begin);
+  }
   std::string_view separator_line() const { return text_.substr(0, body_); }  ///< "sep=;\n", or ""
   bool has_header() const { return has_header_; }
   char delimiter() const { return delimiter_; }
-  std::string_view line_end() const { return crlf_ ? "\r\n" : "\n"; }  ///< of the rows so far
+  std::string_view line_end() const { return place_.crlf ? "\r\n" : "\n"; }  ///< of the rows so far
   bool has_byte_order_mark() const { return has_byte_order_mark_; }
 
   /// The index of a column. Throws Error(bad_data) that lists the columns, the nearest name and
@@ -77,11 +80,14 @@ class CsvReader {
   };
   /// Where reading stands, to come back to.
   struct Place {
-    std::size_t at, line, row_line, row_begin, row_end;
-    bool crlf;
+    std::size_t at = 0, line = 1;
+    std::size_t row_line = 0, row_begin = 0, row_end = 0;
+    bool crlf = false;  // seen at the end of a row
   };
-  Place place() const { return {at_, line_, row_line_, row_begin_, row_end_, crlf_}; }
-  void go_to(const Place& place);
+  /// Calls take(fields) for some rows from here on, as they are with a delimiter, and comes back.
+  /// False: it did so at one that is none.
+  bool look_ahead(char delimiter, std::size_t rows,
+                  const std::function<void(const std::vector<std::string>&)>& take);
   void begin(const TextFormat& format);
   void read_separator_line(char asked);
   char find_delimiter();
@@ -104,13 +110,10 @@ class CsvReader {
   bool has_header_ = true;
   bool has_byte_order_mark_ = false;
   std::size_t body_ = 0;  // where the header is, or the first row
-  std::size_t at_ = 0;
-  std::size_t kept_ = 0;  // what is before it was let go
-  std::size_t line_ = 1;
+  Place place_;
+  std::size_t kept_ = 0;                             // what is before it was let go
   std::size_t quote_opened_ = 0, quote_closed_ = 0;  // lines: the row's first field over several
-  std::size_t row_line_ = 0, row_begin_ = 0, row_end_ = 0;
-  bool crlf_ = false;      // seen at the end of a row
-  bool row_over_ = false;  // at_ is where another row begins, whatever the last one was
+  bool row_over_ = false;  // place_ is where another row begins, whatever the last one was
   std::vector<std::string> columns_;
 };
 

@@ -8,147 +8,98 @@
 #endif
 
 #include <algorithm>
-#include <array>
 #include <limits>
-#include <vector>
+#include <memory>
+#include <new>
 
 #include "base/error.h"
 
 namespace quire {
 
-class Unpacker::Format {
- public:
-  /// `check`: the command that says what is wrong with a file.
-  Format(std::string name, std::string check) : name_(std::move(name)), check_(std::move(check)) {}
-  virtual ~Format() = default;
-  virtual void add(std::string_view packed, const TakeText& take) = 0;
-  void finish() const {
-    if (!ended_) fail("it ends before its end: the file was cut off");
-  }
-
- protected:
-  [[noreturn]] void fail(const std::string& why) const {
-    throw Error(Fault::bad_data, "cannot unpack " + name_, {why}, check_ + " " + name_);
-  }
-  void give(std::size_t bytes, const TakeText& take) const {
-    if (bytes > 0) take({buffer_.data(), bytes});
-  }
-
-  std::vector<char> buffer_ = std::vector<char>(1 << 18);  // of text
-  bool ended_ = false;  // there is nothing behind the end of a member or frame
-
- private:
-  std::string name_, check_;
-};
-
+#if !defined(QUIRE_WITH_ZLIB) || !defined(QUIRE_WITH_ZSTD)
 namespace {
 
-#if !defined(QUIRE_WITH_ZLIB) || !defined(QUIRE_WITH_ZSTD)
 [[noreturn]] void throw_not_built_in(const std::string& name, const std::string& library,
                                      const std::string& unpack) {
   throw Error(Fault::device, "this build of Quire cannot unpack " + name,
               {"it was built without " + library}, unpack + " " + name);
 }
-#endif
-
-#ifdef QUIRE_WITH_ZLIB
-class Gzip : public Unpacker::Format {
- public:
-  explicit Gzip(const std::string& name) : Format(name, "gzip --test") {
-    // 15: the largest window; 16: with gzip's header and checksum.
-    if (::inflateInit2(&stream_, 15 + 16) != Z_OK) throw std::bad_alloc();
-  }
-  ~Gzip() override { ::inflateEnd(&stream_); }
-
-  void add(std::string_view packed, const TakeText& take) override {
-    constexpr std::size_t kMost = std::numeric_limits<uInt>::max();  // zlib counts with 32 bits
-    for (; packed.size() > kMost; packed.remove_prefix(kMost)) add(packed.substr(0, kMost), take);
-    stream_.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(packed.data()));
-    stream_.avail_in = static_cast<uInt>(packed.size());
-    bool full = false;  // there may be more text than there was room for
-    while (stream_.avail_in > 0 || full) {
-      if (ended_) ::inflateReset(&stream_);  // another member
-      stream_.next_out = reinterpret_cast<Bytef*>(buffer_.data());
-      stream_.avail_out = static_cast<uInt>(buffer_.size());
-      const int result = ::inflate(&stream_, Z_NO_FLUSH);
-      if (result == Z_MEM_ERROR) throw std::bad_alloc();
-      if (result != Z_OK && result != Z_BUF_ERROR && result != Z_STREAM_END) {
-        fail(stream_.msg != nullptr ? stream_.msg : "it is not gzip");
-      }
-      ended_ = result == Z_STREAM_END;
-      full = stream_.avail_out == 0 && !ended_;
-      give(buffer_.size() - stream_.avail_out, take);
-    }
-  }
-
- private:
-  z_stream stream_{};
-};
-#endif
-
-#ifdef QUIRE_WITH_ZSTD
-class Zstd : public Unpacker::Format {
- public:
-  explicit Zstd(const std::string& name)
-      : Format(name, "zstd --test"), context_(::ZSTD_createDCtx(), &::ZSTD_freeDCtx) {
-    if (!context_) throw std::bad_alloc();
-  }
-
-  void add(std::string_view packed, const TakeText& take) override {
-    ZSTD_inBuffer in{packed.data(), packed.size(), 0};
-    bool full = false;  // there may be more text than there was room for
-    while (in.pos < in.size || full) {
-      ZSTD_outBuffer out{buffer_.data(), buffer_.size(), 0};
-      const std::size_t left = ::ZSTD_decompressStream(context_.get(), &out, &in);
-      if (::ZSTD_isError(left)) fail(::ZSTD_getErrorName(left));
-      ended_ = left == 0;
-      full = out.pos == out.size && !ended_;
-      give(out.pos, take);
-    }
-  }
-
- private:
-  std::unique_ptr<ZSTD_DCtx, std::size_t (*)(ZSTD_DCtx*)> context_;
-};
-#endif
-
-std::unique_ptr<Unpacker::Format> format_of(Compression compression, const std::string& name) {
-  switch (compression) {
-    case Compression::gzip:
-#ifdef QUIRE_WITH_ZLIB
-      return std::make_unique<Gzip>(name);
-#else
-      throw_not_built_in(name, "zlib", "gunzip --keep");
-#endif
-    case Compression::zstd:
-#ifdef QUIRE_WITH_ZSTD
-      return std::make_unique<Zstd>(name);
-#else
-      throw_not_built_in(name, "libzstd", "unzstd");
-#endif
-    case Compression::none:
-      break;
-  }
-  return nullptr;
-}
 
 }  // namespace
+#endif
 
-Unpacker::Unpacker(Compression compression, const std::string& name)
-    : format_(format_of(compression, name)) {}
-Unpacker::Unpacker(Unpacker&&) noexcept = default;
-Unpacker::~Unpacker() = default;
+Unpacker::Step Unpacker::gzip() const {
+#ifdef QUIRE_WITH_ZLIB
+  const std::shared_ptr<z_stream> stream(new z_stream{}, [](z_stream* ended) {
+    ::inflateEnd(ended);
+    delete ended;
+  });
+  // 15: the largest window; 16: with gzip's header and checksum.
+  if (::inflateInit2(stream.get(), 15 + 16) != Z_OK) throw std::bad_alloc();
+  return [this, stream](std::string_view& packed, std::span<char> to, bool& ended) {
+    if (ended) ::inflateReset(stream.get());  // another member
+    // zlib counts with 32 bits.
+    const auto part = std::min<std::size_t>(packed.size(), std::numeric_limits<uInt>::max());
+    stream->next_in = reinterpret_cast<Bytef*>(const_cast<char*>(packed.data()));
+    stream->avail_in = static_cast<uInt>(part);
+    stream->next_out = reinterpret_cast<Bytef*>(to.data());
+    stream->avail_out = static_cast<uInt>(to.size());
+    const int result = ::inflate(stream.get(), Z_NO_FLUSH);
+    if (result == Z_MEM_ERROR) throw std::bad_alloc();
+    if (result != Z_OK && result != Z_BUF_ERROR && result != Z_STREAM_END) {
+      fail(stream->msg != nullptr ? stream->msg : "it is not gzip");
+    }
+    ended = result == Z_STREAM_END;
+    packed.remove_prefix(part - stream->avail_in);
+    return to.size() - stream->avail_out;
+  };
+#else
+  throw_not_built_in(name_, "zlib", "gunzip --keep");
+#endif
+}
+
+Unpacker::Step Unpacker::zstd() const {
+#ifdef QUIRE_WITH_ZSTD
+  const std::shared_ptr<ZSTD_DCtx> context(::ZSTD_createDCtx(), &::ZSTD_freeDCtx);
+  if (!context) throw std::bad_alloc();
+  return [this, context](std::string_view& packed, std::span<char> to, bool& ended) {
+    ZSTD_inBuffer in{packed.data(), packed.size(), 0};
+    ZSTD_outBuffer out{to.data(), to.size(), 0};
+    const std::size_t left = ::ZSTD_decompressStream(context.get(), &out, &in);
+    if (::ZSTD_isError(left)) fail(::ZSTD_getErrorName(left));
+    ended = left == 0;
+    packed.remove_prefix(in.pos);
+    return out.pos;
+  };
+#else
+  throw_not_built_in(name_, "libzstd", "unzstd");
+#endif
+}
+
+Unpacker::Unpacker(Compression compression, std::string name) : name_(std::move(name)) {
+  if (compression == Compression::none) return;
+  text_.resize(1 << 18);
+  const bool is_gzip = compression == Compression::gzip;
+  check_ = is_gzip ? "gzip --test " : "zstd --test ";
+  step_ = is_gzip ? gzip() : zstd();
+}
 
 void Unpacker::add(std::string_view packed, const TakeText& take) {
-  if (format_) {
-    format_->add(packed, take);
-  } else {
-    take(packed);
+  if (!step_) return take(packed);
+  bool full = false;  // there may be more text than there was room for
+  while (!packed.empty() || full) {
+    const std::size_t bytes = step_(packed, text_, ended_);
+    full = bytes == text_.size() && !ended_;
+    if (bytes > 0) take({text_.data(), bytes});
   }
 }
 
-void Unpacker::finish() {
-  if (format_) format_->finish();
+void Unpacker::finish() const {
+  if (step_ && !ended_) fail("it ends before its end: the file was cut off");
+}
+
+void Unpacker::fail(const std::string& why) const {
+  throw Error(Fault::bad_data, "cannot unpack " + name_, {why}, check_ + name_);
 }
 
 std::string decompress(std::string_view packed, Compression compression, const std::string& name) {

@@ -4,10 +4,12 @@
 // with the command that unpacks them.
 #pragma once
 
+#include <cstddef>
 #include <functional>
-#include <memory>
+#include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace quire {
 
@@ -21,19 +23,29 @@ using TakeText = std::function<void(std::string_view)>;
 /// what is damaged or ends too soon, and Error(device) where the library was not built in.
 class Unpacker {
  public:
-  Unpacker(Compression compression, const std::string& name);
-  Unpacker(Unpacker&&) noexcept;
-  ~Unpacker();
+  Unpacker(Compression compression, std::string name);
+  Unpacker(const Unpacker&) = delete;  // its step knows where it is
+  Unpacker& operator=(const Unpacker&) = delete;
 
   /// The next bytes of what is packed; `take` gets what they unpack to.
   void add(std::string_view packed, const TakeText& take);
   /// There are no more.
-  void finish();
-
-  class Format;  ///< one of the two
+  void finish() const;
 
  private:
-  std::unique_ptr<Format> format_;  // none: nothing is packed
+  /// One call of the library: takes what it read off the front of `packed`, and returns how many
+  /// bytes it wrote. `ended`: there is nothing behind the end of a member or frame.
+  using Step =
+      std::function<std::size_t(std::string_view& packed, std::span<char> to, bool& ended)>;
+  Step gzip() const;
+  Step zstd() const;
+  [[noreturn]] void fail(const std::string& why) const;
+
+  std::string name_;
+  const char* check_ = "";  // the command that says what is wrong with a file
+  Step step_;               // none: nothing is packed
+  std::vector<char> text_;
+  bool ended_ = false;
 };
 
 /// The same of all of it at once.

@@ -1,5 +1,6 @@
 #include "corpus/encoding.h"
 
+#include <fmt/format.h>
 #include <unicode/ucnv.h>
 #include <unicode/ustring.h>
 #include <unicode/utf16.h>
@@ -24,21 +25,14 @@ constexpr std::array kUsualNames = {
     "utf-16be",  "utf-32", "cp437",   "cp850",       "cp1250",    "cp1251",      "koi8-r",
     "shift_jis", "euc-jp", "gb18030", "big5",        "euc-kr",    "windows-1252"};
 
-struct CloseConverter {
-  void operator()(UConverter* converter) const { ucnv_close(converter); }
-};
-using IcuConverter = std::unique_ptr<UConverter, CloseConverter>;
-
-IcuConverter open(const std::string& encoding) {
+std::shared_ptr<UConverter> open(const std::string& encoding) {
   UErrorCode status = U_ZERO_ERROR;
-  IcuConverter converter(ucnv_open(encoding.c_str(), &status));
+  std::shared_ptr<UConverter> converter(ucnv_open(encoding.c_str(), &status), ucnv_close);
   if (U_SUCCESS(status)) return converter;
   const std::vector<std::string> names(kUsualNames.begin(), kUsualNames.end());
-  std::string listed;
-  for (const std::string& name : names) listed += (listed.empty() ? "" : ", ") + name;
   const std::string close = nearest(encoding, names);
   throw Error(Fault::usage, "there is no encoding '" + encoding + "'",
-              {"known are, among others, " + listed},
+              {fmt::format("known are, among others, {}", fmt::join(names, ", "))},
               "`encoding` "_named + (close.empty() ? "cp1252" : close));
 }
 
@@ -81,17 +75,6 @@ void check_encoding(const std::string& encoding) {
   if (!names_utf8(encoding)) open(encoding);
 }
 
-class Utf8Converter::Converter {
- public:
-  explicit Converter(const std::string& encoding) : icu(open(encoding)) {
-    UErrorCode status = U_ZERO_ERROR;
-    ucnv_setToUCallBack(icu.get(), UCNV_TO_U_CALLBACK_STOP, nullptr, nullptr, nullptr, &status);
-  }
-  IcuConverter icu;
-  std::array<UChar, 4096> units;
-  std::ptrdiff_t kept = 0;  // 1: the first of `units` is half of a pair
-};
-
 Utf8Converter::Utf8Converter(std::string encoding, std::string_view beginning,
                              std::filesystem::path path)
     : encoding_(std::move(encoding)), path_(std::move(path)) {
@@ -101,30 +84,25 @@ Utf8Converter::Utf8Converter(std::string encoding, std::string_view beginning,
       name = order;
     }
   }
-  from_ = std::make_unique<Converter>(name);
+  from_ = open(name);
+  UErrorCode status = U_ZERO_ERROR;
+  ucnv_setToUCallBack(from_.get(), UCNV_TO_U_CALLBACK_STOP, nullptr, nullptr, nullptr, &status);
 }
 
-Utf8Converter::Utf8Converter(Utf8Converter&&) noexcept = default;
-Utf8Converter::~Utf8Converter() = default;
-
 void Utf8Converter::convert(std::string_view bytes, bool last, std::string& text) {
-  std::array<UChar, 4096>& units = from_->units;
   const char* at = bytes.data();
   const char* const end = at + bytes.size();
   for (bool more = true; more;) {
-    UChar* to = units.data() + from_->kept;
+    char16_t* to = units_.data() + kept_;
     UErrorCode status = U_ZERO_ERROR;
-    ucnv_toUnicode(from_->icu.get(), &to, units.data() + units.size(), &at, end, nullptr,
+    ucnv_toUnicode(from_.get(), &to, units_.data() + units_.size(), &at, end, nullptr,
                    /*flush=*/last, &status);
     more = status == U_BUFFER_OVERFLOW_ERROR;
-    std::ptrdiff_t count = to - units.data();
-    from_->kept = 0;
-    if ((more || !last) && count > 0 && U16_IS_LEAD(units[static_cast<std::size_t>(count - 1)])) {
-      from_->kept = 1;
-      --count;
-    }
-    append(static_cast<std::size_t>(count), text);
-    if (from_->kept == 1) units[0] = units[static_cast<std::size_t>(count)];
+    std::size_t count = to - units_.data();
+    kept_ = (more || !last) && count > 0 && U16_IS_LEAD(units_[count - 1]) ? 1 : 0;
+    count -= kept_;
+    append(count, text);
+    if (kept_ == 1) units_[0] = units_[count];
     if (!more && U_FAILURE(status)) fail();
   }
 }
@@ -133,7 +111,7 @@ void Utf8Converter::append(std::size_t count, std::string& text) {
   std::array<char, 3 * 4096> bytes;
   std::int32_t length = 0;
   UErrorCode status = U_ZERO_ERROR;
-  u_strToUTF8(bytes.data(), static_cast<std::int32_t>(bytes.size()), &length, from_->units.data(),
+  u_strToUTF8(bytes.data(), static_cast<std::int32_t>(bytes.size()), &length, units_.data(),
               static_cast<std::int32_t>(count), &status);
   if (U_FAILURE(status)) throw Error(Fault::internal, "ICU made UTF-16 that is none");
   text.append(bytes.data(), static_cast<std::size_t>(length));
@@ -144,12 +122,11 @@ void Utf8Converter::fail() const {
   std::array<char, 16> bytes;
   auto count = static_cast<std::int8_t>(bytes.size());
   UErrorCode status = U_ZERO_ERROR;
-  ucnv_getInvalidChars(from_->icu.get(), bytes.data(), &count, &status);
+  ucnv_getInvalidChars(from_.get(), bytes.data(), &count, &status);
   std::string listed;
   for (std::int8_t i = 0; U_SUCCESS(status) && i < count; ++i) {
-    constexpr const char* kDigits = "0123456789ABCDEF";
-    const auto byte = static_cast<unsigned char>(bytes[static_cast<std::size_t>(i)]);
-    listed += {' ', kDigits[byte >> 4], kDigits[byte & 15]};
+    listed +=
+        fmt::format(" {:02X}", static_cast<unsigned char>(bytes[static_cast<std::size_t>(i)]));
   }
   throw Error(Fault::bad_data,
               path_.string() + " line " + std::to_string(line_) + " is not " + encoding_,

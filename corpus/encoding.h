@@ -6,6 +6,9 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
+
+struct UConverter;  // of ICU
 
 namespace quire {
 
@@ -22,9 +25,6 @@ class Utf8Converter {
   /// `beginning`: the first 4096 bytes, or all there are, which tell the byte order of "utf-16".
   /// Throws Error(usage) as check_encoding() does.
   Utf8Converter(std::string encoding, std::string_view beginning, std::filesystem::path path);
-  Utf8Converter(Utf8Converter&&) noexcept;
-  ~Utf8Converter();
-
   /// Appends to `text` what the next bytes are in UTF-8. Throws Error(bad_data) naming file
   /// and line for bytes that are no character of the encoding.
   void add(std::string_view bytes, std::string& text) { convert(bytes, /*last=*/false, text); }
@@ -32,14 +32,15 @@ class Utf8Converter {
   void finish(std::string& text) { convert({}, /*last=*/true, text); }
 
  private:
-  class Converter;
   void convert(std::string_view bytes, bool last, std::string& text);
   void append(std::size_t count, std::string& text);
   [[noreturn]] void fail() const;
 
-  std::unique_ptr<Converter> from_;
   std::string encoding_;
   std::filesystem::path path_;
+  std::shared_ptr<UConverter> from_;
+  std::vector<char16_t> units_ = std::vector<char16_t>(4096);
+  std::size_t kept_ = 0;   // 1: the first of `units_` is half of a pair
   std::int64_t line_ = 1;  // of the file, where the next character is
 };
 

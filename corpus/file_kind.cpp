@@ -1,5 +1,7 @@
 #include "corpus/file_kind.h"
 
+#include <fmt/format.h>
+
 #include <optional>
 
 #include "base/error.h"
@@ -20,11 +22,7 @@ std::optional<FileKind> known_kind(const std::filesystem::path& path) {
 }  // namespace
 
 std::string lower_extension(const std::filesystem::path& path) {
-  std::string extension = path.extension().string();
-  for (char& c : extension) {
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  }
-  return extension;
+  return lower_ascii(path.extension().string());
 }
 
 Compression compression_of(const std::filesystem::path& path) {
@@ -57,10 +55,10 @@ FileKind kind_of(const std::filesystem::path& path) {
   std::filesystem::path converted = unpacked_name(path);
   converted.replace_extension(".jsonl");
   const auto convert = [&](const std::string& read) {
-    return "python3 -c " + in_quotes("import pandas; pandas." + read + "(" + in_python(name) +
-                                         ").to_json(" + in_python(converted.string()) +
-                                         ", orient='records', lines=True, force_ascii=False)",
-                                     '"');
+    const std::string code = fmt::format(
+        "import pandas; pandas.{}({}).to_json({}, orient='records', lines=True, force_ascii=False)",
+        read, in_python(name), in_python(converted.string()));
+    return "python3 -c " + in_quotes(code, '"');
   };
   const std::string next = extension == ".parquet" ? convert("read_parquet")
                            : extension == ".json"  ? convert("read_json")

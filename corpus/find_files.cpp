@@ -1,3 +1,4 @@
+#include <fmt/format.h>
 #include <fnmatch.h>
 #include <glob.h>
 
@@ -54,8 +55,8 @@ std::vector<fs::path> files_below(const fs::path& folder, ReadingReport* report)
   if (files.empty()) {
     std::string found;
     for (const auto& [extension, count] : unread) {
-      found += (found.empty() ? "it holds " : ", ") + std::to_string(count) + " × " +
-               (extension.empty() ? "no extension" : extension);
+      found += fmt::format("{}{} × {}", found.empty() ? "it holds " : ", ", count,
+                           extension.empty() ? "no extension" : extension);
     }
     throw Error(
         Fault::bad_data, "the folder " + folder.string() + " holds no .txt, .csv, .tsv or .jsonl",

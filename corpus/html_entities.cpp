@@ -24,16 +24,11 @@ std::optional<std::u32string> named(View name) {
   return characters::from_utf8(found->text);
 }
 
-// Windows-1252 from 0x80 on, which pages mean by these numbers; 0: it has no such character.
-constexpr char32_t kWindows[32] = {0x20AC, 0x81,   0x201A, 0x0192, 0x201E, 0x2026, 0x2020, 0x2021,
-                                   0x02C6, 0x2030, 0x0160, 0x2039, 0x0152, 0x8D,   0x017D, 0x8F,
-                                   0x90,   0x2018, 0x2019, 0x201C, 0x201D, 0x2022, 0x2013, 0x2014,
-                                   0x02DC, 0x2122, 0x0161, 0x203A, 0x0153, 0x9D,   0x017E, 0x0178};
-
 // What a number stands for; nothing for control characters and those that Unicode rules out.
 std::u32string numbered(char32_t code) {
   if (code == 0 || (code >= 0xD800 && code <= 0xDFFF) || code > 0x10FFFF) return U"\uFFFD";
-  if (code >= 0x80 && code <= 0x9F) return {kWindows[code - 0x80]};
+  // Pages mean Windows-1252 by these numbers.
+  if (code >= 0x80 && code <= 0x9F) return {characters::windows_1252[code - 0x80]};
   const bool control =
       (code < 0x20 && code != '\t' && code != '\n' && code != '\f' && code != '\r') || code == 0x7F;
   const bool unused = (code >= 0xFDD0 && code <= 0xFDEF) || (code & 0xFFFE) == 0xFFFE;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <utility>
 
 #include "base/json.h"
@@ -67,9 +68,7 @@ void add_json_lines(const fs::path& path, const TextFormat& format, Columns& col
   const InputFile file(path, format);
   std::string_view text = without_byte_order_mark(file.text(), path);
   while (!text.empty()) {
-    const std::string_view line = text.substr(0, text.find('\n'));
-    text.remove_prefix(std::min(line.size() + 1, text.size()));
-    const std::string valid = replace_invalid_utf8(line);
+    const std::string valid = replace_invalid_utf8(take_until('\n', text));
     const StrictJson strict = strict_json(valid);
     const Json json = parse_json_or_discard<Json>(strict.text.empty() ? valid : strict.text);
     if (json.is_discarded() || !json.is_object()) continue;
@@ -82,13 +81,6 @@ void add_json_lines(const fs::path& path, const TextFormat& format, Columns& col
                                            : json_text(value));
     }
   }
-}
-
-void found(Finding& finding, const RecordPlace& place, std::string_view excerpt) {
-  if (finding.records++ > 0) return;
-  finding.file = *place.file;
-  finding.line = place.line;
-  finding.excerpt = replace_invalid_utf8(excerpt);
 }
 
 // Some bytes of the text around a place, whole characters.
@@ -138,7 +130,9 @@ class Inspection {
       add(std::move(record), place);
     });
     batches_.flush();
-    take_samples();
+    for (const std::int64_t number : sample_numbers(std::ssize(kept_))) {
+      summary_.samples.push_back(std::move(kept_[static_cast<std::size_t>(number)]));
+    }
     return std::move(summary_);
   }
 
@@ -149,7 +143,7 @@ class Inspection {
   struct Begun {
     std::int64_t words = 0, bytes = 0, longest_line = 0;
     std::string beginning;  // enough of it for samples and excerpts
-    bool invalid_utf8 = false, mojibake = false, control = false, not_nfc = false;
+    std::set<const Finding*> found;
   };
 
   void add(Record&& record, const RecordPlace& place) {
@@ -164,6 +158,14 @@ class Inspection {
     if (record.input_ids.empty()) look_for_trouble(text, place);
     if (!record.more) end_record(record, place);
     if (tokenizer_) batches_.add(std::move(record));
+  }
+
+  void found(Finding& finding, const RecordPlace& place, std::string_view excerpt) {
+    begun_.found.insert(&finding);
+    if (finding.records++ > 0) return;
+    finding.file = *place.file;
+    finding.line = place.line;
+    finding.excerpt = replace_invalid_utf8(excerpt);
   }
 
   void end_record(const Record& record, const RecordPlace& place) {
@@ -186,25 +188,18 @@ class Inspection {
 
   // A part ends where a line does, and nothing that is looked for goes on in the next one.
   void look_for_trouble(std::string_view text, const RecordPlace& place) {
-    if (!begun_.invalid_utf8 && (place.invalid_utf8 || !is_utf8(text))) {
-      begun_.invalid_utf8 = true;
+    const auto wanted = [&](const Finding& finding) { return !begun_.found.contains(&finding); };
+    if (wanted(summary_.invalid_utf8) && (place.invalid_utf8 || !is_utf8(text))) {
       const std::size_t at = place.invalid_utf8 ? text.find("\xEF\xBF\xBD") : first_invalid(text);
       found(summary_.invalid_utf8, place, around(text, std::min(at, text.size()), at));
     }
-    if (!begun_.mojibake) {
+    if (wanted(summary_.mojibake)) {
       if (const auto run = find_mojibake(text)) {
-        begun_.mojibake = true;
         found(summary_.mojibake, place, around(text, run->begin, run->end));
       }
     }
-    if (!begun_.control && has_control_character(text)) {
-      begun_.control = true;
-      found(summary_.control, place, "");
-    }
-    if (!begun_.not_nfc && !is_nfc(text)) {
-      begun_.not_nfc = true;
-      found(summary_.not_nfc, place, "");
-    }
+    if (wanted(summary_.control) && has_control_character(text)) found(summary_.control, place, "");
+    if (wanted(summary_.not_nfc) && !is_nfc(text)) found(summary_.not_nfc, place, "");
     begun_.longest_line = std::max(begun_.longest_line, longest_line(text));
     hash_.add(text);
   }
@@ -226,9 +221,8 @@ class Inspection {
       return tokenizer_ ? tokenizer_->decode(record.input_ids)
                         : "(" + counted(record.input_ids.size(), "id") + ")";
     }
-    if (begun_.bytes > static_cast<std::int64_t>(kShown)) {
-      const std::string_view part = around(begun_.beginning, 0, kShown);
-      return replace_invalid_utf8(part) + " …";
+    if (std::cmp_greater(begun_.bytes, kShown)) {
+      return replace_invalid_utf8(around(begun_.beginning, 0, kShown)) + " …";
     }
     std::string text = replace_invalid_utf8(begun_.beginning);
     if (tokenizer_ && tokenizer_->end_of_text()) {
@@ -236,12 +230,6 @@ class Inspection {
       if (!text.ends_with(end)) text += end;
     }
     return text;
-  }
-
-  void take_samples() {
-    for (const std::int64_t number : sample_numbers(std::ssize(kept_))) {
-      summary_.samples.push_back(std::move(kept_[static_cast<std::size_t>(number)]));
-    }
   }
 
   void tokenize_batch(std::span<const Record> batch) {
@@ -275,16 +263,9 @@ ColumnsSummary summarize_columns(const std::vector<fs::path>& files, const TextF
                                  ReadingReport* report) {
   Columns columns;
   for (const fs::path& path : files) {
-    switch (kind_of(path)) {
-      case FileKind::text:
-        break;
-      case FileKind::table:
-        add_table(path, format, report, columns);
-        break;
-      case FileKind::json_lines:
-        add_json_lines(path, format, columns);
-        break;
-    }
+    const FileKind kind = kind_of(path);
+    if (kind == FileKind::table) add_table(path, format, report, columns);
+    if (kind == FileKind::json_lines) add_json_lines(path, format, columns);
   }
   return columns.take();
 }

@@ -45,19 +45,22 @@ JsonLine::JsonLine(const std::filesystem::path& path, std::size_t line, std::str
   }
 }
 
-std::string JsonLine::text(const std::string& name, const std::string& command,
-                           const std::string& option) const {
+const Json& JsonLine::member(const std::string& name, const std::string& command,
+                             const std::string& option) const {
   if (!has(name)) throw_no_field(name, command, option);
   require_once(name);
-  const Json& value = json_[name];
+  return json_[name];
+}
+
+std::string JsonLine::text(const std::string& name, const std::string& command,
+                           const std::string& option) const {
+  const Json& value = member(name, command, option);
   return text_of(name, value, value.is_string() ? "" : written_member(written_, name));
 }
 
 std::vector<std::string> JsonLine::list(const std::string& name, const std::string& command,
                                         const std::string& option) const {
-  if (!has(name)) throw_no_field(name, command, option);
-  require_once(name);
-  const Json& value = json_[name];
+  const Json& value = member(name, command, option);
   const std::string_view written = written_member(written_, name);
   if (!value.is_array()) return split_at_commas(text_of(name, value, written));
   const std::vector<std::string_view> parts = written_entries(written);
@@ -148,9 +151,7 @@ void for_each_json_line(const std::filesystem::path& path,
       file.let_go({kept, passed});
       kept = text.data();
     }
-    const std::size_t end = std::min(text.find('\n'), text.size());
-    const std::string_view written = text.substr(0, end);
-    text.remove_prefix(std::min(end + 1, text.size()));
+    const std::string_view written = take_until('\n', text);
     if (written.find_first_not_of(" \t\r") == std::string_view::npos) continue;
     const JsonLine line(path, number, written);
     if (report != nullptr) {
@@ -164,9 +165,7 @@ void for_each_json_line(const std::filesystem::path& path,
 std::vector<std::string> split_at_commas(std::string_view text) {
   std::vector<std::string> parts;
   while (!text.empty()) {
-    const std::size_t end = std::min(text.find(','), text.size());
-    const std::string_view part = text.substr(0, end);
-    text.remove_prefix(std::min(end + 1, text.size()));
+    const std::string_view part = take_until(',', text);
     const std::size_t first = part.find_first_not_of(" \t\n");
     if (first == std::string_view::npos) continue;
     parts.emplace_back(part.substr(first, part.find_last_not_of(" \t\n") - first + 1));

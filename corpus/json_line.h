@@ -48,6 +48,8 @@ class JsonLine {
                          const std::string& next = {}) const;
 
  private:
+  const nlohmann::json& member(const std::string& name, const std::string& command,
+                               const std::string& option) const;
   /// `written` is the value's own part of the line.
   std::string text_of(const std::string& name, const nlohmann::json& value,
                       std::string_view written) const;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
+#include <cstdint>
 #include <nlohmann/json.hpp>
 
 #include "base/json.h"
@@ -50,15 +52,9 @@ std::size_t skip(std::string_view text, std::size_t at, std::string_view what) {
 // The four hexadecimal digits behind "\\u" at `at`; -1 where it is none.
 int code_unit(std::string_view text, std::size_t at) {
   if (text.size() < at + 6 || text[at] != '\\' || text[at + 1] != 'u') return -1;
-  int unit = 0;
-  for (const char c : text.substr(at + 2, 4)) {
-    const int digit = c >= '0' && c <= '9'                     ? c - '0'
-                      : (c | 0x20) >= 'a' && (c | 0x20) <= 'f' ? (c | 0x20) - 'a' + 10
-                                                               : -1;
-    if (digit < 0) return -1;
-    unit = unit * 16 + digit;
-  }
-  return unit;
+  std::uint16_t unit = 0;
+  const char* const digits = text.data() + at + 2;
+  return std::from_chars(digits, digits + 4, unit, 16).ptr == digits + 4 ? unit : -1;
 }
 
 bool is_lead(int unit) {

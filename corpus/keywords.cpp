@@ -79,8 +79,8 @@ struct Term {
 struct Place {
   View word;
   View lower;
-  int lower_id;
-  int term;
+  std::uint32_t lower_id;
+  std::uint32_t term;
   Tag tag;
 };
 
@@ -91,16 +91,11 @@ struct Candidate {
   double score = 0;
 };
 
-// Looks texts up without copying them.
-struct Hash {
-  using is_transparent = void;
-  std::size_t operator()(View text) const { return std::hash<View>()(text); }
-};
-using Ids = std::pmr::unordered_map<std::pmr::u32string, int, Hash, std::equal_to<>>;
+using Ids = std::pmr::unordered_map<std::pmr::u32string, std::uint32_t, TextHash, std::equal_to<>>;
 
 // Two numbers as a key.
-std::uint64_t pair_of(int a, int b) {
-  return static_cast<std::uint64_t>(a) << 32 | static_cast<std::uint32_t>(b);
+std::uint64_t pair_of(std::uint32_t a, std::uint32_t b) {
+  return std::uint64_t{a} << 32 | b;
 }
 
 double median(const std::pmr::vector<int>& sorted) {
@@ -180,9 +175,8 @@ class Extraction {
   }
 
  private:
-  static std::size_t index(int i) { return static_cast<std::size_t>(i); }
-  Term& term(const Place& place) { return terms_[index(place.term)]; }
-  const Term& term(const Place& place) const { return terms_[index(place.term)]; }
+  Term& term(const Place& place) { return terms_[place.term]; }
+  const Term& term(const Place& place) const { return terms_[place.term]; }
 
   std::u32string text_of(const Candidate& candidate, View Place::*form) const {
     std::u32string text;
@@ -197,11 +191,10 @@ class Extraction {
     to_lower(word, scratch_);
     auto known = words_.find(View(scratch_));
     if (known == words_.end()) {
-      const int id = static_cast<int>(words_.size());
-      known = words_.emplace(scratch_, id).first;
+      known = words_.emplace(scratch_, words_.size()).first;
       term_of_.push_back(term_of(known->first));
     }
-    const Place place{word, known->first, known->second, term_of_[index(known->second)], tag};
+    const Place place{word, known->first, known->second, term_of_[known->second], tag};
     Term& its_term = term(place);
     its_term.count += 1;
     its_term.acronyms += tag == Tag::acronym ? 1 : 0;
@@ -210,7 +203,8 @@ class Extraction {
       its_term.sentences.push_back(sentences_);
     }
     if (in_keyword(tag)) {
-      const std::size_t before = std::min(places_.size() - block_, index(options_.window));
+      const std::size_t before =
+          std::min(places_.size() - block_, static_cast<std::size_t>(options_.window));
       for (std::size_t i = places_.size() - before; i < places_.size(); ++i) {
         if (in_keyword(places_[i].tag)) add_edge(places_[i].term, place.term);
       }
@@ -219,12 +213,12 @@ class Extraction {
     add_candidates();
   }
 
-  int term_of(View lowered) {
+  std::uint32_t term_of(View lowered) {
     View name = lowered;
     if (name.size() > 3 && name.back() == 's') name.remove_suffix(1);
     const auto known = term_names_.find(name);
     if (known != term_names_.end()) return known->second;
-    const int id = static_cast<int>(terms_.size());
+    const auto id = static_cast<std::uint32_t>(terms_.size());
     term_names_.emplace(name, id);
     const auto signs = std::count_if(name.begin(), name.end(), is_sign);
     terms_.emplace_back(&memory_).stop =
@@ -232,10 +226,10 @@ class Extraction {
     return id;
   }
 
-  void add_edge(int from, int to) {
+  void add_edge(std::uint32_t from, std::uint32_t to) {
     double& weight = edges_[pair_of(from, to)];
-    Side& right = terms_[index(from)].right;
-    Side& left = terms_[index(to)].left;
+    Side& right = terms_[from].right;
+    Side& left = terms_[to].left;
     if (weight == 0) {
       right.neighbours += 1;
       left.neighbours += 1;
@@ -245,7 +239,7 @@ class Extraction {
     left.weight += 1;
   }
 
-  double weight_of(int from, int to) const {
+  double weight_of(std::uint32_t from, std::uint32_t to) const {
     const auto found = edges_.find(pair_of(from, to));
     return found == edges_.end() ? 0 : found->second;
   }
@@ -253,17 +247,18 @@ class Extraction {
   // The last words of the block, 1 up to as many as a keyword may have. A candidate is known by the
   // one without its first word, and that word.
   void add_candidates() {
-    int id = -1;
+    std::uint32_t id = UINT32_MAX;  // none
     bool well_written = true;
-    const std::size_t longest = std::min(places_.size() - block_, index(options_.ngram));
+    const std::size_t longest =
+        std::min(places_.size() - block_, static_cast<std::size_t>(options_.ngram));
     for (std::size_t length = 1; length <= longest; ++length) {
       const std::size_t first = places_.size() - length;
       well_written &= in_keyword(places_[first].tag);
-      const auto [known, is_new] = candidate_of_.try_emplace(pair_of(id, places_[first].lower_id),
-                                                             static_cast<int>(candidates_.size()));
+      const auto [known, is_new] =
+          candidate_of_.try_emplace(pair_of(id, places_[first].lower_id), candidates_.size());
       if (is_new) candidates_.push_back({.first = first, .length = length});
       id = known->second;
-      Candidate& candidate = candidates_[index(id)];
+      Candidate& candidate = candidates_[id];
       candidate.count += 1;
       candidate.well_written |= well_written;
     }
@@ -324,10 +319,10 @@ class Extraction {
   std::pmr::monotonic_buffer_resource memory_{first_memory_.data(), first_memory_.size()};
   Ids words_{&memory_}, term_names_{&memory_};  // in lower case
   std::u32string scratch_;
-  std::pmr::vector<int> term_of_{&memory_};  // of each of words_
+  std::pmr::vector<std::uint32_t> term_of_{&memory_};  // of each of words_
   std::pmr::vector<Term> terms_{&memory_};
   std::pmr::unordered_map<std::uint64_t, double> edges_{&memory_};
-  std::pmr::unordered_map<std::uint64_t, int> candidate_of_{&memory_};
+  std::pmr::unordered_map<std::uint64_t, std::uint32_t> candidate_of_{&memory_};
   std::pmr::vector<Candidate> candidates_{&memory_};
   std::pmr::vector<Place> places_{&memory_};
   std::size_t block_ = 0;  // the first place since the last punctuation

@@ -1,19 +1,13 @@
 #include "corpus/mojibake.h"
 
-#include <array>
+#include <algorithm>
 
 #include "base/text.h"
 #include "base/utf8.h"
+#include "corpus/characters.h"
 
 namespace quire {
 namespace {
-
-// Windows-1252's characters for the bytes 80 to 9F; five are not assigned,
-// and there Latin-1's stand.
-constexpr std::array<char16_t, 32> kWindows1252 = {
-    0x20AC, 0x81,   0x201A, 0x0192, 0x201E, 0x2026, 0x2020, 0x2021, 0x02C6, 0x2030, 0x0160,
-    0x2039, 0x0152, 0x8D,   0x017D, 0x8F,   0x90,   0x2018, 0x2019, 0x201C, 0x201D, 0x2022,
-    0x2013, 0x2014, 0x02DC, 0x2122, 0x0161, 0x203A, 0x0153, 0x9D,   0x017E, 0x0178};
 
 // The character at `at`, which moves behind it; 0 for ASCII,
 // for what is not UTF-8, and beyond U+FFFF.
@@ -22,17 +16,16 @@ char32_t next_character(std::string_view text, std::size_t& at) {
   const utf8::Step step = utf8::step(text.data() + at, text.data() + text.size());
   if (!step.valid || step.length == 1 || step.length == 4) return 0;
   const char32_t code = utf8::character(text.data() + at).code;
-  at += static_cast<std::size_t>(step.length);
+  at += step.length;
   return code;
 }
 
 // The byte that a character is in Windows-1252 or Latin-1, from 80 on; 0 for others.
 unsigned byte_of(char32_t character) {
   if (character >= 0x80 && character <= 0xFF) return static_cast<unsigned>(character);
-  for (std::size_t i = 0; i < kWindows1252.size(); ++i) {
-    if (kWindows1252[i] == character) return static_cast<unsigned>(0x80 + i);
-  }
-  return 0;
+  const auto& table = characters::windows_1252;
+  const auto found = std::find(table.begin(), table.end(), character);
+  return found == table.end() ? 0 : static_cast<unsigned>(0x80 + (found - table.begin()));
 }
 
 // One character that was read byte by byte: its bytes, and where it ends in the text.

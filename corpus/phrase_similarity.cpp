@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "corpus/keywords.h"
@@ -26,33 +27,30 @@ double shared_part(const std::vector<T>& a, const std::vector<T>& b) {
 }
 
 template <class T>
-void make_set(std::vector<T>& values) {
+std::vector<T> set_of(std::vector<T> values) {
   std::sort(values.begin(), values.end());
   values.erase(std::unique(values.begin(), values.end()), values.end());
+  return values;
 }
 
 std::vector<char32_t> character_set(View text) {
-  std::vector<char32_t> set(text.begin(), text.end());
-  make_set(set);
-  return set;
+  return set_of(std::vector<char32_t>(text.begin(), text.end()));
 }
 
 std::vector<View> word_set(View text) {
-  std::vector<View> set;
+  std::vector<View> words;
   while (!text.empty()) {
     const std::size_t end = std::min(text.find(U' '), text.size());
-    if (end > 0) set.push_back(text.substr(0, end));
+    if (end > 0) words.push_back(text.substr(0, end));
     text.remove_prefix(std::min(end + 1, text.size()));
   }
-  make_set(set);
-  return set;
+  return set_of(std::move(words));
 }
 
 std::vector<View> triple_set(View text) {
-  std::vector<View> set;
-  for (std::size_t i = 0; i + 3 <= text.size(); ++i) set.push_back(text.substr(i, 3));
-  make_set(set);
-  return set;
+  std::vector<View> triples;
+  for (std::size_t i = 0; i + 3 <= text.size(); ++i) triples.push_back(text.substr(i, 3));
+  return set_of(std::move(triples));
 }
 
 std::ptrdiff_t count_spaces(View text) {
@@ -77,9 +75,8 @@ double phrase_similarity(View a, View b) {
   const double characters = shared_part(character_set(a), character_set(b));
   if (lengths < 0.3 || characters < 0.2) return 0;
   if (longer <= 4) return characters * lengths;
-  const std::vector<View> words_a = word_set(a), words_b = word_set(b);
   if (count_spaces(a) > 0 || count_spaces(b) > 0) {
-    const double words = shared_part(words_a, words_b);
+    const double words = shared_part(word_set(a), word_set(b));
     if (words > 0.4) return words;
   }
   const double triples = shared_part(triple_set(a), triple_set(b));

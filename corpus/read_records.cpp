@@ -1,3 +1,5 @@
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <optional>
 
@@ -17,38 +19,27 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kDefaultColumn = "text";
+// What becomes a record's text, where it is made of several fields.
+std::optional<Template> template_of(const CorpusOptions& options) {
+  if (options.template_text.empty()) {
+    if (!options.loss_on_completion) return std::nullopt;
+    throw Error(Fault::usage, "`loss_on_completion` needs a template"_named,
+                {"what comes before its last column is the prompt"},
+                "`template_text` \"{prompt} {completion}\""_named);
+  }
+  if (!options.text_column.empty()) {
+    throw Error(Fault::usage, "`template_text` and `text_column` exclude each other"_named,
+                {"a template of one column is \"{" + options.text_column + "}\""});
+  }
+  return Template(options.template_text);
+}
 
-// What becomes a record's text: one field, or a template of several.
-struct Choice {
-  explicit Choice(const CorpusOptions& options)
-      : column(options.text_column),
-        loss_on_completion(options.loss_on_completion),
-        command(options.command),
-        column_option(options.column_option) {
-    if (options.template_text.empty()) {
-      if (!loss_on_completion) return;
-      throw Error(Fault::usage, "`loss_on_completion` needs a template"_named,
-                  {"what comes before its last column is the prompt"},
-                  "`template_text` \"{prompt} {completion}\""_named);
-    }
-    if (!column.empty()) {
-      throw Error(Fault::usage, "`template_text` and `text_column` exclude each other"_named,
-                  {"a template of one column is \"{" + column + "}\""});
-    }
-    pattern.emplace(options.template_text);
-  }
-  Record record(const std::vector<std::string_view>& values) const {
-    return {.text = pattern->fill(values),
-            .input_ids = {},
-            .labels = {},
-            .prompt_bytes = loss_on_completion ? pattern->prompt(values).size() : 0};
-  }
-  std::string column;  // empty: not asked for
-  std::optional<Template> pattern;
-  bool loss_on_completion = false;
-  std::string command, column_option;  // for errors
-};
+/// Those that become a record's text.
+std::vector<std::string> fields_of(const CorpusOptions& options,
+                                   const std::optional<Template>& pattern) {
+  if (pattern) return pattern->fields();
+  return {options.text_column.empty() ? "text" : options.text_column};
+}
 
 // Hands out what has been read, cleaned.
 class Output {
@@ -192,18 +183,27 @@ void read_text(const fs::path& path, const CorpusOptions& options, Output& outpu
   document.end(/*keep_blank=*/whole, line_number);
 }
 
-void read_table(const fs::path& path, const CorpusOptions& options, const Choice& choice,
+// Of a table or of JSON lines: `values` are those of the template's fields, or the only one.
+void add_fields(const CorpusOptions& options, const std::optional<Template>& pattern,
+                const std::vector<std::string_view>& values, const RecordPlace& place,
                 Output& output) {
+  if (!pattern) return output.add_text(std::string(values[0]), place);
+  output.add({.text = pattern->fill(values),
+              .input_ids = {},
+              .labels = {},
+              .prompt_bytes = options.loss_on_completion ? pattern->prompt(values).size() : 0},
+             place);
+}
+
+void read_table(const fs::path& path, const CorpusOptions& options,
+                const std::optional<Template>& pattern, Output& output) {
   CsvReader csv(path, options.format, options.report);
   std::vector<std::size_t> indexes;
-  if (choice.pattern) {
-    for (const std::string& name : choice.pattern->fields())
-      indexes.push_back(csv.column(name, choice.command, choice.column_option));
-  } else if (choice.column.empty() && csv.columns().size() == 1) {
+  if (!pattern && options.text_column.empty() && csv.columns().size() == 1) {
     indexes.push_back(0);
   } else {
-    indexes.push_back(csv.column(choice.column.empty() ? kDefaultColumn : choice.column,
-                                 choice.command, choice.column_option));
+    for (const std::string& name : fields_of(options, pattern))
+      indexes.push_back(csv.column(name, options.command, options.column_option));
   }
   std::vector<std::string> fields;
   std::vector<std::string_view> values(indexes.size());
@@ -214,49 +214,42 @@ void read_table(const fs::path& path, const CorpusOptions& options, const Choice
       blank &= is_blank(values[i]);
       if (options.report != nullptr) options.report->look(path, csv.line(), values[i]);
     }
-    if (blank) {
-      if (options.report != nullptr) options.report->blank_rows.add(path, csv.line());
-      continue;
-    }
-    const RecordPlace place{.file = &path, .line = csv.line()};
-    if (choice.pattern) {
-      output.add(choice.record(values), place);
-    } else {
-      output.add_text(std::string(values[0]), place);
+    if (!blank) {
+      add_fields(options, pattern, values, {.file = &path, .line = csv.line()}, output);
+    } else if (options.report != nullptr) {
+      options.report->blank_rows.add(path, csv.line());
     }
   }
 }
 
-void read_json_lines(const fs::path& path, const CorpusOptions& options, const Choice& choice,
-                     Output& output) {
+void read_json_lines(const fs::path& path, const CorpusOptions& options,
+                     const std::optional<Template>& pattern, Output& output) {
+  const std::vector<std::string> names = fields_of(options, pattern);
   const auto take = [&](const JsonLine& line) {
     const RecordPlace place{.file = &path,
                             .line = line.line(),
                             .invalid_utf8 = line.invalid_utf8() || line.lone_surrogate()};
-    if (choice.pattern) {
-      std::vector<std::string> values;
-      for (const std::string& name : choice.pattern->fields())
-        values.push_back(line.text(name, choice.command, choice.column_option));
-      const bool blank =
-          std::all_of(values.begin(), values.end(), [](const auto& v) { return v.empty(); });
-      if (!blank) output.add(choice.record({values.begin(), values.end()}), place);
-    } else if (choice.column.empty() && line.has("input_ids")) {
+    if (!pattern && options.text_column.empty() && line.has("input_ids")) {
       Record record;
       record.input_ids = line.ids("input_ids", false);
       if (line.has("labels")) {
         record.labels = line.ids("labels", true);
         if (record.labels.size() != record.input_ids.size()) {
-          line.fail("there are " + std::to_string(record.labels.size()) + " labels for " +
-                        std::to_string(record.input_ids.size()) + " input_ids",
+          line.fail(fmt::format("there are {} labels for {} input_ids", record.labels.size(),
+                                record.input_ids.size()),
                     {"labels are aligned with the ids; -100 stands where nothing is to be learnt"});
         }
       }
       if (!record.input_ids.empty()) output.add(std::move(record), place);
-    } else {
-      output.add_text(line.text(choice.column.empty() ? kDefaultColumn : choice.column,
-                                choice.command, choice.column_option),
-                      place);
+      return;
     }
+    std::vector<std::string> values;
+    values.reserve(names.size());
+    for (const std::string& name : names)
+      values.push_back(line.text(name, options.command, options.column_option));
+    const bool blank =
+        std::all_of(values.begin(), values.end(), [](const auto& v) { return v.empty(); });
+    if (!blank) add_fields(options, pattern, {values.begin(), values.end()}, place, output);
   };
   for_each_json_line(path, take, options.format, options.report);
 }
@@ -264,7 +257,7 @@ void read_json_lines(const fs::path& path, const CorpusOptions& options, const C
 }  // namespace
 
 std::vector<StepCount> for_each_record(const CorpusOptions& options, const TakeRecord& take) {
-  const Choice choice(options);
+  const std::optional<Template> pattern = template_of(options);
   if (options.line_by_line && !options.document_separator.empty()) {
     throw Error(Fault::usage, "`line_by_line` and `document_separator` exclude each other"_named,
                 {"each says what divides a .txt into records"}, "one of the two");
@@ -272,17 +265,10 @@ std::vector<StepCount> for_each_record(const CorpusOptions& options, const TakeR
   const std::vector<fs::path> files = find_files(options.paths, options.report);
   Output output(options.cleaning, take);
   for (const fs::path& path : files) {
-    switch (kind_of(path)) {
-      case FileKind::text:
-        read_text(path, options, output);
-        break;
-      case FileKind::table:
-        read_table(path, options, choice, output);
-        break;
-      case FileKind::json_lines:
-        read_json_lines(path, options, choice, output);
-        break;
-    }
+    const FileKind kind = kind_of(path);
+    if (kind == FileKind::text) read_text(path, options, output);
+    if (kind == FileKind::table) read_table(path, options, pattern, output);
+    if (kind == FileKind::json_lines) read_json_lines(path, options, pattern, output);
   }
   if (output.read() == 0) {
     throw Error(Fault::bad_data,
@@ -294,8 +280,8 @@ std::vector<StepCount> for_each_record(const CorpusOptions& options, const TakeR
     std::vector<std::string> details;
     for (const StepCount& count : output.counts()) {
       if (count.dropped > 0) {
-        details.push_back(std::string(name_of(count.step)) + " dropped " +
-                          with_commas(count.dropped));
+        details.push_back(
+            fmt::format("{} dropped {}", name_of(count.step), with_commas(count.dropped)));
       }
     }
     throw Error(Fault::bad_data,

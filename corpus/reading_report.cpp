@@ -18,7 +18,7 @@ void EncodingGuess::add(std::string_view line) {
     zeros_ += byte == 0;
     letters_ += (byte | 0x20) >= 'a' && (byte | 0x20) <= 'z';
     bytes_[byte] += !step.valid;
-    at += step.valid ? static_cast<std::size_t>(step.length) : 1;
+    at += step.valid ? step.length : 1;
   }
 }
 

@@ -33,9 +33,7 @@ void read_text(const fs::path& path, const SampleOptions& options, std::vector<S
   if (options.report != nullptr) options.report->look(path, 1, text);
   bool open = false;  // a text has begun
   while (!text.empty()) {
-    const std::size_t end = std::min(text.find('\n'), text.size());
-    const std::string_view line = text.substr(0, end);
-    text.remove_prefix(std::min(end + 1, text.size()));
+    const std::string_view line = take_until('\n', text);
     if (options.line_by_line) {
       if (line.find_first_not_of(" \t") == std::string_view::npos) continue;
       samples.push_back({.text = std::string(line), .keywords = {}});
@@ -91,17 +89,10 @@ std::vector<Sample> read_samples(const SampleOptions& options) {
   const std::vector<fs::path> files = find_files(options.paths);
   std::vector<Sample> samples;
   for (const fs::path& path : files) {
-    switch (kind_of(path)) {
-      case FileKind::text:
-        read_text(path, options, samples);
-        break;
-      case FileKind::table:
-        read_table(path, options, samples);
-        break;
-      case FileKind::json_lines:
-        read_json_lines(path, options, samples);
-        break;
-    }
+    const FileKind kind = kind_of(path);
+    if (kind == FileKind::text) read_text(path, options, samples);
+    if (kind == FileKind::table) read_table(path, options, samples);
+    if (kind == FileKind::json_lines) read_json_lines(path, options, samples);
   }
   const std::string where = files.size() == 1
                                 ? files[0].string()

@@ -61,30 +61,20 @@ bool ends_in_word(View text, View word) {
   return text.ends_with(word) && is_boundary(text, text.size() - word.size());
 }
 
-// With a first letter of either case.
+// With a first letter, one of ASCII, of either case.
 bool ends_in_word_of_any_case(View text, View word) {
   const std::size_t rest = word.size() - 1;
   if (text.size() <= rest || !text.ends_with(word.substr(1))) return false;
   const std::size_t first = text.size() - word.size();
-  const char32_t c = text[first];
-  return (c == word[0] || c == word[0] + ('a' - 'A')) && is_boundary(text, first);
+  return (text[first] | 0x20) == (word[0] | 0x20) && is_boundary(text, first);
 }
 
 bool ends_in_abbreviation(View piece) {
-  for (const View word : kAbbreviations) {
-    const bool capital = word[0] < 'a';
-    if (!capital) {
-      const std::size_t at = piece.size() - word.size();
-      const bool long_enough = piece.size() >= word.size();
-      // "z.B" becomes "Z.b", which the list has: all others have capitals nowhere else.
-      if (long_enough && word != U"z.B" && piece[at] == word[0] - ('a' - 'A') &&
-          piece.ends_with(word.substr(1)) && is_boundary(piece, at)) {
-        return true;
-      }
-    }
-    if (ends_in_word(piece, word)) return true;
-  }
-  return false;
+  return std::any_of(kAbbreviations.begin(), kAbbreviations.end(), [&](View word) {
+    // "z.B" becomes "Z.b", which the list has: all others have capitals nowhere else.
+    const bool any_case = word[0] >= 'a' && word != U"z.B";
+    return any_case ? ends_in_word_of_any_case(piece, word) : ends_in_word(piece, word);
+  });
 }
 
 constexpr std::size_t kNone = View::npos;
@@ -154,12 +144,8 @@ bool is_lone_word(View text) {
                      [](char32_t c) { return is(c, lower | decimal) || is_hyphen(c); });
 }
 
-bool is_ascii_digit(char32_t c) {
-  return c >= '0' && c <= '9';
-}
-
 bool ends_in_day(View text) {
-  if (text.empty() || !is_ascii_digit(text.back())) return false;
+  if (text.empty() || text.back() < '0' || text.back() > '9') return false;
   const std::size_t last = text.size() - 1;
   if (is_boundary(text, last)) return true;
   return last > 0 && text[last - 1] >= '0' && text[last - 1] <= '3' && is_boundary(text, last - 1);

@@ -1,5 +1,7 @@
 #include "corpus/stop_words.h"
 
+#include <sstream>
+
 #include "base/error.h"
 #include "base/file.h"
 #include "base/text.h"
@@ -11,7 +13,8 @@ namespace quire {
 
 StopWords StopWords::english() {
   StopWords stop;
-  for (const char* word : english_stop_words) stop.words_.insert(characters::from_utf8(word));
+  std::istringstream words(english_stop_words);
+  for (std::string word; words >> word;) stop.words_.insert(characters::from_utf8(word));
   return stop;
 }
 

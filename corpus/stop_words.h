@@ -7,9 +7,11 @@
 #include <string_view>
 #include <unordered_set>
 
+#include "corpus/characters.h"
+
 namespace quire {
 
-extern const char* const english_stop_words[574];
+extern const char* const english_stop_words;  ///< 574, with white space between them
 
 class StopWords {
  public:
@@ -22,13 +24,7 @@ class StopWords {
   bool contains(std::u32string_view word) const { return words_.find(word) != words_.end(); }
 
  private:
-  struct Hash {  // looks up without a copy
-    using is_transparent = void;
-    std::size_t operator()(std::u32string_view word) const {
-      return std::hash<std::u32string_view>()(word);
-    }
-  };
-  std::unordered_set<std::u32string, Hash, std::equal_to<>> words_;
+  std::unordered_set<std::u32string, characters::TextHash, std::equal_to<>> words_;
 };
 
 }  // namespace quire

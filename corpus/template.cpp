@@ -37,21 +37,19 @@ Template::Template(std::string_view text) {
 }
 
 std::string Template::fill(const std::vector<std::string_view>& values) const {
-  std::string text = literals_[0];
-  for (std::size_t i = 0; i < fields_.size(); ++i) {
-    text += values[i];
-    text += literals_[i + 1];
-  }
-  return text;
+  return beginning(values, fields_.size());
 }
 
 std::string Template::prompt(const std::vector<std::string_view>& values) const {
-  std::string text = literals_[0];
-  for (std::size_t i = 0; i + 1 < fields_.size(); ++i) {
-    text += values[i];
-    text += literals_[i + 1];
-  }
+  std::string text = beginning(values, fields_.size() - 1);
   text.resize(text.find_last_not_of(" \t\n") + 1);
+  return text;
+}
+
+std::string Template::beginning(const std::vector<std::string_view>& values,
+                                std::size_t count) const {
+  std::string text = literals_[0];
+  for (std::size_t i = 0; i < count; ++i) text.append(values[i]).append(literals_[i + 1]);
   return text;
 }
 

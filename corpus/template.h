@@ -4,6 +4,7 @@
 // end and a tab, since a shell passes them as two characters.
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -24,6 +25,9 @@ class Template {
   std::string prompt(const std::vector<std::string_view>& values) const;
 
  private:
+  /// With so many of the values.
+  std::string beginning(const std::vector<std::string_view>& values, std::size_t count) const;
+
   std::vector<std::string> literals_;  // one before each field, and the last one behind
   std::vector<std::string> fields_;
 };

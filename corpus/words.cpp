@@ -51,24 +51,20 @@ bool ends_address(View text, std::size_t at) {
 // Port, path, query and fragment behind a host; the address must end there.
 std::size_t address_end(View text, std::size_t at) {
   if (at == kNone) return kNone;
-  const auto part = [&](std::size_t from, View stops) {
-    while (from < text.size() && !ends_address(text, from) && !one_of(text[from], stops)) ++from;
-    return from;
+  const auto pass = [&](char32_t sign, View stops, bool may_be_empty) {
+    if (at == text.size() || text[at] != sign) return;
+    std::size_t end = at + 1;
+    while (end < text.size() && !ends_address(text, end) && !one_of(text[end], stops)) ++end;
+    if (end > at + 1 || may_be_empty) at = end;
   };
   if (at < text.size() && text[at] == ':') {
     std::size_t digits = at + 1;
     while (digits < text.size() && is(text[digits], decimal)) ++digits;
     if (digits > at + 1) at = digits;
   }
-  if (at < text.size() && text[at] == '/') at = part(at + 1, U"?#");
-  if (at < text.size() && text[at] == '?') {
-    const std::size_t end = part(at + 1, U"#");
-    if (end > at + 1) at = end;
-  }
-  if (at < text.size() && text[at] == '#') {
-    const std::size_t end = part(at + 1, U"");
-    if (end > at + 1) at = end;
-  }
+  pass(U'/', U"?#", /*may_be_empty=*/true);
+  pass(U'?', U"#", /*may_be_empty=*/false);
+  pass(U'#', U"", /*may_be_empty=*/false);
   return ends_address(text, at) ? at : kNone;
 }
 

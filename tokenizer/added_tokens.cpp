@@ -32,7 +32,7 @@ std::size_t begin_of_spaces_before(std::string_view text, std::size_t taken, std
 
 std::size_t end_of_spaces_from(std::string_view text, std::size_t at) {
   while (at < text.size() && is_space_at(text.data() + at)) {
-    at += static_cast<std::size_t>(utf8::character(text.data() + at).length);
+    at += utf8::character(text.data() + at).length;
   }
   return at;
 }

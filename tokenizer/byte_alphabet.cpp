@@ -40,15 +40,11 @@ std::array<std::uint8_t, 256> bytes_in_alphabet_order() {
   return bytes;
 }
 
-void append_printable(std::string_view bytes, std::string& to) {
-  for (const char byte : bytes) {
-    utf8::append(alphabet.character[static_cast<unsigned char>(byte)], to);
-  }
-}
-
 std::string printable(std::string_view bytes) {
   std::string text;
-  append_printable(bytes, text);
+  for (const char byte : bytes) {
+    utf8::append(alphabet.character[static_cast<unsigned char>(byte)], text);
+  }
   return text;
 }
 

@@ -13,8 +13,7 @@ namespace quire {
 /// The bytes in the order of their characters: GPT-2's ids 0 to 255.
 std::array<std::uint8_t, 256> bytes_in_alphabet_order();
 
-/// Appends the printable form of bytes.
-void append_printable(std::string_view bytes, std::string& to);
+/// The printable form of bytes.
 std::string printable(std::string_view bytes);
 
 /// Appends the bytes of a printable form. False (and nothing appended) when it has a character that

@@ -17,6 +17,7 @@
 #include "tokenizer/added_tokens.h"
 #include "tokenizer/bpe.h"
 #include "tokenizer/tokenizer.h"
+#include "tokenizer/workspace.h"
 
 namespace quire {
 
@@ -88,12 +89,7 @@ class JunctionSet {
   std::bitset<65536> pairs_;
 };
 
-class Workspace;
-
 struct Tokenizer::Impl {
-  Impl();
-  ~Impl();
-
   int size() const { return static_cast<int>(names.size()); }
 
   StringList names;  // by id: as in vocabulary files
@@ -113,8 +109,12 @@ struct Tokenizer::Impl {
   TokenRoles roles;
   bool whole_pieces_first = false;
 
-  std::unique_ptr<Workspace> take_workspace() const;
-  void give_back(std::unique_ptr<Workspace> workspace) const;
+  struct GiveBack {
+    const Impl& tokenizer;
+    void operator()(Workspace* workspace) const;
+  };
+  /// For the time of one encode().
+  std::unique_ptr<Workspace, GiveBack> take_workspace() const;
 
  private:
   mutable std::mutex pool_mutex_;
@@ -123,6 +123,10 @@ struct Tokenizer::Impl {
 
 /// Checks the parts against one another and builds the tables. Throws Error(bad_data).
 std::shared_ptr<const Tokenizer::Impl> build_tokenizer(TokenizerParts parts);
+
+/// Error(bad_data) "FILE: what"; without another `next` it tells to take the files again.
+[[noreturn]] void fail(const std::string& file, const std::string& what,
+                       std::vector<std::string> details, const std::string& next = {});
 
 /// Reads the parts from a folder or a tokenizer.json. Throws Error(bad_data).
 TokenizerParts read_tokenizer_files(const std::filesystem::path& path);

@@ -90,100 +90,79 @@ constexpr std::size_t part_bytes = std::size_t{1} << 20;  // a thread's share of
 
 }  // namespace
 
-struct PieceCounter::Impl {
-  AddedTokenFinder specials;
-  std::vector<PieceCounts> counts;  // one a thread
-  std::string raw;                  // an unfinished character of the last chunk
-  std::string text;                 // valid UTF-8, not counted yet
-  std::size_t without_cut = 0;      // text that is known to have no place to cut
-
-  /// Counts the text; its end is an end of pieces.
-  void count(std::string_view whole) {
-    std::size_t from = 0;
-    while (from < whole.size()) {
-      const AddedTokenFinder::Match match = specials.find(whole, from, from);
-      const std::size_t end = match.id < 0 ? whole.size() : match.begin;
-      count_segment(whole.substr(from, end - from));
-      from = match.id < 0 ? end : match.end;
-    }
-  }
-
-  void count_segment(std::string_view segment) {
-    const auto count_into = [](PieceCounts& into, std::string_view part) {
-      for_each_piece(part, [&](const char* piece, std::size_t length) {
-        into.add({piece, length}, 1);
-      });
-    };
-    // Parts go to threads in turn; sums do not depend on which thread took what.
-    while (counts.size() > 1 && segment.size() > part_bytes) {
-      std::vector<std::thread> threads;
-      for (PieceCounts& into : counts) {
-        const std::size_t cut = segment.size() > part_bytes ? last_cut(segment, 0, part_bytes) : 0;
-        const std::string_view part = segment.substr(0, cut == 0 ? segment.size() : cut);
-        segment.remove_prefix(part.size());
-        threads.emplace_back(count_into, std::ref(into), part);
-        if (segment.empty()) break;
-      }
-      for (std::thread& thread : threads) thread.join();
-    }
-    count_into(counts.front(), segment);
-  }
-};
-
 PieceCounter::PieceCounter(std::vector<std::string> special_tokens, int threads)
-    : impl_(std::make_unique<Impl>()) {
+    : counts_(static_cast<std::size_t>(std::max(1, threads))) {
   std::vector<AddedToken> tokens;
   tokens.reserve(special_tokens.size());
   for (std::string& content : special_tokens) {
     tokens.push_back({.content = std::move(content), .id = static_cast<int>(tokens.size())});
   }
-  impl_->specials = AddedTokenFinder(std::move(tokens));
-  impl_->counts.resize(static_cast<std::size_t>(std::max(1, threads)));
+  specials_ = AddedTokenFinder(std::move(tokens));
 }
 
-PieceCounter::~PieceCounter() = default;
+void PieceCounter::count(std::string_view whole) {
+  std::size_t from = 0;
+  while (from < whole.size()) {
+    const AddedTokenFinder::Match match = specials_.find(whole, from, from);
+    const std::size_t end = match.id < 0 ? whole.size() : match.begin;
+    count_segment(whole.substr(from, end - from));
+    from = match.id < 0 ? end : match.end;
+  }
+}
+
+void PieceCounter::count_segment(std::string_view segment) {
+  const auto count_into = [](PieceCounts& into, std::string_view part) {
+    for_each_piece(part, [&](const char* piece, std::size_t length) {
+      into.add({piece, length}, 1);
+    });
+  };
+  // Parts go to threads in turn; sums do not depend on which thread took what.
+  while (counts_.size() > 1 && segment.size() > part_bytes) {
+    std::vector<std::jthread> threads;
+    for (PieceCounts& into : counts_) {
+      const std::size_t cut = segment.size() > part_bytes ? last_cut(segment, 0, part_bytes) : 0;
+      const std::string_view part = segment.substr(0, cut == 0 ? segment.size() : cut);
+      segment.remove_prefix(part.size());
+      threads.emplace_back(count_into, std::ref(into), part);
+      if (segment.empty()) break;
+    }
+  }
+  count_into(counts_.front(), segment);
+}
 
 void PieceCounter::add_chunk(std::string_view bytes) {
-  std::string& text = impl_->text;
-  if (impl_->raw.empty()) {
-    const std::size_t finished = utf8::finished_prefix(bytes);
-    utf8::append_replacing_invalid(bytes.substr(0, finished), text);
-    impl_->raw = bytes.substr(finished);
-  } else {
-    impl_->raw.append(bytes);
-    const std::size_t finished = utf8::finished_prefix(impl_->raw);
-    utf8::append_replacing_invalid(std::string_view(impl_->raw).substr(0, finished), text);
-    impl_->raw.erase(0, finished);
-  }
+  if (!raw_.empty()) bytes = raw_.append(bytes);
+  const std::size_t finished = utf8::finished_prefix(bytes);
+  utf8::append_replacing_invalid(bytes.substr(0, finished), text_);
+  raw_ = std::string(bytes.substr(finished));
   // A special token may begin in the last bytes, or contain the cut: such cuts are not taken.
-  const std::size_t reserve = impl_->specials.longest();
-  if (text.size() <= reserve) return;
-  const std::size_t limit = text.size() - reserve;
-  std::size_t cut = last_cut(text, impl_->without_cut, limit);
-  for (AddedTokenFinder::Match match = impl_->specials.find(text, 0, 0);
-       match.id >= 0 && match.begin < cut;
-       match = impl_->specials.find(text, match.end, match.end)) {
+  const std::size_t reserve = specials_.longest();
+  if (text_.size() <= reserve) return;
+  const std::size_t limit = text_.size() - reserve;
+  std::size_t cut = last_cut(text_, without_cut_, limit);
+  for (AddedTokenFinder::Match match = specials_.find(text_, 0, 0);
+       match.id >= 0 && match.begin < cut; match = specials_.find(text_, match.end, match.end)) {
     if (match.end > cut) cut = match.begin;
   }
-  impl_->without_cut = cut == 0 ? limit : 0;
+  without_cut_ = cut == 0 ? limit : 0;
   if (cut == 0) return;
-  impl_->count(std::string_view(text).substr(0, cut));
-  text.erase(0, cut);
+  count(std::string_view(text_).substr(0, cut));
+  text_.erase(0, cut);
 }
 
 void PieceCounter::end_text() {
-  utf8::append_replacing_invalid(impl_->raw, impl_->text);
-  impl_->raw.clear();
-  impl_->count(impl_->text);
-  impl_->text.clear();
-  impl_->without_cut = 0;
+  utf8::append_replacing_invalid(raw_, text_);
+  raw_.clear();
+  count(text_);
+  text_.clear();
+  without_cut_ = 0;
 }
 
 PieceCounts PieceCounter::take() {
   end_text();
-  PieceCounts all = std::move(impl_->counts.front());
-  for (std::size_t i = 1; i < impl_->counts.size(); ++i) all.add(impl_->counts[i]);
-  for (PieceCounts& counts : impl_->counts) counts = PieceCounts();
+  PieceCounts all = std::move(counts_.front());
+  for (std::size_t i = 1; i < counts_.size(); ++i) all.add(counts_[i]);
+  for (PieceCounts& counts : counts_) counts = PieceCounts();
   return all;
 }
 

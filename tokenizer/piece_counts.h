@@ -2,13 +2,12 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
-#include <filesystem>
 #include <memory>
-#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "tokenizer/added_tokens.h"
 
 namespace quire {
 
@@ -50,7 +49,6 @@ class PieceCounts {
 class PieceCounter {
  public:
   PieceCounter(std::vector<std::string> special_tokens, int threads);
-  ~PieceCounter();
 
   void add_chunk(std::string_view bytes);
   /// The text (a file) is over: what comes next does not join it.
@@ -59,8 +57,15 @@ class PieceCounter {
   PieceCounts take();
 
  private:
-  struct Impl;
-  std::unique_ptr<Impl> impl_;
+  /// Counts some text; its end is an end of pieces.
+  void count(std::string_view whole);
+  void count_segment(std::string_view segment);
+
+  AddedTokenFinder specials_;
+  std::vector<PieceCounts> counts_;  // one a thread
+  std::string raw_;                  // an unfinished character of the last chunk
+  std::string text_;                 // valid UTF-8, not counted yet
+  std::size_t without_cut_ = 0;      // text that is known to have no place to cut
 };
 
 }  // namespace quire

@@ -7,6 +7,8 @@
 //   special_tokens_map.json    which tokens are special, and their roles
 //
 // tokenizer.json wins over the others, as in transformers: it alone knows all added tokens.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <nlohmann/json.hpp>
@@ -15,6 +17,7 @@
 #include "base/file.h"
 #include "base/foreign_file.h"
 #include "base/json.h"
+#include "base/text.h"
 #include "tokenizer/impl.h"
 
 namespace quire {
@@ -23,10 +26,26 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-[[noreturn]] void fail(const std::string& file, const std::string& what,
-                       std::vector<std::string> details, const std::string& next = {}) {
-  throw Error(Fault::bad_data, file + ": " + what, std::move(details),
-              next.empty() ? "take the tokenizer's files again from where the model came" : next);
+/// The text of a file, without a byte-order mark. `what` it is not, where it is something else.
+std::string_view text_of(const MappedFile& file, const char* what) {
+  std::string_view text = file.text();
+  if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
+  if (const auto foreign = recognise_foreign(text.substr(0, 1024))) {
+    fail(file.path().string(), what, {foreign->what}, foreign->next);
+  }
+  return text;
+}
+
+/// "left right" into the merges; false where it is none.
+bool add_merge(std::string_view merge, TokenizerParts& parts) {
+  const std::size_t space = merge.find(' ');
+  if (space == std::string_view::npos || space == 0 || space + 1 == merge.size() ||
+      merge.find(' ', space + 1) != std::string_view::npos) {
+    return false;
+  }
+  parts.merges.push_back(merge.substr(0, space));
+  parts.merges.push_back(merge.substr(space + 1));
+  return true;
 }
 
 /// Reads JSON into a tree, except for the vocabulary (an object token → id) and the list of merges,
@@ -38,11 +57,7 @@ class JsonReader : public nlohmann::json_sax<json> {
   JsonReader(const fs::path& path, TokenizerParts& parts, Vocabulary vocabulary)
       : file_(path.string()), parts_(parts), vocabulary_(vocabulary) {
     const MappedFile mapped(path);
-    std::string_view text = mapped.text();
-    if (text.substr(0, 3) == "\xEF\xBB\xBF") text.remove_prefix(3);
-    if (const auto foreign = recognise_foreign(text.substr(0, 1024))) {
-      fail(file_, "not valid JSON", {foreign->what}, foreign->next);
-    }
+    const std::string_view text = text_of(mapped, "not valid JSON");
     try {
       check_json_limits(text);
     } catch (const json::parse_error& error) {
@@ -67,7 +82,10 @@ class JsonReader : public nlohmann::json_sax<json> {
                : scalar(value);
   }
   bool string(std::string& value) override {
-    if (mode_ == Mode::merges) return merge_in_one_string(value);
+    if (mode_ == Mode::merges) {
+      if (!add_merge(value, parts_)) bad_merge("'" + value + "'");
+      return true;
+    }
     if (mode_ == Mode::merge) {
       if (++merge_parts_ <= 2) parts_.merges.push_back(value);
       return true;
@@ -162,19 +180,8 @@ class JsonReader : public nlohmann::json_sax<json> {
     parts_.ids.push_back(id);
     return true;
   }
-  bool merge_in_one_string(const std::string& merge) {
-    const std::size_t space = merge.find(' ');
-    if (space == std::string::npos || space == 0 || space + 1 == merge.size() ||
-        merge.find(' ', space + 1) != std::string::npos) {
-      bad_merge("'" + merge + "'");
-    }
-    parts_.merges.push_back(std::string_view(merge).substr(0, space));
-    parts_.merges.push_back(std::string_view(merge).substr(space + 1));
-    return true;
-  }
   [[noreturn]] void bad_merge(const std::string& found) {
-    fail(file_,
-         "merge " + std::to_string(parts_.merges.size() / 2 + 1) + " is not a pair of tokens",
+    fail(file_, fmt::format("merge {} is not a pair of tokens", parts_.merges.size() / 2 + 1),
          {"it is " + found + "; expected [\"left\", \"right\"] or \"left right\""});
   }
   [[noreturn]] void wrong_value() {
@@ -294,28 +301,18 @@ void read_tokenizer_json(const fs::path& path, TokenizerParts& parts) {
 void read_merges(const fs::path& path, TokenizerParts& parts) {
   parts.merges_source = path.string();
   const MappedFile mapped(path);
-  std::string_view text = mapped.text();
-  if (text.substr(0, 3) == "\xEF\xBB\xBF") text.remove_prefix(3);
-  if (const auto foreign = recognise_foreign(text.substr(0, 1024))) {
-    fail(parts.merges_source, "not a list of merges", {foreign->what}, foreign->next);
-  }
+  std::string_view text = text_of(mapped, "not a list of merges");
   for (std::uint32_t number = 1; !text.empty(); ++number) {
-    const std::size_t newline = std::min(text.find('\n'), text.size());
-    std::string_view line = text.substr(0, newline);
-    text.remove_prefix(std::min(newline + 1, text.size()));
-    if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
-    if (line.substr(0, 8) == "#version" || (line.empty() && text.empty())) continue;
-    const std::size_t space = line.find(' ');
-    if (space == std::string_view::npos || space == 0 || space + 1 == line.size() ||
-        line.find(' ', space + 1) != std::string_view::npos) {
+    std::string_view line = take_until('\n', text);
+    if (line.ends_with('\r')) line.remove_suffix(1);
+    if (line.starts_with("#version") || (line.empty() && text.empty())) continue;
+    if (!add_merge(line, parts)) {
       constexpr std::size_t shown = 60;
-      fail(parts.merges_source + ":" + std::to_string(number), "not a merge",
-           {"the line is '" + std::string(line.substr(0, shown)) +
-                (line.size() > shown ? "…'" : "'"),
-            "expected two tokens with one space between them"});
+      fail(
+          fmt::format("{}:{}", parts.merges_source, number), "not a merge",
+          {fmt::format("the line is '{}{}'", line.substr(0, shown), line.size() > shown ? "…" : ""),
+           "expected two tokens with one space between them"});
     }
-    parts.merges.push_back(line.substr(0, space));
-    parts.merges.push_back(line.substr(space + 1));
     parts.merge_lines.push_back(number);
   }
 }
@@ -413,6 +410,12 @@ constexpr std::array<FileNames, 2> pairs = {
     {{"vocab.json", "merges.txt"}, {"encoder.json", "vocab.bpe"}}};
 
 }  // namespace
+
+void fail(const std::string& file, const std::string& what, std::vector<std::string> details,
+          const std::string& next) {
+  throw Error(Fault::bad_data, file + ": " + what, std::move(details),
+              next.empty() ? "take the tokenizer's files again from where the model came" : next);
+}
 
 TokenizerParts read_tokenizer_files(const fs::path& path) {
   TokenizerParts parts;

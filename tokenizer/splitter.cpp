@@ -10,7 +10,7 @@ using unicode::CharClass;
 
 struct Classed {
   CharClass kind;
-  int length;
+  std::size_t length;
 };
 
 Classed classed(const char* at) {
@@ -22,21 +22,10 @@ Classed classed(const char* at) {
 
 // 's 't 'm 'd 're 've 'll: the pattern has no other case of letters.
 int contraction(const char* at, const char* end) {
-  if (end - at < 2) return 0;
-  switch (at[1]) {
-    case 's':
-    case 't':
-    case 'm':
-    case 'd':
-      return 2;
-    case 'r':
-    case 'v':
-      return end - at > 2 && at[2] == 'e' ? 3 : 0;
-    case 'l':
-      return end - at > 2 && at[2] == 'l' ? 3 : 0;
-    default:
-      return 0;
-  }
+  const char second = end - at > 1 ? at[1] : '\0', third = end - at > 2 ? at[2] : '\0';
+  if (second == 's' || second == 't' || second == 'm' || second == 'd') return 2;
+  if ((second == 'r' || second == 'v') && third == 'e') return 3;
+  return second == 'l' && third == 'l' ? 3 : 0;
 }
 
 }  // namespace

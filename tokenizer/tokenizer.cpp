@@ -1,10 +1,14 @@
 #include "tokenizer/tokenizer.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <bit>
 #include <unordered_map>
+#include <utility>
 
 #include "base/error.h"
+#include "base/text.h"
 #include "base/utf8.h"
 #include "tokenizer/byte_alphabet.h"
 #include "tokenizer/impl.h"
@@ -26,42 +30,25 @@ const std::array<PieceKey, 16> PieceKey::masks = [] {
   return table;
 }();
 
-Tokenizer::Impl::Impl() = default;
-Tokenizer::Impl::~Impl() = default;
-
-std::unique_ptr<Workspace> Tokenizer::Impl::take_workspace() const {
+std::unique_ptr<Workspace, Tokenizer::Impl::GiveBack> Tokenizer::Impl::take_workspace() const {
+  std::unique_ptr<Workspace> workspace;
   {
     const std::lock_guard lock(pool_mutex_);
     if (!pool_.empty()) {
-      std::unique_ptr<Workspace> workspace = std::move(pool_.back());
+      workspace = std::move(pool_.back());
       pool_.pop_back();
-      return workspace;
     }
   }
-  return std::make_unique<Workspace>();
+  if (!workspace) workspace = std::make_unique<Workspace>();
+  return {workspace.release(), GiveBack{*this}};
 }
 
-void Tokenizer::Impl::give_back(std::unique_ptr<Workspace> workspace) const {
-  const std::lock_guard lock(pool_mutex_);
-  pool_.push_back(std::move(workspace));
+void Tokenizer::Impl::GiveBack::operator()(Workspace* workspace) const {
+  const std::lock_guard lock(tokenizer.pool_mutex_);
+  tokenizer.pool_.emplace_back(workspace);
 }
 
 namespace {
-
-/// A workspace of the tokenizer's pool for the time of one encode().
-class Lease {
- public:
-  explicit Lease(const Tokenizer::Impl& tokenizer)
-      : tokenizer_(tokenizer), workspace_(tokenizer.take_workspace()) {}
-  Lease(const Lease&) = delete;
-  Lease& operator=(const Lease&) = delete;
-  ~Lease() { tokenizer_.give_back(std::move(workspace_)); }
-  Workspace& operator*() { return *workspace_; }
-
- private:
-  const Tokenizer::Impl& tokenizer_;
-  std::unique_ptr<Workspace> workspace_;
-};
 
 /// Encodes one text. `text` is valid UTF-8; `segment`s of it hold no added tokens.
 class Encoder {
@@ -85,7 +72,9 @@ class Encoder {
           std::memcpy(to, entry.ids, sizeof entry.ids);
           to += entry.count;
         } else {
-          to += encode_new(key, {piece, length}, entry, to);
+          const std::size_t count = encode_piece({piece, length}, to);
+          remember(entry, key, to, count);
+          to += count;
         }
         if (to < full) return;
       }
@@ -108,13 +97,6 @@ class Encoder {
     entry.key = key;
     std::copy_n(ids, count, entry.ids);
     entry.count = static_cast<std::uint32_t>(count);
-  }
-
-  std::size_t encode_new(const PieceKey& key, std::string_view piece, PieceCache::Entry& entry,
-                         TokenId* ids) {
-    const std::size_t count = encode_piece(piece, ids);
-    remember(entry, key, ids, count);
-    return count;
   }
 
   void encode_long_piece(std::string_view piece) {
@@ -171,8 +153,8 @@ class Encoder {
 
 void check_id(const Tokenizer::Impl& tokenizer, TokenId id) {
   if (id >= 0 && id < tokenizer.size()) return;
-  throw Error(Fault::bad_data, "token id " + std::to_string(id) + " is not in the vocabulary",
-              {"its ids run from 0 to " + std::to_string(tokenizer.size() - 1)},
+  throw Error(Fault::bad_data, fmt::format("token id {} is not in the vocabulary", id),
+              {fmt::format("its ids run from 0 to {}", tokenizer.size() - 1)},
               "use the tokenizer of the model that made these ids");
 }
 
@@ -213,15 +195,8 @@ std::vector<TokenId> Tokenizer::encode(std::string_view text, SpecialTokens spec
 void Tokenizer::encode(std::string_view text, SpecialTokens special,
                        std::vector<TokenId>& append_to) const {
   std::string repaired;
-  const std::size_t valid = utf8::valid_prefix(text);
-  if (valid < text.size()) {
-    repaired.reserve(text.size() + text.size() / 8);
-    repaired.append(text.substr(0, valid));
-    utf8::append_replacing_invalid(text.substr(valid), repaired);
-    text = repaired;
-  }
-
-  Lease workspace(*impl_);
+  if (!is_utf8(text)) text = repaired = replace_invalid_utf8(text);
+  const auto workspace = impl_->take_workspace();
   Encoder encoder(*impl_, *workspace, text, append_to);
   const Impl::Finders& finders =
       special == SpecialTokens::parse ? impl_->find_added : impl_->find_plain;
@@ -249,11 +224,8 @@ std::string Tokenizer::decode(std::span<const TokenId> ids, bool skip_special_to
     if (skip_special_tokens && impl_->special[static_cast<std::size_t>(id)]) continue;
     bytes.append(impl_->bytes[id]);
   }
-  const std::size_t valid = utf8::valid_prefix(bytes);
-  if (valid == bytes.size()) return bytes;
-  std::string text = bytes.substr(0, valid);
-  utf8::append_replacing_invalid(std::string_view(bytes).substr(valid), text);
-  return text;
+  if (is_utf8(bytes)) return bytes;
+  return replace_invalid_utf8(bytes);
 }
 
 std::string_view Tokenizer::token_bytes(TokenId id) const {
@@ -288,18 +260,14 @@ std::string StreamDecoder::push(TokenId id) {
   if (!skip_special_tokens_ || !tokenizer_.is_special(id)) {
     pending_.append(tokenizer_.token_bytes(id));
   }
-  std::string text;
   const std::size_t finished = utf8::finished_prefix(pending_);
-  utf8::append_replacing_invalid(std::string_view(pending_).substr(0, finished), text);
+  const std::string text = replace_invalid_utf8(std::string_view(pending_).substr(0, finished));
   pending_.erase(0, finished);
   return text;
 }
 
 std::string StreamDecoder::finish() {
-  std::string text;
-  utf8::append_replacing_invalid(pending_, text);
-  pending_.clear();
-  return text;
+  return replace_invalid_utf8(std::exchange(pending_, {}));
 }
 
 }  // namespace quire

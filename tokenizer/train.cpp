@@ -6,6 +6,8 @@
 // its entries are corrected when they come up, as counts of pairs already in it only fall. Of pairs
 // that are equally frequent the one with the lower left id, then the lower right id, goes first: as
 // in the Hugging Face trainer, so that the same text gives the same merges.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <fstream>
 #include <limits>
@@ -120,9 +122,8 @@ class Trainer {
       merge(top.pair, left, right, add_token(std::move(name)));
     }
     vocabulary_.tokens = std::move(tokens_);
-    for (const std::string& special : options_.special_tokens) {
-      vocabulary_.tokens.push_back(special);
-    }
+    vocabulary_.tokens.insert(vocabulary_.tokens.end(), options_.special_tokens.begin(),
+                              options_.special_tokens.end());
     vocabulary_.special_tokens = options_.special_tokens;
     return Tokenizer::from_vocabulary(vocabulary_);
   }
@@ -214,9 +215,9 @@ void check(const BpeTrainingOptions& options) {
   const std::size_t least = 256 + options.special_tokens.size();
   if (options.vocab_size < 0 || static_cast<std::size_t>(options.vocab_size) < least) {
     throw Error(Fault::usage,
-                "a vocabulary of " + std::to_string(options.vocab_size) + " tokens is too small",
-                {"the 256 bytes and " + std::to_string(options.special_tokens.size()) +
-                 " special tokens need " + std::to_string(least)},
+                fmt::format("a vocabulary of {} tokens is too small", options.vocab_size),
+                {fmt::format("the 256 bytes and {} special tokens need {}",
+                             options.special_tokens.size(), least)},
                 "`vocab_size` "_named + std::to_string(std::max<std::size_t>(least, 1000)));
   }
   std::unordered_set<std::string> seen;

@@ -1,5 +1,7 @@
 // From the parts that files give to the tables that encoding reads. Everything that can disagree is
 // checked here: ids without holes, every byte has a token, every merge joins two tokens to a third.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <bit>
 
@@ -10,13 +12,6 @@
 namespace quire {
 namespace {
 
-constexpr const char* get_files_again =
-    "take the tokenizer's files again from where the model came";
-
-std::string in_quotes(std::string_view text) {
-  return std::string("'").append(text).append("'");
-}
-
 /// tokens[i] for i = id, where the ids are 0 … n-1 in any order.
 std::vector<std::string_view> names_by_id(const TokenizerParts& parts) {
   const std::size_t count = parts.tokens.size();
@@ -26,19 +21,15 @@ std::vector<std::string_view> names_by_id(const TokenizerParts& parts) {
   std::int64_t largest = -1;
   const auto take = [&](std::string_view name, std::int64_t id) {
     if (id < 0 || id >= static_cast<std::int64_t>(MergeTable::max_tokens)) {
-      throw Error(
-          Fault::bad_data,
-          parts.tokens_source + ": token " + in_quotes(name) + " has id " + std::to_string(id),
-          {"ids run from 0 to at most " + std::to_string(MergeTable::max_tokens - 1)},
-          get_files_again);
+      fail(parts.tokens_source, fmt::format("token '{}' has id {}", name, id),
+           {fmt::format("ids run from 0 to at most {}", MergeTable::max_tokens - 1)});
     }
     largest = std::max(largest, id);
     const auto i = static_cast<std::size_t>(id);
     if (i >= names.size()) return;  // leaves a hole, which is found below
     if (taken[i] && names[i] != name) {
-      throw Error(Fault::bad_data,
-                  parts.tokens_source + ": id " + std::to_string(id) + " is given twice",
-                  {"to " + in_quotes(names[i]) + " and to " + in_quotes(name)}, get_files_again);
+      fail(parts.tokens_source, fmt::format("id {} is given twice", id),
+           {fmt::format("to '{}' and to '{}'", names[i], name)});
     }
     used += !taken[i];
     taken[i] = true;
@@ -48,12 +39,9 @@ std::vector<std::string_view> names_by_id(const TokenizerParts& parts) {
   for (const AddedToken& token : parts.added) take(token.content, token.id);
 
   if (largest + 1 != static_cast<std::int64_t>(used)) {
-    std::size_t hole = 0;
-    while (hole < taken.size() && taken[hole]) ++hole;
-    throw Error(Fault::bad_data, parts.tokens_source + ": no token has id " + std::to_string(hole),
-                {"it gives " + std::to_string(used) + " ids up to " + std::to_string(largest) +
-                 "; they must have no holes"},
-                get_files_again);
+    const auto hole = std::find(taken.begin(), taken.end(), false) - taken.begin();
+    fail(parts.tokens_source, fmt::format("no token has id {}", hole),
+         {fmt::format("it gives {} ids up to {}; they must have no holes", used, largest)});
   }
   names.resize(used);
   return names;
@@ -90,8 +78,7 @@ void index_tokens(const TokenizerParts& parts, Tokenizer::Impl& impl) {
   std::vector<bool> is_added(names.size());
   for (const AddedToken& token : parts.added) {
     if (token.content.empty()) {
-      throw Error(Fault::bad_data, parts.tokens_source + ": an added token is empty",
-                  {"its id is " + std::to_string(token.id)}, get_files_again);
+      fail(parts.tokens_source, "an added token is empty", {fmt::format("its id is {}", token.id)});
     }
     is_added[static_cast<std::size_t>(token.id)] = true;
     impl.special[static_cast<std::size_t>(token.id)] = token.special;
@@ -109,10 +96,8 @@ void index_tokens(const TokenizerParts& parts, Tokenizer::Impl& impl) {
     impl.bytes.push_back(bytes);
     const std::int32_t other = impl.index.add(impl.names, id);
     if (other >= 0) {
-      throw Error(Fault::bad_data,
-                  parts.tokens_source + ": token " + in_quotes(names[id]) + " is there twice",
-                  {"with id " + std::to_string(other) + " and with id " + std::to_string(id)},
-                  get_files_again);
+      fail(parts.tokens_source, fmt::format("token '{}' is there twice", names[id]),
+           {fmt::format("with id {} and with id {}", other, id)});
     }
   }
   for (int byte = 0; byte < 256; ++byte) {
@@ -120,11 +105,9 @@ void index_tokens(const TokenizerParts& parts, Tokenizer::Impl& impl) {
     const std::string name = printable({&character, 1});
     const std::int32_t id = impl.index.find(impl.names, name);
     if (id < 0) {
-      throw Error(Fault::bad_data,
-                  parts.tokens_source + ": no token for byte " + std::to_string(byte) +
-                      ", written " + in_quotes(name),
-                  {"a byte-level vocabulary has a token for each of the 256 bytes"},
-                  "use the vocabulary of a GPT-2 model, or: quire tokenizer train");
+      fail(parts.tokens_source, fmt::format("no token for byte {}, written '{}'", byte, name),
+           {"a byte-level vocabulary has a token for each of the 256 bytes"},
+           "use the vocabulary of a GPT-2 model, or: quire tokenizer train");
     }
     impl.byte_ids[static_cast<std::size_t>(byte)] = id;
   }
@@ -134,8 +117,8 @@ void add_merges(const TokenizerParts& parts, Tokenizer::Impl& impl) {
   const std::size_t count = parts.merges.size() / 2;
   if (count >= MergeTable::max_merges) {
     throw Error(Fault::bad_data,
-                parts.merges_source + ": " + std::to_string(count) + " merges are too many",
-                {"at most " + std::to_string(MergeTable::max_merges - 1) + " can be used"});
+                fmt::format("{}: {} merges are too many", parts.merges_source, count),
+                {fmt::format("at most {} can be used", MergeTable::max_merges - 1)});
   }
   impl.merges.reserve(count);
   std::int32_t result = 255;
@@ -144,30 +127,28 @@ void add_merges(const TokenizerParts& parts, Tokenizer::Impl& impl) {
     const std::string_view right = parts.merges[2 * i + 1];
     const std::string_view joined(left.data(),
                                   left.size() + right.size());  // they lie side by side
-    const auto fail = [&](const std::string& why) {
-      const std::string where = parts.merge_lines.empty()
-                                    ? ": merge " + std::to_string(i + 1)
-                                    : ":" + std::to_string(parts.merge_lines[i]) + ": merge";
-      throw Error(Fault::bad_data,
-                  parts.merges_source + where + " of " + in_quotes(left) + " and " +
-                      in_quotes(right) + " does not fit the vocabulary",
-                  {why, "the vocabulary is " + parts.tokens_source + ", " +
-                            std::to_string(impl.size()) + " tokens"},
-                  "make sure that both files come from the same model");
+    const auto refuse = [&](const std::string& why) {
+      const bool lines = !parts.merge_lines.empty();
+      fail(lines ? fmt::format("{}:{}", parts.merges_source, parts.merge_lines[i])
+                 : parts.merges_source,
+           fmt::format("merge{} of '{}' and '{}' does not fit the vocabulary",
+                       lines ? "" : fmt::format(" {}", i + 1), left, right),
+           {why, fmt::format("the vocabulary is {}, {} tokens", parts.tokens_source, impl.size())},
+           "make sure that both files come from the same model");
     };
     const auto find = [&](std::string_view name) {
       const std::int32_t id = impl.index.find(impl.names, name);
-      if (id < 0) fail("it has no token " + in_quotes(name));
+      if (id < 0) refuse(fmt::format("it has no token '{}'", name));
       return id;
     };
-    if (left.empty() || right.empty()) fail("one of them is empty");
+    if (left.empty() || right.empty()) refuse("one of them is empty");
     const std::int32_t left_id = find(left);
     const std::int32_t right_id = find(right);
     // Most vocabularies number the results in order: then the next id needs no look-up.
     ++result;
     if (result >= impl.size() || impl.names[result] != joined) result = find(joined);
     if (!impl.merges.add({left_id, right_id, result})) {
-      fail("the same merge stands further up");
+      refuse("the same merge stands further up");
     }
     impl.junctions.insert(impl.bytes[left_id].back(), impl.bytes[right_id].front());
   }

@@ -39,6 +39,15 @@ TokenRoles roles_of(const Tokenizer::Impl& tokenizer) {
   return {};
 }
 
+/// "name": id of all, with `between` them.
+std::string vocabulary_of(const StringList& names, const std::string& between) {
+  std::string text;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    text += (i > 0 ? between : "") + in_quotes(names[i]) + ": " + std::to_string(i);
+  }
+  return text;
+}
+
 std::string tokenizer_json(const Tokenizer::Impl& tokenizer, const StringList& names) {
   ordered_json added = ordered_json::array();
   for (const AddedToken& token : tokenizer.added) {
@@ -71,12 +80,8 @@ std::string tokenizer_json(const Tokenizer::Impl& tokenizer, const StringList& n
   // The two long lists are appended inside the model: a tree of them would be slow.
   std::string text = json_text(tree, 2);
   text.erase(text.rfind("\n  }\n}"));
-  text += ",\n    \"vocab\": {\n";
-  for (std::size_t i = 0; i < names.size(); ++i) {
-    text += "      " + in_quotes(names[i]) + ": " + std::to_string(i);
-    text += i + 1 < names.size() ? ",\n" : "\n";
-  }
-  text += "    },\n    \"merges\": [";
+  text += ",\n    \"vocab\": {\n      " + vocabulary_of(names, ",\n      ");
+  text += "\n    },\n    \"merges\": [";
   const char* separator = "\n";
   for (const MergeTable::Merge& merge : tokenizer.merges.merges()) {
     text += separator;
@@ -91,14 +96,6 @@ std::string tokenizer_json(const Tokenizer::Impl& tokenizer, const StringList& n
 void write_tokenizer_files(const Tokenizer::Impl& tokenizer, const std::filesystem::path& folder,
                            int model_max_length) {
   const StringList& names = tokenizer.names;
-
-  std::string vocabulary = "{";
-  for (std::size_t i = 0; i < names.size(); ++i) {
-    if (i > 0) vocabulary += ", ";
-    vocabulary += in_quotes(names[i]) + ": " + std::to_string(i);
-  }
-  vocabulary += "}\n";
-
   std::string merges = "#version: 0.2\n";
   for (const MergeTable::Merge& merge : tokenizer.merges.merges()) {
     merges.append(names[merge.left]).append(" ").append(names[merge.right]).append("\n");
@@ -124,7 +121,7 @@ void write_tokenizer_files(const Tokenizer::Impl& tokenizer, const std::filesyst
   configuration["tokenizer_class"] = "GPT2Tokenizer";
 
   make_folder(folder);
-  write_file(folder / "vocab.json", vocabulary);
+  write_file(folder / "vocab.json", "{" + vocabulary_of(names, ", ") + "}\n");
   write_file(folder / "merges.txt", merges);
   write_file(folder / "tokenizer.json", tokenizer_json(tokenizer, names));
   write_file(folder / "special_tokens_map.json", indented(special));

@@ -1,6 +1,7 @@
 #include "tokens/batches.h"
 
 #include <algorithm>
+#include <array>
 #include <map>
 #include <numeric>
 
@@ -18,37 +19,20 @@ constexpr std::uint64_t kShuffleStream =
 /// Number `index` of the stream, uniform in [0, n): the high half of a 32×64-bit product of a
 /// 64-bit draw, biased by less than n/2^64.
 std::int64_t draw_below(RandomKey key, std::uint64_t index, std::int64_t n) {
-  const std::uint64_t high = random_bits(key, 2 * index);
-  const std::uint64_t low = random_bits(key, 2 * index + 1);
-  const auto product = static_cast<unsigned __int128>(high << 32 | low) *
-                       static_cast<unsigned __int128>(static_cast<std::uint64_t>(n));
-  return static_cast<std::int64_t>(static_cast<std::uint64_t>(product >> 64));
+  const unsigned __int128 high = random_bits(key, 2 * index), low = random_bits(key, 2 * index + 1);
+  return static_cast<std::int64_t>((high << 32 | low) * n >> 64);
 }
 
 }  // namespace
 
 const char* name_of(Packing packing) {
-  switch (packing) {
-    case Packing::stream:
-      return "stream";
-    case Packing::none:
-      return "none";
-    case Packing::records:
-      return "records";
-  }
-  return "";
+  constexpr std::array kNames = {"stream", "none", "records"};
+  return kNames[static_cast<std::size_t>(packing)];
 }
 
 const char* name_of(Overflow overflow) {
-  switch (overflow) {
-    case Overflow::truncate:
-      return "truncate";
-    case Overflow::split:
-      return "split";
-    case Overflow::error:
-      return "error";
-  }
-  return "";
+  constexpr std::array kNames = {"truncate", "split", "error"};
+  return kNames[static_cast<std::size_t>(overflow)];
 }
 
 Rows::Rows(const TokenView& records, Packing packing, int block_size, Overflow overflow)
@@ -72,8 +56,7 @@ Rows::Rows(const TokenView& records, Packing packing, int block_size, Overflow o
   if (is_packed()) {
     pack();
   } else {
-    for (const Piece& piece : pieces_)
-      longest_ = std::max(longest_, static_cast<int>(piece.length));
+    for (const Piece& piece : pieces_) longest_ = std::max<int>(longest_, piece.length);
   }
 }
 
@@ -98,7 +81,7 @@ void Rows::reserve() {
                 {"there may be less than 2^32"},
                 "a larger `block_size`, or `packing` stream"_named);
   }
-  pieces_.reserve(static_cast<std::size_t>(most));
+  pieces_.reserve(most);
 }
 
 void Rows::add_stream() {
@@ -143,13 +126,10 @@ std::int64_t Rows::count_labels(std::int64_t begin, std::int64_t length) {
   constexpr std::int64_t kNear = 1 << 14;
   if (begin < label_begin_ || begin + length > label_begin_ + std::ssize(labels_near_)) {
     label_begin_ = begin;
-    labels_near_.resize(static_cast<std::size_t>(
-        std::min(std::max(kNear, length), records_.labels.size() - begin)));
+    labels_near_.resize(std::min(std::max(kNear, length), records_.labels.size() - begin));
     records_.labels.copy(begin, labels_near_);
   }
-  return count_targets(std::span(labels_near_)
-                           .subspan(static_cast<std::size_t>(begin - label_begin_),
-                                    static_cast<std::size_t>(length)));
+  return count_targets(std::span(labels_near_).subspan(begin - label_begin_, length));
 }
 
 void Rows::pack() {
@@ -178,13 +158,13 @@ void Rows::pack() {
 }
 
 std::uint32_t Rows::first_piece(std::int64_t row) const {
-  return is_packed() ? first_[static_cast<std::size_t>(row)] : static_cast<std::uint32_t>(row);
+  return is_packed() ? first_[row] : static_cast<std::uint32_t>(row);
 }
 
 int Rows::length_of(std::int64_t row) const {
   int length = 0;
   for (std::uint32_t p = first_piece(row); p != kNone; p = next_piece(p)) {
-    length += static_cast<int>(pieces_[p].length);
+    length += pieces_[p].length;
   }
   return length;
 }
@@ -192,12 +172,11 @@ int Rows::length_of(std::int64_t row) const {
 Batch Rows::gather(std::span<const std::int64_t> all, int rank, int ranks) const {
   Batch batch;
   for (const std::int64_t r : all) batch.length = std::max(batch.length, length_of(r));
-  const Share share = share_of(static_cast<std::int64_t>(all.size()), rank, ranks);
-  const auto which = all.subspan(static_cast<std::size_t>(share.begin),
-                                 static_cast<std::size_t>(share.end - share.begin));
+  const Share share = share_of(std::ssize(all), rank, ranks);
+  const auto which = all.subspan(share.begin, share.end - share.begin);
   batch.first_row = share.begin;
   batch.rows = static_cast<int>(which.size());
-  const auto T = static_cast<std::size_t>(batch.length);
+  const std::size_t T = batch.length;
   batch.ids.assign(which.size() * T, 0);
   batch.targets.assign(which.size() * T, kIgnoredTarget);
   const bool packed = is_packed();
@@ -208,25 +187,22 @@ Batch Rows::gather(std::span<const std::int64_t> all, int rank, int ranks) const
   for (std::size_t b = 0; b < which.size(); ++b) {
     std::size_t t = 0;
     for (std::uint32_t p = first_piece(which[b]); p != kNone; p = next_piece(p)) {
-      const auto at = static_cast<std::ptrdiff_t>(b * T + t);
-      const auto n = static_cast<std::size_t>(pieces_[p].length);
-      const auto begin = static_cast<std::int64_t>(pieces_[p].begin);
-      records_.ids.copy(begin, std::span(batch.ids).subspan(b * T + t, n));
+      const std::size_t at = b * T + t, n = pieces_[p].length;
+      const std::int64_t begin = pieces_[p].begin;
+      records_.ids.copy(begin, std::span(batch.ids).subspan(at, n));
       (records_.labels.size() > 0 ? records_.labels : records_.ids)
-          .copy(begin + 1, std::span(batch.targets).subspan(b * T + t, n));
+          .copy(begin + 1, std::span(batch.targets).subspan(at, n));
       if (packed) {
-        const auto positions = batch.positions.begin() + at;
-        std::iota(positions, positions + static_cast<std::ptrdiff_t>(n), 0);
-        std::fill_n(batch.first_key.begin() + at, n, static_cast<std::int32_t>(t));
+        std::iota(&batch.positions[at], &batch.positions[at] + n, 0);
+        std::fill_n(&batch.first_key[at], n, static_cast<std::int32_t>(t));
       }
       t += n;
     }
     if (packed) {  // padding sees itself alone
-      std::iota(batch.first_key.begin() + static_cast<std::ptrdiff_t>(b * T + t),
-                batch.first_key.begin() + static_cast<std::ptrdiff_t>((b + 1) * T),
-                static_cast<std::int32_t>(t));
+      std::int32_t* const row = batch.first_key.data() + b * T;
+      std::iota(row + t, row + T, static_cast<std::int32_t>(t));
     }
-    batch.tokens += static_cast<std::int64_t>(t);
+    batch.tokens += t;
   }
   batch.valid_targets = count_targets(batch.targets);
   return batch;
@@ -234,12 +210,11 @@ Batch Rows::gather(std::span<const std::int64_t> all, int rank, int ranks) const
 
 std::vector<std::uint32_t> shuffled_order(std::int64_t count, std::uint64_t seed,
                                           std::int64_t epoch) {
-  std::vector<std::uint32_t> order(static_cast<std::size_t>(count));
+  std::vector<std::uint32_t> order(count);
   std::iota(order.begin(), order.end(), 0u);
-  const RandomKey key{seed, mix(kShuffleStream, static_cast<std::uint64_t>(epoch))};
+  const RandomKey key{seed, mix(kShuffleStream, epoch)};
   for (std::int64_t i = count - 1; i > 0; --i) {
-    const std::int64_t j = draw_below(key, static_cast<std::uint64_t>(i), i + 1);
-    std::swap(order[static_cast<std::size_t>(i)], order[static_cast<std::size_t>(j)]);
+    std::swap(order[i], order[draw_below(key, i, i + 1)]);
   }
   return order;
 }
@@ -257,7 +232,7 @@ std::vector<Batch> Batches::next_window(int count) {
     order_epoch_ = position_.epoch;
   }
   std::vector<Batch> window;
-  while (static_cast<int>(window.size()) < count && !at_epoch_end()) {
+  while (std::ssize(window) < count && !at_epoch_end()) {
     const std::int64_t size = std::min<std::int64_t>(batch_size_, rows_->size() - position_.offset);
     const auto first = order_.begin() + position_.offset;
     const std::vector<std::int64_t> which(first, first + size);

@@ -1,6 +1,8 @@
 // Prepared folders: which shards belong together, as manifest.json has it. It is a JSON object;
 // what is read again of it are the names and the checksums of its "shards".
 // The rest is for people and programs.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
@@ -34,30 +36,27 @@ void open_folder(const fs::path& folder, std::vector<TokenShard>& shards) {
                 {"there are shards and no " + std::string(kShardManifest)},
                 again + in_shell(folder.string()));
   }
-  struct Listed {
-    std::string file, checksum;
-  };
-  std::vector<Listed> listed;
+  std::vector<std::pair<std::string, std::string>> listed;  // file and checksum
   try {
     const Json json = parse_json<Json>(read_file(manifest));
     for (const Json& shard : json.at("shards")) {
-      listed.push_back(
-          {shard.at("file").get<std::string>(), shard.at("checksum").get<std::string>()});
+      listed.emplace_back(shard.at("file").get<std::string>(),
+                          shard.at("checksum").get<std::string>());
     }
   } catch (const Json::exception& error) {
     throw Error(Fault::bad_data, manifest.string() + " is damaged", {json_trouble(error)},
                 again + in_shell(folder.string()));
   }
-  for (const Listed& entry : listed) {
-    if (fs::path(entry.file).filename() != entry.file) {
+  for (const auto& [file, checksum] : listed) {
+    if (fs::path(file).filename() != file) {
       throw Error(Fault::bad_data, manifest.string() + " is damaged",
-                  {"'" + entry.file + "' is not a file of the folder"});
+                  {"'" + file + "' is not a file of the folder"});
     }
-    TokenShard shard(folder / entry.file);
-    if (hash_text(shard.checksum()) != entry.checksum) {
+    TokenShard shard(folder / file);
+    if (hash_text(shard.checksum()) != checksum) {
       throw Error(Fault::bad_data, shard.path().string() + " is not the shard that was prepared",
-                  {"its checksum is " + hash_text(shard.checksum()) + ", " + kShardManifest +
-                   " says " + entry.checksum},
+                  {fmt::format("its checksum is {}, {} says {}", hash_text(shard.checksum()),
+                               kShardManifest, checksum)},
                   again + in_shell(folder.string()));
     }
     shards.push_back(std::move(shard));
@@ -102,10 +101,10 @@ void check_tokenizer(const std::vector<TokenShard>& shards, const ShardVocabular
     if (vocabulary.fingerprint == tokenizer.fingerprint) continue;
     throw Error(
         Fault::bad_data, shard.path().string() + " was made with another tokenizer than this one",
-        {"the shard's has " + with_commas(vocabulary.size) + " ids and the fingerprint " +
-             hash_text(vocabulary.fingerprint),
-         "this one has " + with_commas(tokenizer.size) + " and " +
-             hash_text(tokenizer.fingerprint)},
+        {fmt::format("the shard's has {} ids and the fingerprint {}", with_commas(vocabulary.size),
+                     hash_text(vocabulary.fingerprint)),
+         fmt::format("this one has {} and {}", with_commas(tokenizer.size),
+                     hash_text(tokenizer.fingerprint))},
         "the `tokenizer` of quire data prepare, or prepare the text again with this one"_named);
   }
 }

@@ -16,10 +16,13 @@
 // Labels are as wide as ids; -100, an ignored one, is 65535 in 16 bits.
 #include "tokens/shards.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <bit>
 #include <cstring>
+#include <utility>
 
 #include "base/error.h"
 #include "base/hash.h"
@@ -70,7 +73,7 @@ TokenShard::TokenShard(const fs::path& path) : file_(path) {
     damaged("it does not begin with " + std::string(kMagic));
   }
   if (header.version != 1) {
-    damaged("it is of version " + std::to_string(header.version) + ", this program reads 1");
+    damaged(fmt::format("it is of version {}, this program reads 1", header.version));
   }
   if (header.header_checksum != header_checksum(header)) damaged("its header's checksum is wrong");
   if ((header.bytes_per_id != 2 && header.bytes_per_id != 4) || header.labels > 1 ||
@@ -84,9 +87,9 @@ TokenShard::TokenShard(const fs::path& path) : file_(path) {
   const std::size_t offsets_bytes = (header.records + 1) * 8;
   const std::size_t ids_bytes = header.ids * header.bytes_per_id;
   const std::size_t arrays = header.labels == 1 ? 2 : 1;
-  if (text.size() != sizeof header + offsets_bytes + arrays * padded(ids_bytes)) {
-    damaged("it has " + std::to_string(text.size()) + " bytes, its header says " +
-            std::to_string(sizeof header + offsets_bytes + arrays * padded(ids_bytes)));
+  const std::size_t size = sizeof header + offsets_bytes + arrays * padded(ids_bytes);
+  if (text.size() != size) {
+    damaged(fmt::format("it has {} bytes, its header says {}", text.size(), size));
   }
   if (hash64(text.substr(sizeof header)) != header.checksum) damaged("its checksum is wrong");
 
@@ -96,7 +99,7 @@ TokenShard::TokenShard(const fs::path& path) : file_(path) {
       !std::is_sorted(offsets_.begin(), offsets_.end())) {
     damaged("its records are not in order");
   }
-  const auto ids_at = [&](const char* begin) -> TokenStream::Part {
+  const auto ids_at = [&](const char* begin) -> Ids {
     if (header.bytes_per_id == 2) {
       return std::span(reinterpret_cast<const std::uint16_t*>(begin), header.ids);
     }
@@ -114,9 +117,12 @@ TokenView view_of(std::shared_ptr<const std::vector<TokenShard>> shards) {
   std::vector<std::span<const std::int64_t>> offsets;
   const bool labelled = std::any_of(shards->begin(), shards->end(),
                                     [](const TokenShard& shard) { return shard.labels(); });
+  const auto part = [](const TokenShard::Ids& numbers) {
+    return std::visit([](auto span) { return TokenStream::Part(span); }, numbers);
+  };
   for (const TokenShard& shard : *shards) {
-    ids.push_back(shard.ids());
-    if (labelled) labels.push_back(shard.labels().value_or(shard.ids()));
+    ids.push_back(part(shard.ids()));
+    if (labelled) labels.push_back(part(shard.labels().value_or(shard.ids())));
     offsets.push_back(shard.offsets());
   }
   TokenView view;
@@ -161,7 +167,6 @@ void ShardWriter::add(const TokenRecords& part) {
                 {"the tokenizer has " + with_commas(vocabulary_.size) + " ids, from 0"},
                 "encode the data with this model's tokenizer");
   }
-  const auto width = static_cast<std::size_t>(bytes_per_id());
   const std::span<const std::int32_t> ids(part.ids);
   const std::span<const std::int32_t> labels = part.labels.empty() ? ids : part.labels;
   const auto append = [&](std::size_t first, std::size_t last) {
@@ -174,15 +179,14 @@ void ShardWriter::add(const TokenRecords& part) {
     }
     add_ids(ids_, ids.subspan(first, last - first));
   };
-  for (std::size_t r = 0; r < static_cast<std::size_t>(part.size()); ++r) {
-    append(static_cast<std::size_t>(part.offsets[r]),
-           static_cast<std::size_t>(part.offsets[r + 1]));
-    const std::size_t end = ids_.size() / width;
+  for (std::int64_t r = 0; r < part.size(); ++r) {
+    append(part.offsets[r], part.offsets[r + 1]);
+    const std::size_t end = ids_.size() / bytes_per_id();
     offsets_.add_value(end);
     ++shard_records_;
-    if (end >= static_cast<std::size_t>(shard_tokens_)) write_shard();
+    if (std::cmp_greater_equal(end, shard_tokens_)) write_shard();
   }
-  append(static_cast<std::size_t>(part.offsets.back()), ids.size());
+  append(part.offsets.back(), ids.size());
 }
 
 void ShardWriter::finish() {
@@ -201,7 +205,7 @@ void ShardWriter::write_shard() {
   };
   HashStream checksum;
   for_each_block([&](std::string_view block) { checksum.add(block); });
-  const std::size_t tokens = ids_.size() / static_cast<std::size_t>(bytes_per_id());
+  const std::size_t tokens = ids_.size() / bytes_per_id();
   Header header{.magic = {},
                 .version = 1,
                 .bytes_per_id = static_cast<std::uint32_t>(bytes_per_id()),
@@ -215,9 +219,7 @@ void ShardWriter::write_shard() {
   std::copy(kMagic.begin(), kMagic.end(), header.magic.begin());
   header.header_checksum = header_checksum(header);
 
-  std::string number = std::to_string(shards_.size());
-  number.insert(0, number.size() < 5 ? 5 - number.size() : 0, '0');
-  const std::string name = "shard-" + number + kShardExtension;
+  const std::string name = fmt::format("shard-{:05}{}", shards_.size(), kShardExtension);
   AtomicFile file(folder_ / name);
   file.write(bytes_of(std::span<const Header>(&header, 1)));
   for_each_block([&](std::string_view block) { file.write(block); });

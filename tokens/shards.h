@@ -11,6 +11,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "base/byte_spill.h"
@@ -41,16 +42,17 @@ class TokenShard {
   std::int64_t records() const { return std::ssize(offsets_) - 1; }
   std::int64_t tokens() const { return offsets_.back(); }
   std::span<const std::int64_t> offsets() const { return offsets_; }  ///< records + 1, from 0
-  const TokenStream::Part& ids() const { return ids_; }
-  const std::optional<TokenStream::Part>& labels() const { return labels_; }  ///< none: the ids
+  using Ids = std::variant<std::span<const std::uint16_t>, std::span<const std::int32_t>>;
+  const Ids& ids() const { return ids_; }
+  const std::optional<Ids>& labels() const { return labels_; }  ///< none: the ids
   const ShardVocabulary& vocabulary() const { return vocabulary_; }
   std::uint64_t checksum() const { return checksum_; }
 
  private:
   MappedFile file_;
   std::span<const std::int64_t> offsets_;
-  TokenStream::Part ids_;
-  std::optional<TokenStream::Part> labels_;
+  Ids ids_;
+  std::optional<Ids> labels_;
   ShardVocabulary vocabulary_;
   std::uint64_t checksum_ = 0;
 };

@@ -17,14 +17,14 @@ namespace {
 // unlike the standard's distributions and std::shuffle; the modulo's bias is below 2^-30.
 template <class Number>
 std::vector<bool> choose(std::int64_t records, std::int64_t chosen, std::uint64_t seed) {
-  std::vector<bool> held(static_cast<std::size_t>(records));
+  std::vector<bool> held(records);
   if (chosen == 0) return held;
   std::vector<Number> order(held.size());
   std::iota(order.begin(), order.end(), Number{0});
   std::mt19937_64 random(seed);
-  for (std::size_t i = 0; i < static_cast<std::size_t>(chosen); ++i) {
+  for (std::int64_t i = 0; i < chosen; ++i) {
     std::swap(order[i], order[i + random() % (order.size() - i)]);
-    held[static_cast<std::size_t>(order[i])] = true;
+    held[order[i]] = true;
   }
   return held;
 }
@@ -41,7 +41,7 @@ std::vector<bool> choose_one(const RecordOffsets& records, std::uint64_t seed) {
   });
   const std::int64_t least = scored > 0 ? 2 : 0;
   const std::uint64_t chosen = std::mt19937_64(seed)() % (scored > 0 ? scored : small);
-  std::vector<bool> held(static_cast<std::size_t>(records.records()));
+  std::vector<bool> held(records.records());
   std::size_t r = 0;
   std::uint64_t fit = 0;
   records.for_each_record([&](std::int64_t begin, std::int64_t end) {

@@ -4,6 +4,18 @@
 #include <utility>
 
 namespace quire {
+namespace {
+
+TokenStream::Part spilled(const ByteSpill& ids, std::int64_t count, int bytes_per_id) {
+  return {count, [&ids, bytes_per_id](std::int64_t begin, std::span<std::int32_t> out) {
+            if (bytes_per_id == 4) return ids.read_values(begin, out);
+            std::vector<std::uint16_t> narrow(out.size());
+            ids.read_values(begin, std::span(narrow));
+            widen(std::span<const std::uint16_t>(narrow), out);
+          }};
+}
+
+}  // namespace
 
 TokenStore::TokenStore(int vocab_size)
     : narrow_(vocab_size > 0 && vocab_size <= kNarrowVocabulary) {
@@ -32,10 +44,10 @@ void TokenStore::add(const TokenRecords& part) {
 TokenView view_of(std::shared_ptr<const TokenStore> store) {
   const TokenStore& s = *store;
   TokenView view;
-  view.ids = TokenStream({SpilledIds{&s.id_bytes_, s.ids_, s.bytes_per_id()}});
+  view.ids = TokenStream({spilled(s.id_bytes_, s.ids_, s.bytes_per_id())});
   if (s.labels_from_) {
-    view.labels = TokenStream({SpilledIds{&s.id_bytes_, *s.labels_from_, s.bytes_per_id()},
-                               SpilledIds{&s.label_bytes_, s.ids_ - *s.labels_from_, 4}});
+    view.labels = TokenStream({spilled(s.id_bytes_, *s.labels_from_, s.bytes_per_id()),
+                               spilled(s.label_bytes_, s.ids_ - *s.labels_from_, 4)});
   }
   view.offsets = RecordOffsets(s.offset_bytes_);
   view.owner = std::move(store);

@@ -19,7 +19,7 @@ TEST_CASE("every scalar value is written as UTF-8 and read back, and nothing els
     if (is_utf8(text) != scalar) FAIL("U+" << std::hex << static_cast<unsigned>(code));
     if (!scalar) continue;
     const auto [read, length] = utf8::character(text.data());
-    if (read != code || length != std::ssize(text)) {
+    if (read != code || length != text.size()) {
       FAIL("U+" << std::hex << static_cast<unsigned>(code));
     }
     all += text;

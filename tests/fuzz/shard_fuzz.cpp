@@ -21,7 +21,7 @@ void check_shard(const void* data, std::size_t size) {
       before = offset;
     }
     // Read all of it: outside the mapping this would fault.
-    const auto read = [&](const quire::TokenStream::Part& ids) {
+    const auto read = [&](const quire::TokenShard::Ids& ids) {
       const auto read_all = [&](auto values) {
         QUIRE_FUZZ_REQUIRE(std::ssize(values) == shard.tokens());
         std::uint64_t sum = 0;

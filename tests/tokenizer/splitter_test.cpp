@@ -25,7 +25,7 @@ std::vector<char32_t> code_points(std::string_view text) {
   for (std::size_t i = 0; i < text.size();) {
     const utf8::Character character = utf8::character(text.data() + i);
     codes.push_back(character.code);
-    i += static_cast<std::size_t>(character.length);
+    i += character.length;
   }
   return codes;
 }

@@ -25,7 +25,7 @@ Tokenizer tokenizer_of(int size) {
 }
 
 /// As they lie in the file.
-std::vector<std::int32_t> values(const TokenStream::Part& ids) {
+std::vector<std::int32_t> values(const TokenShard::Ids& ids) {
   if (const auto* narrow = std::get_if<std::span<const std::uint16_t>>(&ids)) {
     return {narrow->begin(), narrow->end()};
   }
