@@ -115,7 +115,7 @@ Json parse_json_file(const std::filesystem::path& path) {
   const std::string text = read_file(path);
   try {
     return parse_json<Json>(text);
-  } catch (const nlohmann::json::parse_error& error) {
+  } catch (const nlohmann::json::exception& error) {
     throw unusable_file(path.string() + " is not valid JSON", text, json_trouble(error));
   }
 }

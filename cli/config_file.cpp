@@ -124,7 +124,7 @@ std::vector<ConfigEntry> read_json(const std::string& text, const std::string& f
   Json object;
   try {
     object = parse_json<Json>(text);
-  } catch (const Json::parse_error& error) {
+  } catch (const Json::exception& error) {
     throw Error(Fault::bad_data, file + " is not valid JSON", {json_trouble(error)});
   }
   if (const auto twice = repeated_json_name(text)) {

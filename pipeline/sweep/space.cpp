@@ -70,7 +70,7 @@ Json parse_strictly(const std::string& text, const std::string& file) {
       fail(fmt::format("{} has the key '{}' twice in one object", file, *name));
     }
     return parsed;
-  } catch (const Json::parse_error& error) {
+  } catch (const Json::exception& error) {
     fail(file + " is not valid JSON", {json_trouble(error)});
   }
 }

@@ -75,6 +75,15 @@ TEST_CASE("broken options and lines of data are told with their own line") {
   check_message({"train", "--config", file, "--data", file, "--output-dir", scratch / "out"}, file,
                 "line 3, column 7");
   check_message({"sweep", file, "--output-dir", scratch / "out"}, file, "line 3, column 7");
+  const fs::path large = scratch.write("large.json", "{\"seed\": 1e400}");
+  for (const std::vector<std::string>& command :
+       {std::vector<std::string>{"train", "--config-file", large},
+        {"sweep", large, "--output-dir", scratch / "out"}}) {
+    const ProgramResult result = run_quire(command);
+    CHECK(result.exit_code == 3);
+    CHECK(result.err.starts_with("error: " + large.string() +
+                                 " is not valid JSON\n  number overflow parsing '1e400'\n"));
+  }
   const fs::path lines = scratch.write("lines.jsonl",
                                        "{\"text\": \"a\"}\n"
                                        "{\"text\": }\n");
