@@ -61,9 +61,8 @@ int terminal_width();
 /// Columns of the terminal behind stdout, `elsewhere` where there is none.
 int output_columns(int elsewhere = std::numeric_limits<int>::max());
 
-/// `text` in bold or dimmed where stdout is a terminal and NO_COLOR is not set; as it is elsewhere.
+/// `text` in bold where stdout is a terminal and NO_COLOR is not set; as it is elsewhere.
 std::string bold(std::string_view text);
-std::string dim(std::string_view text);
 
 /// Text for stderr: on a terminal, lines that are too long for it are broken between words, further
 /// ones indented below the first, and "try: quire" names the program as this shell finds it. A command, also behind "try:", gets a backslash at the end

@@ -115,12 +115,10 @@ struct Story {
 
   explicit Story(std::string_view log) {
     while (!log.empty()) {
-      const std::size_t end = std::min(log.find('\n'), log.size());
-      Json line = parse_json_or_discard<Json>(log.substr(0, end));
+      Json line = parse_json_or_discard<Json>(take_until('\n', log));
       if (line.is_object() && line.contains("step") && line["step"].is_number()) {
         lines.push_back(std::move(line));
       }
-      log.remove_prefix(std::min(end + 1, log.size()));
     }
   }
 
