@@ -5,9 +5,16 @@
 
 #include "base/machine.h"
 #include "cli/terminal.h"
+#include "engine/formats/hub_folder.h"
 #include "kernels/open_device.h"
 
 namespace quire {
+
+void add_storage(Flags& flags, WeightStorage& storage) {
+  flags.add_choice("dtype", storage,
+                   {{"auto", WeightStorage::as_stored}, {"float32", WeightStorage::f32}},
+                   "weights as stored, or all in float32");
+}
 
 void DeviceFlags::add_to(Flags& flags) {
   flags.add("device", device, "auto|cpu|cuda|cuda:N",

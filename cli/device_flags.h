@@ -9,6 +9,11 @@
 
 namespace quire {
 
+enum class WeightStorage;
+
+/// --dtype, for commands that read a model and do not train it.
+void add_storage(Flags& flags, WeightStorage& storage);
+
 struct DeviceFlags {
   std::string device = "auto";
   int threads = 0;
