@@ -9,6 +9,17 @@
 #include "cli/terminal.h"
 
 namespace quire {
+namespace {
+
+const Command kDataActions[] = {
+    {"inspect", "what a data set holds, and what is wrong with it", run_data_inspect},
+    {"prepare", "tokenize it ahead of time, for data larger than memory", run_data_prepare},
+};
+
+}  // namespace
+
+const Command kDataCommand = {"data", "inspect, prepare: data sets before training", nullptr,
+                              "Looks into data sets and prepares them.", kDataActions};
 
 std::span<const Command> commands() {
   static const Command kCommands[] = {

@@ -110,8 +110,7 @@ std::vector<ConfigEntry> read_toml(std::string_view text, const std::string& fil
                   {std::string(line.substr(0, 200)),
                    "text stands in quotes, a list in brackets on one line"});
     }
-    if (std::any_of(entries.begin(), entries.end(),
-                    [&](const ConfigEntry& entry) { return entry.name == name; })) {
+    if (std::ranges::find(entries, name, &ConfigEntry::name) != entries.end()) {
       throw Error(Fault::bad_data, where + ": '" + std::string(name) + "' is set a second time");
     }
     entries.push_back(to_entry(std::string(name), value, where));

@@ -6,7 +6,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <nlohmann/json.hpp>
 #include <span>
 #include <utility>
@@ -234,7 +233,7 @@ int prepare(PrepareCommand& c, const Flags& flags) {
   prepare_folder(c);
 
   const InterruptGuard interrupts("finishing these records");
-  const auto start = std::chrono::steady_clock::now();
+  const Stopwatch watch;
   ShardWriter writer(c.output, vocabulary_of(tokenizer), c.shard_tokens);
   Batches batches{.threads = c.threads, .tokenizer = tokenizer, .longer = longer, .writer = writer};
   corpus.report = &report;
@@ -263,8 +262,7 @@ int prepare(PrepareCommand& c, const Flags& flags) {
   const Json manifest = writer.write_manifest(text, origin_of(c, flags, cleaned));
   batches.progress.clear();
 
-  const double seconds =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const double seconds = watch.seconds();
   note_cleaning(cleaned);
   longer.tell(c.block_size > 0);
   tell(report);

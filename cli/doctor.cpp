@@ -29,15 +29,6 @@ struct ModelFit {
   double train_limit = 0;   // tokens/s when every flop runs at the matrix product's speed
 };
 
-double training_bytes(const Gpt2Config& config, const TrainingConfig& training,
-                      const Device& device) {
-  double sum = 0;
-  for (const MemoryItem& item : training_memory_plan(config, training, device)) {
-    sum += static_cast<double>(item.bytes);
-  }
-  return sum;
-}
-
 // One row of text at the model's full context; training with one row a step.
 ModelFit fit_of(const char* name, const Device& device, double bandwidth, double flops) {
   const Gpt2Config config = Gpt2Config::preset(name).value();
@@ -49,9 +40,12 @@ ModelFit fit_of(const char* name, const Device& device, double bandwidth, double
   fit.generate_16bit = 2 * parameters + cache;
   TrainingConfig training;
   training.per_device_train_batch_size = 1;
-  fit.train = training_bytes(config, training, device);
+  const auto planned = [&] {
+    return static_cast<double>(bytes_of(training_memory_plan(config, training, device)));
+  };
+  fit.train = planned();
   training.lora.r = 8;
-  fit.lora = training_bytes(config, training, device);
+  fit.lora = planned();
   fit.decode_limit = bandwidth / (2 * parameters);
   fit.train_limit = flops / training_flops(config, 1, config.n_positions);
   return fit;

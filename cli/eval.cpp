@@ -141,13 +141,13 @@ int evaluate(const EvalOptions& o, const std::string& title, const std::string& 
   EvalOptions of = o;
   if (two) {
     std::tie(report.name, report.baseline_name) = distinct_names(measured, o.baseline);
-    of.scoring.label = report.name;
+    of.scoring.label = report.name + ": ";
   }
   Metrics metrics = measure(of);
   if (!metrics) return interrupt_exit_code();
   report.metrics = std::move(*metrics);
   if (two) {
-    of.scoring.label = report.baseline_name;
+    of.scoring.label = report.baseline_name + ": ";
     if (o.texts.paths.empty()) {
       of.scoring.model = o.baseline;
     } else {

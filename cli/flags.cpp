@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <cstdint>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
@@ -13,6 +14,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/nearest.h"
+#include "base/text.h"
 #include "cli/config_file.h"
 #include "cli/foreign_options.h"
 #include "cli/help_text.h"
@@ -77,11 +79,10 @@ std::string as_typed(const std::string& name) {
   return (name.size() == 1 ? "-" : "--") + name;
 }
 
-std::optional<bool> to_bool(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  if (text == "true" || text == "1" || text == "yes") return true;
-  if (text == "false" || text == "0" || text == "no") return false;
+std::optional<bool> to_bool(const std::string& text) {
+  const std::string word = lower_ascii(text);
+  if (word == "true" || word == "1" || word == "yes") return true;
+  if (word == "false" || word == "0" || word == "no") return false;
   return std::nullopt;
 }
 
@@ -265,10 +266,8 @@ void Flags::add_words(const std::string& names, const std::string& word,
 Flags::Option* Flags::find(std::string_view name) const {
   const std::string wanted = with_hyphens(name);
   for (const auto& option : options_) {
-    const std::vector<std::string>& aliases = option->aliases;
-    if (option->name == wanted ||
-        std::find(aliases.begin(), aliases.end(), wanted) != aliases.end())
-      return option.get();
+    const bool by_alias = std::ranges::find(option->aliases, wanted) != option->aliases.end();
+    if (by_alias || option->name == wanted) return option.get();
   }
   return nullptr;
 }

@@ -1,9 +1,7 @@
 // quire generate: text from a model.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <unistd.h>
 
-#include <chrono>
 #include <optional>
 
 #include "base/file.h"
@@ -25,8 +23,6 @@
 
 namespace quire {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 struct GenerateOptions {
   std::string model = kBundledModel;
@@ -235,7 +231,7 @@ void note_several_prompts(const std::vector<std::string>& typed) {
 }
 
 int run(const std::vector<std::string>& arguments) {
-  const Clock::time_point start = Clock::now();
+  const Stopwatch watch;
   // 1. The model's own defaults lie under the options, so the model's name is read first.
   std::filesystem::path folder;
   {
@@ -290,9 +286,7 @@ int run(const std::vector<std::string>& arguments) {
   RunCallbacks callbacks;
   callbacks.stop_requested = [] { return interrupted(); };
   callbacks.on_token = [&](std::size_t request, std::int32_t id) {
-    if (first_token_after == 0) {
-      first_token_after = std::chrono::duration<double>(Clock::now() - start).count();
-    }
+    if (first_token_after == 0) first_token_after = watch.seconds();
     if (streams) writer.token(request, id);
   };
   callbacks.on_text = [&](std::size_t request, const GeneratedSequence& text) {

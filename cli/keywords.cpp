@@ -1,7 +1,6 @@
 // quire keywords: YAKE's keywords for every row of a table (pipeline/keyword_table.h).
 #include <fmt/format.h>
 
-#include <chrono>
 #include <memory>
 
 #include "base/error.h"
@@ -24,7 +23,6 @@ namespace quire {
 namespace {
 
 namespace fs = std::filesystem;
-using Clock = std::chrono::steady_clock;
 
 struct KeywordsCommand {
   std::vector<std::string> inputs;
@@ -105,7 +103,7 @@ int run(const std::vector<std::string>& arguments) {
                  {"- is standard input"});
   }
 
-  const auto start = Clock::now();
+  const Stopwatch watch;
   const StopWords stop_words =
       command.stop_words.empty() ? StopWords::english() : StopWords::from_file(command.stop_words);
   ReadingReport report;
@@ -128,9 +126,8 @@ int run(const std::vector<std::string>& arguments) {
   output.commit();
 
   tell(report);
-  const std::chrono::duration<double> seconds = Clock::now() - start;
   note(fmt::format("{} for {} in {}{}", counted(counts.keywords, "keyword"),
-                   counted(counts.rows, "row"), human_duration(seconds.count()),
+                   counted(counts.rows, "row"), human_duration(watch.seconds()),
                    output.is_stdout() ? "" : ": " + output.path().string()));
   return 0;
 }

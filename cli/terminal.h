@@ -6,7 +6,6 @@
 
 #include <chrono>
 #include <condition_variable>
-#include <cstdint>
 #include <limits>
 #include <mutex>
 #include <string>
@@ -111,6 +110,18 @@ class ProgressLine {
   std::vector<LinePart> parts_;
   std::condition_variable end_;
   std::thread clock_;  // on a terminal, from the first line on
+};
+
+/// For what is said of how long something took.
+class Stopwatch {
+ public:
+  /// Since it was made.
+  double seconds() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
 };
 
 /// A moving line is on the terminal. For signal handlers.

@@ -9,7 +9,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
-#include <chrono>
 #include <cstring>
 #include <iterator>
 #include <nlohmann/json.hpp>
@@ -340,13 +339,13 @@ int run_train(const std::vector<std::string>& arguments) {
     }
   }
   tell(report);
-  const auto start = std::chrono::steady_clock::now();
+  const Stopwatch watch;
   const Tokenizer tokenizer = train_bpe(files, options);
-  const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
+  const double seconds = watch.seconds();
   tokenizer.save(output, max_length);
   note(fmt::format("{} tokens from {} in {}, in {}: saved in {}",
                    with_commas(tokenizer.vocab_size()), human_bytes(bytes),
-                   counted(files.size(), "file"), human_duration(taken.count()), output.string()));
+                   counted(files.size(), "file"), human_duration(seconds), output.string()));
   if (tokenizer.vocab_size() < options.vocab_size) {
     warn(fmt::format("the text has pairs for {} tokens only, {} were asked for",
                      with_commas(tokenizer.vocab_size()), with_commas(options.vocab_size)));
@@ -355,7 +354,7 @@ int run_train(const std::vector<std::string>& arguments) {
     const nlohmann::ordered_json line = {{"tokens", tokenizer.vocab_size()},
                                          {"files", files.size()},
                                          {"bytes", static_cast<std::int64_t>(bytes)},
-                                         {"seconds", taken.count()},
+                                         {"seconds", seconds},
                                          {"output_dir", output.string()}};
     print(json_text(line) + "\n");
   }

@@ -1,6 +1,5 @@
 #include "cli/train_flags.h"
 
-#include <algorithm>
 #include <filesystem>
 #include <map>
 #include <memory>
@@ -8,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "base/text.h"
 #include "cli/option_names.h"
 #include "cli/terminal.h"
 #include "pipeline/model_path.h"
@@ -266,10 +266,9 @@ void TrainFlags::choose_reports() {
                                               {"html", &reports.html},
                                               {"none", &none}};
   std::size_t names = 0;
-  for (std::size_t at = 0; at <= report_to_.size(); ++names) {
-    const std::size_t comma = std::min(report_to_.find(',', at), report_to_.size());
-    const std::string name = report_to_.substr(at, comma - at);
-    at = comma + 1;
+  const std::string list = report_to_ + ",";  // behind each name, the last and an empty one too
+  for (std::string_view rest = list; !rest.empty(); ++names) {
+    const std::string name(take_until(',', rest));
     const auto found = named.find(name);
     if (found == named.end()) {
       throw Error(Fault::usage, "there is no --report-to '" + name + "'",

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/nearest.h"
+#include "base/text.h"
 
 namespace quire {
 namespace {
@@ -138,9 +139,8 @@ std::string nearest_metric(std::string_view name) {
 std::vector<std::string> split_metrics(const std::vector<std::string>& given) {
   std::vector<std::string> names;
   for (const std::string& list : given) {
-    for (std::size_t at = 0, end = 0; at <= list.size(); at = end + 1) {
-      end = std::min(list.find(',', at), list.size());
-      std::string name = list.substr(at, end - at);
+    for (std::string_view rest = list; !rest.empty();) {
+      std::string name(take_until(',', rest));
       if (name.starts_with("among_top_") && name.size() > 10 &&
           name.find_first_not_of("0123456789", 10) == std::string::npos) {
         name = "among_top_K";

@@ -16,10 +16,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
 /// One text, or a search.
 struct Job {
   std::size_t request = 0;
@@ -135,7 +131,8 @@ struct Runner {
       const auto drawn = static_cast<std::int64_t>(next - done);  // a token each
       const Clock::time_point start = Clock::now();
       std::vector<Session::Ended> ended = session.step(on_token, callbacks.stop_requested);
-      (next > first ? times.prompt_seconds : times.decode_seconds) += seconds_since(start);
+      (next > first ? times.prompt_seconds : times.decode_seconds) +=
+          std::chrono::duration<double>(Clock::now() - start).count();
       if (next == first) times.decode_tokens += drawn;
       for (Session::Ended& text : ended) {
         answer(static_cast<std::size_t>(text.text), std::move(text.sequences));

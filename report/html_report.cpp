@@ -230,9 +230,7 @@ std::string with_perplexity(double loss) {
 /// What `losses` came to, from where, and the best of them where that is another.
 std::string course_of(const char* name, const Curve& losses) {
   const PlotPoint &first = losses.points.front(), &last = losses.points.back();
-  const PlotPoint& best =
-      *std::min_element(losses.points.begin(), losses.points.end(),
-                        [](const PlotPoint& a, const PlotPoint& b) { return a.y < b.y; });
+  const PlotPoint& best = *std::ranges::min_element(losses.points, {}, &PlotPoint::y);
   std::string text = fmt::format("{} {}", name, with_perplexity(last.y));
   if (first.x < last.x) {
     text += fmt::format(", from {} at step {}", with_perplexity(first.y), first.x);

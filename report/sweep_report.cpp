@@ -158,8 +158,7 @@ std::vector<SweepRow> ranked(std::vector<SweepRow> rows) {
     const RunResult& r = row.result;
     return std::make_tuple(r.status, -r.round, r.status == RunStatus::done ? r.value : 0.0);
   };
-  std::stable_sort(rows.begin(), rows.end(),
-                   [&](const SweepRow& a, const SweepRow& b) { return key(a) < key(b); });
+  std::ranges::stable_sort(rows, {}, key);
   return rows;
 }
 
