@@ -91,7 +91,7 @@ struct ModelBench {
   void refuse_size(const std::string& what, const Gpt2Config& config) const {
     flags.refuse(what, {fmt::format("{} has {} positions", name, config.n_positions)});
   }
-  void write(BenchReport& report, const Device& device) const {
+  void write(BenchReport report, const Device& device) const {
     report.context["device"] = device.description();
     output.write(report);
   }
@@ -149,8 +149,7 @@ int run_train(const std::vector<std::string>& arguments) {
   check_trains_in(*device, dtype);
   const Ceilings ceilings = announce_ceilings(*device, bench.device_flags.threads, dtype);
   options.memory_bytes = memory_room(*device).available;
-  BenchReport report = run_train_bench(*device, ceilings, options, note);
-  bench.write(report, *device);
+  bench.write(run_train_bench(*device, ceilings, options, note), *device);
   return 0;
 }
 
@@ -184,8 +183,7 @@ int run_generate(const std::vector<std::string>& arguments) {
   const std::unique_ptr<Device> device = bench.device_flags.open();
   const Ceilings ceilings = announce_ceilings(*device, bench.device_flags.threads,
                                               device->activation_type(options.dtype));
-  BenchReport report = run_generate_bench(*device, ceilings, options, note);
-  bench.write(report, *device);
+  bench.write(run_generate_bench(*device, ceilings, options, note), *device);
   return 0;
 }
 
