@@ -242,6 +242,7 @@ int run_decode(const std::vector<std::string>& arguments) {
         throw Error(Fault::bad_data, where + ": 'ids' is not a list of whole numbers");
       }
       std::vector<TokenId> ids;
+      ids.reserve(list.size());
       for (const std::int64_t id : list) ids.push_back(checked_id(id, tokenizer, where));
       c.output.write("{\"text\": " + json_text(Json(tokenizer.decode(ids, skip_special))) + "}\n");
     });

@@ -79,6 +79,7 @@ void check_metric(const std::string& name, Evaluation evaluation,
                 {"nearest is " + answer, what_there_is(evaluation)}, help);
   }
   std::vector<std::string> all;
+  all.reserve(known.size());
   for (const MetricName& metric : known) all.emplace_back(metric.name);
   const std::string near = nearest(name, all);
   throw Error(Fault::usage, "quire eval has no metric '" + name + "'", {what_there_is(evaluation)},
