@@ -14,7 +14,6 @@
 #include "cli/device_flags.h"
 #include "cli/option_names.h"
 #include "cli/output_file.h"
-#include "cli/subcommands.h"
 #include "cli/terminal.h"
 #include "corpus/json_line.h"
 #include "engine/formats/hub_folder.h"
@@ -92,7 +91,7 @@ struct ModelBench {
   void refuse_size(const std::string& what, const Gpt2Config& config) const {
     flags.refuse(what, {fmt::format("{} has {} positions", name, config.n_positions)});
   }
-  void write(BenchReport& report, const Device& device) const {
+  void write(BenchReport report, const Device& device) const {
     report.context["device"] = device.description();
     output.write(report);
   }
@@ -120,10 +119,6 @@ Ceilings announce_ceilings(Device& device, int threads, DType dtype = DType::f32
                      fixed_number(ceilings.gemm_flops_per_second * 1e-9, 0)));
   }
   return ceilings;
-}
-
-DType dtype_from_name(const std::string& name) {
-  return name == "bfloat16" ? DType::bf16 : name == "float16" ? DType::f16 : DType::f32;
 }
 
 int run_train(const std::vector<std::string>& arguments) {
@@ -154,8 +149,7 @@ int run_train(const std::vector<std::string>& arguments) {
   check_trains_in(*device, dtype);
   const Ceilings ceilings = announce_ceilings(*device, bench.device_flags.threads, dtype);
   options.memory_bytes = memory_room(*device).available;
-  BenchReport report = run_train_bench(*device, ceilings, options, note);
-  bench.write(report, *device);
+  bench.write(run_train_bench(*device, ceilings, options, note), *device);
   return 0;
 }
 
@@ -166,8 +160,8 @@ int run_generate(const std::vector<std::string>& arguments) {
   Flags& flags = bench.flags;
   GenerateBenchOptions options;
   int batch = 0;
-  std::string dtype = "float32";
-  flags.add_choice("dtype", dtype, {"float32", "bfloat16", "float16"},
+  flags.add_choice("dtype", options.dtype,
+                   {{"float32", DType::f32}, {"bfloat16", DType::bf16}, {"float16", DType::f16}},
                    "how the matrices are stored");
   flags.group("Work");
   flags.add("batch-size", batch, "B", "rows at once; without it 1 and 8 are timed", at_least(1));
@@ -180,7 +174,6 @@ int run_generate(const std::vector<std::string>& arguments) {
 
   options.model = bench.name;
   options.config = bench.config();
-  options.dtype = dtype_from_name(dtype);
   if (batch > 0) options.batches = {batch};
   if (options.prompt + options.tokens > options.config.n_positions) {
     bench.refuse_size(fmt::format("{} prompt tokens and {} new ones do not fit the context",
@@ -190,26 +183,25 @@ int run_generate(const std::vector<std::string>& arguments) {
   const std::unique_ptr<Device> device = bench.device_flags.open();
   const Ceilings ceilings = announce_ceilings(*device, bench.device_flags.threads,
                                               device->activation_type(options.dtype));
-  BenchReport report = run_generate_bench(*device, ceilings, options, note);
-  bench.write(report, *device);
+  bench.write(run_generate_bench(*device, ceilings, options, note), *device);
   return 0;
 }
 
 // The type of activations: what was asked for, or the fastest the device computes in. Products that
 // can be in bfloat16 beside activations in float are so where they are asked for.
-void choose_type(KernelShapes& shapes, const Device& device, const std::string& wanted) {
-  if (wanted == "auto") {
+void choose_type(KernelShapes& shapes, const Device& device, std::optional<DType> wanted) {
+  if (!wanted) {
     shapes.dtype = device.activation_type(DType::bf16);
     return;
   }
-  const DType dtype = dtype_from_name(wanted);
-  const ProductType type = product_type(device, dtype);
+  const ProductType type = product_type(device, *wanted);
   shapes.dtype = type.operands;
   shapes.multiply = type.multiply;
-  if (type.operands == dtype || type.multiply == Multiply::in_bf16) return;
-  throw Error(Fault::usage,
-              fmt::format("the device computes in {}, not in {}", name_of(type.operands), wanted),
-              {device.description()}, fmt::format("--dtype {}", name_of(type.operands)));
+  if (type.operands == *wanted || type.multiply == Multiply::in_bf16) return;
+  throw Error(
+      Fault::usage,
+      fmt::format("the device computes in {}, not in {}", name_of(type.operands), name_of(*wanted)),
+      {device.description()}, fmt::format("--dtype {}", name_of(type.operands)));
 }
 
 std::map<std::string, std::string> context_of(const KernelShapes& shapes,
@@ -235,10 +227,11 @@ int run_kernels(const std::vector<std::string>& arguments) {
   KernelBenchOptions options;
   KernelShapes& shapes = options.shapes;
   int batch = 0, length = 0, head_rows = 0;
-  std::string dtype = "auto";
+  std::optional<DType> dtype;
   std::filesystem::path picture;
-  flags.add_choice(
-      "dtype", dtype, {"auto", "float32", "bfloat16", "float16"},
+  flags.add_choice<std::optional<DType>>(
+      "dtype", dtype,
+      {{"auto", {}}, {"float32", DType::f32}, {"bfloat16", DType::bf16}, {"float16", DType::f16}},
       "of activations and weights; auto is bfloat16 where the device keeps them so; on "
       "a CPU bfloat16 is for products alone");
   flags.group("Work");
@@ -330,14 +323,10 @@ const Command kActions[] = {
     {"kernels", "each op at a model's shapes, cold and warm", run_kernels},
 };
 
-int run(const std::vector<std::string>& arguments) {
-  return run_action("bench", "How fast Quire is here, beside ceilings measured in the same run.",
-                    kActions, arguments);
-}
-
 }  // namespace
 
-const Command kBenchCommand = {"bench",
-                               "train, generate, tokenizer, kernels: speed beside ceilings", run};
+const Command kBenchCommand = {
+    "bench", "train, generate, tokenizer, kernels: speed beside ceilings", nullptr,
+    "How fast Quire is here, beside ceilings measured in the same run.", kActions};
 
 }  // namespace quire

@@ -1,4 +1,5 @@
-// A command of the program: its name, one line of help, and its main function.
+// A command of the program: its name, one line of help, and its main function; or of a family
+// (quire tokenizer train, quire bench generate) its actions.
 //
 // To add one: write cli/NAME.cpp with `const Command kNameCommand = {"name", "…", run};`, declare
 // it below, and give it a line in cli/commands.cpp.
@@ -14,9 +15,16 @@ namespace quire {
 struct Command {
   std::string_view name;
   std::string_view summary;
-  /// `arguments` are those after the command's name. Returns the exit code; throws Error.
+  /// `arguments` are those after the command's name. Returns the exit code; throws Error. Null: the
+  /// first of them names an action.
   int (*run)(const std::vector<std::string>& arguments);
+  std::string_view about = {};  ///< opens a family's --help
+  std::span<const Command> actions = {};
 };
+
+/// Runs it, or the action named by the first argument with the others. An action that is missing or
+/// unknown throws Error(usage) with the list and the nearest name.
+int run_command(const Command& command, const std::vector<std::string>& arguments);
 
 /// All commands in the order of `quire --help`.
 std::span<const Command> commands();
@@ -31,5 +39,9 @@ extern const Command kTokenizerCommand;
 extern const Command kDataCommand;
 extern const Command kKeywordsCommand;
 extern const Command kBenchCommand;
+
+// The actions of `quire data`, in files of their own.
+int run_data_inspect(const std::vector<std::string>& arguments);
+int run_data_prepare(const std::vector<std::string>& arguments);
 
 }  // namespace quire

@@ -1,11 +1,14 @@
 #include "cli/config_file.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/text.h"
 
 namespace quire {
 namespace {
@@ -82,15 +85,11 @@ std::string toml_value_as_json(std::string_view text) {
   return json;
 }
 
-std::vector<ConfigEntry> read_toml(const std::string& text, const std::string& file) {
+std::vector<ConfigEntry> read_toml(std::string_view text, const std::string& file) {
   std::vector<ConfigEntry> entries;
-  std::size_t number = 0;
-  for (std::size_t begin = 0; begin < text.size();) {
-    const std::size_t end = std::min(text.find('\n', begin), text.size());
-    const std::string_view line =
-        trimmed(without_comment(std::string_view(text).substr(begin, end - begin)));
-    begin = end + 1;
-    const std::string where = file + ":" + std::to_string(++number);
+  for (int number = 1; !text.empty(); ++number) {
+    const std::string_view line = trimmed(without_comment(take_until('\n', text)));
+    const std::string where = fmt::format("{}:{}", file, number);
     if (line.empty()) continue;
     if (line.front() == '[') {
       throw Error(Fault::bad_data, where + " begins a table",
@@ -111,8 +110,7 @@ std::vector<ConfigEntry> read_toml(const std::string& text, const std::string& f
                   {std::string(line.substr(0, 200)),
                    "text stands in quotes, a list in brackets on one line"});
     }
-    if (std::any_of(entries.begin(), entries.end(),
-                    [&](const ConfigEntry& entry) { return entry.name == name; })) {
+    if (std::ranges::find(entries, name, &ConfigEntry::name) != entries.end()) {
       throw Error(Fault::bad_data, where + ": '" + std::string(name) + "' is set a second time");
     }
     entries.push_back(to_entry(std::string(name), value, where));
@@ -141,9 +139,8 @@ std::vector<ConfigEntry> read_json(const std::string& text, const std::string& f
 
 std::vector<ConfigEntry> read_config_file(const std::filesystem::path& path) {
   const std::string text = read_file(path);
-  const std::string_view content = trimmed(text);
   const std::size_t first = text.find_first_not_of(" \t\r\n");
-  if (content.empty() || first == std::string::npos) return {};
+  if (first == std::string::npos) return {};
   return text[first] == '{' ? read_json(text, path.string()) : read_toml(text, path.string());
 }
 

@@ -2,8 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -45,7 +43,7 @@ TextFormat TextFormatFlags::finish() const {
 void CorpusFlags::add_paths(Flags& flags, CorpusOptions& corpus) {
   flags.positional("PATH", corpus.paths);
   flags.group("Data");
-  flags.add(kDataNames, named_, "PATH...", "the same as PATH", ListStyle::several);
+  flags.add(kDataNames, corpus.paths, "PATH...", "the same as PATH", ListStyle::several);
 }
 
 void CorpusFlags::add_to(Flags& flags, CorpusOptions& corpus) {
@@ -57,7 +55,7 @@ void CorpusFlags::add_to(Flags& flags, CorpusOptions& corpus) {
   flags.add("document-separator", corpus.document_separator, "TEXT",
             "a line of a .txt that is this text divides records: '<|endoftext|>', '***'");
   flags.add_choice(
-      "loss-on", loss_on_, {"all", "completion"},
+      "loss-on", corpus.loss_on_completion, {{"all", false}, {"completion", true}},
       "completion: learn what the template's last column holds, not what is before it");
   flags.add("clean", clean_, "STEPS",
             "nfc, control, repair-mojibake, long-lines, duplicates: those named are made, in this "
@@ -68,9 +66,7 @@ void CorpusFlags::add_to(Flags& flags, CorpusOptions& corpus) {
 
 void CorpusFlags::finish(CorpusOptions& corpus) const {
   if (corpus.command.empty()) corpus.command = "quire train --model DIR --data";
-  corpus.paths.insert(corpus.paths.end(), named_.begin(), named_.end());
   corpus.format = format_.finish();
-  corpus.loss_on_completion = loss_on_ == "completion";
   corpus.cleaning.steps = cleaning_steps(clean_);
 }
 

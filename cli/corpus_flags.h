@@ -37,8 +37,7 @@ class CorpusFlags {
 
  private:
   TextFormatFlags format_;
-  std::string loss_on_ = "all";
-  std::vector<std::string> clean_, named_;
+  std::vector<std::string> clean_;
 };
 
 /// "control changed 3 records, dropped 1": a line on stderr for each step.

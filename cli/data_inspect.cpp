@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string_view>
@@ -12,8 +11,8 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/text.h"
+#include "cli/command.h"
 #include "cli/corpus_flags.h"
-#include "cli/data.h"
 #include "cli/help_text.h"
 #include "cli/option_names.h"
 #include "cli/terminal.h"
@@ -28,7 +27,7 @@ using Json = nlohmann::ordered_json;
 
 struct InspectCommand : InspectOptions {
   CorpusFlags corpus_flags;
-  std::string tokenizer, packing = "stream", overflow = "truncate";
+  std::string tokenizer;
   bool json = false;
 };
 
@@ -39,9 +38,8 @@ void add_flags(Flags& flags, InspectCommand& c) {
             "counts tokens with it; without one lengths are in words");
   flags.group("An epoch");
   flags.add(kBlockNames, c.training.block_size, "T", "tokens a row", at_least(1));
-  flags.add_choice("packing", c.packing, {"stream", "records", "none"},
-                   "how quire train makes rows of records");
-  add_overflow(flags, c.overflow);
+  add_packing(flags, c.training.packing, "how quire train makes rows of records");
+  add_overflow(flags, c.training.overflow);
   flags.add(kBatchNames, c.training.per_device_train_batch_size, "B", "rows at a time",
             at_least(1));
   flags.add("gradient-accumulation-steps", c.training.gradient_accumulation_steps, "N",
@@ -144,9 +142,7 @@ void print_samples(const std::vector<RecordsSummary::Sample>& samples) {
     constexpr int kLines = 8;
     std::string_view rest = sample.text;
     for (int line = 0; line < kLines && !rest.empty(); ++line) {
-      const std::string_view shown = rest.substr(0, rest.find('\n'));
-      rest.remove_prefix(std::min(shown.size() + 1, rest.size()));
-      const std::string cut = cut_to_width(shown, 200);
+      const std::string cut = cut_to_width(take_until('\n', rest), 200);
       text += (display_width(cut) + 4 > output_columns() ? flow(cut, output_columns(), "  │ ")
                                                          : "  │ " + cut) +
               "\n";
@@ -190,8 +186,8 @@ void print_for_people(const InspectCommand& c, const Inspected& inspected) {
     const Inspected::Epoch& e = *inspected.epoch;
     print_lines(fmt::format(
         "\n{} with --packing {} and --block-size {}: {} in {} of {} × {}; {} held out\n",
-        bold("An epoch"), c.packing, c.training.block_size, counted(e.rows, "row"),
-        counted(e.steps, "step"), c.training.gradient_accumulation_steps,
+        bold("An epoch"), name_of(c.training.packing), c.training.block_size,
+        counted(e.rows, "row"), counted(e.steps, "step"), c.training.gradient_accumulation_steps,
         c.training.per_device_train_batch_size, counted(e.held_out_records, "record")));
     if (e.left_out > 0) {
       print_lines(fmt::format("  {} without a target are left out\n", counted(e.left_out, "row")));
@@ -263,7 +259,7 @@ Json to_json(const InspectCommand& c, const Inspected& inspected) {
   }
   json["cleaning"] = to_json(records.cleaned);
   if (inspected.epoch) {
-    json["epoch"] = {{"packing", c.packing},
+    json["epoch"] = {{"packing", name_of(c.training.packing)},
                      {"block_size", c.training.block_size},
                      {"rows", inspected.epoch->rows},
                      {"steps", inspected.epoch->steps},
@@ -294,11 +290,7 @@ int run_data_inspect(const std::vector<std::string>& arguments) {
   add_flags(flags, c);
   if (!flags.parse(arguments)) return 0;
   c.corpus_flags.finish(c.corpus);
-  c.training.packing = packing_of(c.packing);
-  c.training.overflow = overflow_of(c.overflow);
-  if (c.corpus.paths.empty()) {
-    flags.refuse("no data is named: what shall be looked into?");
-  }
+  if (c.corpus.paths.empty()) flags.refuse("no data is named: what shall be looked into?");
   std::optional<Tokenizer> tokenizer;
   if (!c.tokenizer.empty()) tokenizer = Tokenizer::load(resolve_tokenizer(c.tokenizer));
   Inspected inspected = inspect_data(c, tokenizer, note_left_out);

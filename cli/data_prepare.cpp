@@ -6,7 +6,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <nlohmann/json.hpp>
 #include <span>
 #include <utility>
@@ -15,8 +14,8 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/text.h"
+#include "cli/command.h"
 #include "cli/corpus_flags.h"
-#include "cli/data.h"
 #include "cli/help_text.h"
 #include "cli/option_names.h"
 #include "cli/signals.h"
@@ -43,7 +42,7 @@ struct PrepareCommand {
   bool is_validation = false;  // these files are what is prepared now
   std::string tokenizer;
   std::int64_t block_size = 0;
-  std::string overflow = "truncate";
+  Overflow overflow = Overflow::truncate;
   fs::path output;
   std::int64_t shard_tokens = 1 << 26;  // 128 MiB of 16-bit ids
   int threads = 0;
@@ -117,9 +116,9 @@ void add_flags(Flags& flags, PrepareCommand& c) {
             "tokens a row will have in training, to tell which records are longer; 0 is the "
             "context of the model beside the tokenizer",
             at_least(0));
-  flags.add_choice("overflow", c.overflow, {"truncate", "split", "error"},
-                   "how quire train will take a longer record: cut, which is warned of, or gone on "
-                   "with in further rows; or none is prepared");
+  add_overflow(flags, c.overflow,
+               "how quire train will take a longer record: cut, which is warned of, or gone on "
+               "with in further rows; or none is prepared");
   flags.group("Output");
   flags.add(kOutputFolderNames, c.output, "DIR", "gets shard-00000.tokens, ..., and manifest.json");
   flags.add(kOverwriteFolderNames, c.overwrite, "replace the shards that are there");
@@ -218,7 +217,7 @@ int prepare(PrepareCommand& c, const Flags& flags) {
   const fs::path folder = resolve_tokenizer(c.tokenizer);
   const Tokenizer tokenizer = Tokenizer::load(folder);
   Longer longer{.block_size = c.block_size > 0 ? c.block_size : context_of(folder),
-                .overflow = overflow_of(c.overflow)};
+                .overflow = c.overflow};
   if (longer.overflow == Overflow::error && longer.block_size == 0) {
     throw Error(Fault::usage, "--overflow error: how long is a row?",
                 {folder.string() + " holds no model that says so"}, "--block-size 1024");
@@ -234,7 +233,7 @@ int prepare(PrepareCommand& c, const Flags& flags) {
   prepare_folder(c);
 
   const InterruptGuard interrupts("finishing these records");
-  const auto start = std::chrono::steady_clock::now();
+  const Stopwatch watch;
   ShardWriter writer(c.output, vocabulary_of(tokenizer), c.shard_tokens);
   Batches batches{.threads = c.threads, .tokenizer = tokenizer, .longer = longer, .writer = writer};
   corpus.report = &report;
@@ -263,8 +262,7 @@ int prepare(PrepareCommand& c, const Flags& flags) {
   const Json manifest = writer.write_manifest(text, origin_of(c, flags, cleaned));
   batches.progress.clear();
 
-  const double seconds =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const double seconds = watch.seconds();
   note_cleaning(cleaned);
   longer.tell(c.block_size > 0);
   tell(report);

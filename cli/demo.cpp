@@ -6,12 +6,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <limits>
 #include <memory>
 
-#include "base/file.h"
 #include "base/text.h"
 #include "cli/command.h"
 #include "cli/corpus_flags.h"
@@ -32,7 +30,6 @@ namespace quire {
 namespace {
 
 namespace fs = std::filesystem;
-using Clock = std::chrono::steady_clock;
 
 // Between a prompt and what the model goes on with.
 const char* const kPromptEnd = " ▸";
@@ -52,10 +49,6 @@ struct DemoCourse {
   TrainFlags train;
   std::string saved;
 };
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 /// All but what hangs on how much data there is.
 std::vector<std::string> arguments_of(const DemoOptions& options, const fs::path& quotes) {
@@ -161,10 +154,7 @@ TrainingResult fine_tune(const Demo& demo, const DemoCourse& course, TrainProgre
       course.train.json ? progress.callbacks() : callbacks_for_people(line);
   callbacks.stop_requested = [] { return interrupted(); };
   callbacks.write_companions = [&](const fs::path& folder) {
-    write_file(folder / "quire_config.json", course.saved);
-    if (folder == config.output_dir) {
-      write_file(folder / "README.md", model_card(course.train, demo.config()));
-    }
+    write_about_run(folder, course.saved, course.train, demo.config());
   };
   return demo.fine_tune(config, callbacks);
 }
@@ -208,7 +198,7 @@ void say_how_to_go_on(const DemoOptions& options, const DemoCourse& course, cons
 /// Before, fine-tuning, after.
 int tune_and_show(const DemoOptions& options, const Demo& demo, const DemoCourse& course,
                   const fs::path& model, const Device& device) {
-  const Clock::time_point start = Clock::now();
+  const Stopwatch watch;
   go_on_without_output();
   const InterruptGuard interrupts("finishing this step");
   TrainProgress progress(options.json);
@@ -221,7 +211,7 @@ int tune_and_show(const DemoOptions& options, const Demo& demo, const DemoCourse
   const TrainingResult result = fine_tune(demo, course, progress);
   const auto end_events = [&] {
     if (!options.json) return;
-    print_end(result, interrupted(), seconds_since(start), options.output_dir.string());
+    print_end(result, interrupted(), watch.seconds(), options.output_dir.string());
   };
   if (result.interrupted) {
     end_events();
@@ -250,8 +240,7 @@ int tune_and_show(const DemoOptions& options, const Demo& demo, const DemoCourse
   }
   end_events();
   if (!options.json) say_how_to_go_on(options, course, model);
-  note(
-      fmt::format("{} in {}", counted(result.steps, "step"), human_duration(seconds_since(start))));
+  note(fmt::format("{} in {}", counted(result.steps, "step"), human_duration(watch.seconds())));
   return lost_output_exit_code();
 }
 

@@ -5,9 +5,16 @@
 
 #include "base/machine.h"
 #include "cli/terminal.h"
+#include "engine/formats/hub_folder.h"
 #include "kernels/open_device.h"
 
 namespace quire {
+
+void add_storage(Flags& flags, WeightStorage& storage) {
+  flags.add_choice("dtype", storage,
+                   {{"auto", WeightStorage::as_stored}, {"float32", WeightStorage::f32}},
+                   "weights as stored, or all in float32");
+}
 
 void DeviceFlags::add_to(Flags& flags) {
   flags.add("device", device, "auto|cpu|cuda|cuda:N",
@@ -19,29 +26,28 @@ void DeviceFlags::add_to(Flags& flags) {
             "which later runs read");
 }
 
-std::unique_ptr<Device> DeviceFlags::open_named(const std::string& name, int of_threads) const {
-  DeviceOptions options{.threads = of_threads, .on_trial = on_trial, .autotune = autotune};
-  options.warn = [](const std::string& line) { warn(line); };
-  std::unique_ptr<Device> opened = open_device(name, options);
-  if (autotune && opened->shares_host_memory()) {
-    note("--autotune: the CPU has one algorithm for a product, there is nothing to time");
-  }
-  return opened;
-}
-
 std::unique_ptr<Device> DeviceFlags::open(int local_rank, int local_size) const {
   // Where there is neither a card nor a build for one, nobody asked.
   if (device == "auto" && (built_with_cuda() || !inspect_machine().nvidia_driver.empty())) {
     const std::string reason = why_no_cuda();
     if (!reason.empty()) note("on the CPU, as CUDA cannot be used: " + reason);
   }
-  if (local_size == 1) return open_named(device, threads);
-  const bool next_card = device == "cuda" || (device == "auto" && why_no_cuda().empty());
-  // Launchers bind a process to cores of its own, or leave all of them to all.
-  const int cores = inspect_machine().cores;
-  const bool bound = cores < static_cast<int>(std::thread::hardware_concurrency());
-  return open_named(next_card ? "cuda:" + std::to_string(local_rank) : device,
-                    threads > 0 ? threads : std::max(1, bound ? cores : cores / local_size));
+  DeviceOptions options{.threads = threads, .on_trial = on_trial, .autotune = autotune};
+  options.warn = [](const std::string& line) { warn(line); };
+  std::string name = device;
+  if (local_size > 1) {
+    const bool next_card = device == "cuda" || (device == "auto" && why_no_cuda().empty());
+    if (next_card) name = "cuda:" + std::to_string(local_rank);
+    // Launchers bind a process to cores of its own, or leave all of them to all.
+    const int cores = inspect_machine().cores;
+    const bool bound = cores < static_cast<int>(std::thread::hardware_concurrency());
+    if (threads == 0) options.threads = std::max(1, bound ? cores : cores / local_size);
+  }
+  std::unique_ptr<Device> opened = open_device(name, options);
+  if (autotune && opened->shares_host_memory()) {
+    note("--autotune: the CPU has one algorithm for a product, there is nothing to time");
+  }
+  return opened;
 }
 
 }  // namespace quire

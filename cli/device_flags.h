@@ -9,6 +9,11 @@
 
 namespace quire {
 
+enum class WeightStorage;
+
+/// --dtype, for commands that read a model and do not train it.
+void add_storage(Flags& flags, WeightStorage& storage);
+
 struct DeviceFlags {
   std::string device = "auto";
   int threads = 0;
@@ -19,9 +24,6 @@ struct DeviceFlags {
   /// Of several processes on a machine each takes the card of its number,
   /// or its share of the cores.
   std::unique_ptr<Device> open(int local_rank = 0, int local_size = 1) const;
-
- private:
-  std::unique_ptr<Device> open_named(const std::string& name, int of_threads) const;
 };
 
 }  // namespace quire

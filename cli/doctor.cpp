@@ -29,15 +29,6 @@ struct ModelFit {
   double train_limit = 0;   // tokens/s when every flop runs at the matrix product's speed
 };
 
-double training_bytes(const Gpt2Config& config, const TrainingConfig& training,
-                      const Device& device) {
-  double sum = 0;
-  for (const MemoryItem& item : training_memory_plan(config, training, device)) {
-    sum += static_cast<double>(item.bytes);
-  }
-  return sum;
-}
-
 // One row of text at the model's full context; training with one row a step.
 ModelFit fit_of(const char* name, const Device& device, double bandwidth, double flops) {
   const Gpt2Config config = Gpt2Config::preset(name).value();
@@ -49,9 +40,12 @@ ModelFit fit_of(const char* name, const Device& device, double bandwidth, double
   fit.generate_16bit = 2 * parameters + cache;
   TrainingConfig training;
   training.per_device_train_batch_size = 1;
-  fit.train = training_bytes(config, training, device);
+  const auto planned = [&] {
+    return static_cast<double>(bytes_of(training_memory_plan(config, training, device)));
+  };
+  fit.train = planned();
   training.lora.r = 8;
-  fit.lora = training_bytes(config, training, device);
+  fit.lora = planned();
   fit.decode_limit = bandwidth / (2 * parameters);
   fit.train_limit = flops / training_flops(config, 1, config.n_positions);
   return fit;
@@ -90,37 +84,31 @@ NarrowProducts narrow_products(Device& device) {
 struct Findings {
   Machine machine;
   int threads = 0;
-  std::string device, why_unproven, tuned;
+  std::unique_ptr<Device> device;
   std::optional<DeviceMemory> card;
   MemoryRoom room;
   Ceilings ceilings;
   NarrowProducts narrow;
-  std::string cuda, mpi;
   std::vector<ModelFit> models;
 };
 
 Findings find_out(const DeviceFlags& flags) {
-  const std::unique_ptr<Device> device = flags.open();
-  Findings found{.machine = inspect_machine(),
-                 .device = device->description(),
-                 .why_unproven = device->why_unproven(),
-                 .card = device->memory(),
-                 .room = memory_room(*device),
-                 .mpi = mpi_version()};
+  Findings found{.machine = inspect_machine(), .device = flags.open()};
+  Device& device = *found.device;
+  found.card = device.memory();
+  found.room = memory_room(device);
   found.threads = flags.threads > 0 ? flags.threads : found.machine.cores;
   found.ceilings = measure_ceilings(
-      *device, {.threads = found.threads,
-                .seconds = 0.3,
-                .bytes = std::min(std::size_t{1} << 27,
-                                  static_cast<std::size_t>(found.room.available) / 4)});
-  found.narrow = narrow_products(*device);
+      device, {.threads = found.threads,
+               .seconds = 0.3,
+               .bytes = std::min(std::size_t{1} << 27,
+                                 static_cast<std::size_t>(found.room.available) / 4)});
+  found.narrow = narrow_products(device);
   for (const char* name : {"tiny", "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"}) {
     found.models.push_back(
-        fit_of(name, *device, found.ceilings.read_bytes_per_second,
+        fit_of(name, device, found.ceilings.read_bytes_per_second,
                std::max(found.ceilings.gemm_flops_per_second, found.narrow.flops)));
   }
-  found.cuda = about_cuda(*device, found.machine);
-  found.tuned = device->tuned();  // which is known once products have asked for it
   return found;
 }
 
@@ -138,7 +126,7 @@ nlohmann::ordered_json to_json(const Findings& found) {
   }
   nlohmann::ordered_json report = {
       {"version", QUIRE_VERSION},
-      {"device", found.device},
+      {"device", found.device->description()},
       {"processor", found.machine.processor},
       {"cores", found.machine.cores},
       {"threads", found.threads},
@@ -148,14 +136,14 @@ nlohmann::ordered_json to_json(const Findings& found) {
       {"fma_flops_per_second", found.ceilings.fma_flops_per_second},
       {"matmul_flops_per_second", found.ceilings.gemm_flops_per_second},
       {"bf16_matmul_flops_per_second", found.narrow.flops},
-      {"cuda", found.cuda},
-      {"mpi", found.mpi},
+      {"cuda", about_cuda(*found.device, found.machine)},
+      {"mpi", mpi_version()},
       {"models", fit_list}};
   if (found.card) {
     report["device_memory_total"] = found.card->total;
     report["device_memory_available"] = found.room.available;
-    report["why_unproven"] = found.why_unproven;
-    report["autotune_table"] = found.tuned;
+    report["why_unproven"] = found.device->why_unproven();
+    report["autotune_table"] = found.device->tuned();
   }
   return report;
 }
@@ -168,7 +156,7 @@ void print_machine(const Findings& found) {
   const auto bytes = [](auto count) { return human_bytes(static_cast<double>(count)); };
   const auto gigaflops = [](double flops) { return fixed_number(flops / 1e9, 0); };
   print_lines(fmt::format("Quire {}\n\n", QUIRE_VERSION));
-  fact("device", found.device);
+  fact("device", found.device->description());
   fact("processor",
        fmt::format("{}, {}", found.machine.processor, counted(found.machine.cores, "core")));
   fact("memory", fmt::format("{}, {} available", bytes(found.machine.memory_total),
@@ -176,11 +164,12 @@ void print_machine(const Findings& found) {
   if (found.card) {
     fact("card", fmt::format("{} of memory, {} available", bytes(found.card->total),
                              bytes(found.room.available)));
-    fact("verified", found.why_unproven.empty()
+    const std::string why_unproven = found.device->why_unproven(), tuned = found.device->tuned();
+    fact("verified", why_unproven.empty()
                          ? "with this build, on this card and driver"
-                         : "no, so kernels of one chip are not used: " + found.why_unproven);
-    if (!found.tuned.empty()) {
-      fact("products", "by the algorithms that --autotune found, table " + found.tuned);
+                         : "no, so kernels of one chip are not used: " + why_unproven);
+    if (!tuned.empty()) {
+      fact("products", "by the algorithms that --autotune found, table " + tuned);
     }
   }
   fact("reading", bytes(found.ceilings.read_bytes_per_second) + "/s");
@@ -191,8 +180,9 @@ void print_machine(const Findings& found) {
   fact("bfloat16", found.narrow.why_not.empty()
                        ? gigaflops(found.narrow.flops) + " GFLOP/s in matrix products: train --bf16"
                        : "not used: " + found.narrow.why_not);
-  fact("CUDA", found.cuda);
-  fact("processes", (found.mpi.empty() ? "one: this build is without MPI" : found.mpi) + "\n");
+  fact("CUDA", about_cuda(*found.device, found.machine));
+  const std::string mpi = mpi_version();
+  fact("processes", (mpi.empty() ? "one: this build is without MPI" : mpi) + "\n");
 }
 
 void print_models(const Findings& found) {

@@ -30,7 +30,6 @@ namespace {
 
 struct EvalOptions {
   ScoringFlags scoring;
-  std::string dtype = "auto";
   CorpusOptions corpus{.command = "quire eval --data"};
   SampleOptions texts{.command = "quire eval --texts"};
   TextFormatFlags format;
@@ -53,7 +52,7 @@ void add_flags(Flags& flags, EvalOptions& o) {
             "given");
   flags.add(kTokenizerNames, scoring.tokenizer, "DIR",
             "where the tokenizer lies, if not with the model");
-  flags.add_choice("dtype", o.dtype, {"auto", "float32"}, "weights as stored, or all in float32");
+  add_storage(flags, scoring.storage);
   scoring.device.add_to(flags);
   flags.group("Perplexity of data");
   flags.add("data,data-dir,validation-file,eval-data-file", o.corpus.paths, "PATH...",
@@ -130,7 +129,8 @@ std::vector<Record> read_and_tell(CorpusOptions options) {
 }
 
 /// Nothing when it was interrupted.
-using Measure = std::function<std::optional<std::vector<Metric>>(const EvalOptions& of)>;
+using Metrics = std::optional<std::vector<Metric>>;
+using Measure = std::function<Metrics(const EvalOptions& of)>;
 
 /// What is evaluated, and the baseline where there is one: to stdout and into files. `few` is for
 /// people who ask for neither a baseline nor certain metrics; without it they get the table.
@@ -141,13 +141,13 @@ int evaluate(const EvalOptions& o, const std::string& title, const std::string& 
   EvalOptions of = o;
   if (two) {
     std::tie(report.name, report.baseline_name) = distinct_names(measured, o.baseline);
-    of.scoring.label = report.name;
+    of.scoring.label = report.name + ": ";
   }
-  std::optional<std::vector<Metric>> metrics = measure(of);
+  Metrics metrics = measure(of);
   if (!metrics) return interrupt_exit_code();
   report.metrics = std::move(*metrics);
   if (two) {
-    of.scoring.label = report.baseline_name;
+    of.scoring.label = report.baseline_name + ": ";
     if (o.texts.paths.empty()) {
       of.scoring.model = o.baseline;
     } else {
@@ -167,13 +167,42 @@ int evaluate(const EvalOptions& o, const std::string& title, const std::string& 
   return 0;
 }
 
-using ScoreData = std::function<std::optional<Scored>(ScoringFlags)>;
+std::optional<Scored> score_records(const ScoringFlags& scoring,
+                                    const std::vector<Record>& records) {
+  return watch_scoring(scoring, [&](const auto& callbacks, const auto& on_progress) {
+    return score(scoring, records, callbacks, on_progress);
+  });
+}
 
-int evaluate_data(const EvalOptions& o, const std::string& data, const ScoreData& score_data) {
-  if (!o.baseline.empty()) resolve_model(o.baseline);  // said now, not after the first is scored
+std::optional<Scored> score_run(ScoringFlags scoring, const TrainedRun& run) {
+  if (scoring.perplexity.window == 0) scoring.perplexity.window = run.block_size();
+  return watch_scoring(scoring, [&](const auto& callbacks, const auto& on_progress) {
+    return score(scoring, run.tokens(), run.tokenizer(), callbacks, on_progress);
+  });
+}
+
+/// What is scored: the part of a run's data that is asked for, or records.
+struct Data {
+  std::optional<TrainedRun> run;
+  std::vector<Record> records;
+
+  explicit Data(const EvalOptions& o) {
+    if (o.split.asked()) {
+      run.emplace(o.split.read(o.scoring.model, o.corpus.paths));
+      if (o.completions > 0) records = run->records(/*as_completion=*/true);
+    } else {
+      records = read_and_tell(o.corpus);
+    }
+    if (!o.baseline.empty()) resolve_model(o.baseline);  // said now, not after the first is scored
+  }
+};
+
+int evaluate_data(const EvalOptions& o) {
+  const Data data(o);
   std::optional<Scored> first;
-  const auto measure = [&](const EvalOptions& of) -> std::optional<std::vector<Metric>> {
-    const std::optional<Scored> scored = score_data(of.scoring);
+  const auto measure = [&](const EvalOptions& of) -> Metrics {
+    const std::optional<Scored> scored =
+        data.run ? score_run(of.scoring, *data.run) : score_records(of.scoring, data.records);
     if (!scored) return std::nullopt;
     if (!first) first = scored;
     if (scored->tokens != first->tokens) {
@@ -183,7 +212,8 @@ int evaluate_data(const EvalOptions& o, const std::string& data, const ScoreData
     }
     return metrics_of(*scored);
   };
-  return evaluate(o, data + " under " + o.scoring.model, o.scoring.model, measure, [&] {
+  const std::string title = data.run ? data.run->title() : "data";
+  return evaluate(o, title + " under " + o.scoring.model, o.scoring.model, measure, [&] {
     return fmt::format(
         "loss           {}\nperplexity     {}\nbits per byte  {}\n"
         "tokens         {} ({} scored)\n",
@@ -193,52 +223,21 @@ int evaluate_data(const EvalOptions& o, const std::string& data, const ScoreData
   });
 }
 
-std::optional<Scored> score_records(const ScoringFlags& scoring,
-                                    const std::vector<Record>& records) {
-  return watch_scoring(scoring, [&](const auto& callbacks, const auto& on_progress) {
-    return score(scoring, records, callbacks, on_progress);
-  });
-}
-
-int evaluate_data(const EvalOptions& o) {
-  if (o.split.asked()) {
-    const TrainedRun run = o.split.read(o.scoring.model, o.corpus.paths);
-    return evaluate_data(o, run.title(), [&](ScoringFlags scoring) {
-      if (scoring.perplexity.window == 0) scoring.perplexity.window = run.block_size();
-      return watch_scoring(scoring, [&](const auto& callbacks, const auto& on_progress) {
-        return score(scoring, run.tokens(), run.tokenizer(), callbacks, on_progress);
-      });
-    });
-  }
-  const std::vector<Record> records = read_and_tell(o.corpus);
-  return evaluate_data(
-      o, "data", [&](const ScoringFlags& scoring) { return score_records(scoring, records); });
-}
-
 int evaluate_completions(EvalOptions& o) {
   o.corpus.loss_on_completion = true;
-  std::vector<Record> records;
-  std::string of_run;
-  if (o.split.asked()) {
-    const TrainedRun run = o.split.read(o.scoring.model, o.corpus.paths);
-    records = run.records(/*as_completion=*/true);
-    of_run = " of " + run.title();
-  } else {
-    records = read_and_tell(o.corpus);
-  }
-  if (!o.baseline.empty()) resolve_model(o.baseline);
-  const auto measure = [&](const EvalOptions& of) -> std::optional<std::vector<Metric>> {
-    const auto scores = watch_completions(of.scoring, records, o.completions);
+  const Data data(o);
+  const auto measure = [&](const EvalOptions& of) -> Metrics {
+    const auto scores = watch_completions(of.scoring, data.records, o.completions);
     if (!scores) return std::nullopt;
     return metrics_of(*scores, o.completions);
   };
+  const std::string of_run = data.run ? " of " + data.run->title() : "";
   return evaluate(o, "completions" + of_run + " by " + o.scoring.model, o.scoring.model, measure);
 }
 
 /// Nothing when it was interrupted.
-std::optional<std::vector<Metric>> measure_samples(const EvalOptions& o,
-                                                   const std::vector<std::string>* training,
-                                                   bool with_model) {
+Metrics measure_samples(const EvalOptions& o, const std::vector<std::string>* training,
+                        bool with_model) {
   ReadingReport report;
   SampleOptions texts = o.texts;
   texts.report = &report;
@@ -284,10 +283,47 @@ int evaluate_texts(EvalOptions& o, bool with_model) {
                   o.texts.paths.size() == 1 ? o.texts.paths[0] : "texts", measure);
 }
 
-void refuse(const Flags& flags, const std::vector<const char*>& names, const std::string& why) {
-  for (const char* name : names) {
-    if (!flags.given(name)) continue;
-    throw Error(Fault::usage, std::string("--") + name + " " + why, {}, flags.help_command());
+/// Throws Error(usage) for options that do not go together.
+void check_combination(const Flags& flags, const EvalOptions& o) {
+  const bool data = !o.corpus.paths.empty(), texts = !o.texts.paths.empty();
+  const bool split = o.split.asked(), nothing = !data && !texts && !split;
+  if (data && texts) {
+    flags.refuse("--data and --texts exclude each other",
+                 {"--data gives perplexity under a model, --texts what texts are like"});
+  }
+  const struct {
+    bool holds;
+    std::vector<const char*> names;  // none of these may be given
+    const char* why;
+  } rules[] = {
+      {split, {"texts"}, "and --split do not go together"},
+      {split,
+       {"text-column", "template", "line-by-line", "encoding", "delimiter", "no-header",
+        "prepend-endoftext"},
+       "does not go with --split: the run said how its data are read"},
+      {!split, {"run"}, "wants --split"},
+      {texts, {"template"}, "is for --data: generated texts are whole"},
+      {texts && !flags.given("training-data"),
+       {"training-text-column", "copied-ngram"},
+       "wants --training-data"},
+      {texts && !flags.given("model"),
+       {"tokenizer", "dtype", "prepend-endoftext", "window", "stride", "batch-size"},
+       "wants --model: it is about the texts' perplexity"},
+      {!texts && !nothing,
+       {"training-data", "training-text-column", "copied-ngram", "keywords-column"},
+       "is for --texts"},
+      {o.completions > 0 && !nothing,
+       {"texts", "prepend-endoftext", "window", "stride", "batch-size"},
+       "and --completions do not go together"},
+  };
+  for (const auto& rule : rules) {
+    for (const char* name : rule.names) {
+      if (rule.holds && flags.given(name)) flags.refuse(fmt::format("--{} {}", name, rule.why));
+    }
+  }
+  if (nothing) {
+    throw Error(Fault::usage, "there is nothing to score", {},
+                "quire eval --model DIR --data FILE, or quire eval --texts FILE");
   }
 }
 
@@ -306,43 +342,8 @@ int run(const std::vector<std::string>& arguments) {
   add_flags(flags, options);
   if (!flags.parse(arguments)) return 0;
   options.corpus.format = options.format.finish();
-  if (options.dtype == "float32") options.scoring.storage = WeightStorage::f32;
-  if (!options.corpus.paths.empty() && !options.texts.paths.empty()) {
-    throw Error(Fault::usage, "--data and --texts exclude each other",
-                {"--data gives perplexity under a model, --texts what texts are like"},
-                flags.help_command());
-  }
-  if (options.split.asked()) {
-    refuse(flags, {"texts"}, "and --split do not go together");
-    refuse(flags,
-           {"text-column", "template", "line-by-line", "encoding", "delimiter", "no-header",
-            "prepend-endoftext"},
-           "does not go with --split: the run said how its data are read");
-  } else {
-    refuse(flags, {"run"}, "wants --split");
-  }
-  if (!options.split.asked() && options.corpus.paths.empty() && options.texts.paths.empty()) {
-    throw Error(Fault::usage, "there is nothing to score", {},
-                "quire eval --model DIR --data FILE, or quire eval --texts FILE");
-  }
+  check_combination(flags, options);
   const bool with_texts = !options.texts.paths.empty();
-  if (with_texts) {
-    refuse(flags, {"template"}, "is for --data: generated texts are whole");
-    if (!flags.given("training-data")) {
-      refuse(flags, {"training-text-column", "copied-ngram"}, "wants --training-data");
-    }
-    if (!flags.given("model")) {
-      refuse(flags, {"tokenizer", "dtype", "prepend-endoftext", "window", "stride", "batch-size"},
-             "wants --model: it is about the texts' perplexity");
-    }
-  } else {
-    refuse(flags, {"training-data", "training-text-column", "copied-ngram", "keywords-column"},
-           "is for --texts");
-  }
-  if (options.completions > 0) {
-    refuse(flags, {"texts", "prepend-endoftext", "window", "stride", "batch-size"},
-           "and --completions do not go together");
-  }
   options.metrics = split_metrics(options.metrics);
   check_metrics(options.metrics,
                 with_texts                ? Evaluation::texts

@@ -16,10 +16,6 @@ namespace {
 struct Watch {
   std::optional<InterruptGuard> interrupts;
   std::optional<ProgressLine> progress;
-  std::string label;
-
-  explicit Watch(const ScoringFlags& options)
-      : label(options.label.empty() ? "" : options.label + ": ") {}
 
   ScoringCallbacks callbacks(const ScoringFlags& options, const char* doing) {
     return {.open_device = [&options] { return options.device.open(); },
@@ -40,13 +36,13 @@ double rate_of(const Scored& scored) {
 }  // namespace
 
 std::optional<Scored> watch_scoring(const ScoringFlags& options, const Score& score) {
-  Watch watch(options);
+  Watch watch;
   Scored scored =
       score(watch.callbacks(options, "finishing these windows"), [&](const Scored& so_far) {
         if (!watch.progress->due()) return;
         const PerplexityResult& result = so_far.result;
         watch.progress->show(
-            {{fmt::format("{}{}/{} tokens", watch.label, with_commas(result.scored),
+            {{fmt::format("{}{}/{} tokens", options.label, with_commas(result.scored),
                           with_commas(so_far.to_score))},
              {"perplexity " + rounded_number(result.perplexity(), 5), 1},
              {fmt::format("{} tokens/s", with_commas(std::llround(rate_of(so_far)))), 2},
@@ -57,12 +53,12 @@ std::optional<Scored> watch_scoring(const ScoringFlags& options, const Score& sc
   watch.progress->clear();
   const PerplexityResult& result = scored.result;
   if (scored.stopped) {
-    note(fmt::format("{}stopped after {} of {} tokens, perplexity so far {}", watch.label,
+    note(fmt::format("{}stopped after {} of {} tokens, perplexity so far {}", options.label,
                      with_commas(result.scored), with_commas(scored.to_score),
                      rounded_number(result.perplexity(), 5)));
     return std::nullopt;
   }
-  note(fmt::format("{}{} of {}, stride {}: {}, {} tokens/s", watch.label,
+  note(fmt::format("{}{} of {}, stride {}: {}, {} tokens/s", options.label,
                    counted(result.windows, "window"), counted(scored.windows.window, "token"),
                    scored.windows.stride, human_duration(scored.seconds),
                    with_commas(std::llround(rate_of(scored)))));
@@ -71,13 +67,13 @@ std::optional<Scored> watch_scoring(const ScoringFlags& options, const Score& sc
 
 std::optional<CompletionScores> watch_completions(const ScoringFlags& options,
                                                   const std::vector<Record>& records, int top) {
-  Watch watch(options);
+  Watch watch;
   const CompletionScores scores = score_completions(
       options, records, top, watch.callbacks(options, "finishing this record"),
       [&](const CompletionScores& so_far) {
         if (!watch.progress->due()) return;
         watch.progress->show(
-            {{fmt::format("{}{}/{} records", watch.label, with_commas(so_far.records),
+            {{fmt::format("{}{}/{} records", options.label, with_commas(so_far.records),
                           with_commas(records.size()))},
              {fmt::format("exact match {:.3f}",
                           static_cast<double>(so_far.best) /
@@ -86,7 +82,7 @@ std::optional<CompletionScores> watch_completions(const ScoringFlags& options,
       });
   if (!scores.stopped) return scores;
   watch.progress->clear();
-  note(fmt::format("{}stopped after {} of {} records", watch.label, with_commas(scores.records),
+  note(fmt::format("{}stopped after {} of {} records", options.label, with_commas(scores.records),
                    with_commas(records.size())));
   return std::nullopt;
 }

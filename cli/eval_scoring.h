@@ -14,7 +14,7 @@ namespace quire {
 
 struct ScoringFlags : ScoringOptions {
   DeviceFlags device;
-  std::string label;  ///< what lines begin with where two models are scored; empty: nothing
+  std::string label;  ///< what lines begin with; "NAME: " where two models are scored
 };
 
 /// A call of score() with what it is to be told.

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <cstdint>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
@@ -13,6 +14,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/nearest.h"
+#include "base/text.h"
 #include "cli/config_file.h"
 #include "cli/foreign_options.h"
 #include "cli/help_text.h"
@@ -24,6 +26,7 @@ namespace quire {
 struct Flags::Option : HelpOption {
   bool is_flag = false, is_list = false, takes_several = false;
   bool given = false;
+  std::string word;                                     // chosen of a few
   std::function<void(const std::string& text)> assign;  // lists: appends
   std::function<void()> clear = [] {};                  // lists: forgets what was there
   std::function<nlohmann::json()> read;
@@ -76,11 +79,10 @@ std::string as_typed(const std::string& name) {
   return (name.size() == 1 ? "-" : "--") + name;
 }
 
-std::optional<bool> to_bool(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  if (text == "true" || text == "1" || text == "yes") return true;
-  if (text == "false" || text == "0" || text == "no") return false;
+std::optional<bool> to_bool(const std::string& text) {
+  const std::string word = lower_ascii(text);
+  if (word == "true" || word == "1" || word == "yes") return true;
+  if (word == "false" || word == "0" || word == "no") return false;
   return std::nullopt;
 }
 
@@ -126,7 +128,9 @@ std::string flag_of(std::string_view field) {
 }
 
 Flags::Flags(std::string command, std::string synopsis, std::string about)
-    : command_(std::move(command)), synopsis_(std::move(synopsis)), about_(std::move(about)) {}
+    : text_{.command = std::move(command),
+            .synopsis = std::move(synopsis),
+            .about = std::move(about)} {}
 
 Flags::~Flags() = default;
 
@@ -134,10 +138,10 @@ void Flags::group(std::string title) {
   group_ = std::move(title);
 }
 void Flags::example(std::string line) {
-  examples_.push_back(std::move(line));
+  text_.examples.push_back(std::move(line));
 }
 std::string Flags::help_command() const {
-  return "quire " + command_ + " --help";
+  return "quire " + text_.command + " --help";
 }
 void Flags::refuse(const std::string& what, std::vector<std::string> details) const {
   throw Error(Fault::usage, what, std::move(details), help_command());
@@ -230,34 +234,40 @@ void Flags::add(const std::string& names, std::vector<std::string>& target,
 }
 
 void Flags::add_choice(const std::string& names, std::string& target,
-                       std::vector<std::string> choices, const std::string& help) {
+                       const std::vector<std::string>& choices, const std::string& help) {
+  add_words(names, target, choices, help,
+            [&target, choices](std::size_t i) { target = choices[i]; });
+}
+
+void Flags::add_words(const std::string& names, const std::string& word,
+                      const std::vector<std::string>& choices, const std::string& help,
+                      std::function<void(std::size_t)> choose) {
   const std::string all = fmt::format("{}", fmt::join(choices, "|"));
   // As a value in the help they must fit beside the option's name.
   constexpr std::size_t kShort = 50;
   Option& option = all.size() <= kShort
                        ? add_option(names, all, help)
                        : add_option(names, "NAME", help + ": " + listed(choices, "or"));
-  option.default_text = target;
+  option.default_text = option.word = word;
   if (option.value == all) option.choices = choices;
-  option.assign = [&target, name = option.name, choices = std::move(choices),
-                   all](const std::string& text) {
-    if (std::find(choices.begin(), choices.end(), text) == choices.end()) {
-      const std::string near = nearest(text, choices);
-      throw Error(Fault::usage, as_typed(name) + " cannot be '" + text + "'", {"choices: " + all},
-                  near.empty() ? "" : as_typed(name) + " " + near);
+  option.assign = [&option, choices, all, choose = std::move(choose)](const std::string& text) {
+    const auto found = std::find(choices.begin(), choices.end(), text);
+    if (found == choices.end()) {
+      const std::string near = nearest(text, choices), typed = as_typed(option.name);
+      throw Error(Fault::usage, typed + " cannot be '" + text + "'", {"choices: " + all},
+                  near.empty() ? "" : typed + " " + near);
     }
-    target = text;
+    option.word = text;
+    choose(static_cast<std::size_t>(found - choices.begin()));
   };
-  option.read = [&target] { return nlohmann::json(target); };
+  option.read = [&option] { return option.word; };
 }
 
-const Flags::Option* Flags::find(std::string_view name) const {
+Flags::Option* Flags::find(std::string_view name) const {
   const std::string wanted = with_hyphens(name);
   for (const auto& option : options_) {
-    const std::vector<std::string>& aliases = option->aliases;
-    if (option->name == wanted ||
-        std::find(aliases.begin(), aliases.end(), wanted) != aliases.end())
-      return option.get();
+    const bool by_alias = std::ranges::find(option->aliases, wanted) != option->aliases.end();
+    if (by_alias || option->name == wanted) return option.get();
   }
   return nullptr;
 }
@@ -265,7 +275,7 @@ const Flags::Option* Flags::find(std::string_view name) const {
 // What to write for a name that no option has: of another tool, or with a typo.
 // Empty: nobody knows.
 std::string Flags::advice_for(const std::string& name) const {
-  if (const std::string_view answer = foreign_answer(command_, name); !answer.empty()) {
+  if (const std::string_view answer = foreign_answer(text_.command, name); !answer.empty()) {
     return (answer.starts_with("--") ? "use " : "") + std::string(answer);
   }
   std::vector<std::string> names = {"help", "config-file"};
@@ -277,10 +287,10 @@ std::string Flags::advice_for(const std::string& name) const {
   return near.empty() ? "" : "did you mean " + as_typed(near) + "?";
 }
 
-Flags::Option& Flags::require(const std::string& shown_name) {
-  if (const Option* option = find(shown_name)) return const_cast<Option&>(*option);
+Flags::Option& Flags::require(const std::string& shown_name) const {
+  if (Option* option = find(shown_name)) return *option;
   const std::string advice = advice_for(shown_name);
-  refuse("quire " + command_ + " has no option " + as_typed(shown_name),
+  refuse("quire " + text_.command + " has no option " + as_typed(shown_name),
          advice.empty() ? std::vector<std::string>() : std::vector{advice});
 }
 
@@ -308,7 +318,7 @@ void Flags::throw_unknown(std::span<const std::string> arguments) const {
       details.push_back(typed + ": " + (advice.empty() ? "unknown" : advice));
     }
   }
-  refuse(fmt::format("quire {} has no option{} {}", command_, unknown.size() == 1 ? "" : "s",
+  refuse(fmt::format("quire {} has no option{} {}", text_.command, unknown.size() == 1 ? "" : "s",
                      listed(unknown, "or")),
          std::move(details));
 }
@@ -316,22 +326,13 @@ void Flags::throw_unknown(std::span<const std::string> arguments) const {
 namespace {
 
 // "--name=value" and "-nvalue" as they are typed, the name with hyphens.
-struct TypedOption {
-  std::string name, value;
-  bool has_value = false;
-};
-
-TypedOption take_apart(const std::string& argument) {
-  if (argument[1] != '-') {
-    return {.name = argument.substr(1, 1),
-            .value = argument.substr(argument.size() > 2 && argument[2] == '=' ? 3 : 2),
-            .has_value = argument.size() > 2};
-  }
-  const std::size_t equals = argument.find('=');
-  const bool has_value = equals != std::string::npos;
-  return {.name = with_hyphens(argument.substr(2, equals - 2)),
-          .value = has_value ? argument.substr(equals + 1) : "",
-          .has_value = has_value};
+std::pair<std::string, std::optional<std::string>> take_apart(const std::string& argument) {
+  const bool is_long = argument[1] == '-';
+  const std::size_t begin = is_long ? 2 : 1;
+  const std::size_t end = is_long ? std::min(argument.find('='), argument.size()) : 2;
+  std::string name = with_hyphens(argument.substr(begin, end - begin));
+  if (end == argument.size()) return {std::move(name), std::nullopt};
+  return {std::move(name), argument.substr(argument[end] == '=' ? end + 1 : end)};
 }
 
 }  // namespace
@@ -354,65 +355,50 @@ Flags::Typed Flags::read(const std::vector<std::string>& arguments) {
       typed.others.push_back(argument);
       continue;
     }
-    auto [name, value, has_value] = take_apart(argument);
+    auto [name, value] = take_apart(argument);
+    const std::string* const next = i + 1 < arguments.size() ? &arguments[i + 1] : nullptr;
     typed.help = name == "help" || name == "h";
     if (typed.help) break;
-    const bool negated = name.starts_with("no-") && find(name) == nullptr &&
-                         find(name.substr(3)) != nullptr && find(name.substr(3))->is_flag;
-    if (negated) name.erase(0, 3);
     if (name == "config-file") {
-      if (!has_value && ++i < arguments.size()) {
-        value = arguments[i];
-        has_value = true;
-      }
-      if (!has_value) refuse("--config-file wants a file");
-      typed.config_files.push_back(value);
+      if (!value && next == nullptr) refuse("--config-file wants a file");
+      typed.config_files.push_back(value ? *value : arguments[++i]);
       continue;
+    }
+    Option* option = find(name);
+    Option* const positive = name.starts_with("no-") ? find(name.substr(3)) : nullptr;
+    const bool negated = option == nullptr && positive != nullptr && positive->is_flag;
+    if (negated) {
+      option = positive;
+      name.erase(0, 3);
     }
     // "--p" is no way to write "-p": in other tools it is another option.
-    if (find(name) == nullptr || (argument[1] == '-' && name.size() == 1)) {
+    if (option == nullptr || (argument[1] == '-' && name.size() == 1)) {
       throw_unknown(std::span(arguments).subspan(i));
     }
-    Option& option = require(name);
-    if (option.is_flag) {
-      if (!has_value && i + 1 < arguments.size()) {
-        const std::string& next = arguments[i + 1];
-        if (next.size() > 3 && to_bool(next)) {  // "true", "false": not "1", which may be a file
-          value = next;
-          has_value = true;
-          ++i;
-        }
-      }
-      if (!has_value) value = "true";
-      if (negated) value = to_bool(value).value_or(true) ? "false" : "true";
-      typed.values.emplace_back(&option, value);
-      continue;
-    }
-    if (!has_value) {
+    if (option->is_flag) {
+      // "true", "false": not "1", which may be a file.
+      const bool said = next != nullptr && next->size() > 3 && to_bool(*next);
+      if (!value && said) value = arguments[++i];
+      if (!value) value = "true";
+      if (negated) value = to_bool(*value).value_or(true) ? "false" : "true";
+    } else if (!value) {
       // The next argument is the value whatever it looks like, unless it is an option of ours.
-      const bool at_end = i + 1 >= arguments.size();
-      const bool option_follows =
-          !at_end && arguments[i + 1].starts_with("--") &&
-          find(arguments[i + 1].substr(2, arguments[i + 1].find('=') - 2)) != nullptr;
-      if (at_end || option_follows) {
-        refuse(as_typed(name) + " wants a value: " + option.value);
+      if (next == nullptr ||
+          (next->starts_with("--") && find(next->substr(2, next->find('=') - 2)) != nullptr)) {
+        refuse(as_typed(name) + " wants a value: " + option->value);
       }
       value = arguments[++i];
     }
-    typed.values.emplace_back(&option, value);
-    while (option.takes_several && i + 1 < arguments.size() && !is_option(arguments[i + 1])) {
-      typed.values.emplace_back(&option, arguments[++i]);
+    typed.values.emplace_back(option, *value);
+    while (option->takes_several && i + 1 < arguments.size() && !is_option(arguments[i + 1])) {
+      typed.values.emplace_back(option, arguments[++i]);
     }
   }
   return typed;
 }
 
 std::string Flags::help(int columns) const {
-  HelpText help{.command = command_,
-                .synopsis = synopsis_,
-                .about = about_,
-                .options = {},
-                .examples = examples_};
+  HelpText help = text_;
   for (const auto& option : options_) help.options.push_back(*option);
   help.options.push_back({.name = "config-file",
                           .group = kOtherGroup,
@@ -463,14 +449,16 @@ bool Flags::parse(const std::vector<std::string>& arguments) {
   }
   if (!typed.others.empty() && positional_ == nullptr) {
     refuse("unexpected argument '" + typed.others.front() + "'",
-           {"quire " + command_ + " takes options only"});
+           {"quire " + text_.command + " takes options only"});
   }
-  if (positional_ != nullptr) *positional_ = typed.others;
+  if (positional_ != nullptr) {
+    positional_->insert(positional_->begin(), typed.others.begin(), typed.others.end());
+  }
   if (quiet_) set_quiet();
   return true;
 }
 
-std::string Flags::name_of(const std::string& name_or_alias) {
+std::string Flags::name_of(const std::string& name_or_alias) const {
   return with_underscores(require(name_or_alias).name);
 }
 

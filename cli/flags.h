@@ -19,7 +19,8 @@
 // not fit is an Error(usage) that names the option, the value and what is allowed.
 #pragma once
 
-#include <cstdint>
+#include <algorithm>
+#include <cstddef>
 #include <filesystem>
 #include <functional>
 #include <limits>
@@ -28,7 +29,10 @@
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <utility>
 #include <vector>
+
+#include "cli/help_text.h"
 
 namespace quire {
 
@@ -90,13 +94,28 @@ class Flags {
   void add(const std::string& names, std::vector<std::string>& target, const std::string& value,
            const std::string& help, ListStyle style = ListStyle::repeated);
   /// One of a few words.
-  void add_choice(const std::string& names, std::string& target, std::vector<std::string> choices,
-                  const std::string& help);
+  void add_choice(const std::string& names, std::string& target,
+                  const std::vector<std::string>& choices, const std::string& help);
+  /// One of a few values, each by its word. The default is the first that is the target's value.
+  template <class T>
+  requires(!Text<T>) void add_choice(const std::string& names, T& target,
+                                     const std::vector<std::pair<std::string, T>>& choices,
+                                     const std::string& help) {
+    std::vector<std::string> words;
+    std::size_t now = choices.size();
+    for (const auto& [word, value] : choices) {
+      if (value == target) now = std::min(now, words.size());
+      words.push_back(word);
+    }
+    add_words(names, words.at(now), words, help,
+              [&target, choices](std::size_t i) { target = choices[i].second; });
+  }
 
   /// --quiet: no notes and no progress on stderr (see cli/terminal.h). parse() applies it.
   void add_quiet();
 
-  /// Arguments without a name; without this call there must be none.
+  /// Arguments without a name, in front of what is there by then: an option may name the same list.
+  /// Without this call there must be none.
   void positional(const std::string& value, std::vector<std::string>& target);
   /// A line at the end of --help.
   void example(std::string line);
@@ -106,7 +125,7 @@ class Flags {
 
   /// The first name, in snake case, of the option with that name or alias. Throws Error(usage) with
   /// the nearest one, as parse() does.
-  std::string name_of(const std::string& name_or_alias);
+  std::string name_of(const std::string& name_or_alias) const;
   /// Whether the option stood on the command line or in the config file.
   bool given(const std::string& name) const;
   /// All options with their values as a JSON object in snake case, fit for --config-file.
@@ -121,17 +140,20 @@ class Flags {
  private:
   struct Option;
   Option& add_option(const std::string& names, const std::string& value, const std::string& help);
-  const Option* find(std::string_view name) const;
-  Option& require(const std::string& shown_name);
+  void add_words(const std::string& names, const std::string& word,
+                 const std::vector<std::string>& choices, const std::string& help,
+                 std::function<void(std::size_t)> choose);
+  Option* find(std::string_view name) const;
+  Option& require(const std::string& shown_name) const;
   std::string advice_for(const std::string& name) const;
   [[noreturn]] void throw_unknown(std::span<const std::string> arguments) const;
   struct Typed;
   Typed read(const std::vector<std::string>& arguments);
   void read_config_file(const std::string& path);
 
-  std::string command_, synopsis_, about_, group_ = "Options";
+  HelpText text_;  // without the options
+  std::string group_ = "Options";
   std::vector<std::unique_ptr<Option>> options_;
-  std::vector<std::string> examples_;
   std::string positional_name_;
   std::vector<std::string>* positional_ = nullptr;
   bool quiet_ = false;

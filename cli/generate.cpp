@@ -1,9 +1,7 @@
 // quire generate: text from a model.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <unistd.h>
 
-#include <chrono>
 #include <optional>
 
 #include "base/file.h"
@@ -26,19 +24,16 @@
 namespace quire {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 struct GenerateOptions {
   std::string model = kBundledModel;
   std::string tokenizer;
-  std::string dtype = "auto";
+  WeightStorage storage = WeightStorage::as_stored;
   DeviceFlags device;
 
   PromptFlags prompts;
   RequestOptions request;
   std::string eos_token_id;
   bool ignore_eos = false;
-  std::string early_stopping = "false";
   std::vector<std::string> bad_words;
   std::string suppress_tokens;
 
@@ -54,7 +49,7 @@ void add_flags(Flags& flags, GenerateOptions& o) {
   flags.add(kModelNames, o.model, "DIR",
             "a folder, a file, an adapter, a bundled model or a Hub name");
   flags.add(kTokenizerNames, o.tokenizer, "DIR", "where the tokenizer lies, if not with the model");
-  flags.add_choice("dtype", o.dtype, {"auto", "float32"}, "weights as stored, or all in float32");
+  add_storage(flags, o.storage);
   o.device.add_to(flags);
 
   o.prompts.add_to(flags);
@@ -93,8 +88,10 @@ void add_flags(Flags& flags, GenerateOptions& o) {
             at_least(1));
   flags.add("length-penalty", g.length_penalty, "X",
             "above 0 favours longer texts, below 0 shorter ones");
+  using EarlyStopping = GenerationConfig::EarlyStopping;
   flags.add_choice(
-      "early-stopping", o.early_stopping, {"true", "false", "never"},
+      "early-stopping", g.early_stopping,
+      {{"true", EarlyStopping::yes}, {"false", EarlyStopping::no}, {"never", EarlyStopping::never}},
       "true: end when N texts are finished; false: when none that grows can beat them; "
       "never: the same, supposing full length");
 
@@ -162,12 +159,6 @@ void settle(const Flags& flags, const std::optional<Tokenizer>& tokenizer, const
   const bool has_lines = o.output.json || !o.output.output_dir.empty();
   if (flags.given("logprobs") && !has_lines) {
     throw Error(Fault::usage, "--logprobs needs --json", {"plain text has no place for them"});
-  }
-  if (flags.given("early-stopping")) {
-    using EarlyStopping = GenerationConfig::EarlyStopping;
-    g.early_stopping = o.early_stopping == "never"  ? EarlyStopping::never
-                       : o.early_stopping == "true" ? EarlyStopping::yes
-                                                    : EarlyStopping::no;
   }
   if (o.stream && g.num_beams > 1) {
     throw Error(Fault::usage, "--stream and --num-beams do not go together",
@@ -240,7 +231,7 @@ void note_several_prompts(const std::vector<std::string>& typed) {
 }
 
 int run(const std::vector<std::string>& arguments) {
-  const Clock::time_point start = Clock::now();
+  const Stopwatch watch;
   // 1. The model's own defaults lie under the options, so the model's name is read first.
   std::filesystem::path folder;
   {
@@ -266,8 +257,7 @@ int run(const std::vector<std::string>& arguments) {
   }
 
   // 2. Prompts are read and checked before the weights: mistakes show at once.
-  const std::filesystem::path tokenizer_path =
-      options.tokenizer.empty() ? tokenizer_folder(folder) : resolve_tokenizer(options.tokenizer);
+  const std::filesystem::path tokenizer_path = tokenizer_folder(folder, options.tokenizer);
   std::optional<Tokenizer> tokenizer;
   if (!options.tokenizer.empty() || Tokenizer::exists(tokenizer_path)) {
     tokenizer = Tokenizer::load(tokenizer_path);
@@ -287,8 +277,7 @@ int run(const std::vector<std::string>& arguments) {
 
   // 3. The model, and the texts.
   const std::unique_ptr<Device> device = options.device.open();
-  const LoadedModel model = load_resolved(
-      *device, folder, options.dtype == "float32" ? WeightStorage::f32 : WeightStorage::as_stored);
+  const LoadedModel model = load_resolved(*device, folder, options.storage);
   for (const std::string& line : model.notes) note(line);
   const InterruptGuard interrupts;
   ProgressLine progress;
@@ -297,9 +286,7 @@ int run(const std::vector<std::string>& arguments) {
   RunCallbacks callbacks;
   callbacks.stop_requested = [] { return interrupted(); };
   callbacks.on_token = [&](std::size_t request, std::int32_t id) {
-    if (first_token_after == 0) {
-      first_token_after = std::chrono::duration<double>(Clock::now() - start).count();
-    }
+    if (first_token_after == 0) first_token_after = watch.seconds();
     if (streams) writer.token(request, id);
   };
   callbacks.on_text = [&](std::size_t request, const GeneratedSequence& text) {

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <string_view>
 
+#include "base/text.h"
 #include "cli/terminal.h"
 #include "pipeline/get_model.h"
 
@@ -70,8 +71,7 @@ std::string format_about(std::string_view about, int columns) {
     paragraph.clear();
   };
   while (!about.empty()) {
-    const std::string_view line = about.substr(0, about.find('\n'));
-    about.remove_prefix(std::min(line.size() + 1, about.size()));
+    const std::string_view line = take_until('\n', about);
     if (line.empty() || line.front() == ' ') {
       end_paragraph();
       out += break_lines(line, columns) + "\n";

@@ -23,8 +23,8 @@ struct HelpText {
   /// Lines that begin with a space stand as they are, further ones are the text of paragraphs; an
   /// empty line ends one.
   std::string about;
-  std::vector<HelpOption> options;  ///< groups in the order in which they come first
-  std::vector<std::string> examples;
+  std::vector<HelpOption> options = {};  ///< groups in the order in which they come first
+  std::vector<std::string> examples = {};
 };
 
 /// No word is broken; lines are longer than `columns` where a word is.

@@ -1,9 +1,6 @@
 // quire keywords: YAKE's keywords for every row of a table (pipeline/keyword_table.h).
 #include <fmt/format.h>
 
-#include <chrono>
-#include <iostream>
-#include <iterator>
 #include <memory>
 
 #include "base/error.h"
@@ -20,15 +17,15 @@
 #include "corpus/file_kind.h"
 #include "corpus/records.h"
 #include "pipeline/keyword_table.h"
+#include "pipeline/requests.h"
 
 namespace quire {
 namespace {
 
 namespace fs = std::filesystem;
-using Clock = std::chrono::steady_clock;
 
 struct KeywordsCommand {
-  std::vector<std::string> inputs, named;  // named by --data
+  std::vector<std::string> inputs;
   TextFormatFlags format;
   OutputFile output;
   fs::path stop_words;
@@ -38,7 +35,7 @@ struct KeywordsCommand {
 void add_flags(Flags& flags, KeywordsCommand& c) {
   flags.positional("IN.csv", c.inputs);
   flags.group("Input");
-  flags.add(kDataNames, c.named, "IN.csv", "the same as IN.csv");
+  flags.add(kDataNames, c.inputs, "IN.csv", "the same as IN.csv");
   flags.add("text-column", c.options.text_column, "NAME",
             "the column with the texts; without it 'text', or the only one");
   c.format.add_to(flags);
@@ -70,9 +67,7 @@ void add_flags(Flags& flags, KeywordsCommand& c) {
 std::unique_ptr<CsvReader> open_table(const std::string& name, const TextFormat& format,
                                       ReadingReport& report) {
   if (name == "-") {
-    return std::make_unique<CsvReader>("standard input",
-                                       std::string(std::istreambuf_iterator<char>(std::cin), {}),
-                                       format, &report);
+    return std::make_unique<CsvReader>("standard input", read_standard_input(), format, &report);
   }
   const std::vector<fs::path> files = find_files({name});  // knows near names
   if (files.size() != 1 || kind_of(files[0]) != FileKind::table) {
@@ -103,14 +98,12 @@ int run(const std::vector<std::string>& arguments) {
       "Finds keywords by YAKE: writes the table with one more column, the best keyword first.");
   add_flags(flags, command);
   if (!flags.parse(arguments)) return 0;
-  command.inputs.insert(command.inputs.end(), command.named.begin(), command.named.end());
   if (command.inputs.size() != 1) {
-    throw Error(Fault::usage,
-                command.inputs.empty() ? "there is no table to read" : "one table at a time",
-                {"- is standard input"}, flags.help_command());
+    flags.refuse(command.inputs.empty() ? "there is no table to read" : "one table at a time",
+                 {"- is standard input"});
   }
 
-  const auto start = Clock::now();
+  const Stopwatch watch;
   const StopWords stop_words =
       command.stop_words.empty() ? StopWords::english() : StopWords::from_file(command.stop_words);
   ReadingReport report;
@@ -133,9 +126,8 @@ int run(const std::vector<std::string>& arguments) {
   output.commit();
 
   tell(report);
-  const std::chrono::duration<double> seconds = Clock::now() - start;
   note(fmt::format("{} for {} in {}{}", counted(counts.keywords, "keyword"),
-                   counted(counts.rows, "row"), human_duration(seconds.count()),
+                   counted(counts.rows, "row"), human_duration(watch.seconds()),
                    output.is_stdout() ? "" : ": " + output.path().string()));
   return 0;
 }

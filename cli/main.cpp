@@ -59,7 +59,7 @@ int run(std::vector<std::string> arguments) {
   }
   std::vector<std::string> names;
   for (const Command& command : commands()) {
-    if (command.name == wanted) return command.run(arguments);
+    if (command.name == wanted) return run_command(command, arguments);
     names.emplace_back(command.name);
   }
   const std::string near = nearest(wanted, names);

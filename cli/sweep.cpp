@@ -6,8 +6,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
-#include <optional>
 
 #include "base/file.h"
 #include "base/json.h"
@@ -196,13 +194,10 @@ int run(const std::vector<std::string>& arguments) {
   add_flags(flags, command);
   if (!flags.parse(arguments)) return 0;
   if (command.files.size() != 1) {
-    throw Error(Fault::usage,
-                command.files.empty() ? "there is no SWEEP.json to read" : "one sweep at a time",
-                {}, flags.help_command());
+    flags.refuse(command.files.empty() ? "there is no SWEEP.json to read" : "one sweep at a time");
   }
   if (command.output_dir.empty() && !command.dry_run) {
-    throw Error(Fault::usage, "--output-dir is missing: where shall the runs go?", {},
-                flags.help_command());
+    flags.refuse("--output-dir is missing: where shall the runs go?");
   }
   const fs::path file = command.files[0];
   const TrainVocabulary vocabulary = train_vocabulary();

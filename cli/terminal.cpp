@@ -49,20 +49,11 @@ bool is_terminal(int descriptor) {
   return ::isatty(descriptor) != 0 && (kind == nullptr || std::strcmp(kind, "dumb") != 0);
 }
 
-std::string styled(std::string_view text, std::string_view code) {
-  const char* no_color = std::getenv("NO_COLOR");
-  const bool plain = no_color != nullptr && *no_color != '\0';
-  if (plain || !stdout_is_terminal()) return std::string(text);
-  return fmt::format("\x1b[{}m{}\x1b[0m", code, text);
-}
-
-// Columns of the terminal behind a descriptor; 0 where there is none, or it does not say.
+// Columns of the terminal behind a descriptor; where there is none, or it does not say, those of the
+// environment.
 int columns_of(int descriptor) {
   winsize size{};
-  return ::ioctl(descriptor, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
-}
-
-int columns_of_environment() {
+  if (::ioctl(descriptor, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
   const char* columns = std::getenv("COLUMNS");
   const int width = columns != nullptr ? std::atoi(columns) : 0;
   return width > 0 ? width : 80;
@@ -202,20 +193,17 @@ bool stderr_is_terminal() {
 }
 
 int terminal_width() {
-  const int columns = columns_of(STDERR_FILENO);
-  return columns > 0 ? columns : columns_of_environment();
+  return columns_of(STDERR_FILENO);
 }
 int output_columns(int elsewhere) {
-  if (!stdout_is_terminal()) return elsewhere;
-  const int columns = columns_of(STDOUT_FILENO);
-  return columns > 0 ? columns : columns_of_environment();
+  return stdout_is_terminal() ? columns_of(STDOUT_FILENO) : elsewhere;
 }
 
 std::string bold(std::string_view text) {
-  return styled(text, "1");
-}
-std::string dim(std::string_view text) {
-  return styled(text, "2");
+  const char* no_color = std::getenv("NO_COLOR");
+  const bool plain = no_color != nullptr && *no_color != '\0';
+  if (plain || !stdout_is_terminal()) return std::string(text);
+  return fmt::format("\x1b[1m{}\x1b[0m", text);
 }
 
 std::string break_lines(std::string_view text, int columns) {

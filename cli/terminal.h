@@ -6,7 +6,6 @@
 
 #include <chrono>
 #include <condition_variable>
-#include <cstdint>
 #include <limits>
 #include <mutex>
 #include <string>
@@ -61,9 +60,8 @@ int terminal_width();
 /// Columns of the terminal behind stdout, `elsewhere` where there is none.
 int output_columns(int elsewhere = std::numeric_limits<int>::max());
 
-/// `text` in bold or dimmed where stdout is a terminal and NO_COLOR is not set; as it is elsewhere.
+/// `text` in bold where stdout is a terminal and NO_COLOR is not set; as it is elsewhere.
 std::string bold(std::string_view text);
-std::string dim(std::string_view text);
 
 /// Text for stderr: on a terminal, lines that are too long for it are broken between words, further
 /// ones indented below the first, and "try: quire" names the program as this shell finds it. A command, also behind "try:", gets a backslash at the end
@@ -112,6 +110,18 @@ class ProgressLine {
   std::vector<LinePart> parts_;
   std::condition_variable end_;
   std::thread clock_;  // on a terminal, from the first line on
+};
+
+/// For what is said of how long something took.
+class Stopwatch {
+ public:
+  /// Since it was made.
+  double seconds() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
 };
 
 /// A moving line is on the terminal. For signal handlers.

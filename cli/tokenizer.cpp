@@ -9,9 +9,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
-#include <chrono>
 #include <cstring>
-#include <iostream>
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -27,12 +25,12 @@
 #include "cli/help_text.h"
 #include "cli/option_names.h"
 #include "cli/output_file.h"
-#include "cli/subcommands.h"
 #include "cli/terminal.h"
 #include "corpus/encoding.h"
 #include "corpus/file_kind.h"
 #include "corpus/json_text.h"
 #include "pipeline/model_path.h"
+#include "pipeline/requests.h"
 #include "tokenizer/tokenizer.h"
 
 namespace quire {
@@ -51,9 +49,8 @@ std::vector<Input> read_inputs(std::vector<std::string> files) {
   std::vector<Input> inputs;
   inputs.reserve(files.size());
   for (const std::string& file : files) {
-    inputs.push_back(file == "-"
-                         ? Input{"standard input", {std::istreambuf_iterator<char>(std::cin), {}}}
-                         : Input{file, read_file(file)});
+    inputs.push_back(file == "-" ? Input{"standard input", read_standard_input()}
+                                 : Input{file, read_file(file)});
   }
   return inputs;
 }
@@ -61,14 +58,10 @@ std::vector<Input> read_inputs(std::vector<std::string> files) {
 // Calls take(line, its number) for each line that is not blank.
 template <class Take>
 void for_each_line(const Input& input, Take take) {
-  std::size_t number = 0;
-  for (std::size_t begin = 0; begin < input.text.size();) {
-    const std::size_t end = std::min(input.text.find('\n', begin), input.text.size());
-    const std::string_view line = std::string_view(input.text).substr(begin, end - begin);
-    begin = end + 1;
-    ++number;
-    if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-    take(line, number);
+  std::string_view rest = input.text;
+  for (std::size_t number = 1; !rest.empty(); ++number) {
+    const std::string_view line = take_until('\n', rest);
+    if (line.find_first_not_of(" \t\r") != std::string_view::npos) take(line, number);
   }
 }
 
@@ -111,24 +104,17 @@ TokenId checked_id(std::int64_t id, const Tokenizer& tokenizer, const std::strin
 
 std::vector<TokenId> parse_ids(const Input& input, const Tokenizer& tokenizer) {
   std::vector<TokenId> ids;
-  const char* at = input.text.data();
-  const char* const end = at + input.text.size();
-  const auto separates = [](char c) {
-    return c == ' ' || c == '\n' || c == '\t' || c == '\r' || c == ',';
-  };
-  while (true) {
-    while (at != end && separates(*at)) ++at;
-    if (at == end) return ids;
+  std::string_view rest = input.text;
+  for (std::string_view item; !(item = take_item(rest)).empty();) {
     std::int64_t id = 0;
-    const auto [stop, trouble] = std::from_chars(at, end, id);
-    if (trouble != std::errc() || (stop != end && !separates(*stop))) {
-      const std::string word(at, std::find_if(at, end, separates));
-      throw Error(Fault::bad_data, input.name + ": '" + word + "' is not a token id",
+    const auto [stop, trouble] = std::from_chars(item.data(), item.data() + item.size(), id);
+    if (trouble != std::errc() || stop != item.data() + item.size()) {
+      throw Error(Fault::bad_data, fmt::format("{}: '{}' is not a token id", input.name, item),
                   {fmt::format("it is item {} of the input", ids.size() + 1)});
     }
     ids.push_back(checked_id(id, tokenizer, input.name));
-    at = stop;
   }
+  return ids;
 }
 
 /// In a folder that goes away with it: copies of files in UTF-8.
@@ -250,16 +236,14 @@ int run_decode(const std::vector<std::string>& arguments) {
       continue;
     }
     for_each_line(input, [&](std::string_view line, std::size_t number) {
-      const Json list = parse_line(input, number, line, "ids", c.report);
       const std::string where = place(input, number);
-      std::vector<TokenId> ids;
-      const bool integers =
-          list.is_array() && std::all_of(list.begin(), list.end(),
-                                         [](const Json& id) { return id.is_number_integer(); });
-      if (!integers) throw Error(Fault::bad_data, where + ": 'ids' is not a list of whole numbers");
-      for (const Json& id : list) {
-        ids.push_back(checked_id(id.get<std::int64_t>(), tokenizer, where));
+      std::vector<std::int64_t> list;
+      if (!read_json(parse_line(input, number, line, "ids", c.report), list)) {
+        throw Error(Fault::bad_data, where + ": 'ids' is not a list of whole numbers");
       }
+      std::vector<TokenId> ids;
+      ids.reserve(list.size());
+      for (const std::int64_t id : list) ids.push_back(checked_id(id, tokenizer, where));
       c.output.write("{\"text\": " + json_text(Json(tokenizer.decode(ids, skip_special))) + "}\n");
     });
   }
@@ -307,7 +291,7 @@ double size_of(const std::vector<fs::path>& files) {
 
 int run_train(const std::vector<std::string>& arguments) {
   BpeTrainingOptions options;
-  std::vector<std::string> names, named;  // named by --data
+  std::vector<std::string> names;
   std::string encoding;
   fs::path output;
   int max_length = 1024;
@@ -315,7 +299,7 @@ int run_train(const std::vector<std::string>& arguments) {
   Flags flags("tokenizer train", "--output-dir DIR [OPTION...] FILE...",
               "Learns a byte-level BPE vocabulary from text files, or folders of .txt files.");
   flags.group("Vocabulary");
-  flags.add(kDataNames, named, "FILE...", "the same as FILE", ListStyle::several);
+  flags.add(kDataNames, names, "FILE...", "the same as FILE", ListStyle::several);
   flags.add("vocab-size", options.vocab_size, "N", "tokens, with the 256 bytes and special tokens",
             at_least(256));
   flags.add("min-frequency", options.min_frequency, "N", "pairs seen less often are not merged",
@@ -334,7 +318,6 @@ int run_train(const std::vector<std::string>& arguments) {
   flags.example("quire tokenizer train --vocab-size 8000 --output-dir my-tokenizer books/*.txt");
   if (!flags.parse(arguments)) return 0;
 
-  names.insert(names.end(), named.begin(), named.end());
   if (output.empty()) flags.refuse("--output-dir is missing");
   if (names.empty()) flags.refuse("there is no text to learn from", {"name files or folders"});
   if (!overwrite && Tokenizer::exists(output)) {
@@ -357,13 +340,13 @@ int run_train(const std::vector<std::string>& arguments) {
     }
   }
   tell(report);
-  const auto start = std::chrono::steady_clock::now();
+  const Stopwatch watch;
   const Tokenizer tokenizer = train_bpe(files, options);
-  const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
+  const double seconds = watch.seconds();
   tokenizer.save(output, max_length);
   note(fmt::format("{} tokens from {} in {}, in {}: saved in {}",
                    with_commas(tokenizer.vocab_size()), human_bytes(bytes),
-                   counted(files.size(), "file"), human_duration(taken.count()), output.string()));
+                   counted(files.size(), "file"), human_duration(seconds), output.string()));
   if (tokenizer.vocab_size() < options.vocab_size) {
     warn(fmt::format("the text has pairs for {} tokens only, {} were asked for",
                      with_commas(tokenizer.vocab_size()), with_commas(options.vocab_size)));
@@ -372,7 +355,7 @@ int run_train(const std::vector<std::string>& arguments) {
     const nlohmann::ordered_json line = {{"tokens", tokenizer.vocab_size()},
                                          {"files", files.size()},
                                          {"bytes", static_cast<std::int64_t>(bytes)},
-                                         {"seconds", taken.count()},
+                                         {"seconds", seconds},
                                          {"output_dir", output.string()}};
     print(json_text(line) + "\n");
   }
@@ -385,12 +368,9 @@ const Command kActions[] = {
     {"decode", "ids to text", run_decode},
 };
 
-int run(const std::vector<std::string>& arguments) {
-  return run_action("tokenizer", "Byte-level BPE.", kActions, arguments);
-}
-
 }  // namespace
 
-const Command kTokenizerCommand = {"tokenizer", "train, encode, decode: byte-level BPE", run};
+const Command kTokenizerCommand = {"tokenizer", "train, encode, decode: byte-level BPE", nullptr,
+                                   "Byte-level BPE.", kActions};
 
 }  // namespace quire

@@ -2,9 +2,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <algorithm>
 #include <array>
-#include <chrono>
 #include <cmath>
 #include <optional>
 
@@ -177,11 +175,9 @@ std::string set_options(const Flags& flags, const std::string& saved_options) {
   Json set = Json::object();
   const Json saved = parse_json<Json>(saved_options);
   for (const auto& [name, value] : saved.items()) {
-    std::string option = name;
-    std::replace(option.begin(), option.end(), '_', '-');
     const bool follows = name == "data_seed" && value == saved.value("seed", Json());
     const bool differs = !follows && value != defaults.value(name, Json());
-    if (differs || flags.given(option)) set[name] = value;
+    if (differs || flags.given(name)) set[name] = value;
   }
   return json_text(set);
 }
@@ -299,19 +295,15 @@ int train_together(const std::vector<std::string>& arguments, const std::shared_
   callbacks.stop_requested = [] { return interrupted(); };
   callbacks.write_companions = [&](const fs::path& folder) {
     if (run.start.tokenizer) run.start.tokenizer->save(folder, run.start.config.n_positions);
-    write_file(folder / "quire_config.json", run.resolved);
-    if (folder == training.output_dir) {
-      write_file(folder / "README.md", model_card(options, run.start.config));
-    }
+    write_about_run(folder, run.resolved, options, run.start.config);
   };
   go_on_without_output();
   const InterruptGuard interrupts("finishing this step");
-  const auto begin = std::chrono::steady_clock::now();
+  const Stopwatch watch;
   const TrainingResult result = train(*run.device, run.start.config, *run.parameters, *run.rows,
                                       *run.validation_rows, training, callbacks);
   progress.finish();
-  report_end(result, options,
-             std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+  report_end(result, options, watch.seconds());
   return result.interrupted ? interrupt_exit_code() : lost_output_exit_code();
 }
 

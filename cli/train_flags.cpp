@@ -1,6 +1,5 @@
 #include "cli/train_flags.h"
 
-#include <algorithm>
 #include <filesystem>
 #include <map>
 #include <memory>
@@ -8,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "base/text.h"
 #include "cli/option_names.h"
 #include "cli/terminal.h"
 #include "pipeline/model_path.h"
@@ -16,18 +16,17 @@ namespace quire {
 
 namespace fs = std::filesystem;
 
-Packing packing_of(const std::string& name) {
-  return name == "stream" ? Packing::stream : name == "records" ? Packing::records : Packing::none;
+void add_packing(Flags& flags, Packing& packing, const std::string& help) {
+  flags.add_choice(
+      "packing", packing,
+      {{"stream", Packing::stream}, {"records", Packing::records}, {"none", Packing::none}}, help);
 }
 
-Overflow overflow_of(const std::string& name) {
-  return name == "split" ? Overflow::split : name == "error" ? Overflow::error : Overflow::truncate;
-}
-
-void add_overflow(Flags& flags, std::string& word) {
-  flags.add_choice("overflow", word, {"truncate", "split", "error"},
-                   "a record longer than a row, with --packing none or records: cut, with a "
-                   "warning; gone on with in further rows; or refused");
+void add_overflow(Flags& flags, Overflow& overflow, const std::string& help) {
+  flags.add_choice(
+      "overflow", overflow,
+      {{"truncate", Overflow::truncate}, {"split", Overflow::split}, {"error", Overflow::error}},
+      help);
 }
 
 void TrainFlags::add_to(Flags& flags) {
@@ -36,7 +35,7 @@ void TrainFlags::add_to(Flags& flags) {
   add_run(flags);
   add_optimizer(flags);
   flags.group("Several processes (mpirun -np N quire train ...)");
-  flags.add_choice("zero", zero_, {"0", "1"},
+  flags.add_choice("zero", training.zero, {{"0", false}, {"1", true}},
                    "1: each process keeps the AdamW moments of its part of the model alone");
   add_watching(flags);
   flags.group("Machine");
@@ -78,12 +77,12 @@ void TrainFlags::add_data(Flags& flags) {
       "prepare wrote",
       ListStyle::several);
   corpus_.add_to(flags, corpus);
-  flags.add_choice("packing", packing_, {"stream", "records", "none"},
-                   "stream: one stream cut into blocks; records: whole records side by side, none "
-                   "of which sees another; none: one record a row");
+  add_packing(flags, training.packing,
+              "stream: one stream cut into blocks; records: whole records side by side, none of "
+              "which sees another; none: one record a row");
   flags.add(kBlockNames, training.block_size, "T", "tokens a row; 0 is the model's context",
             at_least(0));
-  add_overflow(flags, overflow_);
+  add_overflow(flags, training.overflow);
   flags.add("validation-split", validation_split, "SHARE",
             "of the records, or of the tokens of a few books, held out; 0 is none",
             between(0, 0.9));
@@ -197,19 +196,17 @@ void TrainFlags::add_watching(Flags& flags) {
   flags.add("report-to", report_to_, "NAME,...",
             "log.jsonl, log.csv, tensorboard/, report.html: any of jsonl, csv, tensorboard, html "
             "(which needs jsonl and writes it), or none");
-  flags.add_choice("dtype", dtype_, {"auto", "float32", "bfloat16", "float16"},
+  flags.add_choice("dtype", training.save_dtype,
+                   {{"auto", DType::f32},
+                    {"float32", DType::f32},
+                    {"bfloat16", DType::bf16},
+                    {"float16", DType::f16}},
                    "how the final model is stored; auto is float32");
   flags.add("json", json, "one JSON object a line on stdout for each event");
   flags.add_quiet();
 }
 
 void TrainFlags::finish(const Flags& flags) {
-  training.packing = packing_of(packing_);
-  training.overflow = overflow_of(overflow_);
-  training.zero = zero_ == "1";
-  training.save_dtype = dtype_ == "bfloat16"  ? DType::bf16
-                        : dtype_ == "float16" ? DType::f16
-                                              : DType::f32;
   corpus_.finish(corpus);
   threads = device.threads;
   choose_reports();
@@ -230,16 +227,13 @@ void TrainFlags::finish(const Flags& flags) {
     if (warmup_ratio_ == 1) warmup_ratio_ = 0.9999999999;  // 1 as a count would be one step
     training.warmup_steps = warmup_ratio_;
   }
-  const auto missing = [&](const char* option, const char* question) {
-    throw Error(Fault::usage, std::string(option) + " is missing: " + question, {},
-                flags.help_command());
-  };
-  if (corpus.paths.empty()) missing("--data", "what is there to learn from?");
-  if (training.output_dir.empty()) missing("--output-dir", "where shall the model go?");
+  if (corpus.paths.empty()) flags.refuse("--data is missing: what is there to learn from?");
+  if (training.output_dir.empty()) {
+    flags.refuse("--output-dir is missing: where shall the model go?");
+  }
   if (!model.empty() && !config.empty()) {
-    throw Error(Fault::usage, "--model and --config exclude each other",
-                {"--model goes on from trained weights, --config starts from fresh ones"},
-                flags.help_command());
+    flags.refuse("--model and --config exclude each other",
+                 {"--model goes on from trained weights, --config starts from fresh ones"});
   }
   // Without a tokenizer either, the command chooses the model.
   if (model.empty() && config.empty() && training.resume_from_checkpoint.empty() &&
@@ -272,10 +266,9 @@ void TrainFlags::choose_reports() {
                                               {"html", &reports.html},
                                               {"none", &none}};
   std::size_t names = 0;
-  for (std::size_t at = 0; at <= report_to_.size(); ++names) {
-    const std::size_t comma = std::min(report_to_.find(',', at), report_to_.size());
-    const std::string name = report_to_.substr(at, comma - at);
-    at = comma + 1;
+  const std::string list = report_to_ + ",";  // behind each name, the last and an empty one too
+  for (std::string_view rest = list; !rest.empty(); ++names) {
+    const std::string name(take_until(',', rest));
     const auto found = named.find(name);
     if (found == named.end()) {
       throw Error(Fault::usage, "there is no --report-to '" + name + "'",

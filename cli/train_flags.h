@@ -15,12 +15,12 @@
 
 namespace quire {
 
-/// Of the word that --packing takes.
-Packing packing_of(const std::string& name);
-/// Of the word that --overflow takes.
-Overflow overflow_of(const std::string& name);
-/// --overflow, for every command that makes rows of records.
-void add_overflow(Flags& flags, std::string& word);
+/// --packing and --overflow, for every command that makes rows of records.
+void add_packing(Flags& flags, Packing& packing, const std::string& help);
+void add_overflow(Flags& flags, Overflow& overflow,
+                  const std::string& help =
+                      "a record longer than a row, with --packing none or records: cut, with a "
+                      "warning; gone on with in further rows; or refused");
 
 struct TrainFlags : TrainOptions {
   DeviceFlags device;
@@ -40,10 +40,7 @@ struct TrainFlags : TrainOptions {
   void add_watching(Flags& flags);
   void choose_reports();
 
-  std::string packing_ = "stream", overflow_ = "truncate";
-  std::string zero_ = "0";
   CorpusFlags corpus_;
-  std::string dtype_ = "auto";
   std::string report_to_ = "jsonl";
   std::string max_time_;
   double warmup_ratio_ = 0;

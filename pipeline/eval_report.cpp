@@ -1,8 +1,5 @@
 #include "pipeline/eval_report.h"
 
-#include <fmt/format.h>
-
-#include <algorithm>
 #include <cmath>
 #include <iterator>
 #include <nlohmann/json.hpp>

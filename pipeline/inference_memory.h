@@ -2,8 +2,6 @@
 // that are already there, and what to change where they do not fit.
 #pragma once
 
-#include <cstdint>
-
 #include "engine/generation/session.h"
 #include "engine/model/config.h"
 #include "kernels/device.h"

@@ -9,37 +9,28 @@
 
 #include "base/error.h"
 #include "base/nearest.h"
+#include "base/text.h"
 
 namespace quire {
 namespace {
 
-constexpr MetricName kNames[] = {
-    {Evaluation::data, "loss", ""},
-    {Evaluation::data, "perplexity", ""},
-    {Evaluation::data, "tokens", ""},
-    {Evaluation::data, "scored", ""},
-    {Evaluation::data, "bits_per_byte", ""},
-    {Evaluation::data, "window", ""},
-    {Evaluation::data, "stride", ""},
-    {Evaluation::completions, "records", ""},
-    {Evaluation::completions, "exact_match", ""},
-    {Evaluation::completions, "among_top_K", ""},
-    {Evaluation::texts, "texts", ""},
-    {Evaluation::texts, "empty_texts", ""},
-    {Evaluation::texts, "tokens", ""},
-    {Evaluation::texts, "distinct_1", ""},
-    {Evaluation::texts, "distinct_2", ""},
-    {Evaluation::texts, "distinct_3", ""},
-    {Evaluation::texts, "self_bleu4", ""},
-    {Evaluation::texts, "seq_rep_4", ""},
-    {Evaluation::texts, "rep_16", ""},
-    {Evaluation::texts, "longest_run", ""},
-    {Evaluation::texts, "copied_share", "training_data"},
-    {Evaluation::texts, "keyword_coverage", "keywords_column"},
-    {Evaluation::texts, "coherence", ""},
-    {Evaluation::texts, "coherence_texts", ""},
-    {Evaluation::texts, "perplexity", "model"},
-    {Evaluation::texts, "bits_per_byte", "model"},
+struct Group {
+  Evaluation evaluation;
+  std::vector<std::string_view> names;
+  std::string_view wants = {};
+};
+
+const Group kGroups[] = {
+    {Evaluation::data,
+     {"loss", "perplexity", "tokens", "scored", "bits_per_byte", "window", "stride"}},
+    {Evaluation::completions, {"records", "exact_match", "among_top_K"}},
+    {Evaluation::texts,
+     {"texts", "empty_texts", "tokens", "distinct_1", "distinct_2", "distinct_3", "self_bleu4",
+      "seq_rep_4", "rep_16", "longest_run"}},
+    {Evaluation::texts, {"copied_share"}, "training_data"},
+    {Evaluation::texts, {"keyword_coverage"}, "keywords_column"},
+    {Evaluation::texts, {"coherence", "coherence_texts"}},
+    {Evaluation::texts, {"perplexity", "bits_per_byte"}, "model"},
 };
 
 std::string of_what(Evaluation evaluation) {
@@ -57,7 +48,7 @@ std::string of_what(Evaluation evaluation) {
 /// "--texts FILE has texts, empty_texts, …"
 std::string what_there_is(Evaluation evaluation) {
   std::vector<std::string_view> names;
-  for (const MetricName& metric : kNames) {
+  for (const MetricName& metric : metric_names()) {
     if (metric.evaluation == evaluation) names.push_back(metric.name);
   }
   return fmt::format("{} has {}", of_what(evaluation), fmt::join(names, ", "));
@@ -66,17 +57,18 @@ std::string what_there_is(Evaluation evaluation) {
 void check_metric(const std::string& name, Evaluation evaluation,
                   const std::function<bool(const std::string&)>& is_given) {
   const std::string help = "quire eval `help`"_named;
+  const std::vector<MetricName> known = metric_names();
   const auto named = [&](const MetricName& metric) { return metric.name == name; };
   const auto here = std::ranges::find_if(
-      kNames, [&](const MetricName& m) { return named(m) && m.evaluation == evaluation; });
-  if (here != std::end(kNames)) {
+      known, [&](const MetricName& m) { return named(m) && m.evaluation == evaluation; });
+  if (here != known.end()) {
     if (here->wants.empty() || is_given(std::string(here->wants))) return;
     throw Error(Fault::usage,
                 fmt::format("{} {} wants {}", field_name("metrics"), name, field_name(here->wants)),
                 {}, help);
   }
-  const auto elsewhere = std::find_if(std::rbegin(kNames), std::rend(kNames), named);
-  if (elsewhere != std::rend(kNames)) {
+  const auto elsewhere = std::find_if(known.rbegin(), known.rend(), named);
+  if (elsewhere != known.rend()) {
     throw Error(
         Fault::usage,
         fmt::format("{} {} is for {}", field_name("metrics"), name, of_what(elsewhere->evaluation)),
@@ -87,7 +79,8 @@ void check_metric(const std::string& name, Evaluation evaluation,
                 {"nearest is " + answer, what_there_is(evaluation)}, help);
   }
   std::vector<std::string> all;
-  for (const MetricName& metric : kNames) all.emplace_back(metric.name);
+  all.reserve(known.size());
+  for (const MetricName& metric : known) all.emplace_back(metric.name);
   const std::string near = nearest(name, all);
   throw Error(Fault::usage, "quire eval has no metric '" + name + "'", {what_there_is(evaluation)},
               near.empty() ? help : field_name("metrics") + " " + near);
@@ -95,8 +88,14 @@ void check_metric(const std::string& name, Evaluation evaluation,
 
 }  // namespace
 
-std::span<const MetricName> metric_names() {
-  return kNames;
+std::vector<MetricName> metric_names() {
+  std::vector<MetricName> all;
+  for (const Group& group : kGroups) {
+    for (const std::string_view name : group.names) {
+      all.push_back({group.evaluation, name, group.wants});
+    }
+  }
+  return all;
 }
 
 std::string nearest_metric(std::string_view name) {
@@ -138,9 +137,8 @@ std::string nearest_metric(std::string_view name) {
 std::vector<std::string> split_metrics(const std::vector<std::string>& given) {
   std::vector<std::string> names;
   for (const std::string& list : given) {
-    for (std::size_t at = 0, end = 0; at <= list.size(); at = end + 1) {
-      end = std::min(list.find(',', at), list.size());
-      std::string name = list.substr(at, end - at);
+    for (std::string_view rest = list; !rest.empty();) {
+      std::string name(take_until(',', rest));
       if (name.starts_with("among_top_") && name.size() > 10 &&
           name.find_first_not_of("0123456789", 10) == std::string::npos) {
         name = "among_top_K";

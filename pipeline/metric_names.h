@@ -6,7 +6,6 @@
 #pragma once
 
 #include <functional>
-#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -25,7 +24,7 @@ struct MetricName {
 };
 
 /// All of them, in the order in which they are told. The K of among_top_K is a number elsewhere.
-std::span<const MetricName> metric_names();
+std::vector<MetricName> metric_names();
 
 /// What stands nearest to a metric of evaluate that Quire does not have; "" for other names.
 std::string nearest_metric(std::string_view name);

@@ -204,7 +204,8 @@ fs::path config_folder(const fs::path& resolved_model) {
   return fs::is_directory(model, trouble) ? model : model.parent_path();
 }
 
-fs::path tokenizer_folder(const fs::path& resolved_model) {
+fs::path tokenizer_folder(const fs::path& resolved_model, const std::string& named) {
+  if (!named.empty()) return resolve_tokenizer(named);
   const bool own = is_adapter(resolved_model) && Tokenizer::exists(resolved_model);
   return own ? resolved_model : config_folder(resolved_model);
 }

@@ -35,9 +35,10 @@ std::filesystem::path config_folder(const std::filesystem::path& resolved_model)
 /// What that file says, with the rows of the embedding that an adapter brings along.
 Gpt2Config resolved_config(const std::filesystem::path& resolved_model);
 
-/// The folder that holds its tokenizer: its own, or for an adapter without one
-/// that of the model it adapts.
-std::filesystem::path tokenizer_folder(const std::filesystem::path& resolved_model);
+/// The folder that holds its tokenizer: what --tokenizer has `named`, if anything; its own; or for an
+/// adapter without one that of the model it adapts.
+std::filesystem::path tokenizer_folder(const std::filesystem::path& resolved_model,
+                                       const std::string& named = {});
 
 /// The folder of a model that has all that training goes on from: config, weights and tokenizer.
 std::optional<std::filesystem::path> find_whole_model(const std::string& model);

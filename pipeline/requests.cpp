@@ -80,31 +80,31 @@ std::string read_standard_input() {
 
 std::vector<std::string> split_lines(std::string_view text) {
   std::vector<std::string> lines;
-  for (std::size_t begin = 0; begin < text.size();) {
-    const std::size_t end = std::min(text.find('\n', begin), text.size());
-    std::string_view line = text.substr(begin, end - begin);
+  while (!text.empty()) {
+    std::string_view line = take_until('\n', text);
     if (line.ends_with('\r')) line.remove_suffix(1);
     lines.emplace_back(line);
-    begin = end + 1;
   }
   return lines;
 }
 
-std::vector<std::int32_t> parse_ids(const std::string& what, std::string_view text) {
+std::string_view take_item(std::string_view& list) {
   constexpr std::string_view kSeparators = " ,\t\r\n";
+  list.remove_prefix(std::min(list.find_first_not_of(kSeparators), list.size()));
+  const std::string_view item = list.substr(0, list.find_first_of(kSeparators));
+  list.remove_prefix(item.size());
+  return item;
+}
+
+std::vector<std::int32_t> parse_ids(const std::string& what, std::string_view text) {
   std::vector<std::int32_t> ids;
-  for (std::size_t begin = text.find_first_not_of(kSeparators); begin < text.size();) {
-    const std::size_t end = std::min(text.find_first_of(kSeparators, begin), text.size());
-    std::int32_t id = 0;
-    const auto [stop, trouble] = std::from_chars(text.data() + begin, text.data() + end, id);
-    if (trouble != std::errc() || stop != text.data() + end) {
-      throw Error(
-          Fault::usage,
-          fmt::format("{} has '{}', which is no token id", what, text.substr(begin, end - begin)),
-          {"token ids are whole numbers, separated by spaces or commas"});
+  for (std::string_view item; !(item = take_item(text)).empty();) {
+    const auto [stop, trouble] =
+        std::from_chars(item.data(), item.data() + item.size(), ids.emplace_back());
+    if (trouble != std::errc() || stop != item.data() + item.size()) {
+      throw Error(Fault::usage, fmt::format("{} has '{}', which is no token id", what, item),
+                  {"token ids are whole numbers, separated by spaces or commas"});
     }
-    ids.push_back(id);
-    begin = text.find_first_not_of(kSeparators, end);
   }
   return ids;
 }

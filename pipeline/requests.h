@@ -89,6 +89,10 @@ std::string read_standard_input();
 /// "a\nb\r\n" -> a, b. A text that ends with a line break has no empty last line.
 std::vector<std::string> split_lines(std::string_view text);
 
+/// Takes the first word off the front of a list, in which white space and commas separate; "" at its
+/// end.
+std::string_view take_item(std::string_view& list);
+
 /// Whole numbers separated by spaces or commas; throws Error(usage) naming `what`.
 std::vector<std::int32_t> parse_ids(const std::string& what, std::string_view text);
 

@@ -16,10 +16,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
 /// One text, or a search.
 struct Job {
   std::size_t request = 0;
@@ -71,81 +67,79 @@ struct Runner {
   bool stopped() const { return callbacks.stop_requested && callbacks.stop_requested(); }
   const GenerateRequest& request_of(std::size_t job) const { return requests[jobs[job].request]; }
   int beams_of(std::size_t job) const { return request_of(job).options.generation.num_beams; }
-  SessionSize checked_size() const;
-  void begin_next(Session& session);
-  void answer(std::size_t job, std::vector<GeneratedSequence> texts);
-  void run();
-};
 
-SessionSize Runner::checked_size() const {
-  SessionSize size{.rows = 0};
-  int widest = 1;
-  for (std::size_t job = 0; job < jobs.size(); ++job) {
-    const int length = static_cast<int>(request_of(job).prompt_ids.size());
-    const int limit = length_limit(config, request_of(job).options.generation, length);
-    widest = std::max(widest, beams_of(job));
-    size.rows = std::min(size.rows + beams_of(job), std::max(batch_size, widest));
-    size.longest_prompt = std::max(size.longest_prompt, length);
-    size.longest_text = std::max(size.longest_text, limit);
+  SessionSize checked_size() const {
+    SessionSize size{.rows = 0};
+    int widest = 1;
+    for (std::size_t job = 0; job < jobs.size(); ++job) {
+      const int length = static_cast<int>(request_of(job).prompt_ids.size());
+      const int limit = length_limit(config, request_of(job).options.generation, length);
+      widest = std::max(widest, beams_of(job));
+      size.rows = std::min(size.rows + beams_of(job), std::max(batch_size, widest));
+      size.longest_prompt = std::max(size.longest_prompt, length);
+      size.longest_text = std::max(size.longest_text, limit);
+    }
+    check_generation_memory(device, config, parameters.wte().dtype(), size, widest);
+    return size;
   }
-  check_generation_memory(device, config, parameters.wte().dtype(), size, widest);
-  return size;
-}
 
-void Runner::begin_next(Session& session) {
-  const GenerateRequest& request = request_of(next);
-  const RequestOptions& options = request.options;
-  StopCallback stops;
-  if (!options.stop.empty()) {
-    stops = [&](std::span<const TokenId> ids) {
-      return ends_at_stop(*tokenizer, options.stop, ids);
+  void begin_next(Session& session) {
+    const GenerateRequest& request = request_of(next);
+    const RequestOptions& options = request.options;
+    StopCallback stops;
+    if (!options.stop.empty()) {
+      stops = [&](std::span<const TokenId> ids) {
+        return ends_at_stop(*tokenizer, options.stop, ids);
+      };
+    }
+    session.add(request.prompt_ids, options.generation,
+                {options.generation.seed, jobs[next].stream}, std::move(stops));
+    times.prompt_tokens += std::ssize(request.prompt_ids);
+    ++next;
+  }
+
+  void answer(std::size_t job, std::vector<GeneratedSequence> texts) {
+    const auto wanted = static_cast<std::size_t>(request_of(job).options.num_return_sequences);
+    if (beams_of(job) > 1 && texts.size() > wanted) texts.resize(wanted);
+    for (const GeneratedSequence& text : texts) times.new_tokens += std::ssize(text.output_ids);
+    answers[job] = std::move(texts);
+    ++done;
+    for (; told < jobs.size() && !answers[told].empty(); ++told) {
+      for (const GeneratedSequence& text : std::exchange(answers[told], {})) {
+        callbacks.on_text(jobs[told].request, text);
+      }
+    }
+    if (callbacks.on_progress) callbacks.on_progress(done, jobs.size());
+  }
+
+  void run() {
+    if (jobs.empty()) return;
+    answers.resize(jobs.size());
+    Session session(device, config, parameters, checked_size());
+    const auto on_token = [&](int text, std::int32_t token) {
+      if (callbacks.on_token)
+        callbacks.on_token(jobs[static_cast<std::size_t>(text)].request, token);
+      return false;
     };
-  }
-  session.add(request.prompt_ids, options.generation, {options.generation.seed, jobs[next].stream},
-              std::move(stops));
-  times.prompt_tokens += std::ssize(request.prompt_ids);
-  ++next;
-}
-
-void Runner::answer(std::size_t job, std::vector<GeneratedSequence> texts) {
-  const auto wanted = static_cast<std::size_t>(request_of(job).options.num_return_sequences);
-  if (beams_of(job) > 1 && texts.size() > wanted) texts.resize(wanted);
-  for (const GeneratedSequence& text : texts) times.new_tokens += std::ssize(text.output_ids);
-  answers[job] = std::move(texts);
-  ++done;
-  for (; told < jobs.size() && !answers[told].empty(); ++told) {
-    for (const GeneratedSequence& text : std::exchange(answers[told], {})) {
-      callbacks.on_text(jobs[told].request, text);
+    const auto has_room = [&] {
+      return session.is_empty() || session.rows_in_use() + beams_of(next) <= batch_size;
+    };
+    for (;;) {
+      const std::size_t first = next;
+      while (next < jobs.size() && has_room() && !stopped()) begin_next(session);
+      if (session.is_empty()) return;
+      const auto drawn = static_cast<std::int64_t>(next - done);  // a token each
+      const Clock::time_point start = Clock::now();
+      std::vector<Session::Ended> ended = session.step(on_token, callbacks.stop_requested);
+      (next > first ? times.prompt_seconds : times.decode_seconds) +=
+          std::chrono::duration<double>(Clock::now() - start).count();
+      if (next == first) times.decode_tokens += drawn;
+      for (Session::Ended& text : ended) {
+        answer(static_cast<std::size_t>(text.text), std::move(text.sequences));
+      }
     }
   }
-  if (callbacks.on_progress) callbacks.on_progress(done, jobs.size());
-}
-
-void Runner::run() {
-  if (jobs.empty()) return;
-  answers.resize(jobs.size());
-  Session session(device, config, parameters, checked_size());
-  const auto on_token = [&](int text, std::int32_t token) {
-    if (callbacks.on_token) callbacks.on_token(jobs[static_cast<std::size_t>(text)].request, token);
-    return false;
-  };
-  const auto has_room = [&] {
-    return session.is_empty() || session.rows_in_use() + beams_of(next) <= batch_size;
-  };
-  for (;;) {
-    const std::size_t first = next;
-    while (next < jobs.size() && has_room() && !stopped()) begin_next(session);
-    if (session.is_empty()) return;
-    const auto drawn = static_cast<std::int64_t>(next - done);  // a token each
-    const Clock::time_point start = Clock::now();
-    std::vector<Session::Ended> ended = session.step(on_token, callbacks.stop_requested);
-    (next > first ? times.prompt_seconds : times.decode_seconds) += seconds_since(start);
-    if (next == first) times.decode_tokens += drawn;
-    for (Session::Ended& text : ended) {
-      answer(static_cast<std::size_t>(text.text), std::move(text.sequences));
-    }
-  }
-}
+};
 
 }  // namespace
 

@@ -114,8 +114,7 @@ Scored score_texts(const ScoringOptions& options, const ScoringCallbacks& callba
   const std::filesystem::path folder = resolve_model(options.model);
   const Gpt2Config config = resolved_config(folder);
   const PerplexityOptions windows = resolve(options.perplexity, config);
-  const Tokenizer tokenizer = Tokenizer::load(
-      options.tokenizer.empty() ? tokenizer_folder(folder) : resolve_tokenizer(options.tokenizer));
+  const Tokenizer tokenizer = Tokenizer::load(tokenizer_folder(folder, options.tokenizer));
   const std::vector<Text> texts = make_texts(tokenizer);
   check_ids(texts, config);
   Scored scored{.windows = windows};

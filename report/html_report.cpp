@@ -115,12 +115,10 @@ struct Story {
 
   explicit Story(std::string_view log) {
     while (!log.empty()) {
-      const std::size_t end = std::min(log.find('\n'), log.size());
-      Json line = parse_json_or_discard<Json>(log.substr(0, end));
+      Json line = parse_json_or_discard<Json>(take_until('\n', log));
       if (line.is_object() && line.contains("step") && line["step"].is_number()) {
         lines.push_back(std::move(line));
       }
-      log.remove_prefix(std::min(end + 1, log.size()));
     }
   }
 
@@ -232,9 +230,7 @@ std::string with_perplexity(double loss) {
 /// What `losses` came to, from where, and the best of them where that is another.
 std::string course_of(const char* name, const Curve& losses) {
   const PlotPoint &first = losses.points.front(), &last = losses.points.back();
-  const PlotPoint& best =
-      *std::min_element(losses.points.begin(), losses.points.end(),
-                        [](const PlotPoint& a, const PlotPoint& b) { return a.y < b.y; });
+  const PlotPoint& best = *std::ranges::min_element(losses.points, {}, &PlotPoint::y);
   std::string text = fmt::format("{} {}", name, with_perplexity(last.y));
   if (first.x < last.x) {
     text += fmt::format(", from {} at step {}", with_perplexity(first.y), first.x);

@@ -2,9 +2,9 @@
 
 #include <fmt/format.h>
 
-#include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "base/file.h"
 #include "base/json.h"
 #include "base/numbers.h"
 #include "base/text.h"
@@ -119,6 +119,14 @@ std::string model_card(const TrainOptions& options, const Gpt2Config& config) {
       "Licence, intended use, what the data holds and lacks, and what the model should not be used "
       "for.\n";
   return card;
+}
+
+void write_about_run(const std::filesystem::path& folder, const std::string& saved,
+                     const TrainOptions& options, const Gpt2Config& config) {
+  write_file(folder / "quire_config.json", saved);
+  if (folder == options.training.output_dir) {
+    write_file(folder / "README.md", model_card(options, config));
+  }
 }
 
 }  // namespace quire

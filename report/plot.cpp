@@ -62,11 +62,6 @@ std::string svg_text(double left, double base, const std::string& attributes,
                      escape_markup(content));
 }
 
-std::string svg_line(double x1, double y1, double x2, double y2, const std::string& attributes) {
-  return fmt::format("<line x1=\"{:.2f}\" y1=\"{:.2f}\" x2=\"{:.2f}\" y2=\"{:.2f}\" {}/>\n", x1, y1,
-                     x2, y2, attributes);
-}
-
 std::vector<double> round_ticks(double low, double high, double parts) {
   const double least = (high - low) / parts;
   const double exponent = std::floor(std::log10(least) + 1e-9);
@@ -140,6 +135,11 @@ double PlotScale::at(double value) const {
 
 std::vector<double> PlotScale::ticks(double parts) const {
   return logarithmic ? log_ticks(low, high) : round_ticks(low, high, parts);
+}
+
+void Plot::line(double x1, double y1, double x2, double y2, const std::string& attributes) {
+  svg += fmt::format("<line x1=\"{:.2f}\" y1=\"{:.2f}\" x2=\"{:.2f}\" y2=\"{:.2f}\" {}/>\n", x1, y1,
+                     x2, y2, attributes);
 }
 
 void Plot::across(double value, const std::string& name) {

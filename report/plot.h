@@ -10,7 +10,6 @@ namespace quire {
 std::string svg_open(double width, double height);
 std::string svg_text(double left, double base, const std::string& attributes,
                      const std::string& content);
-std::string svg_line(double x1, double y1, double x2, double y2, const std::string& attributes);
 
 /// The multiples of 1, 2 or 5 times a power of ten from `low` to `high` that cut it into `parts` to
 /// 2.5 * `parts` parts. `low` < `high`.
@@ -79,9 +78,7 @@ struct Plot {
   void disc(const PlotPoint& at, double radius, const std::string& attributes,
             const std::string& kind = {}, const std::string& title = {});
 
-  void line(double x1, double y1, double x2, double y2, const std::string& attributes) {
-    svg += svg_line(x1, y1, x2, y2, attributes);
-  }
+  void line(double x1, double y1, double x2, double y2, const std::string& attributes);
   void text(double x, double base, const std::string& attributes, const std::string& content) {
     svg += svg_text(x, base, attributes, content);
   }

@@ -156,14 +156,9 @@ std::string option_panel(int number, const SearchDimension& dimension, const Swe
 std::vector<SweepRow> ranked(std::vector<SweepRow> rows) {
   const auto key = [](const SweepRow& row) {
     const RunResult& r = row.result;
-    const int kind = r.status == RunStatus::done       ? 0
-                     : r.status == RunStatus::diverged ? 1
-                     : r.status == RunStatus::failed   ? 2
-                                                       : 3;
-    return std::make_tuple(kind, -r.round, kind == 0 ? r.value : 0.0);
+    return std::make_tuple(r.status, -r.round, r.status == RunStatus::done ? r.value : 0.0);
   };
-  std::stable_sort(rows.begin(), rows.end(),
-                   [&](const SweepRow& a, const SweepRow& b) { return key(a) < key(b); });
+  std::ranges::stable_sort(rows, {}, key);
   return rows;
 }
 

@@ -13,7 +13,6 @@
 // and when the run has ended how it did.
 #pragma once
 
-#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>

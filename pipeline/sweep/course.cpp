@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <string>
 #include <utility>
 
 #include "base/error.h"
@@ -120,22 +119,19 @@ const SweepRow* Course::best_so_far(int round) const {
   return best;
 }
 
-bool Course::is_over(const RunResult& result, int round) const {
-  if (result.status == RunStatus::diverged) return true;
-  return result.status == RunStatus::done && result.round >= round;
-}
-
 bool Course::run_round(RoundState& state, const std::vector<std::size_t>& left,
                        const RunOptions& options, const CourseCallbacks& callbacks) {
   std::vector<std::size_t> places;
   std::vector<RunTask> tasks;
   for (const std::size_t i : left) {
-    if (is_over(rows_[i].result, state.round)) continue;
+    const RunResult& before = rows_[i].result;
+    if (before.status == RunStatus::diverged) continue;
+    if (before.status == RunStatus::done && before.round >= state.round) continue;
     places.push_back(i);
     tasks.push_back({.folder = folder_ / rows_[i].name,
                      .round = state.round,
                      .stop_at = state.end,
-                     .before = rows_[i].result});
+                     .before = before});
   }
   if (tasks.empty()) return options.stop_signal() == 0;
   state.runs = tasks.size();

@@ -49,7 +49,6 @@ class Course {
  private:
   double value_in(std::size_t place, int round) const;
   const SweepRow* best_so_far(int round) const;
-  bool is_over(const RunResult& result, int round) const;
   bool run_round(RoundState& state, const std::vector<std::size_t>& left, const RunOptions& options,
                  const CourseCallbacks& callbacks);
 

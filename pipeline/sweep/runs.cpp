@@ -151,17 +151,8 @@ std::string run_name(std::size_t place) {
 }
 
 const char* name_of(RunStatus status) {
-  switch (status) {
-    case RunStatus::done:
-      return "done";
-    case RunStatus::diverged:
-      return "diverged";
-    case RunStatus::failed:
-      return "failed";
-    case RunStatus::open:
-      break;
-  }
-  return "open";
+  constexpr const char* kNames[] = {"done", "diverged", "failed", "open"};
+  return kNames[static_cast<int>(status)];
 }
 
 LossCurve read_curve(const fs::path& run_folder) {

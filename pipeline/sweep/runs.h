@@ -24,11 +24,11 @@ namespace quire {
 /// "run-001" for place 0.
 std::string run_name(std::size_t place);
 
-enum class RunStatus {
-  open,      ///< not made, or interrupted
-  done,      ///< trained to the end of its round
-  diverged,  ///< exit code 6, or a loss that is not a number
-  failed,    ///< another exit code, or a signal
+enum class RunStatus {  // the best first
+  done,                 ///< trained to the end of its round
+  diverged,             ///< exit code 6, or a loss that is not a number
+  failed,               ///< another exit code, or a signal
+  open,                 ///< not made, or interrupted
 };
 const char* name_of(RunStatus status);
 

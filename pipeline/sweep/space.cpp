@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
 #include <numeric>
 #include <set>
 
@@ -38,10 +37,6 @@ std::string help() {
 [[noreturn]] void fail(const std::string& what, std::vector<std::string> details = {},
                        const std::string& next = help()) {
   throw Error(Fault::bad_data, what, std::move(details), next);
-}
-
-std::string listed(const std::vector<std::string>& words) {
-  return fmt::format("{}", fmt::join(words, ", "));
 }
 
 /// The first name. Throws as a training run does, with the place added.
@@ -97,7 +92,7 @@ void read_choice(Fields& fields, const std::string& key, const std::vector<std::
   word.clear();
   read_json(value, word);
   if (std::find(choices.begin(), choices.end(), word) != choices.end()) return;
-  std::vector<std::string> details = {"choices: " + listed(choices)};
+  std::vector<std::string> details = {fmt::format("choices: {}", fmt::join(choices, ", "))};
   if (const std::string near = nearest(word, choices); !near.empty()) {
     details.push_back(fmt::format("did you mean \"{}\"?", near));
   }
@@ -276,8 +271,7 @@ Sweep read_sweep(const fs::path& path, const TrainVocabulary& vocabulary) {
   }
   for (const auto& [key, value] : search.items()) {
     const std::string name = name_of(vocabulary, key, in_search);
-    const auto known = std::find_if(sweep.search.begin(), sweep.search.end(),
-                                    [&](const SearchDimension& d) { return d.option == name; });
+    const auto known = std::ranges::find(sweep.search, name, &SearchDimension::option);
     if (known != sweep.search.end() || sweep.train.contains(name)) {
       fail(fmt::format("{} has '{}' in two places", file, name));
     }
@@ -364,8 +358,7 @@ std::vector<std::size_t> survivors(const std::vector<double>& values, int factor
   std::vector<std::size_t> order(values.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
   std::erase_if(order, [&](std::size_t i) { return std::isnan(values[i]); });
-  std::stable_sort(order.begin(), order.end(),
-                   [&](std::size_t a, std::size_t b) { return values[a] < values[b]; });
+  std::ranges::stable_sort(order, {}, [&](std::size_t i) { return values[i]; });
   const std::size_t most =
       std::max<std::size_t>(1, values.size() / static_cast<std::size_t>(factor));
   if (order.size() > most) order.resize(most);
