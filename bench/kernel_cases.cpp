@@ -204,7 +204,8 @@ void add_attention(Cases& cases, const Dimensions& d) {
     const double BC = real(d.B * d.C);
     add(cases, name, d.e * BC * (2 * real(L - 1) + 6), 4 * BC * real(L), &Ops::attention_cached,
         [d, L](Operands& o) {
-          const Shape cache = {d.B, d.H, L, d.C / d.H};
+          const Shape cache = {d.H, d.B * L, d.C / d.H};
+          const std::int64_t M = (L + kCacheBlock - 1) / kCacheBlock;
           return AttentionCached{
               .out = o.output(d.type, {d.B, 1, d.C}),
               .k_cache = o.random(d.type, cache),
@@ -212,6 +213,11 @@ void add_attention(Cases& cases, const Dimensions& d) {
               .qkv = o.random(d.type, {d.B, 1, 3 * d.C}),
               .past =
                   o.integers({d.B}, [L](std::int64_t) { return static_cast<std::int32_t>(L - 1); }),
+              .blocks =
+                  o.integers({d.B, M},
+                             [L, M](std::int64_t i) {
+                               return static_cast<std::int32_t>(i / M * L + i % M * kCacheBlock);
+                             }),
               .heads = d.config.n_head,
               .scale = d.config.attention_scale(0)};
         });

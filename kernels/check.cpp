@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 
 namespace quire {
@@ -434,13 +435,13 @@ void check(const AttentionCached& p) {
   views.writes("out", p.out, "B T C", Types::activation)
       .reads("qkv", p.qkv, "B T 3C", Types::activation);
   check_heads(views, p.heads, p.scale);
-  const char* const cache = p.rows ? "R H S D" : "B H S D";
   views.reads("past", p.past, "B", Types::i32)
-      .reads_if_given("rows", p.rows, "B", Types::i32)
-      .writes("k_cache", p.k_cache, cache, Types::activation)
-      .writes("v_cache", p.v_cache, cache, Types::activation);
-  if (views['T'] > views['S']) {
-    views.fail(fmt::format("T is {}, the cache has {} slots", views['T'], views['S']));
+      .reads("blocks", p.blocks, "B M", Types::i32)
+      .writes("k_cache", p.k_cache, "H N D", Types::activation)
+      .writes("v_cache", p.v_cache, "H N D", Types::activation);
+  const std::int64_t slots = views['M'] * kCacheBlock;
+  if (views['T'] > slots) {
+    views.fail(fmt::format("T is {}, a row's blocks have {} slots", views['T'], slots));
   }
 }
 
@@ -546,10 +547,16 @@ void check_values(const AttentionBackward& p) {
 }
 
 void check_values(const AttentionCached& p) {
-  const std::int64_t T = p.out.shape()[1];
-  const std::int64_t slots = p.k_cache.shape()[2];
-  check_ids("attention_cached", "past", p.past, slots - T + 1);
-  if (p.rows) check_ids("attention_cached", "rows", p.rows, p.k_cache.shape()[0]);
+  const std::int64_t T = p.out.shape()[1], N = p.k_cache.shape()[1], M = p.blocks.shape()[1];
+  check_ids("attention_cached", "past", p.past, M * kCacheBlock - T + 1);
+  const std::int32_t *past = p.past.data<std::int32_t>(), *blocks = p.blocks.data<std::int32_t>();
+  for (std::int64_t i = 0; i < p.blocks.count(); ++i) {
+    const std::int64_t slots = past[i / M] + T - i % M * kCacheBlock;  // from this block on
+    const std::int64_t last = N - std::min<std::int64_t>(slots, kCacheBlock);
+    if (slots > 0 && (blocks[i] < 0 || blocks[i] > last)) {
+      fail_value("attention_cached", "blocks", i, blocks[i], fmt::format("0 to {}", last));
+    }
+  }
 }
 
 void check_values(const CrossEntropyForward& p) {

@@ -123,6 +123,13 @@ class Device : public Ops {
   virtual void copy_to_device(void* to, const void* from_host, std::size_t bytes) = 0;
   virtual void copy_to_host(void* to_host, const void* from, std::size_t bytes) = 0;
   virtual void copy(void* to, const void* from, std::size_t bytes) = 0;
+  /// Copies `count` pieces of `bytes`, of which each begins `stride` bytes behind the one before.
+  virtual void copy_pieces(void* to, const void* from, std::size_t bytes, std::size_t count,
+                           std::size_t stride) {
+    for (std::size_t at = 0; at < count * stride; at += stride) {
+      copy(static_cast<std::byte*>(to) + at, static_cast<const std::byte*>(from) + at, bytes);
+    }
+  }
   virtual void fill_zero(void* data, std::size_t bytes) = 0;
   virtual void synchronize() = 0;
 
@@ -132,7 +139,7 @@ class Device : public Ops {
   /// weights, caches, inputs and logits as data, which the decoder has at hand where it makes the
   /// step (engine/model/kv_cache.cpp); what it lays out of them once goes into the recording too,
   /// and the weights come as [out, in] where prefers_out_in() of so many rows.
-  /// No op of the step writes what another one reads as a weight or a bias, as `past` or `rows` of
+  /// No op of the step writes what another one reads as a weight or a bias, as `past` or `blocks` of
   /// attention_cached, or as a cached slot below past[b]: a device may read these of all ops as soon
   /// as the step begins. What was queued before that is done by then. The logits, and the slots from
   /// past[b] on, have the bits that the ops give wherever Device::rows_alone().

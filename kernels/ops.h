@@ -242,16 +242,20 @@ struct AttentionBackward {
   RandomKey key;
 };
 
-/// Attention of T new positions that follow past[b] ones in row rows[b] of the caches. Writes the
-/// new keys and values into its slots past[b] … past[b]+T-1; query t sees slots 0 … past[b]+t.
+/// Positions of a block of cached keys and values: the keys that every backend takes at once.
+inline constexpr int kCacheBlock = 64;
+
+/// Attention of T new positions that follow past[b] ones of their row. Slot s of row b is position
+/// blocks[b, s / kCacheBlock] + s % kCacheBlock of the caches. Writes the new keys and values into
+/// slots past[b] … past[b]+T-1, which no other row may have; query t sees slots 0 … past[b]+t.
 /// In float32 the result is that of AttentionForward over the whole row, bit for bit.
 struct AttentionCached {
-  View out;        // [B, T, C]
-  View k_cache;    // [R, H, S, D]
-  View v_cache;    // [R, H, S, D]
-  ConstView qkv;   // [B, T, 3C]
-  ConstView past;  // [B] i32, past[b] + T <= S
-  ConstView rows;  // [B] i32 in [0, R), each another; or empty: b, and R is B
+  View out;          // [B, T, C]
+  View k_cache;      // [H, N, D]
+  View v_cache;      // [H, N, D]
+  ConstView qkv;     // [B, T, 3C]
+  ConstView past;    // [B] i32, past[b] + T <= M·kCacheBlock
+  ConstView blocks;  // [B, M] i32: slots in use are in [0, N); entries without one are any number
   int heads = 1;
   float scale = 1.0f;
 };

@@ -5,7 +5,6 @@
 // turns into a relative error of p; the sum under the fraction and the sum over the values have T
 // terms. 16-bit types round each p, and each p·(d_p - mean), once.
 #include <algorithm>
-#include <numeric>
 
 #include "verify/trial.h"
 
@@ -147,12 +146,13 @@ void forward_and_backward(Bench& bench, DType dtype, const Case& c) {
 
 /// A prompt of T tokens, then three more one at a time.
 void cached(Bench& bench, DType dtype, const Case& c) {
-  const std::int64_t C = c.C(), slots = c.T + 5;
+  const std::int64_t C = c.C(), M = (c.T + 3 + kCacheBlock - 1) / kCacheBlock;
   Trial t(bench, "attention_cached", c.text(), dtype);
-  const Tensor keys = t.input({c.B, c.H, slots, c.D}), values = t.input({c.B, c.H, slots, c.D});
-  std::vector<std::int32_t> backwards(static_cast<std::size_t>(c.B));
-  std::iota(backwards.rbegin(), backwards.rend(), 0);
-  const Tensor cached_rows = t.integers({c.B}, backwards);
+  const Shape cache = {c.H, c.B * M * kCacheBlock, c.D};
+  const Tensor keys = t.input(cache), values = t.input(cache);
+  std::vector<std::int32_t> backwards;
+  for (auto n = c.B * M; n-- > 0;) backwards.push_back(static_cast<std::int32_t>(n * kCacheBlock));
+  const Tensor blocks = t.integers({c.B, M}, backwards);
   std::int64_t past = 0;
   for (const std::int64_t count : {c.T, std::int64_t{1}, std::int64_t{1}, std::int64_t{1}}) {
     const Tensor out = t.output({c.B, count, C}),
@@ -167,7 +167,7 @@ void cached(Bench& bench, DType dtype, const Case& c) {
                                  .v_cache = values(s),
                                  .qkv = qkv(s),
                                  .past = before(s),
-                                 .rows = cached_rows(s),
+                                 .blocks = blocks(s),
                                  .heads = static_cast<int>(c.H),
                                  .scale = c.scale()});
     });

@@ -16,27 +16,6 @@ struct Candidate {
   float rank = 0;   // what candidates are chosen by: the score, or its draw
 };
 
-/// The best k of what it is shown, best first. Of equal ones the earlier is the better.
-class BestCandidates {
- public:
-  explicit BestCandidates(std::size_t k) : k_(k) {}
-  void show(const Candidate& c) {
-    if (best_.size() == k_) {
-      if (!(c.rank > best_.back().rank)) return;
-      best_.pop_back();
-    }
-    const auto place =
-        std::upper_bound(best_.begin(), best_.end(), c,
-                         [](const Candidate& a, const Candidate& b) { return a.rank > b.rank; });
-    best_.insert(place, c);
-  }
-  std::vector<Candidate> take() { return std::move(best_); }
-
- private:
-  std::size_t k_;
-  std::vector<Candidate> best_;
-};
-
 /// Of a beam, the values of all tokens. The beams of a new search share a row.
 std::span<const float> row_of(const Draft& search, const std::vector<float>& rows,
                               std::size_t beam) {
@@ -49,7 +28,8 @@ std::vector<Candidate> candidates(const Draft& search, const std::vector<float>&
   const std::size_t width = search.beams.size();
   const std::size_t new_tokens =
       search.beams[0].ids.size() - static_cast<std::size_t>(search.prompt_length);
-  BestCandidates best(std::max<std::size_t>(2, 1 + config.eos_token_ids.size()) * width);
+  const std::size_t count = std::max<std::size_t>(2, 1 + config.eos_token_ids.size()) * width;
+  std::vector<Candidate> best;
   for (std::size_t b = 0; b < width; ++b) {
     const std::span<const float> row = row_of(search, scores, b);
     for (std::size_t v = 0; v < row.size(); ++v) {
@@ -61,10 +41,10 @@ std::vector<Candidate> candidates(const Draft& search, const std::vector<float>&
         const float uniform = random_uniform(search.key, draw) + 0x1p-25f;  // never 0
         c.rank -= std::log(-std::log(uniform));
       }
-      best.show(c);
+      keep_best(best, c, count, [](const Candidate& one) { return one.rank; });
     }
   }
-  return best.take();
+  return best;
 }
 
 bool is_over(const Draft& search) {

@@ -16,12 +16,27 @@
 // As in transformers' _beam_search (generation/utils.py), down to the sums in float.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
+#include <functional>
+#include <utility>
+#include <vector>
+
 #include "engine/generation/session.h"
 
 namespace quire {
 
 /// The score that stands for "not there": what transformers fills empty places with.
 inline constexpr float kNoBeam = -1e9f;
+
+/// Puts `one` among the k best of what it was shown, best first. Of equal ones the earlier is the
+/// better.
+template <class T, class Score>
+void keep_best(std::vector<T>& best, T one, std::size_t k, Score score) {
+  if (best.size() == k && !(score(one) > score(best.back()))) return;
+  if (best.size() == k) best.pop_back();
+  best.insert(std::ranges::upper_bound(best, score(one), std::greater<>(), score), std::move(one));
+}
 
 /// One step of a search whose beams `to_read()` have these scores: sets its beams, each in the row of
 /// the one that it grew from, what is finished, and whether it is over.

@@ -35,11 +35,8 @@ void Draft::finish(Beam beam) {
     const int new_tokens = static_cast<int>(beam.ids.size()) - prompt_length;
     beam.text.score = per_length(beam.text.score, new_tokens);
   }
-  const auto place =
-      std::upper_bound(finished.begin(), finished.end(), beam,
-                       [](const Beam& a, const Beam& b) { return a.text.score > b.text.score; });
-  finished.insert(place, std::move(beam));
-  if (finished.size() > beams.size()) finished.pop_back();
+  keep_best(finished, std::move(beam), beams.size(),
+            [](const Beam& one) { return one.text.score; });
 }
 
 Session::Session(Device& device, const Gpt2Config& config, const Parameters& parameters,

@@ -37,18 +37,18 @@ void attend(const Pass& pass, int l) {
   const Activations& a = pass.a;
   const LayerActivations& layer = a.layers[static_cast<std::size_t>(l)];
   if (pass.cache != nullptr) {
-    const KeyValueCache::Layer& cached = pass.cache->layers[static_cast<std::size_t>(l)];
+    const std::int64_t H = pass.config.n_head;
     for (const KeyValueCache::Group& g : pass.cache->groups) {
       const auto of_group = [&](const View& view) {
         return view.rows(g.first_token, g.rows * g.tokens_a_row)
             .reshaped({g.rows, g.tokens_a_row, view.shape()[1]});
       };
       pass.device.attention_cached({.out = of_group(layer.att),
-                                    .k_cache = cached.keys,
-                                    .v_cache = cached.values,
+                                    .k_cache = pass.cache->all.rows(2 * l * H, H),
+                                    .v_cache = pass.cache->all.rows((2 * l + 1) * H, H),
                                     .qkv = of_group(layer.qkv),
                                     .past = pass.cache->past.rows(g.first_row, g.rows),
-                                    .rows = pass.cache->rows.rows(g.first_row, g.rows),
+                                    .blocks = pass.cache->blocks.rows(g.first_row, g.rows),
                                     .heads = pass.config.n_head,
                                     .scale = pass.config.attention_scale(l)});
     }

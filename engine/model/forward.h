@@ -130,15 +130,13 @@ class DropoutSites {
 /// Its rows bring different numbers of tokens, one row's after the other's: to all else in the pass
 /// they are a batch of one row.
 struct KeyValueCache {
-  struct Layer {
-    View keys, values;  // [R, H, S, D]
-  };
   /// Rows next to each other that bring as many tokens.
   struct Group {
     std::int64_t first_row = 0, rows = 0, first_token = 0, tokens_a_row = 0;
   };
-  std::vector<Layer> layers;
-  View past, rows;            // [B] i32: slots in use, and number in the cache
+  View all;     // [2·L·H, N, D] of each layer the keys of its heads, then the values
+  View past;    // [B] i32: slots in use
+  View blocks;  // [B, M] i32: of AttentionCached
   std::vector<Group> groups;  // of all B rows
 };
 

@@ -11,36 +11,39 @@
 
 #include "base/error.h"
 #include "engine/model/arena.h"
+#include "engine/model/cache_blocks.h"
 #include "engine/model/forward.h"
 
 namespace quire {
 namespace {
 
-std::vector<KeyValueCache::Layer> take_caches(Arena& arena, const Gpt2Config& config, int batch,
-                                              int slots, DType dtype) {
-  const Shape shape = {batch, config.n_head, slots, config.head_size()};
-  std::vector<KeyValueCache::Layer> caches(static_cast<std::size_t>(config.n_layer));
-  for (KeyValueCache::Layer& cache : caches) {
-    cache.keys = arena.take("cached keys", shape, dtype);
-    cache.values = arena.take("cached values", shape, dtype);
-  }
-  return caches;
+/// That slots of a row take.
+std::int64_t blocks_of(std::int64_t slots) {
+  return (slots + kCacheBlock - 1) / kCacheBlock;
 }
 
-/// What one call works with, for B rows of N new tokens together.
+View take_cache(Arena& arena, const Gpt2Config& config, int batch, int slots, DType dtype) {
+  return arena.take("cached keys and values",
+                    {std::int64_t{2} * config.n_layer * config.n_head, std::int64_t{batch} * slots,
+                     config.head_size()},
+                    dtype);
+}
+
+/// What one call works with, for B rows of N new tokens together, M blocks a row.
 struct Workspace {
-  View inputs;  // [2·N + 2·B] i32: what the host brings, in one piece: ids, positions, these two
-  View past, rows;  // [B] i32
+  View inputs;  // [2·N + B + B·M] i32 that the host brings in one piece: ids, positions, these two
+  View past, blocks;  // [B], [B, M] i32
   Activations a;
 };
 
 Workspace take_workspace(Arena& arena, const Gpt2Config& config, std::int64_t B, std::int64_t N,
-                         DType dtype) {
-  const std::int64_t C = config.n_embd;
+                         int slots, DType dtype) {
+  const std::int64_t C = config.n_embd, M = blocks_of(slots);
   Workspace w;
-  w.inputs = arena.take("token ids, positions, row lengths, rows", {2 * N + 2 * B}, DType::i32);
+  w.inputs =
+      arena.take("token ids, positions, row lengths, blocks", {2 * N + B + B * M}, DType::i32);
   w.past = w.inputs.rows(2 * N, B);
-  w.rows = w.inputs.rows(2 * N + B, B);
+  w.blocks = w.inputs.rows(2 * N + B, B * M).reshaped({B, M});
   Activations& a = w.a;
   a.batch = 1;
   a.length = static_cast<int>(N);
@@ -77,13 +80,14 @@ std::vector<ByRole<Weight>> take_transposed(Arena& arena, Device& device, const 
 
 std::size_t cache_bytes(const Gpt2Config& config, int batch, int slots, DType dtype) {
   Arena count;
-  take_caches(count, config, batch, slots, dtype);
+  take_cache(count, config, batch, slots, dtype);
   return count.taken();
 }
 
-std::size_t workspace_bytes(const Gpt2Config& config, int batch, int max_new, DType dtype) {
+std::size_t workspace_bytes(const Gpt2Config& config, int batch, int slots, int max_new,
+                            DType dtype) {
   Arena count;
-  take_workspace(count, config, batch, std::int64_t{batch} * max_new, dtype);
+  take_workspace(count, config, batch, std::int64_t{batch} * max_new, slots, dtype);
   return count.taken();
 }
 
@@ -101,6 +105,7 @@ struct Gpt2Decoder::Impl {
   DType dtype;  // of activations and caches
   Arena cache_memory;
   Arena workspace_memory;
+  CacheBlocks blocks;
   std::vector<int> lengths;  // of each row: slots in use
   KeyValueCache cache = {};
   std::map<int, DecodeStep> steps = {};  // by the number of rows
@@ -126,19 +131,21 @@ Gpt2Decoder::Gpt2Decoder(Device& device, const Gpt2Config& config, const Paramet
   const DType dtype = device.activation_type(parameters.wte().dtype());
   impl_.reset(new Impl{device, config, parameters, batch, slots, max_new, dtype,
                        Arena(device, cache_bytes(config, batch, slots, dtype)),
-                       Arena(device, workspace_bytes(config, batch, max_new, dtype)),
+                       Arena(device, workspace_bytes(config, batch, slots, max_new, dtype)),
+                       CacheBlocks(batch, slots),
                        std::vector<int>(static_cast<std::size_t>(batch))});
-  impl_->cache.layers = take_caches(impl_->cache_memory, config, batch, slots, dtype);
+  impl_->cache.all = take_cache(impl_->cache_memory, config, batch, slots, dtype);
 }
 Gpt2Decoder::Gpt2Decoder(Gpt2Decoder&&) noexcept = default;
 Gpt2Decoder::~Gpt2Decoder() = default;
 
 void Gpt2Decoder::reset() {
-  std::fill(impl_->lengths.begin(), impl_->lengths.end(), 0);
+  for (int row = 0; row < impl_->batch; ++row) clear_row(row);
 }
 
 void Gpt2Decoder::clear_row(int row) {
   impl_->lengths.at(static_cast<std::size_t>(row)) = 0;
+  impl_->blocks.clear(row);
 }
 
 int Gpt2Decoder::length(int row) const {
@@ -148,7 +155,7 @@ int Gpt2Decoder::length(int row) const {
 std::size_t Gpt2Decoder::bytes(const Gpt2Config& config, int batch, int slots, int max_new,
                                DType activations) {
   return cache_bytes(config, batch, slots, activations) +
-         workspace_bytes(config, batch, max_new, activations);
+         workspace_bytes(config, batch, slots, max_new, activations);
 }
 
 View Gpt2Decoder::forward(int batch, std::span<const std::int32_t> ids) {
@@ -188,23 +195,20 @@ View Gpt2Decoder::forward(std::span<const DecoderRow> rows) {
 }
 
 void Gpt2Decoder::copy_row(int to, int from) {
+  if (to == from) return;
   Impl& d = *impl_;
-  d.lengths.at(static_cast<std::size_t>(to)) = length(from);
-  // A card is asked for few copies, a CPU for few bytes: there each head's slots in use go alone.
-  const bool whole = !d.device.shares_host_memory();
-  const std::int64_t H = d.config.n_head, D = d.config.head_size();
-  const std::int64_t parts = whole ? 1 : H, slots = d.slots * H / parts;
-  const std::int64_t used = whole ? slots : length(from);
-  for (const KeyValueCache::Layer& layer : d.cache.layers) {
-    for (const View& view : {layer.keys, layer.values}) {
-      const View all = view.reshaped({d.batch * H * d.slots, D});
-      for (std::int64_t part = 0; part < parts; ++part) {
-        const View source = all.rows((from * parts + part) * slots, used);
-        const View target = all.rows((to * parts + part) * slots, used);
-        d.device.copy(target.bytes(), source.bytes(), source.size_bytes());
-      }
-    }
-  }
+  const int used = length(from);
+  d.lengths.at(static_cast<std::size_t>(to)) = used;
+  d.blocks.share(to, from, used);
+  const int own = used % kCacheBlock;
+  if (own == 0) return;
+  const auto last = static_cast<std::size_t>(used / kCacheBlock);
+  const View& all = d.cache.all;  // [2·L·H, N, D]
+  const View head = all.rows(0, 1).reshaped({all.shape()[1], all.shape()[2]});
+  const View source = head.rows(d.blocks[from][last], own);
+  d.device.copy_pieces(head.rows(d.blocks[to][last], own).bytes(), source.bytes(),
+                       source.size_bytes(), static_cast<std::size_t>(all.shape()[0]),
+                       head.size_bytes());
 }
 
 void Gpt2Decoder::Impl::refuse(std::size_t rows, std::size_t ids) const {
@@ -238,7 +242,8 @@ void Gpt2Decoder::Impl::check(std::span<const DecoderRow> rows) const {
 }
 
 Activations Gpt2Decoder::Impl::upload(std::span<const DecoderRow> rows) {
-  std::vector<std::int32_t> ids, positions, past, numbers;
+  std::vector<std::int32_t> ids, positions, past, tables;
+  const auto M = static_cast<std::size_t>(blocks_of(slots));
   cache.groups.clear();
   for (const DecoderRow& row : rows) {
     if (is_copy(row)) continue;
@@ -251,19 +256,22 @@ Activations Gpt2Decoder::Impl::upload(std::span<const DecoderRow> rows) {
     }
     ++cache.groups.back().rows;
     past.push_back(lengths[static_cast<std::size_t>(row.row)]);
-    numbers.push_back(row.row);
+    blocks.reserve(row.row, past.back() + static_cast<int>(T));
+    tables.insert(tables.end(), blocks[row.row].begin(), blocks[row.row].end());
+    tables.resize(past.size() * M);
     for (std::int32_t t = 0; t < T; ++t) positions.push_back(past.back() + t);
     ids.insert(ids.end(), row.ids.begin(), row.ids.end());
   }
   workspace_memory.restart();
-  Workspace w = take_workspace(workspace_memory, config, std::ssize(rows), std::ssize(ids), dtype);
+  Workspace w =
+      take_workspace(workspace_memory, config, std::ssize(rows), std::ssize(ids), slots, dtype);
   past.resize(rows.size());  // those of copies are not read
-  numbers.resize(rows.size());
-  for (const auto& part : {positions, past, numbers})
+  tables.resize(rows.size() * M);
+  for (const auto& part : {positions, past, tables})
     ids.insert(ids.end(), part.begin(), part.end());
   device.copy_to_device(w.inputs.bytes(), ids.data(), w.inputs.size_bytes());
   cache.past = w.past;
-  cache.rows = w.rows;
+  cache.blocks = w.blocks;
   return std::move(w.a);
 }
 

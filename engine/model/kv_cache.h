@@ -18,8 +18,9 @@ struct DecoderRow {
 };
 
 /// A cache of rows that grow by tokens. Each has its own past and may begin anew at any time; a
-/// call takes some of them, with any number of tokens each. Where Device::rows_alone(), a row's
-/// results equal those of the row alone, bit for bit.
+/// call takes some of them, with any number of tokens each. Copies share the memory of what they
+/// have in common, in blocks of kCacheBlock tokens. Where Device::rows_alone(), a row's results
+/// equal those of the row alone, bit for bit.
 class Gpt2Decoder {
  public:
   /// Room for `batch` rows of `slots` cached positions each. `max_new` is the most tokens that a
@@ -39,7 +40,7 @@ class Gpt2Decoder {
   /// T more ids for each of the rows 0 … batch - 1, ids [B, T].
   View forward(int batch, std::span<const std::int32_t> ids);
 
-  /// Row `to` holds what row `from` does.
+  /// Row `to` holds what row `from` does. Copies what `from` has behind its last full block.
   void copy_row(int to, int from);
 
   int length(int row) const;  ///< slots in use

@@ -38,6 +38,7 @@ struct QueryBlock {
   std::int64_t first_query;  // its position among the keys
   std::int64_t count;
   std::int64_t first_key;
+  const std::int32_t* blocks = nullptr;  // which row each 64 keys begin at, or null: as they count
 };
 
 /// Where attend() works.
@@ -101,8 +102,9 @@ void attend(const QueryBlock& block, Rows keys, Rows values, std::int64_t D, flo
 
   for (std::int64_t key = block.first_key; key <= last_query; key += kKeys) {
     const std::int64_t present = std::min(kKeys, last_query - key + 1);
-    pack_columns({keys[key], keys.stride}, present, D, w.k);
-    pack_rows({values[key], values.stride}, present, D, 1.0f, w.v);
+    const std::int64_t at = block.blocks != nullptr ? block.blocks[key / kKeys] : key;
+    pack_columns({keys[at], keys.stride}, present, D, w.k);
+    pack_rows({values[at], values.stride}, present, D, 1.0f, w.v);
     // Queries before this block's first key see none of it.
     const std::int64_t from = std::max<std::int64_t>(0, key - block.first_query);
     for (std::int64_t q = from; q < block.count; q += kTileRows) {
@@ -186,23 +188,24 @@ void attention_forward(const AttentionForward& p, ThreadPool& pool) {
 
 void attention_cached(const AttentionCached& p, ThreadPool& pool) {
   const std::int64_t B = p.out.shape()[0], T = p.out.shape()[1], C = p.out.shape()[2];
-  const std::int64_t H = p.heads, D = C / H, S = p.k_cache.shape()[2];
+  const std::int64_t H = p.heads, D = C / H, N = p.k_cache.shape()[1], M = p.blocks.shape()[1];
+  static_assert(kKeys == kCacheBlock);
   const std::int64_t blocks = (T + kQueries - 1) / kQueries;
   const float* qkv = p.qkv.data<float>();
   const std::int32_t* past = p.past.data<std::int32_t>();
-  const std::int32_t* rows = p.rows ? p.rows.data<std::int32_t>() : nullptr;
+  const std::int32_t* cached = p.blocks.data<std::int32_t>();
   float* out = p.out.data<float>();
   float* k_cache = p.k_cache.data<float>();
   float* v_cache = p.v_cache.data<float>();
 
-  const auto cached = [&](std::int64_t b, std::int64_t h) {  // the head's first number
-    return ((rows != nullptr ? rows[b] : b) * H + h) * S * D;
-  };
+  // Heads by the row within the head, as they lie in the caches: by the head within the row, reading
+  // them from memory takes 6% longer (4 rows of 512 slots).
   const auto append = [&](std::int64_t head) {
-    const std::int64_t b = head / H, h = head % H;
+    const std::int64_t b = head % B, h = head / B;
     for (std::int64_t t = 0; t < T; ++t) {
       const float* row = qkv + (b * T + t) * 3 * C + h * D;
-      const std::int64_t slot = cached(b, h) + (past[b] + t) * D;
+      const std::int64_t s = past[b] + t;
+      const std::int64_t slot = (h * N + cached[b * M + s / kKeys] + s % kKeys) * D;
       std::copy(row + C, row + C + D, k_cache + slot);
       std::copy(row + 2 * C, row + 2 * C + D, v_cache + slot);
     }
@@ -213,7 +216,7 @@ void attention_cached(const AttentionCached& p, ThreadPool& pool) {
   pool.run(B * H * blocks, [&](std::int64_t task) HWY_ATTR {
     const std::int64_t block = blocks - 1 - task / (B * H);
     const std::int64_t head = task % (B * H);
-    const std::int64_t b = head / H, h = head % H;
+    const std::int64_t b = head % B, h = head / B;
     if (blocks == 1) append(head);
     const std::int64_t t = block * kQueries;
     attend({.q = {qkv + (b * T + t) * 3 * C + h * D, 3 * C},
@@ -222,8 +225,9 @@ void attention_cached(const AttentionCached& p, ThreadPool& pool) {
             .lse = nullptr,
             .first_query = past[b] + t,
             .count = std::min(kQueries, T - t),
-            .first_key = 0},
-           {k_cache + cached(b, h), D}, {v_cache + cached(b, h), D}, D, p.scale,
+            .first_key = 0,
+            .blocks = cached + b * M},
+           {k_cache + h * N * D, D}, {v_cache + h * N * D, D}, D, p.scale,
            ProbabilityDropout{0.0f, {}, head, T}, workspace_of(pool, D));
   });
 }

@@ -157,8 +157,8 @@ __global__ void __launch_bounds__(kTileThreads,
   const int first_of_block = p.first(b, t0), keys_end = past + p.T;
   const int end_of_block = past + min(t0 + Shape::kQueries, p.T);  // of keys
   using Copies = TileCopies<Tile, kTileThreads>;
-  Copies keys(p.k.head<T>(p.row_of(b), h), p.k.of_row, first_of_block, p.D, thread);
-  Copies values(p.v.head<T>(p.row_of(b), h), p.v.of_row, first_of_block, p.D, thread);
+  Copies keys(p.k.row<T>(b, h, p.row_of(b, 0)), p.k.of_row, first_of_block, p.D, thread);
+  Copies values(p.v.row<T>(b, h, p.row_of(b, 0)), p.v.of_row, first_of_block, p.D, thread);
   const auto start_next_tile = [&](int stage) {
     keys.template start<kKeys>(tile_of(stage), keys_end);
     values.template start<kKeys>(tile_of(2 + stage), keys_end);
@@ -183,7 +183,14 @@ __global__ void __launch_bounds__(kTileThreads,
   for (int k0 = first_of_block; k0 < end_of_block; k0 += kKeys, stage ^= 1) {
     wait_for_copies<0>();
     __syncthreads();  // this tile is here, and all warps are done with the other one
-    if (k0 + kKeys < end_of_block) start_next_tile(stage ^ 1);
+    if (k0 + kKeys < end_of_block) {
+      if (p.blocks != nullptr) {  // rows of the caches between this tile and the next
+        const std::int64_t between = p.row_of(b, k0 + kKeys) - p.row_of(b, k0) - kKeys;
+        keys.from += between * p.k.of_row;
+        values.from += between * p.v.of_row;
+      }
+      start_next_tile(stage ^ 1);
+    }
     if (k0 > last_of_warp || k0 + kKeys <= first_of_warp) continue;
 
     float scores[kBlocks][kScoreColumns][4];

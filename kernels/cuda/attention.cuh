@@ -118,6 +118,11 @@ __device__ __forceinline__ void mask_row(float (&scores)[kBlocksOfColumns][4], i
   }
 }
 
+/// Where a slot of a row is, whose blocks begin there.
+__device__ __forceinline__ int block_row(const int* blocks, int slot) {
+  return blocks[slot / kCacheBlock] + slot % kCacheBlock;
+}
+
 /// A forward pass over T queries of each row, whose keys may begin before them.
 struct AttentionProblem {
   void* out;                       // [B, T, C]
@@ -125,8 +130,9 @@ struct AttentionProblem {
   HeadRows q;                      // T rows
   HeadRows k, v;                   // past[b] + T rows
   const int* past = nullptr;       // [B], or null: 0. Query t is number past[b] + t of its row.
-  const int* rows = nullptr;       // [B] batch rows of k and v, or null: b
   const int* first_key = nullptr;  // [B, T], or null
+  const int* blocks = nullptr;     // [B, blocks_of_row] rows of k and v where keys begin, or null
+  int blocks_of_row = 0;
   int B, H, T, D;
   float scale;
   DropoutRule dropout = {};
@@ -136,7 +142,10 @@ struct AttentionProblem {
     return first_key == nullptr ? 0 : first_key[std::int64_t{b} * T + t];
   }
   __device__ __forceinline__ int past_of(int b) const { return past == nullptr ? 0 : past[b]; }
-  __device__ __forceinline__ int row_of(int b) const { return rows == nullptr ? b : rows[b]; }
+  /// Row of k and v that has a key of row b.
+  __device__ __forceinline__ int row_of(int b, int key) const {
+    return blocks == nullptr ? key : block_row(blocks + b * blocks_of_row, key);
+  }
 };
 
 /// What a query's softmax takes to compute p and its gradient: p = exp2(score - lse_log2), and

@@ -3,9 +3,9 @@
 // A few new positions (decoding) find all their keys in the cache, and the work is to read it:
 // 2·D elements of the cache for each slot, head and row, at 4·D flops a query. One launch takes all
 // of it, a warp for each chunk of 64 slots, whatever the rows' lengths; the last warp of a query to
-// arrive joins its chunks in their order, which is that of the slots alone. A chunk's result is
-// D + 2 floats, 3% of what the chunk reads in 16 bits. B = 64, H = 12, D = 64 and 1024 slots in
-// bf16: 201 MB, 60 µs at 3.35 TB/s.
+// arrive joins its chunks in their order, which is that of the slots alone. A chunk is a block of
+// the cache: one look into the row's table finds it. Its result is D + 2 floats, 3% of what it
+// reads in 16 bits. B = 64, H = 12, D = 64 and 1024 slots in bf16: 201 MB, 60 µs at 3.35 TB/s.
 //
 // In 16 bits four warps share a chunk and ask for all of it, keys and values, before they look at a
 // key: 8 copies of 16 bytes a lane into shared memory, where each lane reads what it copied itself.
@@ -33,39 +33,39 @@ __host__ __device__ constexpr int part_size(int D) {
 struct Cached {
   void* out;  // [B, T, C]
   void* k_cache;
-  void* v_cache;     // [B, H, S, D]
+  void* v_cache;     // [H, N, D]
   HeadRows q, k, v;  // the new ones, T rows
   const int* past;
-  const int* rows;         // [B] of the caches, or null: b
+  const int* blocks;       // [B, chunks]
   float* parts = nullptr;  // [B, T, H, chunks, part_size(D)]: out, largest and sum of SoftmaxPart
   // [B, T, H]: warps that have written their part; 0 before and after.
   unsigned* arrivals = nullptr;
-  int B, H, T, S, D, chunks;
+  int B, H, T, N, D, chunks;
   int size;       // bytes of an element
   bool recorded;  // what the cache held before the step may be read before the step's own is there
   float scale_log2;
 
-  /// Number of a head among those of the caches.
-  __device__ __forceinline__ std::int64_t cached_head(int b, int h) const {
-    return std::int64_t{rows == nullptr ? b : rows[b]} * H + h;
+  /// Row of the caches, seen as [H·N, D], that has a slot.
+  __device__ __forceinline__ std::int64_t cached_row(int b, int h, int slot) const {
+    return std::int64_t{h} * N + block_row(blocks + b * chunks, slot);
   }
   __device__ __forceinline__ float* part(int bth, int chunk) const {
     return parts + (std::int64_t{bth} * chunks + chunk) * part_size(D);
   }
 };
 
-/// Where the keys or values of a row and head are: new ones are read where they came from, as who
-/// writes them into the cache is another warp.
+/// Where the keys or values of a row and head are, from the first slot of a chunk on: new ones are
+/// read where they came from, as who writes them into the cache is another warp.
 template <class T>
 struct Slots {
   const T *old_rows, *new_rows;
   int past, D, new_stride;
 
   __device__ __forceinline__ Slots(const Cached& p, const void* cache, const HeadRows& rows, int b,
-                                   int h, std::int64_t cached_head)
-      : old_rows(static_cast<const T*>(cache) + cached_head * p.S * p.D),
+                                   int h, int first)
+      : old_rows(static_cast<const T*>(cache) + p.cached_row(b, h, first) * p.D),
         new_rows(rows.head<T>(b, h)),
-        past(p.past[b]),
+        past(p.past[b] - first),
         D(p.D),
         new_stride(rows.of_row) {}
   __device__ __forceinline__ const T* operator()(int k) const {
@@ -79,7 +79,7 @@ struct Slots {
 /// any type as Units.
 template <class Unit>
 __device__ __forceinline__ void write_slot(const Cached& p, int b, int t, int h, int lane) {
-  const std::int64_t slot = p.cached_head(b, h) * p.S + p.past[b] + t;
+  const std::int64_t slot = p.cached_row(b, h, p.past[b] + t);
   const std::int64_t bytes = std::int64_t{p.D} * p.size, count = bytes / sizeof(Unit);
   const auto copy = [&](void* cache, const HeadRows& rows) {
     const std::int64_t row = b * rows.of_batch + h * rows.of_head + std::int64_t{t} * rows.of_row;
@@ -258,11 +258,11 @@ __global__ void __launch_bounds__(kWarp) attention_chunks(Cached p) {
   const Chunk c(p, static_cast<int>(threadIdx.x));
   if (c.count <= 0) return;
   const int d = static_cast<int>(blockIdx.z) * Layout::kPiece + Layout::column(c.lane);
-  const std::int64_t head = p.cached_head(c.b, c.h);
-  const Slots<T> key(p, p.k_cache, p.k, c.b, c.h, head), value(p, p.v_cache, p.v, c.b, c.h, head);
+  const Slots<T> key(p, p.k_cache, p.k, c.b, c.h, c.first);
+  const Slots<T> value(p, p.v_cache, p.v, c.b, c.h, c.first);
   const FixedRow<Layout> query(p.q.row<T>(c.b, c.h, c.t), c.lane, p.D);
-  const SoftmaxPart part = attend_chunk(query, key, value, c.first, c.count, p.scale_log2,
-                                        DropoutRule{}, 0, d, p.D, c.lane);
+  const SoftmaxPart part =
+      attend_chunk(query, key, value, c.count, p.scale_log2, DropoutRule{}, 0, d, p.D, c.lane);
   if (c.number == 0 && blockIdx.z == 0) write_slot<T>(p, c.b, c.t, c.h, c.lane);
   finish_chunk<Layout>(p, c, part, d);
 }
@@ -280,17 +280,16 @@ __global__ void __launch_bounds__(kChunkWarps* kWarp) attention_staged(Cached p)
   if (!p.recorded) wait_for_previous();
   const Chunk c(p, static_cast<int>(threadIdx.x) % kWarp);
   const int d = Layout::column(c.lane), lane_row = Layout::row(c.lane);
-  // The head is found twice: kept for both, it takes 64 registers instead of 56.
-  const Slots<T> key(p, p.k_cache, p.k, c.b, c.h, p.cached_head(c.b, c.h));
-  const Slots<T> value(p, p.v_cache, p.v, c.b, c.h, p.cached_head(c.b, c.h));
-  const int first_new = max(key.past - c.first, 0);
+  const Slots<T> key(p, p.k_cache, p.k, c.b, c.h, c.first);
+  const Slots<T> value(p, p.v_cache, p.v, c.b, c.h, c.first);
+  const int first_new = max(key.past, 0);
   if (c.count > 0) {
 #pragma unroll
     for (int i = 0; i < kOwn; ++i) {
       const int step = warp * kOwn + i, row = step * Layout::kRowsAtOnce + lane_row;
       const bool given = row < c.count && d < p.D;
       if (given && row >= first_new) continue;
-      const int slot = c.first + (given ? row : 0), element = given ? d : 0;
+      const int slot = given ? row : 0, element = given ? d : 0;
       copy_async(keys + step * kWarp + c.lane, key(slot) + element, given);
       copy_async(values + step * kWarp + c.lane, value(slot) + element, given);
     }
@@ -300,8 +299,8 @@ __global__ void __launch_bounds__(kChunkWarps* kWarp) attention_staged(Cached p)
   for (int row = first_new; row < c.count; ++row) {
     const int step = row / Layout::kRowsAtOnce;
     if (step / kOwn != warp || row % Layout::kRowsAtOnce != lane_row || d >= p.D) continue;
-    copy_async(keys + step * kWarp + c.lane, key(c.first + row) + d, true);
-    copy_async(values + step * kWarp + c.lane, value(c.first + row) + d, true);
+    copy_async(keys + step * kWarp + c.lane, key(row) + d, true);
+    copy_async(values + step * kWarp + c.lane, value(row) + d, true);
   }
   commit_copies();
   if (c.count <= 0) return;
@@ -334,7 +333,7 @@ void CudaDevice::attention_cached(const AttentionCached& p) {
   check(p);
   const Shape& shape = p.out.shape();
   const int B = static_cast<int>(shape[0]), T = static_cast<int>(shape[1]), H = p.heads;
-  const int S = static_cast<int>(p.k_cache.shape()[2]), D = static_cast<int>(shape[2]) / H;
+  const int N = static_cast<int>(p.k_cache.shape()[1]), D = static_cast<int>(shape[2]) / H;
   const bool whole = whole_rows(D, kPart, p.out, p.qkv, p.k_cache, p.v_cache);
   Cached cached{.out = p.out.bytes(),
                 .k_cache = p.k_cache.bytes(),
@@ -343,13 +342,13 @@ void CudaDevice::attention_cached(const AttentionCached& p) {
                 .k = packed_rows(p.qkv, 1, H),
                 .v = packed_rows(p.qkv, 2, H),
                 .past = p.past.data<std::int32_t>(),
-                .rows = p.rows ? p.rows.data<std::int32_t>() : nullptr,
+                .blocks = p.blocks.data<std::int32_t>(),
                 .B = B,
                 .H = H,
                 .T = T,
-                .S = S,
+                .N = N,
                 .D = D,
-                .chunks = (S + kChunk - 1) / kChunk,
+                .chunks = static_cast<int>(p.blocks.shape()[1]),
                 .size = static_cast<int>(size_of(p.qkv.dtype())),
                 .recorded = chain().recorded,
                 .scale_log2 = p.scale * kLog2e};
@@ -365,13 +364,14 @@ void CudaDevice::attention_cached(const AttentionCached& p) {
   } else {
     QUIRE_LAUNCH(attention_write_slots<std::uint16_t>, rows, kWarp, 0, stream_, cached);
   }
-  const std::int64_t of_head = std::int64_t{S} * D;
+  const std::int64_t of_head = std::int64_t{N} * D;  // the table knows the batch rows
   launch_attention({.out = cached.out,
                     .q = cached.q,
-                    .k = {cached.k_cache, H * of_head, of_head, D},
-                    .v = {cached.v_cache, H * of_head, of_head, D},
+                    .k = {cached.k_cache, 0, of_head, D},
+                    .v = {cached.v_cache, 0, of_head, D},
                     .past = cached.past,
-                    .rows = cached.rows,
+                    .blocks = cached.blocks,
+                    .blocks_of_row = cached.chunks,
                     .B = B,
                     .H = H,
                     .T = T,

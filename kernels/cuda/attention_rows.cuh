@@ -15,6 +15,7 @@
 namespace quire::cuda {
 
 inline constexpr int kChunk = 64;
+static_assert(kChunk == kCacheBlock);
 inline constexpr int kPart = 8;  // elements of a row in a lane
 
 /// How rows lie over the lanes of a warp.
@@ -188,20 +189,20 @@ struct SoftmaxPart {
   }
 };
 
-/// Keys first … first + count - 1 of a query, 1 to 64; key(k) and value(k) are their rows.
-/// `element` is the stream's number of key `first`. Where a step goes past the last key it takes
+/// Keys 0 … count - 1 of a query, 1 to 64; key(k) and value(k) are their rows.
+/// `element` is the stream's number of key 0. Where a step goes past the last key it takes
 /// that one again and leaves it out, so that no load waits for a branch. Steps are unrolled as far
 /// as loads are to be under way; each lane keeps the scores of two of its group's.
 template <class Layout, class Key, class Value>
 __device__ __forceinline__ SoftmaxPart attend_chunk(const FixedRow<Layout>& query, const Key& key,
-                                                    const Value& value, int first, int count,
-                                                    float scale_log2, const DropoutRule& dropout,
+                                                    const Value& value, int count, float scale_log2,
+                                                    const DropoutRule& dropout,
                                                     std::uint64_t element, int d, int D, int lane) {
   constexpr int kLanes = Layout::kLanesOfRow;
   constexpr int kTogether = Layout::kWhole ? kStep<typename Layout::T> : 1;  // 8 loads of 16 bytes
   static_assert(Layout::kSteps == 2 * kLanes && kLanes % kTogether == 0);
   const auto number = [&](int step) { return step * Layout::kRowsAtOnce + Layout::row(lane); };
-  const auto row = [&](int step) { return first + min(number(step), count - 1); };
+  const auto row = [&](int step) { return min(number(step), count - 1); };
   const int steps = (count + Layout::kRowsAtOnce - 1) / Layout::kRowsAtOnce;
   const int own = lane % kLanes;  // step; and kLanes more
   SoftmaxPart part = SoftmaxPart::nothing();
@@ -292,15 +293,15 @@ __global__ void __launch_bounds__(kRowThreads, 4) attention_rows(AttentionProble
   const int b = place.b, h = place.h, t = place.t, lane = place.lane;
   const int d = static_cast<int>(blockIdx.y) * Layout::kPiece + Layout::column(lane);
   const FixedRow<Layout> query(p.q.row<T>(b, h, t), lane, p.D);
-  const T* keys = p.k.head<T>(p.row_of(b), h);
-  const T* values = p.v.head<T>(p.row_of(b), h);
-  const auto key = [&](int k) { return keys + std::int64_t{k} * p.k.of_row; };
-  const auto value = [&](int k) { return values + std::int64_t{k} * p.v.of_row; };
   const int end = p.past_of(b) + t + 1;
   SoftmaxPart all = SoftmaxPart::nothing();
   for (int first = p.first(b, t); first < end; first += kChunk) {
-    all.join(attend_chunk(query, key, value, first, min(kChunk, end - first), p.scale * kLog2e,
-                          p.dropout, std::uint64_t{place.at} * p.T + first, d, p.D, lane));
+    const T* keys = p.k.row<T>(b, h, p.row_of(b, first));
+    const T* values = p.v.row<T>(b, h, p.row_of(b, first));
+    const auto key = [&](int k) { return keys + std::int64_t{k} * p.k.of_row; };
+    const auto value = [&](int k) { return values + std::int64_t{k} * p.v.of_row; };
+    all.join(attend_chunk(query, key, value, min(kChunk, end - first), p.scale * kLog2e, p.dropout,
+                          std::uint64_t{place.at} * p.T + first, d, p.D, lane));
   }
   T* out = static_cast<T*>(p.out) + ((std::int64_t{b} * p.T + t) * p.H + h) * p.D;
   all.store<Layout>(out, p.lse != nullptr && blockIdx.y == 0 ? p.lse + place.at : nullptr, d, p.D,

@@ -115,6 +115,13 @@ void CudaDevice::copy(void* to, const void* from, std::size_t bytes) {
   QUIRE_CUDA(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream_), "copying");
 }
 
+void CudaDevice::copy_pieces(void* to, const void* from, std::size_t bytes, std::size_t count,
+                             std::size_t stride) {
+  QUIRE_CUDA(
+      cudaMemcpy2DAsync(to, stride, from, stride, bytes, count, cudaMemcpyDeviceToDevice, stream_),
+      "copying");
+}
+
 void CudaDevice::fill_zero(void* data, std::size_t bytes) {
   QUIRE_CUDA(cudaMemsetAsync(data, 0, bytes, stream_), "clearing");
 }

@@ -48,6 +48,8 @@ class CudaDevice final : public Device {
   void copy_to_device(void* to, const void* from_host, std::size_t bytes) override;
   void copy_to_host(void* to_host, const void* from, std::size_t bytes) override;
   void copy(void* to, const void* from, std::size_t bytes) override;
+  void copy_pieces(void* to, const void* from, std::size_t bytes, std::size_t count,
+                   std::size_t stride) override;
   void fill_zero(void* data, std::size_t bytes) override;
   void synchronize() override;
   void decode_step(DecodeStep& step) override;

@@ -11,11 +11,19 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-/// Rows of keys or values: row k starts at first + k·stride.
+/// Where slot k of a row is, whose blocks begin there.
+std::int64_t position(const std::int32_t* blocks, std::int64_t k) {
+  return blocks[k / kCacheBlock] + k % kCacheBlock;
+}
+
+/// Rows of keys or values: row k starts at first + k·stride, or where its block has it.
 struct Rows {
   const double* first;
   std::int64_t stride;
-  const double* operator[](std::int64_t k) const { return first + k * stride; }
+  const std::int32_t* blocks = nullptr;
+  const double* operator[](std::int64_t k) const {
+    return first + (blocks != nullptr ? position(blocks, k) : k) * stride;
+  }
 };
 
 double dot(const double* a, const double* b, std::int64_t D) {
@@ -152,16 +160,15 @@ void ReferenceDevice::attention_backward(const AttentionBackward& p) {
 void ReferenceDevice::attention_cached(const AttentionCached& p) {
   check_on_host(p);
   const std::int64_t B = p.out.shape()[0], T = p.out.shape()[1], C = p.out.shape()[2];
-  const std::int64_t H = p.heads, S = p.k_cache.shape()[2], D = C / H;
-  const auto past = ids(p.past), rows = ids(p.rows);
-  const auto head_of = [&](std::int64_t b, std::int64_t h) {  // its first number in the caches
-    return ((rows.empty() ? b : rows[b]) * H + h) * S * D;
-  };
+  const std::int64_t H = p.heads, D = C / H, N = p.k_cache.shape()[1], M = p.blocks.shape()[1];
+  const auto past = ids(p.past);
+  const std::int32_t* blocks = p.blocks.data<std::int32_t>();
   const float* qkv = p.qkv.data<float>();
   for (std::int64_t b = 0; b < B; ++b) {
     for (std::int64_t t = 0; t < T; ++t) {
       for (std::int64_t c = 0; c < C; ++c) {
-        const std::int64_t slot = head_of(b, c / D) + (past[b] + t) * D + c % D;
+        const std::int64_t at = position(blocks + b * M, past[b] + t);
+        const std::int64_t slot = (c / D * N + at) * D + c % D;
         p.k_cache.data<float>()[slot] = qkv[(b * T + t) * 3 * C + C + c];
         p.v_cache.data<float>()[slot] = qkv[(b * T + t) * 3 * C + 2 * C + c];
       }
@@ -171,10 +178,10 @@ void ReferenceDevice::attention_cached(const AttentionCached& p) {
   const Doubles keys = read(p.k_cache), values = read(p.v_cache);
   Doubles out(B * T * C);
   each_query(B, H, T, [&](std::int64_t b, std::int64_t h, std::int64_t t) {
-    const std::int64_t head = head_of(b, h);
+    const std::int64_t head = h * N * D;
     attend({queries.data() + (b * T + t) * 3 * C + h * D, 0, past[b] + t, nullptr},
-           {keys.data() + head, D}, {values.data() + head, D}, D, p.scale,
-           out.data() + (b * T + t) * C + h * D);
+           {keys.data() + head, D, blocks + b * M}, {values.data() + head, D, blocks + b * M}, D,
+           p.scale, out.data() + (b * T + t) * C + h * D);
   });
   write(p.out, out);
 }

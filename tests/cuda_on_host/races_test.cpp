@@ -7,6 +7,7 @@
 
 #include "kernels/cuda/cuda_device.h"
 #include "tests/cuda_on_host/gemm_library.h"
+#include "tests/support/attention_inputs.h"
 #include "tests/support/catch.h"
 #include "tests/support/data.h"
 
@@ -34,9 +35,11 @@ class Bench {
     }
     return copied(bytes.data(), bytes.size(), shape, dtype);
   }
-  View integers(Shape shape, std::int64_t limit) {
-    const std::vector<std::int32_t> values = test::integers(shape.count(), ++seed_, limit);
+  View integers(const std::vector<std::int32_t>& values, Shape shape) {
     return copied(values.data(), values.size() * 4, shape, DType::i32);
+  }
+  View integers(Shape shape, std::int64_t limit) {
+    return integers(test::integers(shape.count(), ++seed_, limit), shape);
   }
   /// Waits for the kernels: what they did wrong comes out here.
   void finish(const View& result) {
@@ -194,13 +197,16 @@ TEST_CASE("races: attention with a cache") {
   for (const DType dtype : kTypes) {
     for (const std::int64_t T : {1, 20}) {
       Bench b;
-      constexpr std::int64_t B = 2, H = 2, D = 64, S = 150;
+      constexpr std::int64_t B = 2, H = 2, D = 64, N = 236;
+      // Both rows read the first block; the short ones at the end are each row's own.
+      const std::vector<std::int32_t> blocks = {128, 0, 192, 128, 64, 214};
       const View out = b.zeros({B, T, H * D}, dtype);
       b.device().attention_cached({.out = out,
-                                   .k_cache = b.random({B, H, S, D}, dtype),
-                                   .v_cache = b.random({B, H, S, D}, dtype),
+                                   .k_cache = b.random({H, N, D}, dtype),
+                                   .v_cache = b.random({H, N, D}, dtype),
                                    .qkv = b.random({B, T, 3 * H * D}, dtype),
-                                   .past = b.integers({B}, 100),
+                                   .past = b.integers(std::vector<std::int32_t>{100, 64}, {B}),
+                                   .blocks = b.integers(blocks, {B, 3}),
                                    .heads = H,
                                    .scale = 0.125f});
       b.finish(out);
@@ -216,7 +222,8 @@ TEST_CASE("races: the kernels of a decoding step, which may overlap") {
     const View ln = b.random({B, C}, dtype), qkv = b.zeros({B, 3 * C}, dtype);
     const View att = b.zeros({B, C}, dtype), branch = b.zeros({B, C}, dtype);
     const View stored = b.random({C, 3 * C}, dtype), weight = b.zeros({3 * C, C}, dtype);
-    const View keys = b.random({B, H, S, D}, dtype), values = b.random({B, H, S, D}, dtype);
+    const View keys = b.random({H, B * S, D}, dtype), values = b.random({H, B * S, D}, dtype);
+    const View blocks = b.integers(blocks_in_order(B, S), {B, 2});
     const Weight square(b.random({C, C}, dtype), WeightLayout::in_out);
     const View past = b.integers({B}, S), bias = b.random({C});
     b.device().transpose({.out = weight, .in = stored});
@@ -227,6 +234,7 @@ TEST_CASE("races: the kernels of a decoding step, which may overlap") {
                                    .v_cache = values,
                                    .qkv = qkv.reshaped({B, 1, 3 * C}),
                                    .past = past,
+                                   .blocks = blocks,
                                    .heads = H,
                                    .scale = 0.125f});
       b.device().matmul_forward({.out = branch, .x = att, .weight = square, .bias = bias});

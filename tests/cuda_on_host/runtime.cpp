@@ -323,6 +323,23 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
   }
   return state();
 }
+cudaError_t cudaMemcpy2DAsync(void* to, std::size_t to_pitch, const void* from,
+                              std::size_t from_pitch, std::size_t width, std::size_t height,
+                              cudaMemcpyKind kind, cudaStream_t stream) {
+  if (width > to_pitch || width > from_pitch || kind != cudaMemcpyDeviceToDevice) {
+    return fail(cudaErrorInvalidValue);
+  }
+  if (width == 0 || height == 0) return state();
+  require_on_device("cudaMemcpy2DAsync to", to, (height - 1) * to_pitch + width);
+  require_on_device("cudaMemcpy2DAsync from", from, (height - 1) * from_pitch + width);
+  enqueue(stream, [=] {
+    for (std::size_t row = 0; row < height; ++row) {
+      std::memcpy(static_cast<std::byte*>(to) + row * to_pitch,
+                  static_cast<const std::byte*>(from) + row * from_pitch, width);
+    }
+  });
+  return state();
+}
 cudaError_t cudaMemsetAsync(void* data, int value, std::size_t bytes, cudaStream_t stream) {
   require_on_device("cudaMemsetAsync", data, bytes);
   enqueue(stream, [=] { std::memset(data, value, bytes); });

@@ -220,11 +220,11 @@ std::vector<Op> ops() {
     all.push_back({join("attention_cached", count), false, [=](Call& c) {
                      c.device.attention_cached(
                          {.out = c.out({B, count, C}),
-                          .k_cache = c.both({B, H, 12, D}),
-                          .v_cache = c.both({B, H, 12, D}),
+                          .k_cache = c.both({H, B * 12, D}),
+                          .v_cache = c.both({H, B * 12, D}),
                           .qkv = c.in({B, count, 3 * C}),
                           .past = c.ids({B}, 2),
-                          .rows = c.stage.input(std::vector<std::int32_t>{1, 0}, {B}),
+                          .blocks = c.stage.input(std::vector<std::int32_t>{12, 0}, {B, 1}),
                           .heads = H,
                           .scale = 0.25f});
                    }});

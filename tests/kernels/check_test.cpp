@@ -44,10 +44,11 @@ AttentionForward attention(Memory& m) {
 
 AttentionCached cached(Memory& m) {
   return {.out = m({2, 3, 48}),
-          .k_cache = m({2, 4, 9, 12}),
-          .v_cache = m({2, 4, 9, 12}),
+          .k_cache = m({4, 9, 12}),
+          .v_cache = m({4, 9, 12}),
           .qkv = m({2, 3, 144}),
           .past = m({2}, DType::i32),
+          .blocks = m({2, 1}, DType::i32),
           .heads = 4};
 }
 
@@ -140,12 +141,15 @@ TEST_CASE("extents that disagree are named with both values") {
   CHECK(message(a) == "attention: T is 3, first_key expects 4");
 
   AttentionCached c = cached(m);
-  c.k_cache = m({2, 4, 9, 13});
+  c.k_cache = m({4, 9, 13});
   CHECK(message(c) == "attention_cached: D is 12, k_cache expects 13");
   c = cached(m);
-  c.k_cache = m({2, 4, 2, 12});
-  c.v_cache = m({2, 4, 2, 12});
-  CHECK(message(c) == "attention_cached: T is 3, the cache has 2 slots");
+  c.blocks = m({3, 1}, DType::i32);
+  CHECK(message(c) == "attention_cached: B is 2, blocks expects 3");
+  c = cached(m);
+  c.out = m({2, 65, 48});
+  c.qkv = m({2, 65, 144});
+  CHECK(message(c) == "attention_cached: T is 65, a row's blocks have 64 slots");
 
   LayernormBackward l = layernorm(m);
   l.mean = m({5});
@@ -290,7 +294,7 @@ TEST_CASE("the last op that was checked is told with its extents, a failed check
   check(attention(m));
   CHECK(last_op() == "attention (B 2, T 3, C 48, H 4, D 12)");
   check(cached(m));
-  CHECK(last_op() == "attention_cached (B 2, T 3, C 48, H 4, D 12, S 9)");
+  CHECK(last_op() == "attention_cached (B 2, T 3, C 48, H 4, D 12, M 1, N 9)");
   const View state = m({7});
   check(Dropout{.out = state, .x = state, .p = 0.5f});
   CHECK(last_op() == "dropout (count 7)");

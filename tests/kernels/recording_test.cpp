@@ -1,6 +1,7 @@
 // A step of decoding: done once each time that it is asked for, with what is in memory then,
 // whether the device calls its ops or has recorded them.
 #include "base/error.h"
+#include "tests/support/attention_inputs.h"
 #include "tests/support/catch.h"
 #include "tests/support/compare.h"
 #include "tests/support/data.h"
@@ -27,10 +28,11 @@ struct Decoding {
         out(stage.output({B, 1, C})),
         qkv(stage.in_out(normal(B * 3 * C, seed), {B, 1, 3 * C})),
         op{.out = out,
-           .k_cache = stage.in_out(normal(B * S * C, 1), {B, H, S, D}),
-           .v_cache = stage.in_out(normal(B * S * C, 2), {B, H, S, D}),
+           .k_cache = stage.in_out(normal(B * S * C, 1), {H, B * S, D}),
+           .v_cache = stage.in_out(normal(B * S * C, 2), {H, B * S, D}),
            .qkv = qkv,
            .past = stage.input(std::vector<std::int32_t>(static_cast<std::size_t>(B), 100), {B}),
+           .blocks = stage.input(blocks_in_order(B, S), {B, 3}),
            .heads = H} {}
 
   void run() { device.attention_cached(op); }

@@ -28,6 +28,17 @@ inline std::vector<float> rounded_to(DType dtype, std::vector<float> values) {
   return values;
 }
 
+/// [B, M]: blocks of B cached rows of S slots, as they lie one row after the other.
+inline std::vector<std::int32_t> blocks_in_order(std::int64_t B, std::int64_t S) {
+  std::vector<std::int32_t> blocks;
+  for (std::int64_t b = 0; b < B; ++b) {
+    for (std::int64_t s = 0; s < S; s += kCacheBlock) {
+      blocks.push_back(static_cast<std::int32_t>(b * S + s));
+    }
+  }
+  return blocks;
+}
+
 struct AttentionInput {
   std::int64_t B, T, H, D;
   std::vector<float> qkv;               // [B, T, 3C]

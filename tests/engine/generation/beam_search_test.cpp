@@ -210,6 +210,35 @@ TEST_CASE("beam texts come best first, differ, and score what their tokens add u
   CHECK(different.size() == 4);
 }
 
+TEST_CASE("a beam that goes on from another one copies less than a block, whatever the prompt") {
+  /// Notes what it is asked to copy in pieces.
+  struct NotingDevice : ReferenceDevice {
+    std::vector<std::size_t> copied;
+    void copy_pieces(void* to, const void* from, std::size_t bytes, std::size_t count,
+                     std::size_t stride) override {
+      copied.push_back(bytes * count);
+      ReferenceDevice::copy_pieces(to, from, bytes, count, stride);
+    }
+  } device;
+  Gpt2Config config = tiny_config();
+  config.n_positions = 4 * kCacheBlock;
+  const Parameters parameters = initialize_parameters(device, config, 7);
+  const std::size_t of_slot = 2 * sizeof(float) * static_cast<std::size_t>(config.n_layer) *
+                              static_cast<std::size_t>(config.n_embd);
+  for (const int length : {kCacheBlock, kCacheBlock + 6, 3 * kCacheBlock + 6}) {
+    Ids prompt;
+    for (int t = 0; t < length; ++t) prompt.push_back(t * 7 % config.vocab_size);
+    device.copied.clear();
+    search_all(device, config, parameters, {prompt}, beams(3));
+    CHECK(device.copied.size() >= 2);  // all begin from one row, and some part later
+    for (const std::size_t bytes : device.copied) {
+      INFO(length << " tokens: " << bytes << " bytes");
+      CHECK(bytes % of_slot == 0);
+      CHECK(bytes / of_slot < static_cast<std::size_t>(length % kCacheBlock + 8));
+    }
+  }
+}
+
 TEST_CASE("generate() writes the best text of a search") {
   const TinyModel model(open_device("cpu"));
   GenerationConfig config = beams(3);

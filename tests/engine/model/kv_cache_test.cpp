@@ -174,6 +174,64 @@ TEST_CASE("a row that copies another one is its twin, in the call of the prompt 
   }
 }
 
+TEST_CASE("rows that share a long past go on from it, each as if alone, and leave it as it is") {
+  Gpt2Config config = odd_config();
+  config.n_positions = 2 * kCacheBlock + 10;
+  struct Row {
+    Ids prompt, more;
+  };
+  for (const std::string& name : kDevices) {
+    INFO(name);
+    const auto device = open_test_device(name);
+    const Parameters parameters = initialize_parameters(*device, config, 5);
+    Gpt2Decoder decoder(*device, config, parameters, 3, config.n_positions, 2 * kCacheBlock + 2);
+    std::vector<Row> rows(3);
+    std::int32_t next = 0;
+    // Begins a row anew, or lets it go on.
+    const auto write = [&](std::vector<int> numbers, int new_prompt = 0) {
+      std::vector<Ids> ids;
+      std::vector<DecoderRow> inputs;
+      ids.reserve(numbers.size());
+      for (const int number : numbers) {
+        Row& row = rows[static_cast<std::size_t>(number)];
+        if (new_prompt > 0 && number == numbers.back()) {
+          row = {random_ids(new_prompt, config.vocab_size, 30 + static_cast<unsigned>(number)), {}};
+          decoder.clear_row(number);
+          ids.push_back(row.prompt);
+        } else {
+          row.more.push_back(next = (next + 7) % config.vocab_size);
+          ids.push_back({next});
+        }
+        inputs.push_back({number, ids.back()});
+      }
+      const View logits = decoder.forward(inputs);
+      for (std::size_t b = 0; b < numbers.size(); ++b) {
+        const Row& row = rows[static_cast<std::size_t>(numbers[b])];
+        const auto want = decode_alone(*device, config, parameters, row.prompt, row.more).back();
+        INFO("row " << numbers[b] << " after " << row.prompt.size() << " + " << row.more.size());
+        compare_rows(device->rows_alone(), "logits", row_of(*device, logits, static_cast<int>(b)),
+                     want, 64 * kEps * largest_magnitude(want));
+      }
+    };
+    const auto copy = [&](int to, int from) {
+      decoder.copy_row(to, from);
+      rows[static_cast<std::size_t>(to)] = rows[static_cast<std::size_t>(from)];
+    };
+    write({1}, kCacheBlock - 1);
+    copy(0, 1);
+    write({0, 1});  // fills a block of each
+    copy(2, 1);     // which are shared from now on
+    write({2, 0, 1});
+    write({2, 1, 0}, 2 * kCacheBlock + 2);  // takes blocks between theirs
+    copy(1, 0);
+    write({0, 2, 1});
+    copy(2, 1);
+    write({2, 1, 0});
+    write({2, 1}, 5);
+    write({0, 2});
+  }
+}
+
 TEST_CASE("the decoder writes what transformers writes") {
   for (const std::string& name : kDevices) {
     for (const std::string& model : kSmallModels) {
