@@ -198,10 +198,12 @@ struct Batches {
       for (std::size_t bytes = 0; count < rest.size() && bytes < tokenized_bytes; ++count) {
         bytes += bytes_of(rest[count]);
       }
-      const TokenRecords corpus = tokenize(rest.first(count), tokenizer, threads, labels, records);
-      longer.look(corpus);
-      writer.add(corpus);
-      records += corpus.size();
+      const auto take = [&](const TokenRecords& part) {
+        longer.look(part);
+        writer.add(part);
+        records += part.size();
+      };
+      tokenize(rest.first(count), tokenizer, threads, take, labels, records);
       rest = rest.subspan(count);
     }
     batch.clear();

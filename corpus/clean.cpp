@@ -204,7 +204,7 @@ bool Cleaner::end_record(bool empty, std::int64_t longest, const Hash128& hash) 
 }
 
 std::string Cleaner::changed_text(std::string&& text) {
-  Record part{.text = std::move(text), .input_ids = {}, .labels = {}};
+  Record part{.text = std::move(text)};
   change_text(part);
   return std::move(part.text);
 }

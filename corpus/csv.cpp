@@ -358,6 +358,12 @@ std::size_t CsvReader::column(const std::string& name, const std::string& comman
   return static_cast<std::size_t>(found - columns_.begin());
 }
 
+std::size_t CsvReader::text_column(const std::string& name, const std::string& command,
+                                   const std::string& option) {
+  if (name.empty() && columns_.size() == 1) return 0;
+  return column(name.empty() ? "text" : name, command, option);
+}
+
 void CsvReader::throw_no_column(const std::string& name, const std::string& command,
                                 const std::string& option) {
   std::size_t rows = 0;

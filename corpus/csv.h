@@ -68,6 +68,9 @@ class CsvReader {
   /// to describe it.
   std::size_t column(const std::string& name, const std::string& command = {},
                      const std::string& option = "text_column");
+  /// The same of the column that holds the texts: where none is named, "text" or the only one.
+  std::size_t text_column(const std::string& name, const std::string& command = {},
+                          const std::string& option = "text_column");
   /// The error that column() throws.
   [[noreturn]] void throw_no_column(const std::string& name, const std::string& command = {},
                                     const std::string& option = "text_column");

@@ -102,12 +102,4 @@ void Unpacker::fail(const std::string& why) const {
   throw Error(Fault::bad_data, "cannot unpack " + name_, {why}, check_ + name_);
 }
 
-std::string decompress(std::string_view packed, Compression compression, const std::string& name) {
-  std::string text;
-  Unpacker unpacker(compression, name);
-  unpacker.add(packed, [&](std::string_view part) { text += part; });
-  unpacker.finish();
-  return text;
-}
-
 }  // namespace quire

@@ -48,7 +48,4 @@ class Unpacker {
   bool ended_ = false;
 };
 
-/// The same of all of it at once.
-std::string decompress(std::string_view packed, Compression compression, const std::string& name);
-
 }  // namespace quire

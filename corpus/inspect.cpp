@@ -119,9 +119,9 @@ class Inspection {
              const TakeTokens& take)
       : options_(options),
         tokenizer_(tokenizer),
-        threads_(threads),
-        take_(take),
-        batches_(threads, [this](std::span<const Record> batch) { tokenize_batch(batch); }) {
+        batches_(threads, [&, threads](std::span<const Record> batch, std::int64_t before) {
+          tokenize(batch, tokenizer, threads, take, /*labels=*/false, before);
+        }) {
     options_.part_bytes = kPartBytes;
   }
 
@@ -232,21 +232,8 @@ class Inspection {
     return text;
   }
 
-  void tokenize_batch(std::span<const Record> batch) {
-    const TokenRecords part =
-        tokenize(batch, *tokenizer_, threads_, /*labels=*/false, tokenized_records_);
-    for (std::size_t r = 1; r < part.offsets.size(); ++r) {
-      ++summary_.lengths[std::exchange(begun_ids_, 0) + part.offsets[r] - part.offsets[r - 1]];
-    }
-    begun_ids_ += std::ssize(part.ids) - part.offsets.back();
-    tokenized_records_ += part.size();
-    take_(part);
-  }
-
   CorpusOptions options_;
   const std::optional<Tokenizer>& tokenizer_;
-  const int threads_;
-  const TakeTokens& take_;
   RecordsSummary summary_;
   Begun begun_;
   HashStream hash_;  // of its text
@@ -254,7 +241,6 @@ class Inspection {
   std::vector<RecordsSummary::Sample> kept_;
   std::int64_t stride_ = 1;
   RecordBatches batches_;
-  std::int64_t tokenized_records_ = 0, begun_ids_ = 0;  // the latter of a record that goes on
 };
 
 }  // namespace

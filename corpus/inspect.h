@@ -41,7 +41,7 @@ struct Finding {
 
 struct RecordsSummary {
   std::int64_t records = 0, bytes = 0, characters = 0, words = 0;
-  /// How many records have a length: in tokens with a tokenizer, else in words.
+  /// How many records have a length in words; none with a tokenizer, which tells it in tokens.
   std::map<std::int64_t, std::int64_t> lengths;
   Finding invalid_utf8, mojibake, control, not_nfc, long_lines, duplicates;
   struct Sample {
@@ -52,7 +52,6 @@ struct RecordsSummary {
   std::vector<StepCount> cleaned;
 };
 
-using TakeTokens = std::function<void(const TokenRecords&)>;
 /// Goes through all records, after the cleaning that was asked for. What is found is what the other
 /// cleaning steps would be for. With a tokenizer `take` gets all ids, batch by batch: a record that
 /// one does not end goes on in the next.

@@ -331,9 +331,7 @@ class Extraction {
 
 // One line, as the sentences' rules want it.
 std::u32string one_line(std::string_view text) {
-  std::u32string line = from_utf8(text);
-  std::replace_if(
-      line.begin(), line.end(), [](char32_t c) { return c == '\n' || c == '\t'; }, U' ');
+  const std::u32string line = line_of(text);
   const std::size_t first =
       static_cast<std::size_t>(std::find_if_not(line.begin(), line.end(), is_blank) - line.begin());
   // yake puts a space before a text that does not begin with a capital, and an empty line, which

@@ -222,9 +222,7 @@ double keyword_coverage(std::string_view text, const std::vector<std::string>& k
 }
 
 std::optional<double> local_coherence(std::string_view text, const StopWords& stop_words) {
-  std::u32string line = from_utf8(text);
-  std::replace_if(
-      line.begin(), line.end(), [](char32_t c) { return c == '\n' || c == '\t'; }, U' ');
+  const std::u32string line = line_of(text);
   std::vector<std::set<std::u32string>> sentences;
   for (const std::u32string_view sentence : split_sentences(line)) {
     sentences.push_back(content_words(sentence, stop_words));

@@ -34,13 +34,6 @@ std::optional<Template> template_of(const CorpusOptions& options) {
   return Template(options.template_text);
 }
 
-/// Those that become a record's text.
-std::vector<std::string> fields_of(const CorpusOptions& options,
-                                   const std::optional<Template>& pattern) {
-  if (pattern) return pattern->fields();
-  return {options.text_column.empty() ? "text" : options.text_column};
-}
-
 // Hands out what has been read, cleaned.
 class Output {
  public:
@@ -62,7 +55,7 @@ class Output {
   void gather(bool parts) { gathers_ = parts; }
   void add_text(std::string&& text, const RecordPlace& place) {
     if (text.empty()) return;
-    add({.text = std::move(text), .input_ids = {}, .labels = {}}, place);
+    add({.text = std::move(text)}, place);
   }
   std::int64_t read() const { return read_; }
   std::int64_t taken() const { return taken_; }
@@ -80,9 +73,7 @@ class Output {
       }
     };
     taken_ += cleaner_.clean_parts(parts, [&](std::string&& text, bool last) {
-      Record part{.text = std::move(text), .input_ids = {}, .labels = {}};
-      part.more = !last;
-      take_(std::move(part), place);
+      take_({.text = std::move(text), .more = !last}, place);
     });
     gathered_.clear();
     ends_.clear();
@@ -123,9 +114,8 @@ class Document {
     std::size_t at = text_.size() - 1;
     while (at > looked_ && !can_cut(text_, at)) --at;
     if (at > looked_) {
-      Record part{.text = text_.substr(0, at), .input_ids = {}, .labels = {}};
-      part.more = parts_ = true;
-      output_.add(std::move(part), place_);
+      output_.add({.text = text_.substr(0, at), .more = true}, place_);
+      parts_ = true;
       text_.erase(0, at);
     }
     looked_ = text_.size() - 1;
@@ -189,8 +179,6 @@ void add_fields(const CorpusOptions& options, const std::optional<Template>& pat
                 Output& output) {
   if (!pattern) return output.add_text(std::string(values[0]), place);
   output.add({.text = pattern->fill(values),
-              .input_ids = {},
-              .labels = {},
               .prompt_bytes = options.loss_on_completion ? pattern->prompt(values).size() : 0},
              place);
 }
@@ -199,10 +187,10 @@ void read_table(const fs::path& path, const CorpusOptions& options,
                 const std::optional<Template>& pattern, Output& output) {
   CsvReader csv(path, options.format, options.report);
   std::vector<std::size_t> indexes;
-  if (!pattern && options.text_column.empty() && csv.columns().size() == 1) {
-    indexes.push_back(0);
+  if (!pattern) {
+    indexes = {csv.text_column(options.text_column, options.command, options.column_option)};
   } else {
-    for (const std::string& name : fields_of(options, pattern))
+    for (const std::string& name : pattern->fields())
       indexes.push_back(csv.column(name, options.command, options.column_option));
   }
   std::vector<std::string> fields;
@@ -224,7 +212,9 @@ void read_table(const fs::path& path, const CorpusOptions& options,
 
 void read_json_lines(const fs::path& path, const CorpusOptions& options,
                      const std::optional<Template>& pattern, Output& output) {
-  const std::vector<std::string> names = fields_of(options, pattern);
+  const std::string& column = options.text_column;
+  const std::vector<std::string> names =
+      pattern ? pattern->fields() : std::vector<std::string>{column.empty() ? "text" : column};
   const auto take = [&](const JsonLine& line) {
     const RecordPlace place{.file = &path,
                             .line = line.line(),
@@ -291,11 +281,10 @@ std::vector<StepCount> for_each_record(const CorpusOptions& options, const TakeR
   return output.counts();
 }
 
-std::vector<Record> read_records(const CorpusOptions& options, std::vector<StepCount>* cleaned) {
+std::vector<Record> read_records(const CorpusOptions& options) {
   std::vector<Record> records;
-  std::vector<StepCount> counts = for_each_record(
+  for_each_record(
       options, [&](Record&& record, const RecordPlace&) { records.push_back(std::move(record)); });
-  if (cleaned != nullptr) *cleaned = std::move(counts);
   return records;
 }
 

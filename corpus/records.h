@@ -18,6 +18,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -54,8 +55,8 @@ struct CorpusOptions {
 /// One document: text, or ids where a JSONL line brings {"input_ids", "labels"}.
 struct Record {
   std::string text;
-  std::vector<std::int32_t> input_ids;
-  std::vector<std::int32_t> labels;  ///< aligned with input_ids; empty: same as input_ids
+  std::vector<std::int32_t> input_ids = {};
+  std::vector<std::int32_t> labels = {};  ///< aligned with input_ids; empty: same as input_ids
   /// Bytes of text that are given rather than learned: a token that ends within them gets the label
   /// -100, one that reaches beyond them is learned.
   std::size_t prompt_bytes = 0;
@@ -90,17 +91,19 @@ using TakeRecord = std::function<void(Record&&, const RecordPlace&)>;
 /// file, line and cause, and when not a single record is left.
 std::vector<StepCount> for_each_record(const CorpusOptions& options, const TakeRecord& take);
 
-/// All of them. `cleaned`, where it is given, receives what cleaning did.
-std::vector<Record> read_records(const CorpusOptions& options,
-                                 std::vector<StepCount>* cleaned = nullptr);
+/// All of them.
+std::vector<Record> read_records(const CorpusOptions& options);
 
-/// A record of text ends with end_of_text when the tokenizer has it; one that brought its ids
-/// is left as it was. Ids beyond the last offset are of a record that goes on (Record::more).
-/// The result does not depend on `threads` (0 = all that are available). `labels`: there shall be
-/// labels even where no record brings other ones than its ids. Throws Error(bad_data) for ids that
-/// the tokenizer does not have, naming the record; `before` were there before the first.
-TokenRecords tokenize(std::span<const Record> records, const Tokenizer& tokenizer, int threads,
-                      bool labels = false, std::int64_t before = 0);
+using TakeTokens = std::function<void(const TokenRecords&)>;
+/// Encodes records; `take` gets all ids in order, part by part: a record that one does not end goes
+/// on in the next. A record of text ends with end_of_text when the tokenizer has it; one that
+/// brought its ids is left as it was. Without a tokenizer all must have brought them. The result
+/// does not depend on `threads` (0 = all that are available), nor on how it is parted. `labels`:
+/// there shall be labels even where no record brings other ones than its ids. Throws
+/// Error(bad_data), before `take` gets anything, for ids that the tokenizer does not have, naming
+/// the record; `before` were there before the first.
+void tokenize(std::span<const Record> records, const std::optional<Tokenizer>& tokenizer,
+              int threads, const TakeTokens& take, bool labels = false, std::int64_t before = 0);
 /// Bytes of text, and of ids and labels.
 std::size_t bytes_of(const Record& record);
 /// Bytes of text that are enough to tokenize at once: all threads have work in them, pieces of 256
@@ -113,7 +116,8 @@ bool have_labels(std::span<const Record> records);
 /// Gathers records until they are enough to tokenize at once.
 class RecordBatches {
  public:
-  using Take = std::function<void(std::span<const Record>)>;
+  /// `before`: records that ended before these.
+  using Take = std::function<void(std::span<const Record>, std::int64_t before)>;
   RecordBatches(int threads, Take take)
       : enough_(bytes_tokenized(threads)), take_(std::move(take)) {}
   void add(Record&& record);
@@ -121,6 +125,7 @@ class RecordBatches {
 
  private:
   std::size_t enough_, bytes_ = 0;
+  std::int64_t before_ = 0;
   std::vector<Record> records_;
   Take take_;
 };

@@ -51,14 +51,10 @@ void read_text(const fs::path& path, const SampleOptions& options, std::vector<S
 
 void read_table(const fs::path& path, const SampleOptions& options, std::vector<Sample>& samples) {
   CsvReader csv(path, options.format, options.report);
-  std::size_t text = 0, keywords = 0;
-  if (!options.text_column.empty() || csv.columns().size() > 1) {
-    text = csv.column(options.text_column.empty() ? kDefaultColumn : options.text_column,
-                      options.command, kTextOption);
-  }
+  const std::size_t text = csv.text_column(options.text_column, options.command, kTextOption);
   const bool has_keywords = !options.keywords_column.empty();
-  if (has_keywords)
-    keywords = csv.column(options.keywords_column, options.command, kKeywordsOption);
+  const std::size_t keywords =
+      has_keywords ? csv.column(options.keywords_column, options.command, kKeywordsOption) : 0;
   std::vector<std::string> fields;
   while (csv.next(fields)) {
     if (options.report != nullptr) options.report->look(path, csv.line(), fields[text]);

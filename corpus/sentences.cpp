@@ -331,6 +331,13 @@ bool is_hyphen(char32_t code) {
   return kHyphens.find(code) != View::npos;
 }
 
+std::u32string line_of(std::string_view text) {
+  std::u32string line = from_utf8(text);
+  std::ranges::replace_if(
+      line, [](char32_t c) { return c == '\n' || c == '\t'; }, U' ');
+  return line;
+}
+
 std::vector<View> split_sentences(View text) {
   struct Marker {
     std::size_t begin, end;

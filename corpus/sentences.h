@@ -18,6 +18,8 @@ bool is_sentence_terminal(char32_t code);
 /// What joins the parts of a word: "-", the soft hyphen, …
 bool is_hyphen(char32_t code);
 
+/// A text as one line: line ends and tabs are spaces. What is not UTF-8 becomes U+FFFD.
+std::u32string line_of(std::string_view text);
 /// The sentences of a text of one line, stripped of white space; none is empty.
 std::vector<std::u32string_view> split_sentences(std::u32string_view text);
 

@@ -1,5 +1,8 @@
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <span>
+#include <utility>
 
 #include "base/error.h"
 #include "base/hash.h"
@@ -13,27 +16,29 @@ namespace {
 
 // A piece of a record's text that one thread encodes.
 struct Piece {
-  std::size_t record;
+  const Record* record;
   std::string_view text;
+  bool last;  // of the record
 };
 
-// Large texts are cut, so that a single book keeps all threads busy.
-void cut(std::size_t record, std::string_view text, std::vector<Piece>& pieces) {
+// Large texts are cut, so that a single book keeps all threads busy; but for those with a prompt,
+// whose end is counted from the record's beginning.
+void cut(const Record& record, std::vector<Piece>& pieces) {
   constexpr std::size_t kPiece = 1 << 18;  // 256 KiB: some 20 ms of encoding
-  while (text.size() > 2 * kPiece) {
+  std::string_view text = record.text;
+  while (text.size() > 2 * kPiece && record.prompt_bytes == 0) {
     std::size_t at = kPiece;
     while (at < text.size() && !can_cut(text, at)) ++at;
     if (at == text.size()) break;
-    pieces.push_back({record, text.substr(0, at)});
+    pieces.push_back({&record, text.substr(0, at), /*last=*/false});
     text.remove_prefix(at);
   }
-  pieces.push_back({record, text});
+  pieces.push_back({&record, text, /*last=*/true});
 }
 
 /// `labels` are the record's ids; those of tokens that end within the prompt become -100.
 void ignore_prompt(const Record& record, const Tokenizer& tokenizer,
                    std::span<std::int32_t> labels) {
-  if (record.prompt_bytes == 0) return;
   // In the bytes that the tokens stand for, where what is not UTF-8 has become U+FFFD.
   const std::size_t prompt =
       replace_invalid_utf8(std::string_view(record.text).substr(0, record.prompt_bytes)).size();
@@ -42,6 +47,19 @@ void ignore_prompt(const Record& record, const Tokenizer& tokenizer,
     end += tokenizer.token_bytes(label).size();
     if (end > prompt) return;
     label = kIgnoredTarget;
+  }
+}
+
+void check_ids(std::span<const Record> records, int vocab_size, std::int64_t before) {
+  for (const Record& record : records) {
+    ++before;
+    const auto& ids = record.input_ids;
+    const auto other = std::ranges::find_if(ids, [&](auto id) { return id >= vocab_size; });
+    if (other == ids.end()) continue;
+    throw Error(Fault::bad_data,
+                fmt::format("record {} has the token id {}", with_commas(before), *other),
+                {fmt::format("the tokenizer has {} ids, from 0", with_commas(vocab_size))},
+                "encode the data with this model's tokenizer");
   }
 }
 
@@ -64,11 +82,12 @@ bool have_labels(std::span<const Record> records) {
   });
 }
 
-TokenRecords tokenize(std::span<const Record> records, const Tokenizer& tokenizer, int threads,
-                      bool labels, std::int64_t before) {
+void tokenize(std::span<const Record> records, const std::optional<Tokenizer>& tokenizer,
+              int threads, const TakeTokens& take, bool labels, std::int64_t before) {
   labels |= have_labels(records);
+  if (tokenizer) check_ids(records, tokenizer->vocab_size(), before);
   std::vector<Piece> pieces;
-  for (std::size_t r = 0; r < records.size(); ++r) cut(r, records[r].text, pieces);
+  for (const Record& record : records) cut(record, pieces);
   // Neighbouring pieces go together: a quote of 100 bytes alone is too little to hand to a thread.
   constexpr std::size_t kBatch = 1 << 18;  // bytes
   std::vector<std::size_t> batches{0};     // first piece of each, and the end
@@ -80,65 +99,32 @@ TokenRecords tokenize(std::span<const Record> records, const Tokenizer& tokenize
       bytes = 0;
     }
   }
-  std::vector<std::vector<TokenId>> encoded(batches.size() - 1);
-  std::vector<std::size_t> counts(pieces.size());  // ids of each piece
-  parallel_for(threads, encoded.size(), [&](std::size_t b) {
-    for (std::size_t p = batches[b]; p < batches[b + 1]; ++p) {
-      const std::size_t old_size = encoded[b].size();
-      tokenizer.encode(pieces[p].text, SpecialTokens::parse, encoded[b]);
-      counts[p] = encoded[b].size() - old_size;
-    }
-  });
-
-  TokenRecords corpus;
-  std::size_t total = 0;
-  for (const auto& ids : encoded) total += ids.size();
-  for (const Record& record : records) total += record.input_ids.size() + 1;
-  corpus.ids.reserve(total);
-  if (labels) corpus.labels.reserve(total);
-  const std::optional<TokenId> end_of_text = tokenizer.end_of_text();
-  std::size_t batch = 0, taken = 0, piece = 0;
-  for (std::size_t r = 0; r < records.size(); ++r) {
-    const Record& record = records[r];
-    const std::size_t first = corpus.ids.size();
-    for (; piece < pieces.size() && pieces[piece].record == r; ++piece) {
-      if (piece == batches[batch + 1]) {
-        std::vector<TokenId>().swap(
-            encoded[batch]);  // freed on the way, so that the ids do not exist twice
-        ++batch;
-        taken = 0;
-      }
-      const auto begin = encoded[batch].begin() + static_cast<std::ptrdiff_t>(taken);
-      corpus.ids.insert(corpus.ids.end(), begin,
-                        begin + static_cast<std::ptrdiff_t>(counts[piece]));
-      taken += counts[piece];
-    }
+  const std::optional<TokenId> end_of_text = tokenizer ? tokenizer->end_of_text() : std::nullopt;
+  const auto encode = [&](const Piece& piece, TokenRecords& to) {
+    const Record& record = *piece.record;
+    const std::size_t first = to.ids.size();
+    const bool ends = piece.last && !record.more;
     if (!record.input_ids.empty()) {
-      for (const std::int32_t id : record.input_ids) {
-        if (id < tokenizer.vocab_size()) continue;
-        throw Error(Fault::bad_data,
-                    "record " + with_commas(before + static_cast<std::int64_t>(r) + 1) +
-                        " has the token id " + std::to_string(id),
-                    {"the tokenizer has " + with_commas(tokenizer.vocab_size()) + " ids, from 0"},
-                    "encode the data with this model's tokenizer");
-      }
-      corpus.ids.insert(corpus.ids.end(), record.input_ids.begin(), record.input_ids.end());
-    } else if (end_of_text && !record.more &&
-               (corpus.ids.size() == first || corpus.ids.back() != *end_of_text)) {
-      corpus.ids.push_back(*end_of_text);
+      to.ids.insert(to.ids.end(), record.input_ids.begin(), record.input_ids.end());
+    } else {
+      tokenizer->encode(piece.text, SpecialTokens::parse, to.ids);
+      const bool ended = to.ids.size() > first && to.ids.back() == end_of_text;
+      if (end_of_text && ends && !ended) to.ids.push_back(*end_of_text);
     }
     if (labels) {
-      const auto ids = corpus.ids.begin() + static_cast<std::ptrdiff_t>(first);
-      if (record.labels.empty()) {
-        corpus.labels.insert(corpus.labels.end(), ids, corpus.ids.end());
-        ignore_prompt(record, tokenizer, std::span(corpus.labels).subspan(first));
-      } else {
-        corpus.labels.insert(corpus.labels.end(), record.labels.begin(), record.labels.end());
-      }
+      const std::span<const std::int32_t> own =
+          record.labels.empty() ? std::span(to.ids).subspan(first) : std::span(record.labels);
+      to.labels.insert(to.labels.end(), own.begin(), own.end());
+      if (record.prompt_bytes > 0)
+        ignore_prompt(record, *tokenizer, std::span(to.labels).subspan(first));
     }
-    if (!record.more) corpus.offsets.push_back(static_cast<std::int64_t>(corpus.ids.size()));
-  }
-  return corpus;
+    if (ends) to.offsets.push_back(std::ssize(to.ids));
+  };
+  std::vector<TokenRecords> parts(batches.size() - 1);
+  parallel_for(threads, parts.size(), [&](std::size_t b) {
+    for (std::size_t p = batches[b]; p < batches[b + 1]; ++p) encode(pieces[p], parts[b]);
+  });
+  for (TokenRecords& part : parts) take(std::exchange(part, {}));
 }
 
 void RecordBatches::add(Record&& record) {
@@ -148,7 +134,8 @@ void RecordBatches::add(Record&& record) {
 }
 
 void RecordBatches::flush() {
-  if (!records_.empty()) take_(records_);
+  if (!records_.empty()) take_(records_, before_);
+  before_ += std::ranges::count(records_, false, &Record::more);
   records_.clear();
   bytes_ = 0;
 }

@@ -44,8 +44,10 @@ void run(const std::string& text, const std::filesystem::path& output_dir,
   CorpusOptions data;
   data.paths = {text};
   data.line_by_line = true;
-  const TokenRecords records = tokenize(read_records(data), tokenizer, 0);
-  const TrainData parts = split(records, 0.1, options.seed);
+  const auto tokens = std::make_shared<TokenStore>(tokenizer.vocab_size());
+  tokenize(read_records(data), tokenizer, /*threads=*/0,
+           [&](const TokenRecords& part) { tokens->add(part); });
+  const TrainData parts = split(view_of(tokens), 0.1, options.seed);
 
   // 3. The loop, which saves weights and configs; the tokenizer goes beside them.
   TrainingCallbacks callbacks;

@@ -29,15 +29,21 @@ void add_file(Inspected& inspected, const fs::path& path) {
   inspected.file_bytes += static_cast<std::int64_t>(fs::file_size(path, ignored));
 }
 
-Inspected::Epoch epoch_of(const InspectOptions& c, const TrainData& data) {
+/// The records' lengths, and what an epoch of them is.
+void add_tokens(const InspectOptions& c, const TokenView& all, Inspected& inspected) {
+  all.offsets.for_each_record(
+      [&](std::int64_t begin, std::int64_t end) { ++inspected.records.lengths[end - begin]; });
+  // Shards are refused where there are files to validate on.
+  const double share = c.validation.empty() ? c.validation_split : 0;
+  const TrainData data = split(all, share, c.training.seed, only_record(c.training.packing));
   const Rows rows = rows_of(data.train, c.training);
-  return {.rows = rows.size(),
-          .steps = rows.size() > 0 ? total_steps(c.training, rows.size()) : 0,
-          .left_out = rows.left_out(),
-          .held_out_records = data.validation.size(),
-          .cut_records = rows.cut_records(),
-          .unused_tokens = rows.unused_tokens(),
-          .unused = rows.unused_tokens() > 0 ? unused_text(rows) : ""};
+  inspected.epoch = {.rows = rows.size(),
+                     .steps = rows.size() > 0 ? total_steps(c.training, rows.size()) : 0,
+                     .left_out = rows.left_out(),
+                     .held_out_records = data.validation.size(),
+                     .cut_records = rows.cut_records(),
+                     .unused_tokens = rows.unused_tokens(),
+                     .unused = rows.unused_tokens() > 0 ? unused_text(rows) : ""};
 }
 
 /// Reads the data once more, of which a hash of each record stays.
@@ -88,11 +94,7 @@ Inspected inspect_text(const InspectOptions& c, const std::optional<Tokenizer>& 
   const auto store = std::make_shared<TokenStore>(tokenizer ? tokenizer->vocab_size() : 0);
   inspected.records = summarize_records(corpus_options, tokenizer, c.threads,
                                         [&](const TokenRecords& part) { store->add(part); });
-  if (tokenizer) {
-    const double share = c.validation.empty() ? c.validation_split : 0;
-    inspected.epoch =
-        epoch_of(c, split(view_of(store), share, c.training.seed, only_record(c.training.packing)));
-  }
+  if (tokenizer) add_tokens(c, view_of(store), inspected);
   if (!c.validation.empty()) {
     corpus_options.report = nullptr;
     inspected.validation = compare_validation(c, corpus_options);
@@ -110,8 +112,7 @@ Inspected inspect_shards(const InspectOptions& c, const std::optional<Tokenizer>
   RecordsSummary& records = inspected.records;
   const TokenView all = view_of(shards);
   records.records = all.size();
-  all.offsets.for_each_record(
-      [&](std::int64_t begin, std::int64_t end) { ++records.lengths[end - begin]; });
+  add_tokens(c, all, inspected);
   if (tokenizer) {
     for (const std::int64_t r : sample_numbers(all.size())) {
       constexpr std::int64_t kShown = 1000;  // tokens
@@ -122,8 +123,6 @@ Inspected inspect_shards(const InspectOptions& c, const std::optional<Tokenizer>
       records.samples.push_back({r + 1, tokenizer->decode(ids)});
     }
   }
-  inspected.epoch =
-      epoch_of(c, split(all, c.validation_split, c.training.seed, only_record(c.training.packing)));
   return inspected;
 }
 

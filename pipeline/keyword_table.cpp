@@ -53,10 +53,7 @@ std::string json_row(const Row& row, const CsvReader& table, const std::string& 
 
 std::size_t find_text_column(CsvReader& table, const KeywordTableOptions& options) {
   const std::vector<std::string>& columns = table.columns();
-  const std::string& name = options.text_column;
-  const std::size_t text = name.empty() && columns.size() == 1
-                               ? 0
-                               : table.column(name.empty() ? "text" : name, "quire keywords");
+  const std::size_t text = table.text_column(options.text_column, "quire keywords");
   const auto taken = [&](const std::string& column) {
     return std::find(columns.begin(), columns.end(), column) != columns.end();
   };

@@ -15,26 +15,14 @@ namespace quire {
 namespace {
 
 /// `get_tokenizer`: why there is none, and how to get one.
-TokenRecords ids_of(std::span<const Record> records,
-                    const std::vector<std::string>& get_tokenizer) {
-  TokenRecords tokens;
-  const bool labelled = have_labels(records);
-  for (const Record& record : records) {
-    const std::vector<std::int32_t>& ids = record.input_ids;
-    if (ids.empty()) {
-      throw Error(
-          Fault::usage, "text cannot be trained on without a tokenizer", get_tokenizer,
-          fmt::format(
-              fmt::runtime(
-                  "`tokenizer` DIR, the folder of a model; `tokenizer` {} needs nothing"_named),
-              kBundledModel));
-    }
-    const std::vector<std::int32_t>& labels = record.labels.empty() ? ids : record.labels;
-    tokens.ids.insert(tokens.ids.end(), ids.begin(), ids.end());
-    if (labelled) tokens.labels.insert(tokens.labels.end(), labels.begin(), labels.end());
-    tokens.offsets.push_back(std::ssize(tokens.ids));
-  }
-  return tokens;
+void refuse_text(std::span<const Record> records, const std::vector<std::string>& get_tokenizer) {
+  const auto is_text = [](const Record& record) { return record.input_ids.empty(); };
+  if (std::ranges::none_of(records, is_text)) return;
+  throw Error(
+      Fault::usage, "text cannot be trained on without a tokenizer", get_tokenizer,
+      fmt::format(fmt::runtime(
+                      "`tokenizer` DIR, the folder of a model; `tokenizer` {} needs nothing"_named),
+                  kBundledModel));
 }
 
 /// Shards hold ids: what would make other ones of the text comes too late.
@@ -135,9 +123,10 @@ Tokens read_tokens(CorpusOptions corpus, const TrainOptions& options,
   corpus.report = &report;
   corpus.part_bytes = kPartBytes;
   const int threads = options.threads;
-  RecordBatches batches(threads, [&](std::span<const Record> batch) {
-    store->add(tokenizer ? tokenize(batch, *tokenizer, threads, /*labels=*/false, store->records())
-                         : ids_of(batch, options.get_tokenizer));
+  RecordBatches batches(threads, [&](std::span<const Record> batch, std::int64_t before) {
+    if (!tokenizer) refuse_text(batch, options.get_tokenizer);
+    const auto take = [&](const TokenRecords& part) { store->add(part); };
+    tokenize(batch, tokenizer, threads, take, /*labels=*/false, before);
   });
   const std::vector<StepCount> cleaned = for_each_record(
       corpus, [&](Record&& record, const RecordPlace&) { batches.add(std::move(record)); });

@@ -69,6 +69,9 @@ class TokenIndex {
   std::int32_t find(const StringList& names, std::string_view name) const;
 
  private:
+  /// Where the name is, or the free place that it would take.
+  std::size_t slot_of(const StringList& names, std::string_view name) const;
+
   std::vector<std::int32_t> slots_ = {-1};
 };
 

@@ -44,13 +44,12 @@ class PairTable {
   /// The index of the pair, made if it is new.
   std::uint32_t index(std::uint64_t key) {
     if (pairs_.size() * 2 >= slots_.size()) grow();
-    std::size_t i = slot_of(key);
-    for (; slots_[i] != free_slot; i = (i + 1) & (slots_.size() - 1)) {
-      if (pairs_[slots_[i]].key == key) return slots_[i];
+    std::uint32_t& slot = slots_[slot_of(key)];
+    if (slot == free_slot) {
+      slot = size();
+      pairs_.push_back({.key = key});
     }
-    slots_[i] = static_cast<std::uint32_t>(pairs_.size());
-    pairs_.push_back({.key = key});
-    return slots_[i];
+    return slot;
   }
   Pair& operator[](std::uint32_t index) { return pairs_[index]; }
   std::uint32_t size() const { return static_cast<std::uint32_t>(pairs_.size()); }
@@ -58,15 +57,17 @@ class PairTable {
  private:
   static constexpr std::uint32_t free_slot = 0xFFFFFFFF;
 
+  /// Where the pair is, or the free place that it would take.
   std::size_t slot_of(std::uint64_t key) const {
-    return (key * 0x9E3779B97F4A7C15u >> 20) & (slots_.size() - 1);
+    const std::size_t mask = slots_.size() - 1;
+    std::size_t i = (key * 0x9E3779B97F4A7C15u >> 20) & mask;
+    while (slots_[i] != free_slot && pairs_[slots_[i]].key != key) i = (i + 1) & mask;
+    return i;
   }
   void grow() {
     slots_.assign(slots_.size() * 2, free_slot);
     for (std::uint32_t index = 0; index < size(); ++index) {
-      std::size_t i = slot_of(pairs_[index].key);
-      while (slots_[i] != free_slot) i = (i + 1) & (slots_.size() - 1);
-      slots_[i] = index;
+      slots_[slot_of(pairs_[index].key)] = index;
     }
   }
 

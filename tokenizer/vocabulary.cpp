@@ -53,21 +53,22 @@ void TokenIndex::reserve(std::size_t tokens) {
   slots_.assign(std::bit_ceil(std::max<std::size_t>(1, 2 * tokens)), -1);
 }
 
-std::int32_t TokenIndex::add(const StringList& names, std::int32_t id) {
+std::size_t TokenIndex::slot_of(const StringList& names, std::string_view name) const {
   const std::size_t mask = slots_.size() - 1;
-  std::size_t i = std::hash<std::string_view>()(names[id]) & mask;
-  for (; slots_[i] >= 0; i = (i + 1) & mask) {
-    if (names[slots_[i]] == names[id]) return slots_[i];
-  }
-  slots_[i] = id;
+  std::size_t i = std::hash<std::string_view>()(name) & mask;
+  while (slots_[i] >= 0 && names[slots_[i]] != name) i = (i + 1) & mask;
+  return i;
+}
+
+std::int32_t TokenIndex::add(const StringList& names, std::int32_t id) {
+  std::int32_t& slot = slots_[slot_of(names, names[id])];
+  if (slot >= 0) return slot;
+  slot = id;
   return -1;
 }
 
 std::int32_t TokenIndex::find(const StringList& names, std::string_view name) const {
-  const std::size_t mask = slots_.size() - 1;
-  std::size_t i = std::hash<std::string_view>()(name) & mask;
-  while (slots_[i] >= 0 && names[slots_[i]] != name) i = (i + 1) & mask;
-  return slots_[i];
+  return slots_[slot_of(names, name)];
 }
 
 namespace {

@@ -27,6 +27,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/text.h"
+#include "tokens/store.h"
 
 namespace quire {
 namespace {
@@ -143,18 +144,6 @@ ShardWriter::ShardWriter(fs::path folder, const ShardVocabulary& vocabulary,
       ids_(folder_),
       labels_(folder_) {}
 
-void ShardWriter::add_ids(ByteSpill& to, std::span<const std::int32_t> ids) {
-  if (!narrow_) {
-    to.add_values(ids);
-    return;
-  }
-  narrowed_.resize(ids.size());
-  std::transform(ids.begin(), ids.end(), narrowed_.begin(), [](std::int32_t id) {
-    return id == kIgnoredTarget ? kIgnored16 : static_cast<std::uint16_t>(id);
-  });
-  to.add_values(std::span<const std::uint16_t>(narrowed_));
-}
-
 void ShardWriter::add(const TokenRecords& part) {
   for (std::size_t i = 0; i < part.labels.size(); ++i) {
     const std::int32_t label = part.labels[i];
@@ -175,9 +164,9 @@ void ShardWriter::add(const TokenRecords& part) {
       ids_.for_each_block([&](std::string_view block) { labels_.add(block); });
     }
     if (!part.labels.empty() || labels_.size() > 0) {
-      add_ids(labels_, labels.subspan(first, last - first));
+      add_ids(labels_, labels.subspan(first, last - first), narrow_);
     }
-    add_ids(ids_, ids.subspan(first, last - first));
+    add_ids(ids_, ids.subspan(first, last - first), narrow_);
   };
   for (std::int64_t r = 0; r < part.size(); ++r) {
     append(part.offsets[r], part.offsets[r + 1]);

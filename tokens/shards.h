@@ -39,8 +39,6 @@ class TokenShard {
   explicit TokenShard(const std::filesystem::path& path);
 
   const std::filesystem::path& path() const { return file_.path(); }
-  std::int64_t records() const { return std::ssize(offsets_) - 1; }
-  std::int64_t tokens() const { return offsets_.back(); }
   std::span<const std::int64_t> offsets() const { return offsets_; }  ///< records + 1, from 0
   using Ids = std::variant<std::span<const std::uint16_t>, std::span<const std::int32_t>>;
   const Ids& ids() const { return ids_; }
@@ -98,7 +96,6 @@ class ShardWriter {
   int bytes_per_id() const { return narrow_ ? 2 : 4; }
 
  private:
-  void add_ids(ByteSpill& to, std::span<const std::int32_t> ids);
   void write_shard();
 
   std::filesystem::path folder_;
@@ -107,7 +104,6 @@ class ShardWriter {
   std::int64_t shard_tokens_;
   // Of the shard in the making. labels_ is empty until a record brings some.
   ByteSpill offsets_, ids_, labels_;
-  std::vector<std::uint16_t> narrowed_;
   std::int64_t shard_records_ = 0;
   // Of all that are written.
   std::int64_t records_ = 0, tokens_ = 0;

@@ -1,7 +1,9 @@
 #include "tokens/store.h"
 
-#include <span>
+#include <algorithm>
+#include <array>
 #include <utility>
+#include <vector>
 
 namespace quire {
 namespace {
@@ -17,6 +19,19 @@ TokenStream::Part spilled(const ByteSpill& ids, std::int64_t count, int bytes_pe
 
 }  // namespace
 
+void add_ids(ByteSpill& to, std::span<const std::int32_t> ids, bool narrow) {
+  if (!narrow) return to.add_values(ids);
+  std::array<std::uint16_t, 4096> values;
+  while (!ids.empty()) {
+    const std::span<const std::int32_t> some = ids.first(std::min(ids.size(), values.size()));
+    std::ranges::transform(some, values.begin(), [](std::int32_t id) {
+      return id == kIgnoredTarget ? kIgnored16 : static_cast<std::uint16_t>(id);
+    });
+    to.add_values(std::span<const std::uint16_t>(values).first(some.size()));
+    ids = ids.subspan(some.size());
+  }
+}
+
 TokenStore::TokenStore(int vocab_size)
     : narrow_(vocab_size > 0 && vocab_size <= kNarrowVocabulary) {
   offset_bytes_.add_value(std::int64_t{0});
@@ -24,12 +39,7 @@ TokenStore::TokenStore(int vocab_size)
 
 void TokenStore::add(const TokenRecords& part) {
   const std::span<const std::int32_t> ids(part.ids);
-  if (narrow_) {
-    narrowed_.assign(ids.begin(), ids.end());
-    id_bytes_.add_values(std::span<const std::uint16_t>(narrowed_));
-  } else {
-    id_bytes_.add_values(ids);
-  }
+  add_ids(id_bytes_, ids, narrow_);
   if (!part.labels.empty() && !labels_from_) labels_from_ = ids_;
   if (labels_from_) {
     label_bytes_.add_values(part.labels.empty() ? ids : std::span<const std::int32_t>(part.labels));
@@ -37,7 +47,6 @@ void TokenStore::add(const TokenRecords& part) {
   for (const std::int64_t offset : std::span(part.offsets).subspan(1)) {
     offset_bytes_.add_value(ids_ + offset);
   }
-  records_ += part.size();
   ids_ += std::ssize(ids);
 }
 

@@ -4,12 +4,15 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
-#include <vector>
+#include <span>
 
 #include "base/byte_spill.h"
 #include "tokens/view.h"
 
 namespace quire {
+
+/// Appends ids: of 16 bits each where they are `narrow`, else of 32.
+void add_ids(ByteSpill& to, std::span<const std::int32_t> ids, bool narrow);
 
 /// Memory does not grow with the records: ids of 16 bits where the vocabulary allows, else 32,
 /// labels of 32 bits where there are any, and where records begin lie in files without names.
@@ -21,7 +24,6 @@ class TokenStore {
   /// A record that the part does not end is gone on with by the next one's first.
   void add(const TokenRecords& part);
 
-  std::int64_t records() const { return records_; }
   /// All records, once the last has been ended. The view keeps the store.
   friend TokenView view_of(std::shared_ptr<const TokenStore> store);
 
@@ -29,10 +31,9 @@ class TokenStore {
   int bytes_per_id() const { return narrow_ ? 2 : 4; }
 
   bool narrow_;
-  std::int64_t ids_ = 0, records_ = 0;
+  std::int64_t ids_ = 0;
   std::optional<std::int64_t> labels_from_;  // before this place they are the ids
   ByteSpill id_bytes_, label_bytes_, offset_bytes_;
-  std::vector<std::uint16_t> narrowed_;
 };
 TokenView view_of(std::shared_ptr<const TokenStore> store);
 

@@ -6,6 +6,7 @@
 #include "corpus/csv.h"
 #include "corpus/input_file.h"
 #include "corpus/records.h"
+#include "tests/corpus/unpacked.h"
 #include "tests/support/catch.h"
 #include "tests/support/packed.h"
 #include "tests/support/scratch.h"
@@ -100,7 +101,7 @@ TEST_CASE("a packed file that this build cannot read is refused with the command
               "\n  it was built without " + f.library + "\n  try: " + f.unpack + " DIR/a.txt" +
               f.extension);
   }
-  CHECK(decompress("as it is", Compression::none, "name") == "as it is");
+  CHECK(quire::test::unpacked("as it is", Compression::none, "name") == "as it is");
 }
 
 TEST_CASE("packed files unpack to the same whichever way they are divided") {
@@ -108,7 +109,7 @@ TEST_CASE("packed files unpack to the same whichever way they are divided") {
     if (!f.built_in) continue;
     INFO(f.extension);
     const std::string packed = f.table + f.lines;  // two members
-    const std::string whole = decompress(packed, f.compression, "name");
+    const std::string whole = quire::test::unpacked(packed, f.compression, "name");
     const auto in_pieces = [&](std::size_t first, std::size_t others) {
       std::string text;
       Unpacker unpacker(f.compression, "name");

@@ -316,8 +316,10 @@ TEST_CASE("a long record of a text file comes in parts that are the whole, clean
                                 "one\n%\n" + long_text + "\n");
   const auto same = [&](CorpusOptions options, std::size_t many, const fs::path& file) {
     options.paths = {file.string()};
-    std::vector<quire::StepCount> counts;
-    const std::vector<Record> whole = quire::read_records(options, &counts);
+    std::vector<Record> whole;
+    const std::vector<quire::StepCount> counts = quire::for_each_record(
+        options,
+        [&](Record&& record, const quire::RecordPlace&) { whole.push_back(std::move(record)); });
     options.part_bytes = 1 << 12;
     std::vector<std::string> joined(1);
     std::size_t parts = 0;

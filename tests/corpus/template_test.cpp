@@ -1,11 +1,13 @@
 #include "corpus/template.h"
 
 #include "corpus/records.h"
+#include "tests/corpus/tokenized.h"
 #include "tests/support/catch.h"
 #include "tests/support/scratch.h"
 
 using namespace quire;
 using quire::test::ScratchFolder;
+using quire::test::tokenized;
 
 namespace {
 
@@ -38,7 +40,7 @@ TEST_CASE("labels of a completion leave out the tokens of its prompt") {
                         .template_text = "{name} => {face}",
                         .line_by_line = false,
                         .loss_on_completion = true};
-  const TokenRecords corpus = tokenize(read_records(options), tokenizer, 1);
+  const TokenRecords corpus = tokenized(read_records(options), tokenizer, 1);
   REQUIRE(corpus.size() == 3);
   const std::vector<std::string> completions = {" :)", " :(", " :|"};
   for (std::size_t r = 0; r < 3; ++r) {
@@ -62,7 +64,7 @@ TEST_CASE("labels of a completion leave out the tokens of its prompt") {
               .size());
   }
   options.loss_on_completion = false;
-  CHECK(tokenize(read_records(options), tokenizer, 1).labels.empty());
+  CHECK(tokenized(read_records(options), tokenizer, 1).labels.empty());
   options.loss_on_completion = true;
   options.template_text.clear();
   CHECK_THROWS_WITH(read_records(options), Catch::Contains("needs a template"));

@@ -1,5 +1,5 @@
 #include "base/error.h"
-#include "corpus/decompress.h"
+#include "tests/corpus/unpacked.h"
 #include "tests/fuzz/targets.h"
 
 int fuzz_decompress(const std::uint8_t* data, std::size_t size) {
@@ -7,10 +7,10 @@ int fuzz_decompress(const std::uint8_t* data, std::size_t size) {
   for (const quire::Compression compression :
        {quire::Compression::gzip, quire::Compression::zstd}) {
     try {
-      const std::string text = quire::decompress(packed, compression, "fuzz");
+      const std::string text = quire::test::unpacked(packed, compression, "fuzz");
       // Behind another copy of itself the same comes out twice.
       const std::string twice =
-          quire::decompress(std::string(packed) + std::string(packed), compression, "fuzz");
+          quire::test::unpacked(std::string(packed) + std::string(packed), compression, "fuzz");
       QUIRE_FUZZ_REQUIRE(twice == text + text);
     } catch (const quire::Error& error) {
       // Device: the library was not built in.

@@ -148,7 +148,7 @@ TEST_CASE("a broken shard is refused, whatever is broken") {
   CHECK(why(with(good, 72, std::int64_t{6})) == "its records are not in order");
   CHECK(why(with(good, 72, std::int64_t{-1})) == "its records are not in order");
   CHECK(why(with(good, 80, std::int64_t{4})) == "its records are not in order");
-  CHECK(TokenShard(folder.write("y.tokens", good)).records() == 2);
+  CHECK(TokenShard(folder.write("y.tokens", good)).offsets().size() == 3);
 }
 
 TEST_CASE("a folder of shards is what its manifest says, or refused") {
