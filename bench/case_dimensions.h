@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <string>
 #include <vector>
 
 #include "bench/kernel_cases.h"
@@ -47,6 +48,16 @@ struct Dimensions {
 };
 
 using Cases = std::vector<KernelCase>;
+
+/// A case that calls the op with what `make` takes from its operands.
+template <class Struct, class Make>
+void add(Cases& cases, const std::string& name, double bytes, double flops,
+         void (Device::*op)(const Struct&), const Make& make) {
+  cases.push_back({name, bytes, flops, [=](Device& device, Operands& o) {
+                     return KernelCall{
+                         [&device, op, p = make(o)](std::int64_t) { (device.*op)(p); }};
+                   }});
+}
 
 /// How many different ones are expected among `draws` of `all`, each as likely as the next: what a
 /// table's cache lines are read for.

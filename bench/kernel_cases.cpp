@@ -12,16 +12,6 @@
 namespace quire {
 namespace {
 
-/// A case that calls the op with what `make` takes from its operands.
-template <class Struct, class Make>
-void add(Cases& cases, const std::string& name, double bytes, double flops,
-         void (Ops::*op)(const Struct&), const Make& make) {
-  cases.push_back({name, bytes, flops, [=](Device& device, Operands& o) {
-                     return KernelCall{
-                         [&device, op, p = make(o)](std::int64_t) { (device.*op)(p); }};
-                   }});
-}
-
 // ---------------------------------------------------------------- embedding
 
 // All turns share the tables; each has ids and activations of its own, so that together they
@@ -88,7 +78,7 @@ ResidualLayernormForward residual_layernorm(Operands& o, DType type, std::int64_
 void add_layernorm(Cases& cases, const Dimensions& d) {
   const double statistics = 8 * real(d.N);  // mean and rstd
   // x, out. Mean 1, variance 3, normalising 2, weight and bias 2.
-  add(cases, "layernorm_forward", 2 * d.e * d.NC + statistics, 8 * d.NC, &Ops::layernorm_forward,
+  add(cases, "layernorm_forward", 2 * d.e * d.NC + statistics, 8 * d.NC, &Device::layernorm_forward,
       [d](Operands& o) {
         return LayernormForward{.out = o.output(d.type, {d.N, d.C}),
                                 .mean = o.output(DType::f32, {d.N}),
@@ -99,15 +89,15 @@ void add_layernorm(Cases& cases, const Dimensions& d) {
       });
   // x, branch, sum, out. As above, and the addition.
   add(cases, "residual_layernorm_forward", 4 * d.e * d.NC + statistics, 9 * d.NC,
-      &Ops::residual_layernorm_forward, [d](Operands& o) {
+      &Device::residual_layernorm_forward, [d](Operands& o) {
         ResidualLayernormForward p = residual_layernorm(o, d.type, d.N, d.C);
         p.mean = o.output(DType::f32, {d.N});
         p.rstd = o.output(DType::f32, {d.N});
         return p;
       });
   // d_out, x, d_x read and written. n 2, g 1, its two means 3, d_x 5, d_weight 2, d_bias 1.
-  add(cases, "layernorm_backward", 4 * d.e * d.NC + statistics, 14 * d.NC, &Ops::layernorm_backward,
-      [d](Operands& o) {
+  add(cases, "layernorm_backward", 4 * d.e * d.NC + statistics, 14 * d.NC,
+      &Device::layernorm_backward, [d](Operands& o) {
         return LayernormBackward{.d_x = Accumulate{o.zeros(d.type, {d.N, d.C})},
                                  .d_weight = Accumulate{o.zeros(DType::f32, {d.C})},
                                  .d_bias = Accumulate{o.zeros(DType::f32, {d.C})},
@@ -140,14 +130,14 @@ void add_layernorm(Cases& cases, const Dimensions& d) {
 
 void add_activation(Cases& cases, const Dimensions& d) {
   // x, out. gelu_new: x·x, ·0.044715, +1, ·x·sqrt(2/pi), tanh, +1, ·0.5x.
-  add(cases, "activation_forward", 2 * d.e * d.NI, 8 * d.NI, &Ops::activation_forward,
+  add(cases, "activation_forward", 2 * d.e * d.NI, 8 * d.NI, &Device::activation_forward,
       [d](Operands& o) {
         return ActivationForward{.out = o.output(d.type, {d.N, d.I}),
                                  .x = o.random(d.type, {d.N, d.I}),
                                  .activation = d.config.activation_function};
       });
   // x, d_out, d_x. The same, its derivative 7, the product.
-  add(cases, "activation_backward", 3 * d.e * d.NI, 16 * d.NI, &Ops::activation_backward,
+  add(cases, "activation_backward", 3 * d.e * d.NI, 16 * d.NI, &Device::activation_backward,
       [d](Operands& o) {
         return ActivationBackward{.d_x = o.output(d.type, {d.N, d.I}),
                                   .d_out = o.random(d.type, {d.N, d.I}, kGradients),
@@ -155,7 +145,7 @@ void add_activation(Cases& cases, const Dimensions& d) {
                                   .activation = d.config.activation_function};
       });
   // x, out. A comparison and a product.
-  add(cases, "dropout", 2 * d.e * d.NC, 2 * d.NC, &Ops::dropout, [d](Operands& o) {
+  add(cases, "dropout", 2 * d.e * d.NC, 2 * d.NC, &Device::dropout, [d](Operands& o) {
     return Dropout{.out = o.output(d.type, {d.N, d.C}),
                    .x = o.random(d.type, {d.N, d.C}),
                    .p = 0.1f,
@@ -179,7 +169,7 @@ void add_attention(Cases& cases, const Dimensions& d) {
   // 2 products · 2·D flops · T(T + 1)/2 pairs · H heads · B rows.
   const double flops = 2 * real(d.B) * real(d.C) * real(d.T) * real(d.T + 1);
   // qkv, out.
-  add(cases, "attention_forward", d.e * 4 * d.NC + lse, flops, &Ops::attention_forward,
+  add(cases, "attention_forward", d.e * 4 * d.NC + lse, flops, &Device::attention_forward,
       [d](Operands& o) { return attention_of(o, d); });
   // qkv, out, d_out, d_qkv. Five products: the scores again, d_v, d_p, d_q, d_k.
   cases.push_back(
@@ -202,7 +192,7 @@ void add_attention(Cases& cases, const Dimensions& d) {
     const std::string name = fmt::format("attention_cached/length:{}", L);
     if (cases.back().name == name) continue;
     const double BC = real(d.B * d.C);
-    add(cases, name, d.e * BC * (2 * real(L - 1) + 6), 4 * BC * real(L), &Ops::attention_cached,
+    add(cases, name, d.e * BC * (2 * real(L - 1) + 6), 4 * BC * real(L), &Device::attention_cached,
         [d, L](Operands& o) {
           const Shape cache = {d.H, d.B * L, d.C / d.H};
           const std::int64_t M = (L + kCacheBlock - 1) / kCacheBlock;
@@ -229,7 +219,7 @@ void add_attention(Cases& cases, const Dimensions& d) {
 void add_cross_entropy(Cases& cases, const Dimensions& d) {
   // Logits once. The maximum, a subtraction, an exponential, a sum.
   add(cases, "cross_entropy_forward", d.e * d.RV + 8 * real(d.R), 4 * d.RV,
-      &Ops::cross_entropy_forward, [d](Operands& o) {
+      &Device::cross_entropy_forward, [d](Operands& o) {
         return CrossEntropyForward{.losses = o.output(DType::f32, {d.R}),
                                    .logits = o.random(d.type, {d.R, d.W}, kLogits),
                                    .targets = o.ids({d.R}, d.V),
@@ -237,7 +227,7 @@ void add_cross_entropy(Cases& cases, const Dimensions& d) {
       });
   // Logits read, gradients written. The same, and a subtraction, an exponential, a product.
   add(cases, "cross_entropy_backward", d.e * (d.RV + d.RW) + 8 * real(d.R), 7 * d.RV,
-      &Ops::cross_entropy_backward, [d](Operands& o) {
+      &Device::cross_entropy_backward, [d](Operands& o) {
         return CrossEntropyBackward{.losses = o.output(DType::f32, {d.R}),
                                     .logits_to_grads = o.in_place(d.type, {d.R, d.W}, kLogits),
                                     .targets = o.ids({d.R}, d.V),
@@ -301,14 +291,14 @@ void add_sampling(Cases& cases, const Dimensions& d) {
   // The history's ids, and the logits of its distinct tokens, read and written.
   const double penalized = real(d.B) * distinct(d.P, d.V);
   add(cases, "repetition_penalty", 4 * real(d.B * d.P) + 8 * penalized, penalized,
-      &Ops::repetition_penalty, [d](Operands& o) {
+      &Device::repetition_penalty, [d](Operands& o) {
         return RepetitionPenalty{.logits = o.in_place(DType::f32, {d.B, d.V}, kLogits),
                                  .history = o.ids({d.B, d.P}, d.V),
                                  .penalty = 1.2f};
       });
   // Logits read and written. The division and a comparison; top_p adds the softmax, 3.
   const auto warp = [&](const char* name, int top_k, float top_p, double flops) {
-    add(cases, fmt::format("warp_logits/{}", name), 8 * d.BV, flops * d.BV, &Ops::warp_logits,
+    add(cases, fmt::format("warp_logits/{}", name), 8 * d.BV, flops * d.BV, &Device::warp_logits,
         [=](Operands& o) {
           return WarpLogits{.logits = o.in_place(DType::f32, {d.B, d.V}, kLogits),
                             .temperature = 0.8f,
@@ -320,13 +310,13 @@ void add_sampling(Cases& cases, const Dimensions& d) {
   warp("top_k", 50, 1.0f, 2);
   warp("top_p", 0, 0.9f, 5);
   // Logits once. A subtraction, an exponential, a sum.
-  add(cases, "draw_tokens", 4 * d.BV, 3 * d.BV, &Ops::draw_tokens, [d](Operands& o) {
+  add(cases, "draw_tokens", 4 * d.BV, 3 * d.BV, &Device::draw_tokens, [d](Operands& o) {
     return DrawTokens{.tokens = o.output(DType::i32, {d.B}),
                       .logits = o.random(DType::f32, {d.B, d.V}, kLogits),
                       .uniforms = o.random(DType::f32, {d.B}, kUniform)};
   });
   // Logits once, a comparison each.
-  add(cases, "argmax_tokens", 4 * d.BV, d.BV, &Ops::argmax_tokens, [d](Operands& o) {
+  add(cases, "argmax_tokens", 4 * d.BV, d.BV, &Device::argmax_tokens, [d](Operands& o) {
     return ArgmaxTokens{.tokens = o.output(DType::i32, {d.B}),
                         .logits = o.random(DType::f32, {d.B, d.V}, kLogits)};
   });

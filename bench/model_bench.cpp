@@ -35,15 +35,11 @@ Parameters stored_as(Device& device, const Gpt2Config& config, Parameters source
   std::vector<ConstView> views;
   for (std::size_t i = 0; i < source.tensors().size(); ++i) {
     const View from = source.tensors()[i];
-    const std::size_t count = static_cast<std::size_t>(from.count());
-    std::vector<float> values(count);
-    device.copy_to_host(values.data(), from.bytes(), count * sizeof(float));
     const DType type = source.names()[i].is_matrix ? dtype : DType::f32;
-    std::vector<std::byte> bytes(count * size_of(type));
-    write_elements(values, type, bytes.data());
-    Buffer& buffer = buffers->emplace_back(device, bytes.size());
-    device.copy_to_device(buffer.data(), bytes.data(), bytes.size());
-    views.emplace_back(buffer.data(), type, from.shape());
+    const auto count = static_cast<std::size_t>(from.count());
+    const View to(buffers->emplace_back(device, count * size_of(type)).data(), type, from.shape());
+    upload(device, download(device, from), to);
+    views.push_back(to);
   }
   return Parameters(config, std::move(views), std::move(buffers));
 }

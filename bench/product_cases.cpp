@@ -27,59 +27,56 @@ void add_forward(Cases& cases, const Dimensions& d, const Product& s) {
   const bool activates = s.activation != Activation::none;
   // x, weight, out and, before an activation, the pre-activation; 8 flops for gelu_new.
   const double bytes = d.e * (s.x() + s.w() + (activates ? 2 : 1) * s.out());
-  cases.push_back({fmt::format("matmul_forward/{}", s.name), bytes,
-                   s.flops() + (activates ? 8 * s.out() : 0), [=](Device& device, Operands& o) {
-                     MatmulForward p{.out = o.output(d.type, {s.M, s.N}),
-                                     .x = o.random(d.type, {s.M, s.K}),
-                                     .weight = s.weight(o, d.type),
-                                     .activation = s.activation,
-                                     .multiply = d.multiply};
-                     if (!s.is_head) p.bias = o.random(DType::f32, {s.N}, kWeights);
-                     if (activates) p.pre_activation = o.output(d.type, {s.M, s.N});
-                     return KernelCall{[=, &device](std::int64_t) { device.matmul_forward(p); }};
-                   }});
+  add(cases, fmt::format("matmul_forward/{}", s.name), bytes,
+      s.flops() + (activates ? 8 * s.out() : 0), &Device::matmul_forward, [=](Operands& o) {
+        MatmulForward p{.out = o.output(d.type, {s.M, s.N}),
+                        .x = o.random(d.type, {s.M, s.K}),
+                        .weight = s.weight(o, d.type),
+                        .activation = s.activation,
+                        .multiply = d.multiply};
+        if (!s.is_head) p.bias = o.random(DType::f32, {s.N}, kWeights);
+        if (activates) p.pre_activation = o.output(d.type, {s.M, s.N});
+        return p;
+      });
 }
 
 void add_backward(Cases& cases, const Dimensions& d, const Product& s) {
   // d_out, weight, d_x and, through an activation, what it was taken of; 16 flops for gelu_new.
   const bool activates = s.of_x != Activation::none;
-  cases.push_back({fmt::format("matmul_backward_input/{}", s.name),
-                   d.e * ((activates ? 2 : 1) * s.x() + s.w() + s.out()),
-                   s.flops() + (activates ? 16 * s.x() : 0), [=](Device& device, Operands& o) {
-                     MatmulBackwardInput p{.d_x = o.output(d.type, {s.M, s.K}),
-                                           .d_out = o.random(d.type, {s.M, s.N}, kGradients),
-                                           .weight = s.weight(o, d.type),
-                                           .activation = s.of_x,
-                                           .multiply = d.multiply};
-                     if (activates) p.pre_activation = o.random(d.type, {s.M, s.K});
-                     return KernelCall{
-                         [=, &device](std::int64_t) { device.matmul_backward_input(p); }};
-                   }});
+  add(cases, fmt::format("matmul_backward_input/{}", s.name),
+      d.e * ((activates ? 2 : 1) * s.x() + s.w() + s.out()),
+      s.flops() + (activates ? 16 * s.x() : 0), &Device::matmul_backward_input, [=](Operands& o) {
+        MatmulBackwardInput p{.d_x = o.output(d.type, {s.M, s.K}),
+                              .d_out = o.random(d.type, {s.M, s.N}, kGradients),
+                              .weight = s.weight(o, d.type),
+                              .activation = s.of_x,
+                              .multiply = d.multiply};
+        if (activates) p.pre_activation = o.random(d.type, {s.M, s.K});
+        return p;
+      });
   // d_out, x, d_weight read and written in float; the bias adds d_out up.
-  cases.push_back(
-      {fmt::format("matmul_backward_weight/{}", s.name), d.e * (s.x() + s.out()) + 8 * s.w(),
-       s.flops() + (s.is_head ? 0 : s.out()), [=](Device& device, Operands& o) {
-         MatmulBackwardWeight p{.d_weight = {{o.zeros(DType::f32, s.shape()), s.layout}},
-                                .d_out = o.random(d.type, {s.M, s.N}, kGradients),
-                                .x = o.random(d.type, {s.M, s.K}),
-                                .multiply = d.multiply};
-         if (!s.is_head) p.d_bias = Accumulate{o.zeros(DType::f32, {s.N})};
-         return KernelCall{[=, &device](std::int64_t) { device.matmul_backward_weight(p); }};
-       }});
+  add(cases, fmt::format("matmul_backward_weight/{}", s.name), d.e * (s.x() + s.out()) + 8 * s.w(),
+      s.flops() + (s.is_head ? 0 : s.out()), &Device::matmul_backward_weight, [=](Operands& o) {
+        MatmulBackwardWeight p{.d_weight = {{o.zeros(DType::f32, s.shape()), s.layout}},
+                               .d_out = o.random(d.type, {s.M, s.N}, kGradients),
+                               .x = o.random(d.type, {s.M, s.K}),
+                               .multiply = d.multiply};
+        if (!s.is_head) p.d_bias = Accumulate{o.zeros(DType::f32, {s.N})};
+        return p;
+      });
 }
 
 /// What an adapter does beside a product: out += scale·x·weight.
 void add_accumulation(Cases& cases, const Dimensions& d, const Product& s) {
   // x, weight, and out read and written.
-  cases.push_back({fmt::format("matmul_add/{}", s.name), d.e * (s.x() + s.w() + 2 * s.out()),
-                   s.flops(), [=](Device& device, Operands& o) {
-                     const MatmulAdd p{.out = Accumulate{o.zeros(d.type, {s.M, s.N})},
-                                       .x = o.random(d.type, {s.M, s.K}),
-                                       .weight = s.weight(o, DType::f32),
-                                       .scale = 2.0f,
-                                       .multiply = d.multiply};
-                     return KernelCall{[=, &device](std::int64_t) { device.matmul_add(p); }};
-                   }});
+  add(cases, fmt::format("matmul_add/{}", s.name), d.e * (s.x() + s.w() + 2 * s.out()), s.flops(),
+      &Device::matmul_add, [=](Operands& o) {
+        return MatmulAdd{.out = Accumulate{o.zeros(d.type, {s.M, s.N})},
+                         .x = o.random(d.type, {s.M, s.K}),
+                         .weight = s.weight(o, DType::f32),
+                         .scale = 2.0f,
+                         .multiply = d.multiply};
+      });
 }
 
 }  // namespace

@@ -17,22 +17,11 @@ const char* name_of(Types types) {
   return types == Types::i32 ? "int32" : "float32, float16 or bfloat16";
 }
 
-bool is_float(DType dtype) {
-  switch (dtype) {
-    case DType::f32:
-    case DType::f16:
-    case DType::bf16:
-      return true;
-    case DType::i32:
-      return false;
-  }
-  throw_unknown(dtype);
-}
-
 bool fits(DType dtype, Types types) {
   if (types == Types::f32) return dtype == DType::f32;
   if (types == Types::i32) return dtype == DType::i32;
-  return is_float(dtype);
+  size_of(dtype);  // throws where it is no type at all
+  return dtype != DType::i32;
 }
 
 /// What last_op() tells, in the order in which the extents came up. Noted with every op that is
@@ -216,8 +205,21 @@ class Views {
   DType activation_ = DType::f32;
 };
 
-void check_eps(Views& views, float eps) {
-  views.requires_that(eps >= 0.0f && std::isfinite(eps), "eps", eps, "eps >= 0");
+/// With or without a branch.
+template <class Op>
+void check_layernorm(const char* op, const Op& p) {
+  constexpr bool kBranch = requires {
+    p.branch;
+  };
+  Views views(op);
+  views.reads("x", p.x, "*N C", Types::activation);
+  if constexpr (kBranch) views.reads("branch", p.branch, "*N C", Types::activation);
+  views.reads("weight", p.weight, "C").reads("bias", p.bias, "C");
+  if constexpr (kBranch) views.writes("sum", p.sum, "*N C", Types::activation, "x");
+  views.writes("out", p.out, "*N C", Types::activation)
+      .writes_if_given("mean", p.mean, "*N")
+      .writes_if_given("rstd", p.rstd, "*N")
+      .requires_that(p.eps >= 0.0f && std::isfinite(p.eps), "eps", p.eps, "eps >= 0");
 }
 
 void check_dropout(Views& views, const char* name, float p) {
@@ -305,27 +307,11 @@ void check(const EmbeddingBackward& p) {
 }
 
 void check(const LayernormForward& p) {
-  Views views("layernorm");
-  views.reads("x", p.x, "*N C", Types::activation)
-      .reads("weight", p.weight, "C")
-      .reads("bias", p.bias, "C")
-      .writes("out", p.out, "*N C", Types::activation)
-      .writes_if_given("mean", p.mean, "*N")
-      .writes_if_given("rstd", p.rstd, "*N");
-  check_eps(views, p.eps);
+  check_layernorm("layernorm", p);
 }
 
 void check(const ResidualLayernormForward& p) {
-  Views views("residual_layernorm");
-  views.reads("x", p.x, "*N C", Types::activation)
-      .reads("branch", p.branch, "*N C", Types::activation)
-      .reads("weight", p.weight, "C")
-      .reads("bias", p.bias, "C")
-      .writes("sum", p.sum, "*N C", Types::activation, "x")
-      .writes("out", p.out, "*N C", Types::activation)
-      .writes_if_given("mean", p.mean, "*N")
-      .writes_if_given("rstd", p.rstd, "*N");
-  check_eps(views, p.eps);
+  check_layernorm("residual_layernorm", p);
 }
 
 void check(const LayernormBackward& p) {
@@ -578,6 +564,30 @@ void check_values(const RepetitionPenalty& p) {
     check_ids("repetition_penalty", "history", ConstView(row, {length - first}),
               p.logits.shape()[1]);
   }
+}
+
+#define QUIRE_DEFINE_OP(name, Struct)  \
+  void Device::name(const Struct& p) { \
+    check_for(*this, p);               \
+    do_##name(p);                      \
+  }
+QUIRE_OPS(QUIRE_DEFINE_OP)
+#undef QUIRE_DEFINE_OP
+
+void Device::layernorm_forward(const LayernormForward& p) {
+  check_for(*this, p);
+  do_residual_layernorm_forward({.out = p.out,
+                                 .mean = p.mean,
+                                 .rstd = p.rstd,
+                                 .x = p.x,
+                                 .weight = p.weight,
+                                 .bias = p.bias,
+                                 .eps = p.eps});
+}
+
+double Device::squared_norm(std::span<const ConstView> tensors) {
+  check_squared_norm(tensors);
+  return do_squared_norm(tensors);
 }
 
 }  // namespace quire

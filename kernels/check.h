@@ -1,4 +1,4 @@
-// The preconditions of every op, checked the same way by every backend as its first statement.
+// The preconditions of every op, checked by Device before a backend is called.
 //
 // Each overload throws Error(internal) with the op, the dimension, and both values:
 // "matmul: K is 63, weight expects 64".
@@ -11,8 +11,7 @@ namespace quire {
 #define QUIRE_DECLARE_CHECK(name, Struct) void check(const Struct&);
 QUIRE_OPS(QUIRE_DECLARE_CHECK)
 #undef QUIRE_DECLARE_CHECK
-/// For the four products: that the device can do what is asked, to operands of that type.
-void check_multiply(const Device& device, Multiply multiply, DType operands);
+void check(const LayernormForward&);
 void check_squared_norm(std::span<const ConstView> tensors);
 
 /// The op that this thread checked last, with its extents: "matmul (M 4, K 768, N 50257)"; empty:
@@ -31,11 +30,23 @@ void check_values(const CrossEntropyForward&);
 void check_values(const CrossEntropyBackward&);
 void check_values(const RepetitionPenalty&);
 
-/// Both, for those backends: the values of the ops that have some.
+/// For the four products: that the device can do what is asked, to operands of that type.
+void check_multiply(const Device& device, Multiply multiply, DType operands);
+
+/// All of these that concern the op and the device.
 template <class Op>
-void check_on_host(const Op& p) {
+void check_for(const Device& device, const Op& p) {
   check(p);
-  if constexpr (requires { check_values(p); }) check_values(p);
+  if constexpr (requires { p.multiply; }) {
+    if constexpr (requires { p.x; }) {
+      check_multiply(device, p.multiply, p.x.dtype());
+    } else {
+      check_multiply(device, p.multiply, p.d_out.dtype());
+    }
+  }
+  if constexpr (requires { check_values(p); }) {
+    if (device.shares_host_memory()) check_values(p);
+  }
 }
 
 }  // namespace quire

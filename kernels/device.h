@@ -1,4 +1,4 @@
-// A device beside its ops: what it is, its memory, and the step of decoding, which it may do whole.
+// A device: what it is, its memory, its ops, and the step of decoding, which it may do whole.
 #pragma once
 
 #include <cstddef>
@@ -21,16 +21,16 @@ class Buffer {
  public:
   Buffer() = default;
   Buffer(Device& device, std::size_t bytes);
-  Buffer(Buffer&& other) noexcept;
-  Buffer& operator=(Buffer&& other) noexcept;
-  ~Buffer();
 
-  void* data() const { return data_; }
-  std::size_t size() const { return size_; }
+  void* data() const { return data_.get(); }
+  std::size_t size() const { return data_ ? size_ : 0; }
 
  private:
-  Device* device_ = nullptr;
-  void* data_ = nullptr;
+  struct Release {
+    Device* device;
+    void operator()(void* data) const noexcept;
+  };
+  std::unique_ptr<void, Release> data_;
   std::size_t size_ = 0;
 };
 
@@ -68,8 +68,10 @@ struct DeviceOptions {
   std::function<void(const std::string&)> warn = [](const std::string&) {};
 };
 
-class Device : public Ops {
+class Device {
  public:
+  virtual ~Device() = default;
+
   /// One line for people: "CPU, AVX-512, 2 threads".
   virtual std::string description() const = 0;
   /// True when the device reads host memory: weights can stay in the mapped file.
@@ -119,9 +121,6 @@ class Device : public Ops {
   /// Memory, uninitialised, aligned to 64 bytes. Throws Error(no_space) when there is none.
   virtual void* allocate(std::size_t bytes) = 0;
   virtual void release(void* data) noexcept = 0;
-  /// from_host may change as soon as the call is back.
-  virtual void copy_to_device(void* to, const void* from_host, std::size_t bytes) = 0;
-  virtual void copy_to_host(void* to_host, const void* from, std::size_t bytes) = 0;
   virtual void copy(void* to, const void* from, std::size_t bytes) = 0;
   /// Copies `count` pieces of `bytes`, of which each begins `stride` bytes behind the one before.
   virtual void copy_pieces(void* to, const void* from, std::size_t bytes, std::size_t count,
@@ -130,8 +129,17 @@ class Device : public Ops {
       copy(static_cast<std::byte*>(to) + at, static_cast<const std::byte*>(from) + at, bytes);
     }
   }
+  /// from_host may change as soon as the call is back. Both are copy() where the device shares host
+  /// memory.
+  virtual void copy_to_device(void* to, const void* from_host, std::size_t bytes) {
+    copy(to, from_host, bytes);
+  }
+  virtual void copy_to_host(void* to_host, const void* from, std::size_t bytes) {
+    copy(to_host, from, bytes);
+  }
   virtual void fill_zero(void* data, std::size_t bytes) = 0;
-  virtual void synchronize() = 0;
+  /// Waits for what is queued.
+  virtual void synchronize() {}
 
   /// Does a step of decoding: by calling its ops, where nothing is faster.
   /// A device may replace the whole of it. One that repeats the ops (as a graph) keeps what repeats
@@ -154,23 +162,34 @@ class Device : public Ops {
                                                   int /*size*/) {
     return nullptr;
   }
+
+  /// The ops: `void dropout(const Dropout&);` and so on. Each checks what it is given (check.h) and
+  /// has the backend do it.
+#define QUIRE_DECLARE_OP(name, Struct) void name(const Struct&);
+  QUIRE_OPS(QUIRE_DECLARE_OP)
+#undef QUIRE_DECLARE_OP
+  void layernorm_forward(const LayernormForward& p);
+  virtual void layernorm_matmul(const LayernormMatmul& p) {
+    residual_layernorm_forward(p.layernorm);
+    matmul_forward(p.matmul);
+  }
+  /// Sum of the squares of all elements of all tensors, in a fixed order.
+  double squared_norm(std::span<const ConstView> tensors);
+
+ protected:
+  /// What a backend defines, `virtual void do_dropout(const Dropout&) = 0;` and so on, called with
+  /// what has been checked. Where residual_layernorm_forward has no branch, and so no sum, x itself
+  /// is normalised.
+#define QUIRE_DECLARE_OP(name, Struct) virtual void do_##name(const Struct&) = 0;
+  QUIRE_OPS(QUIRE_DECLARE_OP)
+#undef QUIRE_DECLARE_OP
+  virtual double do_squared_norm(std::span<const ConstView> tensors) = 0;
 };
 
 inline Buffer::Buffer(Device& device, std::size_t bytes)
-    : device_(&device), data_(device.allocate(bytes)), size_(bytes) {}
-inline Buffer::Buffer(Buffer&& other) noexcept
-    : device_(other.device_), data_(other.data_), size_(other.size_) {
-  other.data_ = nullptr;
-  other.size_ = 0;
-}
-inline Buffer& Buffer::operator=(Buffer&& other) noexcept {
-  std::swap(device_, other.device_);
-  std::swap(data_, other.data_);
-  std::swap(size_, other.size_);
-  return *this;
-}
-inline Buffer::~Buffer() {
-  if (data_ != nullptr) device_->release(data_);
+    : data_(device.allocate(bytes), {&device}), size_(bytes) {}
+inline void Buffer::Release::operator()(void* data) const noexcept {
+  device->release(data);
 }
 
 }  // namespace quire

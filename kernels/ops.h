@@ -1,7 +1,7 @@
 // Every operation of the model, once: its formula, shapes and what it overwrites or adds to.
 //
-// A backend is a class that derives from Device, and so from Ops, and declares all that QUIRE_OPS
-// lists: one that does not define an op does not link. Each op takes one struct with named fields:
+// A backend is a class that derives from Device and declares all that QUIRE_OPS lists: one that does
+// not define an op does not link. Each op takes one struct with named fields:
 //
 //   device.layernorm_forward({.out = a.ln_1, .mean = a.mean, .rstd = a.rstd, .x = x, …});
 //
@@ -370,10 +370,10 @@ struct ArgmaxTokens {
 // ---------------------------------------------------------------- all of them
 
 /// Each op's function and what it takes, for whatever stands once for every op: OP(name, Struct).
+/// layernorm_forward is no line of its own: it is residual_layernorm_forward without a branch.
 #define QUIRE_OPS(OP)                                      \
   OP(embedding_forward, EmbeddingForward)                  \
   OP(embedding_backward, EmbeddingBackward)                \
-  OP(layernorm_forward, LayernormForward)                  \
   OP(residual_layernorm_forward, ResidualLayernormForward) \
   OP(layernorm_backward, LayernormBackward)                \
   OP(matmul_forward, MatmulForward)                        \
@@ -395,23 +395,7 @@ struct ArgmaxTokens {
   OP(draw_tokens, DrawTokens)                              \
   OP(argmax_tokens, ArgmaxTokens)
 
-/// What a backend can do: `virtual void layernorm_forward(const LayernormForward&) = 0;` and so on.
-class Ops {
- public:
-  virtual ~Ops() = default;
-
-#define QUIRE_DECLARE_OP(name, Struct) virtual void name(const Struct&) = 0;
-  QUIRE_OPS(QUIRE_DECLARE_OP)
-#undef QUIRE_DECLARE_OP
-  virtual void layernorm_matmul(const LayernormMatmul& p) {
-    residual_layernorm_forward(p.layernorm);
-    matmul_forward(p.matmul);
-  }
-  /// Sum of the squares of all elements of all tensors, in a fixed order.
-  virtual double squared_norm(std::span<const ConstView> tensors) = 0;
-};
-
-/// In the class of a backend: `void layernorm_forward(const LayernormForward&) override;` and so on.
-#define QUIRE_OVERRIDE_OP(name, Struct) void name(const Struct&) override;
+/// In the class of a backend: `void do_dropout(const Dropout&) override;` and so on.
+#define QUIRE_OVERRIDE_OP(name, Struct) void do_##name(const Struct&) override;
 
 }  // namespace quire

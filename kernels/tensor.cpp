@@ -1,5 +1,7 @@
 #include "kernels/tensor.h"
 
+#include <fmt/format.h>
+
 namespace quire {
 
 float to_float(Half value) {
@@ -56,9 +58,7 @@ std::int64_t Shape::count() const {
 }
 
 std::string Shape::to_string() const {
-  std::string text = "[";
-  for (int i = 0; i < rank_; ++i) text += (i > 0 ? ", " : "") + std::to_string(extents_[i]);
-  return text + "]";
+  return fmt::format("[{}]", fmt::join(extents_.data(), extents_.data() + rank_, ", "));
 }
 
 void throw_unknown(DType dtype) {
@@ -73,25 +73,25 @@ void throw_dtype(DType wanted, DType got) {
 
 View View::reshaped(Shape shape) const {
   if (shape.count() != count()) {
-    throw Error(Fault::internal, "cannot view " + shape_.to_string() + " as " + shape.to_string());
+    throw Error(Fault::internal,
+                "cannot view " + this->shape().to_string() + " as " + shape.to_string());
   }
-  return {bytes_, dtype_, shape};
+  return {bytes(), dtype(), shape};
 }
 
 View View::rows(std::int64_t first, std::int64_t rows) const {
-  if (shape_.rank() < 1 || first < 0 || rows < 0 || first + rows > shape_[0]) {
-    throw Error(Fault::internal, "rows " + std::to_string(first) + " to " +
-                                     std::to_string(first + rows) + " are outside " +
-                                     shape_.to_string());
+  const Shape& all = shape();
+  if (all.rank() < 1 || first < 0 || rows < 0 || first + rows > all[0]) {
+    throw Error(Fault::internal,
+                fmt::format("rows {} to {} are outside {}", first, first + rows, all.to_string()));
   }
-  const std::int64_t stride = shape_[0] == 0 ? 0 : count() / shape_[0];
-  Shape part = shape_.rank() == 1   ? Shape{rows}
-               : shape_.rank() == 2 ? Shape{rows, shape_[1]}
-               : shape_.rank() == 3 ? Shape{rows, shape_[1], shape_[2]}
-                                    : Shape{rows, shape_[1], shape_[2], shape_[3]};
-  return {
-      static_cast<std::byte*>(bytes_) + first * stride * static_cast<std::int64_t>(size_of(dtype_)),
-      dtype_, part};
+  const std::size_t of_row = all[0] == 0 ? 0 : size_bytes() / static_cast<std::size_t>(all[0]);
+  Shape part = all.rank() == 1   ? Shape{rows}
+               : all.rank() == 2 ? Shape{rows, all[1]}
+               : all.rank() == 3 ? Shape{rows, all[1], all[2]}
+                                 : Shape{rows, all[1], all[2], all[3]};
+  return {static_cast<std::byte*>(bytes()) + static_cast<std::size_t>(first) * of_row, dtype(),
+          part};
 }
 
 }  // namespace quire

@@ -25,6 +25,9 @@ struct BFloat16 {
   std::uint16_t bits = 0;
 };
 
+inline float to_float(float value) {
+  return value;
+}
 float to_float(Half value);
 Half to_half(float value);  ///< to nearest, ties to even; overflow becomes infinity
 inline float to_float(BFloat16 value) {
@@ -55,17 +58,17 @@ constexpr std::size_t size_of(DType dtype) {
 }
 [[noreturn]] void throw_dtype(DType wanted, DType got);
 
-/// Calls `work` with a value of the float type that `dtype` names: dispatch(p.x.dtype(),
-/// [&](auto zero) { using T = decltype(zero); … }). Throws Error(internal) for other types.
+/// Calls work.operator()<T>() for the float type that `dtype` names: dispatch(p.x.dtype(),
+/// [&]<class T>() { … }). Throws Error(internal) for other types.
 template <class Work>
 void dispatch(DType dtype, const Work& work) {
   switch (dtype) {
     case DType::f32:
-      return work(float{});
+      return work.template operator()<float>();
     case DType::f16:
-      return work(Half{});
+      return work.template operator()<Half>();
     case DType::bf16:
-      return work(BFloat16{});
+      return work.template operator()<BFloat16>();
     case DType::i32:
       break;
   }
@@ -132,36 +135,24 @@ class ConstView {
   Shape shape_;
 };
 
-/// Typed, non-owning, writable.
-class View {
+/// The same, made of memory that may be written.
+class View : public ConstView {
  public:
   View() = default;
-  View(void* bytes, DType dtype, Shape shape) : bytes_(bytes), dtype_(dtype), shape_(shape) {}
+  View(void* bytes, DType dtype, Shape shape) : ConstView(bytes, dtype, shape) {}
   template <class T>
   View(T* data, Shape shape) : View(data, dtype_of<T>, shape) {}
 
   template <class T>
   T* data() const {
-    if (dtype_ != dtype_of<T>) throw_dtype(dtype_of<T>, dtype_);
-    return static_cast<T*>(bytes_);
+    return const_cast<T*>(ConstView::data<T>());
   }
-  void* bytes() const { return bytes_; }
-  DType dtype() const { return dtype_; }
-  const Shape& shape() const { return shape_; }
-  std::int64_t count() const { return shape_.count(); }
-  std::size_t size_bytes() const { return static_cast<std::size_t>(count()) * size_of(dtype_); }
-  explicit operator bool() const { return bytes_ != nullptr; }
-  operator ConstView() const { return {bytes_, dtype_, shape_}; }
+  void* bytes() const { return const_cast<void*>(ConstView::bytes()); }
 
   /// The same elements under another shape of equal count.
   View reshaped(Shape shape) const;
   /// Rows [first, first + rows) of the leading dimension.
   View rows(std::int64_t first, std::int64_t rows) const;
-
- private:
-  void* bytes_ = nullptr;
-  DType dtype_ = DType::f32;
-  Shape shape_;
 };
 
 /// A view that an op adds to instead of overwriting. Explicit, so that the call shows it:

@@ -18,8 +18,8 @@ struct Case {
   std::int64_t C() const { return H * D; }
   float scale() const { return 1.0f / std::sqrt(static_cast<float>(D)); }
   std::string text() const {
-    return join(B, "x", T, "tokens,", H, "heads of", D, padded ? "padded" : "",
-                dropout > 0.0f ? "dropout" : "");
+    return fmt::format("{} x {} tokens, {} heads of {} {} {}", B, T, H, D, padded ? "padded" : "",
+                       dropout > 0.0f ? "dropout" : "");
   }
 };
 
@@ -180,7 +180,7 @@ void cached(Bench& bench, DType dtype, const Case& c) {
         4.0 * (real(c.D) + 8.0) * kEps * score + 2.0 * (terms + 16.0) * kEps + half_ulp(dtype, 1.0);
     t.compare(
         out, [&](std::size_t i) { return stored(dtype, t.want(out, i), relative * most); },
-        join("after", past));
+        fmt::format("after {}", past));
     past += count;
   }
   t.compare(

@@ -84,11 +84,9 @@ Parameters narrowed(Device& device, const Gpt2Config& config, const Parameters& 
                     DType dtype) {
   Parameters narrow = Parameters::with_matrices(device, config, masters, dtype);
   for (std::size_t i = 0; i < narrow.tensors().size(); ++i) {
-    const View to = narrow.tensors()[i];
-    if (!to) continue;
-    std::vector<std::byte> bytes(to.size_bytes());
-    write_elements(to_host(device, masters.tensors()[i]), dtype, bytes.data());
-    device.copy_to_device(to.bytes(), bytes.data(), bytes.size());
+    if (const View& to = narrow.tensors()[i]) {
+      upload(device, download(device, masters.tensors()[i]), to);
+    }
   }
   return narrow;
 }
@@ -125,7 +123,7 @@ void decoding(Bench& bench, DType dtype) {
     const std::vector<float> want = t.host(logits, Side::trusted);
     const double bound = relative(dtype, kForwardOps) * largest(want);
     t.compare(
-        logits, [&](std::size_t) { return bound; }, join("logits of step", step));
+        logits, [&](std::size_t) { return bound; }, fmt::format("logits of step {}", step));
     next.clear();
     for (std::size_t row = 0; row < kRows; ++row) {
       next.push_back(static_cast<std::int32_t>(t.want(tokens, row)));
@@ -135,7 +133,7 @@ void decoding(Bench& bench, DType dtype) {
       const bool close = scores[0] - scores[1] <= 2.0 * bound;
       t.compare(
           tokens, [&](std::size_t) { return close ? real(config.vocab_size) : 0.0; },
-          join("step", step), row, 1);
+          fmt::format("step {}", step), row, 1);
     }
   }
 }

@@ -12,7 +12,8 @@ constexpr Shape3 kShapes[] = {{1, 64, 96},  {3, 65, 33},   {8, 768, 64},  {16, 6
                               {40, 96, 72}, {33, 129, 20}, {130, 64, 264}};
 
 std::string text_of(const Shape3& s, WeightLayout layout) {
-  return join(s.M, "x", s.K, "x", s.N, layout == WeightLayout::in_out ? "[K, N]" : "[N, K]");
+  return fmt::format("{} x {} x {} {}", s.M, s.K, s.N,
+                     layout == WeightLayout::in_out ? "[K, N]" : "[N, K]");
 }
 
 Shape weight_shape(const Shape3& s, WeightLayout layout) {
@@ -30,16 +31,14 @@ void forward(Bench& bench, DType dtype, const Shape3& shape, WeightLayout layout
   Trial t(bench, "matmul_forward", text_of(shape, layout), dtype);
   const Tensor out = t.output({M, N}), pre = t.output({M, N}), x = t.input({M, K}),
                weight = t.input(weight_shape(shape, layout)), bias = t.input_in(DType::f32, {N});
-  const auto op = [&](const Side& s) {
+  t.run_all([&](const Side& s) {
     s.device.matmul_forward({.out = out(s),
                              .pre_activation = pre(s),
                              .x = x(s),
                              .weight = {weight(s), layout},
                              .bias = bias(s),
                              .activation = s.kind == Side::sizes ? Activation::none : activation});
-  };
-  t.run(op);
-  t.run_sizes(op);
+  });
   // The bias may be rounded to the type of the output first.
   const auto of_pre = [&](std::size_t i) {
     const double b = std::abs(t.want(bias, i % static_cast<std::size_t>(N)));
@@ -57,12 +56,10 @@ void float_out(Bench& bench, DType dtype, const Shape3& shape) {
   Trial t(bench, "matmul_forward", text_of(shape, WeightLayout::out_in) + " into float32", dtype);
   const Tensor out = t.output({M, N}, DType::f32), x = t.input({M, K}),
                weight = t.input(weight_shape(shape, WeightLayout::out_in));
-  const auto op = [&](const Side& s) {
+  t.run_all([&](const Side& s) {
     s.device.matmul_forward(
         {.out = out(s), .x = x(s), .weight = {weight(s), WeightLayout::out_in}});
-  };
-  t.run(op);
-  t.run_sizes(op);
+  });
   t.compare(out, [&](std::size_t i) { return of_sum(real(K), t.size(out, i)); });
 }
 
@@ -103,14 +100,12 @@ void backward_weight(Bench& bench, DType dtype, const Shape3& shape, WeightLayou
   Trial t(bench, "matmul_backward_weight", text_of(shape, layout), dtype);
   const Tensor d_weight = t.in_out_in(DType::f32, weight_shape(shape, layout)),
                d_bias = t.in_out_in(DType::f32, {N}), d_out = t.input({M, N}), x = t.input({M, K});
-  const auto op = [&](const Side& s) {
+  t.run_all([&](const Side& s) {
     s.device.matmul_backward_weight({.d_weight = {{d_weight(s), layout}},
                                      .d_bias = Accumulate{d_bias(s)},
                                      .d_out = d_out(s),
                                      .x = x(s)});
-  };
-  t.run(op);
-  t.run_sizes(op);
+  });
   t.compare(d_weight, [&](std::size_t i) { return of_sum(real(M), t.size(d_weight, i)); });
   t.compare(
       d_bias, [&](std::size_t i) { return of_sum(real(M), t.size(d_bias, i)); }, "bias");
@@ -121,12 +116,10 @@ void add(Bench& bench, DType dtype, const Shape3& shape, WeightLayout layout) {
   Trial t(bench, "matmul_add", text_of(shape, layout), dtype);
   const Tensor out = t.in_out({M, N}), x = t.input({M, K}),
                weight = t.input(weight_shape(shape, layout));
-  const auto op = [&](const Side& s) {
+  t.run_all([&](const Side& s) {
     s.device.matmul_add(
         {.out = Accumulate{out(s)}, .x = x(s), .weight = {weight(s), layout}, .scale = 0.7f});
-  };
-  t.run(op);
-  t.run_sizes(op);
+  });
   t.compare(out, [&](std::size_t i) {
     return stored(dtype, t.want(out, i), of_sum(real(K) + 1.0, t.size(out, i)));
   });
@@ -135,13 +128,10 @@ void add(Bench& bench, DType dtype, const Shape3& shape, WeightLayout layout) {
 /// Whole numbers go in, so that what is normalised is the same on both; what is multiplied is then
 /// off by what LayernormMatmul's first half may be off by, at most sqrt(C)·|weight| in size.
 void layernorm_matmul(Bench& bench, DType dtype, std::int64_t M, std::int64_t C, std::int64_t N) {
-  Trial t(bench, "layernorm_matmul", join(M, "rows of", C), dtype);
-  std::vector<float> numbers = uniform(M * C, 1, -8.0f, 8.0f),
-                     others = uniform(M * C, 2, -8.0f, 8.0f);
-  for (float& number : numbers) number = std::round(number);
-  for (float& number : others) number = std::round(number);
+  Trial t(bench, "layernorm_matmul", fmt::format("{} rows of {}", M, C), dtype);
   const Tensor sum = t.output({M, C}), normal_rows = t.output({M, C}), out = t.output({M, N}),
-               x = t.input({M, C}, numbers), branch = t.input({M, C}, others),
+               x = t.input({M, C}, whole_numbers(M * C, 1)),
+               branch = t.input({M, C}, whole_numbers(M * C, 2)),
                gain = t.input({C}, uniform(C, 3, 0.5f, 1.5f), DType::f32),
                shift = t.input_in(DType::f32, {C}), weight = t.input({C, N}),
                bias = t.input_in(DType::f32, {N});

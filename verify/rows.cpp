@@ -9,7 +9,7 @@ namespace {
 constexpr float kLayernormEps = 1e-5f;
 
 std::string rows_text(std::int64_t N, std::int64_t C) {
-  return join(N, "rows of", C);
+  return fmt::format("{} rows of {}", N, C);
 }
 
 void embedding(Bench& bench, DType dtype, std::int64_t B, std::int64_t T, std::int64_t C) {
@@ -20,12 +20,10 @@ void embedding(Bench& bench, DType dtype, std::int64_t B, std::int64_t T, std::i
     Trial t(bench, "embedding_forward", rows_text(B * T, C), dtype);
     const Tensor out = t.output({B, T, C}), wte = t.input({V, C}), wpe = t.input({P, C});
     const Tensor ids = t.integers({B, T}, integers(B * T, 1, V)), at = t.integers({B, T}, places);
-    const auto op = [&](const Side& s) {
+    t.run_all([&](const Side& s) {
       s.device.embedding_forward(
           {.out = out(s), .ids = ids(s), .positions = at(s), .wte = wte(s), .wpe = wpe(s)});
-    };
-    t.run(op);
-    t.run_sizes(op);
+    });
     t.compare(out,
               [&](std::size_t i) { return stored(dtype, t.want(out, i), kEps * t.size(out, i)); });
   }
@@ -33,15 +31,13 @@ void embedding(Bench& bench, DType dtype, std::int64_t B, std::int64_t T, std::i
   const Tensor d_wte = t.in_out_in(DType::f32, {V, C}), d_wpe = t.in_out_in(DType::f32, {P, C});
   const Tensor d_out = t.input({B, T, C});
   const Tensor ids = t.integers({B, T}, integers(B * T, 1, V / 4)), at = t.integers({B, T}, places);
-  const auto op = [&](const Side& s) {
+  t.run_all([&](const Side& s) {
     s.device.embedding_backward({.d_wte = Accumulate{d_wte(s)},
                                  .d_wpe = Accumulate{d_wpe(s)},
                                  .d_out = d_out(s),
                                  .ids = ids(s),
                                  .positions = at(s)});
-  };
-  t.run(op);
-  t.run_sizes(op);
+  });
   for (const Tensor& table : {d_wte, d_wpe}) {  // B·T terms at most
     t.compare(table, [&](std::size_t i) { return 2.0 * real(B * T) * kEps * t.size(table, i); });
   }
@@ -114,13 +110,9 @@ void layernorm_forward(Bench& bench, DType dtype, std::int64_t N, std::int64_t C
 void residual_layernorm(Bench& bench, DType dtype, std::int64_t N, std::int64_t C) {
   // Whole numbers: their sum is exact, and what is normalised the same on both.
   Trial t(bench, "residual_layernorm_forward", rows_text(N, C), dtype);
-  const auto whole = [&](std::uint64_t seed) {
-    std::vector<float> values = uniform(N * C, seed, -8.0f, 8.0f);
-    for (float& value : values) value = std::round(value);
-    return t.input({N, C}, values);
-  };
   const Tensor sum = t.output({N, C}), out = t.output({N, C}), mean = t.output({N}, DType::f32),
-               rstd = t.output({N}, DType::f32), x = whole(1), branch = whole(2),
+               rstd = t.output({N}, DType::f32), x = t.input({N, C}, whole_numbers(N * C, 1)),
+               branch = t.input({N, C}, whole_numbers(N * C, 2)),
                weight = t.input_in(DType::f32, {C}), bias = t.input_in(DType::f32, {C});
   t.run([&](const Side& s) {
     s.device.residual_layernorm_forward({.sum = sum(s),
@@ -200,7 +192,7 @@ void layernorm(Bench& bench, DType dtype, std::int64_t N, std::int64_t C) {
 }
 
 void activation(Bench& bench, DType dtype, Activation which, std::int64_t count) {
-  const std::string text = join("activation", static_cast<int>(which), "of", count);
+  const std::string text = fmt::format("activation {} of {}", static_cast<int>(which), count);
   {
     Trial t(bench, "activation_forward", text, dtype);
     const Tensor out = t.output({count}), x = t.input({count}, normal(count, 1, 3.0f));
@@ -226,7 +218,7 @@ void activation(Bench& bench, DType dtype, Activation which, std::int64_t count)
 }
 
 void dropout(Bench& bench, DType dtype, std::int64_t count) {
-  Trial t(bench, "dropout", join(count), dtype);
+  Trial t(bench, "dropout", std::to_string(count), dtype);
   const Tensor out = t.output({count}), x = t.input({count});
   t.run([&](const Side& s) {
     s.device.dropout({.out = out(s), .x = x(s), .p = 0.3f, .key = {.seed = 4, .stream = 9}});
@@ -245,13 +237,12 @@ void cross_entropy(Bench& bench, DType dtype, std::int64_t N, std::int64_t V) {
   constexpr float kScale = 0.37f;
   std::vector<std::int32_t> targets = integers(N, 41, V);
   for (std::size_t n = 1; n < targets.size(); n += 5) targets[n] = kIgnoredTarget;
-  const auto of_lse = [V](double largest) {
-    return 2.0 * ((real(V) + 8.0) * kEps + 4.0 * kEps * (2.0 * largest + std::log(real(V))));
+  const auto of_lse = [V](double size) {
+    return 2.0 * ((real(V) + 8.0) * kEps + 4.0 * kEps * (2.0 * size + std::log(real(V))));
   };
   const std::vector<float> numbers = normal(N * V, 5, 2.5f);
-  double largest = 0;
-  for (const float number : numbers) largest = std::max(largest, std::abs(double{number}));
-  const double of_loss = of_lse(largest) + 8.0 * kEps * (2.0 * largest + std::log(real(V)));
+  const double most = largest(numbers);
+  const double of_loss = of_lse(most) + 8.0 * kEps * (2.0 * most + std::log(real(V)));
   {
     Trial t(bench, "cross_entropy_forward", rows_text(N, V), dtype);
     const Tensor losses = t.output({N}, DType::f32), logits = t.input({N, V}, numbers),
@@ -275,10 +266,10 @@ void cross_entropy(Bench& bench, DType dtype, std::int64_t N, std::int64_t V) {
         const std::size_t n = i / static_cast<std::size_t>(V);
         const bool hit = targets[n] == static_cast<std::int32_t>(i % static_cast<std::size_t>(V));
         const double got = std::abs(t.want(both, i)), p = got / kScale + (hit ? 1.0 : 0.0);
-        return stored(dtype, got,
-                      kScale * ((of_lse(largest) + 8.0 * kEps * (largest + 1.0)) * p +
-                                (hit ? 8.0 * kEps : 0.0)) +
-                          0x1p-126);
+        return stored(
+            dtype, got,
+            kScale * ((of_lse(most) + 8.0 * kEps * (most + 1.0)) * p + (hit ? 8.0 * kEps : 0.0)) +
+                0x1p-126);
       });
 }
 

@@ -10,7 +10,7 @@ namespace {
 void adamw(Bench& bench, DType copied) {
   constexpr std::int64_t kCounts[] = {1000, 33, 4096};
   Trial t(bench, "adamw",
-          copied == DType::f32 ? "without copies" : join("copies in", name_of(copied)));
+          copied == DType::f32 ? "without copies" : fmt::format("copies in {}", name_of(copied)));
   std::vector<Tensor> params, grads, ms, vs, copies;
   std::uint64_t seed = 100;
   for (const std::int64_t count : kCounts) {
@@ -82,7 +82,7 @@ void squared_norm(Bench& bench) {
 }
 
 void sampling(Bench& bench, std::int64_t B, std::int64_t V) {
-  const std::string text = join(B, "rows of", V);
+  const std::string text = fmt::format("{} rows of {}", B, V);
   const std::vector<float> numbers = normal(B * V, 11, 3.0f);
   {
     Trial t(bench, "repetition_penalty", text);
@@ -101,8 +101,8 @@ void sampling(Bench& bench, std::int64_t B, std::int64_t V) {
                               {.temperature = 0.7f, .top_k = 40, .top_p = 0.9f, .min_p = 0.01f}};
   for (WarpLogits warp : warps) {
     Trial t(bench, "warp_logits",
-            join(text, "temperature", warp.temperature, "top_k", warp.top_k, "top_p", warp.top_p,
-                 "min_p", warp.min_p));
+            fmt::format("{} temperature {:f} top_k {} top_p {:f} min_p {:f}", text,
+                        warp.temperature, warp.top_k, warp.top_p, warp.min_p));
     const Tensor logits = t.input({B, V}, numbers);
     t.run([&](const Side& s) {
       warp.logits = logits(s);

@@ -1,8 +1,5 @@
 #include "verify/trial.h"
 
-#include <fmt/format.h>
-
-#include <cstring>
 #include <limits>
 #include <utility>
 
@@ -25,6 +22,12 @@ std::vector<float> uniform(std::int64_t count, std::uint64_t seed, float low, fl
   for (std::size_t i = 0; i < values.size(); ++i) {
     values[i] = low + (high - low) * random_uniform({.seed = 21, .stream = seed}, i);
   }
+  return values;
+}
+
+std::vector<float> whole_numbers(std::int64_t count, std::uint64_t seed) {
+  std::vector<float> values = uniform(count, seed, -8.0f, 8.0f);
+  for (float& value : values) value = std::round(value);
   return values;
 }
 
@@ -51,17 +54,14 @@ std::vector<std::int32_t> integers(std::int64_t count, std::uint64_t seed, std::
 }
 
 std::vector<float> to_host(Device& device, const View& view) {
-  std::vector<std::byte> bytes(view.size_bytes());
-  device.copy_to_host(bytes.data(), view.bytes(), bytes.size());
   std::vector<float> values(static_cast<std::size_t>(view.count()));
   if (view.dtype() == DType::i32) {
-    for (std::size_t i = 0; i < values.size(); ++i) {
-      std::int32_t number = 0;
-      std::memcpy(&number, bytes.data() + i * sizeof number, sizeof number);
-      values[i] = static_cast<float>(number);
-    }
-    return values;
+    std::vector<std::int32_t> numbers(values.size());
+    device.copy_to_host(numbers.data(), view.bytes(), view.size_bytes());
+    return {numbers.begin(), numbers.end()};
   }
+  std::vector<std::byte> bytes(view.size_bytes());
+  device.copy_to_host(bytes.data(), view.bytes(), bytes.size());
   // One at a time: NaN and infinity stay what they are.
   for (std::size_t i = 0; i < values.size(); ++i) {
     values[i] = element(bytes.data(), view.dtype(), static_cast<std::int64_t>(i));
@@ -142,8 +142,9 @@ void Trial::run(const std::function<void(const Side&)>& op) {
   op(side(Side::trusted));
 }
 
-void Trial::run_sizes(const std::function<void(const Side&)>& op) {
-  op(side(Side::sizes));
+void Trial::run_all(const std::function<void(const Side&)>& op) {
+  run(op);
+  run_sizes(op);
 }
 
 const std::vector<float>& Trial::host(const Tensor& tensor, Side::Kind kind) {

@@ -6,6 +6,8 @@
 //   t.compare(out, [&](std::size_t i) { return (K + 2) * kEps * t.size(out, i); });
 #pragma once
 
+#include <fmt/format.h>
+
 #include <cmath>
 #include <cstdint>
 #include <deque>
@@ -49,6 +51,8 @@ struct Bench {
 /// Numbers of a normal distribution, or uniform ones; another seed, other numbers.
 std::vector<float> normal(std::int64_t count, std::uint64_t seed, float scale = 1.0f);
 std::vector<float> uniform(std::int64_t count, std::uint64_t seed, float low, float high);
+/// Whole ones, none larger than 8: their sums are exact.
+std::vector<float> whole_numbers(std::int64_t count, std::uint64_t seed);
 /// In [0, limit).
 std::vector<std::int32_t> integers(std::int64_t count, std::uint64_t seed, std::int64_t limit);
 
@@ -84,10 +88,12 @@ class Trial {
 
   /// Runs the op on both devices.
   void run(const std::function<void(const Side&)>& op);
+  /// And with the sizes, for size().
+  void run_all(const std::function<void(const Side&)>& op);
   /// On the trusted device alone, for what a bound wants to know.
   void run_trusted(const std::function<void(const Side&)>& op) { op(side(Side::trusted)); }
-  /// And with the sizes, for size().
-  void run_sizes(const std::function<void(const Side&)>& op);
+  /// With the sizes alone.
+  void run_sizes(const std::function<void(const Side&)>& op) { op(side(Side::sizes)); }
 
   double want(const Tensor& tensor, std::size_t i) { return host(tensor, Side::trusted)[i]; }
   double size(const Tensor& tensor, std::size_t i) { return host(tensor, Side::sizes)[i]; }
@@ -113,22 +119,6 @@ class Trial {
   std::deque<std::pair<const void*, std::vector<float>>>
       read_;  // whose elements stay where they are
 };
-
-/// "bfloat16, 5 x 64".
-template <class... Parts>
-std::string join(const Parts&... parts) {
-  std::string text;
-  const auto add = [&](const auto& part) {
-    if (!text.empty()) text += ' ';
-    if constexpr (std::is_arithmetic_v<std::decay_t<decltype(part)>>) {
-      text += std::to_string(part);
-    } else {
-      text += part;
-    }
-  };
-  (add(parts), ...);
-  return text;
-}
 
 inline double real(std::int64_t count) {
   return static_cast<double>(count);

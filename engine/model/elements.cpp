@@ -34,14 +34,6 @@ bool any_not_finite(const std::byte* from, DType dtype, std::size_t count) {
   return any_not_finite<std::uint16_t>(from, count, dtype == DType::f16 ? 0x0400u : 0x0080u);
 }
 
-float widened(float value) {
-  return value;
-}
-template <class T>
-float widened(T value) {
-  return to_float(value);
-}
-
 template <class T>
 T narrowed(float value) {
   if constexpr (std::is_same_v<T, Half>) {
@@ -71,7 +63,7 @@ std::optional<std::int64_t> find_not_finite(const std::byte* from, DType dtype,
 
 float element(const std::byte* from, DType dtype, std::int64_t index) {
   float value = 0.0f;
-  dispatch(dtype, [&](auto zero) { value = widened(load<decltype(zero)>(from, index)); });
+  dispatch(dtype, [&]<class T>() { value = to_float(load<T>(from, index)); });
   return value;
 }
 
@@ -85,14 +77,13 @@ void read_elements(const std::byte* from, DType dtype, std::span<float> to) {
     }
     return;
   }
-  dispatch(dtype, [&](auto zero) {
-    for (std::size_t i = 0; i < to.size(); ++i) to[i] = widened(load<decltype(zero)>(from, i));
+  dispatch(dtype, [&]<class T>() {
+    for (std::size_t i = 0; i < to.size(); ++i) to[i] = to_float(load<T>(from, i));
   });
 }
 
 void write_elements(std::span<const float> from, DType dtype, std::byte* to) {
-  dispatch(dtype, [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(dtype, [&]<class T>() {
     for (std::size_t i = 0; i < from.size(); ++i) {
       const T element = narrowed<T>(from[i]);
       std::memcpy(to + i * sizeof element, &element, sizeof element);

@@ -158,7 +158,7 @@ struct Pass {
 
   /// One of the device's products, in that precision: pass.multiply(&Device::matmul_add, {…}).
   template <class Op>
-  void multiply(void (Ops::*op)(const Op&), std::type_identity_t<Op> p) const {
+  void multiply(void (Device::*op)(const Op&), std::type_identity_t<Op> p) const {
     p.multiply = precision;
     (device.*op)(p);
   }

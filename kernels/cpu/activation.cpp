@@ -58,12 +58,12 @@ void activation_row(Activation activation, const float* x, float* out, std::int6
   HWY_DYNAMIC_DISPATCH(activation_row)(activation, x, out, n);
 }
 
-void CpuDevice::activation_forward(const ActivationForward& p) {
-  run(HWY_DYNAMIC_DISPATCH(activation_forward), p);
+void CpuDevice::do_activation_forward(const ActivationForward& p) {
+  HWY_DYNAMIC_DISPATCH(activation_forward)(p, pool_);
 }
 
-void CpuDevice::activation_backward(const ActivationBackward& p) {
-  run(HWY_DYNAMIC_DISPATCH(activation_backward), p);
+void CpuDevice::do_activation_backward(const ActivationBackward& p) {
+  HWY_DYNAMIC_DISPATCH(activation_backward)(p, pool_);
 }
 
 }  // namespace quire::cpu

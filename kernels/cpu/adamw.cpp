@@ -132,12 +132,11 @@ namespace quire::cpu {
 HWY_EXPORT(adamw);
 HWY_EXPORT(squared_norm);
 
-void CpuDevice::adamw(const AdamwStep& s) {
-  run(HWY_DYNAMIC_DISPATCH(adamw), s);
+void CpuDevice::do_adamw(const AdamwStep& s) {
+  HWY_DYNAMIC_DISPATCH(adamw)(s, pool_);
 }
 
-double CpuDevice::squared_norm(std::span<const ConstView> tensors) {
-  check_squared_norm(tensors);
+double CpuDevice::do_squared_norm(std::span<const ConstView> tensors) {
   return HWY_DYNAMIC_DISPATCH(squared_norm)(tensors, pool_);
 }
 

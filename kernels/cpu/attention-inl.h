@@ -118,22 +118,18 @@ inline void pack_columns(Rows rows, std::int64_t count, std::int64_t D, float* t
   // Squares of four by four: 8 shuffles for 16 floats. One by one, packing the keys took most of a
   // decode step's attention (1.8 µs a block of D = 64, now 0.8).
   const hn::Full128<float> d4;
-  const hn::Repartition<double, hn::Full128<float>> d2;
   for (; i + 4 <= count; i += 4) {
     const float *r0 = rows[i], *r1 = rows[i + 1], *r2 = rows[i + 2], *r3 = rows[i + 3];
     float* column = to + i;
     std::int64_t d = 0;
     for (; d + 4 <= D; d += 4, column += 4 * kKeys) {
-      const auto a0 = hn::LoadU(d4, r0 + d), a1 = hn::LoadU(d4, r1 + d);
-      const auto a2 = hn::LoadU(d4, r2 + d), a3 = hn::LoadU(d4, r3 + d);
-      const auto low01 = hn::BitCast(d2, hn::InterleaveLower(d4, a0, a1));
-      const auto low23 = hn::BitCast(d2, hn::InterleaveLower(d4, a2, a3));
-      const auto high01 = hn::BitCast(d2, hn::InterleaveUpper(d4, a0, a1));
-      const auto high23 = hn::BitCast(d2, hn::InterleaveUpper(d4, a2, a3));
-      hn::StoreU(hn::BitCast(d4, hn::InterleaveLower(d2, low01, low23)), d4, column);
-      hn::StoreU(hn::BitCast(d4, hn::InterleaveUpper(d2, low01, low23)), d4, column + kKeys);
-      hn::StoreU(hn::BitCast(d4, hn::InterleaveLower(d2, high01, high23)), d4, column + 2 * kKeys);
-      hn::StoreU(hn::BitCast(d4, hn::InterleaveUpper(d2, high01, high23)), d4, column + 3 * kKeys);
+      auto c0 = hn::LoadU(d4, r0 + d), c1 = hn::LoadU(d4, r1 + d);
+      auto c2 = hn::LoadU(d4, r2 + d), c3 = hn::LoadU(d4, r3 + d);
+      transpose_blocks(d4, c0, c1, c2, c3);
+      hn::StoreU(c0, d4, column);
+      hn::StoreU(c1, d4, column + kKeys);
+      hn::StoreU(c2, d4, column + 2 * kKeys);
+      hn::StoreU(c3, d4, column + 3 * kKeys);
     }
     for (; d < D; ++d, column += kKeys) {
       column[0] = r0[d];

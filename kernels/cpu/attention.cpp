@@ -242,12 +242,12 @@ namespace quire::cpu {
 HWY_EXPORT(attention_forward);
 HWY_EXPORT(attention_cached);
 
-void CpuDevice::attention_forward(const AttentionForward& p) {
-  run(HWY_DYNAMIC_DISPATCH(attention_forward), p);
+void CpuDevice::do_attention_forward(const AttentionForward& p) {
+  HWY_DYNAMIC_DISPATCH(attention_forward)(p, pool_);
 }
 
-void CpuDevice::attention_cached(const AttentionCached& p) {
-  run(HWY_DYNAMIC_DISPATCH(attention_cached), p);
+void CpuDevice::do_attention_cached(const AttentionCached& p) {
+  HWY_DYNAMIC_DISPATCH(attention_cached)(p, pool_);
 }
 
 }  // namespace quire::cpu

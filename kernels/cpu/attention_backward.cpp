@@ -188,8 +188,8 @@ namespace quire::cpu {
 
 HWY_EXPORT(attention_backward);
 
-void CpuDevice::attention_backward(const AttentionBackward& p) {
-  run(HWY_DYNAMIC_DISPATCH(attention_backward), p);
+void CpuDevice::do_attention_backward(const AttentionBackward& p) {
+  HWY_DYNAMIC_DISPATCH(attention_backward)(p, pool_);
 }
 
 }  // namespace quire::cpu

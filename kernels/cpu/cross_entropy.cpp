@@ -75,12 +75,12 @@ namespace quire::cpu {
 HWY_EXPORT(cross_entropy_forward);
 HWY_EXPORT(cross_entropy_backward);
 
-void CpuDevice::cross_entropy_forward(const CrossEntropyForward& p) {
-  run(HWY_DYNAMIC_DISPATCH(cross_entropy_forward), p);
+void CpuDevice::do_cross_entropy_forward(const CrossEntropyForward& p) {
+  HWY_DYNAMIC_DISPATCH(cross_entropy_forward)(p, pool_);
 }
 
-void CpuDevice::cross_entropy_backward(const CrossEntropyBackward& p) {
-  run(HWY_DYNAMIC_DISPATCH(cross_entropy_backward), p);
+void CpuDevice::do_cross_entropy_backward(const CrossEntropyBackward& p) {
+  HWY_DYNAMIC_DISPATCH(cross_entropy_backward)(p, pool_);
 }
 
 }  // namespace quire::cpu

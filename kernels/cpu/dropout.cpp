@@ -43,8 +43,8 @@ namespace quire::cpu {
 
 HWY_EXPORT(dropout);
 
-void CpuDevice::dropout(const Dropout& p) {
-  run(HWY_DYNAMIC_DISPATCH(dropout), p);
+void CpuDevice::do_dropout(const Dropout& p) {
+  HWY_DYNAMIC_DISPATCH(dropout)(p, pool_);
 }
 
 }  // namespace quire::cpu

@@ -33,10 +33,8 @@ void add_rows(const EmbeddingForward& p, ThreadPool& pool) {
 }
 
 void embedding_forward(const EmbeddingForward& p, ThreadPool& pool) {
-  dispatch(p.wte.dtype(), [&](auto token) HWY_ATTR {
-    dispatch(p.wpe.dtype(), [&](auto position) HWY_ATTR {
-      add_rows<decltype(token), decltype(position)>(p, pool);
-    });
+  dispatch(p.wte.dtype(), [&]<class Token>() HWY_ATTR {
+    dispatch(p.wpe.dtype(), [&]<class Position>() HWY_ATTR { add_rows<Token, Position>(p, pool); });
   });
 }
 
@@ -75,12 +73,12 @@ namespace quire::cpu {
 HWY_EXPORT(embedding_forward);
 HWY_EXPORT(embedding_backward);
 
-void CpuDevice::embedding_forward(const EmbeddingForward& p) {
-  run(HWY_DYNAMIC_DISPATCH(embedding_forward), p);
+void CpuDevice::do_embedding_forward(const EmbeddingForward& p) {
+  HWY_DYNAMIC_DISPATCH(embedding_forward)(p, pool_);
 }
 
-void CpuDevice::embedding_backward(const EmbeddingBackward& p) {
-  run(HWY_DYNAMIC_DISPATCH(embedding_backward), p);
+void CpuDevice::do_embedding_backward(const EmbeddingBackward& p) {
+  HWY_DYNAMIC_DISPATCH(embedding_backward)(p, pool_);
 }
 
 }  // namespace quire::cpu

@@ -33,7 +33,7 @@ void PackCopy(const T* source, int64_t stride, int64_t valid, int64_t depth, flo
       for (int64_t j = 0; j < kWidth; j += kStep) hn::StoreU(load_as(d, source + j), d, panel + j);
       continue;
     }
-    for (int64_t j = 0; j < kWidth; ++j) panel[j] = j < valid ? as_float(source[j]) : 0.0f;
+    for (int64_t j = 0; j < kWidth; ++j) panel[j] = j < valid ? to_float(source[j]) : 0.0f;
   }
 }
 
@@ -62,16 +62,16 @@ void PackTranspose(const T* source, int64_t stride, int64_t width, int64_t valid
       out += 4 * width;
     }
     for (; k < depth; ++k, out += width) {
-      out[0] = as_float(r0[k]);
-      out[1] = as_float(r1[k]);
-      out[2] = as_float(r2[k]);
-      out[3] = as_float(r3[k]);
+      out[0] = to_float(r0[k]);
+      out[1] = to_float(r1[k]);
+      out[2] = to_float(r2[k]);
+      out[3] = to_float(r3[k]);
     }
   }
 #endif
   for (; lane < valid; ++lane) {
     for (int64_t k = 0; k < depth; ++k)
-      panel[k * width + lane] = as_float(source[lane * stride + k]);
+      panel[k * width + lane] = to_float(source[lane * stride + k]);
   }
   for (; lane < width; ++lane) {
     for (int64_t k = 0; k < depth; ++k) panel[k * width + lane] = 0.0f;
@@ -81,9 +81,9 @@ void PackTranspose(const T* source, int64_t stride, int64_t width, int64_t valid
 void Pack(const Operand& lanes, int64_t first_lane, int64_t count, int64_t first_k, int64_t depth,
           float scale, int64_t width, void* words) {
   float* panel = static_cast<float*>(words);
-  dispatch(lanes.dtype, [&](auto zero) HWY_ATTR {
-    const auto* source = static_cast<const decltype(zero)*>(lanes.data) +
-                         first_lane * lanes.row_stride + first_k * lanes.column_stride;
+  dispatch(lanes.dtype, [&]<class T>() HWY_ATTR {
+    const auto* source = static_cast<const T*>(lanes.data) + first_lane * lanes.row_stride +
+                         first_k * lanes.column_stride;
     if (lanes.row_stride != 1) {
       PackTranspose(source, lanes.row_stride, width, count, depth, panel);
     } else if (width == kTileRows) {

@@ -150,9 +150,9 @@ QUIRE_BF16 void pack_lanes(const Operand& from, std::int64_t first_lane, std::in
 
 void pack(const Operand& lanes, std::int64_t first_lane, std::int64_t count, std::int64_t first_k,
           std::int64_t depth, float scale, std::int64_t width, void* words) {
-  dispatch(lanes.dtype, [&](auto zero) {
-    pack_lanes<decltype(zero)>(lanes, first_lane, count, first_k, depth, scale, width,
-                               static_cast<std::uint32_t*>(words));
+  dispatch(lanes.dtype, [&]<class T>() {
+    pack_lanes<T>(lanes, first_lane, count, first_k, depth, scale, width,
+                  static_cast<std::uint32_t*>(words));
   });
 }
 

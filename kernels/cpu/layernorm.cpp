@@ -149,25 +149,12 @@ namespace quire::cpu {
 HWY_EXPORT(layernorm_forward);
 HWY_EXPORT(layernorm_backward);
 
-void CpuDevice::layernorm_forward(const LayernormForward& p) {
-  check(p);
-  HWY_DYNAMIC_DISPATCH(layernorm_forward)
-  ({.out = p.out,
-    .mean = p.mean,
-    .rstd = p.rstd,
-    .x = p.x,
-    .weight = p.weight,
-    .bias = p.bias,
-    .eps = p.eps},
-   pool_);
+void CpuDevice::do_residual_layernorm_forward(const ResidualLayernormForward& p) {
+  HWY_DYNAMIC_DISPATCH(layernorm_forward)(p, pool_);
 }
 
-void CpuDevice::residual_layernorm_forward(const ResidualLayernormForward& p) {
-  run(HWY_DYNAMIC_DISPATCH(layernorm_forward), p);
-}
-
-void CpuDevice::layernorm_backward(const LayernormBackward& p) {
-  run(HWY_DYNAMIC_DISPATCH(layernorm_backward), p);
+void CpuDevice::do_layernorm_backward(const LayernormBackward& p) {
+  HWY_DYNAMIC_DISPATCH(layernorm_backward)(p, pool_);
 }
 
 }  // namespace quire::cpu

@@ -14,7 +14,6 @@
 // nor on how the work is split over threads.
 #include <algorithm>
 
-#include "kernels/check.h"
 #include "kernels/cpu/activation.h"
 #include "kernels/cpu/device.h"
 #include "kernels/cpu/gemm.h"
@@ -228,9 +227,7 @@ std::int64_t rows_of(const ConstView& view) {
 
 }  // namespace
 
-void CpuDevice::matmul_forward(const MatmulForward& args) {
-  check(args);
-  check_multiply(*this, args.multiply, args.x.dtype());
+void CpuDevice::do_matmul_forward(const MatmulForward& args) {
   const View pre = args.pre_activation ? args.pre_activation : args.out;
   const Product product{.m = rows_of(args.x),
                         .n = args.weight.out(),
@@ -244,9 +241,7 @@ void CpuDevice::matmul_forward(const MatmulForward& args) {
            pool_);
 }
 
-void CpuDevice::matmul_backward_input(const MatmulBackwardInput& args) {
-  check(args);
-  check_multiply(*this, args.multiply, args.d_out.dtype());
+void CpuDevice::do_matmul_backward_input(const MatmulBackwardInput& args) {
   const Product product{.m = rows_of(args.d_out),
                         .n = args.weight.in(),
                         .k = args.weight.out(),
@@ -262,9 +257,7 @@ void CpuDevice::matmul_backward_input(const MatmulBackwardInput& args) {
                        .activation = args.activation});
 }
 
-void CpuDevice::matmul_backward_weight(const MatmulBackwardWeight& args) {
-  check(args);
-  check_multiply(*this, args.multiply, args.x.dtype());
+void CpuDevice::do_matmul_backward_weight(const MatmulBackwardWeight& args) {
   // d_w[K,N] += xᵀ·d_out, or d_w[N,K] += d_outᵀ·x.
   const auto& [d_weight, layout] = args.d_weight.weight;
   const bool in_out = layout == WeightLayout::in_out;
@@ -288,9 +281,7 @@ void CpuDevice::matmul_backward_weight(const MatmulBackwardWeight& args) {
   });
 }
 
-void CpuDevice::matmul_add(const MatmulAdd& args) {
-  check(args);
-  check_multiply(*this, args.multiply, args.x.dtype());
+void CpuDevice::do_matmul_add(const MatmulAdd& args) {
   const Product product{.m = rows_of(args.x),
                         .n = args.weight.out(),
                         .k = args.weight.in(),

@@ -163,8 +163,7 @@ void keep_min_p(float* row, Candidates c, double min_p, std::int64_t least) {
 
 }  // namespace
 
-void CpuDevice::repetition_penalty(const RepetitionPenalty& p) {
-  check_on_host(p);
+void CpuDevice::do_repetition_penalty(const RepetitionPenalty& p) {
   const std::int64_t V = p.logits.shape()[1];
   const std::int64_t length = p.history.shape()[1];
   const std::int32_t* history = p.history.data<std::int32_t>();
@@ -186,8 +185,7 @@ void CpuDevice::repetition_penalty(const RepetitionPenalty& p) {
   });
 }
 
-void CpuDevice::warp_logits(const WarpLogits& p) {
-  check(p);
+void CpuDevice::do_warp_logits(const WarpLogits& p) {
   const std::int64_t V = p.logits.shape()[1];
   const std::int64_t least = p.min_tokens_to_keep;
   float* logits = p.logits.data<float>();
@@ -207,8 +205,7 @@ void CpuDevice::warp_logits(const WarpLogits& p) {
   });
 }
 
-void CpuDevice::draw_tokens(const DrawTokens& p) {
-  check(p);
+void CpuDevice::do_draw_tokens(const DrawTokens& p) {
   const std::int64_t V = p.logits.shape()[1];
   const float* logits = p.logits.data<float>();
   const float* uniforms = p.uniforms.data<float>();
@@ -240,8 +237,7 @@ void CpuDevice::draw_tokens(const DrawTokens& p) {
   });
 }
 
-void CpuDevice::argmax_tokens(const ArgmaxTokens& p) {
-  check(p);
+void CpuDevice::do_argmax_tokens(const ArgmaxTokens& p) {
   const std::int64_t V = p.logits.shape()[1];
   const float* logits = p.logits.data<float>();
   std::int32_t* tokens = p.tokens.data<std::int32_t>();

@@ -110,16 +110,6 @@ HWY_INLINE void transpose_blocks(D d, V& a, V& b, V& c, V& e) {
 }
 #endif
 
-HWY_INLINE float as_float(float x) {
-  return x;
-}
-HWY_INLINE float as_float(BFloat16 x) {
-  return to_float(x);
-}
-HWY_INLINE float as_float(Half x) {
-  return to_float(x);
-}
-
 HWY_INLINE void store(Vec v, float* to, std::int64_t count = kLanes) {
   if (HWY_LIKELY(count >= kLanes)) {
     hn::StoreU(v, F32(), to);

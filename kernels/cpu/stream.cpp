@@ -149,7 +149,7 @@ HWY_INLINE void StreamColumnsPart(const Product& p, const float* x, const T* b, 
   }
   for (; k < depth; ++k) {
     HWY_ALIGN float w[2 * kLanes];
-    for (int64_t j = 0; j < 2 * kLanes; ++j) w[j] = as_float(b[j * stride + k]);
+    for (int64_t j = 0; j < 2 * kLanes; ++j) w[j] = to_float(b[j * stride + k]);
     for (int m = 0; m < kM; ++m) {
       left[m] = hn::MulAdd(set(x[m * p.k + k]), load(w), left[m]);
       right[m] = hn::MulAdd(set(x[m * p.k + k]), load(w + kLanes), right[m]);
@@ -188,7 +188,7 @@ void StreamColumnsOf(const Product& p, const float* x, int64_t first, int64_t co
       for (int64_t k = 0; k < p.k; k += kSumDepth) {
         auto sum = hn::Zero(d1);
         for (int64_t i = k; i < std::min(k + kSumDepth, p.k); ++i) {
-          sum = hn::MulAdd(hn::Set(d1, x[m * p.k + i]), hn::Set(d1, as_float(b[j * stride + i])),
+          sum = hn::MulAdd(hn::Set(d1, x[m * p.k + i]), hn::Set(d1, to_float(b[j * stride + i])),
                            sum);
         }
         *c = k > 0 || accumulate ? *c + hn::GetLane(sum) : hn::GetLane(sum);
@@ -199,10 +199,10 @@ void StreamColumnsOf(const Product& p, const float* x, int64_t first, int64_t co
 
 // ---- one function for each type and number of rows
 
-/// Calls work(zero of that type, number of rows as a constant).
+/// Calls work.operator()<T, rows>().
 template <class T, int kM = 1, class Work>
 void ForRows(int64_t rows, const Work& work) {
-  if (rows == kM) return work(T(), std::integral_constant<int, kM>());
+  if (rows == kM) return work.template operator()<T, kM>();
   if constexpr (kM < kFewRows) {
     ForRows<T, kM + 1>(rows, work);
   } else {
@@ -212,13 +212,12 @@ void ForRows(int64_t rows, const Work& work) {
 
 template <class Work>
 void ForTypeAndRows(const Product& p, const Work& work) {
-  dispatch(p.b.dtype, [&](auto zero) HWY_ATTR { ForRows<decltype(zero)>(p.m, work); });
+  dispatch(p.b.dtype, [&]<class T>() HWY_ATTR { ForRows<T>(p.m, work); });
 }
 
 void StreamRows(const Product& p, const float* x, int64_t first_k, int64_t depth, int64_t first,
                 int64_t count, float* sums) {
-  ForTypeAndRows(p, [&](auto zero, auto rows) HWY_ATTR {
-    using T = decltype(zero);
+  ForTypeAndRows(p, [&]<class T, int rows>() HWY_ATTR {
     const T* b = static_cast<const T*>(p.b.data) + first_k * p.b.row_stride + first;
     for (int m = 0; m < rows; ++m) std::fill_n(sums + m * p.n + first, count, 0.0f);
     if constexpr (rows == 1) {
@@ -230,8 +229,8 @@ void StreamRows(const Product& p, const float* x, int64_t first_k, int64_t depth
 }
 
 void StreamColumns(const Product& p, const float* x, int64_t first, int64_t count) {
-  ForTypeAndRows(p, [&](auto zero, auto rows)
-                        HWY_ATTR { StreamColumnsOf<decltype(zero), rows>(p, x, first, count); });
+  ForTypeAndRows(
+      p, [&]<class T, int rows>() HWY_ATTR { StreamColumnsOf<T, rows>(p, x, first, count); });
   if (p.bias == nullptr) return;
   for (int64_t m = 0; m < p.m; ++m) {
     float* c = p.c + m * p.c_stride + first;

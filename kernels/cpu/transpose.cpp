@@ -23,12 +23,10 @@ void transpose_columns(T* out, const T* in, std::int64_t K, std::int64_t N, std:
 
 }  // namespace
 
-void CpuDevice::transpose(const Transpose& p) {
-  check(p);
+void CpuDevice::do_transpose(const Transpose& p) {
   const std::int64_t K = p.in.shape()[0], N = p.in.shape()[1];
   pool_.run_pieces(N, kSide, [&](std::int64_t first, std::int64_t count) {
-    dispatch(p.in.dtype(), [&](auto zero) {
-      using T = decltype(zero);
+    dispatch(p.in.dtype(), [&]<class T>() {
       transpose_columns(p.out.data<T>(), p.in.data<T>(), K, N, first, first + count);
     });
   });

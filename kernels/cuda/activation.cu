@@ -57,11 +57,9 @@ __global__ void __launch_bounds__(kFlatThreads)
 
 }  // namespace
 
-void CudaDevice::activation_forward(const ActivationForward& p) {
-  check(p);
+void CudaDevice::do_activation_forward(const ActivationForward& p) {
   const std::int64_t count = p.x.count();
-  dispatch(p.x.dtype(), [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(p.x.dtype(), [&]<class T>() {
     choose(whole_rows(count, kFlatGroup, p.out, p.x), [&](auto whole) {
       QUIRE_LAUNCH((cuda::activation_forward<T, whole()>), (flat_blocks<kFlatGroups<T, 1>>(count)),
                    kFlatThreads, 0, stream_, p.out.data<T>(), p.x.data<T>(), count, p.activation);
@@ -69,11 +67,9 @@ void CudaDevice::activation_forward(const ActivationForward& p) {
   });
 }
 
-void CudaDevice::activation_backward(const ActivationBackward& p) {
-  check(p);
+void CudaDevice::do_activation_backward(const ActivationBackward& p) {
   const std::int64_t count = p.x.count();
-  dispatch(p.x.dtype(), [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(p.x.dtype(), [&]<class T>() {
     choose(whole_rows(count, kFlatGroup, p.d_x, p.d_out, p.x), [&](auto whole) {
       QUIRE_LAUNCH((cuda::activation_backward<T, whole()>), (flat_blocks<kFlatGroups<T, 2>>(count)),
                    kFlatThreads, 0, stream_, p.d_x.data<T>(), p.d_out.data<T>(), p.x.data<T>(),

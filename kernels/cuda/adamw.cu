@@ -136,8 +136,7 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace
 
-void CudaDevice::adamw(const AdamwStep& s) {
-  check(s);
+void CudaDevice::do_adamw(const AdamwStep& s) {
   if (s.tensors.empty()) return;
   std::vector<TensorEntry> entries;
   entries.reserve(s.tensors.size());
@@ -169,8 +168,7 @@ void CudaDevice::adamw(const AdamwStep& s) {
                adamw_tensors_.entries(), adamw_tensors_.chunks(), factors);
 }
 
-double CudaDevice::squared_norm(std::span<const ConstView> tensors) {
-  check_squared_norm(tensors);
+double CudaDevice::do_squared_norm(std::span<const ConstView> tensors) {
   if (tensors.empty()) return 0.0;
   std::vector<TensorEntry> entries;
   entries.reserve(tensors.size());

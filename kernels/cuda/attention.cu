@@ -231,8 +231,7 @@ void launch_tiles(const AttentionProblem& p, cudaStream_t stream) {
 
 void launch_attention(const AttentionProblem& p, DType dtype, bool whole, cudaStream_t stream) {
   if (takes_mma(dtype, whole, p.D, p.scale)) {
-    dispatch(dtype, [&](auto zero) {
-      using T = decltype(zero);
+    dispatch(dtype, [&]<class T>() {
       if constexpr (sizeof(T) == 2) {
         // As many queries and keys as fit in 255 registers without spilling.
         choose(p.D <= 64, [&](auto narrow_head) {
@@ -251,8 +250,7 @@ void launch_attention(const AttentionProblem& p, DType dtype, bool whole, cudaSt
   });
 }
 
-void CudaDevice::attention_forward(const AttentionForward& p) {
-  check(p);
+void CudaDevice::do_attention_forward(const AttentionForward& p) {
   const Shape& shape = p.out.shape();
   const int D = static_cast<int>(shape[2]) / p.heads;
   launch_attention({.out = p.out.bytes(),

@@ -374,8 +374,7 @@ void launch_tiles(const BackwardProblem& p, cudaStream_t stream) {
 }
 
 void launch_tiles(const BackwardProblem& p, DType dtype, cudaStream_t stream) {
-  dispatch(dtype, [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(dtype, [&]<class T>() {
     if constexpr (sizeof(T) == 2) {
       choose(p.dropout.on, [&](auto dropout) {
         // As many rows as fit in 255 registers without spilling. Where dropout draws its numbers,
@@ -398,8 +397,7 @@ HeadRows plain_rows(const ConstView& x, int heads) {
 
 }  // namespace
 
-void CudaDevice::attention_backward(const AttentionBackward& p) {
-  check(p);
+void CudaDevice::do_attention_backward(const AttentionBackward& p) {
   const Shape& shape = p.out.shape();
   const int D = static_cast<int>(shape[2]) / p.heads;
   const std::int64_t rows = shape[0] * shape[1] * p.heads;

@@ -329,8 +329,7 @@ void launch_chunks(const Cached& p, DType dtype, bool whole, const ChainLaunch& 
 
 }  // namespace
 
-void CudaDevice::attention_cached(const AttentionCached& p) {
-  check(p);
+void CudaDevice::do_attention_cached(const AttentionCached& p) {
   const Shape& shape = p.out.shape();
   const int B = static_cast<int>(shape[0]), T = static_cast<int>(shape[1]), H = p.heads;
   const int N = static_cast<int>(p.k_cache.shape()[1]), D = static_cast<int>(shape[2]) / H;

@@ -38,8 +38,7 @@ struct RowLayout {
 /// summed as whole rows are.
 template <class Work>
 void with_layout(DType dtype, bool whole, int D, const Work& work) {
-  dispatch(dtype, [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(dtype, [&]<class T>() {
     if (D > 128) return work(RowLayout<T, false, 128, true>{});
     choose(D <= 64, [&](auto narrow_head) {
       constexpr int kPiece = narrow_head() ? 64 : 128;

@@ -63,8 +63,7 @@ __global__ void bias_gradient_add(float* d_bias, const float* partial, int parts
 
 void sum_columns(float* partial, unsigned parts, const ConstView& d_out, std::int64_t N,
                  cudaStream_t stream) {
-  dispatch(d_out.dtype(), [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(d_out.dtype(), [&]<class T>() {
     const auto columns = static_cast<unsigned>((N + kColumns<T> - 1) / kColumns<T>);
     choose(whole_rows(N, kStep<T>, d_out), [&](auto whole) {
       QUIRE_LAUNCH((bias_gradient_partials<T, whole()>), dim3(columns, parts),

@@ -54,8 +54,7 @@ __global__ void __launch_bounds__(kFlatThreads)
 
 void add(const View& to, const ConstView& from, cudaStream_t stream) {
   const std::int64_t count = to.count();
-  dispatch(to.dtype(), [&](auto zero) {
-    using To = decltype(zero);
+  dispatch(to.dtype(), [&]<class To>() {
     choose(whole_rows(count, kFlatGroup, to, from), [&](auto whole) {
       QUIRE_LAUNCH((add_elements<To, whole()>), (flat_blocks<kGroups<To, float>>(count)),
                    kFlatThreads, 0, stream, to.data<To>(), from.data<float>(), count);
@@ -65,10 +64,8 @@ void add(const View& to, const ConstView& from, cudaStream_t stream) {
 
 void convert(const View& to, const ConstView& from, cudaStream_t stream) {
   const std::int64_t count = to.count();
-  dispatch(to.dtype(), [&](auto to_zero) {
-    dispatch(from.dtype(), [&](auto from_zero) {
-      using To = decltype(to_zero);
-      using From = decltype(from_zero);
+  dispatch(to.dtype(), [&]<class To>() {
+    dispatch(from.dtype(), [&]<class From>() {
       choose(whole_rows(count, kFlatGroup, to, from), [&](auto whole) {
         QUIRE_LAUNCH((convert_elements<To, From, whole()>), (flat_blocks<kGroups<To, From>>(count)),
                      kFlatThreads, 0, stream, to.data<To>(), from.data<From>(), count);

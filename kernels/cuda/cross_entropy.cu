@@ -389,11 +389,9 @@ void launch_rows(void (*kernel)(P...), bool held, std::int64_t rows, std::int64_
 
 }  // namespace
 
-void CudaDevice::cross_entropy_forward(const CrossEntropyForward& p) {
-  check(p);
+void CudaDevice::do_cross_entropy_forward(const CrossEntropyForward& p) {
   const std::int64_t V = p.vocabulary();
-  dispatch(p.logits.dtype(), [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(p.logits.dtype(), [&]<class T>() {
     choose(can_hold<T>(V, properties_), [&](auto held) {
       launch_rows<T>(cuda::cross_entropy_forward<T, held()>, held(), p.targets.count(), V, stream_,
                      p.losses.data<float>(), p.logits.data<T>(), p.targets.data<std::int32_t>(),
@@ -402,8 +400,7 @@ void CudaDevice::cross_entropy_forward(const CrossEntropyForward& p) {
   });
 }
 
-void CudaDevice::cross_entropy_backward(const CrossEntropyBackward& p) {
-  check(p);
+void CudaDevice::do_cross_entropy_backward(const CrossEntropyBackward& p) {
   const std::int64_t V = p.vocabulary();
   const BackwardRows rows{.losses = p.losses.data<float>(),
                           .logits_to_grads = p.logits_to_grads.bytes(),
@@ -411,8 +408,7 @@ void CudaDevice::cross_entropy_backward(const CrossEntropyBackward& p) {
                           .V = static_cast<int>(V),
                           .columns = p.logits_to_grads.shape()[1],
                           .scale = p.scale};
-  dispatch(p.logits_to_grads.dtype(), [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(p.logits_to_grads.dtype(), [&]<class T>() {
     const bool held = can_hold<T>(V, properties_);
     launch_rows<T>(held ? cross_entropy_rows_in_shared<T> : cross_entropy_long_rows<T>, held,
                    p.targets.count(), V, stream_, rows);

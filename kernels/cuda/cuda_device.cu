@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "kernels/check.h"
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/device_group.h"
 

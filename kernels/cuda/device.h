@@ -1,5 +1,5 @@
 // The class behind open_cuda_device(). Each op is in the .cu file of its name: kernels above, the
-// method that launches them below. The method begins with check().
+// method that launches them below.
 //
 // All work goes to one stream, in the order of the calls; scratch is one block that grows. Streams
 // and handles belong to the object, so several devices do not meet. A recording is a CUDA graph of
@@ -10,7 +10,6 @@
 #include <memory>
 #include <string>
 
-#include "kernels/check.h"
 #include "kernels/cuda/cuda_device.h"
 #include "kernels/cuda/error.h"
 #include "kernels/cuda/gemm_library.h"
@@ -56,9 +55,11 @@ class CudaDevice final : public Device {
   std::string name_new_group() override;
   std::unique_ptr<DeviceGroup> join_group(const std::string& name, int number, int size) override;
 
-  QUIRE_OPS(QUIRE_OVERRIDE_OP)
   void layernorm_matmul(const LayernormMatmul&) override;
-  double squared_norm(std::span<const ConstView> tensors) override;
+
+ protected:
+  QUIRE_OPS(QUIRE_OVERRIDE_OP)
+  double do_squared_norm(std::span<const ConstView> tensors) override;
 
  private:
   /// Whether kernels of one chip may run: they have passed `quire doctor --verify` with this build

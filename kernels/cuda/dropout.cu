@@ -37,11 +37,9 @@ static_assert(kFlatGroup % 4 == 0);
 
 }  // namespace
 
-void CudaDevice::dropout(const Dropout& p) {
-  check(p);
+void CudaDevice::do_dropout(const Dropout& p) {
   const std::int64_t count = p.x.count();
-  dispatch(p.x.dtype(), [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(p.x.dtype(), [&]<class T>() {
     choose(whole_rows(count, kFlatGroup, p.out, p.x), [&](auto whole) {
       QUIRE_LAUNCH((dropout_elements<T, whole()>), (flat_blocks<kFlatGroups<T, 1>>(count)),
                    kFlatThreads, 0, stream_, p.out.data<T>(), p.x.data<T>(), count, p.key,

@@ -318,8 +318,7 @@ __global__ void __launch_bounds__(kThreads) embedding_add_rows(BackwardRows p) {
 
 }  // namespace
 
-void CudaDevice::embedding_forward(const EmbeddingForward& p) {
-  check(p);
+void CudaDevice::do_embedding_forward(const EmbeddingForward& p) {
   const std::int64_t N = p.ids.count(), C = p.wte.shape()[1];
   const ForwardRows rows{.out = p.out.bytes(),
                          .ids = p.ids.data<std::int32_t>(),
@@ -338,16 +337,14 @@ void CudaDevice::embedding_forward(const EmbeddingForward& p) {
     QUIRE_LAUNCH(embedding_elements, blocks, kThreads, 0, stream_, rows);
     return;
   }
-  dispatch(p.out.dtype(), [&](auto zero) {
-    dispatch(p.wte.dtype(), [&](auto table) {
-      QUIRE_LAUNCH((embedding_rows<decltype(zero), decltype(table)>), blocks, kThreads, 0, stream_,
-                   rows);
+  dispatch(p.out.dtype(), [&]<class T>() {
+    dispatch(p.wte.dtype(), [&]<class Table>() {
+      QUIRE_LAUNCH((embedding_rows<T, Table>), blocks, kThreads, 0, stream_, rows);
     });
   });
 }
 
-void CudaDevice::embedding_backward(const EmbeddingBackward& p) {
-  check(p);
+void CudaDevice::do_embedding_backward(const EmbeddingBackward& p) {
   const std::int64_t N = p.ids.count(), C = p.d_out.shape()[2];
   const View d_wte = p.d_wte.view, d_wpe = p.d_wpe.view;
   const unsigned chunks = blocks_of(N, kChunk);
@@ -393,8 +390,7 @@ void CudaDevice::embedding_backward(const EmbeddingBackward& p) {
     QUIRE_LAUNCH(kernel, dim3(blocks_of(N * pieces, kWarpsPerBlock), 2), kThreads, 0, stream_,
                  rows);
   };
-  dispatch(p.d_out.dtype(), [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(p.d_out.dtype(), [&]<class T>() {
     if constexpr (sizeof(T) == 2) {
       if (whole_rows(C, 2, p.d_out, d_wte, d_wpe)) {
         return launch(embedding_add_rows<T, 2>, 2);

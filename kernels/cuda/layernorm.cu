@@ -378,8 +378,7 @@ void launch_forward(const ResidualLayernormForward& p, cudaStream_t stream) {
                          .eps = p.eps};
   const bool whole = whole_rows(C, kGroup, p.sum, p.out, p.x, p.branch, p.weight, p.bias);
   const unsigned blocks = blocks_of(rows.N, kWarpsPerBlock);
-  dispatch(p.x.dtype(), [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(p.x.dtype(), [&]<class T>() {
     choose(rows.sum != nullptr, [&](auto residual) {
       with_groups(whole, rows.C, [&](auto groups) {
         if constexpr (groups() > 0) {
@@ -398,25 +397,11 @@ void launch_forward(const ResidualLayernormForward& p, cudaStream_t stream) {
 
 }  // namespace
 
-void CudaDevice::layernorm_forward(const LayernormForward& p) {
-  check(p);
-  launch_forward({.out = p.out,
-                  .mean = p.mean,
-                  .rstd = p.rstd,
-                  .x = p.x,
-                  .weight = p.weight,
-                  .bias = p.bias,
-                  .eps = p.eps},
-                 stream_);
-}
-
-void CudaDevice::residual_layernorm_forward(const ResidualLayernormForward& p) {
-  check(p);
+void CudaDevice::do_residual_layernorm_forward(const ResidualLayernormForward& p) {
   launch_forward(p, stream_);
 }
 
-void CudaDevice::layernorm_backward(const LayernormBackward& p) {
-  check(p);
+void CudaDevice::do_layernorm_backward(const LayernormBackward& p) {
   const std::int64_t C = p.weight.count(), N = p.x.count() / C;
   const bool frozen = !p.d_weight.view;
   BackwardRows rows{.d_x = p.d_x.view.bytes(),
@@ -430,8 +415,7 @@ void CudaDevice::layernorm_backward(const LayernormBackward& p) {
   const unsigned blocks = persistent_blocks(blocks_of(N, kWarpsPerBlock), 2);
   if (!frozen) rows.partial = scratch<float>(std::int64_t{blocks} * 2 * C);
   const bool whole = whole_rows(C, kGroup, p.d_x.view, p.d_out, p.x, p.weight);
-  dispatch(p.x.dtype(), [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(p.x.dtype(), [&]<class T>() {
     with_groups(whole, C, [&](auto groups) {
       if constexpr (groups() > 0) {
         QUIRE_LAUNCH((layernorm_backward_rows<T, groups()>), blocks, kThreads, 0, stream_, rows);

@@ -38,9 +38,9 @@ Gemm::Operand operand_of(const Weight& weight, const ConstView& elements) {
 class Converted {
  public:
   explicit Converted(DType dtype) : dtype_(dtype) {}
-  std::size_t bytes_for(const ConstView& view) const {
+  std::int64_t bytes_for(const ConstView& view) const {
     if (!view || view.dtype() == dtype_) return 0;
-    return (static_cast<std::size_t>(view.count()) * size_of(dtype_) + 255) / 256 * 256;
+    return (view.count() * static_cast<std::int64_t>(size_of(dtype_)) + 255) / 256 * 256;
   }
   ConstView operator()(const ConstView& view, std::byte* scratch, cudaStream_t stream) const {
     if (!view || view.dtype() == dtype_) return view;
@@ -95,15 +95,12 @@ bool CudaDevice::multiply(Gemm gemm) {
   return true;
 }
 
-void CudaDevice::matmul_forward(const MatmulForward& p) {
-  check(p);
-  check_multiply(*this, p.multiply, p.x.dtype());
+void CudaDevice::do_matmul_forward(const MatmulForward& p) {
   if (takes_matvec(p)) return launch_matvec(p, chain());
   const std::int64_t K = p.weight.in(), N = p.weight.out();
   const Converted converted(p.x.dtype()), of_out(p.out.dtype());
-  const std::size_t of_weight = converted.bytes_for(p.weight.view());
-  const std::size_t bytes = of_weight + of_out.bytes_for(p.bias);
-  auto* const space = bytes > 0 ? static_cast<std::byte*>(scratch(bytes)) : nullptr;
+  const std::int64_t of_weight = converted.bytes_for(p.weight.view());
+  auto* const space = scratch<std::byte>(of_weight + of_out.bytes_for(p.bias));
   const ConstView weight = converted(p.weight.view(), space, stream_);
   const ConstView bias = of_out(p.bias, space + of_weight, stream_);
 
@@ -136,19 +133,15 @@ bool CudaDevice::prefers_out_in(std::int64_t rows) const {
 
 void CudaDevice::layernorm_matmul(const LayernormMatmul& p) {
   if (!takes_layernorm_matvec(p)) return Device::layernorm_matmul(p);
-  check(p.layernorm);
-  check(p.matmul);
-  check_multiply(*this, p.matmul.multiply, p.matmul.x.dtype());
+  check_for(*this, p.layernorm);
+  check_for(*this, p.matmul);
   launch_matvec(p.matmul, chain(), &p.layernorm);
 }
 
-void CudaDevice::matmul_backward_input(const MatmulBackwardInput& p) {
-  check(p);
-  check_multiply(*this, p.multiply, p.d_out.dtype());
+void CudaDevice::do_matmul_backward_input(const MatmulBackwardInput& p) {
   const std::int64_t K = p.weight.in(), N = p.weight.out();
   const Converted converted(p.d_out.dtype());
-  const std::size_t bytes = converted.bytes_for(p.weight.view());
-  auto* const space = bytes > 0 ? static_cast<std::byte*>(scratch(bytes)) : nullptr;
+  auto* const space = scratch<std::byte>(converted.bytes_for(p.weight.view()));
   const Gemm product{
       .M = p.d_x.count() / K,
       .N = K,
@@ -163,9 +156,7 @@ void CudaDevice::matmul_backward_input(const MatmulBackwardInput& p) {
       {.d_x = p.d_x, .d_out = p.d_x, .x = p.pre_activation, .activation = p.activation});
 }
 
-void CudaDevice::matmul_backward_weight(const MatmulBackwardWeight& p) {
-  check(p);
-  check_multiply(*this, p.multiply, p.x.dtype());
+void CudaDevice::do_matmul_backward_weight(const MatmulBackwardWeight& p) {
   const auto& [d_weight, layout] = p.d_weight.weight;
   const bool in_out = layout == WeightLayout::in_out;
   const std::int64_t M = p.x.shape()[0], K = p.x.shape()[1], N = p.d_out.shape()[1];
@@ -186,9 +177,7 @@ void CudaDevice::matmul_backward_weight(const MatmulBackwardWeight& p) {
   add_to_bias(p.d_bias.view.data<float>(), partial, parts, N, stream_);
 }
 
-void CudaDevice::matmul_add(const MatmulAdd& p) {
-  check(p);
-  check_multiply(*this, p.multiply, p.x.dtype());
+void CudaDevice::do_matmul_add(const MatmulAdd& p) {
   const std::int64_t K = p.weight.in(), N = p.weight.out();
   const View& out = p.out.view;
   const std::int64_t M = p.x.count() / K;
@@ -198,9 +187,8 @@ void CudaDevice::matmul_add(const MatmulAdd& p) {
   const std::int64_t of_row = N * std::int64_t{sizeof(float)};
   const std::int64_t rows = in_float ? M : std::clamp<std::int64_t>(kAddedBytes / of_row, 1, M);
   const Converted converted(p.x.dtype());
-  const std::size_t of_weight = converted.bytes_for(p.weight.view());
-  const std::size_t bytes = of_weight + (in_float ? 0 : static_cast<std::size_t>(rows * of_row));
-  auto* const space = bytes > 0 ? static_cast<std::byte*>(scratch(bytes)) : nullptr;
+  const std::int64_t of_weight = converted.bytes_for(p.weight.view());
+  auto* const space = scratch<std::byte>(of_weight + (in_float ? 0 : rows * of_row));
   Gemm product{.M = M,
                .N = N,
                .K = K,

@@ -330,7 +330,7 @@ void launch_matvec(const MatmulForward& p, const ChainLaunch& how,
   }
   if (p.x.dtype() != DType::f32)
     return launch_matvec_mma(arguments, p.x.dtype(), p.weight.layout, how);
-  dispatch(p.weight.dtype(), [&](auto w) { launch<decltype(w)>(arguments, p.weight.layout, how); });
+  dispatch(p.weight.dtype(), [&]<class W>() { launch<W>(arguments, p.weight.layout, how); });
 }
 
 }  // namespace quire::cuda

@@ -127,8 +127,7 @@ __global__ void __launch_bounds__(kMostThreads)
 
 }  // namespace
 
-void CudaDevice::repetition_penalty(const RepetitionPenalty& p) {
-  check(p);
+void CudaDevice::do_repetition_penalty(const RepetitionPenalty& p) {
   QUIRE_LAUNCH(penalise_rows, static_cast<unsigned>(p.logits.shape()[0]), kPenaltyThreads, 0,
                stream_,
                PenaltyRows{.logits = p.logits.data<float>(),
@@ -139,8 +138,7 @@ void CudaDevice::repetition_penalty(const RepetitionPenalty& p) {
                            .penalty = p.penalty});
 }
 
-void CudaDevice::draw_tokens(const DrawTokens& p) {
-  check(p);
+void CudaDevice::do_draw_tokens(const DrawTokens& p) {
   const std::int64_t V = p.logits.shape()[1];
   const std::size_t bytes = bytes_of_held_row(V, properties_);
   allow_shared(draw_rows, bytes, "draw_tokens");
@@ -153,8 +151,7 @@ void CudaDevice::draw_tokens(const DrawTokens& p) {
                         .held = bytes > 0});
 }
 
-void CudaDevice::argmax_tokens(const ArgmaxTokens& p) {
-  check(p);
+void CudaDevice::do_argmax_tokens(const ArgmaxTokens& p) {
   const std::int64_t V = p.logits.shape()[1];
   QUIRE_LAUNCH(argmax_rows, static_cast<unsigned>(p.logits.shape()[0]),
                threads_for(V, kMostThreads), 0, stream_, p.tokens.data<std::int32_t>(),

@@ -300,8 +300,7 @@ __global__ void __launch_bounds__(kMostThreads) warp_rows(WarpRows p) {
 
 }  // namespace
 
-void CudaDevice::warp_logits(const WarpLogits& p) {
-  check(p);
+void CudaDevice::do_warp_logits(const WarpLogits& p) {
   const std::int64_t V = p.logits.shape()[1];
   const std::int64_t k = std::max(p.top_k, p.min_tokens_to_keep);
   // V of the largest weight, and half a unit of rounding each, stay below 2^63.

@@ -29,11 +29,9 @@ __global__ void __launch_bounds__(kSide* kRowsAtOnce)
 
 }  // namespace
 
-void CudaDevice::transpose(const Transpose& p) {
-  check(p);
+void CudaDevice::do_transpose(const Transpose& p) {
   const std::int64_t K = p.in.shape()[0], N = p.in.shape()[1];
-  dispatch(p.in.dtype(), [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(p.in.dtype(), [&]<class T>() {
     QUIRE_LAUNCH(transpose_squares<T>, dim3(blocks_of(N, kSide), blocks_of(K, kSide)),
                  dim3(kSide, kRowsAtOnce), 0, stream_, p.out.data<T>(), p.in.data<T>(), K, N);
   });

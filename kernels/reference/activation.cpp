@@ -61,15 +61,13 @@ double activation_slope(Activation activation, double x) {
   return 1.0;
 }
 
-void ReferenceDevice::activation_forward(const ActivationForward& p) {
-  check(p);
+void ReferenceDevice::do_activation_forward(const ActivationForward& p) {
   Doubles values = read(p.x);
   for (double& value : values) value = activate(p.activation, value);
   write(p.out, values);
 }
 
-void ReferenceDevice::activation_backward(const ActivationBackward& p) {
-  check(p);
+void ReferenceDevice::do_activation_backward(const ActivationBackward& p) {
   const Doubles x = read(p.x);
   Doubles d_x = read(p.d_out);
   for (std::size_t i = 0; i < x.size(); ++i) {

@@ -19,8 +19,7 @@ void write_copy(const View& copy, const ConstView& param) {
 
 }  // namespace
 
-void ReferenceDevice::adamw(const AdamwStep& s) {
-  check(s);
+void ReferenceDevice::do_adamw(const AdamwStep& s) {
   const double beta1 = s.beta1, beta2 = s.beta2, lr = s.lr;
   const double correction1 = 1.0 - std::pow(beta1, static_cast<double>(s.step));
   const double correction2 = std::sqrt(1.0 - std::pow(beta2, static_cast<double>(s.step)));
@@ -43,8 +42,7 @@ void ReferenceDevice::adamw(const AdamwStep& s) {
   }
 }
 
-double ReferenceDevice::squared_norm(std::span<const ConstView> tensors) {
-  check_squared_norm(tensors);
+double ReferenceDevice::do_squared_norm(std::span<const ConstView> tensors) {
   double sum = 0.0;
   for (const ConstView& tensor : tensors) {
     for (const double value : read(tensor)) sum += value * value;

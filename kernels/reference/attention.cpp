@@ -144,21 +144,18 @@ Doubles attention_gradients(const AttentionShape& s, const Doubles& d_out, const
   return d_qkv;
 }
 
-void ReferenceDevice::attention_forward(const AttentionForward& p) {
-  check_on_host(p);
+void ReferenceDevice::do_attention_forward(const AttentionForward& p) {
   const Attention result = attention(shape_of(p), read(p.qkv));
   write(p.out, result.out);
   if (p.lse) write(p.lse, result.lse);
 }
 
-void ReferenceDevice::attention_backward(const AttentionBackward& p) {
-  check_on_host(p);
+void ReferenceDevice::do_attention_backward(const AttentionBackward& p) {
   write(p.d_qkv,
         attention_gradients(shape_of(p), read(p.d_out), read(p.out), read(p.lse), read(p.qkv)));
 }
 
-void ReferenceDevice::attention_cached(const AttentionCached& p) {
-  check_on_host(p);
+void ReferenceDevice::do_attention_cached(const AttentionCached& p) {
   const std::int64_t B = p.out.shape()[0], T = p.out.shape()[1], C = p.out.shape()[2];
   const std::int64_t H = p.heads, D = C / H, N = p.k_cache.shape()[1], M = p.blocks.shape()[1];
   const auto past = ids(p.past);

@@ -53,16 +53,14 @@ Doubles cross_entropy_gradients(const Doubles& logits, std::span<const std::int3
   return gradients;
 }
 
-void ReferenceDevice::cross_entropy_forward(const CrossEntropyForward& p) {
-  check_on_host(p);
+void ReferenceDevice::do_cross_entropy_forward(const CrossEntropyForward& p) {
   const auto columns = static_cast<std::size_t>(p.logits.shape()[1]);
   const auto V = static_cast<std::size_t>(p.vocabulary());
   const auto logits = first_columns(read(p.logits), columns, V);
   write(p.losses, cross_entropy(logits, ids(p.targets)));
 }
 
-void ReferenceDevice::cross_entropy_backward(const CrossEntropyBackward& p) {
-  check_on_host(p);
+void ReferenceDevice::do_cross_entropy_backward(const CrossEntropyBackward& p) {
   const auto columns = static_cast<std::size_t>(p.logits_to_grads.shape()[1]);
   const auto V = static_cast<std::size_t>(p.vocabulary());
   const auto logits = first_columns(read(p.logits_to_grads), columns, V);

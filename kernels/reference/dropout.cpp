@@ -9,8 +9,7 @@ double dropout_factor(RandomKey key, double p, std::uint64_t index) {
   return keep ? 1.0 / (1.0 - p) : 0.0;
 }
 
-void ReferenceDevice::dropout(const Dropout& p) {
-  check(p);
+void ReferenceDevice::do_dropout(const Dropout& p) {
   Doubles values = read(p.x);
   for (std::size_t i = 0; i < values.size(); ++i) {
     values[i] *= dropout_factor(p.key, p.p, i);

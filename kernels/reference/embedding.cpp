@@ -14,8 +14,7 @@ double element(const ConstView& table, std::int64_t index) {
 
 }  // namespace
 
-void ReferenceDevice::embedding_forward(const EmbeddingForward& p) {
-  check_on_host(p);
+void ReferenceDevice::do_embedding_forward(const EmbeddingForward& p) {
   const auto ids = reference::ids(p.ids), positions = reference::ids(p.positions);
   const std::int64_t C = p.out.shape()[2];
   float* out = p.out.data<float>();
@@ -27,8 +26,7 @@ void ReferenceDevice::embedding_forward(const EmbeddingForward& p) {
   }
 }
 
-void ReferenceDevice::embedding_backward(const EmbeddingBackward& p) {
-  check_on_host(p);
+void ReferenceDevice::do_embedding_backward(const EmbeddingBackward& p) {
   const auto ids = reference::ids(p.ids), positions = reference::ids(p.positions);
   const std::int64_t C = p.d_out.shape()[2];
   const float* d_out = p.d_out.data<float>();

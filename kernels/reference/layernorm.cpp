@@ -52,32 +52,22 @@ LayernormGradients layernorm_gradients(const Doubles& d_out, const Doubles& x,
   return result;
 }
 
-void ReferenceDevice::layernorm_forward(const LayernormForward& p) {
-  check(p);
-  const Layernorm result = layernorm(read(p.x), read(p.weight), read(p.bias), p.eps);
+void ReferenceDevice::do_residual_layernorm_forward(const ResidualLayernormForward& p) {
+  if (p.branch) {
+    Doubles sum = read(p.x);
+    const Doubles branch = read(p.branch);
+    for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += branch[i];
+    write(p.sum, sum);
+  }
+  // The sum is normalised as it is stored: the backward op reads it from there.
+  const ConstView rows = p.branch ? p.sum : p.x;
+  const Layernorm result = layernorm(read(rows), read(p.weight), read(p.bias), p.eps);
   write(p.out, result.out);
   if (p.mean) write(p.mean, result.mean);
   if (p.rstd) write(p.rstd, result.rstd);
 }
 
-void ReferenceDevice::residual_layernorm_forward(const ResidualLayernormForward& p) {
-  check(p);
-  Doubles sum = read(p.x);
-  const Doubles branch = read(p.branch);
-  for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += branch[i];
-  write(p.sum, sum);
-  // The sum is normalised as it is stored: the backward op reads it from there.
-  layernorm_forward({.out = p.out,
-                     .mean = p.mean,
-                     .rstd = p.rstd,
-                     .x = p.sum,
-                     .weight = p.weight,
-                     .bias = p.bias,
-                     .eps = p.eps});
-}
-
-void ReferenceDevice::layernorm_backward(const LayernormBackward& p) {
-  check(p);
+void ReferenceDevice::do_layernorm_backward(const LayernormBackward& p) {
   const LayernormGradients gradients =
       layernorm_gradients(read(p.d_out), read(p.x), read(p.weight), read(p.mean), read(p.rstd));
   add(p.d_x, gradients.d_x);

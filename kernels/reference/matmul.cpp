@@ -1,5 +1,4 @@
 // Products with a weight, forward and for both gradients.
-#include "kernels/check.h"
 #include "kernels/reference/formulas.h"
 #include "kernels/reference/reference_device.h"
 
@@ -48,9 +47,7 @@ Doubles read_weight(const Weight& weight, Multiply multiply) {
 }  // namespace
 }  // namespace reference
 
-void ReferenceDevice::matmul_forward(const MatmulForward& p) {
-  check(p);
-  check_multiply(*this, p.multiply, p.x.dtype());
+void ReferenceDevice::do_matmul_forward(const MatmulForward& p) {
   const std::int64_t M = p.x.shape()[0], K = p.x.shape()[1], N = p.out.shape()[1];
   reference::Doubles out = reference::matmul(reference::rounded(reference::read(p.x), p.multiply),
                                              reference::read_weight(p.weight, p.multiply), M, K, N);
@@ -63,9 +60,7 @@ void ReferenceDevice::matmul_forward(const MatmulForward& p) {
   reference::write(p.out, out);
 }
 
-void ReferenceDevice::matmul_backward_input(const MatmulBackwardInput& p) {
-  check(p);
-  check_multiply(*this, p.multiply, p.d_out.dtype());
+void ReferenceDevice::do_matmul_backward_input(const MatmulBackwardInput& p) {
   const std::int64_t M = p.d_x.shape()[0], K = p.d_x.shape()[1], N = p.d_out.shape()[1];
   const reference::Doubles weight = reference::read_weight(p.weight, p.multiply);
   reference::Doubles d_x =
@@ -80,9 +75,7 @@ void ReferenceDevice::matmul_backward_input(const MatmulBackwardInput& p) {
   reference::write(p.d_x, d_x);
 }
 
-void ReferenceDevice::matmul_backward_weight(const MatmulBackwardWeight& p) {
-  check(p);
-  check_multiply(*this, p.multiply, p.x.dtype());
+void ReferenceDevice::do_matmul_backward_weight(const MatmulBackwardWeight& p) {
   const std::int64_t M = p.x.shape()[0], K = p.x.shape()[1], N = p.d_out.shape()[1];
   const reference::Doubles d_out = reference::read(p.d_out);
   reference::Doubles d_weight = reference::matmul(
@@ -94,9 +87,7 @@ void ReferenceDevice::matmul_backward_weight(const MatmulBackwardWeight& p) {
   if (p.d_bias.view) reference::add(p.d_bias, reference::sum_of_rows(d_out, N));
 }
 
-void ReferenceDevice::matmul_add(const MatmulAdd& p) {
-  check(p);
-  check_multiply(*this, p.multiply, p.x.dtype());
+void ReferenceDevice::do_matmul_add(const MatmulAdd& p) {
   const View out = p.out.view;
   reference::Doubles x = reference::read(p.x);
   for (double& value : x) value *= static_cast<double>(p.scale);

@@ -29,15 +29,8 @@ void ReferenceDevice::fill_zero(void* data, std::size_t bytes) {
 
 Doubles read(const ConstView& view) {
   Doubles values(static_cast<std::size_t>(view.count()));
-  dispatch(view.dtype(), [&](auto zero) {
-    using T = decltype(zero);
-    for (std::size_t i = 0; i < values.size(); ++i) {
-      if constexpr (std::is_same_v<T, float>) {
-        values[i] = view.data<T>()[i];
-      } else {
-        values[i] = to_float(view.data<T>()[i]);
-      }
-    }
+  dispatch(view.dtype(), [&]<class T>() {
+    for (std::size_t i = 0; i < values.size(); ++i) values[i] = to_float(view.data<T>()[i]);
   });
   return values;
 }

@@ -4,13 +4,12 @@
 #include <cstdlib>
 #include <memory>
 
-#include "kernels/check.h"
+#include "kernels/device.h"
 
 namespace quire {
 namespace reference {
 
-/// Each op is in the file of its name, and begins with its check; the arithmetic is in the functions
-/// of formulas.h.
+/// Each op is in the file of its name; the arithmetic is in the functions of formulas.h.
 class ReferenceDevice : public Device {
  public:
   std::string description() const override { return "reference"; }
@@ -19,18 +18,12 @@ class ReferenceDevice : public Device {
 
   void* allocate(std::size_t bytes) override;
   void release(void* data) noexcept override { std::free(data); }
-  void copy_to_device(void* to, const void* from_host, std::size_t bytes) override {
-    copy(to, from_host, bytes);
-  }
-  void copy_to_host(void* to_host, const void* from, std::size_t bytes) override {
-    copy(to_host, from, bytes);
-  }
   void copy(void* to, const void* from, std::size_t bytes) override;
   void fill_zero(void* data, std::size_t bytes) override;
-  void synchronize() override {}
 
+ protected:
   QUIRE_OPS(QUIRE_OVERRIDE_OP)
-  double squared_norm(std::span<const ConstView> tensors) override;
+  double do_squared_norm(std::span<const ConstView> tensors) override;
 };
 
 }  // namespace reference

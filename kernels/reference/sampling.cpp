@@ -65,8 +65,7 @@ void keep_min_p(std::span<float> scores, double min_p, std::size_t least) {
 
 }  // namespace
 
-void ReferenceDevice::repetition_penalty(const RepetitionPenalty& p) {
-  check_on_host(p);
+void ReferenceDevice::do_repetition_penalty(const RepetitionPenalty& p) {
   const std::int64_t length = p.history.shape()[1];
   const auto history = ids(p.history), first = ids(p.first);
   for (std::int64_t b = 0; b < p.logits.shape()[0]; ++b) {
@@ -79,8 +78,7 @@ void ReferenceDevice::repetition_penalty(const RepetitionPenalty& p) {
   }
 }
 
-void ReferenceDevice::warp_logits(const WarpLogits& p) {
-  check(p);
+void ReferenceDevice::do_warp_logits(const WarpLogits& p) {
   const auto least = static_cast<std::size_t>(p.min_tokens_to_keep);
   for (std::int64_t b = 0; b < p.logits.shape()[0]; ++b) {
     const std::span<float> scores = row_of(p.logits, b);
@@ -93,8 +91,7 @@ void ReferenceDevice::warp_logits(const WarpLogits& p) {
   }
 }
 
-void ReferenceDevice::draw_tokens(const DrawTokens& p) {
-  check(p);
+void ReferenceDevice::do_draw_tokens(const DrawTokens& p) {
   const std::int64_t V = p.logits.shape()[1];
   for (std::int64_t b = 0; b < p.logits.shape()[0]; ++b) {
     const std::vector<double> probabilities =
@@ -112,8 +109,7 @@ void ReferenceDevice::draw_tokens(const DrawTokens& p) {
   }
 }
 
-void ReferenceDevice::argmax_tokens(const ArgmaxTokens& p) {
-  check(p);
+void ReferenceDevice::do_argmax_tokens(const ArgmaxTokens& p) {
   const std::int64_t V = p.logits.shape()[1];
   for (std::int64_t b = 0; b < p.logits.shape()[0]; ++b) {
     const float* row = p.logits.data<float>() + b * V;

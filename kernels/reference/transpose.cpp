@@ -5,8 +5,7 @@
 
 namespace quire::reference {
 
-void ReferenceDevice::transpose(const Transpose& p) {
-  check(p);
+void ReferenceDevice::do_transpose(const Transpose& p) {
   const std::int64_t K = p.in.shape()[0], N = p.in.shape()[1];
   const std::size_t size = size_of(p.in.dtype());
   auto* const out = static_cast<std::byte*>(p.out.bytes());

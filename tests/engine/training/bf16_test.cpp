@@ -48,21 +48,21 @@ class CountingDevice : public ReferenceDevice {
  public:
   int products = 0, as_stored = 0;
 
-  void matmul_forward(const MatmulForward& p) override {
+  void do_matmul_forward(const MatmulForward& p) override {
     count(p.multiply);
-    ReferenceDevice::matmul_forward(p);
+    ReferenceDevice::do_matmul_forward(p);
   }
-  void matmul_backward_input(const MatmulBackwardInput& p) override {
+  void do_matmul_backward_input(const MatmulBackwardInput& p) override {
     count(p.multiply);
-    ReferenceDevice::matmul_backward_input(p);
+    ReferenceDevice::do_matmul_backward_input(p);
   }
-  void matmul_backward_weight(const MatmulBackwardWeight& p) override {
+  void do_matmul_backward_weight(const MatmulBackwardWeight& p) override {
     count(p.multiply);
-    ReferenceDevice::matmul_backward_weight(p);
+    ReferenceDevice::do_matmul_backward_weight(p);
   }
-  void matmul_add(const MatmulAdd& p) override {
+  void do_matmul_add(const MatmulAdd& p) override {
     count(p.multiply);
-    ReferenceDevice::matmul_add(p);
+    ReferenceDevice::do_matmul_add(p);
   }
 
  private:
