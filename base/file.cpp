@@ -63,7 +63,7 @@ void write_all(int descriptor, std::string_view bytes, const std::string& name,
   while (!bytes.empty()) {
     const ssize_t written = ::write(descriptor, bytes.data(), bytes.size());
     if (written >= 0) {
-      bytes.remove_prefix(static_cast<std::size_t>(written));
+      bytes.remove_prefix(written);
     } else if (errno != EINTR) {
       throw_errno("cannot write " + name, errno, next);
     }
@@ -88,7 +88,7 @@ MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
     throw Error(Fault::bad_data, "cannot read " + path.string(),
                 {S_ISDIR(status.st_mode) ? "it is a folder" : "it is not a regular file"});
   }
-  size_ = static_cast<std::size_t>(status.st_size);
+  size_ = status.st_size;
   map(descriptor);
 }
 
@@ -108,7 +108,7 @@ void MappedFile::map(int descriptor) {
 void MappedFile::let_go(std::size_t first, std::size_t last) const {
   // A page that is read brings those around it along, 64 KiB on Linux.
   constexpr std::size_t kAround = 1 << 18;
-  const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  const std::size_t page = ::sysconf(_SC_PAGESIZE);
   first -= std::min(first, kAround);
   first -= first % page;
   last -= last % page;
@@ -118,7 +118,7 @@ void MappedFile::let_go(std::size_t first, std::size_t last) const {
 
 void MappedFile::let_go(std::string_view part) const {
   if (part.empty()) return;
-  const auto first = static_cast<std::size_t>(part.data() - text().data());
+  const std::size_t first = part.data() - text().data();
   let_go(first, first + part.size());
 }
 
@@ -211,10 +211,10 @@ void ScratchFile::write(std::string_view bytes) {
 
 void ScratchFile::read(std::size_t offset, std::span<char> to) const {
   while (!to.empty()) {
-    const ssize_t got = ::pread(descriptor_, to.data(), to.size(), static_cast<off_t>(offset));
+    const ssize_t got = ::pread(descriptor_, to.data(), to.size(), offset);
     if (got > 0) {
-      offset += static_cast<std::size_t>(got);
-      to = to.subspan(static_cast<std::size_t>(got));
+      offset += got;
+      to = to.subspan(got);
     } else if (got == 0 || errno != EINTR) {
       throw_errno("cannot read " + name_, got == 0 ? EIO : errno);
     }

@@ -1,5 +1,7 @@
 #include "base/json.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <unordered_set>
@@ -80,7 +82,7 @@ std::optional<std::string> repeated_json_name(std::string_view text) {
   std::optional<std::string> found;
   const auto look = [&](int depth, nlohmann::json::parse_event_t event,
                         const nlohmann::json& parsed) {
-    const auto level = static_cast<std::size_t>(depth);
+    const std::size_t level = depth;
     if (event == nlohmann::json::parse_event_t::object_start) {
       names.resize(level);
       names.emplace_back();
@@ -165,10 +167,10 @@ void JsonFields<Json>::refuse_unknown() const {
   const std::vector<std::string> names = unknown();
   if (names.empty()) return;
   const std::string near = nearest(names[0], known_);
-  std::string known;
-  for (const std::string& name : known_) known += (known.empty() ? "" : ", ") + name;
   throw Error(Fault::bad_data, where_ + " has no use for '" + names[0] + "'",
-              {near.empty() ? "known here: " + known : "did you mean '" + near + "'?"}, next_);
+              {near.empty() ? fmt::format("known here: {}", fmt::join(known_, ", "))
+                            : fmt::format("did you mean '{}'?", near)},
+              next_);
 }
 
 template nlohmann::json parse_json(std::string_view);

@@ -15,7 +15,7 @@
 namespace quire {
 
 int available_threads() {
-  int processors = static_cast<int>(std::thread::hardware_concurrency());
+  int processors = std::thread::hardware_concurrency();
   cpu_set_t set;
   CPU_ZERO(&set);
   if (::sched_getaffinity(0, sizeof set, &set) == 0) processors = CPU_COUNT(&set);

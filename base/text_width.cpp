@@ -97,7 +97,7 @@ std::string format_table(const std::vector<std::vector<std::string>>& rows, int 
     for (const std::vector<std::string>& row : rows) {
       std::string line = " ";
       for (std::size_t c = 0; c < std::min(row.size(), end); c = c == 0 ? begin : c + 1) {
-        const std::string padding(static_cast<std::size_t>(widths[c] - display_width(row[c])), ' ');
+        const std::string padding(widths[c] - display_width(row[c]), ' ');
         line += " " + (numeric[c] ? padding + row[c] : row[c] + padding) + " ";
       }
       line.erase(line.find_last_not_of(' ') + 1);

@@ -63,7 +63,7 @@ void append(char32_t code, std::string& to) {
 }
 
 std::size_t ascii_prefix(std::string_view text) {
-  return static_cast<std::size_t>(skip_ascii(text.data(), text.data() + text.size()) - text.data());
+  return skip_ascii(text.data(), text.data() + text.size()) - text.data();
 }
 
 std::size_t valid_prefix(std::string_view text) {
@@ -72,7 +72,7 @@ std::size_t valid_prefix(std::string_view text) {
   while ((at = skip_ascii(at, end)) != end) {
     while (at != end && byte_at(at) >= 0x80) {
       const Step next = step(at, end);
-      if (!next.valid) return static_cast<std::size_t>(at - text.data());
+      if (!next.valid) return at - text.data();
       at += next.length;
     }
   }

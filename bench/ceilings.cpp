@@ -55,7 +55,7 @@ double measure_large_matmul(Device& device, DType dtype, double seconds) {
   double best = 0;
   for (std::int64_t width = 256; width <= 8192; width *= 2) {
     // Three operands, and what a library tries its algorithms on.
-    const std::size_t bytes = 4 * static_cast<std::size_t>(width * width) * size_of(dtype);
+    const std::size_t bytes = 4 * (width * width) * size_of(dtype);
     if (best > 0 && memory && bytes > memory->free) break;
     Operands operands(device, noise);
     const MatmulForward product{

@@ -123,7 +123,7 @@ struct KernelBench {
     BatchedCalls calls;
     calls.run = [&](std::int64_t call) {
       const std::int64_t turn = turn_of(call);
-      sets[static_cast<std::size_t>((in_place ? call : turn) % count)].call.run(turn);
+      sets[(in_place ? call : turn) % count].call.run(turn);
     };
     if (in_place) {
       calls.most = count;

@@ -19,7 +19,7 @@ namespace quire {
 namespace {
 
 std::vector<std::int32_t> random_ids(const Gpt2Config& config, std::int64_t count) {
-  std::vector<std::int32_t> ids(static_cast<std::size_t>(count));
+  std::vector<std::int32_t> ids(count);
   for (std::size_t i = 0; i < ids.size(); ++i) {
     ids[i] = static_cast<std::int32_t>(random_bits({7, 7}, i) %
                                        static_cast<std::uint32_t>(config.vocab_size));
@@ -105,8 +105,8 @@ BenchReport run_train_bench(Device& device, const Ceilings& ceilings,
     const std::int64_t tokens = std::int64_t{c.batch} * c.length;
     const std::vector<std::int32_t> ids = random_ids(config, tokens + 1);
     TokenBatch batch{.batch = c.batch, .length = c.length};
-    batch.ids = std::span(ids).first(static_cast<std::size_t>(tokens));
-    batch.targets = std::span(ids).last(static_cast<std::size_t>(tokens));
+    batch.ids = std::span(ids).first(tokens);
+    batch.targets = std::span(ids).last(tokens);
 
     // Bytes per parameter: AdamW 28, the gradient zeroed 4, added to 8, its norm 4, the weight read
     // in the forward and in the backward pass 8.
@@ -152,7 +152,7 @@ BenchReport run_generate_bench(Device& device, const Ceilings& ceilings,
                         options.prompt);
     const std::vector<std::int32_t> prompt =
         random_ids(config, std::int64_t{rows} * options.prompt);
-    std::vector<std::int32_t> next(static_cast<std::size_t>(rows));
+    std::vector<std::int32_t> next(rows);
     const Buffer tokens(device, next.size() * sizeof(std::int32_t));
     const View token_view(tokens.data(), DType::i32, {rows});
 

@@ -25,9 +25,9 @@ float normal(std::int64_t index) {
 }
 
 std::vector<float> values_of(const Noise& noise) {
-  std::vector<float> values(static_cast<std::size_t>(kBlockElements));
+  std::vector<float> values(kBlockElements);
   for (std::int64_t i = 0; i < kBlockElements; ++i) {
-    values[static_cast<std::size_t>(i)] =
+    values[i] =
         noise.kind == Noise::Kind::normal
             ? noise.scale * normal(i)
             : noise.low + noise.scale * random_uniform({11, 2}, static_cast<std::uint64_t>(i));
@@ -84,7 +84,7 @@ View Operands::integers(const Shape& shape,
                         const std::function<std::int32_t(std::int64_t)>& value) {
   const View view = take(DType::i32, shape);
   if (device_ == nullptr) return view;
-  std::vector<std::int32_t> values(static_cast<std::size_t>(shape.count()));
+  std::vector<std::int32_t> values(shape.count());
   for (std::size_t i = 0; i < values.size(); ++i) values[i] = value(static_cast<std::int64_t>(i));
   device_->copy_to_device(view.bytes(), values.data(), view.size_bytes());
   device_->synchronize();  // `values` goes out of scope

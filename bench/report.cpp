@@ -161,7 +161,7 @@ std::vector<std::vector<std::string>> BenchReport::to_rows() const {
     const bool empty = std::all_of(rows.begin() + 1, rows.end(),
                                    [&](const auto& row) { return row[column].empty(); });
     if (!empty) continue;
-    for (auto& row : rows) row.erase(row.begin() + static_cast<std::ptrdiff_t>(column));
+    for (auto& row : rows) row.erase(row.begin() + column);
   }
   return rows;
 }

@@ -66,7 +66,7 @@ void to_lower(std::u32string_view text, std::u32string& result) {
   icu::UnicodeString mixed = icu::UnicodeString::fromUTF32(
       reinterpret_cast<const UChar32*>(text.data()), static_cast<std::int32_t>(text.size()));
   mixed.toLower(icu::Locale::getRoot());
-  result.resize(static_cast<std::size_t>(mixed.countChar32()));
+  result.resize(mixed.countChar32());
   UErrorCode status = U_ZERO_ERROR;
   mixed.toUTF32(reinterpret_cast<UChar32*>(result.data()), static_cast<std::int32_t>(result.size()),
                 status);

@@ -104,7 +104,7 @@ std::vector<CleaningStep> cleaning_steps(const std::vector<std::string>& names) 
                   {fmt::format("steps: {}", fmt::join(known, ", "))},
                   "`steps` "_named + (close.empty() ? "nfc,control,duplicates" : close));
     }
-    steps.push_back(kCleaningSteps[static_cast<std::size_t>(found - known.begin())]);
+    steps.push_back(kCleaningSteps[found - known.begin()]);
   };
   for (const std::string& list : names) {
     for (std::size_t at = 0; at <= list.size();) {

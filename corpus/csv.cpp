@@ -391,7 +391,7 @@ void CsvReader::throw_no_column(const std::string& name, const std::string& comm
     choice = "`delimiter` ';'"_named;
   } else if (!close.empty()) {
     const auto index = std::find(lowered.begin(), lowered.end(), close) - lowered.begin();
-    choice = field_name(option) + " " + in_quotes(columns_[static_cast<std::size_t>(index)]);
+    choice = field_name(option) + " " + in_quotes(columns_[index]);
   } else if (!option.ends_with("text_column")) {
     // Only texts can be told by their length.
   } else if (!trains || columns_.size() == 1 || columns_[0].empty() || columns_[1].empty() ||

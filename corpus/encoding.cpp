@@ -125,8 +125,7 @@ void Utf8Converter::fail() const {
   ucnv_getInvalidChars(from_.get(), bytes.data(), &count, &status);
   std::string listed;
   for (std::int8_t i = 0; U_SUCCESS(status) && i < count; ++i) {
-    listed +=
-        fmt::format(" {:02X}", static_cast<unsigned char>(bytes[static_cast<std::size_t>(i)]));
+    listed += fmt::format(" {:02X}", static_cast<unsigned char>(bytes[i]));
   }
   throw Error(Fault::bad_data,
               path_.string() + " line " + std::to_string(line_) + " is not " + encoding_,

@@ -256,7 +256,7 @@ void split_terminal(Words& words, std::size_t first) {
       }
       if (cut > 0) {
         words[index] = word.substr(0, cut);
-        words.insert(words.begin() + static_cast<std::ptrdiff_t>(index) + 1, word.substr(cut));
+        words.insert(words.begin() + index + 1, word.substr(cut));
       }
     }
     return;
@@ -271,7 +271,7 @@ void split_points(Words& words, std::size_t first) {
     while (end > 1 && one_of(word[end - 1], U",;:")) --end;
     if (end == word.size()) continue;
     words[i] = word.substr(0, end);
-    words.insert(words.begin() + static_cast<std::ptrdiff_t>(i) + 1, word.size() - end, View());
+    words.insert(words.begin() + i + 1, word.size() - end, View());
     for (std::size_t at = end; at < word.size(); ++at) words[++i] = word.substr(at, 1);
   }
 }

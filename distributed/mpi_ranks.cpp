@@ -73,7 +73,7 @@ void MpiRanks::meet() {
   MPI_Comm_rank(local, &local_rank_);
   MPI_Comm_size(local, &local_size_);
   const std::array<int, 2> mine = {rank_, static_cast<int>(::getpid())};
-  std::vector<int> all(2 * static_cast<std::size_t>(local_size_));
+  std::vector<int> all(2 * local_size_);
   MPI_Allgather(mine.data(), 2, MPI_INT, all.data(), 2, MPI_INT, local);
   for (std::size_t i = 0; i < all.size(); i += 2) {
     // Each process in a container of its own has its own numbers, and cannot be watched.
@@ -86,7 +86,7 @@ void MpiRanks::meet() {
 }
 
 std::vector<double> MpiRanks::collect(std::span<const double> values) {
-  std::vector<double> all(values.size() * static_cast<std::size_t>(size_));
+  std::vector<double> all(values.size() * size_);
   const int count = static_cast<int>(values.size());
   std::array<MPI_Request, 1> request = {MPI_REQUEST_NULL};
   check(MPI_Iallgather(values.data(), count, MPI_DOUBLE, all.data(), count, MPI_DOUBLE, comm_,
@@ -103,7 +103,7 @@ void MpiRanks::reduce_scatter(Device& device, const View& values) {
     group->reduce_scatter(values);
     return wait(*group);
   }
-  host_row_.resize(static_cast<std::size_t>(values.count()));
+  host_row_.resize(values.count());
   device.copy_to_host(host_row_.data(), values.bytes(), values.size_bytes());
   device.synchronize();
   reduce_scatter(host_row_.data(), part);
@@ -119,7 +119,7 @@ void MpiRanks::all_gather(Device& device, const View& values) {
     group->all_gather(values);
     return wait(*group);
   }
-  host_row_.resize(static_cast<std::size_t>(values.count()));
+  host_row_.resize(values.count());
   device.copy_to_host(host_row_.data() + rank_ * part, values.data<float>() + rank_ * part,
                       static_cast<std::size_t>(part) * sizeof(float));
   device.synchronize();
@@ -158,7 +158,7 @@ void MpiRanks::wait(DeviceGroup& group) {
 }
 
 void MpiRanks::reduce_scatter(float* values, std::int64_t part) {
-  incoming_.resize(static_cast<std::size_t>(2 * std::min(part, kSegment)));
+  incoming_.resize(2 * std::min(part, kSegment));
   const std::int64_t segments = (part + kSegment - 1) / kSegment;
   std::vector<MPI_Request> sent;
   for (int round = 0; round < size_ - 1; ++round) {
@@ -168,14 +168,14 @@ void MpiRanks::reduce_scatter(float* values, std::int64_t part) {
     const auto room = [&](std::int64_t k) { return incoming_.data() + k % 2 * kSegment; };
     std::array<MPI_Request, 2> received = {MPI_REQUEST_NULL, MPI_REQUEST_NULL};
     const auto begin = [&](std::int64_t k) {
-      received[static_cast<std::size_t>(k % 2)] = receive(room(k), length(k), neighbour(-1));
+      received[k % 2] = receive(room(k), length(k), neighbour(-1));
       sent.push_back(send(outgoing + k * kSegment, length(k), neighbour(1)));
     };
     sent.clear();
     begin(0);
     for (std::int64_t k = 0; k < segments; ++k) {
       if (k + 1 < segments) begin(k + 1);
-      wait(std::span(received).subspan(static_cast<std::size_t>(k % 2), 1));
+      wait(std::span(received).subspan(k % 2, 1));
       float* const to = sums + k * kSegment;
       const float* const from = room(k);
       for (std::int64_t i = 0; i < length(k); ++i) to[i] += from[i];
@@ -200,7 +200,7 @@ std::vector<float> MpiRanks::gather(std::span<const float> part) {
     wait(request);
     return {};
   }
-  std::vector<float> row(part.size() * static_cast<std::size_t>(size_));
+  std::vector<float> row(part.size() * size_);
   std::copy(part.begin(), part.end(), row.begin());
   std::vector<MPI_Request> requests;
   for (int r = 1; r < size_; ++r) requests.push_back(receive(row.data() + r * count, count, r));

@@ -28,12 +28,6 @@ MemoryRoom memory_room(const Device& device) {
                                 human(static_cast<std::int64_t>(memory->total)), human(free))};
 }
 
-std::int64_t bytes_of(const std::vector<MemoryItem>& plan) {
-  std::int64_t sum = 0;
-  for (const MemoryItem& item : plan) sum += static_cast<std::int64_t>(item.bytes);
-  return sum;
-}
-
 void throw_no_room(const std::string& doing, std::vector<MemoryItem> plan, const MemoryRoom& room,
                    const std::string& next) {
   sort_by_size(plan);

@@ -21,8 +21,6 @@ struct MemoryRoom {
 /// themselves and a card's library for the code of its products; else what this machine can give.
 MemoryRoom memory_room(const Device& device);
 
-std::int64_t bytes_of(const std::vector<MemoryItem>& plan);
-
 /// Error(no_space): `doing` ("training") needs more than there is, its largest parts, and `next`.
 [[noreturn]] void throw_no_room(const std::string& doing, std::vector<MemoryItem> plan,
                                 const MemoryRoom& room, const std::string& next);

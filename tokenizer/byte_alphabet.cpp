@@ -21,8 +21,8 @@ struct Alphabet {
     int next = first_free;
     for (int byte = 0; byte < 256; ++byte) {
       const int code = stands_for_itself(byte) ? byte : next++;
-      character[static_cast<std::size_t>(byte)] = static_cast<std::uint16_t>(code);
-      byte_value[static_cast<std::size_t>(code)] = static_cast<std::int16_t>(byte);
+      character[byte] = static_cast<std::uint16_t>(code);
+      byte_value[code] = static_cast<std::int16_t>(byte);
     }
   }
 };
@@ -68,7 +68,7 @@ bool append_bytes_of_printable(std::string_view text, std::string& to) {
     }
     *out++ = static_cast<char>(byte);
   }
-  to.resize(static_cast<std::size_t>(out - to.data()));
+  to.resize(out - to.data());
   return true;
 }
 

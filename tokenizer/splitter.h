@@ -30,7 +30,7 @@ inline constexpr std::uint8_t letter = 1, number = 2, space = 3, not_ascii = 0x8
 inline constexpr std::array<std::uint8_t, 256> class_of_byte = [] {
   std::array<std::uint8_t, 256> table{};
   for (int c = 0; c < 256; ++c) {
-    auto& entry = table[static_cast<std::size_t>(c)];
+    auto& entry = table[c];
     if ((c | 0x20) >= 'a' && (c | 0x20) <= 'z') entry = letter;
     if (c >= '0' && c <= '9') entry = number;
     if (c == ' ' || (c >= '\t' && c <= '\r')) entry = space;

@@ -103,7 +103,7 @@ class Encoder {
     std::vector<TokenId>& ids = workspace_.long_piece;
     ids.resize(piece.size());
     const std::size_t count = encode_piece(piece, ids.data());
-    output_.insert(output_.end(), ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(count));
+    output_.insert(output_.end(), ids.begin(), ids.begin() + count);
     constexpr std::size_t keep = 1 << 16;  // a giant piece's memory is not kept for the next call
     if (ids.capacity() > keep) std::vector<TokenId>().swap(ids);
   }
@@ -221,7 +221,7 @@ std::string Tokenizer::decode(std::span<const TokenId> ids, bool skip_special_to
   std::string bytes;
   for (const TokenId id : ids) {
     check_id(*impl_, id);
-    if (skip_special_tokens && impl_->special[static_cast<std::size_t>(id)]) continue;
+    if (skip_special_tokens && impl_->special[id]) continue;
     bytes.append(impl_->bytes[id]);
   }
   if (is_utf8(bytes)) return bytes;
@@ -245,7 +245,7 @@ std::optional<TokenId> Tokenizer::token_to_id(std::string_view token) const {
 
 bool Tokenizer::is_special(TokenId id) const {
   check_id(*impl_, id);
-  return impl_->special[static_cast<std::size_t>(id)];
+  return impl_->special[id];
 }
 
 std::optional<TokenId> Tokenizer::end_of_text() const {

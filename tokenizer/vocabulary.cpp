@@ -81,8 +81,8 @@ void index_tokens(const TokenizerParts& parts, Tokenizer::Impl& impl) {
     if (token.content.empty()) {
       fail(parts.tokens_source, "an added token is empty", {fmt::format("its id is {}", token.id)});
     }
-    is_added[static_cast<std::size_t>(token.id)] = true;
-    impl.special[static_cast<std::size_t>(token.id)] = token.special;
+    is_added[token.id] = true;
+    impl.special[token.id] = token.special;
   }
   std::size_t characters = 0;
   for (const std::string_view name : names) characters += name.size();
@@ -110,7 +110,7 @@ void index_tokens(const TokenizerParts& parts, Tokenizer::Impl& impl) {
            {"a byte-level vocabulary has a token for each of the 256 bytes"},
            "use the vocabulary of a GPT-2 model, or: quire tokenizer train");
     }
-    impl.byte_ids[static_cast<std::size_t>(byte)] = id;
+    impl.byte_ids[byte] = id;
   }
 }
 

@@ -65,7 +65,7 @@ class NumberStream {
     constexpr std::int64_t kStretch = 1 << 14;
     std::vector<T> stretch;
     for (std::int64_t at = 0; at < size_; at += kStretch) {
-      stretch.resize(static_cast<std::size_t>(std::min(kStretch, size_ - at)));
+      stretch.resize(std::min(kStretch, size_ - at));
       copy(at, stretch);
       take(std::span<const T>(stretch), at);
     }

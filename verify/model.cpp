@@ -127,8 +127,7 @@ void decoding(Bench& bench, DType dtype) {
     next.clear();
     for (std::size_t row = 0; row < kRows; ++row) {
       next.push_back(static_cast<std::int32_t>(t.want(tokens, row)));
-      std::vector<float> scores(want.begin() + static_cast<std::ptrdiff_t>(row * V),
-                                want.begin() + static_cast<std::ptrdiff_t>((row + 1) * V));
+      std::vector<float> scores(want.begin() + row * V, want.begin() + (row + 1) * V);
       std::partial_sort(scores.begin(), scores.begin() + 2, scores.end(), std::greater<>());
       const bool close = scores[0] - scores[1] <= 2.0 * bound;
       t.compare(

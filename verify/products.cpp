@@ -41,7 +41,7 @@ void forward(Bench& bench, DType dtype, const Shape3& shape, WeightLayout layout
   });
   // The bias may be rounded to the type of the output first.
   const auto of_pre = [&](std::size_t i) {
-    const double b = std::abs(t.want(bias, i % static_cast<std::size_t>(N)));
+    const double b = std::abs(t.want(bias, i % N));
     return stored(dtype, t.want(pre, i), of_sum(real(K), t.size(pre, i)) + half_ulp(dtype, b));
   };
   t.compare(pre, of_pre, "before the activation");

@@ -151,15 +151,13 @@ void layernorm_backward(Bench& bench, DType dtype, std::int64_t N, std::int64_t 
   });
   // Products of two or three factors, sums of C and of N of them.
   const double width = real(C), height = real(N);
-  const auto row_of = [C](std::size_t i) { return i / static_cast<std::size_t>(C); };
+  const auto row_of = [C](std::size_t i) { return i / C; };
   const auto n = [&](std::size_t i) {
     return std::abs((t.want(x, i) - t.want(mean, row_of(i))) * t.want(rstd, row_of(i)));
   };
-  const auto g = [&](std::size_t i) {
-    return std::abs(t.want(d_out, i) * t.want(weight, i % static_cast<std::size_t>(C)));
-  };
-  std::vector<double> of_weight(static_cast<std::size_t>(C)), of_bias(of_weight.size()),
-      size_g(static_cast<std::size_t>(N)), size_gn(size_g.size());
+  const auto g = [&](std::size_t i) { return std::abs(t.want(d_out, i) * t.want(weight, i % C)); };
+  std::vector<double> of_weight(C), of_bias(of_weight.size()), size_g(static_cast<std::size_t>(N)),
+      size_gn(size_g.size());
   for (std::size_t i = 0; i < old.size(); ++i) {
     size_g[row_of(i)] += g(i) / width;
     size_gn[row_of(i)] += g(i) * n(i) / width;
@@ -263,8 +261,8 @@ void cross_entropy(Bench& bench, DType dtype, std::int64_t N, std::int64_t V) {
       losses, [&](std::size_t) { return of_loss; }, "losses");
   t.compare(
       both, [&](std::size_t i) {  // scale·(p - 1 or 0), p off by of_lse and the exponential's own
-        const std::size_t n = i / static_cast<std::size_t>(V);
-        const bool hit = targets[n] == static_cast<std::int32_t>(i % static_cast<std::size_t>(V));
+        const std::size_t n = i / V;
+        const bool hit = targets[n] == static_cast<std::int32_t>(i % V);
         const double got = std::abs(t.want(both, i)), p = got / kScale + (hit ? 1.0 : 0.0);
         return stored(
             dtype, got,

@@ -18,7 +18,7 @@ Finding& Bench::finding(const std::string& what) {
 }
 
 std::vector<float> uniform(std::int64_t count, std::uint64_t seed, float low, float high) {
-  std::vector<float> values(static_cast<std::size_t>(count));
+  std::vector<float> values(count);
   for (std::size_t i = 0; i < values.size(); ++i) {
     values[i] = low + (high - low) * random_uniform({.seed = 21, .stream = seed}, i);
   }
@@ -33,7 +33,7 @@ std::vector<float> whole_numbers(std::int64_t count, std::uint64_t seed) {
 
 // Four uniform numbers have the variance 4/12: their sum, scaled, is near enough to normal.
 std::vector<float> normal(std::int64_t count, std::uint64_t seed, float scale) {
-  std::vector<float> values(static_cast<std::size_t>(count));
+  std::vector<float> values(count);
   for (std::size_t i = 0; i < values.size(); ++i) {
     float sum = 0.0f;
     for (const std::uint32_t number : random_block({.seed = 22, .stream = seed}, i)) {
@@ -45,7 +45,7 @@ std::vector<float> normal(std::int64_t count, std::uint64_t seed, float scale) {
 }
 
 std::vector<std::int32_t> integers(std::int64_t count, std::uint64_t seed, std::int64_t limit) {
-  std::vector<std::int32_t> values(static_cast<std::size_t>(count));
+  std::vector<std::int32_t> values(count);
   for (std::size_t i = 0; i < values.size(); ++i) {
     values[i] = static_cast<std::int32_t>(random_bits({.seed = 23, .stream = seed}, i) %
                                           static_cast<std::uint64_t>(limit));
@@ -54,7 +54,7 @@ std::vector<std::int32_t> integers(std::int64_t count, std::uint64_t seed, std::
 }
 
 std::vector<float> to_host(Device& device, const View& view) {
-  std::vector<float> values(static_cast<std::size_t>(view.count()));
+  std::vector<float> values(view.count());
   if (view.dtype() == DType::i32) {
     std::vector<std::int32_t> numbers(values.size());
     device.copy_to_host(numbers.data(), view.bytes(), view.size_bytes());

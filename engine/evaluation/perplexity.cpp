@@ -48,22 +48,18 @@ PerplexityResult& PerplexityResult::operator+=(const PerplexityResult& other) {
 }
 
 PerplexityOptions resolve(const PerplexityOptions& options, const Gpt2Config& config) {
+  const auto require = [](bool holds, const char* what, int value, const std::string& allowed) {
+    if (holds) return;
+    throw Error(Fault::usage, fmt::format("{} is {}", what, value), {"allowed: " + allowed});
+  };
   PerplexityOptions resolved = options;
   if (resolved.window == 0) resolved.window = config.n_positions;
-  if (resolved.window < 2 || resolved.window > config.n_positions) {
-    throw Error(Fault::usage, fmt::format("window is {}", options.window),
-                {fmt::format("allowed: 2 to {}, the model's context", config.n_positions)});
-  }
+  require(resolved.window >= 2 && resolved.window <= config.n_positions, "window", options.window,
+          fmt::format("2 to {}, the model's context", config.n_positions));
   if (resolved.stride == 0) resolved.stride = resolved.window / 2;
-  if (resolved.stride < 1 || resolved.stride > resolved.window) {
-    throw Error(Fault::usage, fmt::format("stride is {}", options.stride),
-                {fmt::format("allowed: 1 to {}, the window: a larger one would leave tokens out",
-                             resolved.window)});
-  }
-  if (resolved.batch < 1) {
-    throw Error(Fault::usage, fmt::format("batch size is {}", options.batch),
-                {"allowed: 1 or more"});
-  }
+  require(resolved.stride >= 1 && resolved.stride <= resolved.window, "stride", options.stride,
+          fmt::format("1 to {}, the window: a larger one would leave tokens out", resolved.window));
+  require(resolved.batch >= 1, "batch size", options.batch, "1 or more");
   return resolved;
 }
 
@@ -91,11 +87,11 @@ PerplexityResult perplexity(Gpt2& model, const Gpt2Config& config,
          ++w, ++batch) {
       const Window& window = windows[w];
       batch_ids.insert(batch_ids.end(), ids.begin() + window.begin, ids.begin() + window.end);
-      const auto row = static_cast<std::ptrdiff_t>(targets.size());
-      targets.insert(targets.end(), static_cast<std::size_t>(length), kIgnoredTarget);
+      const std::size_t row = targets.size();
+      targets.insert(targets.end(), length, kIgnoredTarget);
       for (std::int64_t t = window.first_scored; t < window.end; ++t) {
-        const std::int32_t label = labels[static_cast<std::size_t>(t)];
-        targets[static_cast<std::size_t>(row + t - 1 - window.begin)] = label;
+        const std::int32_t label = labels[t];
+        targets[row + t - 1 - window.begin] = label;
         result.scored += label != kIgnoredTarget;
       }
       ++result.windows;

@@ -27,7 +27,7 @@ struct PerplexityResult {
   double loss_sum = 0.0;  ///< natural log
   std::int64_t scored = 0;
   std::int64_t windows = 0;
-  double loss() const { return loss_sum / static_cast<double>(scored); }
+  double loss() const { return loss_sum / scored; }
   double perplexity() const;
   PerplexityResult& operator+=(const PerplexityResult& other);
 };

@@ -46,10 +46,7 @@ constexpr std::string_view kNoEffect[] = {
 /// What else was not read must be off: it may be of a PEFT to come.
 void refuse_unknown(Fields& fields) {
   for (const std::string& name : fields.unknown()) {
-    if (std::find(std::begin(kNoEffect), std::end(kNoEffect), name) != std::end(kNoEffect) ||
-        is_off(fields[name])) {
-      continue;
-    }
+    if (std::ranges::count(kNoEffect, name) > 0 || is_off(fields[name])) continue;
     fields.refuse(name, "nothing: such adapters are not understood",
                   "merge it with PEFT's merge_and_unload() and use the merged model");
   }
@@ -185,7 +182,7 @@ T value_of(const std::vector<std::pair<std::string, T>>& pattern, const std::str
 
 bool ModuleRule::matches(const std::string& module) const {
   if (!pattern.empty()) return std::regex_match(module, compile(pattern));
-  return std::any_of(names.begin(), names.end(), [&](const std::string& name) {
+  return std::ranges::any_of(names, [&](const std::string& name) {
     return module == name || module.ends_with("." + name);
   });
 }
@@ -193,9 +190,7 @@ bool ModuleRule::matches(const std::string& module) const {
 bool AdapterConfig::is_target(const std::string& module) const {
   if (excluded.matches(module) || !targets.matches(module)) return false;
   const std::vector<int>& layers = lora.layers_to_transform;
-  const bool exact =
-      std::find(targets.names.begin(), targets.names.end(), module) != targets.names.end();
-  if (layers.empty() || exact) return true;
+  if (layers.empty() || std::ranges::count(targets.names, module) > 0) return true;
   std::vector<std::string> patterns = layers_pattern;
   if (patterns.empty()) patterns.emplace_back("[^.]*");
   for (const std::string& pattern : patterns) {
@@ -208,8 +203,7 @@ bool AdapterConfig::is_target(const std::string& module) const {
                   {fmt::format("it matches {} without the number of its block", module)},
                   "write it in parentheses, or as a list");
     }
-    return std::find(layers.begin(), layers.end(), std::stoi(match[match.size() - 1])) !=
-           layers.end();
+    return std::ranges::count(layers, std::stoi(match[match.size() - 1])) > 0;
   }
   return false;
 }

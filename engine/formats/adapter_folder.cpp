@@ -9,6 +9,7 @@
 #include "base/json.h"
 #include "engine/formats/safetensors.h"
 #include "engine/formats/weight_files.h"
+#include "engine/model/elements.h"
 
 namespace quire {
 namespace {
@@ -127,18 +128,15 @@ LoraAdapter load_adapter(Device& device, const fs::path& folder, const Gpt2Confi
         &adapter_tensor(file, wanted.name, extents_of(wanted.shape), targets, "rank"));
   }
   for (const FileTensor& tensor : file.tensors()) {
-    const auto same = [&](const NamedParameter& wanted) { return wanted.name == tensor.name; };
-    if (std::any_of(list.begin(), list.end(), same) || is_table(tensor.name)) continue;
+    const bool wanted = std::ranges::count(list, tensor.name, &NamedParameter::name) > 0;
+    if (wanted || is_table(tensor.name)) continue;
     throw Error(Fault::bad_data, tensor.where() + " belongs to no product of a block",
                 {fmt::format("{} does not name it", kConfig)});
   }
 
   LoraAdapter adapter(device, config, lora);
   for (std::size_t i = 0; i < tensors.size(); ++i) {
-    const View to = adapter.tensors()[i];
-    const std::vector<float> values = tensors[i]->read_weight();
-    device.copy_to_device(to.bytes(), values.data(), to.size_bytes());
-    device.synchronize();  // `values` goes out of scope
+    upload(device, tensors[i]->read_weight(), adapter.tensors()[i]);
   }
   return adapter;
 }

@@ -42,43 +42,9 @@ std::vector<std::string> modules_of(const Gpt2Config& config) {
   return modules;
 }
 
-struct Tensor {
-  std::vector<float> values;
-  Shape shape;
-};
-
-Tensor transposed(const Tensor& t) {
-  const auto rows = static_cast<std::size_t>(t.shape[0]),
-             columns = static_cast<std::size_t>(t.shape[1]);
-  Tensor result{std::vector<float>(t.values.size()), Shape{t.shape[1], t.shape[0]}};
-  for (std::size_t r = 0; r < rows; ++r) {
-    for (std::size_t c = 0; c < columns; ++c) {
-      result.values[c * rows + r] = t.values[r * columns + c];
-    }
-  }
-  return result;
-}
-
-/// weight [rows, columns] += scale·B·A for B [rows, r] and A [r, columns]
-void add_product(Tensor& weight, const Tensor& b, const Tensor& a, float scale) {
-  const auto rows = static_cast<std::size_t>(b.shape[0]),
-             rank = static_cast<std::size_t>(b.shape[1]),
-             columns = static_cast<std::size_t>(a.shape[1]);
-  parallel_for(0, rows, [&](std::size_t row) {
-    std::vector<float> sum(columns, 0.0f);
-    for (std::size_t i = 0; i < rank; ++i) {
-      const float factor = b.values[row * rank + i];
-      const float* values = &a.values[i * columns];
-      for (std::size_t c = 0; c < columns; ++c) sum[c] += factor * values[c];
-    }
-    float* to = &weight.values[row * columns];
-    for (std::size_t c = 0; c < columns; ++c) to[c] += scale * sum[c];
-  });
-}
-
 /// Each column of weight [K, N] to the length in magnitude [N].
-void set_lengths(Tensor& weight, const std::vector<float>& magnitude) {
-  const auto rows = static_cast<std::size_t>(weight.shape[0]), columns = magnitude.size();
+void set_lengths(HostTensor& weight, const std::vector<float>& magnitude) {
+  const std::size_t rows = weight.shape[0], columns = magnitude.size();
   parallel_for(0, columns, [&](std::size_t c) {
     double square = 0;
     for (std::size_t r = 0; r < rows; ++r) {
@@ -117,7 +83,7 @@ class Merger {
 
  private:
   /// Of the extents that are given; those below 0 may be any.
-  Tensor read(const std::string& name, const std::vector<std::int64_t>& extents) {
+  HostTensor read(const std::string& name, const std::vector<std::int64_t>& extents) {
     const char* const config = "adapter_config.json";
     const FileTensor& tensor = adapter_tensor(file_, name, extents, config, config);
     read_.insert(name);
@@ -126,8 +92,8 @@ class Merger {
   }
   bool is_saved_whole(const std::string& module) const {
     const std::vector<std::string>& names = config_.modules_to_save;
-    return std::any_of(names.begin(), names.end(),
-                       [&](const std::string& name) { return module.ends_with(name); });
+    return std::ranges::any_of(names,
+                               [&](const std::string& name) { return module.ends_with(name); });
   }
   bool is_changed_apart(const std::string& module) const {
     return config_.is_target(module) || is_saved_whole(module);
@@ -145,19 +111,13 @@ class Merger {
   }
 
   /// A parameter as it is now, copied from the base the first time.
-  Tensor& values_of(const std::string& parameter) {
+  HostTensor& values_of(const std::string& parameter) {
     const auto found = changed_.find(parameter);
     if (found != changed_.end()) return found->second;
     if (parameter == kHead && base_.config.tie_word_embeddings) {
       return changed_[parameter] = values_of(kWte);
     }
-    const ConstView view = base_.parameters.find(parameter);
-    std::vector<std::byte> bytes(view.size_bytes());
-    device_.copy_to_host(bytes.data(), view.bytes(), bytes.size());
-    device_.synchronize();
-    Tensor tensor{std::vector<float>(static_cast<std::size_t>(view.count())), view.shape()};
-    read_elements(bytes.data(), view.dtype(), tensor.values);
-    return changed_[parameter] = std::move(tensor);
+    return changed_[parameter] = on_host(device_, base_.parameters.find(parameter));
   }
   std::vector<std::int64_t> extents_of(const std::string& parameter) const {
     const bool table = parameter == kWte || parameter == kHead;
@@ -204,24 +164,23 @@ class Merger {
     const std::string prefix = std::string(kPrefix) + module;
     const int r = config_.rank_of(module);
     const float scale = config_.scale_of(module);
-    Tensor& weight = values_of(module + ".weight");
+    HostTensor& weight = values_of(module + ".weight");
     const std::int64_t rows = weight.shape[0], columns = weight.shape[1];
-    if (std::find(std::begin(kEmbeddings), std::end(kEmbeddings), module) !=
-        std::end(kEmbeddings)) {
+    if (std::ranges::count(kEmbeddings, module) > 0) {
       if (config_.use_dora) {
         throw Error(Fault::bad_data, folder_.string() + ": \"use_dora\" with an embedding",
                     {"magnitudes of " + module + " are not read"},
                     "merge it with PEFT's merge_and_unload()");
       }
-      const Tensor a = read(prefix + ".lora_embedding_A", {r, rows});
-      const Tensor b = read(prefix + ".lora_embedding_B", {columns, r});
+      const HostTensor a = read(prefix + ".lora_embedding_A", {r, rows});
+      const HostTensor b = read(prefix + ".lora_embedding_B", {columns, r});
       add_product(weight, transposed(a), transposed(b), scale);
       return;
     }
     const bool conv = module != "lm_head";
     const std::int64_t in = conv ? rows : columns, out = conv ? columns : rows;
-    const Tensor a = read(prefix + ".lora_A.weight", {r, in});
-    const Tensor b = read(prefix + ".lora_B.weight", {out, r});
+    const HostTensor a = read(prefix + ".lora_A.weight", {r, in});
+    const HostTensor b = read(prefix + ".lora_B.weight", {out, r});
     if (!config_.init.empty()) take_initial_part(module, weight, r, scale);
     if (conv) {
       add_product(weight, transposed(a), transposed(b), scale);
@@ -230,11 +189,11 @@ class Merger {
     }
     if (config_.use_dora) {
       const std::string newer = prefix + ".lora_magnitude_vector", older = newer + ".weight";
-      const Tensor magnitude = read(file_.find(older) != nullptr ? older : newer, {out});
+      const HostTensor magnitude = read(file_.find(older) != nullptr ? older : newer, {out});
       if (conv) {
         set_lengths(weight, magnitude.values);
       } else {
-        Tensor columns_first = transposed(weight);
+        HostTensor columns_first = transposed(weight);
         set_lengths(columns_first, magnitude.values);
         weight = transposed(columns_first);
       }
@@ -244,8 +203,8 @@ class Merger {
         throw Error(Fault::bad_data, folder_.string() + ": \"lora_bias\" with the head",
                     {"GPT-2's head has no bias"});
       }
-      const Tensor own = read(prefix + ".lora_B.bias", {out});
-      Tensor& bias = values_of(module + ".bias");
+      const HostTensor own = read(prefix + ".lora_B.bias", {out});
+      HostTensor& bias = values_of(module + ".bias");
       for (std::size_t i = 0; i < own.values.size(); ++i) {
         bias.values[i] += scale * own.values[i];
       }
@@ -253,7 +212,7 @@ class Merger {
   }
 
   /// What A and B began with, which PEFT takes out of the base's weight each time it loads one.
-  void take_initial_part(const std::string& module, Tensor& weight, int r, float scale) {
+  void take_initial_part(const std::string& module, HostTensor& weight, int r, float scale) {
     const std::int64_t rows = weight.shape[0], columns = weight.shape[1];
     if (r > std::min(rows, columns)) {
       throw Error(Fault::bad_data, fmt::format("{}: {} has rank {} and fewer rows or columns",
@@ -322,13 +281,12 @@ class Merger {
       }
       const bool own_head = parameter.name == kHead && base_.config.tie_word_embeddings;
       const DType dtype = own_head ? table_type : holder->base.find(parameter.name).dtype();
-      const Tensor& tensor = found->second;
-      std::vector<std::byte> bytes(tensor.values.size() * size_of(dtype));
-      write_elements(tensor.values, dtype, bytes.data());
-      Buffer& memory = holder->memory.emplace_back(device_, bytes.size());
-      device_.copy_to_device(memory.data(), bytes.data(), bytes.size());
-      device_.synchronize();  // `bytes` goes out of scope
-      weights.emplace_back(writable.emplace_back(memory.data(), dtype, tensor.shape));
+      const HostTensor& tensor = found->second;
+      const Buffer& memory =
+          holder->memory.emplace_back(device_, tensor.values.size() * size_of(dtype));
+      const View& own = writable.emplace_back(memory.data(), dtype, tensor.shape);
+      upload(device_, tensor.values, own);
+      weights.emplace_back(own);
     }
     return {config,
             Parameters(config, std::move(weights), std::move(holder), 1, std::move(writable)),
@@ -341,7 +299,7 @@ class Merger {
   TensorSource file_;
   std::set<std::string> read_;  // the names in the file that were asked for
   LoadedModel base_;
-  std::map<std::string, Tensor> changed_;
+  std::map<std::string, HostTensor> changed_;
 };
 
 }  // namespace

@@ -73,8 +73,8 @@ void check_blocks(const WeightFiles& files, const Gpt2Config& config) {
   for (const auto& [name, tensor] : files.tensors()) blocks = std::max(blocks, block_of(name) + 1);
   if (blocks == config.n_layer) return;
   throw Error(Fault::bad_data, files.path().string() + " does not fit its config.json",
-              {"n_layer is " + std::to_string(config.n_layer) +
-               " in config.json, but the weights have " + std::to_string(blocks) + " blocks"});
+              {fmt::format("n_layer is {} in config.json, but the weights have {} blocks",
+                           config.n_layer, blocks)});
 }
 
 void check_shape(const NamedParameter& parameter, const FileTensor& tensor) {
@@ -82,22 +82,32 @@ void check_shape(const NamedParameter& parameter, const FileTensor& tensor) {
   if (tensor.shape == wanted) return;
   std::vector<std::string> details;
   if (tensor.shape.size() != wanted.size()) {
-    details.push_back("it has " + std::to_string(tensor.shape.size()) + " extents instead of " +
-                      std::to_string(wanted.size()));
+    details.push_back(
+        fmt::format("it has {} extents instead of {}", tensor.shape.size(), wanted.size()));
   } else if (wanted.size() == 2 && parameter.name.find(".h.") != std::string::npos &&
              tensor.shape == std::vector{wanted[1], wanted[0]}) {
     details.push_back("it looks transposed: GPT-2's files store [in, out]");
   } else {
     for (std::size_t i = 0; i < wanted.size(); ++i) {
       if (tensor.shape[i] == wanted[i]) continue;
-      details.push_back(parameter.extents[i] + " is " + std::to_string(wanted[i]) +
-                        " in config.json and " + std::to_string(tensor.shape[i]) + " here");
+      details.push_back(fmt::format("{} is {} in config.json and {} here", parameter.extents[i],
+                                    wanted[i], tensor.shape[i]));
     }
   }
   throw Error(Fault::bad_data,
-              tensor.where() + " has the shape " + to_string(tensor.shape) +
-                  ", config.json wants " + to_string(wanted),
+              fmt::format("{} has the shape {}, config.json wants {}", tensor.where(),
+                          to_string(tensor.shape), to_string(wanted)),
               details);
+}
+
+// The first six, and how many `more` there are, of "and {} more".
+std::vector<std::string> first_six(std::vector<std::string> lines, const char* more) {
+  constexpr std::size_t kShown = 6;
+  if (lines.size() > kShown) {
+    lines[kShown] = fmt::format(fmt::runtime(more), lines.size() - kShown);
+    lines.resize(kShown + 1);
+  }
+  return lines;
 }
 
 // The file's tensor for each parameter, in the parameters' order.
@@ -120,27 +130,19 @@ std::vector<const FileTensor*> match(const WeightFiles& files,
     matched.push_back(tensor);
   }
   if (!missing.empty()) {
-    constexpr std::size_t kShown = 6;
-    std::vector<std::string> details(
-        missing.begin(),
-        missing.begin() + static_cast<std::ptrdiff_t>(std::min(missing.size(), kShown)));
-    if (missing.size() > kShown)
-      details.push_back("and " + std::to_string(missing.size() - kShown) + " more");
     throw Error(Fault::bad_data,
-                files.path().string() + " lacks " + std::to_string(missing.size()) + " of " +
-                    std::to_string(parameters.size()) + " tensors",
-                details);
+                fmt::format("{} lacks {} of {} tensors", files.path().string(), missing.size(),
+                            parameters.size()),
+                first_six(missing, "and {} more"));
   }
   left.erase("lm_head.weight");  // equal to wte.weight
-  std::size_t named = 0;
-  constexpr std::size_t kNamed = 6;
+  std::vector<std::string> lines;
+  lines.reserve(left.size());
   for (const auto& [name, tensor] : left) {
-    if (++named > kNamed) break;
-    notes.push_back("left out: tensor '" + tensor->name + "' is not part of a GPT-2");
+    lines.push_back("left out: tensor '" + tensor->name + "' is not part of a GPT-2");
   }
-  if (left.size() > kNamed) {
-    notes.push_back("left out: " + std::to_string(left.size() - kNamed) + " more such tensors");
-  }
+  std::ranges::copy(first_six(std::move(lines), "left out: {} more such tensors"),
+                    std::back_inserter(notes));
   return matched;
 }
 
@@ -203,13 +205,12 @@ void fill(Device& device, const std::vector<Destination>& destinations) {
 void require_room(const Device& device, const WeightFiles& files, std::size_t bytes) {
   const std::optional<DeviceMemory> memory = device.memory();
   if (!memory || bytes <= memory->free) return;
-  const auto human = [](std::size_t count) { return human_bytes(static_cast<double>(count)); };
-  throw Error(
-      Fault::no_space,
-      fmt::format("the weights need {} of memory, {} are free", human(bytes), human(memory->free)),
-      {"they are those of " + files.path().string(),
-       fmt::format("{}: {} of memory", device.description(), human(memory->total))},
-      "`device` cpu, or a smaller model: quire doctor shows which fit"_named);
+  throw Error(Fault::no_space,
+              fmt::format("the weights need {} of memory, {} are free", human_bytes(bytes),
+                          human_bytes(memory->free)),
+              {"they are those of " + files.path().string(),
+               fmt::format("{}: {} of memory", device.description(), human_bytes(memory->total))},
+              "`device` cpu, or a smaller model: quire doctor shows which fit"_named);
 }
 
 // What a model's views point into.
@@ -232,7 +233,7 @@ LoadedModel load_model(Device& device, const std::filesystem::path& folder, Weig
 
   std::vector<Destination> destinations;
   if (storage == WeightStorage::f32) {
-    require_room(device, files, Parameters::bytes(config, {}, 1, device.vocab_multiple()));
+    require_room(device, files, NamedTensors::bytes(list, {}, 1, device.vocab_multiple()));
     Parameters parameters(device, config);
     for (std::size_t i = 0; i < list.size(); ++i) {
       destinations.push_back({tensors[i], parameters.tensors()[i].bytes(), DType::f32});

@@ -100,7 +100,7 @@ Columns principal_span(const Columns& matrix, std::size_t r) {
   for (std::vector<double>& column : basis) {
     for (double& value : column) {
       state = state * 6364136223846793005u + 1442695040888963407u;
-      value = static_cast<double>(state >> 11) * 0x1p-53 - 0.5;
+      value = (state >> 11) * 0x1p-53 - 0.5;
     }
   }
   constexpr int kMost = 1000, kBetween = 5;  // looking costs as much as some iterations
@@ -162,36 +162,34 @@ void remove_projection(std::vector<float>& weight, std::size_t rows, std::size_t
 
 }  // namespace
 
-bool remove_principal_part(std::vector<float>& weight, std::int64_t rows, std::int64_t columns,
-                           int r) {
-  const auto R = static_cast<std::size_t>(rows), C = static_cast<std::size_t>(columns);
-  const bool of_columns = R <= C;  // the smaller of W·Wᵀ and Wᵀ·W
-  const std::size_t n = std::min(R, C);
-  if (static_cast<std::size_t>(r) >= n) {
+bool remove_principal_part(std::vector<float>& weight, std::size_t rows, std::size_t columns,
+                           std::size_t r) {
+  const bool of_columns = rows <= columns;  // the smaller of W·Wᵀ and Wᵀ·W
+  const std::size_t n = std::min(rows, columns);
+  if (r >= n) {
     std::fill(weight.begin(), weight.end(), 0.0f);
     return true;
   }
-  Columns lines(n, std::vector<double>(std::max(R, C)));
-  for (std::size_t i = 0; i < R; ++i) {
-    for (std::size_t j = 0; j < C; ++j) {
-      lines[of_columns ? i : j][of_columns ? j : i] = weight[i * C + j];
+  Columns lines(n, std::vector<double>(std::max(rows, columns)));
+  for (std::size_t i = 0; i < rows; ++i) {
+    for (std::size_t j = 0; j < columns; ++j) {
+      lines[of_columns ? i : j][of_columns ? j : i] = weight[i * columns + j];
     }
   }
-  const Columns span = principal_span(product(lines, lines), static_cast<std::size_t>(r));
+  const Columns span = principal_span(product(lines, lines), r);
   if (span.empty()) return false;
-  remove_projection(weight, R, C, span, of_columns, 1.0);
+  remove_projection(weight, rows, columns, span, of_columns, 1.0);
   return true;
 }
 
-bool remove_first_columns(std::vector<float>& weight, std::int64_t rows, std::int64_t columns,
-                          int r, float scale) {
-  const auto R = static_cast<std::size_t>(rows), C = static_cast<std::size_t>(columns);
-  Columns span(static_cast<std::size_t>(r), std::vector<double>(R));
+bool remove_first_columns(std::vector<float>& weight, std::size_t rows, std::size_t columns,
+                          std::size_t r, float scale) {
+  Columns span(r, std::vector<double>(rows));
   for (std::size_t c = 0; c < span.size(); ++c) {
-    for (std::size_t i = 0; i < R; ++i) span[c][i] = weight[i * C + c];
+    for (std::size_t i = 0; i < rows; ++i) span[c][i] = weight[i * columns + c];
   }
   if (!make_orthonormal(span)) return false;
-  remove_projection(weight, R, C, span, /*of_columns=*/true, scale);
+  remove_projection(weight, rows, columns, span, /*of_columns=*/true, scale);
   return true;
 }
 

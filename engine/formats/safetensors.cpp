@@ -171,18 +171,17 @@ void write_data(AtomicFile& file, const TensorToWrite& tensor) {
   std::vector<std::byte> stored;
   for (std::int64_t first = 0; first < tensor.view.count(); first += kBlock) {
     const std::int64_t part = std::min(kBlock, tensor.view.count() - first);
-    values.resize(static_cast<std::size_t>(part));
-    stored.resize(static_cast<std::size_t>(part) * size_of(to));
-    const std::byte* block = data + first * static_cast<std::int64_t>(size_of(from));
+    values.resize(part);
+    stored.resize(part * size_of(to));
+    const std::byte* block = data + first * size_of(from);
     read_elements(block, from, values);
     write_elements(values, to, stored.data());
     const std::optional<std::int64_t> overflow = find_not_finite(stored.data(), to, part);
-    if (overflow &&
-        !find_not_finite(block + *overflow * static_cast<std::int64_t>(size_of(from)), from, 1)) {
+    if (overflow && !find_not_finite(block + *overflow * size_of(from), from, 1)) {
       throw Error(Fault::bad_data,
                   fmt::format("tensor '{}' cannot be stored as {}", tensor.name, name_of(to)),
                   {fmt::format("element {} is {:f}; the largest number of that type is {}",
-                               first + *overflow, values[static_cast<std::size_t>(*overflow)],
+                               first + *overflow, values[*overflow],
                                to == DType::f16 ? "65504" : "3.39e38")},
                   "store it as bfloat16 or float32");
     }
@@ -212,8 +211,7 @@ void share_out(const std::span<const std::byte> data, std::vector<Entry>& entrie
     }
     covered = entry.end;
     before = &entry.tensor.name;
-    entry.tensor.bytes = data.subspan(static_cast<std::size_t>(entry.begin),
-                                      static_cast<std::size_t>(entry.end - entry.begin));
+    entry.tensor.bytes = data.subspan(entry.begin, entry.end - entry.begin);
   }
   if (covered != std::ssize(data)) {
     complain.file(fmt::format("the tensors end at byte {} of the data, but there are {}", covered,
@@ -258,7 +256,6 @@ Safetensors::Safetensors(const std::filesystem::path& path) : TensorSource(path)
   }
   const std::string_view text = file->text().substr(sizeof header_size, header_size);
   const std::span<const std::byte> data = bytes.subspan(sizeof header_size + header_size);
-  const std::int64_t data_size = static_cast<std::int64_t>(data.size());
 
   const nlohmann::json header = parse_header(text, complain);
   if (!header.is_object()) {
@@ -267,7 +264,7 @@ Safetensors::Safetensors(const std::filesystem::path& path) : TensorSource(path)
   std::vector<Entry> entries;
   for (const auto& [name, value] : header.items()) {
     if (name != "__metadata__") {
-      entries.push_back(read_entry(name, value, data_size, complain));
+      entries.push_back(read_entry(name, value, std::ssize(data), complain));
       continue;
     }
     if (!value.is_object()) {
@@ -317,8 +314,8 @@ ShardedSafetensors::ShardedSafetensors(const std::filesystem::path& index_json)
     const std::filesystem::path shard = path().parent_path() / name;
     if (std::error_code ignored; !std::filesystem::exists(shard, ignored)) {
       throw Error(Fault::bad_data, shard.string() + " is missing",
-                  {path().filename().string() + " puts " + std::to_string(tensors.size()) +
-                   " tensors into it, '" + *tensors.begin() + "' among them"},
+                  {fmt::format("{} puts {} tensors into it, '{}' among them",
+                               path().filename().string(), tensors.size(), *tensors.begin())},
                   "download or copy the whole folder again");
     }
     const Safetensors file(shard);

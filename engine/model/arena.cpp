@@ -1,5 +1,7 @@
 #include "engine/model/arena.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <functional>
 
@@ -13,13 +15,12 @@ constexpr std::size_t kAlignment = 64;  // a cache line, and the widest CPU vect
 }  // namespace
 
 View Arena::take(const char* name, Shape shape, DType dtype) {
-  const std::size_t wanted = static_cast<std::size_t>(shape.count()) * size_of(dtype);
+  const std::size_t wanted = shape.count() * size_of(dtype);
   const std::size_t bytes = (wanted + kAlignment - 1) / kAlignment * kAlignment;
   std::byte* const base = static_cast<std::byte*>(buffer_.data());
   if (base != nullptr && taken_ + bytes > buffer_.size()) {
     throw Error(Fault::internal, std::string("arena: no room for ") + name,
-                {"wanted " + std::to_string(bytes) + " bytes after " + std::to_string(taken_) +
-                 " of " + std::to_string(buffer_.size())});
+                {fmt::format("wanted {} bytes after {} of {}", bytes, taken_, buffer_.size())});
   }
   View view(base == nullptr ? nullptr : base + taken_, dtype, shape);
   taken_ += bytes;
@@ -35,8 +36,7 @@ void Arena::restart() {
 std::vector<MemoryItem> Arena::plan() const {
   std::vector<MemoryItem> items;
   for (const Entry& entry : entries_) {
-    const auto same = [&](const MemoryItem& item) { return item.name == entry.name; };
-    const auto found = std::find_if(items.begin(), items.end(), same);
+    const auto found = std::ranges::find(items, entry.name, &MemoryItem::name);
     if (found == items.end()) {
       items.push_back({entry.name, entry.bytes});
     } else {
@@ -45,6 +45,12 @@ std::vector<MemoryItem> Arena::plan() const {
   }
   sort_by_size(items);
   return items;
+}
+
+std::int64_t bytes_of(const std::vector<MemoryItem>& plan) {
+  std::int64_t sum = 0;
+  for (const MemoryItem& item : plan) sum += item.bytes;
+  return sum;
 }
 
 void sort_by_size(std::vector<MemoryItem>& items) {

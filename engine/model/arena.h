@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -47,6 +48,9 @@ class Arena {
   std::size_t taken_ = 0;
   std::vector<Entry> entries_;
 };
+
+/// What a plan's items take in all.
+std::int64_t bytes_of(const std::vector<MemoryItem>& plan);
 
 /// Sorts largest first, keeping the order of equals.
 void sort_by_size(std::vector<MemoryItem>& items);

@@ -45,7 +45,7 @@ void require_probability(const char* field, float value) {
 }  // namespace
 
 float Gpt2Config::attention_scale(int layer) const {
-  double scale = scale_attn_weights ? 1.0 / std::sqrt(static_cast<double>(head_size())) : 1.0;
+  double scale = scale_attn_weights ? 1.0 / std::sqrt(head_size()) : 1.0;
   if (scale_attn_by_inverse_layer_idx) scale /= layer + 1;
   return static_cast<float>(scale);
 }

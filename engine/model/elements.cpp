@@ -50,10 +50,10 @@ T narrowed(float value) {
 std::optional<std::int64_t> find_not_finite(const std::byte* from, DType dtype,
                                             std::int64_t count) {
   constexpr std::int64_t kBlock = 4096;  // elements, so that a hit is looked for within the cache
-  const std::int64_t width = static_cast<std::int64_t>(size_of(dtype));
+  const std::int64_t width = size_of(dtype);
   for (std::int64_t first = 0; first < count; first += kBlock) {
     const std::int64_t part = std::min(kBlock, count - first);
-    if (!any_not_finite(from + first * width, dtype, static_cast<std::size_t>(part))) continue;
+    if (!any_not_finite(from + first * width, dtype, part)) continue;
     for (std::int64_t i = first;; ++i) {
       if (any_not_finite(from + i * width, dtype, 1)) return i;
     }
@@ -94,7 +94,7 @@ void write_elements(std::span<const float> from, DType dtype, std::byte* to) {
 std::vector<float> download(Device& device, const ConstView& from) {
   std::vector<std::byte> bytes(from.size_bytes());
   device.copy_to_host(bytes.data(), from.bytes(), bytes.size());
-  std::vector<float> values(static_cast<std::size_t>(from.count()));
+  std::vector<float> values(from.count());
   read_elements(bytes.data(), from.dtype(), values);
   return values;
 }

@@ -11,10 +11,8 @@ namespace quire {
 HeadLayout head_layout(const Device& device, const Gpt2Config& config, DType dtype) {
   HeadLayout head{.rows = device.head_rows(), .vocab_multiple = device.vocab_multiple()};
   const std::optional<DeviceMemory> memory = device.memory();
-  const std::size_t row_bytes =
-      static_cast<std::size_t>(round_up(config.vocab_size, head.vocab_multiple)) * size_of(dtype);
-  while (memory && head.rows > HeadLayout{}.rows &&
-         static_cast<std::size_t>(head.rows) * row_bytes > memory->total / 32) {
+  const std::size_t row_bytes = round_up(config.vocab_size, head.vocab_multiple) * size_of(dtype);
+  while (memory && head.rows > HeadLayout{}.rows && head.rows * row_bytes > memory->total / 32) {
     head.rows /= 2;
   }
   return head;
@@ -57,13 +55,13 @@ std::vector<float> Gpt2::logits(const TokenBatch& batch, HiddenStates* hidden) {
   const Pass pass = impl_->begin(batch);
   forward_hidden(pass, hidden);
   const std::int64_t V = impl_->config.vocab_size;
-  std::vector<float> all(static_cast<std::size_t>(pass.a.tokens() * V));  // [N, V]
+  std::vector<float> all(pass.a.tokens() * V);  // [N, V]
   for_each_chunk(pass.a, [&](RowRange rows) {
     const View logits = forward_logits(pass, rows);  // [R, W]
     const std::int64_t W = logits.shape()[1];
     float* const to = all.data() + rows.first * V;
     if (W == V) return pass.device.copy_to_host(to, logits.bytes(), logits.size_bytes());
-    std::vector<float> chunk(static_cast<std::size_t>(logits.count()));
+    std::vector<float> chunk(logits.count());
     pass.device.copy_to_host(chunk.data(), logits.bytes(), logits.size_bytes());
     for (std::int64_t r = 0; r < rows.count; ++r) {
       std::copy_n(chunk.data() + r * W, V, to + r * V);

@@ -79,7 +79,7 @@ void backward_head(const Pass& pass, const ParameterGradients& grads, float grad
 
 /// Whether a product's input is to be computed again, for the gradient of its weight or adapter.
 bool wants_input(const Pass& pass, const Gradients& grads, int l, Role product) {
-  if (pass.a.layers[static_cast<std::size_t>(l)].outputs_kept) return false;
+  if (pass.a.layers[l].outputs_kept) return false;
   return grads.parameters.layer(l)[product].weight ||
          adapter_pair(pass.adapter, l, product) != nullptr;
 }
@@ -88,7 +88,7 @@ bool wants_input(const Pass& pass, const Gradients& grads, int l, Role product) 
 bool backward_mlp(const Pass& pass, const Gradients& grads, int l) {
   Activations& a = pass.a;
   const auto& w = pass.parameters.layer(l);
-  const LayerActivations& layer = a.layers[static_cast<std::size_t>(l)];
+  const LayerActivations& layer = a.layers[l];
   const View d_fc = leading(a.d_wide, layer.fc.shape());  // [N, I]
 
   // 7. act, computed again unless kept, then through c_proj and, in the same op, through the
@@ -123,7 +123,7 @@ void backward_attention(const Pass& pass, const Gradients& grads, int l) {
   Activations& a = pass.a;
   const std::int64_t B = a.batch, T = a.length, C = pass.config.n_embd;
   const auto& w = pass.parameters.layer(l);
-  const LayerActivations& layer = a.layers[static_cast<std::size_t>(l)];
+  const LayerActivations& layer = a.layers[l];
   const View d_qkv = leading(a.d_wide, layer.qkv.shape());  // [N, 3C]
   const View d_att = a.branch;                              // [N, C]
 
@@ -303,12 +303,12 @@ std::vector<MemoryItem> Gpt2Training::memory_plan(const Gpt2Config& config,
         {"16-bit copy of the matrices",
          Parameters::bytes_of_matrices(config, options.activations, options.head.vocab_multiple)});
   }
+  const bool adapter = options.lora.r > 0;
   items.push_back(
       {"gradients",
-       options.lora.r > 0
-           ? NamedTensors::bytes(adapter_list(config, options.lora), {}, options.gradient_parts)
-           : Parameters::bytes(config, trained_parameters(config, options), options.gradient_parts,
-                               options.head.vocab_multiple)});
+       NamedTensors::bytes(adapter ? adapter_list(config, options.lora) : parameter_list(config),
+                           adapter ? ParameterSet{} : trained_parameters(config, options),
+                           options.gradient_parts, options.head.vocab_multiple)});
   sort_by_size(items);
   return items;
 }

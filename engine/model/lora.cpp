@@ -49,29 +49,10 @@ void check_targets(const Gpt2Config& config, const LoraConfig& lora) {
   }
 }
 
-/// weight [K, N] += scale·Aᵀ·Bᵀ, a row at a time.
-void add_product(std::vector<float>& weight, const std::vector<float>& a,
-                 const std::vector<float>& b, std::int64_t r, float scale) {
-  const std::size_t R = static_cast<std::size_t>(r), K = a.size() / R, N = b.size() / R;
-  std::vector<float> b_rows(b.size());  // [r, N], so that rows are read as they lie
-  for (std::size_t n = 0; n < N; ++n) {
-    for (std::size_t i = 0; i < R; ++i) b_rows[i * N + n] = b[n * R + i];
-  }
-  parallel_for(0, K, [&](std::size_t k) {
-    std::vector<float> sum(N, 0.0f);
-    for (std::size_t i = 0; i < R; ++i) {
-      const float factor = a[i * K + k];
-      const float* row = &b_rows[i * N];
-      for (std::size_t n = 0; n < N; ++n) sum[n] += factor * row[n];
-    }
-    for (std::size_t n = 0; n < N; ++n) weight[k * N + n] += scale * sum[n];
-  });
-}
-
 }  // namespace
 
 float LoraConfig::scale() const {
-  const float rank = static_cast<float>(r);
+  const float rank = r;
   return lora_alpha / (use_rslora ? std::sqrt(rank) : rank);
 }
 
@@ -112,15 +93,44 @@ LoraAdapter::LoraAdapter(Device& device, const Gpt2Config& config, const LoraCon
                          int parts)
     : NamedTensors(device, adapter_list(config, lora), {}, parts),
       lora_(lora),
-      pairs_(static_cast<std::size_t>(config.n_layer)) {
+      pairs_(config.n_layer) {
   auto next = tensors().begin();
   for (int layer = 0; layer < config.n_layer; ++layer) {
     for (const Role product : kProducts) {  // the order of adapter_list()
       if (!is_adapted(lora, layer, product)) continue;
-      pairs_[static_cast<std::size_t>(layer)][product] = {.a = {*next++, WeightLayout::out_in},
-                                                          .b = {*next++, WeightLayout::out_in}};
+      pairs_[layer][product] = {.a = {*next++, WeightLayout::out_in},
+                                .b = {*next++, WeightLayout::out_in}};
     }
   }
+}
+
+HostTensor on_host(Device& device, const ConstView& tensor) {
+  return {download(device, tensor), tensor.shape()};
+}
+
+HostTensor transposed(const HostTensor& matrix) {
+  const std::size_t rows = matrix.shape[0], columns = matrix.shape[1];
+  HostTensor result{std::vector<float>(matrix.values.size()), {matrix.shape[1], matrix.shape[0]}};
+  for (std::size_t r = 0; r < rows; ++r) {
+    for (std::size_t c = 0; c < columns; ++c) {
+      result.values[c * rows + r] = matrix.values[r * columns + c];
+    }
+  }
+  return result;
+}
+
+void add_product(HostTensor& weight, const HostTensor& b, const HostTensor& a, float scale) {
+  const std::size_t rows = b.shape[0], rank = b.shape[1], columns = a.shape[1];
+  parallel_for(0, rows, [&](std::size_t row) {
+    std::vector<float> sum(columns, 0.0f);
+    for (std::size_t i = 0; i < rank; ++i) {
+      const float factor = b.values[row * rank + i];
+      const float* values = &a.values[i * columns];
+      for (std::size_t c = 0; c < columns; ++c) sum[c] += factor * values[c];
+    }
+    float* to = &weight.values[row * columns];
+    for (std::size_t c = 0; c < columns; ++c) to[c] += scale * sum[c];
+  });
 }
 
 LoraAdapter initialize_adapter(Device& device, const Gpt2Config& config, const LoraConfig& lora,
@@ -132,7 +142,7 @@ LoraAdapter initialize_adapter(Device& device, const Gpt2Config& config, const L
     const View a = adapter.tensors()[i];
     const float bound = 1.0f / std::sqrt(static_cast<float>(a.shape()[1]));
     const RandomKey key{.seed = mix(seed, kAdapterStream), .stream = i};
-    std::vector<float> values(static_cast<std::size_t>(a.count()));
+    std::vector<float> values(a.count());
     for (std::size_t j = 0; j < values.size(); ++j) {
       values[j] = bound * (2.0f * random_uniform(key, j) - 1.0f);
     }
@@ -156,12 +166,12 @@ Parameters merge_adapter(Device& device, const Gpt2Config& config,
       if (!pair.a) continue;
       const std::size_t i = weight_index(layer, product);
       const ConstView weight = weights[i];
-      std::vector<float> values = download(device, weight);
-      add_product(values, download(device, pair.a.view), download(device, pair.b.view),
-                  adapter.config().r, adapter.config().scale());
+      HostTensor merged = on_host(device, weight);
+      add_product(merged, transposed(on_host(device, pair.a.view)),
+                  transposed(on_host(device, pair.b.view)), adapter.config().scale());
       const Buffer& memory = holder->merged.emplace_back(device, weight.size_bytes());
       writable[i] = View(memory.data(), weight.dtype(), weight.shape());
-      upload(device, values, writable[i]);
+      upload(device, merged.values, writable[i]);
       weights[i] = writable[i];
     }
   }

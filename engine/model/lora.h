@@ -51,15 +51,23 @@ class LoraAdapter : public NamedTensors {
     WritableWeight a;  // [r, K]
     WritableWeight b;  // [N, r]
   };
-  const Pair& pair(int layer, Role product) const {
-    return pairs_[static_cast<std::size_t>(layer)][product];
-  }
+  const Pair& pair(int layer, Role product) const { return pairs_[layer][product]; }
   const LoraConfig& config() const { return lora_; }
 
  private:
   LoraConfig lora_;
   std::vector<ByRole<Pair>> pairs_;  // [L]
 };
+
+/// A tensor in host memory, in float.
+struct HostTensor {
+  std::vector<float> values;
+  Shape shape;
+};
+HostTensor on_host(Device& device, const ConstView& tensor);
+HostTensor transposed(const HostTensor& matrix);
+/// weight [M, N] += scale·B·A for B [M, r] and A [r, N], a row at a time.
+void add_product(HostTensor& weight, const HostTensor& b, const HostTensor& a, float scale);
 
 /// A fresh adapter as PEFT draws it: A uniform within ±1/sqrt(K), B zero.
 LoraAdapter initialize_adapter(Device& device, const Gpt2Config& config, const LoraConfig& lora,

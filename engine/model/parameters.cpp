@@ -16,7 +16,7 @@ constexpr std::int64_t kAlignment = 64;  // bytes
 
 std::int64_t padded_bytes(const NamedParameter& parameter, int vocab_multiple, DType dtype) {
   const std::int64_t count = padded_shape(parameter, vocab_multiple).count();
-  return round_up(count * static_cast<std::int64_t>(size_of(dtype)), kAlignment);
+  return round_up(count * size_of(dtype), kAlignment);
 }
 
 /// Fills `values` with numbers 0, 1, … of the stream, normally distributed: Box and Muller, "A note
@@ -30,14 +30,14 @@ void draw_normal(std::vector<float>& values, RandomKey key, float deviation) {
     std::array<float, 4> draws;
     for (std::size_t pair = 0; pair < 4; pair += 2) {
       // In (0, 1], so that the logarithm is finite; the largest draw is 6.7 deviations.
-      const float u = static_cast<float>((static_cast<double>(bits[pair]) + 1.0) * 0x1p-32);
-      const float angle = kTwoPi * (static_cast<float>(bits[pair + 1] >> 8) * 0x1p-24f);
+      const float u = static_cast<float>((bits[pair] + 1.0) * 0x1p-32);
+      const float angle = kTwoPi * ((bits[pair + 1] >> 8) * 0x1p-24f);
       const float radius = deviation * std::sqrt(-2.0f * std::log(u));
       draws[pair] = radius * std::cos(angle);
       draws[pair + 1] = radius * std::sin(angle);
     }
     const std::size_t used = std::min<std::size_t>(4, count - i);
-    std::copy_n(draws.begin(), used, values.begin() + static_cast<std::ptrdiff_t>(i));
+    std::copy_n(draws.begin(), used, values.begin() + i);
   }
 }
 
@@ -117,7 +117,7 @@ Shape weight_shape(const Gpt2Config& config, Role role) {
 
 std::size_t weight_index(int layer, Role role) {
   // Two tables, then two tensors for each module.
-  return 2 + 2 * (kRoles.size() * static_cast<std::size_t>(layer) + static_cast<std::size_t>(role));
+  return 2 + 2 * (kRoles.size() * layer + static_cast<std::size_t>(role));
 }
 
 std::vector<NamedParameter> parameter_list(const Gpt2Config& config) {
@@ -165,7 +165,7 @@ std::size_t NamedTensors::bytes(const std::vector<NamedParameter>& list, const P
   for (std::size_t i = 0; i < list.size(); ++i) {
     if (held.empty() || held[i]) bytes += padded_bytes(list[i], vocab_multiple, dtype);
   }
-  return static_cast<std::size_t>(round_up(bytes, kAlignment * parts));
+  return round_up(bytes, kAlignment * parts);
 }
 
 NamedTensors::NamedTensors(Device& device, std::vector<NamedParameter> list,
@@ -184,16 +184,10 @@ NamedTensors::NamedTensors(Device& device, std::vector<NamedParameter> list,
   }
 }
 
-ParameterSet NamedTensors::held() const {
-  ParameterSet held;
-  for (const View& tensor : tensors_) held.push_back(static_cast<bool>(tensor));
-  return held;
-}
-
 std::size_t NamedTensors::index_of(const std::string& name) const {
   const auto found = std::ranges::find(names_, name, &NamedParameter::name);
   if (found == names_.end()) throw Error(Fault::internal, "parameters: there is no " + name);
-  return static_cast<std::size_t>(found - names_.begin());
+  return found - names_.begin();
 }
 
 View NamedTensors::all() const {
@@ -208,20 +202,14 @@ void NamedTensors::fill_zero(Device& device) const {
   }
 }
 
-std::size_t Parameters::bytes(const Gpt2Config& config, const ParameterSet& held, int parts,
-                              int vocab_multiple) {
-  return NamedTensors::bytes(parameter_list(config), held, parts, vocab_multiple);
-}
-
 Parameters::Parameters(NamedTensors own, const Gpt2Config& config, std::vector<ConstView> weights,
                        int vocab_multiple)
     : NamedTensors(std::move(own)),
       TensorsByRole(config, weights, vocab_multiple),
       weights_(std::move(weights)) {}
 
-Parameters::Parameters(Device& device, const Gpt2Config& config, const ParameterSet& held,
-                       int parts)
-    : NamedTensors(device, parameter_list(config), held, parts),
+Parameters::Parameters(Device& device, const Gpt2Config& config)
+    : NamedTensors(device, parameter_list(config)),
       TensorsByRole(config, {tensors().begin(), tensors().end()}, device.vocab_multiple()),
       weights_(tensors().begin(), tensors().end()) {}
 
@@ -261,7 +249,7 @@ TensorsByRole<AnyView>::TensorsByRole(const Gpt2Config& config, const std::vecto
       head_(config.tie_word_embeddings ? wte_ : tensors.back()),
       padded_head_(head_.bytes(), head_.dtype(),
                    {round_up(config.vocab_size, vocab_multiple), config.n_embd}),
-      layers_(static_cast<std::size_t>(config.n_layer)) {
+      layers_(config.n_layer) {
   auto next = tensors.begin() + 2;
   for (ByRole<WeightAndBias<AnyView>>& layer : layers_) {
     for (auto& module : layer.all) module = {.weight = *next++, .bias = *next++};
@@ -275,10 +263,10 @@ Parameters initialize_parameters(Device& device, const Gpt2Config& config, std::
   Parameters parameters(device, config);
   // Each block adds two branches to the residual stream; scaling their last matrices keeps the
   // stream's variance at depth 2L what it would be at depth 1 (the GPT-2 paper, section 2.3).
-  const float projection = 1.0f / std::sqrt(2.0f * static_cast<float>(config.n_layer));
+  const float projection = 1.0f / std::sqrt(2.0f * config.n_layer);
   for (std::size_t i = 0; i < parameters.names().size(); ++i) {
     const NamedParameter& named = parameters.names()[i];
-    std::vector<float> values(static_cast<std::size_t>(named.shape.count()), 0.0f);
+    std::vector<float> values(named.shape.count(), 0.0f);
     if (named.is_matrix) {
       const bool scaled = named.name.ends_with(".c_proj.weight");
       draw_normal(values, {.seed = seed, .stream = i},

@@ -106,8 +106,6 @@ class NamedTensors {
 
   const std::vector<NamedParameter>& names() const { return names_; }
   const std::vector<View>& tensors() const { return tensors_; }  // as names()
-  /// The entries that have memory.
-  ParameterSet held() const;
   /// The place of that name in names(); throws Error(internal) when there is none.
   std::size_t index_of(const std::string& name) const;
   View find(const std::string& name) const { return tensors_[index_of(name)]; }
@@ -146,9 +144,7 @@ class TensorsByRole {
 
   AnyView wte() const { return wte_; }  // [V, C]
   AnyView wpe() const { return wpe_; }  // [P, C]
-  const ByRole<WeightAndBias<AnyView>>& layer(int index) const {
-    return layers_[static_cast<std::size_t>(index)];
-  }
+  const ByRole<WeightAndBias<AnyView>>& layer(int index) const { return layers_[index]; }
   /// Of one of kProducts, a Conv1D.
   Matrix matrix(int index, Role product) const {
     return {layer(index)[product].weight, WeightLayout::in_out};
@@ -175,8 +171,7 @@ class ParameterGradients : public NamedTensors, public TensorsByRole<View> {
 /// views for what lies in a mapped file, say.
 class Parameters : public NamedTensors, public TensorsByRole<ConstView> {
  public:
-  explicit Parameters(Device& device, const Gpt2Config& config, const ParameterSet& held = {},
-                      int parts = 1);
+  Parameters(Device& device, const Gpt2Config& config);
   /// Takes views that someone else owns; `owner` keeps that memory alive. `weights`, and `writable`
   /// where it is given, are in the order of parameter_list(); behind the head lies what
   /// clear_padding() has cleared for that multiple.
@@ -185,10 +180,6 @@ class Parameters : public NamedTensors, public TensorsByRole<ConstView> {
 
   const std::vector<ConstView>& weights() const { return weights_; }  // as names()
   ConstView find(const std::string& name) const { return weights_[index_of(name)]; }
-
-  /// What the allocating constructor allocates on a device with that vocab_multiple().
-  static std::size_t bytes(const Gpt2Config& config, const ParameterSet& held = {}, int parts = 1,
-                           int vocab_multiple = 1);
 
   /// The same parameters with matrices of type `dtype` in memory of their own, not yet filled; all
   /// else is shared with `masters`, which must outlive it.

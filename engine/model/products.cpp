@@ -18,7 +18,7 @@ View dropped(const Pass& pass, const DropoutSites::Site& site, View x) {
 }
 
 View hidden_of(const Pass& pass, int layer, Role product) {
-  return pass.a.layers[static_cast<std::size_t>(layer)].lora_h[product];
+  return pass.a.layers[layer].lora_h[product];
 }
 
 /// Gradients of A and B; leaves that of h = scale·dropout(x)·Aᵀ in a.d_lora_h.
@@ -96,15 +96,14 @@ void project(const Pass& pass, int layer, Role product, const Projection& p) {
   // The adapter's share joins before the activation.
   const bool apart = pair != nullptr && p.activation != Activation::none;
   const bool transposed = !pass.transposed.empty() && device.prefers_out_in(p.x.shape()[0]);
-  const MatmulForward matmul = {
-      .out = apart ? p.pre_activation : p.out,
-      .pre_activation = apart ? View() : p.pre_activation,
-      .x = p.x,
-      .weight = transposed ? pass.transposed[static_cast<std::size_t>(layer)][product]
-                           : pass.parameters.matrix(layer, product),
-      .bias = pass.parameters.layer(layer)[product].bias,
-      .activation = apart ? Activation::none : p.activation,
-      .multiply = pass.precision};
+  const MatmulForward matmul = {.out = apart ? p.pre_activation : p.out,
+                                .pre_activation = apart ? View() : p.pre_activation,
+                                .x = p.x,
+                                .weight = transposed ? pass.transposed[layer][product]
+                                                     : pass.parameters.matrix(layer, product),
+                                .bias = pass.parameters.layer(layer)[product].bias,
+                                .activation = apart ? Activation::none : p.activation,
+                                .multiply = pass.precision};
   if (p.before.sum && !p.before.mean && pair == nullptr) {
     return device.layernorm_matmul({.layernorm = p.before, .matmul = matmul});
   }

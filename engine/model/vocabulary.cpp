@@ -21,8 +21,8 @@ void draw_rows(std::vector<float>& table, std::size_t old_rows, std::size_t C, s
   for (std::size_t i = 0; i < old_rows; ++i) {
     for (std::size_t c = 0; c < C; ++c) mean[c] += table[i * C + c];
   }
-  for (double& value : mean) value /= static_cast<double>(old_rows);
-  const double spread = std::sqrt(1e-9 / static_cast<double>(old_rows));
+  for (double& value : mean) value /= old_rows;
+  const double spread = std::sqrt(1e-9 / old_rows);
   const std::size_t new_rows = table.size() / C - old_rows;
   parallel_for(0, new_rows, [&](std::size_t r) {
     const RandomKey key{.seed = mix(seed, kGrowStream), .stream = mix(stream, r)};
@@ -52,11 +52,11 @@ Parameters grow_vocabulary(Device& device, const Gpt2Config& config, const Param
     const View to = grown.tensors()[i];
     std::vector<float> values = download(device, from);
     if (to.count() > from.count()) {
-      const auto C = static_cast<std::size_t>(config.n_embd);
-      values.resize(static_cast<std::size_t>(to.count()));
-      draw_rows(values, static_cast<std::size_t>(from.shape()[0]), C, seed, i);
+      const std::size_t C = config.n_embd;
+      values.resize(to.count());
+      draw_rows(values, from.shape()[0], C, seed, i);
     }
-    if (static_cast<std::int64_t>(values.size()) != to.count()) {
+    if (std::ssize(values) != to.count()) {
       throw Error(Fault::internal,
                   "grow_vocabulary: " + grown.names()[i].name + " has other extents");
     }

@@ -6,7 +6,6 @@
 #include <charconv>
 #include <cmath>
 #include <nlohmann/json.hpp>
-#include <set>
 #include <string_view>
 
 #include "base/file.h"
@@ -25,6 +24,9 @@ using nlohmann::json;
 constexpr std::string_view kPrefix = "checkpoint-";
 constexpr std::string_view kSaving = ".saving-";
 constexpr std::string_view kRemoving = ".removing-";
+constexpr const char* kState = "trainer_state.json";
+constexpr const char* kMoments = "optimizer.safetensors";
+constexpr const char* kModelWeights = "model.safetensors";
 constexpr const char* kAdapterWeights = "adapter_model.safetensors";
 constexpr int kStateVersion = 1;
 
@@ -46,9 +48,8 @@ bool is_temporary(std::string_view name) {
 }
 
 bool is_complete(const fs::path& folder) {
-  return fs::exists(folder / "trainer_state.json") &&
-         fs::exists(folder / "optimizer.safetensors") &&
-         (fs::exists(folder / "model.safetensors") || fs::exists(folder / kAdapterWeights));
+  return fs::exists(folder / kState) && fs::exists(folder / kMoments) &&
+         (fs::exists(folder / kModelWeights) || fs::exists(folder / kAdapterWeights));
 }
 
 /// A folder that is renamed out of sight before its files go, so that no half of it is ever found.
@@ -84,14 +85,6 @@ void save_moments(const fs::path& path, const AdamwOptimizer::HostMoments& momen
     tensors.push_back({"v." + parameter->name, v});
   }
   write_safetensors(path, tensors);
-}
-
-void load_tensors(Device& device, const TensorSource& file, const NamedTensors& into) {
-  for (std::size_t i = 0; i < into.names().size(); ++i) {
-    const View to = into.tensors()[i];
-    if (to) load_values(device, file, into.names()[i].name, to.shape(), 0, to);
-  }
-  device.synchronize();
 }
 
 /// Calls visit(place, field) for what trainer_state.json has of a state, and visit_if(place, field,
@@ -175,8 +168,7 @@ void remove_leftovers(const fs::path& output_dir) {
   for (const fs::path& leftover : leftovers) fs::remove_all(leftover);
 }
 
-fs::path save_checkpoint(Device& device, const fs::path& output_dir,
-                         const CheckpointToSave& checkpoint) {
+fs::path save_checkpoint(const fs::path& output_dir, const CheckpointToSave& checkpoint) {
   const std::string name = checkpoint_name(checkpoint.state.step);
   const fs::path folder = output_dir / name;
   const fs::path saving = output_dir / (std::string(kSaving) + name);
@@ -188,14 +180,9 @@ fs::path save_checkpoint(Device& device, const fs::path& output_dir,
                   "cannot create " + saving.string(), {error.message()});
     }
     if (checkpoint.write_companions) checkpoint.write_companions(saving);
-    save_moments(saving / "optimizer.safetensors", checkpoint.moments);
-    write_file(saving / "trainer_state.json", to_json(checkpoint.state));
-    if (checkpoint.adapter != nullptr) {
-      save_adapter(device, saving, *checkpoint.adapter, checkpoint.base_model,
-                   checkpoint.save_tables ? &checkpoint.parameters : nullptr);
-    } else {
-      save_model(device, saving, checkpoint.config, checkpoint.parameters, DType::f32);
-    }
+    save_moments(saving / kMoments, checkpoint.moments);
+    write_file(saving / kState, to_json(checkpoint.state));
+    checkpoint.model.save(saving, DType::f32);
     sync_folder(saving);
     if (fs::exists(folder)) remove_folder(folder);
     fs::rename(saving, folder);
@@ -221,7 +208,7 @@ void rotate_checkpoints(const fs::path& output_dir, const Rotation& rotation) {
   if (rotation.limit <= 0) return;
   std::vector<std::int64_t> steps = checkpoint_steps(output_dir);
   std::erase_if(steps, [&](std::int64_t step) { return step > rotation.step; });
-  std::int64_t excess = static_cast<std::int64_t>(steps.size()) - rotation.limit;
+  std::int64_t excess = std::ssize(steps) - rotation.limit;
   for (const std::int64_t step : steps) {
     if (excess <= 0 || step == steps.back()) break;
     if (step == rotation.best_step) continue;
@@ -232,8 +219,7 @@ void rotate_checkpoints(const fs::path& output_dir, const Rotation& rotation) {
 
 namespace {
 
-constexpr const char* kParts[] = {"trainer_state.json", "optimizer.safetensors",
-                                  "model.safetensors"};
+constexpr const char* kParts[] = {kState, kMoments, kModelWeights};
 
 /// The newest checkpoint from which a file is gone, if it is newer than `step`; "" where none is.
 /// They are renamed when they are whole: something took the file since.
@@ -253,7 +239,7 @@ fs::path newest_robbed(const fs::path& output_dir, std::int64_t step) {
 std::optional<Error> damage_of(const fs::path& folder) {
   try {
     read_trainer_state(folder);
-    for (const char* name : {"optimizer.safetensors", "model.safetensors", kAdapterWeights}) {
+    for (const char* name : {kMoments, kModelWeights, kAdapterWeights}) {
       if (fs::exists(folder / name)) Safetensors file(folder / name);
     }
   } catch (const Error& error) {
@@ -307,7 +293,7 @@ fs::path find_checkpoint(const fs::path& output_dir, const std::string& latest_o
 }
 
 TrainerState read_trainer_state(const fs::path& checkpoint) {
-  const fs::path path = checkpoint / "trainer_state.json";
+  const fs::path path = checkpoint / kState;
   try {
     const json state = parse_json<json>(read_file(path));
     if (state.at("version") != kStateVersion) {
@@ -341,15 +327,14 @@ TrainerState read_trainer_state(const fs::path& checkpoint) {
 }
 
 std::vector<std::string> differences(const Fingerprint& checkpoint, const Fingerprint& now) {
-  std::set<std::string> names;
-  for (const auto& [name, value] : checkpoint) names.insert(name);
-  for (const auto& [name, value] : now) names.insert(name);
+  Fingerprint either = checkpoint;
+  either.insert(now.begin(), now.end());
   const auto value_of = [](const Fingerprint& fingerprint, const std::string& name) {
     const auto found = fingerprint.find(name);
     return found == fingerprint.end() ? std::string("none") : found->second;
   };
   std::vector<std::string> lines;
-  for (const std::string& name : names) {
+  for (const auto& [name, value] : either) {
     const std::string before = value_of(checkpoint, name);
     const std::string after = value_of(now, name);
     if (before != after) {
@@ -359,16 +344,22 @@ std::vector<std::string> differences(const Fingerprint& checkpoint, const Finger
   return lines;
 }
 
-void load_weights(Device& device, const fs::path& checkpoint, const Parameters& parameters) {
-  load_tensors(device, Safetensors(checkpoint / "model.safetensors"), parameters);
+void TrainedModel::save(const fs::path& folder, DType dtype) const {
+  if (!adapter) return save_model(device, folder, config, parameters, dtype);
+  save_adapter(device, folder, *adapter, base_model, save_tables ? &parameters : nullptr);
 }
 
-void load_weights(Device& device, const fs::path& checkpoint, const LoraAdapter& adapter) {
-  load_tensors(device, Safetensors(checkpoint / kAdapterWeights), adapter);
+void TrainedModel::load(const fs::path& checkpoint) const {
+  const TensorSource file = Safetensors(checkpoint / (adapter ? kAdapterWeights : kModelWeights));
+  for (std::size_t i = 0; i < trained().names().size(); ++i) {
+    const View to = trained().tensors()[i];
+    if (to) load_values(device, file, trained().names()[i].name, to.shape(), 0, to);
+  }
+  device.synchronize();
 }
 
 void load_moments(Device& device, const fs::path& checkpoint, const AdamwOptimizer& optimizer) {
-  const TensorSource file = Safetensors(checkpoint / "optimizer.safetensors");
+  const TensorSource file = Safetensors(checkpoint / kMoments);
   for (const AdamwOptimizer::Piece& piece : optimizer.pieces()) {
     const NamedParameter& of = *piece.parameter;
     load_values(device, file, "m." + of.name, of.shape, piece.first, piece.m);

@@ -18,6 +18,8 @@
 #include <functional>
 #include <limits>
 #include <map>
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -69,21 +71,43 @@ std::vector<std::int64_t> checkpoint_steps(const std::filesystem::path& output_d
 /// included. Call it only with the folder locked.
 void remove_leftovers(const std::filesystem::path& output_dir);
 
-struct CheckpointToSave {
+/// A model in training: its parameters, or an adapter beside them.
+struct TrainedModel {
+  Device& device;
   const Gpt2Config& config;
   const Parameters& parameters;
+  std::string base_model = {};  ///< what the adapter's config calls the model it adapts
+  bool save_tables = false;     ///< with the adapter, the embeddings of `parameters`
+  std::optional<LoraAdapter> adapter = {};
+
+  /// What the optimizer changes.
+  const NamedTensors& trained() const {
+    if (adapter) return *adapter;
+    return parameters;
+  }
+  /// The model with its adapter as it is now.
+  Parameters merged() const {
+    const std::shared_ptr<const Parameters> base(std::shared_ptr<void>(), &parameters);
+    return merge_adapter(device, config, base, *adapter);
+  }
+  /// Into a folder: the adapter, or the parameters as `dtype`.
+  void save(const std::filesystem::path& folder, DType dtype) const;
+  /// Overwrites what trains with that of the checkpoint. Throws Error(bad_data) naming file, tensor
+  /// and shapes.
+  void load(const std::filesystem::path& checkpoint) const;
+};
+
+struct CheckpointToSave {
+  const TrainedModel& model;
   const AdamwOptimizer::HostMoments& moments;
   const TrainerState& state;
-  const LoraAdapter* adapter = nullptr;  ///< saved instead of the parameters where there is one
-  std::string base_model;                ///< of the adapter
-  bool save_tables = false;              ///< with the adapter, the embeddings of `parameters`
   /// Adds to the folder what belongs beside the weights (the tokenizer's files); may be empty.
   std::function<void(const std::filesystem::path&)> write_companions;
 };
 
 /// Writes OUTPUT_DIR/checkpoint-STEP and returns it. On failure the older checkpoints are
 /// untouched, and a full disk throws Error(no_space) that names what is still there.
-std::filesystem::path save_checkpoint(Device& device, const std::filesystem::path& output_dir,
+std::filesystem::path save_checkpoint(const std::filesystem::path& output_dir,
                                       const CheckpointToSave& checkpoint);
 
 struct Rotation {
@@ -105,12 +129,8 @@ TrainerState read_trainer_state(const std::filesystem::path& checkpoint);
 /// One line for each entry that differs: "block_size: the checkpoint has 64, now 128".
 std::vector<std::string> differences(const Fingerprint& checkpoint, const Fingerprint& now);
 
-/// Overwrites parameters, and the moments that the optimizer holds, with those of the checkpoint.
-/// Throws Error(bad_data) naming file, tensor and shapes.
-void load_weights(Device& device, const std::filesystem::path& checkpoint,
-                  const Parameters& parameters);
-void load_weights(Device& device, const std::filesystem::path& checkpoint,
-                  const LoraAdapter& adapter);
+/// Overwrites the moments that the optimizer holds with those of the checkpoint. Throws as
+/// TrainedModel::load() does.
 void load_moments(Device& device, const std::filesystem::path& checkpoint,
                   const AdamwOptimizer& optimizer);
 

@@ -29,20 +29,21 @@ std::vector<MemoryItem> training_memory_plan(const Gpt2Config& model, const Trai
   options.lora = lora;
   const HeadLayout head = options.head = head_layout(device, model, options.activations);
   std::vector<MemoryItem> plan = Gpt2Training::memory_plan(model, options);
-  const auto bytes_of = [&](const std::vector<NamedParameter>& list, const ParameterSet& which) {
+  const auto unpadded_bytes = [&](const std::vector<NamedParameter>& list,
+                                  const ParameterSet& which) {
     std::size_t bytes = 0;
     for (std::size_t i = 0; i < list.size(); ++i) {
       if (!which.empty() && !which[i]) continue;
       const Shape shape = padded_shape(list[i], head.vocab_multiple);
-      bytes += static_cast<std::size_t>(shape.count()) * sizeof(float);
+      bytes += shape.count() * sizeof(float);
     }
     return bytes;
   };
   const std::vector<NamedParameter> list = parameter_list(model);
-  plan.push_back({"parameters", bytes_of(list, {})});
-  std::size_t trained = bytes_of(list, trainable_parameters(model, resolved.freeze_layers));
+  plan.push_back({"parameters", unpadded_bytes(list, {})});
+  std::size_t trained = unpadded_bytes(list, trainable_parameters(model, resolved.freeze_layers));
   if (lora.r > 0) {
-    trained = bytes_of(adapter_list(model, lora), {});
+    trained = unpadded_bytes(adapter_list(model, lora), {});
     plan.push_back({"adapter", trained});
   }
   plan.push_back({"AdamW moments", AdamwOptimizer::bytes(trained, resolved.ranks, resolved.zero)});
@@ -56,21 +57,13 @@ bool keeps_outputs(const Gpt2Config& model, TrainingConfig config, const Device&
   // GPT-2's step, and cost 57 MB.
   if (device.shares_host_memory() || config.gradient_checkpointing) return false;
   config.keep_outputs = true;
-  std::int64_t bytes = 0;
-  for (const MemoryItem& item : training_memory_plan(model, config, device)) {
-    bytes += static_cast<std::int64_t>(item.bytes);
-  }
-  return bytes <= available;
+  return bytes_of(training_memory_plan(model, config, device)) <= available;
 }
 
-double training_flops(const Gpt2Config& model, std::int64_t tokens, int length) {
-  return training_flops(model, TrainingConfig{}, tokens, length);
-}
-
-double training_flops(const Gpt2Config& model, const TrainingConfig& config, std::int64_t tokens,
-                      int length) {
+double training_flops(const Gpt2Config& model, std::int64_t tokens, int length,
+                      const TrainingConfig& config) {
   const double C = model.n_embd, head = C * model.vocab_size;
-  double multiplied = static_cast<double>(model.parameter_count()) - C * model.n_positions;
+  double multiplied = model.parameter_count() - C * model.n_positions;
   if (!model.tie_word_embeddings) multiplied -= head;  // looked up, not multiplied
   const LoraConfig lora = adapter_of(config, model);
   const int first = lora.r > 0 ? first_adapted_layer(model, lora) : config.freeze_layers;
@@ -84,10 +77,10 @@ double training_flops(const Gpt2Config& model, const TrainingConfig& config, std
     flops += 2 * ((1 - below) * of_blocks + (head_trains ? head : 0));
   } else {
     for (const NamedParameter& factor : adapter_list(model, lora)) {
-      flops += 6.0 * static_cast<double>(factor.shape.count());
+      flops += 6.0 * factor.shape.count();
     }
   }
-  return static_cast<double>(tokens) * flops;
+  return tokens * flops;
 }
 
 ProductType product_type(const Device& device, DType dtype) {

@@ -26,13 +26,11 @@ bool keeps_outputs(const Gpt2Config& model, TrainingConfig config, const Device&
 
 /// Floating-point operations of forward and backward for `tokens` tokens in rows of `length`:
 /// 6 a token and parameter that is multiplied with, and 6·L·C·length a token for causal attention
-/// (half of the square is computed).
-double training_flops(const Gpt2Config& model, std::int64_t tokens, int length);
-/// The same for what a run's config leaves of it: no gradients of weights that do not train, and
-/// none at all below the lowest block that does; an adapter's own products. What gradient
-/// checkpointing computes again does not count.
-double training_flops(const Gpt2Config& model, const TrainingConfig& config, std::int64_t tokens,
-                      int length);
+/// (half of the square is computed). Of these what a run's config leaves: no gradients of weights
+/// that do not train, and none at all below the lowest block that does; an adapter's own products.
+/// What gradient checkpointing computes again does not count.
+double training_flops(const Gpt2Config& model, std::int64_t tokens, int length,
+                      const TrainingConfig& config = {});
 
 /// What "products in `dtype`" are on a device: of operands of that type where it keeps activations
 /// in it, of float ones that are rounded where it can do that, of float ones where it cannot.

@@ -12,16 +12,16 @@ namespace quire {
 namespace {
 
 std::uint64_t hash(const TokenStream& values, std::uint64_t seed) {
-  std::uint64_t h = mix(seed, static_cast<std::uint64_t>(values.size()));
+  std::uint64_t h = mix(seed, values.size());
   values.for_each([&](std::span<const std::int32_t> stretch, std::int64_t) {
-    for (const std::int32_t value : stretch) h = mix(h, static_cast<std::uint64_t>(value));
+    for (const std::int32_t value : stretch) h = mix(h, value);
   });
   return h;
 }
 
 std::uint64_t hash(const RecordOffsets& values, std::uint64_t seed) {
-  std::uint64_t h = mix(seed, static_cast<std::uint64_t>(values.size()));
-  values.for_each([&](std::int64_t value) { h = mix(h, static_cast<std::uint64_t>(value)); });
+  std::uint64_t h = mix(seed, values.size());
+  values.for_each([&](std::int64_t value) { h = mix(h, value); });
   return h;
 }
 

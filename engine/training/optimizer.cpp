@@ -9,8 +9,7 @@ namespace {
 /// Elements [first, first + count) of a dense tensor, as a row.
 View stretch(const View& tensor, std::int64_t first, std::int64_t count) {
   auto* const bytes = static_cast<std::byte*>(tensor.bytes());
-  return {
-      bytes + first * static_cast<std::int64_t>(size_of(tensor.dtype())), tensor.dtype(), {count}};
+  return {bytes + first * size_of(tensor.dtype()), tensor.dtype(), {count}};
 }
 
 /// Where a tensor lies in the row of floats that holds it.
@@ -142,7 +141,7 @@ AdamwOptimizer::HostMoments AdamwOptimizer::moments() const {
 }
 
 std::size_t AdamwOptimizer::bytes(std::size_t gradient_bytes, int ranks, bool sharded) {
-  return 2 * (sharded ? gradient_bytes / static_cast<std::size_t>(ranks) : gradient_bytes);
+  return 2 * (sharded ? gradient_bytes / ranks : gradient_bytes);
 }
 
 }  // namespace quire

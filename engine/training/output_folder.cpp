@@ -2,12 +2,10 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
 
-#include "base/file.h"
 #include "engine/training/checkpoint.h"
 #include "engine/training/log_files.h"
 
@@ -15,25 +13,26 @@ namespace quire {
 
 namespace fs = std::filesystem;
 
-OutputFolder::OutputFolder(const TrainingConfig& config) : path_(config.output_dir) {
-  make_folder(path_);
-  descriptor_ = ::open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (descriptor_ < 0) {
-    throw Error(Fault::bad_data, "cannot open the output folder " + path_.string(),
-                {std::strerror(errno)});
-  }
+namespace {
+
+int open_made(const fs::path& folder) {
+  make_folder(folder);
+  const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (descriptor >= 0) return descriptor;
+  throw Error(Fault::bad_data, "cannot open the output folder " + folder.string(),
+              {std::strerror(errno)});
+}
+
+}  // namespace
+
+OutputFolder::OutputFolder(const TrainingConfig& config)
+    : path_(config.output_dir), descriptor_(open_made(path_)) {
   // File systems without locks (some network mounts) answer with an error other than "held".
   if (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
-    ::close(descriptor_);
     throw Error(Fault::usage, "another run is writing into " + path_.string(), {},
                 "another `output_dir`, or wait for that run to end"_named);
   }
-  try {
-    check_unused(config);
-  } catch (...) {
-    ::close(descriptor_);
-    throw;
-  }
+  check_unused(config);
 }
 
 void OutputFolder::check_unused(const TrainingConfig& config) {
@@ -44,10 +43,6 @@ void OutputFolder::check_unused(const TrainingConfig& config) {
               checkpoint_steps(path).empty()
                   ? "another `output_dir`, or `overwrite_output_dir`"_named
                   : "`resume_from_checkpoint` latest to go on, or `overwrite_output_dir`"_named);
-}
-
-OutputFolder::~OutputFolder() {
-  ::close(descriptor_);
 }
 
 void OutputFolder::clear_earlier_run(const TrainingConfig& config) {

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <string>
 
+#include "base/file.h"
 #include "engine/training/training_config.h"
 
 namespace quire {
@@ -15,11 +16,7 @@ class OutputFolder {
   /// Creates the folder and locks it. Throws Error(usage) when another run holds it, or when it is
   /// not empty and the run neither resumes nor overwrites; and what make_folder() throws.
   explicit OutputFolder(const TrainingConfig& config);
-  OutputFolder(const OutputFolder&) = delete;
-  OutputFolder& operator=(const OutputFolder&) = delete;
-  ~OutputFolder();
 
-  const std::filesystem::path& path() const { return path_; }
   /// The second of these refusals alone, before anything costly is done. Creates nothing.
   static void check_unused(const TrainingConfig& config);
   /// Removes checkpoints and logs of an earlier run, and its model where this run leaves an adapter
@@ -28,7 +25,7 @@ class OutputFolder {
 
  private:
   std::filesystem::path path_;
-  int descriptor_ = -1;
+  Descriptor descriptor_;
 };
 
 }  // namespace quire

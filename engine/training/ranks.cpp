@@ -33,11 +33,11 @@ void Ranks::agree(const std::function<void()>& work) {
   }
   const std::array<double, 1> mine = {fault};
   const std::vector<double> faults = collect(mine);
-  for (std::size_t r = 0; r < faults.size(); ++r) {
+  for (int r = 0; r < std::ssize(faults); ++r) {
     if (faults[r] == 0) continue;
     failed_together_ = true;
-    if (static_cast<int>(r) == rank()) std::rethrow_exception(failure);
-    throw PeerFailed(static_cast<int>(r), static_cast<Fault>(static_cast<int>(faults[r])));
+    if (r == rank()) std::rethrow_exception(failure);
+    throw PeerFailed(r, static_cast<Fault>(faults[r]));
   }
 }
 

@@ -42,22 +42,20 @@ void Reporter::step(TrainerState& state, std::int64_t total_steps, const StepRes
   since_log_.add(pace);
   recent_step_seconds_ =
       recent_step_seconds_ == 0 ? pace.seconds : 0.9 * recent_step_seconds_ + 0.1 * pace.seconds;
-  TrainingProgress progress{
-      .step = state.step,
-      .total_steps = total_steps,
-      .epoch = state.epoch,
-      .loss = result.loss,
-      .grad_norm = result.norm,
-      .learning_rate = result.learning_rate,
-      .tokens = state.tokens,
-      .tokens_per_second = pace.tokens_per_second(),
-      .seconds_left = recent_step_seconds_ * static_cast<double>(total_steps - state.step),
-      .mfu = mfu(pace),
-      .eval_loss = state.eval_loss};
+  TrainingProgress progress{.step = state.step,
+                            .total_steps = total_steps,
+                            .epoch = state.epoch,
+                            .loss = result.loss,
+                            .grad_norm = result.norm,
+                            .learning_rate = result.learning_rate,
+                            .tokens = state.tokens,
+                            .tokens_per_second = pace.tokens_per_second(),
+                            .seconds_left = recent_step_seconds_ * (total_steps - state.step),
+                            .mfu = mfu(pace),
+                            .eval_loss = state.eval_loss};
   if (callbacks_.on_step) callbacks_.on_step(progress);
   if (state.step % config_.logging_steps != 0 && state.step != total_steps) return;
-  progress.loss = state.loss_steps > 0 ? state.loss_sum / static_cast<double>(state.loss_steps)
-                                       : TrainerState::kNone;
+  progress.loss = state.loss_steps > 0 ? state.loss_sum / state.loss_steps : TrainerState::kNone;
   progress.tokens_per_second = since_log_.tokens_per_second();
   progress.mfu = mfu(since_log_);
   for (const auto& log : logs_) log->train(progress);

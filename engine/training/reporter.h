@@ -15,7 +15,7 @@ namespace quire {
 struct Pace {
   double seconds = 0, flops = 0;
   std::int64_t tokens = 0;
-  double tokens_per_second() const { return static_cast<double>(tokens) / seconds; }
+  double tokens_per_second() const { return tokens / seconds; }
   void add(const Pace& other) {
     seconds += other.seconds;
     flops += other.flops;

@@ -32,7 +32,7 @@ void check_records(const char* what, const TokenView& records, int vocab_size) {
       for (std::size_t i = 0; i < stretch.size(); ++i) {
         const std::int32_t id = stretch[i];
         if ((id >= 0 && id < vocab_size) || (label && id == kIgnoredTarget)) continue;
-        const std::int64_t place = first + static_cast<std::int64_t>(i);
+        const std::int64_t place = first + i;
         std::int64_t record = -1;  // the last that begins there or before
         records.offsets.for_each([&](std::int64_t begin) { record += begin <= place; });
         throw Error(
@@ -50,16 +50,17 @@ void check_records(const char* what, const TokenView& records, int vocab_size) {
 
 }  // namespace
 
-Run::Run(const RunInputs& given)
-    : config_(with_block_size(given.config, given.model)),
-      ranks_(given.ranks),
+Run::Run(TrainedModel model, const Rows& rows, const Rows& validation, const TrainingConfig& config,
+         const TrainingCallbacks& callbacks)
+    : config_(with_block_size(config, model.config)),
+      ranks_(callbacks.ranks_or_one()),
       callbacks_(ranks_.first()
-                     ? given.callbacks
-                     : TrainingCallbacks{.stop_requested = given.callbacks.stop_requested,
-                                         .write_companions = given.callbacks.write_companions}),
-      model_{given.device, given.model, given.parameters},
-      rows_(given.rows),
-      eval_rows_(given.validation),
+                     ? callbacks
+                     : TrainingCallbacks{.stop_requested = callbacks.stop_requested,
+                                         .write_companions = callbacks.write_companions}),
+      model_(std::move(model)),
+      rows_(rows),
+      eval_rows_(validation),
       asked_steps_(total_steps(config_, rows_.size())),
       schedule_(schedule_of(config_, asked_steps_)),
       total_steps_(asked_steps_),
@@ -74,8 +75,8 @@ Run::Run(const RunInputs& given)
     throw Error(Fault::internal, "rows are not cut as the config of the run has it");
   }
   const TokenView& records = rows_.records();
-  check_records("training", records, given.model.vocab_size);
-  check_records("validation", eval_rows_.records(), given.model.vocab_size);
+  check_records("training", records, model_.config.vocab_size);
+  check_records("validation", eval_rows_.records(), model_.config.vocab_size);
   if (rows_.size() == 0) {
     throw Error(
         Fault::bad_data, "there is nothing to train on",
@@ -83,7 +84,7 @@ Run::Run(const RunInputs& given)
                      counted(records.ids.size(), "token"))});
   }
   state_.data.seed = config_.data_seed.value_or(config_.seed);
-  state_.fixed = fixed_facts(given.model, config_, records, eval_rows_.records());
+  state_.fixed = fixed_facts(model_.config, config_, records, eval_rows_.records());
   state_.options = option_facts(config_);
   saver_.note_tuning(state_);
 }
@@ -317,9 +318,9 @@ void Run::step() {
   const std::vector<Batch> window = batches_->next_window(config_.gradient_accumulation_steps);
   std::array<double, 4> counts = {};  // targets, tokens, flops, rows
   for (const Batch& batch : window) {
-    counts[0] += static_cast<double>(batch.valid_targets);
-    counts[1] += static_cast<double>(batch.tokens);
-    counts[2] += training_flops(model_.config, config_, batch.tokens, batch.length);
+    counts[0] += batch.valid_targets;
+    counts[1] += batch.tokens;
+    counts[2] += training_flops(model_.config, batch.tokens, batch.length, config_);
     counts[3] += batch.rows;
   }
   ranks_.sum(counts);
@@ -335,8 +336,7 @@ void Run::step() {
                            .batches = std::ssize(window)});
     }
     if (window[i].rows == 0) continue;
-    const std::uint64_t dropout_seed =
-        mix(mix(mix(config_.seed, kDropoutStream), static_cast<std::uint64_t>(state_.step)), i);
+    const std::uint64_t dropout_seed = mix(mix(mix(config_.seed, kDropoutStream), state_.step), i);
     sums[0] += network_->forward_backward(window[i].view(), 1.0f / static_cast<float>(targets),
                                           dropout_seed);
   }
@@ -360,7 +360,7 @@ void Run::step() {
     // The last step of an epoch has what rows are left: fewer make a rougher gradient.
     const std::int64_t rows =
         std::int64_t{config_.gradient_accumulation_steps} * config_.micro_batch_rows();
-    if (counts[3] >= static_cast<double>(std::min(rows, rows_.size()))) {
+    if (counts[3] >= std::min(rows, rows_.size())) {
       reporter_.watch(state_, loss, norm);
     }
     saver_.rotate(state_);  // the parameters that were saved last have just shown to be good
@@ -410,15 +410,15 @@ bool Run::evaluate() {
   const std::int64_t batch_rows = config_.micro_batch_rows(), rows = eval_row_count();
   for (std::int64_t first = 0; first < rows; first += batch_rows) {
     if (stop_requested()) return false;
-    which.resize(static_cast<std::size_t>(std::min(batch_rows, rows - first)));
+    which.resize(std::min(batch_rows, rows - first));
     for (std::size_t i = 0; i < which.size(); ++i) {
-      which[i] = (first + static_cast<std::int64_t>(i)) * eval_rows_.size() / rows;
+      which[i] = (first + i) * eval_rows_.size() / rows;
     }
     if (callbacks_.on_eval_batch) callbacks_.on_eval_batch(first, rows);
     const Batch batch = eval_rows_.gather(which, ranks_.rank(), ranks_.size());
     if (batch.rows == 0) continue;
     sums[0] += network_->forward(batch.view());
-    sums[1] += static_cast<double>(batch.valid_targets);
+    sums[1] += batch.valid_targets;
   }
   ranks_.sum(sums);
   times_.last_evaluation = std::chrono::duration<double>(Clock::now() - start).count();

@@ -16,21 +16,12 @@
 
 namespace quire {
 
-/// What train() is given. All of it outlives the run.
-struct RunInputs {
-  Device& device;
-  const Gpt2Config& model;
-  const Parameters& parameters;
-  const Rows &rows, &validation;
-  const TrainingConfig& config;
-  const TrainingCallbacks& callbacks;
-  Ranks& ranks;
-};
-
 /// The work of train().
 class Run {
  public:
-  explicit Run(const RunInputs& given);
+  /// All that is referred to outlives the run.
+  Run(TrainedModel model, const Rows& rows, const Rows& validation, const TrainingConfig& config,
+      const TrainingCallbacks& callbacks);
   Run(const Run&) = delete;
   Run& operator=(const Run&) = delete;
 

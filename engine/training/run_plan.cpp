@@ -7,15 +7,14 @@
 namespace quire {
 
 double StepPlan::place(std::int64_t t, std::int64_t asked) const {
-  if (steps == 0) return static_cast<double>(t);
-  const double left = static_cast<double>(asked) - anchor_place;
-  return anchor_place +
-         static_cast<double>(t - anchor) * left / static_cast<double>(steps - anchor);
+  if (steps == 0) return t;
+  const double left = asked - anchor_place;
+  return anchor_place + (t - anchor) * left / (steps - anchor);
 }
 
 StepPlan StepPlan::fitted(std::int64_t now, std::int64_t left, std::int64_t asked) const {
   const double here = place(now, asked);
-  const auto most = static_cast<std::int64_t>(std::ceil(static_cast<double>(asked) - here));
+  const auto most = static_cast<std::int64_t>(std::ceil(asked - here));
   const std::int64_t rest = std::clamp<std::int64_t>(left, 1, std::max<std::int64_t>(most, 1));
   const std::int64_t planned = total(asked) - now;
   if (20 * std::abs(rest - planned) <= planned) return *this;
@@ -35,16 +34,16 @@ std::int64_t EvalCost::evaluations() const {
 EvalPlan bounded(const EvalCost& cost, double share) {
   constexpr std::int64_t kEnough = 5;  // the first, the last, and what shows where it turned
   const std::int64_t asked = cost.evaluations();
-  const double training = 3 * cost.step_tokens * static_cast<double>(cost.steps);
+  const double training = 3 * cost.step_tokens * cost.steps;
   const double allowed = training * share / (1 - share);
-  const double once = cost.row_tokens * static_cast<double>(cost.rows);
-  if (once * static_cast<double>(asked) <= allowed) return {};
+  const double once = cost.row_tokens * cost.rows;
+  if (once * asked <= allowed) return {};
   const std::int64_t times =
       std::max(std::min(asked, kEnough), static_cast<std::int64_t>(allowed / once));
   EvalPlan plan;
   if (times < asked) plan.every = (cost.steps + times - 2) / (times - 1);
-  if (once * static_cast<double>(times) > allowed) {
-    const double rows = allowed / (cost.row_tokens * static_cast<double>(times));
+  if (once * times > allowed) {
+    const double rows = allowed / (cost.row_tokens * times);
     plan.rows = std::max<std::int64_t>(1, static_cast<std::int64_t>(rows));
   }
   return plan;

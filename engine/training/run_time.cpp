@@ -46,17 +46,17 @@ RunPace Run::rehearse() {
   double row_seconds = 0;
   std::array<double, 2> pace = {};  // of a micro-batch, of an update
   for (const std::int64_t count : {std::int64_t{1}, std::int64_t{1}, batch}) {
-    if (row_seconds * static_cast<double>(count) > kNoticeable) break;
-    std::vector<std::int64_t> which(static_cast<std::size_t>(count));
+    if (row_seconds * count > kNoticeable) break;
+    std::vector<std::int64_t> which(count);
     for (std::size_t i = 0; i < which.size(); ++i) {
-      which[i] = static_cast<std::int64_t>(i) * rows_.size() / count;
+      which[i] = i * rows_.size() / count;
     }
     const Batch rows = rows_.gather(which);
     const Clock::time_point start = Clock::now();
     network_->zero_gradients();
     network_->forward_backward(rows.view(), 1.0f, config_.seed);
     model_.device.synchronize();
-    row_seconds = seconds_since(start) / static_cast<double>(count);
+    row_seconds = seconds_since(start) / count;
   }
   pace[0] = row_seconds * config_.per_device_train_batch_size;
   const Clock::time_point start = Clock::now();
@@ -72,7 +72,7 @@ RunPace Run::rehearse() {
 }
 
 EvalCost Run::eval_cost(std::int64_t steps) const {
-  const double rows = static_cast<double>(rows_.size());
+  const double rows = rows_.size();
   const double step_rows = std::min(
       rows, static_cast<double>(config_.micro_batch_rows() * config_.gradient_accumulation_steps));
   TrainingConfig epoch = config_;
@@ -80,13 +80,12 @@ EvalCost Run::eval_cost(std::int64_t steps) const {
   epoch.num_train_epochs = 1;
   return {
       .steps = steps,
-      .step_tokens = static_cast<double>(rows_.records().ids.size() - rows_.unused_tokens()) /
-                     rows * step_rows,
+      .step_tokens = (rows_.records().ids.size() - rows_.unused_tokens()) / rows * step_rows,
       .epoch_steps = config_.eval_steps > 0 ? config_.eval_steps : total_steps(epoch, rows_.size()),
       .rows = eval_rows_.size(),
       .row_tokens =
           static_cast<double>(eval_rows_.records().ids.size() - eval_rows_.unused_tokens()) /
-          static_cast<double>(eval_rows_.size())};
+          eval_rows_.size()};
 }
 
 EvalPlan Run::validation_of(std::int64_t steps) const {
@@ -96,8 +95,7 @@ EvalPlan Run::validation_of(std::int64_t steps) const {
 
 RunPace Run::with_evaluations(RunPace pace, const EvalPlan& evaluations) const {
   if (evaluations.rows > 0) {
-    pace.evaluation *=
-        static_cast<double>(evaluations.rows) / static_cast<double>(eval_rows_.size());
+    pace.evaluation *= static_cast<double>(evaluations.rows) / eval_rows_.size();
   }
   return pace;
 }
@@ -105,9 +103,9 @@ RunPace Run::with_evaluations(RunPace pace, const EvalPlan& evaluations) const {
 double Run::eval_every(const EvalPlan& evaluations) const {
   if (!has_validation()) return 0;
   if (config_.eval_steps == 0 && evaluations.every > 0) {
-    return static_cast<double>(evaluations.every);
+    return evaluations.every;
   }
-  return static_cast<double>(eval_cost(1).epoch_steps);
+  return eval_cost(1).epoch_steps;
 }
 
 void Run::plan() {
@@ -141,15 +139,13 @@ void Run::plan() {
                             .held_out_rows = eval_rows_.size()};
   if (has_validation()) {
     const double every = eval_every(evaluations);
-    const auto before = [&](std::int64_t step) {
-      return static_cast<std::int64_t>(static_cast<double>(step) / every);
-    };
+    const auto before = [&](std::int64_t step) { return static_cast<std::int64_t>(step / every); };
     estimate.evaluations = fresh + before(total_steps_ - 1) - before(state_.step) + 1;
     estimate.evaluation_seconds = with_evaluations(pace, evaluations).evaluation;
     estimate.eval_rows = eval_row_count();
   }
-  estimate.seconds = static_cast<double>(steps) * estimate.step_seconds +
-                     static_cast<double>(estimate.evaluations) * estimate.evaluation_seconds;
+  estimate.seconds =
+      steps * estimate.step_seconds + estimate.evaluations * estimate.evaluation_seconds;
   callbacks_.on_estimate(estimate);
 }
 
@@ -160,9 +156,8 @@ void Run::plan_again() {
   for (double& s : seconds) s /= ranks_.size();
   const double since = seconds[0] - times_.planned;
   if (since < config_.max_seconds / 10) return;
-  const RunPace pace{
-      .step = (since - seconds[1]) / static_cast<double>(state_.step - times_.planned_step),
-      .evaluation = seconds[2]};
+  const RunPace pace{.step = (since - seconds[1]) / (state_.step - times_.planned_step),
+                     .evaluation = seconds[2]};
   const double left = kUsedOfTime * config_.max_seconds - seconds[0];
   const StepPlan fitted = state_.plan.fitted(
       state_.step, pace.steps_within(left, eval_every(state_.eval_plan)), asked_steps_);

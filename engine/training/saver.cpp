@@ -4,7 +4,6 @@
 
 #include <utility>
 
-#include "engine/formats/adapter_folder.h"
 #include "engine/formats/hub_folder.h"
 
 namespace quire {
@@ -72,15 +71,10 @@ void Saver::note_tuning(TrainerState& state) const {
 
 void Saver::write(TrainerState& state, const AdamwOptimizer::HostMoments& moments) const {
   note_tuning(state);
-  save_checkpoint(model_.device, config_.output_dir,
-                  {.config = model_.config,
-                   .parameters = model_.parameters,
-                   .moments = moments,
-                   .state = state,
-                   .adapter = model_.adapter ? &*model_.adapter : nullptr,
-                   .base_model = config_.base_model,
-                   .save_tables = config_.save_tables,
-                   .write_companions = callbacks_.write_companions});
+  save_checkpoint(config_.output_dir, {.model = model_,
+                                       .moments = moments,
+                                       .state = state,
+                                       .write_companions = callbacks_.write_companions});
 }
 
 void Saver::rotate(const TrainerState& state) {
@@ -97,15 +91,11 @@ void Saver::save_result(const TrainerState& state, const Reporter& reporter) con
                               state.best_step, state.best_eval_loss));
   }
   if (callbacks_.write_companions) callbacks_.write_companions(config_.output_dir);
-  if (!model_.adapter) {
-    save_model(model_.device, config_.output_dir, model_.config, model_.parameters,
-               config_.save_dtype);
-  } else if (!config_.lora_merge) {
-    save_adapter(model_.device, config_.output_dir, *model_.adapter, config_.base_model,
-                 config_.save_tables ? &model_.parameters : nullptr);
-  } else {
+  if (model_.adapter && config_.lora_merge) {
     save_model(model_.device, config_.output_dir, model_.config, model_.merged(),
                config_.save_dtype);
+  } else {
+    model_.save(config_.output_dir, config_.save_dtype);
   }
   if (callbacks_.on_save) callbacks_.on_save(config_.output_dir);
 }

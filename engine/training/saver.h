@@ -13,29 +13,6 @@
 
 namespace quire {
 
-/// A model in training: its parameters, or an adapter beside them.
-struct TrainedModel {
-  Device& device;
-  const Gpt2Config& config;
-  const Parameters& parameters;
-  std::optional<LoraAdapter> adapter = {};
-
-  /// What the optimizer changes.
-  const NamedTensors& trained() const {
-    if (adapter) return *adapter;
-    return parameters;
-  }
-  /// The model with its adapter as it is now.
-  Parameters merged() const {
-    const std::shared_ptr<const Parameters> base(std::shared_ptr<void>(), &parameters);
-    return merge_adapter(device, config, base, *adapter);
-  }
-  void load(const std::filesystem::path& checkpoint) const {
-    if (adapter) return load_weights(device, checkpoint, *adapter);
-    load_weights(device, checkpoint, parameters);
-  }
-};
-
 /// All ranks have one and call it together; rank 0 writes.
 class Saver {
  public:

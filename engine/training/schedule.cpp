@@ -64,7 +64,7 @@ void require(bool holds, const char* argument, const auto& value, const std::str
 }
 
 double positive(std::int64_t steps) {
-  return static_cast<double>(std::max<std::int64_t>(1, steps));
+  return std::max<std::int64_t>(1, steps);
 }
 
 /// A whole wave for one cycle: half of one falls from 1 to 0.
@@ -86,44 +86,38 @@ double fall(Curve curve, double cycles, double progress) {
 
 }  // namespace
 
-double Schedule::factor(double t) const {
-  const auto above_minimum = [&](double f) { return f * (1.0 - min_ratio) + min_ratio; };
-  const auto warmup = static_cast<double>(warmup_steps), total = static_cast<double>(total_steps);
-  if (t < warmup) {
-    const double f = climb(warmup_curve, t / positive(warmup_steps));
-    return shape == Shape::warmup_stable_decay ? above_minimum(f) : f;
-  }
-  const double after = t - warmup;
-  const double progress = after / positive(total_steps - warmup_steps);
-  double f = 0.0;
+double Schedule::after_warmup(double t) const {
+  const double after = t - warmup_steps, length = positive(total_steps - warmup_steps);
+  const double progress = after / length;
   switch (shape) {
     case Shape::constant:
-      f = 1.0;
-      break;
+      return 1.0;
     case Shape::linear:
-      f = (total - t) / positive(total_steps - warmup_steps);
-      break;
+      return (total_steps - t) / length;
     case Shape::cosine:
-      f = wave(cycles, progress);
-      break;
+      return wave(cycles, progress);
     case Shape::cosine_with_restarts:
-      f = progress < 1.0 ? wave(0.5, std::fmod(cycles * progress, 1.0)) : 0.0;
-      break;
+      return progress < 1.0 ? wave(0.5, std::fmod(cycles * progress, 1.0)) : 0.0;
     case Shape::polynomial:
-      f = std::pow(std::max(0.0, 1.0 - progress), power);
-      break;
+      return std::pow(std::max(0.0, 1.0 - progress), power);
     case Shape::inverse_sqrt:
-      f = 1.0 / std::sqrt((after + timescale) / timescale);
-      break;
+      return 1.0 / std::sqrt((after + timescale) / timescale);
     case Shape::warmup_stable_decay:
-      const auto stable = static_cast<double>(stable_steps);
-      if (after < stable) return 1.0;
-      if (after < stable + static_cast<double>(decay_steps)) {
-        f = fall(decay_curve, cycles, (after - stable) / positive(decay_steps));
-      }
       break;
   }
-  return above_minimum(std::max(0.0, f));
+  if (after >= stable_steps + decay_steps) return 0.0;
+  return fall(decay_curve, cycles, (after - stable_steps) / positive(decay_steps));
+}
+
+double Schedule::factor(double t) const {
+  const auto above_minimum = [&](double f) { return f * (1.0 - min_ratio) + min_ratio; };
+  const bool stable = shape == Shape::warmup_stable_decay;
+  if (t < warmup_steps) {
+    const double f = climb(warmup_curve, t / positive(warmup_steps));
+    return stable ? above_minimum(f) : f;
+  }
+  if (stable && t - warmup_steps < stable_steps) return 1.0;
+  return above_minimum(std::max(0.0, after_warmup(t)));
 }
 
 Shape Schedule::shape_from_name(std::string_view name) {
@@ -132,7 +126,7 @@ Shape Schedule::shape_from_name(std::string_view name) {
 
 std::int64_t Schedule::step_count(double steps, std::int64_t total_steps) {
   if (steps >= 1.0) return static_cast<std::int64_t>(steps);
-  return static_cast<std::int64_t>(std::ceil(steps * static_cast<double>(total_steps)));
+  return static_cast<std::int64_t>(std::ceil(steps * total_steps));
 }
 
 void ScheduleArguments::check(std::string_view type_name, double learning_rate) const {
@@ -203,7 +197,7 @@ Schedule make_schedule(const ScheduleOptions& options) {
   if (a.timescale > 0) {
     schedule.timescale = a.timescale;
   } else if (schedule.warmup_steps > 0) {
-    schedule.timescale = static_cast<double>(schedule.warmup_steps);
+    schedule.timescale = schedule.warmup_steps;
   }
   if (schedule.shape == Shape::warmup_stable_decay) {
     const std::int64_t warmup = schedule.warmup_steps, total = options.total_steps;

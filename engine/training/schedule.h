@@ -50,6 +50,9 @@ struct Schedule {
   static Shape shape_from_name(std::string_view name);
   /// Steps of warm-up or decay: a share of all steps, rounded up, when `steps` is below 1.
   static std::int64_t step_count(double steps, std::int64_t total_steps);
+
+ private:
+  double after_warmup(double t) const;  ///< before the minimum ratio
 };
 
 /// What shapes one type of schedule and not the others: transformers' lr_scheduler_kwargs.

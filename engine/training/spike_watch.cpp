@@ -22,7 +22,7 @@ double SpikeWatch::observe(double value, double threshold) {
   const double counted =
       std::abs(z) > threshold ? mean + std::copysign(threshold, z) * deviation(*this) : value;
   ++count;
-  const double weight = std::max(1.0 / static_cast<double>(count), 2.0 / (kWindow + 1));
+  const double weight = std::max(1.0 / count, 2.0 / (kWindow + 1));
   const double d = counted - mean;
   mean += weight * d;
   variance = (1 - weight) * (variance + weight * d * d);

@@ -12,7 +12,7 @@ TrainingResult train(Device& device, const Gpt2Config& model, const Parameters& 
   config.check();
   model.check();
   std::optional<Rows> rows, eval_rows;
-  (callbacks.ranks ? *callbacks.ranks : one_rank()).agree([&] {
+  callbacks.ranks_or_one().agree([&] {
     const TrainingConfig settled = with_block_size(config, model);
     rows.emplace(rows_of(records, settled));
     eval_rows.emplace(rows_of(validation, settled));
@@ -25,18 +25,15 @@ TrainingResult train(Device& device, const Gpt2Config& model, const Parameters& 
                      const TrainingCallbacks& callbacks) {
   config.check();
   model.check();
-  Ranks& ranks = callbacks.ranks ? *callbacks.ranks : one_rank();
   try {
     std::optional<Run> run;
-    ranks.agree([&] {
-      run.emplace(RunInputs{.device = device,
-                            .model = model,
-                            .parameters = parameters,
-                            .rows = rows,
-                            .validation = validation,
-                            .config = config,
-                            .callbacks = callbacks,
-                            .ranks = ranks});
+    callbacks.ranks_or_one().agree([&] {
+      run.emplace(TrainedModel{.device = device,
+                               .config = model,
+                               .parameters = parameters,
+                               .base_model = config.base_model,
+                               .save_tables = config.save_tables},
+                  rows, validation, config, callbacks);
     });
     return run->run();
   } catch (const std::filesystem::filesystem_error& error) {

@@ -58,6 +58,7 @@ struct TrainingCallbacks {
   /// have the same model, records and options. Rank 0 saves, logs and calls back; of the others'
   /// callbacks stop_requested is asked, and where it is true for one of them all stop.
   std::shared_ptr<Ranks> ranks;
+  Ranks& ranks_or_one() const { return ranks ? *ranks : one_rank(); }
 };
 
 struct TrainingResult {

@@ -97,8 +97,7 @@ std::int64_t total_steps(const TrainingConfig& config, std::int64_t rows) {
   const std::int64_t accumulation = config.gradient_accumulation_steps;
   const std::int64_t batches = (rows + batch - 1) / batch;
   const std::int64_t updates = (batches + accumulation - 1) / accumulation;
-  return static_cast<std::int64_t>(
-      std::ceil(config.num_train_epochs * static_cast<double>(updates)));
+  return static_cast<std::int64_t>(std::ceil(config.num_train_epochs * updates));
 }
 
 Schedule schedule_of(const TrainingConfig& config, std::int64_t total_steps) {

@@ -49,8 +49,8 @@ TEST_CASE("the head's table is filled up with rows that belong to no tensor") {
       CHECK(p.wte().shape() == Shape{53, 15});
       CHECK(p.padded_head().data == p.head().data);
       CHECK(p.padded_head().shape == Shape{name == kCudaDevice ? 128 : 53, 15});
-      CHECK(p.all().count() * 4 ==
-            static_cast<std::int64_t>(Parameters::bytes(config, {}, 1, device->vocab_multiple())));
+      CHECK(p.all().count() * 4 == static_cast<std::int64_t>(Parameters::bytes(
+                                       parameter_list(config), {}, 1, device->vocab_multiple())));
       std::int64_t count = 0;
       for (std::size_t i = 0; i < p.names().size(); ++i) {
         CHECK(p.tensors()[i].shape() == p.names()[i].shape);

@@ -447,8 +447,8 @@ TEST_CASE("a checkpoint of another shape is refused before anything is overwritt
   Gpt2Config wider = tiny_model(0.1f);
   wider.n_positions = 13;
   const Parameters parameters = initialize_parameters(*device, wider, 11);
-  const Error error =
-      error_of([&] { load_weights(*device, config.output_dir / "checkpoint-3", parameters); });
+  const TrainedModel model{*device, wider, parameters};
+  const Error error = error_of([&] { model.load(config.output_dir / "checkpoint-3"); });
   CHECK(error.fault() == Fault::bad_data);
   CHECK(error.message().find("[12, 12]") != std::string::npos);
   CHECK(error.message().find("[13, 12]") != std::string::npos);

@@ -293,11 +293,11 @@ TEST_CASE("flops count what is multiplied, and the memory plan what is allocated
   TrainingConfig part;
   part.freeze_layers = 6;  // forward; gradients of inputs but for 6 blocks; of weights of 6 blocks
   const double half = (parameters - head) / 2;
-  CHECK(training_flops(model, part, 10, 1024) ==
+  CHECK(training_flops(model, 10, 1024, part) ==
         10 * (2 * parameters + 2 * (parameters - half) + 2 * half + 4 * attention));
   part.freeze_layers = 0;
   part.lora.r = 8;
-  CHECK(training_flops(model, part, 10, 1024) ==
+  CHECK(training_flops(model, 10, 1024, part) ==
         10 * (4 * parameters + 6 * attention + 6.0 * 12 * 8 * (768 + 2304)));
   model = tiny_model(0);
   const std::vector<MemoryItem> plan = training_memory_plan(model, tiny_config("out"), *device);
