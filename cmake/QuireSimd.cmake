@@ -10,7 +10,7 @@ if(QUIRE_SANITIZE)
 else()
   target_compile_definitions(quire_cpu PRIVATE HWY_DISABLED_TARGETS=0x200F8018FFLL)
 endif()
-if(QUIRE_SCALAR OR QUIRE_FUZZ)  # readers of files are fuzzed: with Clang, the vectors are 40 % of that build
+if(QUIRE_SCALAR)
   target_compile_definitions(quire_cpu PRIVATE HWY_COMPILE_ONLY_SCALAR)
 endif()
 # Multiply-adds are fused where the kernels say so and nowhere else: otherwise the same formula could
