@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/cli/program.h"
 #include "tests/support/catch.h"
 #include "tests/support/scratch.h"
 #include "tokenizer/tokenizer.h"
@@ -38,7 +39,7 @@ std::string made_up(std::size_t bytes) {
 
 /// The most memory, in bytes, that the program had resident.
 std::size_t peak_of(std::vector<std::string> arguments) {
-  arguments.insert(arguments.begin(), QUIRE_PROGRAM);
+  arguments.insert(arguments.begin(), test::kProgram);
   std::vector<char*> pointers;
   for (std::string& argument : arguments) pointers.push_back(argument.data());
   pointers.push_back(nullptr);

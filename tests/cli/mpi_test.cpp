@@ -39,8 +39,7 @@ std::vector<std::string> command(const Workplace& place, const std::string& outp
 /// mpirun with more ranks than cores, as root or not; `mark` stands
 /// in the environment of all of them.
 Program start(int ranks, const std::vector<std::string>& arguments, const std::string& mark = "1",
-              const std::string& program = QUIRE_PROGRAM,
-              const std::string& machine = "devices=2") {
+              const std::string& program = kProgram, const std::string& machine = "devices=2") {
   std::vector<std::string> all = {"-np", std::to_string(ranks), program};
   all.insert(all.end(), arguments.begin(), arguments.end());
   ProgramOptions options;
@@ -218,25 +217,23 @@ TEST_CASE("mpirun: a signal that it passes on ends the run with a checkpoint") {
   CHECK(checkpoint_steps(place.folder / "out").size() == 1);
 }
 
-#ifdef QUIRE_PROGRAM_ON_HOST
+#ifndef QUIRE_TEST_ON_GPU
 TEST_CASE("mpirun: each rank takes a card of its own, with NCCL and without") {
   const Workplace place;
   std::vector<std::string> arguments = command(
       place, "cards", 2,
       {"--max-steps", "2", "--validation-split", "0", "--block-size", "8", "--device", "cuda"});
-  const ProgramResult cards = start(2, arguments, "cards", QUIRE_PROGRAM_ON_HOST).wait();
+  const ProgramResult cards = start(2, arguments, "cards", kCudaProgram).wait();
   INFO(cards.err);
   REQUIRE(cards.exit_code == 0);
   arguments = command(place, "sharded", 2,
                       {"--max-steps", "2", "--validation-split", "0", "--block-size", "8",
                        "--device", "cuda", "--zero", "1"});
-  REQUIRE(start(2, arguments, "sharded", QUIRE_PROGRAM_ON_HOST).wait().exit_code == 0);
+  REQUIRE(start(2, arguments, "sharded", kCudaProgram).wait().exit_code == 0);
   arguments = command(
       place, "staged", 2,
       {"--max-steps", "2", "--validation-split", "0", "--block-size", "8", "--device", "cuda"});
-  REQUIRE(
-      start(2, arguments, "staged", QUIRE_PROGRAM_ON_HOST, "devices=2,groups=0").wait().exit_code ==
-      0);
+  REQUIRE(start(2, arguments, "staged", kCudaProgram, "devices=2,groups=0").wait().exit_code == 0);
   for (const char* other : {"sharded", "staged"}) {  // two numbers have one sum
     INFO(other);
     CHECK(read_file(fs::path(place.folder / "cards") / "model.safetensors") ==
@@ -257,7 +254,7 @@ TEST_CASE("mpirun: each rank takes a card of its own, with NCCL and without") {
   arguments = command(
       place, "third", 3,
       {"--max-steps", "2", "--validation-split", "0", "--block-size", "8", "--device", "cuda"});
-  const ProgramResult third = start(3, arguments, "third", QUIRE_PROGRAM_ON_HOST).wait();
+  const ProgramResult third = start(3, arguments, "third", kCudaProgram).wait();
   INFO(third.err);
   CHECK(third.exit_code == 5);
   CHECK(count_of(third.err, "error: ") == 1);

@@ -68,7 +68,7 @@ TEST_CASE(
 
 TEST_CASE("with standard output closed no file of the training takes its place") {
   const Workplace work;
-  std::string command = "exec " + std::string(QUIRE_PROGRAM);
+  std::string command = "exec " + std::string(kProgram);
   for (const std::string& argument : work.command("closed", {"--max-steps", "2", "--json", "-q"})) {
     command += " '" + argument + "'";
   }

@@ -14,6 +14,14 @@
 #include <stdexcept>
 
 namespace quire::test {
+
+const char* const kProgram = QUIRE_PROGRAM;
+#ifdef QUIRE_TEST_ON_GPU
+const char* const kCudaProgram = QUIRE_PROGRAM;
+#else
+const char* const kCudaProgram = QUIRE_PROGRAM_ON_HOST;
+#endif
+
 namespace {
 
 void check(bool ok, const char* what) {

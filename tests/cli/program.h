@@ -17,12 +17,9 @@
 
 namespace quire::test {
 
+extern const char* const kProgram;
 /// The program whose --device cuda can be used: with the kernels run on the CPU, or on a GPU.
-#ifdef QUIRE_TEST_ON_GPU
-inline constexpr const char* kCudaProgram = QUIRE_PROGRAM;
-#else
-inline constexpr const char* kCudaProgram = QUIRE_PROGRAM_ON_HOST;
-#endif
+extern const char* const kCudaProgram;
 
 /// How a run ended and what it printed.
 struct ProgramResult {
@@ -40,7 +37,7 @@ struct ProgramOptions {
   std::string input;  ///< standard input, closed after it; empty: end of file at once
   /// Added to the environment of the test; an empty value removes the variable.
   std::vector<std::pair<std::string, std::string>> environment;
-  std::string program = QUIRE_PROGRAM;
+  std::string program = kProgram;
   std::filesystem::path folder;  ///< to run in; empty: the test's own
   Streams streams = Streams::pipes;
   int columns = 80;                   ///< of the terminal

@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "tests/cli/program.h"
 #include "tests/support/catch.h"
+#include "tests/support/fixtures.h"
 #include "tokenizer/tokenizer.h"
 
 using namespace quire;
@@ -295,7 +296,7 @@ TEST_CASE("a sweep trains on shards as train does, and refuses a folder that was
 }
 
 TEST_CASE("the sweep of the samples has options that train takes") {
-  const fs::path source = fs::path(QUIRE_DEFAULT_TEST_DATA).parent_path().parent_path();
+  const fs::path source = test_data("../..");
   const ProgramResult dry =
       run_quire({"sweep", "samples/sweep.json", "--dry-run"}, {.folder = source});
   INFO(dry.err);

@@ -2,7 +2,6 @@
 // beside the project, which a user's clone does not have.
 #pragma once
 
-#include <cstdlib>
 #include <filesystem>
 #include <string>
 
@@ -11,23 +10,14 @@
 namespace quire::test {
 
 /// tests/data/NAME, in $QUIRE_TEST_DATA where the tests run on another machine. Always there.
-inline std::filesystem::path test_data(const std::string& name) {
-  const char* variable = std::getenv("QUIRE_TEST_DATA");
-  return std::filesystem::path(variable != nullptr ? variable : QUIRE_DEFAULT_TEST_DATA) / name;
-}
+std::filesystem::path test_data(const std::string& name);
 
 /// $QUIRE_FIXTURES, or the folder set at configure time.
-inline std::filesystem::path fixtures_root() {
-  const char* variable = std::getenv("QUIRE_FIXTURES");
-  return variable != nullptr ? variable : QUIRE_DEFAULT_FIXTURES;
-}
+std::filesystem::path fixtures_root();
 
 /// $QUIRE_CASES, or the folder set at configure time: small inputs
 /// of which its README says what is right.
-inline std::filesystem::path cases_root() {
-  const char* variable = std::getenv("QUIRE_CASES");
-  return variable != nullptr ? variable : QUIRE_DEFAULT_CASES;
-}
+std::filesystem::path cases_root();
 
 }  // namespace quire::test
 
