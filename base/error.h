@@ -52,6 +52,11 @@ class Error : public std::runtime_error {
   const std::vector<std::string>& details() const { return details_; }
   const std::string& next() const { return next_; }
 
+  /// For who catches an error by reference, says more and throws it on.
+  void add_place(std::string where) { details_.insert(details_.begin(), std::move(where)); }
+  void add_detail(std::string detail) { details_.push_back(std::move(detail)); }
+  void set_next(std::string next) { next_ = std::move(next); }
+
   /// The whole message as printed: "error: …", then the indented details, then "try: …".
   std::string message() const {
     std::string text = "error: " + std::string(what());

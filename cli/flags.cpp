@@ -419,10 +419,9 @@ void Flags::read_config_file(const std::string& path) {
       option.clear();
       for (const std::string& value : entry.values) option.assign(value);
       option.given = true;
-    } catch (const Error& error) {
-      std::vector<std::string> details = error.details();
-      details.insert(details.begin(), "in " + path + ", key '" + entry.name + "'");
-      throw Error(error.fault(), error.what(), std::move(details), error.next());
+    } catch (Error& error) {
+      error.add_place("in " + path + ", key '" + entry.name + "'");
+      throw;
     }
   }
 }
@@ -441,9 +440,9 @@ bool Flags::parse(const std::vector<std::string>& arguments) {
     if (seen.insert(option).second) option->clear();
     try {
       option->assign(value);
-    } catch (const Error& error) {
-      throw Error(error.fault(), error.what(), error.details(),
-                  error.next().empty() ? help_command() : error.next());
+    } catch (Error& error) {
+      if (error.next().empty()) error.set_next(help_command());
+      throw;
     }
     option->given = true;
   }

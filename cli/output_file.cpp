@@ -20,9 +20,9 @@ void check_output_file(const std::filesystem::path& path, bool overwrite) {
   }
   try {
     check_writable(path.has_parent_path() ? path.parent_path() : ".");
-  } catch (const Error& error) {
-    throw Error(error.fault(), error.what(), error.details(),
-                error.next().empty() ? "" : "another --output");
+  } catch (Error& error) {
+    if (!error.next().empty()) error.set_next("another --output");
+    throw;
   }
 }
 

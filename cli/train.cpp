@@ -320,11 +320,11 @@ int run(const std::vector<std::string>& arguments) {
   } catch (const PeerLost& lost) {
     if (lost.speaker() == ranks->rank()) throw;
     return static_cast<int>(lost.fault());
-  } catch (const Error& error) {
-    if (ranks->first()) throw;
-    std::vector<std::string> details = error.details();
-    details.push_back(fmt::format("on rank {} of {}", ranks->rank(), ranks->size()));
-    throw Error(error.fault(), error.what(), std::move(details), error.next());
+  } catch (Error& error) {
+    if (!ranks->first()) {
+      error.add_detail(fmt::format("on rank {} of {}", ranks->rank(), ranks->size()));
+    }
+    throw;
   }
 }
 

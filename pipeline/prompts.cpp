@@ -103,9 +103,9 @@ std::vector<GenerateRequest> requests_of_table(const PromptOptions& prompts,
   for (std::size_t i = 0; i + 1 < pattern.fields().size(); ++i) {
     try {
       columns.push_back(table.column(pattern.fields()[i]));
-    } catch (const Error& error) {
-      throw Error(error.fault(), error.what(), error.details(),
-                  "a `template_text` that names the table's columns"_named);
+    } catch (Error& error) {
+      error.set_next("a `template_text` that names the table's columns"_named);
+      throw;
     }
   }
   std::vector<GenerateRequest> requests;

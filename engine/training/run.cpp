@@ -289,14 +289,14 @@ bool Run::take_steps() {
     throw;  // who failed says how to go on
   } catch (const PeerLost& lost) {
     go_without(lost);
-  } catch (const Error& error) {
+  } catch (Error& error) {
     if (error.fault() != Fault::device) throw;
-    std::vector<std::string> details = error.details();
     const std::string saved = saver_.last_good();
-    details.push_back(saved.empty() ? "no checkpoint was saved before" : saved);
-    throw Error(error.fault(), error.what(), std::move(details),
-                saved.empty() ? error.next()
-                              : "the same command with `resume_from_checkpoint` latest"_named);
+    error.add_detail(saved.empty() ? "no checkpoint was saved before" : saved);
+    if (!saved.empty()) {
+      error.set_next("the same command with `resume_from_checkpoint` latest"_named);
+    }
+    throw;
   }
 }
 

@@ -51,20 +51,13 @@ HWY_AFTER_NAMESPACE();
 namespace quire::cpu {
 
 HWY_EXPORT(activation_row);
-HWY_EXPORT(activation_forward);
-HWY_EXPORT(activation_backward);
 
 void activation_row(Activation activation, const float* x, float* out, std::int64_t n) {
   HWY_DYNAMIC_DISPATCH(activation_row)(activation, x, out, n);
 }
 
-void CpuDevice::do_activation_forward(const ActivationForward& p) {
-  HWY_DYNAMIC_DISPATCH(activation_forward)(p, pool_);
-}
-
-void CpuDevice::do_activation_backward(const ActivationBackward& p) {
-  HWY_DYNAMIC_DISPATCH(activation_backward)(p, pool_);
-}
+QUIRE_CPU_OP(activation_forward, ActivationForward)
+QUIRE_CPU_OP(activation_backward, ActivationBackward)
 
 }  // namespace quire::cpu
 #endif  // HWY_ONCE

@@ -129,12 +129,9 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace quire::cpu {
 
-HWY_EXPORT(adamw);
 HWY_EXPORT(squared_norm);
 
-void CpuDevice::do_adamw(const AdamwStep& s) {
-  HWY_DYNAMIC_DISPATCH(adamw)(s, pool_);
-}
+QUIRE_CPU_OP(adamw, AdamwStep)
 
 double CpuDevice::do_squared_norm(std::span<const ConstView> tensors) {
   return HWY_DYNAMIC_DISPATCH(squared_norm)(tensors, pool_);

@@ -239,16 +239,8 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace quire::cpu {
 
-HWY_EXPORT(attention_forward);
-HWY_EXPORT(attention_cached);
-
-void CpuDevice::do_attention_forward(const AttentionForward& p) {
-  HWY_DYNAMIC_DISPATCH(attention_forward)(p, pool_);
-}
-
-void CpuDevice::do_attention_cached(const AttentionCached& p) {
-  HWY_DYNAMIC_DISPATCH(attention_cached)(p, pool_);
-}
+QUIRE_CPU_OP(attention_forward, AttentionForward)
+QUIRE_CPU_OP(attention_cached, AttentionCached)
 
 }  // namespace quire::cpu
 #endif  // HWY_ONCE

@@ -186,11 +186,7 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace quire::cpu {
 
-HWY_EXPORT(attention_backward);
-
-void CpuDevice::do_attention_backward(const AttentionBackward& p) {
-  HWY_DYNAMIC_DISPATCH(attention_backward)(p, pool_);
-}
+QUIRE_CPU_OP(attention_backward, AttentionBackward)
 
 }  // namespace quire::cpu
 #endif  // HWY_ONCE

@@ -72,16 +72,8 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace quire::cpu {
 
-HWY_EXPORT(cross_entropy_forward);
-HWY_EXPORT(cross_entropy_backward);
-
-void CpuDevice::do_cross_entropy_forward(const CrossEntropyForward& p) {
-  HWY_DYNAMIC_DISPATCH(cross_entropy_forward)(p, pool_);
-}
-
-void CpuDevice::do_cross_entropy_backward(const CrossEntropyBackward& p) {
-  HWY_DYNAMIC_DISPATCH(cross_entropy_backward)(p, pool_);
-}
+QUIRE_CPU_OP(cross_entropy_forward, CrossEntropyForward)
+QUIRE_CPU_OP(cross_entropy_backward, CrossEntropyBackward)
 
 }  // namespace quire::cpu
 #endif  // HWY_ONCE

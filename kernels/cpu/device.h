@@ -39,4 +39,11 @@ class CpuDevice final : public Device {
   Level level_;
 };
 
+/// The method of an op whose kernel is the function of its name in HWY_NAMESPACE.
+#define QUIRE_CPU_OP(op, Op)             \
+  HWY_EXPORT(op);                        \
+  void CpuDevice::do_##op(const Op& p) { \
+    HWY_DYNAMIC_DISPATCH(op)(p, pool_);  \
+  }
+
 }  // namespace quire::cpu

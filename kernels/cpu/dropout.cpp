@@ -41,11 +41,7 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace quire::cpu {
 
-HWY_EXPORT(dropout);
-
-void CpuDevice::do_dropout(const Dropout& p) {
-  HWY_DYNAMIC_DISPATCH(dropout)(p, pool_);
-}
+QUIRE_CPU_OP(dropout, Dropout)
 
 }  // namespace quire::cpu
 #endif  // HWY_ONCE

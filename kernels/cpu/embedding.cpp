@@ -70,16 +70,8 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace quire::cpu {
 
-HWY_EXPORT(embedding_forward);
-HWY_EXPORT(embedding_backward);
-
-void CpuDevice::do_embedding_forward(const EmbeddingForward& p) {
-  HWY_DYNAMIC_DISPATCH(embedding_forward)(p, pool_);
-}
-
-void CpuDevice::do_embedding_backward(const EmbeddingBackward& p) {
-  HWY_DYNAMIC_DISPATCH(embedding_backward)(p, pool_);
-}
+QUIRE_CPU_OP(embedding_forward, EmbeddingForward)
+QUIRE_CPU_OP(embedding_backward, EmbeddingBackward)
 
 }  // namespace quire::cpu
 #endif  // HWY_ONCE

@@ -40,7 +40,7 @@ Statistics normalise_row(const float* x, const float* weight, const float* bias,
 }
 
 /// Without a branch x itself is normalised.
-void layernorm_forward(const ResidualLayernormForward& p, ThreadPool& pool) {
+void residual_layernorm_forward(const ResidualLayernormForward& p, ThreadPool& pool) {
   const std::int64_t C = p.weight.count();
   const float* x = p.x.data<float>();
   const float* branch = p.branch.data<float>();
@@ -146,16 +146,8 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace quire::cpu {
 
-HWY_EXPORT(layernorm_forward);
-HWY_EXPORT(layernorm_backward);
-
-void CpuDevice::do_residual_layernorm_forward(const ResidualLayernormForward& p) {
-  HWY_DYNAMIC_DISPATCH(layernorm_forward)(p, pool_);
-}
-
-void CpuDevice::do_layernorm_backward(const LayernormBackward& p) {
-  HWY_DYNAMIC_DISPATCH(layernorm_backward)(p, pool_);
-}
+QUIRE_CPU_OP(residual_layernorm_forward, ResidualLayernormForward)
+QUIRE_CPU_OP(layernorm_backward, LayernormBackward)
 
 }  // namespace quire::cpu
 #endif  // HWY_ONCE

@@ -45,10 +45,9 @@ std::string name_of(const TrainVocabulary& vocabulary, const std::string& given,
   std::string name;
   try {
     name = vocabulary.name_of(given);
-  } catch (const Error& error) {
-    std::vector<std::string> details = error.details();
-    details.insert(details.begin(), "in " + where);
-    throw Error(error.fault(), error.what(), std::move(details), error.next());
+  } catch (Error& error) {
+    error.add_place("in " + where);
+    throw;
   }
   if (std::find(kOwnOptions.begin(), kOwnOptions.end(), name) != kOwnOptions.end()) {
     throw Error(Fault::usage, fmt::format("{} sets '{}'", where, given),
@@ -339,11 +338,10 @@ void check_configuration(const Sweep& sweep, const Configuration& configuration,
           fmt::format("there is no {} without held-out data: validation_split is 0", sweep.metric),
           {}, "\"metric\": \"loss\", or a validation_split above 0");
     }
-  } catch (const Error& error) {
-    std::vector<std::string> details = error.details();
-    details.insert(details.begin(), fmt::format("in {}, for the run with {}", file.string(),
-                                                json_text(configuration)));
-    throw Error(error.fault(), error.what(), std::move(details), error.next());
+  } catch (Error& error) {
+    error.add_place(
+        fmt::format("in {}, for the run with {}", file.string(), json_text(configuration)));
+    throw;
   }
 }
 
