@@ -132,6 +132,15 @@ __device__ __forceinline__ void put_output(
   }
 }
 
+/// Passes over the rows of the caches that lie between a tile of a row's keys and the next one.
+template <class Copies>
+__device__ __forceinline__ void pass_between(const AttentionProblem& p, int b, int tile, int next,
+                                             Copies& keys, Copies& values) {
+  const std::int64_t between = p.row_of(b, next) - p.row_of(b, tile) - (next - tile);
+  keys.from += between * p.k.of_row;
+  values.from += between * p.v.of_row;
+}
+
 template <class Shape, bool kDropout>
 __global__ void __launch_bounds__(kTileThreads,
                                   Shape::kBlocks == 1 && Shape::kColumns == 64 ? 3 : 2)
@@ -184,11 +193,7 @@ __global__ void __launch_bounds__(kTileThreads,
     wait_for_copies<0>();
     __syncthreads();  // this tile is here, and all warps are done with the other one
     if (k0 + kKeys < end_of_block) {
-      if (p.blocks != nullptr) {  // rows of the caches between this tile and the next
-        const std::int64_t between = p.row_of(b, k0 + kKeys) - p.row_of(b, k0) - kKeys;
-        keys.from += between * p.k.of_row;
-        values.from += between * p.v.of_row;
-      }
+      if (p.blocks != nullptr) pass_between(p, b, k0, k0 + kKeys, keys, values);
       start_next_tile(stage ^ 1);
     }
     if (k0 > last_of_warp || k0 + kKeys <= first_of_warp) continue;
