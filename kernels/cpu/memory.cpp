@@ -29,8 +29,12 @@ void* allocate_aligned(std::size_t bytes) {
         (bytes / alignment + (bytes % alignment != 0 || bytes == 0)) * alignment;
     data = std::aligned_alloc(alignment, size);
 #if defined(__linux__)
-    // Fewer TLB misses: a hint, so that a kernel without huge pages is no error.
-    if (data != nullptr && alignment == kHugePage) madvise(data, size, MADV_HUGEPAGE);
+    // Fewer TLB misses: hints, so that a kernel without huge pages is no error. What the heap had
+    // in use before has small pages, and keeps them unless they are given back first.
+    if (data != nullptr && alignment == kHugePage) {
+      madvise(data, size, MADV_DONTNEED);
+      madvise(data, size, MADV_HUGEPAGE);
+    }
 #endif
   }
   if (data == nullptr) {
