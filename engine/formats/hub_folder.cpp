@@ -38,10 +38,11 @@ int block_of(const std::string& bare_name) {
 
 // Equal as numbers, whatever types they are stored in.
 bool same_values(const FileTensor& a, const FileTensor& b) {
-  if (a.shape != b.shape || !a.has_dtype() || !b.has_dtype()) return false;
-  if (a.dtype_name == b.dtype_name) {
+  if (a.shape != b.shape) return false;
+  if (a.dtype_name == b.dtype_name && a.transposed == b.transposed) {
     return std::memcmp(a.bytes.data(), b.bytes.data(), a.bytes.size()) == 0;
   }
+  if (!a.has_dtype() || !b.has_dtype() || a.transposed || b.transposed) return false;
   for (std::int64_t i = 0; i < a.count(); ++i) {
     if (element(a.bytes.data(), a.dtype(), i) != element(b.bytes.data(), b.dtype(), i))
       return false;
@@ -154,6 +155,14 @@ struct Destination {
   DType dtype;
 };
 
+// Elements that are read together: whole blocks and rows.
+std::int64_t chunk_of(const FileTensor& tensor) {
+  constexpr std::int64_t kChunk = 1 << 20;
+  if (tensor.shape.size() != 2 || (!tensor.transposed && !tensor.is_quantised())) return kChunk;
+  const std::int64_t rows = FileTensor::kRowsTogether * tensor.shape[1];
+  return std::max(rows, kChunk / rows * rows);
+}
+
 // Checks all values and copies those that have a destination, on all threads that are available
 // where the device's memory can be written directly.
 void fill(Device& device, const std::vector<Destination>& destinations) {
@@ -161,42 +170,44 @@ void fill(Device& device, const std::vector<Destination>& destinations) {
     const Destination* to;
     std::int64_t first, count;
   };
-  constexpr std::int64_t kChunk = 1 << 20;  // elements
   std::vector<Chunk> chunks;
   for (const Destination& to : destinations) {
-    const std::int64_t count = to.tensor->count();
-    for (std::int64_t first = 0; first < count; first += kChunk) {
-      chunks.push_back({&to, first, std::min(kChunk, count - first)});
+    const std::int64_t count = to.tensor->count(), size = chunk_of(*to.tensor);
+    for (std::int64_t first = 0; first < count; first += size) {
+      chunks.push_back({&to, first, std::min(size, count - first)});
     }
   }
   const bool direct = device.shares_host_memory();
   parallel_for(direct ? 0 : 1, chunks.size(), [&](std::size_t i) {
     const auto& [to, first, count] = chunks[i];
-    const DType stored = to->tensor->dtype();
-    const std::byte* from =
-        to->tensor->bytes.data() + first * static_cast<std::int64_t>(size_of(stored));
-    if (const std::optional<std::int64_t> bad = find_not_finite(from, stored, count)) {
+    if (const auto bad = to->tensor->find_not_finite(first, count)) {
       throw Error(Fault::bad_data,
-                  to->tensor->where() + " holds " + std::to_string(element(from, stored, *bad)) +
-                      " at " + place(*to->tensor, first + *bad),
+                  to->tensor->where() + " holds " + std::to_string(bad->value) + " at " +
+                      place(*to->tensor, bad->index),
                   {"the file is damaged, or its training diverged"});
     }
     if (to->data == nullptr) return;
-    std::byte* target =
-        static_cast<std::byte*>(to->data) + first * static_cast<std::int64_t>(size_of(to->dtype));
-    const std::size_t elements = static_cast<std::size_t>(count);
-    if (stored == to->dtype) {
-      if (direct) {
-        std::memcpy(target, from, elements * size_of(stored));
-      } else {
-        device.copy_to_device(target, from, elements * size_of(stored));
+    const FileTensor& tensor = *to->tensor;
+    const auto size = static_cast<std::int64_t>(size_of(to->dtype));
+    const auto bytes = static_cast<std::size_t>(count * size);
+    std::byte* target = static_cast<std::byte*>(to->data) + first * size;
+    const std::byte* from = tensor.bytes.data() + first * size;
+    std::vector<std::byte> converted;
+    if (!tensor.lies_as(to->dtype)) {
+      const auto elements = static_cast<std::size_t>(count);
+      if (direct && to->dtype == DType::f32) {
+        return tensor.read(first, {reinterpret_cast<float*>(target), elements});
       }
-    } else if (direct) {
-      to->tensor->read(first, {reinterpret_cast<float*>(target), elements});
-    } else {
       std::vector<float> values(elements);
-      to->tensor->read(first, values);
-      device.copy_to_device(target, values.data(), elements * sizeof(float));
+      tensor.read(first, values);
+      converted.resize(bytes);
+      write_elements(values, to->dtype, converted.data());
+      from = converted.data();
+    }
+    if (direct) {
+      std::memcpy(target, from, bytes);
+    } else {
+      device.copy_to_device(target, from, bytes);
     }
   });
 }
@@ -224,7 +235,7 @@ struct Holder {
 LoadedModel load_model(Device& device, const std::filesystem::path& folder, WeightStorage storage) {
   auto holder = std::make_shared<Holder>(Holder{WeightFiles(folder), Buffer()});
   WeightFiles& files = holder->files;
-  Gpt2Config config = read_config(files.folder() / "config.json");
+  Gpt2Config config = files.config();
   std::vector<std::string> notes;
   settle_head(files, config, notes);
   check_blocks(files, config);
@@ -248,9 +259,10 @@ LoadedModel load_model(Device& device, const std::filesystem::path& folder, Weig
   std::vector<std::size_t> offsets;
   std::size_t size = 0;
   for (std::size_t i = 0; i < list.size(); ++i) {
-    const bool stays = list[i].is_matrix && device.shares_host_memory() && tensors[i]->aligned();
-    destinations.push_back(
-        {tensors[i], nullptr, list[i].is_matrix ? tensors[i]->dtype() : DType::f32});
+    const DType dtype = list[i].is_matrix ? tensors[i]->weight_type() : DType::f32;
+    const bool stays = list[i].is_matrix && device.shares_host_memory() &&
+                       tensors[i]->lies_as(dtype) && tensors[i]->aligned();
+    destinations.push_back({tensors[i], nullptr, dtype});
     offsets.push_back(stays ? SIZE_MAX : size);
     if (stays) continue;
     const std::size_t bytes = static_cast<std::size_t>(padded_shape(list[i], multiple).count()) *

@@ -25,6 +25,8 @@ class WeightFiles {
 
   const std::filesystem::path& path() const { return source_.path(); }
   std::filesystem::path folder() const { return path().parent_path(); }
+  /// What config.json beside the weights says, or the weights themselves.
+  Gpt2Config config() const;
   /// By bare name.
   const std::map<std::string, const FileTensor*>& tensors() const { return tensors_; }
   const FileTensor* find(const std::string& bare_name) const;  ///< nullptr: not there
