@@ -137,7 +137,9 @@ const Format* format_of(const fs::path& file) {
   return nullptr;
 }
 
-TensorSource open_weights(const fs::path& folder_or_file) {
+}  // namespace
+
+TensorSource open_source(const fs::path& folder_or_file) {
   std::error_code ignored;
   if (!fs::exists(folder_or_file, ignored)) {
     throw Error(Fault::bad_data, "there is no model at " + folder_or_file.string(),
@@ -160,15 +162,8 @@ TensorSource open_weights(const fs::path& folder_or_file) {
                              found.files[1].filename().string())},
                 "name one of the files");
   }
-  TensorSource source = found.format->open(found.files[0]);
-  if (!source.config() && !fs::exists(source.path().parent_path() / kConfig, ignored)) {
-    throw Error(Fault::bad_data, source.path().string() + " has no config.json beside it",
-                {"the weights alone do not say the number of heads or the activation"});
-  }
-  return source;
+  return found.format->open(found.files[0]);
 }
-
-}  // namespace
 
 bool has_weights(const fs::path& folder) {
   return weights_in(folder).format != nullptr;
@@ -179,7 +174,12 @@ std::string bare_name(const std::string& name) {
   return name.starts_with(kPrefix) ? name.substr(kPrefix.size()) : name;
 }
 
-WeightFiles::WeightFiles(const fs::path& folder_or_file) : source_(open_weights(folder_or_file)) {
+WeightFiles::WeightFiles(const fs::path& folder_or_file) : source_(open_source(folder_or_file)) {
+  std::error_code ignored;
+  if (!source_.config() && !fs::exists(folder() / kConfig, ignored)) {
+    throw Error(Fault::bad_data, path().string() + " has no config.json beside it",
+                {"the weights alone do not say the number of heads or the activation"});
+  }
   for (const FileTensor& tensor : source_.tensors()) {
     const std::string bare = bare_name(tensor.name);
     if (is_old_buffer(bare)) continue;

@@ -15,10 +15,13 @@ std::string bare_name(const std::string& name);
 /// Whether a folder holds a model's weights in a format that is read.
 bool has_weights(const std::filesystem::path& folder);
 
-/// Finds and maps the weights: model.safetensors, else the shards of model.safetensors.index.json,
-/// or the .safetensors file that the path names. Old attention masks ("h.0.attn.bias") are passed
-/// over. Throws Error(bad_data): what is missing,
-/// or which other format is there and how to convert it.
+/// Finds and maps weights in any format that is read: a file of them, or those in a folder, where
+/// model.safetensors comes before all others. Throws Error(bad_data): what is missing, or which
+/// other format is there and how to convert it.
+TensorSource open_source(const std::filesystem::path& folder_or_file);
+
+/// A model's weights by bare name. Old attention masks ("h.0.attn.bias") are passed over. Throws
+/// Error(bad_data) as open_source() does, and where nothing says what the model's config is.
 class WeightFiles {
  public:
   explicit WeightFiles(const std::filesystem::path& folder_or_file);
