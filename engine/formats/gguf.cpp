@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <charconv>
 #include <cstring>
-#include <set>
 #include <utility>
 
 #include "base/error.h"
@@ -92,7 +91,7 @@ class Reader {
   std::size_t at_ = 0;
 };
 
-/// A value of one of the numbered types as text; `size` of a type that is neither string nor array.
+/// A value of a type that is neither string nor array, as text.
 std::string scalar(Reader& in, std::uint32_t type) {
   switch (type) {
     case 0:
@@ -120,6 +119,16 @@ std::string scalar(Reader& in, std::uint32_t type) {
     default:
       in.fail(fmt::format("its metadata has a value of the unknown type {}", type));
   }
+}
+/// Passes over as many of them, of which a vocabulary has one for each token.
+void skip_scalars(Reader& in, std::uint32_t type, std::uint64_t count) {
+  constexpr std::uint64_t kSizes[] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
+  if (type >= std::size(kSizes) || kSizes[type] == 0) {
+    in.fail(fmt::format("its metadata has an array of the unknown type {}", type));
+  }
+  std::uint64_t size = 0;
+  if (__builtin_mul_overflow(count, kSizes[type], &size)) size = UINT64_MAX;
+  in.take(size);
 }
 constexpr std::uint32_t kString = 8, kArray = 9;
 
@@ -184,13 +193,8 @@ Gguf::Gguf(const std::filesystem::path& path) : TensorSource(path) {
       const auto count = in.number<std::uint64_t>();
       if (of == kArray) in.fail(name + " is an array of arrays");
       std::vector<std::string_view> texts;
-      for (std::uint64_t k = 0; k < count; ++k) {
-        if (of == kString) {
-          texts.push_back(in.string());
-        } else {
-          scalar(in, of);
-        }
-      }
+      if (of != kString) skip_scalars(in, of, count);
+      for (std::uint64_t k = 0; of == kString && k < count; ++k) texts.push_back(in.string());
       metadata_[name] = fmt::format("[{} values]", count);
       if (of == kString) strings_[name] = std::move(texts);
     }
@@ -259,8 +263,6 @@ Gguf::Gguf(const std::filesystem::path& path) : TensorSource(path) {
     }
     place.tensor.bytes = data.subspan(place.offset, place.size);
     place.tensor.file = file;
-    if (find(place.tensor.name) != nullptr)
-      in.fail("tensor '" + place.tensor.name + "' is there twice");
     add(std::move(place.tensor));
   }
 
@@ -279,8 +281,7 @@ Gguf::Gguf(const std::filesystem::path& path) : TensorSource(path) {
   config.pad_token_id = numbers.find<int>("tokenizer.ggml.padding_token_id");
   config.tie_word_embeddings = find("lm_head.weight") == nullptr;
   if (config.n_inner == 4 * config.n_embd) config.n_inner = 0;
-  config.check();
-  config_ = config;
+  set_config(config, "metadata");
 }
 
 const std::vector<std::string_view>& Gguf::strings(const std::string& name) const {

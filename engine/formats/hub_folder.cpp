@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/numbers.h"
 #include "base/parallel.h"
+#include "engine/formats/architecture.h"
 #include "engine/formats/safetensors.h"
 #include "engine/formats/weight_files.h"
 #include "engine/model/elements.h"
@@ -26,14 +27,6 @@ std::string place(const FileTensor& tensor, std::int64_t index) {
     index /= tensor.shape[i];
   }
   return to_string(at);
-}
-
-// The number of block h.N, or -1 for tensors outside of blocks. Absurd numbers are no block's.
-int block_of(const std::string& bare_name) {
-  if (!bare_name.starts_with("h.")) return -1;
-  const std::size_t end = bare_name.find_first_not_of("0123456789", 2);
-  if (end == 2 || end == std::string::npos || bare_name[end] != '.' || end > 9) return -1;
-  return std::stoi(bare_name.substr(2, end - 2));
 }
 
 // Equal as numbers, whatever types they are stored in.
@@ -73,12 +66,15 @@ void check_blocks(const WeightFiles& files, const Gpt2Config& config) {
   int blocks = 0;
   for (const auto& [name, tensor] : files.tensors()) blocks = std::max(blocks, block_of(name) + 1);
   if (blocks == config.n_layer) return;
-  throw Error(Fault::bad_data, files.path().string() + " does not fit its config.json",
-              {fmt::format("n_layer is {} in config.json, but the weights have {} blocks",
-                           config.n_layer, blocks)});
+  const std::string origin = files.config_origin();
+  throw Error(Fault::bad_data, files.path().string() + " does not fit its " + origin,
+              {fmt::format("n_layer is {} in {}, but the weights have {} blocks", config.n_layer,
+                           origin, blocks)});
 }
 
-void check_shape(const NamedParameter& parameter, const FileTensor& tensor) {
+// `origin`: which says what is wanted.
+void check_shape(const NamedParameter& parameter, const FileTensor& tensor,
+                 const std::string& origin) {
   const std::vector<std::int64_t> wanted = extents_of(parameter.shape);
   if (tensor.shape == wanted) return;
   std::vector<std::string> details;
@@ -91,13 +87,13 @@ void check_shape(const NamedParameter& parameter, const FileTensor& tensor) {
   } else {
     for (std::size_t i = 0; i < wanted.size(); ++i) {
       if (tensor.shape[i] == wanted[i]) continue;
-      details.push_back(fmt::format("{} is {} in config.json and {} here", parameter.extents[i],
-                                    wanted[i], tensor.shape[i]));
+      details.push_back(fmt::format("{} is {} in {} and {} here", parameter.extents[i], wanted[i],
+                                    origin, tensor.shape[i]));
     }
   }
   throw Error(Fault::bad_data,
-              fmt::format("{} has the shape {}, config.json wants {}", tensor.where(),
-                          to_string(tensor.shape), to_string(wanted)),
+              fmt::format("{} has the shape {}, {} wants {}", tensor.where(),
+                          to_string(tensor.shape), origin, to_string(wanted)),
               details);
 }
 
@@ -115,6 +111,7 @@ std::vector<std::string> first_six(std::vector<std::string> lines, const char* m
 std::vector<const FileTensor*> match(const WeightFiles& files,
                                      const std::vector<NamedParameter>& parameters,
                                      std::vector<std::string>& notes) {
+  const std::string origin = files.config_origin();
   std::vector<const FileTensor*> matched;
   std::vector<std::string> missing;
   std::map<std::string, const FileTensor*> left = files.tensors();
@@ -126,7 +123,7 @@ std::vector<const FileTensor*> match(const WeightFiles& files,
       continue;
     }
     left.erase(bare);
-    check_shape(parameter, *tensor);
+    check_shape(parameter, *tensor, origin);
     tensor->weight_type();
     matched.push_back(tensor);
   }
@@ -237,6 +234,12 @@ LoadedModel load_model(Device& device, const std::filesystem::path& folder, Weig
   WeightFiles& files = holder->files;
   Gpt2Config config = files.config();
   std::vector<std::string> notes;
+  if (files.config_origin() == "shapes") {
+    notes.push_back(fmt::format(
+        "there is no config.json: by the shapes of its weights this is a GPT-2 of {} blocks of {} "
+        "channels, with {} heads",
+        config.n_layer, config.n_embd, config.n_head));
+  }
   settle_head(files, config, notes);
   check_blocks(files, config);
   const std::vector<NamedParameter> list = parameter_list(config);

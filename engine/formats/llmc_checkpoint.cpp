@@ -56,7 +56,7 @@ LlmcCheckpoint::LlmcCheckpoint(const std::filesystem::path& path) : TensorSource
   config.n_embd = header[6];
   const std::int64_t padded = header[7];
   config.bos_token_id = config.eos_token_id = config.vocab_size - 1;  // <|endoftext|>
-  config.check();
+  set_config(config, "header");
   if (padded < config.vocab_size) {
     fail(fmt::format("its vocabulary of {} is filled up to {}", config.vocab_size, padded));
   }
@@ -96,7 +96,6 @@ LlmcCheckpoint::LlmcCheckpoint(const std::filesystem::path& path) : TensorSource
   next("ln_f.weight", {C}, {C}, false);
   next("ln_f.bias", {C}, {C}, false);
   if (!rest.empty()) fail(fmt::format("{} bytes follow the last tensor", rest.size()));
-  config_ = config;
 }
 
 }  // namespace quire

@@ -16,9 +16,10 @@ namespace {
 
 using Kind = Pickled::Kind;
 
-// The largest GPT-2 has 580 tensors of some 20 values each, its optimizer's state three times that.
-// An opcode is one byte, a value 64: without a limit a small file could ask for much memory.
-constexpr std::size_t kMostValues = 1 << 20;
+// The largest GPT-2 has 580 tensors of some 40 opcodes each, its optimizer's state three times that.
+// An opcode is one byte, and what it makes 64 and more, or a mark or something remembered: without a
+// limit a small file could ask for much memory.
+constexpr std::size_t kMostOpcodes = 1 << 20;
 
 /// Runs a pickle's opcodes.
 class Machine {
@@ -28,8 +29,9 @@ class Machine {
       : bytes_(bytes), allowed_(allowed), what_(what), values_(values) {}
 
   const Pickled* run() {
-    while (!stopped_) {
+    for (std::size_t opcodes = 0; !stopped_; ++opcodes) {
       at_opcode_ = at_;
+      if (opcodes == kMostOpcodes) fail("it has more than a checkpoint has");
       step(take(1)[0]);
     }
     return pop();
@@ -71,10 +73,7 @@ class Machine {
   }
 
   // ---- the stack
-  Pickled* make(Pickled value) {
-    if (values_.size() == kMostValues) fail("it has more values than a checkpoint");
-    return &values_.emplace_back(std::move(value));
-  }
+  Pickled* make(Pickled value) { return &values_.emplace_back(std::move(value)); }
   void push(Pickled value) { stack_.push_back(make(std::move(value))); }
   void push_text(std::string_view text) { push({.kind = Kind::text, .text = text}); }
   void push_integer(std::int64_t value) { push({.kind = Kind::integer, .integer = value}); }
@@ -107,9 +106,6 @@ class Machine {
     if (!to->is(kind) && !(kind == Kind::dict && to->is(Kind::call)))
       fail("it adds to no container");
     if (kind == Kind::dict && parts.size() % 2 != 0) fail("a key has no value");
-    if (parts.size() > kMostValues - std::min(kMostValues, to->parts.size())) {
-      fail("it has more values than a checkpoint");
-    }
     to->parts.insert(to->parts.end(), parts.begin(), parts.end());
   }
   void remember(std::uint64_t place) { memo_[place] = top(); }

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/text.h"
 #include "engine/formats/quantised.h"
 #include "engine/model/elements.h"
 
@@ -60,11 +61,13 @@ const ElementType* element_type(DType dtype) {
 }
 
 std::optional<std::size_t> ElementType::bytes_of(std::span<const std::int64_t> shape) const {
-  if (std::find(shape.begin(), shape.end(), 0) != shape.end()) return 0;
-  std::int64_t count = 1;
+  bool empty = false;
+  std::int64_t count = 1;  // of an empty tensor, what the other extents come to: they are held, too
   for (const std::int64_t extent : shape) {
-    if (__builtin_mul_overflow(count, extent, &count)) return {};
+    empty = empty || extent == 0;
+    if (extent != 0 && __builtin_mul_overflow(count, extent, &count)) return {};
   }
+  if (empty) return 0;
   std::int64_t bytes = 0;
   if (count % block_elements != 0 ||
       __builtin_mul_overflow(count / block_elements, block_bytes, &bytes)) {
@@ -201,8 +204,24 @@ const FileTensor* TensorSource::find(const std::string& name) const {
 }
 
 void TensorSource::add(FileTensor tensor) {
-  places_.emplace(tensor.name, tensors_.size());
+  if (!is_utf8(tensor.name)) {
+    throw Error(Fault::bad_data, tensor.where() + " has a name that is not UTF-8");
+  }
+  if (!places_.emplace(tensor.name, tensors_.size()).second) {
+    throw Error(Fault::bad_data, tensor.where() + " is there twice");
+  }
   tensors_.push_back(std::move(tensor));
+}
+
+void TensorSource::set_config(const Gpt2Config& config, std::string origin) {
+  try {
+    config.check();
+  } catch (Error& error) {
+    error.add_place(path_.string() + ": what its " + origin + " says of the model");
+    throw;
+  }
+  config_ = config;
+  config_origin_ = std::move(origin);
 }
 
 }  // namespace quire

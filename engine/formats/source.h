@@ -103,16 +103,22 @@ class TensorSource {
   const std::filesystem::path& path() const { return path_; }  ///< the file, or the index of them
   /// What the file itself says of the model, in a format that does.
   const std::optional<Gpt2Config>& config() const { return config_; }
+  /// What of it says so, for messages: "hparams.json", "metadata".
+  const std::string& config_origin() const { return config_origin_; }
 
  protected:
   explicit TensorSource(std::filesystem::path path) : path_(std::move(path)) {}
-  void add(FileTensor tensor);  ///< of a name that is not there yet
+  /// Throws Error(bad_data) for a name that is there already, or is not UTF-8.
+  void add(FileTensor tensor);
+  /// Throws Error(bad_data) where no GPT-2 has it.
+  void set_config(const Gpt2Config& config, std::string origin);
 
   std::map<std::string, std::string> metadata_;
-  std::optional<Gpt2Config> config_;
 
  private:
   std::filesystem::path path_;
+  std::optional<Gpt2Config> config_;
+  std::string config_origin_;
   std::vector<FileTensor> tensors_;
   std::unordered_map<std::string, std::size_t> places_;  // in tensors_
 };

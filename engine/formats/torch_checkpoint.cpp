@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/foreign_file.h"
 #include "engine/formats/pickle.h"
 #include "engine/formats/zip.h"
@@ -73,6 +74,7 @@ class Reader {
   void open_pickles();
   Storage storage_of(const Pickled& persistent) const;
   std::int64_t integer_of(const Pickled& value) const;
+  std::vector<std::int64_t> integers_of(const Pickled& tuple) const;
 
   std::shared_ptr<const MappedFile> file_;
   std::string what_;
@@ -157,6 +159,24 @@ std::int64_t Reader::integer_of(const Pickled& value) const {
   return value.integer;
 }
 
+std::vector<std::int64_t> Reader::integers_of(const Pickled& tuple) const {
+  if (!tuple.is(Kind::tuple)) fail("a shape is none");
+  std::vector<std::int64_t> integers;
+  for (const Pickled* value : tuple.parts) integers.push_back(integer_of(*value));
+  return integers;
+}
+
+/// Whether elements with these strides, in elements, lie one after the other.
+bool lies_in_order(const std::vector<std::int64_t>& shape,
+                   const std::vector<std::int64_t>& strides) {
+  std::int64_t count = 1;  // of a tensor in a file: no overflow
+  if (strides.size() != shape.size()) return false;
+  for (std::size_t i = shape.size(); i-- > 0; count *= shape[i]) {
+    if (shape[i] != 1 && strides[i] != count) return false;
+  }
+  return true;
+}
+
 /// ("storage", its type, its key, a device, its elements, …).
 Reader::Storage Reader::storage_of(const Pickled& persistent) const {
   const std::vector<const Pickled*>& id = persistent.parts[0]->parts;
@@ -168,6 +188,10 @@ Reader::Storage Reader::storage_of(const Pickled& persistent) const {
         return id[1]->is(Kind::global) && id[1]->text == known.global;
       });
   if (type == std::end(kStorages)) fail("a storage is of an unknown type");
+  // Before PyTorch 0.4 a sixth part said that the storage is a piece of another.
+  if (id.size() > 5 && !id[5]->is(Kind::none)) {
+    fail("a storage is part of another", "load it with PyTorch and save it again");
+  }
   return {id[2]->text, element_type(type->dtype_name), integer_of(*id[4])};
 }
 
@@ -191,15 +215,9 @@ std::optional<FileTensor> Reader::tensor(const std::string& name, const Pickled&
   tensor.name = name;
   tensor.set_type(*storage.type);
   tensor.file = file_;
-  for (const Pickled* extent : arguments[2]->parts) tensor.shape.push_back(integer_of(*extent));
-  std::vector<std::int64_t> strides;
-  for (const Pickled* stride : arguments[3]->parts) strides.push_back(integer_of(*stride));
+  tensor.shape = integers_of(*arguments[2]);
+  const std::vector<std::int64_t> strides = integers_of(*arguments[3]);
   const std::optional<std::size_t> size = storage.type->bytes_of(tensor.shape);
-  std::int64_t count = 1;
-  bool in_order = strides.size() == tensor.shape.size();
-  for (std::size_t i = tensor.shape.size(); in_order && size && i-- > 0; count *= tensor.shape[i]) {
-    in_order = tensor.shape[i] == 1 || strides[i] == count;
-  }
   const auto offset = static_cast<std::uint64_t>(integer_of(*arguments[1]));
   const auto element = static_cast<std::size_t>(storage.type->block_bytes);
   if (!size || offset > data->second.size() / element ||
@@ -208,7 +226,11 @@ std::optional<FileTensor> Reader::tensor(const std::string& name, const Pickled&
                      to_string(tensor.shape), data->second.size()),
          "download or copy the file again");
   }
-  if (!in_order) {
+  // What .t() made of a matrix is saved as the matrix that it was.
+  tensor.transposed =
+      tensor.shape.size() == 2 && !lies_in_order(tensor.shape, strides) &&
+      lies_in_order({tensor.shape[1], tensor.shape[0]}, {strides.rbegin(), strides.rend()});
+  if (*size != 0 && !tensor.transposed && !lies_in_order(tensor.shape, strides)) {
     fail(fmt::format("tensor '{}' of shape {} is stored with the strides {}", name,
                      to_string(tensor.shape), to_string(strides)),
          "save it with .contiguous()");
@@ -219,16 +241,111 @@ std::optional<FileTensor> Reader::tensor(const std::string& name, const Pickled&
 
 /// Without what torch.compile() and DistributedDataParallel put in front.
 std::string plain_name(std::string_view name) {
-  for (const std::string_view wrapper : {"_orig_mod.", "module."}) {
-    if (name.starts_with(wrapper)) name.remove_prefix(wrapper.size());
+  for (bool again = true; again;) {
+    again = false;
+    for (const std::string_view wrapper : {"_orig_mod.", "module."}) {
+      if (!name.starts_with(wrapper)) continue;
+      name.remove_prefix(wrapper.size());
+      again = true;
+    }
   }
   return std::string(name);
+}
+
+/// nanoGPT's own: its modules are Linear, whose weights are [out, in], and where model_args has
+/// bias=False, neither they nor its layernorms have one.
+class NanoGpt {
+ public:
+  NanoGpt(const Reader& reader, const Pickled& model_args) : reader_(reader), args_(model_args) {}
+
+  /// Turns the weights of Linears.
+  static void turn(FileTensor& tensor) {
+    if (tensor.shape.size() != 2 || kind_of(tensor.name) != Of::linear) return;
+    std::swap(tensor.shape[0], tensor.shape[1]);
+    tensor.transposed = !tensor.transposed;
+  }
+  /// The biases that it was trained without, as zeros.
+  std::vector<FileTensor> biases(const std::vector<FileTensor>& weights) const;
+  Gpt2Config config(const FileTensor* table) const;
+
+ private:
+  enum class Of { linear, layernorm, other };
+  static Of kind_of(std::string_view name);
+  std::optional<int> number(std::string_view name) const {
+    const Pickled* value = args_.find(name);
+    if (value == nullptr || !value->is(Kind::integer)) return {};
+    if (!value->text.empty() || value->integer != static_cast<int>(value->integer)) return {};
+    return static_cast<int>(value->integer);
+  }
+
+  const Reader& reader_;
+  const Pickled& args_;
+};
+
+NanoGpt::Of NanoGpt::kind_of(std::string_view name) {
+  constexpr std::string_view kWeight = ".weight";
+  if (!name.ends_with(kWeight)) return Of::other;
+  name.remove_suffix(kWeight.size());
+  for (const char* module : {".attn.c_attn", ".attn.c_proj", ".mlp.c_fc", ".mlp.c_proj"}) {
+    if (name.ends_with(module)) return Of::linear;
+  }
+  for (const char* module : {".ln_1", ".ln_2", "ln_f"}) {
+    if (name.ends_with(module)) return Of::layernorm;
+  }
+  return Of::other;
+}
+
+std::vector<FileTensor> NanoGpt::biases(const std::vector<FileTensor>& weights) const {
+  const Pickled* bias = args_.find("bias");
+  if (bias == nullptr || !bias->is(Kind::boolean) || bias->integer != 0) return {};
+  std::vector<FileTensor> biases;
+  const ElementType& type = *element_type(DType::f32);
+  std::size_t longest = 0;
+  for (const FileTensor& weight : weights) {
+    const Of of = kind_of(weight.name);
+    if (of == Of::other || weight.shape.empty() || weight.bytes.empty()) continue;
+    FileTensor& zeros = biases.emplace_back();
+    zeros.name = weight.name.substr(0, weight.name.size() - std::strlen("weight")) + "bias";
+    zeros.set_type(type);
+    zeros.shape = {weight.shape.back()};  // out
+    longest = std::max(longest, *type.bytes_of(zeros.shape));
+  }
+  ScratchFile scratch;
+  scratch.write(std::string(longest, '\0'));
+  const auto file = std::make_shared<const MappedFile>(scratch);
+  for (FileTensor& zeros : biases) {
+    zeros.bytes = file->bytes().first(*type.bytes_of(zeros.shape));
+    zeros.file = file;
+  }
+  return biases;
+}
+
+Gpt2Config NanoGpt::config(const FileTensor* table) const {
+  Gpt2Config config;
+  const auto require = [&](const char* name) {
+    const std::optional<int> value = number(name);
+    if (!value) reader_.fail(fmt::format("its model_args have no number '{}'", name));
+    return *value;
+  };
+  config.n_layer = require("n_layer");
+  config.n_head = require("n_head");
+  config.n_embd = require("n_embd");
+  config.n_positions = require("block_size");
+  config.vocab_size = number("vocab_size").value_or(0);
+  if (config.vocab_size == 0 && table != nullptr && !table->shape.empty()) {
+    config.vocab_size = static_cast<int>(std::min<std::int64_t>(table->shape[0], INT32_MAX));
+  }
+  config.activation_function = Activation::gelu;  // nn.GELU(), by erf
+  // Its data are GPT-2's ids, or those of characters, which have no end of text.
+  if (config.vocab_size <= config.eos_token_id) config.bos_token_id = config.eos_token_id = {};
+  return config;
 }
 
 }  // namespace
 
 TorchCheckpoint::TorchCheckpoint(const std::filesystem::path& path) : TensorSource(path) {
   const Reader reader(path);
+  const Pickled* const model_args = reader.root().find("model_args");
   const Pickled* weights = &reader.root();
   for (const char* entry : {"model", "state_dict", "model_state_dict"}) {
     const Pickled* inner = reader.root().find(entry);
@@ -240,15 +357,20 @@ TorchCheckpoint::TorchCheckpoint(const std::filesystem::path& path) : TensorSour
     if (!key.is(Kind::text)) continue;
     std::optional<FileTensor> tensor = reader.tensor(plain_name(key.text), *weights->parts[i + 1]);
     if (!tensor) continue;
-    if (find(tensor->name) != nullptr) {
-      reader.fail(fmt::format("tensor '{}' is there twice", tensor->name));
-    }
+    if (model_args != nullptr) NanoGpt::turn(*tensor);
     add(std::move(*tensor));
   }
   if (tensors().empty()) {
     reader.fail("it holds no tensors by name",
                 "save the model's state dict: torch.save(model.state_dict(), FILE)");
   }
+  if (model_args == nullptr) return;
+  const NanoGpt model(reader, *model_args);
+  for (FileTensor& bias : model.biases(tensors())) {
+    if (find(bias.name) == nullptr) add(std::move(bias));
+  }
+  const FileTensor* table = find("transformer.wte.weight");
+  set_config(model.config(table), "model_args");
 }
 
 }  // namespace quire

@@ -5,14 +5,17 @@
 
 #include <algorithm>
 #include <fstream>
+#include <tuple>
 #include <vector>
 
 #include "base/error.h"
 #include "base/text.h"
+#include "engine/formats/architecture.h"
 #include "engine/formats/gguf.h"
 #include "engine/formats/hub_folder.h"
 #include "engine/formats/llmc_checkpoint.h"
 #include "engine/formats/safetensors.h"
+#include "engine/formats/tensorflow_checkpoint.h"
 #include "engine/formats/torch_checkpoint.h"
 
 namespace quire {
@@ -34,6 +37,15 @@ template <class Shard>
 TensorSource open_shards(const fs::path& index) {
   return Shards(index, open<Shard>);
 }
+TensorSource open_tensorflow(const fs::path& file) {
+#ifdef QUIRE_WITH_TENSORFLOW
+  return TensorflowCheckpoint(file);
+#else
+  throw Error(Fault::bad_data, file.string() + " is of TensorFlow, which this build does not read",
+              {"it wants libleveldb-dev, libprotobuf-dev and protobuf-compiler, found when it is "
+               "configured"});
+#endif
+}
 /// Those that are read, the first that is there before all others.
 const Format kFormats[] = {
     {"model.safetensors", {".safetensors"}, nullptr, open<Safetensors>},
@@ -43,9 +55,11 @@ const Format kFormats[] = {
     {"model*.bin", {".bin"}, begins_as_llmc, open<LlmcCheckpoint>},
     {"pytorch_model.bin", {".bin", ".pt", ".pth"}, nullptr, open<TorchCheckpoint>},
     {"ckpt.pt", {}, nullptr, open<TorchCheckpoint>},
+    {"checkpoint", {""}, begins_as_tensorflow_checkpoint, open_tensorflow},
+    {"*.index", {".index"}, begins_as_tensorflow_index, open_tensorflow},
 };
-constexpr const char* kFile = "model.safetensors";
 constexpr const char* kConfig = "config.json";
+constexpr const char* kShapes = "shapes";  // of the weights: the last that says something
 
 // The causal masks that old versions of transformers stored: bool, u8 or float.
 bool is_old_buffer(const std::string& bare) {
@@ -59,32 +73,32 @@ std::string python(const std::string& load) {
                                    '"');
 }
 
-// Formats that other programs write, told by the files in a folder.
+// Formats that only other programs read, told by the files in a folder.
 [[noreturn]] void throw_no_weights(const fs::path& folder) {
   const std::string name = folder.string();
   const auto refuse = [&](const std::string& format, const fs::path& file,
                           const std::string& next) {
-    throw Error(Fault::bad_data, name + " has no " + kFile,
-                {file.filename().string() + " is " + format + ", which is not read yet"}, next);
+    throw Error(Fault::bad_data, name + " holds no model that is read",
+                {file.filename().string() + " is " + format}, next);
   };
   std::error_code ignored;
   if (fs::exists(folder / "adapter_model.safetensors", ignored)) {
     throw Error(
-        Fault::bad_data, name + " has no " + kFile,
+        Fault::bad_data, name + " holds no model",
         {"adapter_model.safetensors is a LoRA adapter, which needs the model that it adapts"},
         "name the folder of that model");
   }
-  if (fs::exists(folder / "tf_model.h5", ignored)) {
-    refuse("a Keras checkpoint", "tf_model.h5",
-           python("M.from_pretrained(" + in_python(name) + ", from_tf=True)") +
+  for (const auto& [file, format, option] :
+       {std::tuple("tf_model.h5", "a Keras checkpoint", "from_tf"),
+        std::tuple("flax_model.msgpack", "a Flax checkpoint", "from_flax")}) {
+    if (!fs::exists(folder / file, ignored)) continue;
+    refuse(format, file,
+           python("M.from_pretrained(" + in_python(name) + ", " + option + "=True)") +
                " with transformers 4");
   }
-  if (fs::exists(folder / "model.ckpt.index", ignored)) {
-    refuse("a TensorFlow checkpoint", "model.ckpt.index",
-           "transformers-cli convert --model_type gpt2 --tf_checkpoint " +
-               in_shell((folder / "model.ckpt").string()) +
-               " --pytorch_dump_output CONVERTED (transformers 4), then " +
-               python("M.from_pretrained('CONVERTED')"));
+  for (const char* file : {"model.onnx", "decoder_model.onnx"}) {
+    if (!fs::exists(folder / file, ignored)) continue;
+    refuse("an ONNX graph", file, "the model that it was exported from, in safetensors");
   }
   std::vector<std::string_view> names;
   for (const Format& format : kFormats) names.push_back(format.in_folder);
@@ -153,7 +167,8 @@ TensorSource open_source(const fs::path& folder_or_file) {
     found.format = format_of(folder_or_file);
     if (found.format == nullptr) {
       throw Error(Fault::bad_data, folder_or_file.string() + " cannot be read as a model",
-                  {"it is neither a folder nor a file of weights: .safetensors, .gguf, .bin, .pt"});
+                  {"it is neither a folder nor a file of weights: .safetensors, .gguf, .bin, .pt, "
+                   ".index"});
     }
   }
   if (found.files.size() > 1) {
@@ -169,17 +184,16 @@ bool has_weights(const fs::path& folder) {
   return weights_in(folder).format != nullptr;
 }
 
+bool is_weight_file(const fs::path& file) {
+  return format_of(file) != nullptr;
+}
+
 std::string bare_name(const std::string& name) {
   constexpr std::string_view kPrefix = "transformer.";
   return name.starts_with(kPrefix) ? name.substr(kPrefix.size()) : name;
 }
 
 WeightFiles::WeightFiles(const fs::path& folder_or_file) : source_(open_source(folder_or_file)) {
-  std::error_code ignored;
-  if (!source_.config() && !fs::exists(folder() / kConfig, ignored)) {
-    throw Error(Fault::bad_data, path().string() + " has no config.json beside it",
-                {"the weights alone do not say the number of heads or the activation"});
-  }
   for (const FileTensor& tensor : source_.tensors()) {
     const std::string bare = bare_name(tensor.name);
     if (is_old_buffer(bare)) continue;
@@ -189,13 +203,20 @@ WeightFiles::WeightFiles(const fs::path& folder_or_file) : source_(open_source(f
         Fault::bad_data, tensor.where() + " is there twice",
         {"also as '" + entry->second->name + "' in " + entry->second->file->path().string()});
   }
+  refuse_other_architecture(path(), tensors_);
+  if (config_origin() == kShapes) config_from_shapes(path(), tensors_);
 }
 
 Gpt2Config WeightFiles::config() const {
-  const fs::path beside = folder() / kConfig;
+  const std::string origin = config_origin();
+  if (origin == kConfig) return read_config(folder() / kConfig);
+  return origin == kShapes ? config_from_shapes(path(), tensors_) : *source_.config();
+}
+
+std::string WeightFiles::config_origin() const {
   std::error_code ignored;
-  if (source_.config() && !fs::exists(beside, ignored)) return *source_.config();
-  return read_config(beside);
+  if (fs::exists(folder() / kConfig, ignored)) return kConfig;
+  return source_.config() ? source_.config_origin() : kShapes;
 }
 
 const FileTensor* WeightFiles::find(const std::string& bare_name) const {

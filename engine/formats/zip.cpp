@@ -63,10 +63,11 @@ struct Directory {
 Directory find_directory(std::string_view archive, const Complain& complain) {
   const std::size_t earliest =
       archive.size() - std::min(archive.size(), kEndSize + kLongestComment);
-  const std::size_t end = archive.rfind(kEnd);
-  if (end == std::string_view::npos || end < earliest) {
+  std::size_t end = archive.substr(earliest).rfind(kEnd);
+  if (end == std::string_view::npos) {
     complain("it is an archive without a directory: its end is missing");
   }
+  end += earliest;
   const Record last(archive, end, kEnd, kEndSize, complain);
   Directory found = {last.at<std::uint16_t>(10), last.at<std::uint32_t>(16)};
   if (end >= kLocatorSize && archive.substr(end - kLocatorSize).starts_with(kLocator64)) {
@@ -109,6 +110,9 @@ std::map<std::string, std::span<const std::byte>, std::less<>> files_of_zip(
     const Record local(text, local_at, kLocal, kLocalSize, complain);
     const std::uint64_t data =
         local_at + kLocalSize + local.at<std::uint16_t>(26) + local.at<std::uint16_t>(28);
+    if (text.substr(local_at + kLocalSize, local.at<std::uint16_t>(26)) != name) {
+      complain(fmt::format("'{}' has another name where it lies", name));
+    }
     if (data > archive.size() || size > archive.size() - data) {
       complain(fmt::format("'{}' of {} bytes lies outside the file, which has {}", name, size,
                            archive.size()));
