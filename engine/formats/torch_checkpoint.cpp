@@ -113,8 +113,9 @@ void Reader::open_pickles() {
     rest.remove_prefix(pickles_.back().size());
     return root();
   };
-  // Checked before a pickle is read: most files are none.
-  if (rest.find(kMagic) > 8) {
+  // Checked before a pickle is read: most files are none. From protocol 4 on it comes behind a frame.
+  if (rest.substr(0, 32).find(kMagic) == std::string_view::npos) {
+    if (rest.starts_with('\x80')) fail("it is a pickle, but not one of torch.save()");
     const auto foreign = recognise_foreign(rest.substr(0, 1024));
     fail(foreign ? foreign->what : "it begins as no file of torch.save() does",
          foreign ? foreign->next : "download or copy the file again");

@@ -280,6 +280,12 @@ TEST_CASE("the older form is refused where its storages are not what its tensors
   CHECK(has(refusal(torch_row(object, {})), "lies in storage '0', which is not there"));
   CHECK(has(refusal("GGUF\3" + std::string(3, '\0')), "it is a GGUF file"));
   CHECK(has(refusal(""), "it begins as no file of torch.save() does"));
+  CHECK(has(refusal(pickle(object)), "it is a pickle, but not one of torch.save()"));
+  // Of protocol 4: each pickle in a frame.
+  std::string row = torch_row(object, {{"0", kSix}});
+  const std::string frame = "\x80\x04\x95" + little(std::uint64_t{13});
+  REQUIRE(row.starts_with("\x80\x02"));
+  CHECK(values_of(frame + row.substr(2)) == std::vector<float>{0, 1, 2, 3, 4, 5});
 }
 
 }  // namespace quire::test
