@@ -6,6 +6,8 @@ namespace quire {
 namespace {
 
 constexpr const char* kTorch = "it is a PyTorch checkpoint or a zip archive";
+constexpr const char* kNameAgain =
+    "name it so that it ends with .bin or .pt, to open it as a model";
 constexpr const char* kSaveAgain = "convert it with transformers' save_pretrained()";
 
 /// In lower case, without white space before it.
@@ -35,9 +37,9 @@ constexpr Mark kMarks[] = {
      ForeignFile::Kind::packed},
     {"\x28\xB5\x2F\xFD", "it is packed with Zstandard", "zstd -d", ForeignFile::Kind::packed},
     {"\xFD\x37zXZ", "it is packed with xz", "xz -d", ForeignFile::Kind::packed},
-    {"PK\x03\x04", kTorch, kSaveAgain, ForeignFile::Kind::archive},
-    {"\x80\x02", kTorch, kSaveAgain, ForeignFile::Kind::model},
-    {"\x80\x04", kTorch, kSaveAgain, ForeignFile::Kind::model},
+    {"PK\x03\x04", kTorch, kNameAgain, ForeignFile::Kind::archive},
+    {"\x80\x02", kTorch, kNameAgain, ForeignFile::Kind::model},
+    {"\x80\x04", kTorch, kNameAgain, ForeignFile::Kind::model},
     {"\x89HDF\r\n", "it is an HDF5 file, as Keras writes them", kSaveAgain,
      ForeignFile::Kind::model}};
 
@@ -61,8 +63,8 @@ std::optional<ForeignFile> recognise_foreign(std::string_view beginning) {
   // Its version follows, a small number in four bytes: a text may begin with the word.
   const bool versioned = beginning.size() >= 8 && beginning.substr(5, 3) == "\0\0\0"sv;
   if (begins("GGUF") && (versioned || beginning.size() == 4)) {
-    return ForeignFile{"it is a GGUF file, which is not read yet",
-                       "the model that it was made from, in safetensors", Kind::model};
+    return ForeignFile{"it is a GGUF file",
+                       "name it so that it ends with .gguf, to open it as a model", Kind::model};
   }
   for (const Mark& mark : kMarks) {
     if (begins(mark.bytes)) return ForeignFile{mark.what, mark.next, mark.kind};

@@ -48,6 +48,24 @@ else()
   message(STATUS "TensorBoard events: off (they want libprotobuf-dev, protobuf-compiler and libboost-dev)")
 endif()
 
+# OpenAI's checkpoints of TensorFlow: their index is a table of LevelDB, whose values are protocol buffers. OFF builds
+# without, as where one of these is missing. The package of LevelDB asks for snappy's own, which its shared library
+# does without: so that is linked as it is.
+option(QUIRE_TENSORFLOW "Read TensorFlow's checkpoints, where LevelDB and protobuf are found" ON)
+set(QUIRE_WITH_TENSORFLOW OFF)
+if(QUIRE_TENSORFLOW)
+  find_path(LEVELDB_INCLUDE_DIR leveldb/table.h)
+  find_library(LEVELDB_LIBRARY leveldb)
+  if(LEVELDB_INCLUDE_DIR AND LEVELDB_LIBRARY AND Protobuf_FOUND AND Protobuf_PROTOC_EXECUTABLE)
+    set(QUIRE_WITH_TENSORFLOW ON)
+  endif()
+endif()
+if(QUIRE_WITH_TENSORFLOW)
+  message(STATUS "TensorFlow checkpoints: read (${LEVELDB_LIBRARY})")
+else()
+  message(STATUS "TensorFlow checkpoints: refused (no libleveldb-dev, libprotobuf-dev or protobuf-compiler, or QUIRE_TENSORFLOW=OFF)")
+endif()
+
 # Training with several processes. OFF builds without, as where no MPI is found.
 option(QUIRE_MPI "Train with several processes over MPI, where it is found" ON)
 set(QUIRE_WITH_MPI FALSE)

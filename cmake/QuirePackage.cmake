@@ -55,5 +55,5 @@ set(CPACK_STRIP_FILES ON)
 set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
 set(CPACK_DEBIAN_PACKAGE_SECTION science)
 set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)  # reads what the program links; wants dpkg-dev
-set(CPACK_DEBIAN_PACKAGE_SUGGESTS "libfmt-dev, libhwy-dev, libicu-dev, libprotobuf-dev, libxxhash-dev, libzstd-dev, nlohmann-json3-dev, zlib1g-dev")  # to build against it
+set(CPACK_DEBIAN_PACKAGE_SUGGESTS "libfmt-dev, libhwy-dev, libicu-dev, libleveldb-dev, libprotobuf-dev, libxxhash-dev, libzstd-dev, nlohmann-json3-dev, zlib1g-dev")  # to build against it
 include(CPack)

@@ -10,6 +10,7 @@
 #include "base/nearest.h"
 #include "engine/formats/adapter_folder.h"
 #include "engine/formats/adapter_merge.h"
+#include "engine/formats/weight_files.h"
 #include "pipeline/get_model.h"
 #include "pipeline/resources.h"
 #include "tokenizer/tokenizer.h"
@@ -35,7 +36,7 @@ std::string cache_folder_name(const std::string& hub_name) {
 
 bool holds_model(const fs::path& folder) {
   std::error_code trouble;
-  return fs::exists(folder / "config.json", trouble) || is_adapter(folder);
+  return fs::exists(folder / "config.json", trouble) || is_adapter(folder) || has_weights(folder);
 }
 
 // The snapshot that refs/main names; without that file, one that holds a model.
@@ -81,11 +82,11 @@ std::vector<std::string> bundled_models() {
   return names;
 }
 
-/// A file stands for a model where it may hold weights and lies beside a config.json; a config.json
-/// alone is one for commands that want no weights.
+/// A file stands for a model where it holds weights in a format that is read, or may hold some and
+/// lies beside a config.json; a config.json alone is one for commands that want no weights.
 void check_model_file(const fs::path& file) {
   std::error_code trouble;
-  if (!fs::is_regular_file(file, trouble) || file.extension() == ".json" ||
+  if (!fs::is_regular_file(file, trouble) || file.extension() == ".json" || is_weight_file(file) ||
       fs::exists(file.parent_path() / "config.json", trouble)) {
     return;
   }
@@ -223,7 +224,11 @@ LoadedModel load_resolved(Device& device, const fs::path& resolved_model, Weight
 }
 
 Gpt2Config resolved_config(const fs::path& resolved_model) {
-  Gpt2Config config = read_config(config_folder(resolved_model) / "config.json");
+  const fs::path beside = config_folder(resolved_model) / "config.json";
+  std::error_code ignored;
+  Gpt2Config config = fs::exists(beside, ignored)
+                          ? read_config(beside)
+                          : WeightFiles(base_model(resolved_model)).config();
   const int rows = is_adapter(resolved_model) ? adapted_vocab_size(resolved_model) : 0;
   if (rows > 0) config.vocab_size = rows;
   return config;

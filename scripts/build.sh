@@ -34,6 +34,7 @@ needs=(
   'header unicode/uchar.h|libicu-dev|libicu-devel|icu|icu4c'
   'header google/protobuf/message.h|libprotobuf-dev|protobuf-devel|protobuf|protobuf'
   'tool protoc|protobuf-compiler|protobuf-compiler|protobuf|protobuf'
+  'header leveldb/table.h|libleveldb-dev|leveldb-devel|leveldb|leveldb'
   'header xxhash.h|libxxhash-dev|xxhash-devel|xxhash|xxhash'
   'header zlib.h|zlib1g-dev|zlib-devel|zlib|zlib'
   'header zstd.h|libzstd-dev|libzstd-devel|zstd|zstd'

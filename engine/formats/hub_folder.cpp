@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/numbers.h"
 #include "base/parallel.h"
+#include "engine/formats/architecture.h"
 #include "engine/formats/safetensors.h"
 #include "engine/formats/weight_files.h"
 #include "engine/model/elements.h"
@@ -28,20 +29,13 @@ std::string place(const FileTensor& tensor, std::int64_t index) {
   return to_string(at);
 }
 
-// The number of block h.N, or -1 for tensors outside of blocks. Absurd numbers are no block's.
-int block_of(const std::string& bare_name) {
-  if (!bare_name.starts_with("h.")) return -1;
-  const std::size_t end = bare_name.find_first_not_of("0123456789", 2);
-  if (end == 2 || end == std::string::npos || bare_name[end] != '.' || end > 9) return -1;
-  return std::stoi(bare_name.substr(2, end - 2));
-}
-
 // Equal as numbers, whatever types they are stored in.
 bool same_values(const FileTensor& a, const FileTensor& b) {
-  if (a.shape != b.shape || !a.has_dtype() || !b.has_dtype()) return false;
-  if (a.dtype_name == b.dtype_name) {
+  if (a.shape != b.shape) return false;
+  if (a.dtype_name == b.dtype_name && a.transposed == b.transposed) {
     return std::memcmp(a.bytes.data(), b.bytes.data(), a.bytes.size()) == 0;
   }
+  if (!a.has_dtype() || !b.has_dtype() || a.transposed || b.transposed) return false;
   for (std::int64_t i = 0; i < a.count(); ++i) {
     if (element(a.bytes.data(), a.dtype(), i) != element(b.bytes.data(), b.dtype(), i))
       return false;
@@ -72,12 +66,15 @@ void check_blocks(const WeightFiles& files, const Gpt2Config& config) {
   int blocks = 0;
   for (const auto& [name, tensor] : files.tensors()) blocks = std::max(blocks, block_of(name) + 1);
   if (blocks == config.n_layer) return;
-  throw Error(Fault::bad_data, files.path().string() + " does not fit its config.json",
-              {fmt::format("n_layer is {} in config.json, but the weights have {} blocks",
-                           config.n_layer, blocks)});
+  const std::string origin = files.config_origin();
+  throw Error(Fault::bad_data, files.path().string() + " does not fit its " + origin,
+              {fmt::format("n_layer is {} in {}, but the weights have {} blocks", config.n_layer,
+                           origin, blocks)});
 }
 
-void check_shape(const NamedParameter& parameter, const FileTensor& tensor) {
+// `origin`: which says what is wanted.
+void check_shape(const NamedParameter& parameter, const FileTensor& tensor,
+                 const std::string& origin) {
   const std::vector<std::int64_t> wanted = extents_of(parameter.shape);
   if (tensor.shape == wanted) return;
   std::vector<std::string> details;
@@ -90,13 +87,13 @@ void check_shape(const NamedParameter& parameter, const FileTensor& tensor) {
   } else {
     for (std::size_t i = 0; i < wanted.size(); ++i) {
       if (tensor.shape[i] == wanted[i]) continue;
-      details.push_back(fmt::format("{} is {} in config.json and {} here", parameter.extents[i],
-                                    wanted[i], tensor.shape[i]));
+      details.push_back(fmt::format("{} is {} in {} and {} here", parameter.extents[i], wanted[i],
+                                    origin, tensor.shape[i]));
     }
   }
   throw Error(Fault::bad_data,
-              fmt::format("{} has the shape {}, config.json wants {}", tensor.where(),
-                          to_string(tensor.shape), to_string(wanted)),
+              fmt::format("{} has the shape {}, {} wants {}", tensor.where(),
+                          to_string(tensor.shape), origin, to_string(wanted)),
               details);
 }
 
@@ -114,6 +111,7 @@ std::vector<std::string> first_six(std::vector<std::string> lines, const char* m
 std::vector<const FileTensor*> match(const WeightFiles& files,
                                      const std::vector<NamedParameter>& parameters,
                                      std::vector<std::string>& notes) {
+  const std::string origin = files.config_origin();
   std::vector<const FileTensor*> matched;
   std::vector<std::string> missing;
   std::map<std::string, const FileTensor*> left = files.tensors();
@@ -125,7 +123,7 @@ std::vector<const FileTensor*> match(const WeightFiles& files,
       continue;
     }
     left.erase(bare);
-    check_shape(parameter, *tensor);
+    check_shape(parameter, *tensor, origin);
     tensor->weight_type();
     matched.push_back(tensor);
   }
@@ -154,6 +152,14 @@ struct Destination {
   DType dtype;
 };
 
+// Elements that are read together: whole blocks and rows.
+std::int64_t chunk_of(const FileTensor& tensor) {
+  constexpr std::int64_t kChunk = 1 << 20;
+  if (tensor.shape.size() != 2 || (!tensor.transposed && !tensor.is_quantised())) return kChunk;
+  const std::int64_t rows = FileTensor::kRowsTogether * tensor.shape[1];
+  return std::max(rows, kChunk / rows * rows);
+}
+
 // Checks all values and copies those that have a destination, on all threads that are available
 // where the device's memory can be written directly.
 void fill(Device& device, const std::vector<Destination>& destinations) {
@@ -161,42 +167,44 @@ void fill(Device& device, const std::vector<Destination>& destinations) {
     const Destination* to;
     std::int64_t first, count;
   };
-  constexpr std::int64_t kChunk = 1 << 20;  // elements
   std::vector<Chunk> chunks;
   for (const Destination& to : destinations) {
-    const std::int64_t count = to.tensor->count();
-    for (std::int64_t first = 0; first < count; first += kChunk) {
-      chunks.push_back({&to, first, std::min(kChunk, count - first)});
+    const std::int64_t count = to.tensor->count(), size = chunk_of(*to.tensor);
+    for (std::int64_t first = 0; first < count; first += size) {
+      chunks.push_back({&to, first, std::min(size, count - first)});
     }
   }
   const bool direct = device.shares_host_memory();
   parallel_for(direct ? 0 : 1, chunks.size(), [&](std::size_t i) {
     const auto& [to, first, count] = chunks[i];
-    const DType stored = to->tensor->dtype();
-    const std::byte* from =
-        to->tensor->bytes.data() + first * static_cast<std::int64_t>(size_of(stored));
-    if (const std::optional<std::int64_t> bad = find_not_finite(from, stored, count)) {
+    if (const auto bad = to->tensor->find_not_finite(first, count)) {
       throw Error(Fault::bad_data,
-                  to->tensor->where() + " holds " + std::to_string(element(from, stored, *bad)) +
-                      " at " + place(*to->tensor, first + *bad),
+                  to->tensor->where() + " holds " + std::to_string(bad->value) + " at " +
+                      place(*to->tensor, bad->index),
                   {"the file is damaged, or its training diverged"});
     }
     if (to->data == nullptr) return;
-    std::byte* target =
-        static_cast<std::byte*>(to->data) + first * static_cast<std::int64_t>(size_of(to->dtype));
-    const std::size_t elements = static_cast<std::size_t>(count);
-    if (stored == to->dtype) {
-      if (direct) {
-        std::memcpy(target, from, elements * size_of(stored));
-      } else {
-        device.copy_to_device(target, from, elements * size_of(stored));
+    const FileTensor& tensor = *to->tensor;
+    const auto size = static_cast<std::int64_t>(size_of(to->dtype));
+    const auto bytes = static_cast<std::size_t>(count * size);
+    std::byte* target = static_cast<std::byte*>(to->data) + first * size;
+    const std::byte* from = tensor.bytes.data() + first * size;
+    std::vector<std::byte> converted;
+    if (!tensor.lies_as(to->dtype)) {
+      const auto elements = static_cast<std::size_t>(count);
+      if (direct && to->dtype == DType::f32) {
+        return tensor.read(first, {reinterpret_cast<float*>(target), elements});
       }
-    } else if (direct) {
-      to->tensor->read(first, {reinterpret_cast<float*>(target), elements});
-    } else {
       std::vector<float> values(elements);
-      to->tensor->read(first, values);
-      device.copy_to_device(target, values.data(), elements * sizeof(float));
+      tensor.read(first, values);
+      converted.resize(bytes);
+      write_elements(values, to->dtype, converted.data());
+      from = converted.data();
+    }
+    if (direct) {
+      std::memcpy(target, from, bytes);
+    } else {
+      device.copy_to_device(target, from, bytes);
     }
   });
 }
@@ -224,8 +232,14 @@ struct Holder {
 LoadedModel load_model(Device& device, const std::filesystem::path& folder, WeightStorage storage) {
   auto holder = std::make_shared<Holder>(Holder{WeightFiles(folder), Buffer()});
   WeightFiles& files = holder->files;
-  Gpt2Config config = read_config(files.folder() / "config.json");
+  Gpt2Config config = files.config();
   std::vector<std::string> notes;
+  if (files.config_origin() == "shapes") {
+    notes.push_back(fmt::format(
+        "there is no config.json: by the shapes of its weights this is a GPT-2 of {} blocks of {} "
+        "channels, with {} heads",
+        config.n_layer, config.n_embd, config.n_head));
+  }
   settle_head(files, config, notes);
   check_blocks(files, config);
   const std::vector<NamedParameter> list = parameter_list(config);
@@ -248,9 +262,10 @@ LoadedModel load_model(Device& device, const std::filesystem::path& folder, Weig
   std::vector<std::size_t> offsets;
   std::size_t size = 0;
   for (std::size_t i = 0; i < list.size(); ++i) {
-    const bool stays = list[i].is_matrix && device.shares_host_memory() && tensors[i]->aligned();
-    destinations.push_back(
-        {tensors[i], nullptr, list[i].is_matrix ? tensors[i]->dtype() : DType::f32});
+    const DType dtype = list[i].is_matrix ? tensors[i]->weight_type() : DType::f32;
+    const bool stays = list[i].is_matrix && device.shares_host_memory() &&
+                       tensors[i]->lies_as(dtype) && tensors[i]->aligned();
+    destinations.push_back({tensors[i], nullptr, dtype});
     offsets.push_back(stays ? SIZE_MAX : size);
     if (stays) continue;
     const std::size_t bytes = static_cast<std::size_t>(padded_shape(list[i], multiple).count()) *

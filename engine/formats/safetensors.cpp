@@ -26,34 +26,6 @@ static_assert(std::endian::native == std::endian::little, "the format is little-
 constexpr std::uint64_t kMaxHeader = 100'000'000;
 constexpr const char* kFetchAgain = "download or copy the file again";
 
-struct StoredType {
-  const char* name;
-  unsigned bits;
-  std::optional<DType> dtype;
-};
-constexpr StoredType kTypes[] = {
-    {"F32", 32, DType::f32}, {"F16", 16, DType::f16}, {"BF16", 16, DType::bf16},
-    {"I32", 32, DType::i32}, {"BOOL", 8, {}},         {"U8", 8, {}},
-    {"I8", 8, {}},           {"U16", 16, {}},         {"I16", 16, {}},
-    {"U32", 32, {}},         {"I64", 64, {}},         {"U64", 64, {}},
-    {"F64", 64, {}},         {"C64", 64, {}},         {"F8_E4M3", 8, {}},
-    {"F8_E5M2", 8, {}},      {"F8_E8M0", 8, {}},      {"F8_E4M3FNUZ", 8, {}},
-    {"F8_E5M2FNUZ", 8, {}},  {"F6_E2M3", 6, {}},      {"F6_E3M2", 6, {}},
-    {"F4", 4, {}},
-};
-
-const StoredType* type_called(std::string_view name) {
-  const auto* const type = std::find_if(std::begin(kTypes), std::end(kTypes),
-                                        [&](const StoredType& t) { return name == t.name; });
-  return type == std::end(kTypes) ? nullptr : type;
-}
-
-const char* stored_name(DType dtype) {
-  return std::find_if(std::begin(kTypes), std::end(kTypes),
-                      [&](const StoredType& t) { return t.dtype == dtype; })
-      ->name;
-}
-
 // Says what is wrong with one file, and with which tensor.
 class Complaint {
  public:
@@ -103,35 +75,32 @@ Entry read_entry(const std::string& name, const nlohmann::json& value, std::int6
   Entry entry;
   entry.tensor.name = name;
   const nlohmann::json& dtype = value["dtype"];
-  const StoredType* type =
-      dtype.is_string() ? type_called(dtype.get_ref<const std::string&>()) : nullptr;
-  if (type == nullptr) complain.tensor(name, "has the unknown dtype " + json_text(dtype));
-  entry.tensor.dtype_name = type->name;
-  entry.tensor.stored = type->dtype;
+  const ElementType* type =
+      dtype.is_string() ? element_type(dtype.get_ref<const std::string&>()) : nullptr;
+  if (type == nullptr || type->is_quantised) {
+    complain.tensor(name, "has the unknown dtype " + json_text(dtype));
+  }
+  entry.tensor.set_type(*type);
 
   const nlohmann::json& shape = value["shape"];
   if (!shape.is_array()) {
     complain.tensor(name, "has the shape " + json_text(shape) + ", not a list");
   }
-  std::int64_t bit_count = type->bits;
-  bool empty = false;
   for (const nlohmann::json& extent : shape) {
     std::int64_t& number = entry.tensor.shape.emplace_back();
     if (!read_json(extent, number) || number < 0) {  // beyond 63 bits it is below 0
       complain.tensor(name, "has the impossible extent " + json_text(extent));
     }
-    empty |= number == 0;
   }
-  for (const std::int64_t extent : entry.tensor.shape) {
-    if (!empty && __builtin_mul_overflow(bit_count, extent, &bit_count)) {
-      complain.tensor(name, "has the shape " + json_text(shape) + ", more than any file can hold");
-    }
-  }
-  const std::int64_t bytes = empty ? 0 : bit_count / 8;
-  if (!empty && bit_count % 8 != 0) {
-    complain.tensor(name, "of " + entry.tensor.dtype_name + " has the shape " + json_text(shape) +
+  const std::optional<std::size_t> size = type->bytes_of(entry.tensor.shape);
+  if (!size) {
+    complain.tensor(name,
+                    type->block_elements == 1
+                        ? "has the shape " + json_text(shape) + ", more than any file can hold"
+                        : "of " + entry.tensor.dtype_name + " has the shape " + json_text(shape) +
                               ", which does not fill whole bytes");
   }
+  const auto bytes = static_cast<std::int64_t>(*size);
 
   const nlohmann::json& offsets = value["data_offsets"];
   std::pair<std::int64_t, std::int64_t> place;
@@ -285,7 +254,8 @@ Safetensors::Safetensors(const std::filesystem::path& path) : TensorSource(path)
   }
 }
 
-ShardedSafetensors::ShardedSafetensors(const std::filesystem::path& index_json)
+Shards::Shards(const std::filesystem::path& index_json,
+               TensorSource (*open)(const std::filesystem::path& shard))
     : TensorSource(index_json) {
   const std::string text = read_file(path());
   const auto complain = [&](const std::string& why) {
@@ -318,7 +288,7 @@ ShardedSafetensors::ShardedSafetensors(const std::filesystem::path& index_json)
                                path().filename().string(), tensors.size(), *tensors.begin())},
                   "download or copy the whole folder again");
     }
-    const Safetensors file(shard);
+    const TensorSource file = open(shard);
     for (const std::string& tensor : tensors) {
       const FileTensor* found = file.find(tensor);
       if (found == nullptr) {
@@ -348,7 +318,7 @@ void write_safetensors(const std::filesystem::path& path, std::span<const Tensor
     const DType dtype = tensor.stored_as.value_or(tensor.view.dtype());
     const std::size_t bytes = static_cast<std::size_t>(tensor.view.count()) * size_of(dtype);
     nlohmann::ordered_json entry;
-    entry["dtype"] = stored_name(dtype);
+    entry["dtype"] = element_type(dtype)->name;
     entry["shape"] = extents_of(tensor.view.shape());
     entry["data_offsets"] = {offset, offset + bytes};
     add(tensor.name, entry);

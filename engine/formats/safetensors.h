@@ -30,11 +30,13 @@ class Safetensors : public TensorSource {
   explicit Safetensors(const std::filesystem::path& path);
 };
 
-/// Shards as model.safetensors.index.json lists them. Throws Error(bad_data) naming the index, the
-/// shard and the tensor, for what is missing or not as the index says.
-class ShardedSafetensors : public TensorSource {
+/// Shards as model.safetensors.index.json or pytorch_model.bin.index.json lists them. Throws
+/// Error(bad_data) naming the index, the shard and the tensor, for what is missing or not as the
+/// index says.
+class Shards : public TensorSource {
  public:
-  explicit ShardedSafetensors(const std::filesystem::path& index_json);
+  Shards(const std::filesystem::path& index_json,
+         TensorSource (*open)(const std::filesystem::path& shard));
 };
 
 struct TensorToWrite {

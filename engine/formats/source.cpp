@@ -2,12 +2,79 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <numeric>
 #include <utility>
 
 #include "base/error.h"
+#include "base/text.h"
+#include "engine/formats/quantised.h"
 #include "engine/model/elements.h"
 
 namespace quire {
+namespace {
+
+constexpr ElementType kTypes[] = {
+    {"F32", 1, 4, DType::f32},
+    {"F16", 1, 2, DType::f16},
+    {"BF16", 1, 2, DType::bf16},
+    {"I32", 1, 4, DType::i32},
+    {"BOOL", 1, 1},
+    {"U8", 1, 1},
+    {"I8", 1, 1},
+    {"U16", 1, 2},
+    {"I16", 1, 2},
+    {"U32", 1, 4},
+    {"I64", 1, 8},
+    {"U64", 1, 8},
+    {"F64", 1, 8},
+    {"C64", 1, 8},
+    {"F8_E4M3", 1, 1},
+    {"F8_E5M2", 1, 1},
+    {"F8_E8M0", 1, 1},
+    {"F8_E4M3FNUZ", 1, 1},
+    {"F8_E5M2FNUZ", 1, 1},
+    {"F6_E2M3", 4, 3},
+    {"F6_E3M2", 4, 3},
+    {"F4", 2, 1},
+    {"Q8_0", 32, 34, {}, true},
+    {"Q4_0", 32, 18, {}, true},
+    {"Q4_K", 256, 144, {}, true},
+};
+
+template <class Matches>
+const ElementType* type_that(const Matches& matches) {
+  const auto* const type = std::find_if(std::begin(kTypes), std::end(kTypes), matches);
+  return type == std::end(kTypes) ? nullptr : type;
+}
+
+}  // namespace
+
+const ElementType* element_type(std::string_view name) {
+  return type_that([&](const ElementType& type) { return name == type.name; });
+}
+
+const ElementType* element_type(DType dtype) {
+  return type_that([&](const ElementType& type) { return type.dtype == dtype; });
+}
+
+std::optional<std::size_t> ElementType::bytes_of(std::span<const std::int64_t> shape) const {
+  bool empty = false;
+  std::int64_t count = 1;  // of an empty tensor, what the other extents come to: they are held, too
+  for (const std::int64_t extent : shape) {
+    empty = empty || extent == 0;
+    if (extent != 0 && __builtin_mul_overflow(count, extent, &count)) return {};
+  }
+  if (empty) return 0;
+  std::int64_t bytes = 0;
+  if (count % block_elements != 0 ||
+      __builtin_mul_overflow(count / block_elements, block_bytes, &bytes)) {
+    return {};
+  }
+  return static_cast<std::size_t>(bytes);
+}
 
 std::string to_string(const std::vector<std::int64_t>& shape) {
   return fmt::format("[{}]", fmt::join(shape, ", "));
@@ -19,6 +86,11 @@ std::vector<std::int64_t> extents_of(const Shape& shape) {
   return extents;
 }
 
+void FileTensor::set_type(const ElementType& type) {
+  dtype_name = type.name;
+  stored = type.dtype;
+}
+
 DType FileTensor::dtype() const {
   if (!stored) {
     throw Error(Fault::bad_data, "tensor '" + name + "' is of type " + dtype_name,
@@ -28,7 +100,7 @@ DType FileTensor::dtype() const {
 }
 
 std::int64_t FileTensor::count() const {
-  return static_cast<std::int64_t>(bytes.size() / size_of(dtype()));
+  return std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>());
 }
 
 bool FileTensor::aligned() const {
@@ -55,6 +127,7 @@ std::string FileTensor::where() const {
 }
 
 DType FileTensor::weight_type() const {
+  if (is_quantised()) return DType::f32;
   if (!stored || *stored == DType::i32) {
     throw Error(Fault::bad_data, where() + " is of type " + dtype_name,
                 {"weights are F32, F16 or BF16"});
@@ -64,14 +137,57 @@ DType FileTensor::weight_type() const {
 
 void FileTensor::read(std::int64_t first, std::span<float> to) const {
   const DType type = weight_type();
-  read_elements(bytes.data() + first * static_cast<std::int64_t>(size_of(type)), type, to);
+  const ElementType& element = *element_type(dtype_name);
+  const auto read_side_by_side = [&](std::int64_t at, std::span<float> part) {
+    const std::byte* from = bytes.data() + at / element.block_elements * element.block_bytes;
+    if (element.is_quantised) {
+      dequantise(element.name, from, part);
+    } else {
+      read_elements(from, type, part);
+    }
+  };
+  if (!transposed) return read_side_by_side(first, to);
+  const std::int64_t in = shape[0], out = shape[1];
+  std::vector<float> column(static_cast<std::size_t>(std::min(in, kRowsTogether)));
+  for (std::int64_t done = 0; done < std::ssize(to); done += kRowsTogether * out) {
+    const std::int64_t row = (first + done) / out;
+    const std::int64_t rows = std::min(kRowsTogether, (std::ssize(to) - done) / out);
+    for (std::int64_t o = 0; o < out; ++o) {
+      const std::span<float> part = std::span(column).first(static_cast<std::size_t>(rows));
+      read_side_by_side(o * in + row, part);
+      float* target = to.data() + done + o;
+      for (const float value : part) {
+        *target = value;
+        target += out;
+      }
+    }
+  }
+}
+
+std::optional<FileTensor::Bad> FileTensor::find_not_finite(std::int64_t first,
+                                                           std::int64_t elements) const {
+  const DType type = weight_type();
+  const ElementType& of = *element_type(dtype_name);
+  const std::byte* from = bytes.data() + first / of.block_elements * of.block_bytes;
+  std::optional<Bad> bad;
+  if (!of.is_quantised) {
+    const std::optional<std::int64_t> at = quire::find_not_finite(from, type, elements);
+    if (at) bad = {first + *at, element(from, type, *at)};
+  } else {
+    std::vector<float> values(static_cast<std::size_t>(elements));
+    dequantise(of.name, from, values);
+    const auto at = std::find_if_not(values.begin(), values.end(),
+                                     [](float value) { return std::isfinite(value); });
+    if (at != values.end()) bad = {first + (at - values.begin()), *at};
+  }
+  if (bad && transposed) bad->index = bad->index % shape[0] * shape[1] + bad->index / shape[0];
+  return bad;
 }
 
 void FileTensor::check_weight() const {
-  if (const auto bad = find_not_finite(bytes.data(), weight_type(), count())) {
+  if (const std::optional<Bad> bad = find_not_finite(0, count())) {
     throw Error(Fault::bad_data,
-                fmt::format("{} holds {} at element {}", where(),
-                            element(bytes.data(), dtype(), *bad), *bad),
+                fmt::format("{} holds {} at element {}", where(), bad->value, bad->index),
                 {"the file is damaged, or its training diverged"});
   }
 }
@@ -88,8 +204,24 @@ const FileTensor* TensorSource::find(const std::string& name) const {
 }
 
 void TensorSource::add(FileTensor tensor) {
-  places_.emplace(tensor.name, tensors_.size());
+  if (!is_utf8(tensor.name)) {
+    throw Error(Fault::bad_data, tensor.where() + " has a name that is not UTF-8");
+  }
+  if (!places_.emplace(tensor.name, tensors_.size()).second) {
+    throw Error(Fault::bad_data, tensor.where() + " is there twice");
+  }
   tensors_.push_back(std::move(tensor));
+}
+
+void TensorSource::set_config(const Gpt2Config& config, std::string origin) {
+  try {
+    config.check();
+  } catch (Error& error) {
+    error.add_place(path_.string() + ": what its " + origin + " says of the model");
+    throw;
+  }
+  config_ = config;
+  config_origin_ = std::move(origin);
 }
 
 }  // namespace quire

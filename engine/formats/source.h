@@ -17,9 +17,25 @@
 #include <vector>
 
 #include "base/file.h"
+#include "engine/model/config.h"
 #include "kernels/tensor.h"
 
 namespace quire {
+
+/// A type of elements in files, by the name that safetensors or GGUF has for it.
+struct ElementType {
+  std::string_view name;  ///< "F32", "F16", "BF16", "I32", "U8", "BOOL", "Q8_0", …
+  /// As many elements lie together in so many bytes.
+  std::int64_t block_elements, block_bytes;
+  std::optional<DType> dtype = {};  ///< what View has for it
+  bool is_quantised = false;        ///< integers and what they are multiplied with (quantised.h)
+
+  /// Of all elements of a shape; nullopt where they do not fill whole blocks in every row, or are
+  /// more than any file can hold.
+  std::optional<std::size_t> bytes_of(std::span<const std::int64_t> shape) const;
+};
+const ElementType* element_type(std::string_view name);  ///< nullptr: unknown
+const ElementType* element_type(DType dtype);
 
 /// A tensor in a mapped file, which it keeps mapped. Types that View has no DType for (BOOL, U8,
 /// I64, …) are listed too: `dtype_name` is the file's word, and what needs a DType throws.
@@ -28,25 +44,42 @@ struct FileTensor {
   std::string name;
   std::string dtype_name;  ///< "F32", "F16", "BF16", "I32", "U8", "BOOL", …
   std::optional<DType> stored;
-  std::vector<std::int64_t> shape;        ///< any rank
+  std::vector<std::int64_t> shape;  ///< any rank
+  /// A matrix [in, out] whose elements lie as [out, in].
+  bool transposed = false;
   std::span<const std::byte> bytes = {};  ///< the elements as they lie, inside the mapping
   std::shared_ptr<const MappedFile> file = {};
+
+  void set_type(const ElementType& type);
 
   /// True when there is a DType for it.
   bool has_dtype() const { return stored.has_value(); }
   DType dtype() const;
   std::int64_t count() const;  ///< of the elements
+  /// In the order of its shape, one after the other, in that type.
+  bool lies_as(DType dtype) const { return !transposed && stored == dtype; }
+  bool is_quantised() const { return element_type(dtype_name)->is_quantised; }
   /// False where a foreign writer put the data at an address that its type cannot be read from.
   bool aligned() const;
   /// The elements in place. Throws for a rank above 4 and where aligned() is false, too.
   ConstView view() const;
 
   std::string where() const;  ///< "DIR/x.safetensors: tensor 'wte.weight'", for messages
-  /// The type of what is to be a weight: throws unless it is f32, f16 or bf16.
+  /// The type of what is to be a weight, in memory: throws unless it is f32, f16 or bf16 in the
+  /// file, or quantised, which is f32.
   DType weight_type() const;
-  /// Elements first … first + to.size() - 1 of a weight, as floats. They have to be finite
-  /// (check_weight()): of f16, NaN and infinity come out as large numbers.
+  /// Elements first … first + to.size() - 1 of a weight in the order of its shape, as floats: of a
+  /// quantised one whole rows, of a transposed one whole rows from a multiple of kRowsTogether on.
+  /// They have to be finite (check_weight()): of f16, NaN and infinity come out as large numbers.
   void read(std::int64_t first, std::span<float> to) const;
+  static constexpr std::int64_t kRowsTogether = 256;
+  struct Bad {
+    std::int64_t index;  ///< in the order of the shape
+    float value;
+  };
+  /// NaN or infinity among elements first … first + elements - 1 of a weight in the order in which
+  /// they lie, of a quantised one whole blocks.
+  std::optional<Bad> find_not_finite(std::int64_t first, std::int64_t elements) const;
   /// Throws unless it is a weight without NaN and infinity.
   void check_weight() const;
   /// All of it, in the same way.
@@ -68,15 +101,24 @@ class TensorSource {
   const FileTensor* find(const std::string& name) const;               ///< nullptr: not there
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
   const std::filesystem::path& path() const { return path_; }  ///< the file, or the index of them
+  /// What the file itself says of the model, in a format that does.
+  const std::optional<Gpt2Config>& config() const { return config_; }
+  /// What of it says so, for messages: "hparams.json", "metadata".
+  const std::string& config_origin() const { return config_origin_; }
 
  protected:
   explicit TensorSource(std::filesystem::path path) : path_(std::move(path)) {}
-  void add(FileTensor tensor);  ///< of a name that is not there yet
+  /// Throws Error(bad_data) for a name that is there already, or is not UTF-8.
+  void add(FileTensor tensor);
+  /// Throws Error(bad_data) where no GPT-2 has it.
+  void set_config(const Gpt2Config& config, std::string origin);
 
   std::map<std::string, std::string> metadata_;
 
  private:
   std::filesystem::path path_;
+  std::optional<Gpt2Config> config_;
+  std::string config_origin_;
   std::vector<FileTensor> tensors_;
   std::unordered_map<std::string, std::size_t> places_;  // in tensors_
 };

@@ -18,7 +18,7 @@ TEST_CASE("what a download left in a file's place is recognised by its first byt
   CHECK(what("\x1F\x8B\x08\0\0\0\0\0\0\x03"sv) == "it is packed with gzip");
   CHECK(what("\x28\xB5\x2F\xFD") == "it is packed with Zstandard");
   CHECK(what("\xFD\x37zXZ\0"sv) == "it is packed with xz");
-  CHECK(what("GGUF\x03\0\0\0"sv) == "it is a GGUF file, which is not read yet");
+  CHECK(what("GGUF\x03\0\0\0"sv) == "it is a GGUF file");
   CHECK(what("PK\x03\x04") == "it is a PyTorch checkpoint or a zip archive");
   CHECK(what("\x80\x02}q") == "it is a PyTorch checkpoint or a zip archive");
   CHECK(what("\x89HDF\r\n\x1A\n") == "it is an HDF5 file, as Keras writes them");

@@ -58,14 +58,18 @@ constexpr Target kTargets[] = {{"adapter", fuzz_adapter, 300},
                                {"config", fuzz_config, 300},
                                {"csv", fuzz_csv, 0},
                                {"decompress", fuzz_decompress, 0},
+                               {"gguf", fuzz_gguf, 300},
                                {"json_line", fuzz_json_line, 0},
                                {"keywords", fuzz_keywords, 0},
+                               {"llmc", fuzz_llmc, 300},
                                {"requests", fuzz_requests, 300},
                                {"safetensors", fuzz_safetensors, 0},
                                {"shard", fuzz_shard, 0},
                                {"template", fuzz_template, 1000},
+                               {"tensorflow", fuzz_tensorflow, 300},
                                {"tokenizer", fuzz_tokenizer, 0},
-                               {"tokenizer_json", fuzz_tokenizer_json, 300}};
+                               {"tokenizer_json", fuzz_tokenizer_json, 300},
+                               {"torch", fuzz_torch, 300}};
 
 // The words of a libFuzzer dictionary: a line each, "…" with \\, \" and \xAB inside.
 std::vector<std::string> dictionary(const std::filesystem::path& path) {

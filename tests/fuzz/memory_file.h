@@ -50,6 +50,7 @@ class MemoryFolder {
     file_.set(data, size);
     return path_;
   }
+  const std::filesystem::path& path() const { return path_; }
 
  private:
   MemoryFile file_;

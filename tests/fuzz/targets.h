@@ -49,6 +49,16 @@ int fuzz_template(const std::uint8_t* data, std::size_t size);
 /// or a prompt that the model can take.
 int fuzz_requests(const std::uint8_t* data, std::size_t size);
 
+/// Opening a file of these bytes as a checkpoint of PyTorch, in either form, as a GGUF file or as a
+/// checkpoint of llm.c throws Error(bad_data), or every tensor lies inside the file, has the bytes
+/// that its shape takes and is read, and a config passes its own check.
+int fuzz_torch(const std::uint8_t* data, std::size_t size);
+int fuzz_gguf(const std::uint8_t* data, std::size_t size);
+int fuzz_llmc(const std::uint8_t* data, std::size_t size);
+/// The same of TensorFlow's index beside 256 bytes of data: the rest of these bytes where the first
+/// is even, else a table of the keys and values that they are.
+int fuzz_tensorflow(const std::uint8_t* data, std::size_t size);
+
 #define QUIRE_FUZZ_REQUIRE(condition)                                                \
   do {                                                                               \
     if (!(condition)) {                                                              \

@@ -347,7 +347,8 @@ TEST_CASE("a shard or a tensor that the index promises is missed") {
   }
 }
 
-TEST_CASE("other formats are named with the command that converts them") {
+TEST_CASE(
+    "formats that are not read are named with what to do, those that are with their trouble") {
   quire::ReferenceDevice device;
   const auto message = [&](const std::vector<std::string>& files) {
     const ScratchFolder folder;
@@ -355,27 +356,36 @@ TEST_CASE("other formats are named with the command that converts them") {
     return folder.message_of(Fault::bad_data,
                              [&] { quire::load_model(device, folder.path(), WeightStorage::f32); });
   };
-  const std::string convert =
-      "\n  try: python3 -c \"from transformers import AutoModelForCausalLM as M; "
-      "M.from_pretrained('DIR'";
-  const std::string start = "error: DIR has no model.safetensors\n  ";
-  CHECK(message({"pytorch_model.bin", "config.json"}) ==
-        start + "pytorch_model.bin is a PyTorch checkpoint, which is not read yet" + convert +
-            ").save_pretrained('CONVERTED')\"");
-  CHECK(message({"pytorch_model.bin.index.json"}).find("PyTorch") != std::string::npos);
-  CHECK(message({"a.gguf"}) == start + "a.gguf is a GGUF file, which is not read yet" + convert +
-                                   ", gguf_file='a.gguf').save_pretrained('CONVERTED')\"");
-  CHECK(message({"model.ckpt.index", "hparams.json"})
-            .find("model.ckpt.index is a TensorFlow checkpoint") != std::string::npos);
-  CHECK(message({"tf_model.h5"}).find("a Keras checkpoint") != std::string::npos);
-  CHECK(message({"model_fp32.bin"}).find("a checkpoint of llm.c") != std::string::npos);
+  const std::string start = "error: DIR holds no model that is read\n  ";
+  CHECK(message({"tf_model.h5", "config.json"}) ==
+        start +
+            "tf_model.h5 is a Keras checkpoint\n"
+            "  try: python3 -c \"from transformers import AutoModelForCausalLM as M; "
+            "M.from_pretrained('DIR', from_tf=True).save_pretrained('CONVERTED')\" with "
+            "transformers 4");
+  CHECK(message({"flax_model.msgpack"}).find("a Flax checkpoint\n  try: python3 -c") !=
+        std::string::npos);
+  CHECK(message({"model.onnx"}) ==
+        start +
+            "model.onnx is an ONNX graph\n"
+            "  try: the model that it was exported from, in safetensors");
   CHECK(message({"adapter_model.safetensors"}).find("a LoRA adapter") != std::string::npos);
-  CHECK(
-      message({}) ==
-      "error: DIR holds no model\n  looked for model.safetensors and model.safetensors.index.json");
-  CHECK(message({"model.safetensors"}) ==
-        "error: DIR/model.safetensors has no config.json beside it\n"
-        "  the weights alone do not say the number of heads or the activation");
+  CHECK(message({}) ==
+        "error: DIR holds no model\n  looked for model.safetensors, model.safetensors.index.json, "
+        "pytorch_model.bin.index.json, *.gguf, model*.bin, pytorch_model.bin, ckpt.pt, checkpoint, "
+        "*.index");
+  for (const auto& [file, trouble] :
+       {std::pair("pytorch_model.bin", "is not a usable PyTorch checkpoint"),
+        std::pair("ckpt.pt", "is not a usable PyTorch checkpoint"),
+        std::pair("pytorch_model.bin.index.json", "is not a usable index of weights"),
+        std::pair("a.gguf", "is not a usable GGUF file"),
+        std::pair("model.safetensors", "is not a usable safetensors file")}) {
+    INFO(file);
+    CHECK(message({file, "config.json"})
+              .starts_with("error: DIR/" + std::string(file) + " " + trouble));
+  }
+  CHECK(message({"a.gguf", "b.gguf"}) ==
+        "error: DIR holds several models\n  a.gguf and b.gguf\n  try: name one of the files");
 
   const ScratchFolder folder;
   const auto of_path = [&](const fs::path& path) {
@@ -384,10 +394,17 @@ TEST_CASE("other formats are named with the command that converts them") {
   };
   CHECK(of_path(folder / "none") ==
         "error: there is no model at DIR/none\n  neither a folder nor a file has that name");
-  CHECK(of_path(folder.write("m.gguf", "x")).find("GGUF files are not read yet") !=
-        std::string::npos);
-  CHECK(of_path(folder.write("m.txt", "x")).find("neither a folder nor a .safetensors file") !=
-        std::string::npos);
+  for (const char* name : {"m.gguf", "m.bin", "m.pt", "m.safetensors"}) {
+    INFO(name);
+    CHECK(of_path(folder.write(name, "x")).find("is not a usable") != std::string::npos);
+  }
+  for (const char* name : {"m.txt", "m.index", "checkpoint"}) {
+    INFO(name);
+    CHECK(of_path(folder.write(name, "x")) ==
+          "error: DIR/" + std::string(name) +
+              " cannot be read as a model\n  it is neither a folder nor a file of weights: "
+              ".safetensors, .gguf, .bin, .pt, .index");
+  }
 }
 
 TEST_CASE("saving and loading returns the model, rounded to the type asked for") {

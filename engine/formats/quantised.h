@@ -1,0 +1,19 @@
+// Weights in blocks of small integers and what they are multiplied with, as GGUF files have them.
+//
+//   Q8_0  32 elements: d (f16), 32 int8 q;            d·q
+//   Q4_0  32 elements: d (f16), 16 bytes of nibbles;  d·(q - 8), the low ones the first 16
+//   Q4_K  256 elements: d, min (f16), 12 bytes of eight scales and eight minima of 6 bits, 128 bytes
+//         of nibbles: in each 64 elements the low ones of 32 bytes, then the high ones;
+//         d·scale·q - min·minimum of each 32
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string_view>
+
+namespace quire {
+
+/// Whole blocks of the ElementType of that name, as floats. `to` has as many elements as they do.
+void dequantise(std::string_view type, const std::byte* from, std::span<float> to);
+
+}  // namespace quire
