@@ -232,15 +232,24 @@ struct Holder {
 
 }  // namespace
 
+OpenedModel open_model(const std::filesystem::path& folder_or_file) {
+  OpenedModel model{.files = WeightFiles(folder_or_file)};
+  model.config = model.files.config();
+  settle_head(model.files, model.config, model.notes);
+  check_blocks(model.files, model.config);
+  model.parameters = parameter_list(model.config);
+  model.tensors = match(model.files, model.parameters, model.notes);
+  return model;
+}
+
 LoadedModel load_model(Device& device, const std::filesystem::path& folder, WeightStorage storage) {
-  auto holder = std::make_shared<Holder>(Holder{WeightFiles(folder), Buffer()});
-  WeightFiles& files = holder->files;
-  Gpt2Config config = files.config();
-  std::vector<std::string> notes;
-  settle_head(files, config, notes);
-  check_blocks(files, config);
-  const std::vector<NamedParameter> list = parameter_list(config);
-  const std::vector<const FileTensor*> tensors = match(files, list, notes);
+  OpenedModel opened = open_model(folder);
+  const Gpt2Config config = opened.config;
+  std::vector<std::string> notes = std::move(opened.notes);
+  const std::vector<NamedParameter> list = std::move(opened.parameters);
+  const std::vector<const FileTensor*> tensors = std::move(opened.tensors);
+  auto holder = std::make_shared<Holder>(Holder{std::move(opened.files), Buffer()});
+  const WeightFiles& files = holder->files;
 
   std::vector<Destination> destinations;
   if (storage == WeightStorage::f32) {
