@@ -162,6 +162,28 @@ void AtomicFile::write(std::string_view text) {
   }
 }
 
+void AtomicFile::reserve(std::size_t size) {
+  // File systems that cannot give room ahead of time say so; there the size alone is set.
+  const auto length = static_cast<off_t>(size);
+  if (size > 0 && ::fallocate(descriptor_, 0, 0, length) != 0) {
+    if (errno != EOPNOTSUPP) fail("write");
+    if (::ftruncate(descriptor_, length) != 0) fail("write");
+  }
+}
+
+void AtomicFile::write_at(std::size_t offset, std::span<const std::byte> bytes) const {
+  while (!bytes.empty()) {
+    const ssize_t written =
+        ::pwrite(descriptor_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    if (written >= 0) {
+      bytes = bytes.subspan(static_cast<std::size_t>(written));
+      offset += static_cast<std::size_t>(written);
+    } else if (errno != EINTR) {
+      throw_errno("cannot write " + path_.string(), errno);
+    }
+  }
+}
+
 void AtomicFile::commit() {
   flush();
   if (::fsync(descriptor_) != 0) fail("flush");

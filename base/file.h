@@ -67,6 +67,10 @@ class AtomicFile {
 
   void write(std::span<const std::byte> bytes);
   void write(std::string_view text);
+  /// Instead of write(): room for so many bytes in all, which write_at() fills in any order and from
+  /// any threads. A full disk is known before any of them is made.
+  void reserve(std::size_t size);
+  void write_at(std::size_t offset, std::span<const std::byte> bytes) const;
   void commit();
 
  private:

@@ -229,21 +229,30 @@ struct Holder {
 
 }  // namespace
 
-LoadedModel load_model(Device& device, const std::filesystem::path& folder, WeightStorage storage) {
-  auto holder = std::make_shared<Holder>(Holder{WeightFiles(folder), Buffer()});
-  WeightFiles& files = holder->files;
-  Gpt2Config config = files.config();
-  std::vector<std::string> notes;
-  if (files.config_origin() == "shapes") {
-    notes.push_back(fmt::format(
+OpenedModel open_model(const std::filesystem::path& folder_or_file) {
+  OpenedModel model{.files = WeightFiles(folder_or_file)};
+  model.config = model.files.config();
+  if (model.files.config_origin() == "shapes") {
+    model.notes.push_back(fmt::format(
         "there is no config.json: by the shapes of its weights this is a GPT-2 of {} blocks of {} "
         "channels, with {} heads",
-        config.n_layer, config.n_embd, config.n_head));
+        model.config.n_layer, model.config.n_embd, model.config.n_head));
   }
-  settle_head(files, config, notes);
-  check_blocks(files, config);
-  const std::vector<NamedParameter> list = parameter_list(config);
-  const std::vector<const FileTensor*> tensors = match(files, list, notes);
+  settle_head(model.files, model.config, model.notes);
+  check_blocks(model.files, model.config);
+  model.parameters = parameter_list(model.config);
+  model.tensors = match(model.files, model.parameters, model.notes);
+  return model;
+}
+
+LoadedModel load_model(Device& device, const std::filesystem::path& folder, WeightStorage storage) {
+  OpenedModel opened = open_model(folder);
+  const Gpt2Config config = opened.config;
+  std::vector<std::string> notes = std::move(opened.notes);
+  const std::vector<NamedParameter> list = std::move(opened.parameters);
+  const std::vector<const FileTensor*> tensors = std::move(opened.tensors);
+  auto holder = std::make_shared<Holder>(Holder{std::move(opened.files), Buffer()});
+  const WeightFiles& files = holder->files;
 
   std::vector<Destination> destinations;
   if (storage == WeightStorage::f32) {

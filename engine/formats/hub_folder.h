@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/formats/weight_files.h"
 #include "engine/model/config.h"
 #include "engine/model/parameters.h"
 
@@ -18,6 +19,17 @@ Gpt2Config read_config(const std::filesystem::path& config_json);
 std::string config_to_json(const Gpt2Config& config, DType dtype);
 /// generation_config.json: the special tokens' ids.
 std::string generation_config_to_json(const Gpt2Config& config);
+
+/// A model's files before anything of them is loaded.
+struct OpenedModel {
+  WeightFiles files;
+  Gpt2Config config;                       ///< tie_word_embeddings is what the weights say
+  std::vector<NamedParameter> parameters;  ///< of that config
+  std::vector<const FileTensor*> tensors;  ///< for each of the parameters, in its shape
+  std::vector<std::string> notes;          ///< as LoadedModel has them
+};
+/// What load_model() does first, and says of names, tied heads and shapes. No value is looked at.
+OpenedModel open_model(const std::filesystem::path& folder_or_file);
 
 enum class WeightStorage {
   as_stored,  ///< matrices keep the file's type, mapped where the device can read host memory

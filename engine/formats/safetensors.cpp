@@ -127,35 +127,16 @@ Entry read_entry(const std::string& name, const nlohmann::json& value, std::int6
   return entry;
 }
 
-void write_data(AtomicFile& file, const TensorToWrite& tensor) {
-  const DType from = tensor.view.dtype();
-  const DType to = tensor.stored_as.value_or(from);
-  const auto* data = static_cast<const std::byte*>(tensor.view.bytes());
-  if (from == to) {
-    file.write(std::span(data, tensor.view.size_bytes()));
-    return;
-  }
-  constexpr std::int64_t kBlock = 1 << 16;
-  std::vector<float> values;
-  std::vector<std::byte> stored;
-  for (std::int64_t first = 0; first < tensor.view.count(); first += kBlock) {
-    const std::int64_t part = std::min(kBlock, tensor.view.count() - first);
-    values.resize(part);
-    stored.resize(part * size_of(to));
-    const std::byte* block = data + first * size_of(from);
-    read_elements(block, from, values);
-    write_elements(values, to, stored.data());
-    const std::optional<std::int64_t> overflow = find_not_finite(stored.data(), to, part);
-    if (overflow && !find_not_finite(block + *overflow * size_of(from), from, 1)) {
-      throw Error(Fault::bad_data,
-                  fmt::format("tensor '{}' cannot be stored as {}", tensor.name, name_of(to)),
-                  {fmt::format("element {} is {:f}; the largest number of that type is {}",
-                               first + *overflow, values[*overflow],
-                               to == DType::f16 ? "65504" : "3.39e38")},
-                  "store it as bfloat16 or float32");
-    }
-    file.write(stored);
-  }
+/// What lies in memory as a tensor of a file.
+OutTensor out_tensor(const TensorToWrite& tensor) {
+  FileTensor from;
+  from.name = tensor.name;
+  from.set_type(*element_type(tensor.view.dtype()));
+  from.shape = extents_of(tensor.view.shape());
+  from.bytes = {static_cast<const std::byte*>(tensor.view.bytes()), tensor.view.size_bytes()};
+  OutTensor out = OutTensor::of(from, tensor.name);
+  out.type = element_type(tensor.stored_as.value_or(tensor.view.dtype()));
+  return out;
 }
 
 /// Gives the tensors their data, all of which belongs to one of them each.
@@ -300,9 +281,8 @@ Shards::Shards(const std::filesystem::path& index_json,
   }
 }
 
-void write_safetensors(const std::filesystem::path& path, std::span<const TensorToWrite> tensors,
-                       const std::map<std::string, std::string>& metadata,
-                       const TextsBeside& beside) {
+FileLayout safetensors_layout(std::vector<OutTensor> tensors,
+                              const std::map<std::string, std::string>& metadata) {
   // Written by hand: nlohmann::ordered_json looks for each name among all those before it.
   std::string text = "{";
   const auto add = [&](const std::string& name, const nlohmann::ordered_json& value) {
@@ -311,15 +291,14 @@ void write_safetensors(const std::filesystem::path& path, std::span<const Tensor
   if (!metadata.empty()) add("__metadata__", metadata);
   std::size_t offset = 0;
   std::set<std::string> names{"__metadata__"};
-  for (const TensorToWrite& tensor : tensors) {
+  for (const OutTensor& tensor : tensors) {
     if (!names.insert(tensor.name).second) {
       throw Error(Fault::internal, "write_safetensors: the name '" + tensor.name + "' is taken");
     }
-    const DType dtype = tensor.stored_as.value_or(tensor.view.dtype());
-    const std::size_t bytes = static_cast<std::size_t>(tensor.view.count()) * size_of(dtype);
+    const std::size_t bytes = tensor.bytes();
     nlohmann::ordered_json entry;
-    entry["dtype"] = element_type(dtype)->name;
-    entry["shape"] = extents_of(tensor.view.shape());
+    entry["dtype"] = tensor.type->name;
+    entry["shape"] = tensor.shape;
     entry["data_offsets"] = {offset, offset + bytes};
     add(tensor.name, entry);
     offset += bytes;
@@ -331,11 +310,24 @@ void write_safetensors(const std::filesystem::path& path, std::span<const Tensor
   const std::size_t unpadded = sizeof(std::uint64_t) + text.size();
   text.append((kAlignment - unpadded % kAlignment) % kAlignment, ' ');
 
-  AtomicFile file(path);
+  FileLayout layout;
   const std::uint64_t header_size = text.size();
-  file.write(std::as_bytes(std::span(&header_size, 1)));
-  file.write(text);
-  for (const TensorToWrite& tensor : tensors) write_data(file, tensor);
+  std::string header(sizeof header_size, '\0');
+  std::memcpy(header.data(), &header_size, sizeof header_size);
+  layout.add(header + text);
+  for (OutTensor& tensor : tensors) layout.add(std::move(tensor));
+  return layout;
+}
+
+void write_safetensors(const std::filesystem::path& path, std::span<const TensorToWrite> tensors,
+                       const std::map<std::string, std::string>& metadata,
+                       const TextsBeside& beside) {
+  std::vector<OutTensor> out;
+  out.reserve(tensors.size());
+  for (const TensorToWrite& tensor : tensors) out.push_back(out_tensor(tensor));
+  const FileLayout layout = safetensors_layout(std::move(out), metadata);
+  AtomicFile file(path);
+  write(file, layout);
   for (const auto& [name, content] : beside) write_file(path.parent_path() / name, content);
   file.commit();
 }

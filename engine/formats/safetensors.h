@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "engine/formats/sink.h"
 #include "engine/formats/source.h"
 
 namespace quire {
@@ -38,6 +39,11 @@ class Shards : public TensorSource {
   Shards(const std::filesystem::path& index_json,
          TensorSource (*open)(const std::filesystem::path& shard));
 };
+
+/// The layout of a file of these tensors in the given order, of types that View has a DType for.
+FileLayout safetensors_layout(std::vector<OutTensor> tensors,
+                              const std::map<std::string, std::string>& metadata = {
+                                  {"format", "pt"}});
 
 struct TensorToWrite {
   std::string name;
