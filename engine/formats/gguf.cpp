@@ -121,7 +121,7 @@ std::string scalar(Reader& in, std::uint32_t type) {
       in.fail(fmt::format("its metadata has a value of the unknown type {}", type));
   }
 }
-constexpr std::uint32_t kString = 8, kArray = 9;
+constexpr std::uint32_t kInt32 = 5, kString = 8, kArray = 9;
 
 /// What the metadata says in a number.
 class Numbers {
@@ -184,15 +184,19 @@ Gguf::Gguf(const std::filesystem::path& path) : TensorSource(path) {
       const auto count = in.number<std::uint64_t>();
       if (of == kArray) in.fail(name + " is an array of arrays");
       std::vector<std::string_view> texts;
+      std::vector<std::int32_t> numbers;
       for (std::uint64_t k = 0; k < count; ++k) {
         if (of == kString) {
           texts.push_back(in.string());
+        } else if (of == kInt32) {
+          numbers.push_back(in.number<std::int32_t>());
         } else {
           scalar(in, of);
         }
       }
       metadata_[name] = fmt::format("[{} values]", count);
       if (of == kString) strings_[name] = std::move(texts);
+      if (of == kInt32) integers_[name] = std::move(numbers);
     }
   }
   const Numbers numbers(metadata_, in);
@@ -287,6 +291,12 @@ const std::vector<std::string_view>& Gguf::strings(const std::string& name) cons
   static const std::vector<std::string_view> none;
   const auto entry = strings_.find(name);
   return entry == strings_.end() ? none : entry->second;
+}
+
+const std::vector<std::int32_t>& Gguf::integers(const std::string& name) const {
+  static const std::vector<std::int32_t> none;
+  const auto entry = integers_.find(name);
+  return entry == integers_.end() ? none : entry->second;
 }
 
 }  // namespace quire

@@ -169,6 +169,10 @@ bool has_weights(const fs::path& folder) {
   return weights_in(folder).format != nullptr;
 }
 
+bool is_weight_file(const fs::path& file) {
+  return format_of(file) != nullptr;
+}
+
 std::string bare_name(const std::string& name) {
   constexpr std::string_view kPrefix = "transformer.";
   return name.starts_with(kPrefix) ? name.substr(kPrefix.size()) : name;

@@ -15,6 +15,9 @@ std::string bare_name(const std::string& name);
 /// Whether a folder holds a model's weights in a format that is read.
 bool has_weights(const std::filesystem::path& folder);
 
+/// Whether a file is, by its name and its beginning, one of such a format.
+bool is_weight_file(const std::filesystem::path& file);
+
 /// Finds and maps weights in any format that is read: a file of them, or those in a folder, where
 /// model.safetensors comes before all others. Throws Error(bad_data): what is missing, or which
 /// other format is there and how to convert it.
