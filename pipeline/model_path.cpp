@@ -10,9 +10,10 @@
 #include "base/nearest.h"
 #include "engine/formats/adapter_folder.h"
 #include "engine/formats/adapter_merge.h"
+#include "engine/formats/weight_files.h"
 #include "pipeline/get_model.h"
+#include "pipeline/model_tokenizer.h"
 #include "pipeline/resources.h"
-#include "tokenizer/tokenizer.h"
 
 namespace quire {
 
@@ -35,7 +36,7 @@ std::string cache_folder_name(const std::string& hub_name) {
 
 bool holds_model(const fs::path& folder) {
   std::error_code trouble;
-  return fs::exists(folder / "config.json", trouble) || is_adapter(folder);
+  return fs::exists(folder / "config.json", trouble) || is_adapter(folder) || has_weights(folder);
 }
 
 // The snapshot that refs/main names; without that file, one that holds a model.
@@ -81,11 +82,11 @@ std::vector<std::string> bundled_models() {
   return names;
 }
 
-/// A file stands for a model where it may hold weights and lies beside a config.json; a config.json
-/// alone is one for commands that want no weights.
+/// A file stands for a model where it holds weights in a format that is read, or may hold some and
+/// lies beside a config.json; a config.json alone is one for commands that want no weights.
 void check_model_file(const fs::path& file) {
   std::error_code trouble;
-  if (!fs::is_regular_file(file, trouble) || file.extension() == ".json" ||
+  if (!fs::is_regular_file(file, trouble) || file.extension() == ".json" || is_weight_file(file) ||
       fs::exists(file.parent_path() / "config.json", trouble)) {
     return;
   }
@@ -204,12 +205,6 @@ fs::path config_folder(const fs::path& resolved_model) {
   return fs::is_directory(model, trouble) ? model : model.parent_path();
 }
 
-fs::path tokenizer_folder(const fs::path& resolved_model, const std::string& named) {
-  if (!named.empty()) return resolve_tokenizer(named);
-  const bool own = is_adapter(resolved_model) && Tokenizer::exists(resolved_model);
-  return own ? resolved_model : config_folder(resolved_model);
-}
-
 LoadedModel load_resolved(Device& device, const fs::path& resolved_model, WeightStorage storage) {
   const fs::path base = base_model(resolved_model);
   if (std::error_code ignored; fs::is_directory(base, ignored) && !holds_weights(base)) {
@@ -223,7 +218,11 @@ LoadedModel load_resolved(Device& device, const fs::path& resolved_model, Weight
 }
 
 Gpt2Config resolved_config(const fs::path& resolved_model) {
-  Gpt2Config config = read_config(config_folder(resolved_model) / "config.json");
+  const fs::path beside = config_folder(resolved_model) / "config.json";
+  std::error_code ignored;
+  Gpt2Config config = fs::exists(beside, ignored)
+                          ? read_config(beside)
+                          : WeightFiles(base_model(resolved_model)).config();
   const int rows = is_adapter(resolved_model) ? adapted_vocab_size(resolved_model) : 0;
   if (rows > 0) config.vocab_size = rows;
   return config;
@@ -232,18 +231,12 @@ Gpt2Config resolved_config(const fs::path& resolved_model) {
 std::optional<fs::path> find_whole_model(const std::string& model) {
   try {
     const fs::path folder = resolve_model(model);
-    if (holds_weights(config_folder(folder)) && Tokenizer::exists(tokenizer_folder(folder))) {
+    if (holds_weights(config_folder(folder)) && has_tokenizer(folder)) {
       return folder;
     }
   } catch (const Error&) {  // not there, or half of it
   }
   return std::nullopt;
-}
-
-fs::path resolve_tokenizer(const std::string& tokenizer) {
-  std::error_code trouble;
-  if (!tokenizer.empty() && fs::exists(tokenizer, trouble)) return tokenizer;
-  return tokenizer_folder(resolve_model(tokenizer));
 }
 
 }  // namespace quire
