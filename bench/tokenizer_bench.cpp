@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "base/utf8.h"
+#include "pipeline/model_tokenizer.h"
 #include "tokenizer/tokenizer.h"
 
 namespace quire {
@@ -183,6 +184,9 @@ struct TokenizerBench {
     if (folder.empty()) {
       folder = temporary.path;
       train_bpe(std::vector{file}, training).save(folder);
+    } else if (!Tokenizer::exists(folder)) {  // inside a model's file, or of another folder
+      folder = temporary.path;
+      tokenizer_of(options.tokenizer).save(folder);
     }
   }
 

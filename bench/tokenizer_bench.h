@@ -14,7 +14,7 @@ namespace quire {
 
 struct TokenizerBenchOptions {
   std::filesystem::path
-      tokenizer;                // a tokenizer's folder; empty: one is trained on the prose first
+      tokenizer;  // what resolve_tokenizer() gave; empty: one is trained on the prose first
   std::filesystem::path prose;  // UTF-8 files; empty: made here
   std::filesystem::path mix;
   std::size_t bytes = 1'000'000;  // of each text made here

@@ -20,6 +20,7 @@
 #include "engine/model/gpt2.h"
 #include "pipeline/memory_plan.h"
 #include "pipeline/model_path.h"
+#include "pipeline/model_tokenizer.h"
 #include "report/roofline.h"
 
 namespace quire {

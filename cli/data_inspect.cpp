@@ -18,7 +18,7 @@
 #include "cli/terminal.h"
 #include "cli/train_flags.h"
 #include "pipeline/get_model.h"
-#include "pipeline/model_path.h"
+#include "pipeline/model_tokenizer.h"
 
 namespace quire {
 namespace {
@@ -292,7 +292,7 @@ int run_data_inspect(const std::vector<std::string>& arguments) {
   c.corpus_flags.finish(c.corpus);
   if (c.corpus.paths.empty()) flags.refuse("no data is named: what shall be looked into?");
   std::optional<Tokenizer> tokenizer;
-  if (!c.tokenizer.empty()) tokenizer = Tokenizer::load(resolve_tokenizer(c.tokenizer));
+  if (!c.tokenizer.empty()) tokenizer = named_tokenizer(c.tokenizer);
   Inspected inspected = inspect_data(c, tokenizer, note_left_out);
   inspected.tables.surrogates = inspected.texts.surrogates;
   if (inspected.read) inspected.tables.not_utf8 = {};  // stands under Trouble

@@ -21,8 +21,10 @@
 #include "cli/signals.h"
 #include "cli/terminal.h"
 #include "cli/train_flags.h"
+#include "engine/formats/weight_files.h"
 #include "pipeline/get_model.h"
 #include "pipeline/model_path.h"
+#include "pipeline/model_tokenizer.h"
 #include "tokens/shards.h"
 
 namespace quire {
@@ -92,9 +94,15 @@ struct Longer {
 };
 
 /// The context of the model beside a tokenizer; 0 where there is none.
-std::int64_t context_of(const fs::path& folder) {
-  const fs::path path = folder / "config.json";
-  if (!fs::exists(path)) return 0;
+std::int64_t context_of(const fs::path& folder_or_file) {
+  const fs::path path = config_folder(folder_or_file) / "config.json";
+  std::error_code ignored;
+  if (!fs::exists(path, ignored)) {  // GGUF's is in the weights
+    const bool is_model = fs::is_directory(folder_or_file, ignored)
+                              ? has_weights(folder_or_file)
+                              : !Tokenizer::exists(folder_or_file);
+    return is_model ? resolved_config(folder_or_file).n_positions : 0;
+  }
   const Json config = parse_json_or_discard<Json>(read_file(path));
   if (!config.is_object() || !config.contains("n_positions")) return 0;
   const Json& context = config["n_positions"];
@@ -216,13 +224,13 @@ struct Batches {
 };
 
 int prepare(PrepareCommand& c, const Flags& flags) {
-  const fs::path folder = resolve_tokenizer(c.tokenizer);
-  const Tokenizer tokenizer = Tokenizer::load(folder);
-  Longer longer{.block_size = c.block_size > 0 ? c.block_size : context_of(folder),
+  const fs::path origin = resolve_tokenizer(c.tokenizer);
+  const Tokenizer tokenizer = named_tokenizer(c.tokenizer);
+  Longer longer{.block_size = c.block_size > 0 ? c.block_size : context_of(origin),
                 .overflow = c.overflow};
   if (longer.overflow == Overflow::error && longer.block_size == 0) {
     throw Error(Fault::usage, "--overflow error: how long is a row?",
-                {folder.string() + " holds no model that says so"}, "--block-size 1024");
+                {origin.string() + " holds no model that says so"}, "--block-size 1024");
   }
   ReadingReport report;
   CorpusOptions corpus = c.corpus;

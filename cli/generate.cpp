@@ -18,6 +18,7 @@
 #include "engine/formats/hub_folder.h"
 #include "pipeline/get_model.h"
 #include "pipeline/model_path.h"
+#include "pipeline/model_tokenizer.h"
 #include "pipeline/requests.h"
 #include "pipeline/run_requests.h"
 
@@ -257,14 +258,13 @@ int run(const std::vector<std::string>& arguments) {
   }
 
   // 2. Prompts are read and checked before the weights: mistakes show at once.
-  const std::filesystem::path tokenizer_path = tokenizer_folder(folder, options.tokenizer);
   std::optional<Tokenizer> tokenizer;
-  if (!options.tokenizer.empty() || Tokenizer::exists(tokenizer_path)) {
-    tokenizer = Tokenizer::load(tokenizer_path);
+  if (!options.tokenizer.empty() || has_tokenizer(folder)) {
+    tokenizer = tokenizer_of(folder, options.tokenizer);
   }
   settle(flags, tokenizer, config, options);
   options.prompts.finish(model_folder);
-  const RequestReader reader(config, tokenizer, how_to_get(tokenizer_path), warn);
+  const RequestReader reader(config, tokenizer, how_to_get(model_folder), warn);
   const std::vector<GenerateRequest> requests =
       collect_requests(options.prompts, reader, options.request, model_folder,
                        {.on_read = tell, .read_prompt = read_prompt});

@@ -29,7 +29,7 @@
 #include "corpus/encoding.h"
 #include "corpus/file_kind.h"
 #include "corpus/json_text.h"
-#include "pipeline/model_path.h"
+#include "pipeline/model_tokenizer.h"
 #include "pipeline/requests.h"
 #include "tokenizer/tokenizer.h"
 
@@ -167,7 +167,7 @@ struct Conversion {
   }
   Tokenizer begin(const Flags& flags) {
     if (vocabulary.empty()) flags.refuse("--tokenizer is missing: which vocabulary?");
-    Tokenizer tokenizer = Tokenizer::load(resolve_tokenizer(vocabulary));
+    Tokenizer tokenizer = named_tokenizer(vocabulary);
     output.open();
     return tokenizer;
   }

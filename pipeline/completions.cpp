@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "engine/generation/session.h"
 #include "pipeline/model_path.h"
+#include "pipeline/model_tokenizer.h"
 #include "tokenizer/tokenizer.h"
 
 namespace quire {
@@ -57,7 +58,7 @@ CompletionScores score_completions(const ScoringOptions& options,
                                    const ScoringCallbacks& callbacks,
                                    const OnCompletion& on_progress) {
   const std::filesystem::path folder = resolve_model(options.model);
-  const Tokenizer tokenizer = Tokenizer::load(tokenizer_folder(folder, options.tokenizer));
+  const Tokenizer tokenizer = tokenizer_of(folder, options.tokenizer);
   const std::optional<TokenId> end = tokenizer.end_of_text();
   if (!end) throw Error(Fault::usage, "the tokenizer has no <|endoftext|> to end a completion");
   const Gpt2Config config = resolved_config(folder);

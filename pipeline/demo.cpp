@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "pipeline/model_path.h"
+#include "pipeline/model_tokenizer.h"
 #include "pipeline/resources.h"
 #include "pipeline/train_samples.h"
 
@@ -48,7 +49,7 @@ void check_demo_folder(const fs::path& folder, bool overwrite) {
 Demo::Demo(Device& device, const fs::path& model)
     : device_(device),
       model_(load_resolved(device, model, WeightStorage::f32)),
-      tokenizer_(Tokenizer::load(tokenizer_folder(model))) {}
+      tokenizer_(tokenizer_of(model)) {}
 
 void Demo::read(TrainOptions& options, const DataCallbacks& callbacks) {
   data_ = load_train_data(options, tokenizer_, callbacks);

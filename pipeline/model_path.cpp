@@ -12,8 +12,8 @@
 #include "engine/formats/adapter_merge.h"
 #include "engine/formats/weight_files.h"
 #include "pipeline/get_model.h"
+#include "pipeline/model_tokenizer.h"
 #include "pipeline/resources.h"
-#include "tokenizer/tokenizer.h"
 
 namespace quire {
 
@@ -205,12 +205,6 @@ fs::path config_folder(const fs::path& resolved_model) {
   return fs::is_directory(model, trouble) ? model : model.parent_path();
 }
 
-fs::path tokenizer_folder(const fs::path& resolved_model, const std::string& named) {
-  if (!named.empty()) return resolve_tokenizer(named);
-  const bool own = is_adapter(resolved_model) && Tokenizer::exists(resolved_model);
-  return own ? resolved_model : config_folder(resolved_model);
-}
-
 LoadedModel load_resolved(Device& device, const fs::path& resolved_model, WeightStorage storage) {
   const fs::path base = base_model(resolved_model);
   if (std::error_code ignored; fs::is_directory(base, ignored) && !holds_weights(base)) {
@@ -237,18 +231,12 @@ Gpt2Config resolved_config(const fs::path& resolved_model) {
 std::optional<fs::path> find_whole_model(const std::string& model) {
   try {
     const fs::path folder = resolve_model(model);
-    if (holds_weights(config_folder(folder)) && Tokenizer::exists(tokenizer_folder(folder))) {
+    if (holds_weights(config_folder(folder)) && has_tokenizer(folder)) {
       return folder;
     }
   } catch (const Error&) {  // not there, or half of it
   }
   return std::nullopt;
-}
-
-fs::path resolve_tokenizer(const std::string& tokenizer) {
-  std::error_code trouble;
-  if (!tokenizer.empty() && fs::exists(tokenizer, trouble)) return tokenizer;
-  return tokenizer_folder(resolve_model(tokenizer));
 }
 
 }  // namespace quire

@@ -29,16 +29,11 @@ bool is_hub_name(const std::string& model);
 /// reads, the file's own). Throws as resolve_model().
 std::string name_for_peft(const std::string& model);
 
-/// The folder that holds the config.json of a resolved model.
+/// The folder of a resolved model: where its config.json lies, if it has one.
 std::filesystem::path config_folder(const std::filesystem::path& resolved_model);
 
-/// What that file says, with the rows of the embedding that an adapter brings along.
+/// What that file says, or the weights where there is none, with the rows of the embedding that an adapter brings along.
 Gpt2Config resolved_config(const std::filesystem::path& resolved_model);
-
-/// The folder that holds its tokenizer: what --tokenizer has `named`, if anything; its own; or for an
-/// adapter without one that of the model it adapts.
-std::filesystem::path tokenizer_folder(const std::filesystem::path& resolved_model,
-                                       const std::string& named = {});
 
 /// The folder of a model that has all that training goes on from: config, weights and tokenizer.
 std::optional<std::filesystem::path> find_whole_model(const std::string& model);
@@ -47,9 +42,6 @@ std::optional<std::filesystem::path> find_whole_model(const std::string& model);
 /// Error(bad_data), too, where a folder has no weights, and says how to get those of the Hub.
 LoadedModel load_resolved(Device& device, const std::filesystem::path& resolved_model,
                           WeightStorage storage);
-
-/// The same for --tokenizer: a folder needs a tokenizer's files only, not a model's.
-std::filesystem::path resolve_tokenizer(const std::string& tokenizer);
 
 /// $HF_HUB_CACHE, $HF_HOME/hub, $XDG_CACHE_HOME/huggingface/hub or ~/.cache/huggingface/hub.
 std::filesystem::path hub_cache();

@@ -11,6 +11,7 @@
 #include "base/text.h"
 #include "pipeline/inference_memory.h"
 #include "pipeline/model_path.h"
+#include "pipeline/model_tokenizer.h"
 #include "tokens/shards.h"
 
 namespace quire {
@@ -114,7 +115,7 @@ Scored score_texts(const ScoringOptions& options, const ScoringCallbacks& callba
   const std::filesystem::path folder = resolve_model(options.model);
   const Gpt2Config config = resolved_config(folder);
   const PerplexityOptions windows = resolve(options.perplexity, config);
-  const Tokenizer tokenizer = Tokenizer::load(tokenizer_folder(folder, options.tokenizer));
+  const Tokenizer tokenizer = tokenizer_of(folder, options.tokenizer);
   const std::vector<Text> texts = make_texts(tokenizer);
   check_ids(texts, config);
   Scored scored{.windows = windows};

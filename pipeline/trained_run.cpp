@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "pipeline/model_path.h"
+#include "pipeline/model_tokenizer.h"
 #include "tokens/shards.h"
 
 namespace quire {
@@ -18,7 +19,7 @@ TrainedRun::TrainedRun(std::string run, bool validation, TrainOptions options,
       validation_(validation),
       options_(std::move(options)),
       on_left_out_(callbacks.on_left_out),
-      tokenizer_(Tokenizer::load(tokenizer_folder(resolve_model(run_)))),
+      tokenizer_(tokenizer_of(resolve_model(run_))),
       data_(load_train_data(options_, tokenizer_, callbacks)) {
   if (tokens().size() > 0) return;
   throw Error(Fault::usage, "the run in " + run_ + " held nothing out",

@@ -17,6 +17,7 @@
 #include "engine/training/checkpoint.h"
 #include "pipeline/get_model.h"
 #include "pipeline/model_path.h"
+#include "pipeline/model_tokenizer.h"
 #include "pipeline/resources.h"
 
 namespace quire {
@@ -68,13 +69,13 @@ void grow(TrainOptions& options, TrainingStart& start) {
 
 TrainingStart find_start(TrainOptions& options) {
   TrainingStart start;
-  fs::path folder;  // whose tokenizer is used when none is named
+  fs::path folder;  // of the model whose tokenizer is used when none is named
   TrainingConfig& training = options.training;
   if (!options.model.empty()) {
     start.weights = resolve_model(options.model);
     refuse_adapter_on_adapter(options, start.weights);
     refuse_same_folder(options, start.weights);
-    folder = tokenizer_folder(start.weights);
+    folder = start.weights;
     start.config = resolved_config(start.weights);
     if (training.lora.r > 0) training.base_model = name_for_peft(options.model);
   } else if (!options.config.empty()) {
@@ -94,17 +95,15 @@ TrainingStart find_start(TrainOptions& options) {
       if (training.save_tables) start.tables = folder;
       training.base_model = read_adapter_config(folder).base_model_name_or_path;
     }
-    folder = tokenizer_folder(folder);
   }
-  if (!options.tokenizer.empty()) folder = resolve_tokenizer(options.tokenizer);
-  if (!folder.empty() && Tokenizer::exists(folder)) {
-    start.tokenizer = Tokenizer::load(folder);
+  if (!options.tokenizer.empty() || (!folder.empty() && has_tokenizer(folder))) {
+    start.tokenizer = tokenizer_of(folder, options.tokenizer);
   } else {
     std::vector<std::string>& lines = options.get_tokenizer;
     lines.emplace_back(folder.empty() ? "a fresh model has no vocabulary of its own"
                                       : "the model's folder has none");
     const std::vector<std::string> how =
-        folder.empty() ? how_to_get(std::string(kUsualModel)) : how_to_get(folder);
+        folder.empty() ? how_to_get(std::string(kUsualModel)) : how_to_get(config_folder(folder));
     lines.insert(lines.end(), how.begin(), how.end());
   }
 

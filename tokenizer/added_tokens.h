@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace quire {
@@ -21,6 +22,9 @@ struct AddedToken {
   /// which GPT-2 has none of, they would be matched in its result).
   bool second = false;
 };
+
+/// The names that a tokenizer's tokens have in its configuration: role ("eos_token") and content.
+using TokenRoles = std::vector<std::pair<std::string, std::string>>;
 
 /// Finds added tokens in text as the Hugging Face tokenizers do: the leftmost first,
 /// and the longest of those that begin there. One that is found and is no single word

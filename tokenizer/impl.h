@@ -44,15 +44,13 @@ class StringList {
   std::vector<std::uint32_t> ends_;
 };
 
-/// The names that a tokenizer's tokens have in its configuration: role ("eos_token") and content.
-using TokenRoles = std::vector<std::pair<std::string, std::string>>;
-
 /// The parts of a tokenizer as its files give them, before anything is checked.
 struct TokenizerParts {
   StringList tokens;              ///< in the printable alphabet
   std::vector<std::int64_t> ids;  ///< of tokens[i]
   StringList merges;              ///< left, right, left, right, …
   std::vector<AddedToken> added;
+  bool added_by_name_alone = false;  ///< their flags may stand in tokenizer_config.json
   TokenRoles roles;
   bool whole_pieces_first = false;  ///< "ignore_merges": a piece that is a token stays whole
   std::string tokens_source = "the vocabulary";  ///< for messages: the file that gave the tokens
@@ -131,8 +129,12 @@ std::shared_ptr<const Tokenizer::Impl> build_tokenizer(TokenizerParts parts);
 [[noreturn]] void fail(const std::string& file, const std::string& what,
                        std::vector<std::string> details, const std::string& next = {});
 
-/// Reads the parts from a folder or a tokenizer.json. Throws Error(bad_data).
+/// Reads the parts from a folder or one file. Throws Error(bad_data).
 TokenizerParts read_tokenizer_files(const std::filesystem::path& path);
+/// Marks a token as special. One that no file gives an id is left out: it cannot be encoded.
+bool make_special(TokenizerParts& parts, const std::string& content);
+/// The roles as read, or those of GPT-2 where there is an end-of-text token.
+TokenRoles roles_of(const Tokenizer::Impl& tokenizer);
 void write_tokenizer_files(const Tokenizer::Impl& tokenizer, const std::filesystem::path& folder,
                            int model_max_length);
 

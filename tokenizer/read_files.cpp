@@ -1,12 +1,14 @@
 // Reading a tokenizer's files. A folder holds one or more of
 //
-//   tokenizer.json             everything in one file, as the Hugging Face tokenizers write it
-//   vocab.json, merges.txt     {"token": id, …} and one merge a line, "left right", after
-//   "#version" encoder.json, vocab.bpe    the same under OpenAI's names added_tokens.json {"token":
-//   id, …}: tokens beside the vocabulary (older transformers) tokenizer_config.json,
-//   special_tokens_map.json    which tokens are special, and their roles
+//   tokenizer.json           everything in one file, as the Hugging Face tokenizers write it
+//   vocab.json, merges.txt   {"token": id, …} and one merge a line, "left right", after "#version"
+//   encoder.json, vocab.bpe  the same under OpenAI's names
+//   added_tokens.json        {"token": id, …}: tokens beside the vocabulary (older transformers)
+//   tokenizer_config.json, special_tokens_map.json    which tokens are special, and their roles
+//   tokenizer.bin            llm.c's: llmc_file.h
 //
 // tokenizer.json wins over the others, as in transformers: it alone knows all added tokens.
+// tokenizer.bin comes last: it knows the least.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -19,6 +21,7 @@
 #include "base/json.h"
 #include "base/text.h"
 #include "tokenizer/impl.h"
+#include "tokenizer/llmc_file.h"
 
 namespace quire {
 namespace {
@@ -330,6 +333,7 @@ void read_vocabulary_and_merges(const fs::path& vocabulary, const fs::path& merg
   }
   read_merges(merges, parts);
 
+  parts.added_by_name_alone = true;
   const fs::path added = vocabulary.parent_path() / "added_tokens.json";
   if (!fs::exists(added)) return;
   const json tree = read_json(added);
@@ -357,24 +361,6 @@ AddedToken* find_added(TokenizerParts& parts, std::string_view content) {
   return nullptr;
 }
 
-/// Marks a token as special. One that no file gives an id is left out: it cannot be encoded.
-bool make_special(TokenizerParts& parts, const std::string& content) {
-  if (content.empty()) return false;
-  if (AddedToken* token = find_added(parts, content)) {
-    token->special = true;
-    return true;
-  }
-  // From the end: special tokens are the last of most vocabularies.
-  for (std::size_t i = parts.tokens.size(); i-- > 0;) {
-    if (parts.tokens[i] != content) continue;
-    if (parts.ids[i] < 0 || parts.ids[i] >= static_cast<std::int64_t>(MergeTable::max_tokens))
-      break;
-    parts.added.push_back({.content = content, .id = static_cast<TokenId>(parts.ids[i])});
-    return true;
-  }
-  return false;
-}
-
 void read_configuration(const fs::path& path, TokenizerParts& parts) {
   if (!fs::exists(path)) return;
   const std::string file = path.string();
@@ -384,10 +370,17 @@ void read_configuration(const fs::path& path, TokenizerParts& parts) {
   }
   const json decoder = tree.value("added_tokens_decoder", json::object());
   for (const auto& [id, entry] : decoder.items()) {
-    if (find_added(parts, content_of(entry)) != nullptr) continue;
+    AddedToken* const known = find_added(parts, content_of(entry));
+    if (known != nullptr && !parts.added_by_name_alone) continue;
     const bool digits =
         !id.empty() && id.size() < 10 && id.find_first_not_of("0123456789") == std::string::npos;
-    parts.added.push_back(added_token(entry, digits ? std::stoll(id) : -1, file));
+    AddedToken token = added_token(entry, digits ? std::stoll(id) : -1, file);
+    if (known == nullptr) {
+      parts.added.push_back(std::move(token));
+    } else if (known->id == token.id) {
+      token.special |= known->special;
+      *known = std::move(token);
+    }
   }
   for (const char* role : {"bos_token", "eos_token", "unk_token", "sep_token", "pad_token",
                            "cls_token", "mask_token"}) {
@@ -409,7 +402,28 @@ struct FileNames {
 constexpr std::array<FileNames, 2> pairs = {
     {{"vocab.json", "merges.txt"}, {"encoder.json", "vocab.bpe"}}};
 
+bool is_pair_in(const fs::path& folder, const FileNames& names) {
+  return fs::exists(folder / names.vocabulary) && fs::exists(folder / names.merges);
+}
+
 }  // namespace
+
+bool make_special(TokenizerParts& parts, const std::string& content) {
+  if (content.empty()) return false;
+  if (AddedToken* token = find_added(parts, content)) {
+    token->special = true;
+    return true;
+  }
+  // From the end: special tokens are the last of most vocabularies.
+  for (std::size_t i = parts.tokens.size(); i-- > 0;) {
+    if (parts.tokens[i] != content) continue;
+    if (parts.ids[i] < 0 || parts.ids[i] >= static_cast<std::int64_t>(MergeTable::max_tokens))
+      break;
+    parts.added.push_back({.content = content, .id = static_cast<TokenId>(parts.ids[i])});
+    return true;
+  }
+  return false;
+}
 
 void fail(const std::string& file, const std::string& what, std::vector<std::string> details,
           const std::string& next) {
@@ -422,6 +436,10 @@ TokenizerParts read_tokenizer_files(const fs::path& path) {
   const bool is_file = fs::is_regular_file(path);
   const fs::path folder = is_file ? path.parent_path() : path;
   const fs::path whole = is_file ? path : folder / "tokenizer.json";
+  if (is_file && is_llmc_tokenizer(path)) {
+    read_llmc_tokenizer(path, parts);
+    return parts;
+  }
   if (fs::exists(whole)) {
     read_tokenizer_json(whole, parts);
   } else {
@@ -429,12 +447,15 @@ TokenizerParts read_tokenizer_files(const fs::path& path) {
       return fs::exists(folder / names.vocabulary) || fs::exists(folder / names.merges);
     });
     if (found == pairs.end()) {
-      throw Error(
-          Fault::bad_data, "no tokenizer in " + folder.string(),
-          {fs::exists(folder) ? "looked for tokenizer.json, vocab.json with merges.txt, and "
-                                "encoder.json with vocab.bpe"
-                              : "the folder does not exist"},
-          "copy the model's tokenizer files there, or: quire tokenizer train");
+      if (const fs::path file = llmc_tokenizer_in(folder); !file.empty()) {
+        read_llmc_tokenizer(file, parts);
+        return parts;
+      }
+      throw Error(Fault::bad_data, "no tokenizer in " + folder.string(),
+                  {fs::exists(folder) ? "looked for tokenizer.json, vocab.json with merges.txt, "
+                                        "encoder.json with vocab.bpe, and llm.c's tokenizer.bin"
+                                      : "the folder does not exist"},
+                  "copy the model's tokenizer files there, or: quire tokenizer train");
     }
     read_vocabulary_and_merges(folder / found->vocabulary, folder / found->merges, parts);
   }
@@ -445,11 +466,13 @@ TokenizerParts read_tokenizer_files(const fs::path& path) {
 }
 
 bool Tokenizer::exists(const fs::path& folder) {
-  if (fs::is_regular_file(folder)) return folder.filename() == "tokenizer.json";
+  if (fs::is_regular_file(folder)) {
+    return folder.filename() == "tokenizer.json" || is_llmc_tokenizer(folder);
+  }
   return fs::exists(folder / "tokenizer.json") ||
-         std::any_of(pairs.begin(), pairs.end(), [&](const FileNames& names) {
-           return fs::exists(folder / names.vocabulary) && fs::exists(folder / names.merges);
-         });
+         std::any_of(pairs.begin(), pairs.end(),
+                     [&](const FileNames& names) { return is_pair_in(folder, names); }) ||
+         !llmc_tokenizer_in(folder).empty();
 }
 
 }  // namespace quire

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <unordered_map>
 #include <utility>
 
 #include "base/error.h"
@@ -12,6 +11,7 @@
 #include "base/utf8.h"
 #include "tokenizer/byte_alphabet.h"
 #include "tokenizer/impl.h"
+#include "tokenizer/llmc_file.h"
 #include "tokenizer/splitter.h"
 #include "tokenizer/workspace.h"
 
@@ -166,24 +166,72 @@ Tokenizer Tokenizer::load(const std::filesystem::path& folder) {
 
 Tokenizer Tokenizer::from_vocabulary(const Vocabulary& vocabulary) {
   TokenizerParts parts;
-  std::unordered_map<std::string_view, TokenId> ids;
   for (std::size_t i = 0; i < vocabulary.tokens.size(); ++i) {
     parts.tokens.push_back(vocabulary.tokens[i]);
     parts.ids.push_back(static_cast<std::int64_t>(i));
-    ids.emplace(vocabulary.tokens[i], static_cast<TokenId>(i));
   }
   for (const auto& [left, right] : vocabulary.merges) {
     parts.merges.push_back(left);
     parts.merges.push_back(right);
   }
+  parts.tokens_source = parts.merges_source = vocabulary.source;
+  parts.added = vocabulary.added_tokens;
   for (const std::string& special : vocabulary.special_tokens) {
-    const auto found = ids.find(special);
-    if (found == ids.end()) {
-      throw Error(Fault::bad_data, "special token '" + special + "' is not in the vocabulary");
-    }
-    parts.added.push_back({.content = special, .id = found->second});
+    if (make_special(parts, special)) continue;
+    throw Error(Fault::bad_data, "special token '" + special + "' is not in " + vocabulary.source);
   }
+  parts.roles = vocabulary.roles;
+  parts.whole_pieces_first = vocabulary.whole_pieces_first;
   return Tokenizer(build_tokenizer(std::move(parts)));
+}
+
+Tokenizer::Vocabulary Tokenizer::vocabulary() const {
+  Vocabulary all;
+  const auto name = [&](TokenId id) { return std::string(impl_->names[id]); };
+  all.tokens.reserve(impl_->names.size());
+  for (TokenId id = 0; id < impl_->size(); ++id) all.tokens.push_back(name(id));
+  all.merges.reserve(impl_->merges.merges().size());
+  for (const MergeTable::Merge& merge : impl_->merges.merges()) {
+    all.merges.emplace_back(name(merge.left), name(merge.right));
+  }
+  all.added_tokens = impl_->added;
+  all.roles = roles_of(*impl_);
+  all.whole_pieces_first = impl_->whole_pieces_first;
+  return all;
+}
+
+Tokenizer Tokenizer::with_added(const std::vector<AddedToken>& tokens,
+                                const TokenRoles& roles) const {
+  Vocabulary all = vocabulary();
+  for (const AddedToken& token : tokens) {
+    if (token.content.empty()) throw Error(Fault::usage, "a token to add is empty");
+    const auto same = [&](const auto& other) { return other == token.content; };
+    const auto known = std::find_if(all.added_tokens.begin(), all.added_tokens.end(),
+                                    [&](const AddedToken& other) { return same(other.content); });
+    if (known != all.added_tokens.end()) {
+      known->special |= token.special;
+      continue;
+    }
+    const auto place = std::find_if(all.tokens.begin(), all.tokens.end(), same);
+    all.added_tokens.push_back(token);
+    all.added_tokens.back().id = static_cast<TokenId>(place - all.tokens.begin());
+    if (place == all.tokens.end()) all.tokens.push_back(token.content);
+  }
+  for (const auto& [role, content] : roles) {
+    if (std::find(all.tokens.begin(), all.tokens.end(), content) == all.tokens.end()) {
+      throw Error(Fault::usage, fmt::format("the {} '{}' is no token", role, content), {},
+                  "add it as a special token");
+    }
+    const auto place = std::find_if(all.roles.begin(), all.roles.end(),
+                                    [&](const auto& entry) { return entry.first == role; });
+    if (place == all.roles.end()) {
+      all.roles.emplace_back(role, content);
+    } else {
+      place->second = content;
+    }
+    all.special_tokens.push_back(content);
+  }
+  return from_vocabulary(all);
 }
 
 std::vector<TokenId> Tokenizer::encode(std::string_view text, SpecialTokens special) const {
@@ -254,6 +302,21 @@ std::optional<TokenId> Tokenizer::end_of_text() const {
 
 void Tokenizer::save(const std::filesystem::path& folder, int model_max_length) const {
   write_tokenizer_files(*impl_, folder, model_max_length);
+}
+
+bool Tokenizer::save_llmc(const std::filesystem::path& file) const {
+  write_llmc_tokenizer(*impl_, file);
+  try {
+    const Vocabulary all = vocabulary(), again = load(file).vocabulary();
+    const auto same = [](const AddedToken& a, const AddedToken& b) {
+      return a.id == b.id && a.content == b.content;
+    };
+    return all.tokens == again.tokens && all.merges == again.merges && !all.whole_pieces_first &&
+           std::equal(all.added_tokens.begin(), all.added_tokens.end(), again.added_tokens.begin(),
+                      again.added_tokens.end(), same);
+  } catch (const Error&) {
+    return false;
+  }
 }
 
 std::string StreamDecoder::push(TokenId id) {

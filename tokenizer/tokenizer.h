@@ -10,6 +10,8 @@
 #include <string_view>
 #include <vector>
 
+#include "tokenizer/added_tokens.h"
+
 namespace quire {
 
 using TokenId = std::int32_t;
@@ -23,19 +25,32 @@ enum class SpecialTokens {
 /// Immutable after loading and safe to use from several threads at once. Cheap to copy.
 class Tokenizer {
  public:
-  /// Reads tokenizer.json, or vocab.json + merges.txt, or encoder.json + vocab.bpe from a folder;
-  /// a path to a tokenizer.json works too. Throws Error(bad_data): file, line, what is wrong.
+  /// Reads tokenizer.json, or vocab.json + merges.txt, or encoder.json + vocab.bpe, or llm.c's
+  /// tokenizer.bin from a folder; a path to a tokenizer.json or a tokenizer.bin works too. Throws
+  /// Error(bad_data): file, line or token, what is wrong.
   static Tokenizer load(const std::filesystem::path& folder);
-  /// True when the folder holds a tokenizer's files.
+  /// True when the folder holds a tokenizer's files, or the file is one.
   static bool exists(const std::filesystem::path& folder);
-  /// From the parts: token strings in GPT-2's printable byte alphabet, index = id; merges as pairs
-  /// in order of priority; special tokens by name.
+  /// All of it in parts.
   struct Vocabulary {
+    /// By id: in GPT-2's printable byte alphabet, added tokens as they are.
     std::vector<std::string> tokens;
-    std::vector<std::pair<std::string, std::string>> merges;
-    std::vector<std::string> special_tokens;
+    std::vector<std::pair<std::string, std::string>> merges;  ///< in order of priority
+    std::vector<std::string> special_tokens;                  ///< some of the tokens, by name
+    std::vector<AddedToken> added_tokens;   ///< some of the tokens, of which more is to be said
+    TokenRoles roles;                       ///< {"eos_token", "<|endoftext|>"}
+    bool whole_pieces_first = false;        ///< a piece that is a token is not made of merges
+    std::string source = "the vocabulary";  ///< the file that it is from, for messages
   };
+  /// Throws Error(bad_data): what does not fit together.
   static Tokenizer from_vocabulary(const Vocabulary& vocabulary);
+  /// The same again: all special tokens are among the added ones, roles are GPT-2's where none were
+  /// given.
+  Vocabulary vocabulary() const;
+  /// With more tokens behind the last id. One that is there keeps its id, and becomes special where
+  /// the added one is. Their ids are not looked at. `roles` replace those of the same name. Throws
+  /// Error(usage) for an empty one, and for a role of a token that is not there.
+  Tokenizer with_added(const std::vector<AddedToken>& tokens, const TokenRoles& roles = {}) const;
 
   /// Bytes that are not UTF-8 are read as U+FFFD, one for each maximal invalid part.
   std::vector<TokenId> encode(std::string_view text,
@@ -55,6 +70,10 @@ class Tokenizer {
   /// Writes vocab.json, merges.txt, tokenizer.json, tokenizer_config.json and
   /// special_tokens_map.json, as transformers reads them.
   void save(const std::filesystem::path& folder, int model_max_length = 1024) const;
+  /// Writes llm.c's tokenizer.bin (tokenizer/llmc_file.h). False where the merges cannot be told
+  /// from it, so that it decodes but does not encode. Throws Error(bad_data) for tokens that it has
+  /// no place for, and without an end-of-text token.
+  bool save_llmc(const std::filesystem::path& file) const;
 
   struct Impl;
 

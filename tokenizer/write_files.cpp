@@ -1,6 +1,7 @@
 // Writing a tokenizer's files, so that transformers (4 and 5) and the tokenizers library load them:
 // the same vocabulary once as tokenizer.json and once as vocab.json + merges.txt, and the two small
 // files that say which tokens are special.
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "base/file.h"
@@ -25,18 +26,6 @@ ordered_json flags_of(const AddedToken& token) {
   return {{"content", token.content},   {"single_word", token.single_word},
           {"lstrip", token.strip_left}, {"rstrip", token.strip_right},
           {"normalized", token.second}, {"special", token.special}};
-}
-
-/// The roles as read, or those of GPT-2 where there is an end-of-text token.
-TokenRoles roles_of(const Tokenizer::Impl& tokenizer) {
-  if (!tokenizer.roles.empty()) return tokenizer.roles;
-  const std::string end_of_text = "<|endoftext|>";
-  for (const AddedToken& token : tokenizer.added) {
-    if (token.content == end_of_text && token.special) {
-      return {{"bos_token", end_of_text}, {"eos_token", end_of_text}, {"unk_token", end_of_text}};
-    }
-  }
-  return {};
 }
 
 /// "name": id of all, with `between` them.
@@ -93,6 +82,17 @@ std::string tokenizer_json(const Tokenizer::Impl& tokenizer, const StringList& n
 
 }  // namespace
 
+TokenRoles roles_of(const Tokenizer::Impl& tokenizer) {
+  if (!tokenizer.roles.empty()) return tokenizer.roles;
+  const std::string end_of_text = "<|endoftext|>";
+  for (const AddedToken& token : tokenizer.added) {
+    if (token.content == end_of_text && token.special) {
+      return {{"bos_token", end_of_text}, {"eos_token", end_of_text}, {"unk_token", end_of_text}};
+    }
+  }
+  return {};
+}
+
 void write_tokenizer_files(const Tokenizer::Impl& tokenizer, const std::filesystem::path& folder,
                            int model_max_length) {
   const StringList& names = tokenizer.names;
@@ -103,6 +103,14 @@ void write_tokenizer_files(const Tokenizer::Impl& tokenizer, const std::filesyst
 
   ordered_json special = ordered_json::object();
   for (const auto& [role, content] : roles_of(tokenizer)) special[role] = content;
+  ordered_json others = ordered_json::array();  // special without a role
+  for (const AddedToken& token : tokenizer.added) {
+    const auto named = [&](const ordered_json& content) { return content == token.content; };
+    if (token.special && std::none_of(special.begin(), special.end(), named)) {
+      others.push_back(token.content);
+    }
+  }
+  if (!others.empty()) special["additional_special_tokens"] = std::move(others);
 
   ordered_json configuration = {{"add_prefix_space", false}};
   ordered_json decoder = ordered_json::object();

@@ -130,7 +130,7 @@ void skip_scalars(Reader& in, std::uint32_t type, std::uint64_t count) {
   if (__builtin_mul_overflow(count, kSizes[type], &size)) size = UINT64_MAX;
   in.take(size);
 }
-constexpr std::uint32_t kString = 8, kArray = 9;
+constexpr std::uint32_t kInt32 = 5, kString = 8, kArray = 9;
 
 /// What the metadata says in a number.
 class Numbers {
@@ -162,13 +162,9 @@ class Numbers {
   const Reader& in_;
 };
 
-}  // namespace
-
-Gguf::Gguf(const std::filesystem::path& path) : TensorSource(path) {
-  const auto file = std::make_shared<const MappedFile>(path);
-  Reader in(*file);
-  if (!file->text().starts_with("GGUF")) {
-    const auto foreign = recognise_foreign(file->text().substr(0, 1024));
+void check_beginning(Reader& in, std::string_view text) {
+  if (!text.starts_with("GGUF")) {
+    const auto foreign = recognise_foreign(text.substr(0, 1024));
     in.fail(foreign ? foreign->what : "it does not begin with \"GGUF\"",
             foreign ? foreign->next : kFetchAgain);
   }
@@ -177,79 +173,117 @@ Gguf::Gguf(const std::filesystem::path& path) : TensorSource(path) {
   if (version != 2 && version != 3) {
     in.fail(fmt::format("its version is {}; versions 2 and 3 are read, little-endian", version));
   }
+}
+
+/// Strings and i32 are kept; what the metadata says of an array is how many there are.
+std::string read_array(Reader& in, const std::string& name,
+                       std::unordered_map<std::string, std::vector<std::string_view>>& strings,
+                       std::unordered_map<std::string, std::vector<std::int32_t>>& integers) {
+  const auto of = in.number<std::uint32_t>();
+  const auto count = in.number<std::uint64_t>();
+  if (of == kArray) in.fail(name + " is an array of arrays");
+  if (of == kString) {
+    std::vector<std::string_view>& texts = strings[name] = {};
+    for (std::uint64_t i = 0; i < count; ++i) texts.push_back(in.string());
+  } else if (of == kInt32) {
+    std::vector<std::int32_t>& numbers = integers[name] = {};
+    for (std::uint64_t i = 0; i < count; ++i) numbers.push_back(in.number<std::int32_t>());
+  } else {
+    skip_scalars(in, of, count);
+  }
+  return fmt::format("[{} values]", count);
+}
+
+/// A tensor, and where its data lie behind the table of tensors.
+struct Place {
+  FileTensor tensor;
+  std::uint64_t offset, size;
+};
+
+Place read_place(Reader& in) {
+  Place place;
+  const std::string_view name = in.string();
+  place.tensor.name = hub_name(name);
+  const auto refuse = [&](const std::string& why) {
+    in.fail(fmt::format("tensor '{}' {}", name, why));
+  };
+  const auto rank = in.number<std::uint32_t>();
+  if (rank > kMostExtents) refuse(fmt::format("has {} extents", rank));
+  for (std::uint32_t d = 0; d < rank; ++d) {
+    place.tensor.shape.push_back(in.number<std::int64_t>());
+    if (place.tensor.shape.back() < 0) refuse("has an impossible extent");
+  }
+  const auto number = in.number<std::uint32_t>();
+  place.offset = in.number<std::uint64_t>();
+  const auto* const type = std::find_if(std::begin(kTypes), std::end(kTypes),
+                                        [&](const NumberedType& t) { return t.number == number; });
+  if (type == std::end(kTypes)) {
+    refuse(
+        fmt::format("is of ggml's type {}; read are F32, F16, BF16, Q8_0, Q4_0 and Q4_K", number));
+  }
+  const ElementType* const element = element_type(type->name);
+  // The fastest extent is a row: its blocks end with it.
+  const std::optional<std::size_t> size = element->bytes_of(place.tensor.shape);
+  if (!size || (rank > 0 && place.tensor.shape[0] % element->block_elements != 0)) {
+    refuse(fmt::format("of {} has the extents {}", element->name, to_string(place.tensor.shape)));
+  }
+  place.size = *size;
+  place.tensor.set_type(*element);
+  // Of a block's matrices, transformers has the transpose; of tables what is here.
+  place.tensor.transposed = rank == 2 && place.tensor.name.starts_with("h.");
+  if (!place.tensor.transposed) {
+    std::reverse(place.tensor.shape.begin(), place.tensor.shape.end());
+  }
+  return place;
+}
+
+Gpt2Config config_of(const TensorSource& source, const Numbers& numbers, const Reader& in) {
+  const FileTensor* const table = source.find("wte.weight");
+  if (table == nullptr || table->shape.size() != 2) in.fail("it has no token_embd.weight");
+  Gpt2Config config;
+  config.vocab_size = static_cast<int>(std::min<std::int64_t>(table->shape[0], INT32_MAX));
+  config.n_layer = numbers.at<int>("gpt2.block_count");
+  config.n_positions = numbers.at<int>("gpt2.context_length");
+  config.n_embd = numbers.at<int>("gpt2.embedding_length");
+  config.n_inner = numbers.at<int>("gpt2.feed_forward_length");
+  config.n_head = numbers.at<int>("gpt2.attention.head_count");
+  config.layer_norm_epsilon = numbers.at<float>("gpt2.attention.layer_norm_epsilon");
+  config.bos_token_id = numbers.find<int>("tokenizer.ggml.bos_token_id");
+  config.eos_token_id = numbers.find<int>("tokenizer.ggml.eos_token_id");
+  config.pad_token_id = numbers.find<int>("tokenizer.ggml.padding_token_id");
+  config.tie_word_embeddings = source.find("lm_head.weight") == nullptr;
+  if (config.n_inner == 4 * config.n_embd) config.n_inner = 0;
+  return config;
+}
+
+}  // namespace
+
+Gguf::Gguf(const std::filesystem::path& path) : TensorSource(path) {
+  const auto file = std::make_shared<const MappedFile>(path);
+  Reader in(*file);
+  check_beginning(in, file->text());
   const auto tensor_count = in.number<std::uint64_t>();
   const auto entry_count = in.number<std::uint64_t>();
   if (tensor_count > kMostTensors) in.fail(fmt::format("it claims {} tensors", tensor_count));
-
   for (std::uint64_t i = 0; i < entry_count; ++i) {  // each takes bytes of the file
     const std::string name(in.string());
     const auto type = in.number<std::uint32_t>();
-    if (type == kString) {
-      metadata_[name] = std::string(in.string());
-    } else if (type != kArray) {
-      metadata_[name] = scalar(in, type);
+    if (type == kArray) {
+      metadata_[name] = read_array(in, name, strings_, integers_);
     } else {
-      const auto of = in.number<std::uint32_t>();
-      const auto count = in.number<std::uint64_t>();
-      if (of == kArray) in.fail(name + " is an array of arrays");
-      std::vector<std::string_view> texts;
-      if (of != kString) skip_scalars(in, of, count);
-      for (std::uint64_t k = 0; of == kString && k < count; ++k) texts.push_back(in.string());
-      metadata_[name] = fmt::format("[{} values]", count);
-      if (of == kString) strings_[name] = std::move(texts);
+      metadata_[name] = type == kString ? std::string(in.string()) : scalar(in, type);
     }
   }
-  const Numbers numbers(metadata_, in);
   const auto architecture = metadata_.find("general.architecture");
   if (architecture == metadata_.end() || architecture->second != "gpt2") {
     in.fail(architecture == metadata_.end()
                 ? "its metadata has no general.architecture"
                 : "it is a model of the architecture '" + architecture->second + "', not a GPT-2");
   }
-
-  struct Place {
-    FileTensor tensor;
-    std::uint64_t offset, size;
-  };
   std::vector<Place> places;
-  for (std::uint64_t i = 0; i < tensor_count; ++i) {
-    Place place;
-    const std::string_view name = in.string();
-    place.tensor.name = hub_name(name);
-    const auto refuse = [&](const std::string& why) {
-      in.fail(fmt::format("tensor '{}' {}", name, why));
-    };
-    const auto rank = in.number<std::uint32_t>();
-    if (rank > kMostExtents) refuse(fmt::format("has {} extents", rank));
-    for (std::uint32_t d = 0; d < rank; ++d) {
-      place.tensor.shape.push_back(in.number<std::int64_t>());
-      if (place.tensor.shape.back() < 0) refuse("has an impossible extent");
-    }
-    const auto number = in.number<std::uint32_t>();
-    place.offset = in.number<std::uint64_t>();
-    const auto* const type =
-        std::find_if(std::begin(kTypes), std::end(kTypes),
-                     [&](const NumberedType& t) { return t.number == number; });
-    if (type == std::end(kTypes)) {
-      refuse(fmt::format("is of ggml's type {}; read are F32, F16, BF16, Q8_0, Q4_0 and Q4_K",
-                         number));
-    }
-    const ElementType* const element = element_type(type->name);
-    // The fastest extent is a row: its blocks end with it.
-    const std::optional<std::size_t> size = element->bytes_of(place.tensor.shape);
-    if (!size || (rank > 0 && place.tensor.shape[0] % element->block_elements != 0)) {
-      refuse(fmt::format("of {} has the extents {}", element->name, to_string(place.tensor.shape)));
-    }
-    place.size = *size;
-    place.tensor.set_type(*element);
-    // Of a block's matrices, transformers has the transpose; of tables what is here.
-    place.tensor.transposed = rank == 2 && place.tensor.name.starts_with("h.");
-    if (!place.tensor.transposed) {
-      std::reverse(place.tensor.shape.begin(), place.tensor.shape.end());
-    }
-    places.push_back(std::move(place));
-  }
+  for (std::uint64_t i = 0; i < tensor_count; ++i) places.push_back(read_place(in));
 
+  const Numbers numbers(metadata_, in);
   const auto alignment = numbers.find<std::uint64_t>("general.alignment").value_or(32);
   if (alignment == 0 || alignment > 1 << 20) in.fail(fmt::format("its alignment is {}", alignment));
   const std::uint64_t begin = (in.at() + alignment - 1) / alignment * alignment;
@@ -266,28 +300,19 @@ Gguf::Gguf(const std::filesystem::path& path) : TensorSource(path) {
     add(std::move(place.tensor));
   }
 
-  const FileTensor* const table = find("wte.weight");
-  if (table == nullptr || table->shape.size() != 2) in.fail("it has no token_embd.weight");
-  Gpt2Config config;
-  config.vocab_size = static_cast<int>(std::min<std::int64_t>(table->shape[0], INT32_MAX));
-  config.n_layer = numbers.at<int>("gpt2.block_count");
-  config.n_positions = numbers.at<int>("gpt2.context_length");
-  config.n_embd = numbers.at<int>("gpt2.embedding_length");
-  config.n_inner = numbers.at<int>("gpt2.feed_forward_length");
-  config.n_head = numbers.at<int>("gpt2.attention.head_count");
-  config.layer_norm_epsilon = numbers.at<float>("gpt2.attention.layer_norm_epsilon");
-  config.bos_token_id = numbers.find<int>("tokenizer.ggml.bos_token_id");
-  config.eos_token_id = numbers.find<int>("tokenizer.ggml.eos_token_id");
-  config.pad_token_id = numbers.find<int>("tokenizer.ggml.padding_token_id");
-  config.tie_word_embeddings = find("lm_head.weight") == nullptr;
-  if (config.n_inner == 4 * config.n_embd) config.n_inner = 0;
-  set_config(config, "metadata");
+  set_config(config_of(*this, numbers, in), "metadata");
 }
 
 const std::vector<std::string_view>& Gguf::strings(const std::string& name) const {
   static const std::vector<std::string_view> none;
   const auto entry = strings_.find(name);
   return entry == strings_.end() ? none : entry->second;
+}
+
+const std::vector<std::int32_t>& Gguf::integers(const std::string& name) const {
+  static const std::vector<std::int32_t> none;
+  const auto entry = integers_.find(name);
+  return entry == integers_.end() ? none : entry->second;
 }
 
 }  // namespace quire

@@ -6,6 +6,7 @@
 // length and UTF-8.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <string>
 #include <string_view>
@@ -27,9 +28,12 @@ class Gguf : public TensorSource {
   /// "tokenizer.ggml.tokens", "tokenizer.ggml.merges": the strings of an array, inside the mapping;
   /// empty where there is none.
   const std::vector<std::string_view>& strings(const std::string& name) const;
+  /// "tokenizer.ggml.token_type": the numbers of an array of i32; empty where there is none.
+  const std::vector<std::int32_t>& integers(const std::string& name) const;
 
  private:
   std::unordered_map<std::string, std::vector<std::string_view>> strings_;
+  std::unordered_map<std::string, std::vector<std::int32_t>> integers_;
 };
 
 }  // namespace quire

@@ -67,8 +67,8 @@ TEST_CASE("a path that exists wins over the cache") {
   const Variable home("HF_HOME", scratch.path().string());
   CHECK(resolve_model(folder) == folder);
   CHECK(resolve_model(config) == config);
-  CHECK(tokenizer_folder(config) == folder);
-  CHECK(tokenizer_folder(folder) == folder);
+  CHECK(config_folder(config) == folder);
+  CHECK(config_folder(folder) == folder);
 }
 
 TEST_CASE("a model bundled with the program is found by its name") {

@@ -21,19 +21,6 @@ struct Files : ScratchFolder {
   void without_tokenizer_json() const { fs::remove(*this / "tokenizer.json"); }
 };
 
-void check_same(const Tokenizer& a, const Tokenizer& b) {
-  REQUIRE(a.vocab_size() == b.vocab_size());
-  for (TokenId id = 0; id < a.vocab_size(); ++id) {
-    REQUIRE(a.token_bytes(id) == b.token_bytes(id));
-    REQUIRE(a.is_special(id) == b.is_special(id));
-  }
-  Random random(10);
-  for (int round = 0; round < 200; ++round) {
-    const std::string text = awkward_text(random, 20);
-    REQUIRE(a.encode(text) == b.encode(text));
-  }
-}
-
 }  // namespace
 
 TEST_CASE("a saved tokenizer loads from each form of its files") {

@@ -139,6 +139,20 @@ inline Tokenizer small_tokenizer() {
   return train_bpe(files, options);
 }
 
+/// That two tokenizers have the same tokens and give the same ids.
+inline void check_same(const Tokenizer& a, const Tokenizer& b) {
+  REQUIRE(a.vocab_size() == b.vocab_size());
+  for (TokenId id = 0; id < a.vocab_size(); ++id) {
+    REQUIRE(a.token_bytes(id) == b.token_bytes(id));
+    REQUIRE(a.is_special(id) == b.is_special(id));
+  }
+  Random random(10);
+  for (int round = 0; round < 200; ++round) {
+    const std::string text = awkward_text(random, 20);
+    REQUIRE(a.encode(text) == b.encode(text));
+  }
+}
+
 using Merges = std::vector<std::pair<std::string, std::string>>;
 
 /// The merges of a tokenizer that was saved.

@@ -32,6 +32,10 @@ TEST_CASE("GGUF files hold the weights, the config and the tokens of a model") {
   CHECK(wide.config()->eos_token_id == 999);
   CHECK(wide.strings("tokenizer.ggml.tokens").size() == 1000);
   CHECK(wide.strings("tokenizer.ggml.merges").size() == 743);
+  std::vector<std::int32_t> types(1000, 1);
+  types[999] = 3;
+  CHECK(wide.integers("tokenizer.ggml.token_type") == types);
+  CHECK(wide.integers("tokenizer.ggml.tokens").empty());
 }
 
 TEST_CASE("Q8_0 is within half a step of what was stored") {

@@ -1,0 +1,51 @@
+// The tokenizer of a model, wherever its format keeps it: in files beside the weights (tokenizer.h),
+// or in the file of weights itself, as GGUF does. Engine sees no text, so the two meet here.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/formats/gguf.h"
+#include "tokenizer/tokenizer.h"
+
+namespace quire {
+
+/// Whether a resolved model (model_path.h) has one: its file, its folder or, of an adapter without
+/// one, the model that it adapts.
+bool has_tokenizer(const std::filesystem::path& resolved_model);
+
+/// What --tokenizer has `named`, if anything, else the model's own. A file of weights has the one
+/// inside it, or the one beside it. Throws Error(bad_data) where there is none, or a broken one: file
+/// and entry.
+Tokenizer tokenizer_of(const std::filesystem::path& resolved_model, const std::string& named = {});
+
+/// The same for --tokenizer alone: what --model takes, or a folder or a file that has a tokenizer and
+/// no model.
+Tokenizer named_tokenizer(const std::string& name);
+
+/// What `name` stands for there: a folder or a file, as resolve_model() has them for a model.
+std::filesystem::path resolve_tokenizer(const std::string& name);
+
+/// A byte-level BPE vocabulary as GGUF has it: tokenizer.ggml.*.
+struct GgufVocabulary {
+  /// llama.cpp's numbers.
+  static constexpr int kNormal = 1, kControl = 3, kUserDefined = 4, kUnused = 5;
+
+  std::vector<std::string> tokens;  ///< by id, as vocab.json has them; special ones as they are
+  std::vector<int> types;           ///< of each token
+  std::vector<std::string> merges;  ///< "left right", in order of priority
+  std::optional<int> bos, eos, unknown, padding;
+  std::string pre = "gpt-2";  ///< the splitter
+};
+
+/// A tokenizer as GGUF has it. Throws Error(bad_data) for one that it has no place for: with
+/// pieces that are not made of merges.
+GgufVocabulary gguf_vocabulary(const Tokenizer& tokenizer);
+
+/// The one in a GGUF file. Throws Error(bad_data) where its entries are missing, do not fit
+/// together, or are another tokenizer's than GPT-2's.
+Tokenizer gguf_tokenizer(const Gguf& file);
+
+}  // namespace quire
