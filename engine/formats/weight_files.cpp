@@ -47,12 +47,6 @@ const Format kFormats[] = {
 constexpr const char* kFile = "model.safetensors";
 constexpr const char* kConfig = "config.json";
 
-// The causal masks that old versions of transformers stored: bool, u8 or float.
-bool is_old_buffer(const std::string& bare) {
-  return bare.starts_with("h.") &&
-         (bare.ends_with(".attn.bias") || bare.ends_with(".attn.masked_bias"));
-}
-
 std::string python(const std::string& load) {
   return "python3 -c " + in_quotes("from transformers import AutoModelForCausalLM as M; " + load +
                                        ".save_pretrained('CONVERTED')",
@@ -172,6 +166,11 @@ bool has_weights(const fs::path& folder) {
 std::string bare_name(const std::string& name) {
   constexpr std::string_view kPrefix = "transformer.";
   return name.starts_with(kPrefix) ? name.substr(kPrefix.size()) : name;
+}
+
+bool is_old_buffer(const std::string& bare_name) {
+  return bare_name.starts_with("h.") &&
+         (bare_name.ends_with(".attn.bias") || bare_name.ends_with(".attn.masked_bias"));
 }
 
 WeightFiles::WeightFiles(const fs::path& folder_or_file) : source_(open_source(folder_or_file)) {
