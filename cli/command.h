@@ -38,6 +38,7 @@ extern const Command kEvalCommand;
 extern const Command kTokenizerCommand;
 extern const Command kDataCommand;
 extern const Command kKeywordsCommand;
+extern const Command kInfoCommand;
 extern const Command kBenchCommand;
 
 // The actions of `quire data`, in files of their own.
