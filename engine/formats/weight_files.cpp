@@ -61,12 +61,6 @@ const Format kFormats[] = {
 constexpr const char* kConfig = "config.json";
 constexpr const char* kShapes = "shapes";  // of the weights: the last that says something
 
-// The causal masks that old versions of transformers stored: bool, u8 or float.
-bool is_old_buffer(const std::string& bare) {
-  return bare.starts_with("h.") &&
-         (bare.ends_with(".attn.bias") || bare.ends_with(".attn.masked_bias"));
-}
-
 std::string python(const std::string& load) {
   return "python3 -c " + in_quotes("from transformers import AutoModelForCausalLM as M; " + load +
                                        ".save_pretrained('CONVERTED')",
@@ -191,6 +185,11 @@ bool is_weight_file(const fs::path& file) {
 std::string bare_name(const std::string& name) {
   constexpr std::string_view kPrefix = "transformer.";
   return name.starts_with(kPrefix) ? name.substr(kPrefix.size()) : name;
+}
+
+bool is_old_buffer(const std::string& bare_name) {
+  return bare_name.starts_with("h.") &&
+         (bare_name.ends_with(".attn.bias") || bare_name.ends_with(".attn.masked_bias"));
 }
 
 WeightFiles::WeightFiles(const fs::path& folder_or_file) : source_(open_source(folder_or_file)) {

@@ -12,6 +12,10 @@ namespace quire {
 /// The name without "transformer.", with which transformers' GPT2Model and GPT2LMHeadModel differ.
 std::string bare_name(const std::string& name);
 
+/// Whether a bare name is that of a causal mask, "h.0.attn.bias", that old versions of transformers
+/// stored: bool, u8 or float.
+bool is_old_buffer(const std::string& bare_name);
+
 /// Whether a folder holds a model's weights in a format that is read.
 bool has_weights(const std::filesystem::path& folder);
 
