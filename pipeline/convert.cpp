@@ -313,6 +313,7 @@ class Conversion {
 
   /// A file of weights; commit() is still to come.
   std::unique_ptr<AtomicFile> write_weights(const fs::path& path, const FileLayout& layout) {
+    if (path.has_parent_path()) make_folder(path.parent_path());
     auto file = std::make_unique<AtomicFile>(path);
     WriteOptions how{.threads = options_.threads, .must_be_finite = true};
     how.go_on = [&](std::size_t bytes) {
