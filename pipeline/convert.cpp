@@ -23,8 +23,8 @@
 #include "engine/formats/shards.h"
 #include "engine/formats/torch_writer.h"
 #include "engine/model/vocabulary.h"
-#include "pipeline/convert_tokenizer.h"
 #include "pipeline/model_path.h"
+#include "pipeline/model_tokenizer.h"
 #include "tokenizer/tokenizer.h"
 
 namespace quire {
@@ -252,12 +252,13 @@ void resize_vocabulary(Model& model, int rows, std::uint64_t seed) {
                                     with_commas(rows)));
 }
 
-/// The tokenizer's folder; empty where there is none.
-fs::path find_tokenizer(const ConvertOptions& options, const fs::path& model) {
-  const fs::path folder = tokenizer_folder(model, options.tokenizer);
-  if (Tokenizer::exists(folder)) return folder;
-  if (options.tokenizer.empty()) return {};
-  throw Error(Fault::bad_data, "no tokenizer in " + folder.string());
+/// What transformers' folders hold of a tokenizer.
+void copy_tokenizer(const fs::path& from, const fs::path& to) {
+  for (const char* name : {"tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json",
+                           "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"}) {
+    std::error_code ignored;
+    if (fs::exists(from / name, ignored)) write_file(to / name, read_file(from / name));
+  }
 }
 
 class Conversion {
@@ -269,7 +270,10 @@ class Conversion {
     const fs::path path =
         fs::exists(options.model, ignored) ? fs::path(options.model) : resolve_model(options.model);
     model_ = open(callbacks, path);
-    tokenizer_ = find_tokenizer(options, path);
+    if (!options.tokenizer.empty() || has_tokenizer(path)) {
+      tokenizer_ = tokenizer_of(path, options.tokenizer);
+      tokenizer_files_ = tokenizer_files_of(path, options.tokenizer);
+    }
     name_ = path.has_filename() ? path.stem().string() : path.parent_path().filename().string();
     generation_config_ = config_folder(path) / "generation_config.json";
     settle_types(model_, wanted, target_.format);
@@ -301,18 +305,17 @@ class Conversion {
 
  private:
   void check_tokenizer() const {
-    if (tokenizer_.empty()) return;
-    const int ids = Tokenizer::load(tokenizer_).vocab_size();
-    if (ids <= options_.resize_vocab) return;
+    if (!tokenizer_ || tokenizer_->vocab_size() <= options_.resize_vocab) return;
+    const int ids = tokenizer_->vocab_size();
     throw Error(Fault::usage,
                 fmt::format(fmt::runtime("`resize_vocab` {}: the tokenizer has {} ids"_named),
                             options_.resize_vocab, ids),
-                {"it is that of " + tokenizer_.string()},
-                fmt::format(fmt::runtime("`resize_vocab` {} or more"_named), ids));
+                {}, fmt::format(fmt::runtime("`resize_vocab` {} or more"_named), ids));
   }
 
   /// A file of weights; commit() is still to come.
   std::unique_ptr<AtomicFile> write_weights(const fs::path& path, const FileLayout& layout) {
+    if (path.has_parent_path()) make_folder(path.parent_path());
     auto file = std::make_unique<AtomicFile>(path);
     WriteOptions how{.threads = options_.threads, .must_be_finite = true};
     how.go_on = [&](std::size_t bytes) {
@@ -358,7 +361,11 @@ class Conversion {
     write_file(folder.path() / "generation_config.json",
                fs::exists(generation_config_, ignored) ? read_file(generation_config_)
                                                        : generation_config_to_json(model_.config));
-    if (!tokenizer_.empty()) copy_tokenizer(tokenizer_, folder.path());
+    if (!tokenizer_files_.empty()) {
+      copy_tokenizer(tokenizer_files_, folder.path());
+    } else if (tokenizer_) {
+      tokenizer_->save(folder.path(), model_.config.n_positions);
+    }
 
     const std::string name =
         target_.format == kSafetensors ? "model.safetensors" : "pytorch_model.bin";
@@ -401,17 +408,18 @@ class Conversion {
   void write_with_tokenizer() {
     const bool gguf = target_.format == kGguf;
     std::optional<GgufVocabulary> vocabulary;
-    if (gguf && !tokenizer_.empty()) vocabulary = gguf_vocabulary(tokenizer_);
+    if (gguf && tokenizer_) vocabulary = gguf_vocabulary(*tokenizer_);
     const FileLayout layout =
         gguf ? gguf_layout(model_.config, model_.tensors, vocabulary, name_, result_.notes)
              : llmc_layout(model_.config, model_.tensors);
-    std::string beside;
-    if (!gguf && !tokenizer_.empty()) beside = llmc_tokenizer(tokenizer_);
     total_ = layout.size();
     const std::unique_ptr<AtomicFile> file = write_weights(options_.output, layout);
-    if (!beside.empty()) {
+    if (!gguf && tokenizer_) {
       const fs::path path = options_.output.parent_path() / "tokenizer.bin";
-      write_file(path, beside);
+      if (!tokenizer_->save_llmc(path)) {
+        result_.notes.push_back(path.string() +
+                                " decodes only: its merges cannot be told from its tokens");
+      }
       result_.files.push_back(path);
     }
     file->commit();
@@ -420,7 +428,7 @@ class Conversion {
   }
 
   void tell_of_tokenizer() {
-    if (!tokenizer_.empty()) return;
+    if (tokenizer_) return;
     result_.notes.emplace_back(
         "the model has no tokenizer: none was written\n  try: the same with `tokenizer` DIR"_named);
   }
@@ -429,7 +437,8 @@ class Conversion {
   const ConvertCallbacks& callbacks_;
   Target target_;
   Model model_;
-  fs::path tokenizer_, generation_config_;
+  std::optional<Tokenizer> tokenizer_;
+  fs::path tokenizer_files_, generation_config_;
   std::string name_;
   std::size_t done_ = 0, total_ = 0;
   Converted result_;

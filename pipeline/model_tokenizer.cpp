@@ -84,6 +84,21 @@ Tokenizer tokenizer_of(const fs::path& resolved_model, const std::string& named)
   return Tokenizer::load(place ? place->path : config_folder(resolved_model));
 }
 
+fs::path tokenizer_files_of(const fs::path& resolved_model, const std::string& named) {
+  const std::optional<Place> place =
+      place_of(named.empty() ? resolved_model : resolve_tokenizer(named));
+  if (!place || place->is_gguf) return {};
+  std::error_code ignored;
+  const bool is_folder = fs::is_directory(place->path, ignored);
+  const fs::path folder = is_folder ? place->path : place->path.parent_path();
+  for (const char* name : {"tokenizer.json", "vocab.json"}) {
+    if (is_folder ? fs::exists(folder / name, ignored) : place->path.filename() == name) {
+      return folder;
+    }
+  }
+  return {};
+}
+
 Tokenizer named_tokenizer(const std::string& name) {
   const fs::path path = resolve_tokenizer(name);
   std::error_code ignored;

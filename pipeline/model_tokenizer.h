@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/formats/gguf.h"
+#include "engine/formats/gguf_writer.h"
 #include "tokenizer/tokenizer.h"
 
 namespace quire {
@@ -21,24 +22,16 @@ bool has_tokenizer(const std::filesystem::path& resolved_model);
 /// and entry.
 Tokenizer tokenizer_of(const std::filesystem::path& resolved_model, const std::string& named = {});
 
+/// The folder of the files that it lies in as transformers has them; empty where it lies otherwise.
+std::filesystem::path tokenizer_files_of(const std::filesystem::path& resolved_model,
+                                         const std::string& named = {});
+
 /// The same for --tokenizer alone: what --model takes, or a folder or a file that has a tokenizer and
 /// no model.
 Tokenizer named_tokenizer(const std::string& name);
 
 /// What `name` stands for there: a folder or a file, as resolve_model() has them for a model.
 std::filesystem::path resolve_tokenizer(const std::string& name);
-
-/// A byte-level BPE vocabulary as GGUF has it: tokenizer.ggml.*.
-struct GgufVocabulary {
-  /// llama.cpp's numbers.
-  static constexpr int kNormal = 1, kControl = 3, kUserDefined = 4, kUnused = 5;
-
-  std::vector<std::string> tokens;  ///< by id, as vocab.json has them; special ones as they are
-  std::vector<int> types;           ///< of each token
-  std::vector<std::string> merges;  ///< "left right", in order of priority
-  std::optional<int> bos, eos, unknown, padding;
-  std::string pre = "gpt-2";  ///< the splitter
-};
 
 /// A tokenizer as GGUF has it. Throws Error(bad_data) for one that it has no place for: with
 /// pieces that are not made of merges.

@@ -1,0 +1,136 @@
+// Blocks of integers: against ggml's reference written down once more, the real package where it is
+// there, and the fixture that it made.
+#include "engine/formats/quantised.h"
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <random>
+
+#include "base/file.h"
+#include "engine/formats/gguf.h"
+#include "tests/engine/formats/tiny_char.h"
+#include "tests/support/python.h"
+#include "tests/support/scratch.h"
+
+namespace quire::test {
+namespace {
+
+/// Rows of 32: zeros, one huge, ties of the largest, halves between integers, subnormal ones, the
+/// largest negative, and random ones of many sizes.
+std::vector<float> rows() {
+  std::vector<float> values(32, 0.0f);
+  const auto add = [&](auto make) {
+    for (int i = 0; i < 32; ++i) values.push_back(make(i));
+  };
+  add([](int i) { return i == 7 ? 6.0e4f : 1e-3f * static_cast<float>(i); });
+  add([](int i) { return i % 2 == 0 ? 1.0f : -1.0f; });
+  add([](int i) { return i % 2 == 0 ? -1.0f : 1.0f; });
+  add([](int i) { return i == 0 ? 127.0f : static_cast<float>(i) - 15.5f; });
+  add([](int i) { return i == 0 ? -8.0f : 0.5f * static_cast<float>(i - 16); });
+  add([](int i) { return 1e-41f * static_cast<float>(i); });
+  add([](int i) { return -0.25f * static_cast<float>(i); });
+  std::mt19937 random(7);
+  for (int row = 0; row < 2000; ++row) {
+    std::normal_distribution<float> normal(0.0f, std::exp2(static_cast<float>(row % 40) - 30.0f));
+    add([&](int) { return normal(random); });
+  }
+  return values;
+}
+
+std::string quantised(std::string_view type, std::span<const float> values, std::size_t bytes) {
+  std::string text(values.size() / 32 * bytes, '\0');
+  CHECK_FALSE(quantise(type, values, reinterpret_cast<std::byte*>(text.data())));
+  return text;
+}
+
+void put_half(std::string& to, float value) {
+  const Half half = to_half(value);
+  to.append(reinterpret_cast<const char*>(&half), sizeof half);
+}
+
+std::string plain_q8_0(std::span<const float> values) {
+  std::string text;
+  for (std::size_t at = 0; at < values.size(); at += 32) {
+    float largest = 0.0f;
+    for (const float value : values.subspan(at, 32)) largest = std::fmax(largest, std::fabs(value));
+    const float d = largest / 127.0f, inverse = d > 1e-38f ? 1.0f / d : 0.0f;
+    put_half(text, d);
+    for (const float value : values.subspan(at, 32)) {
+      text += static_cast<char>(static_cast<std::int8_t>(std::round(value * inverse)));
+    }
+  }
+  return text;
+}
+
+std::string plain_q4_0(std::span<const float> values) {
+  std::string text;
+  for (std::size_t at = 0; at < values.size(); at += 32) {
+    float largest = 0.0f;
+    for (const float value : values.subspan(at, 32)) {
+      if (std::fabs(value) > std::fabs(largest)) largest = value;
+    }
+    const float d = largest / -8.0f, inverse = std::fabs(d) > 1e-38f ? 1.0f / d : 0.0f;
+    put_half(text, d);
+    const auto nibble = [&](std::size_t i) {
+      const float sum = std::fma(values[at + i], inverse, 8.5f);
+      return std::min(15, static_cast<int>(sum));
+    };
+    for (std::size_t i = 0; i < 16; ++i) {
+      text += static_cast<char>(nibble(i) | nibble(i + 16) << 4);
+    }
+  }
+  return text;
+}
+
+}  // namespace
+
+TEST_CASE("Q8_0 and Q4_0 are ggml's reference, bit for bit") {
+  const std::vector<float> values = rows();
+  CHECK(quantised("Q8_0", values, 34) == plain_q8_0(values));
+  CHECK(quantised("Q4_0", values, 18) == plain_q4_0(values));
+}
+
+TEST_CASE("Q8_0 and Q4_0 are what the gguf package makes") {
+  const std::string python = python_with({"gguf", "numpy"});
+  if (python.empty()) {
+    QUIRE_SKIP("no Python with gguf (set QUIRE_PYTHON)");
+  }
+  // Subnormal factors aside: there the package divides by zero.
+  std::vector<float> values = rows();
+  values.erase(values.begin() + 6 * 32, values.begin() + 7 * 32);
+  const ScratchFolder folder;
+  const auto from = folder.write(
+      "from", {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float)});
+  const auto [text, well] =
+      output_of("'" + python +
+                "' -c '\nimport sys, numpy, gguf\nfrom gguf.quants import quantize\n"
+                "x = numpy.fromfile(sys.argv[1], numpy.float32).reshape(-1, 32)\n"
+                "for t in (gguf.GGMLQuantizationType.Q8_0, gguf.GGMLQuantizationType.Q4_0):\n"
+                "  quantize(x, t).tofile(sys.argv[1] + t.name)\n' '" +
+                from.string() + "'");
+  REQUIRE(well);
+  CHECK(quantised("Q8_0", values, 34) == read_file(folder / "fromQ8_0"));
+  CHECK(quantised("Q4_0", values, 18) == read_file(folder / "fromQ4_0"));
+}
+
+TEST_CASE("what is quantised and read again is what the fixture's maker made") {
+  QUIRE_FIXTURE(q8_0, "models/tiny-char-gguf/tiny-char-q8_0.gguf");
+  const auto exact = tiny_char();
+  const Gguf file(q8_0);
+  const FileTensor& table = *file.find("wte.weight");
+  CHECK(quantised("Q8_0", exact.at("wte.weight"), 34) ==
+        std::string(reinterpret_cast<const char*>(table.bytes.data()), table.bytes.size()));
+}
+
+TEST_CASE("what float16 cannot multiply with is told by its element") {
+  std::vector<float> values(96, 1.0f);
+  values[40] = -9.0e6f;  // / 127 is beyond 65504
+  std::vector<std::byte> to(3 * 34);
+  CHECK(quantise("Q8_0", values, to.data()) == 40u);
+  values[40] = 8.0e6f;
+  CHECK_FALSE(quantise("Q8_0", values, to.data()));
+  CHECK(quantise("Q4_0", values, to.data()) == 40u);  // / 8 is
+}
+
+}  // namespace quire::test
