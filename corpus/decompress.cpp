@@ -1,8 +1,7 @@
 #include "corpus/decompress.h"
 
-#ifdef QUIRE_WITH_ZLIB
 #include <zlib.h>
-#endif
+
 #ifdef QUIRE_WITH_ZSTD
 #include <zstd.h>
 #endif
@@ -16,20 +15,7 @@
 
 namespace quire {
 
-#if !defined(QUIRE_WITH_ZLIB) || !defined(QUIRE_WITH_ZSTD)
-namespace {
-
-[[noreturn]] void throw_not_built_in(const std::string& name, const std::string& library,
-                                     const std::string& unpack) {
-  throw Error(Fault::device, "this build of Quire cannot unpack " + name,
-              {"it was built without " + library}, unpack + " " + name);
-}
-
-}  // namespace
-#endif
-
 Unpacker::Step Unpacker::gzip() const {
-#ifdef QUIRE_WITH_ZLIB
   const std::shared_ptr<z_stream> stream(new z_stream{}, [](z_stream* ended) {
     ::inflateEnd(ended);
     delete ended;
@@ -53,9 +39,6 @@ Unpacker::Step Unpacker::gzip() const {
     packed.remove_prefix(part - stream->avail_in);
     return to.size() - stream->avail_out;
   };
-#else
-  throw_not_built_in(name_, "zlib", "gunzip --keep");
-#endif
 }
 
 Unpacker::Step Unpacker::zstd() const {
@@ -72,7 +55,8 @@ Unpacker::Step Unpacker::zstd() const {
     return out.pos;
   };
 #else
-  throw_not_built_in(name_, "libzstd", "unzstd");
+  throw Error(Fault::device, "this build of Quire cannot unpack " + name_,
+              {"it was built without libzstd"}, "unzstd " + name_);
 #endif
 }
 

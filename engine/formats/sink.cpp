@@ -1,6 +1,7 @@
 #include "engine/formats/sink.h"
 
 #include <fmt/format.h>
+#include <zlib.h>
 
 #include <algorithm>
 #include <atomic>
@@ -11,7 +12,6 @@
 
 #include "base/error.h"
 #include "base/parallel.h"
-#include "engine/formats/crc32.h"
 #include "engine/formats/quantised.h"
 #include "engine/model/elements.h"
 
@@ -297,7 +297,8 @@ void write(AtomicFile& file, const FileLayout& layout, const WriteOptions& optio
                                                  ? transposed(piece, options.must_be_finite, space)
                                                  : straight(piece, options.must_be_finite, space);
     if (!sums.empty()) {
-      sums[i] = crc32(bytes);
+      sums[i] = static_cast<std::uint32_t>(
+          ::crc32_z(0, reinterpret_cast<const Bytef*>(bytes.data()), bytes.size()));
       sizes[i] = bytes.size();
     }
     file.write_at(piece.offset, bytes);
@@ -317,7 +318,7 @@ void write(AtomicFile& file, const FileLayout& layout, const WriteOptions& optio
   std::vector<std::uint32_t> checksums(tensors, 0);
   for (std::size_t i = 0; i < pieces.size(); ++i) {
     std::uint32_t& sum = checksums[pieces[i].number];
-    sum = joined_crc32(sum, sums[i], sizes[i]);
+    sum = static_cast<std::uint32_t>(::crc32_combine(sum, sums[i], static_cast<z_off_t>(sizes[i])));
   }
   for (const FileLayout::Patch& patch : layout.patches(checksums)) {
     file.write_at(patch.offset, std::as_bytes(std::span(patch.text)));

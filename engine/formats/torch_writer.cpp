@@ -4,6 +4,7 @@
 #include "engine/formats/torch_writer.h"
 
 #include <fmt/format.h>
+#include <zlib.h>
 
 #include <algorithm>
 #include <array>
@@ -13,7 +14,6 @@
 #include <type_traits>
 
 #include "base/error.h"
-#include "engine/formats/crc32.h"
 
 namespace quire {
 namespace {
@@ -162,7 +162,8 @@ FileLayout torch_layout(std::vector<OutTensor> tensors,
     layout.add(entries.back().local());
   };
   const auto add_text = [&](const std::string& name, const std::string& text) {
-    begin(name, text.size(), crc32(std::as_bytes(std::span(text))));
+    const auto sum = ::crc32_z(0, reinterpret_cast<const Bytef*>(text.data()), text.size());
+    begin(name, text.size(), static_cast<std::uint32_t>(sum));
     layout.add(text);
   };
   add_text("data.pkl", pickle);

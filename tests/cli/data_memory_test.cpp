@@ -125,11 +125,9 @@ TEST_CASE("text that is packed, cleaned, inspected or trained on takes no memory
   CHECK(growth(prepare, "", {"--clean", "long-lines,duplicates"}) < kBound);
   CHECK(growth(prepare, "", {"--encoding", "cp1252"}) < kBound);
   CHECK(growth({"data", "inspect", "--json"}, "", {}) < kBound);
-#ifdef QUIRE_WITH_ZLIB
   if (std::system(("gzip -1 -k " + half + " " + whole).c_str()) == 0) {
     CHECK(growth({"data", "inspect", "--json"}, ".gz", {}) < kBound);
   }
-#endif
   const Arguments train = {"train",
                            "--device",
                            "cpu",

@@ -23,17 +23,12 @@ struct Format {
 };
 
 std::vector<Format> formats() {
-#ifdef QUIRE_WITH_ZLIB
-  const bool zlib = true;
-#else
-  const bool zlib = false;
-#endif
 #ifdef QUIRE_WITH_ZSTD
   const bool zstd = true;
 #else
   const bool zstd = false;
 #endif
-  return {{Compression::gzip, ".gz", kGzipTable, kGzipLines, "zlib", "gunzip --keep", zlib},
+  return {{Compression::gzip, ".gz", kGzipTable, kGzipLines, "zlib", "gunzip --keep", true},
           {Compression::zstd, ".zst", kZstdTable, kZstdLines, "libzstd", "unzstd", zstd}};
 }
 
