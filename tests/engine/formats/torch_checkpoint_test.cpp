@@ -116,6 +116,7 @@ TEST_CASE("a checkpoint's tensors are parts of their storages, matrices also tra
   }
   CHECK(has(refusal(file_of(six({-1}, {1}))), "a size or a place is no number"));
   CHECK(has(refusal(file_of(six({6}, {1}, huge))), "lies outside its storage"));
+  CHECK(has(refusal(file_of(six(std::vector<std::int64_t>(9, 1), {1}))), "a tensor has 9 extents"));
 }
 
 TEST_CASE("what wraps a state dict is looked through") {
