@@ -310,7 +310,9 @@ std::optional<Gpt2Config> read_hparams(const fs::path& file) {
   fields.read("n_embd", config.n_embd);
   fields.read("n_head", config.n_head);
   fields.read("n_layer", config.n_layer);
-  config.bos_token_id = config.eos_token_id = config.vocab_size - 1;  // <|endoftext|>
+  if (config.vocab_size > 0) {  // <|endoftext|> is the last
+    config.bos_token_id = config.eos_token_id = config.vocab_size - 1;
+  }
   return config;
 }
 
