@@ -252,7 +252,7 @@ Gpt2Config config_of(const TensorSource& source, const Numbers& numbers, const R
   config.eos_token_id = numbers.find<int>("tokenizer.ggml.eos_token_id");
   config.pad_token_id = numbers.find<int>("tokenizer.ggml.padding_token_id");
   config.tie_word_embeddings = source.find("lm_head.weight") == nullptr;
-  if (config.n_inner == 4 * config.n_embd) config.n_inner = 0;
+  if (config.n_inner == std::int64_t{4} * config.n_embd) config.n_inner = 0;
   return config;
 }
 

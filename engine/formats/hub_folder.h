@@ -42,12 +42,13 @@ struct LoadedModel {
   std::vector<std::string> notes;  ///< for people: what was decided or left out, a line each
 };
 
-/// Loads a folder (or a .safetensors file with config.json beside it). As transformers does it:
+/// Loads a folder or a file of weights, in any format of open_source(). As transformers does it:
 ///  - names come with or without "transformer."; attn.bias and attn.masked_bias are ignored
 ///  - a missing lm_head.weight means tied; one that equals wte stays tied where the config says so;
 ///  one
 ///    that differs is kept, with a note; a missing wte is taken from the head where the config ties
 ///    them
+///  - without a config.json the weights say what the model is, or their shapes, with a note
 ///  - tensors that no GPT-2 has are left out, with a note; but blocks beyond n_layer are an error
 /// Vectors (biases, layernorms) are always f32 in memory. Checks every shape against the config and
 /// every value for NaN and infinity (named with tensor and index). Throws Error(bad_data), and

@@ -55,7 +55,9 @@ LlmcCheckpoint::LlmcCheckpoint(const std::filesystem::path& path) : TensorSource
   config.n_head = header[5];
   config.n_embd = header[6];
   const std::int64_t padded = header[7];
-  config.bos_token_id = config.eos_token_id = config.vocab_size - 1;  // <|endoftext|>
+  if (config.vocab_size > 0) {  // <|endoftext|> is the last
+    config.bos_token_id = config.eos_token_id = config.vocab_size - 1;
+  }
   set_config(config, "header");
   if (padded < config.vocab_size) {
     fail(fmt::format("its vocabulary of {} is filled up to {}", config.vocab_size, padded));

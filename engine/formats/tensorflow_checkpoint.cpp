@@ -68,7 +68,9 @@ class Blocks {
     if (table_.size() < kFooter || !table_.ends_with(kMagic)) return false;
     CodedInputStream footer = stream(table_.substr(table_.size() - kFooter));
     std::string_view meta, index;
-    return read_block(footer, meta) && read_block(footer, index) && refers_to_blocks(index);
+    std::uint64_t end = 0;  // of the block before
+    return read_block(footer, end, meta) && read_block(footer, end, index) &&
+           refers_to_blocks(index);
   }
 
  private:
@@ -76,12 +78,15 @@ class Blocks {
     return CodedInputStream(reinterpret_cast<const std::uint8_t*>(bytes.data()),
                             static_cast<int>(bytes.size()));
   }
-  /// Reads a place, and the block there.
-  bool read_block(CodedInputStream& in, std::string_view& block) const {
+  /// Reads a place, and the block there, from `after` on: were two in one place, a small file could
+  /// have any number of entries.
+  bool read_block(CodedInputStream& in, std::uint64_t& after, std::string_view& block) const {
     const std::size_t end = table_.size() - kFooter;
     std::uint64_t offset = 0, size = 0;
     if (!in.ReadVarint64(&offset) || !in.ReadVarint64(&size)) return false;
     if (offset > end || size > end - offset || end - offset - size < kTrailer) return false;
+    if (offset < after) return false;
+    after = offset + size + kTrailer;
     block = table_.substr(offset, size);
     return table_[offset + size] == 0;
   }
@@ -94,6 +99,7 @@ class Blocks {
     const std::size_t end = index.size() - (std::size_t{places} + 1) * sizeof places;
     std::memcpy(&first, index.data() + end, sizeof first);
     if (first != 0) return false;  // LevelDB begins there
+    std::uint64_t after = 0;
     CodedInputStream in = stream(index.substr(0, end));
     while (in.CurrentPosition() < static_cast<int>(end)) {
       std::uint32_t shared = 0, own = 0, value = 0;
@@ -106,7 +112,7 @@ class Blocks {
       CodedInputStream at =
           stream(index.substr(static_cast<std::size_t>(in.CurrentPosition()), std::size_t{value}));
       std::string_view block;
-      if (!read_block(at, block) || !in.Skip(static_cast<int>(value))) return false;
+      if (!read_block(at, after, block) || !in.Skip(static_cast<int>(value))) return false;
     }
     return true;
   }
@@ -175,8 +181,8 @@ class Reader {
 
 std::vector<FileTensor> Reader::read() {
   const MappedFile file(index_);
-  // A GPT-2's has 70 bytes for each tensor; protobuf's lengths are int.
-  constexpr std::size_t kMost = std::size_t{1} << 26;
+  // A GPT-2's has 70 bytes for each tensor: 120 KB for the largest and its optimizer.
+  constexpr std::size_t kMost = std::size_t{1} << 22;
   if (file.text().size() > kMost || !Blocks(file.text()).are_sound()) {
     const auto foreign = recognise_foreign(file.text().substr(0, 1024));
     fail(foreign ? foreign->what : "it is no table, or ends too early, or its blocks lie outside",
@@ -237,6 +243,9 @@ FileTensor Reader::tensor(std::string_view name, const leveldb::Slice& value) {
   const auto refuse = [&](const std::string& why, const std::string& next = kFetchAgain) {
     fail(fmt::format("tensor '{}' {}", name, why), next);
   };
+  // A key may repeat the one before it and add a byte: a small table could have long ones.
+  constexpr std::size_t kLongest = 512;
+  if (name.size() > kLongest) fail(fmt::format("a tensor's name has {} bytes", name.size()));
   tensor_bundle::Entry entry;
   if (!entry.ParseFromArray(value.data(), static_cast<int>(value.size()))) {
     refuse("has a damaged entry");
@@ -301,7 +310,9 @@ std::optional<Gpt2Config> read_hparams(const fs::path& file) {
   fields.read("n_embd", config.n_embd);
   fields.read("n_head", config.n_head);
   fields.read("n_layer", config.n_layer);
-  config.bos_token_id = config.eos_token_id = config.vocab_size - 1;  // <|endoftext|>
+  if (config.vocab_size > 0) {  // <|endoftext|> is the last
+    config.bos_token_id = config.eos_token_id = config.vocab_size - 1;
+  }
   return config;
 }
 

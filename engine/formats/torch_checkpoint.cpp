@@ -161,7 +161,12 @@ std::int64_t Reader::integer_of(const Pickled& value) const {
 }
 
 std::vector<std::int64_t> Reader::integers_of(const Pickled& tuple) const {
+  // One that many tensors share could take much memory; a mask has 4.
+  constexpr std::size_t kMostExtents = 8;
   if (!tuple.is(Kind::tuple)) fail("a shape is none");
+  if (tuple.parts.size() > kMostExtents) {
+    fail(fmt::format("a tensor has {} extents", tuple.parts.size()));
+  }
   std::vector<std::int64_t> integers;
   for (const Pickled* value : tuple.parts) integers.push_back(integer_of(*value));
   return integers;

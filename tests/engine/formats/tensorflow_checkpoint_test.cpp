@@ -233,6 +233,22 @@ TEST_CASE("a table of LevelDB whose blocks are not what it says is refused befor
     footer.resize(40);
     says(empty + std::string(5, '\0') + index + std::string(5, '\0') + footer + magic, no_table);
   }
+  // Two places of one block, which would be read for each of them.
+  {
+    const std::size_t size = good.find(std::string(4, '\0') + little(1)) + 8;
+    std::string index;
+    for (const char* key : {"y", "z"}) {
+      const std::string place = varint(0) + varint(size);
+      index += varint(0) + varint(1) + varint(place.size()) + key + place;
+    }
+    index += little(0) + little(1);
+    const std::string data = good.substr(0, size + 5);
+    std::string footer = varint(0) + varint(size) + varint(size + 5) + varint(index.size());
+    footer.resize(40);
+    says(data + index + std::string(5, '\0') + footer + magic, no_table);
+  }
+  says(table({{"", header(1)}, {std::string(513, 'a'), ""}}), "a tensor's name has 513 bytes");
+  says(std::string((std::size_t{1} << 22) + 1, '\0'), no_table);
   // What is compressed, and what has another checksum.
   std::string packed = good;
   packed[good.find("model/wte") + bytes_of({.shape = {4}, .size = 16}).size() + 9 + 8] = 1;

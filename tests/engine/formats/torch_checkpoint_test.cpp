@@ -116,6 +116,7 @@ TEST_CASE("a checkpoint's tensors are parts of their storages, matrices also tra
   }
   CHECK(has(refusal(file_of(six({-1}, {1}))), "a size or a place is no number"));
   CHECK(has(refusal(file_of(six({6}, {1}, huge))), "lies outside its storage"));
+  CHECK(has(refusal(file_of(six(std::vector<std::int64_t>(9, 1), {1}))), "a tensor has 9 extents"));
 }
 
 TEST_CASE("what wraps a state dict is looked through") {
@@ -140,6 +141,36 @@ TEST_CASE("what wraps a state dict is looked through") {
         "  try: save the model's state dict: torch.save(model.state_dict(), FILE)");
   const std::string twice = p_dict({{"a", six({6}, {1})}, {"module.a", six({6}, {1})}});
   CHECK(has(refusal(torch_zip(twice, {{"0", kSix}})), "tensor 'a' is there twice"));
+}
+
+TEST_CASE("shards of PyTorch are one model, by pytorch_model.bin.index.json") {
+  const ScratchFolder folder;
+  const auto shard = [&](const std::string& file, const std::string& name, float first) {
+    folder.write(file, torch_zip(p_dict({{name, six({6}, {1})}, {"unused", six({6}, {1})}}),
+                                 {{"0", floats({first, 1, 2, 3, 4, 5})}}));
+  };
+  shard("pytorch_model-00001-of-00002.bin", "a", 7);
+  shard("pytorch_model-00002-of-00002.bin", "b", 8);
+  const auto index = [&](const std::string& second) {
+    folder.write(
+        "pytorch_model.bin.index.json",
+        R"({"weight_map": {"a": "pytorch_model-00001-of-00002.bin", "b": ")" + second + "\"}}");
+  };
+  index("pytorch_model-00002-of-00002.bin");
+  const TensorSource source = open_source(folder.path());
+  CHECK(source.tensors().size() == 2);
+  CHECK(source.find("a")->read_weight()[0] == 7.0f);
+  CHECK(source.find("b")->read_weight()[0] == 8.0f);
+  CHECK(source.path() == folder / "pytorch_model.bin.index.json");
+  const auto message = [&] {
+    return folder.message_of(Fault::bad_data, [&] { open_source(folder.path()); });
+  };
+  index("pytorch_model-00001-of-00002.bin");
+  CHECK(message() ==
+        "error: DIR/pytorch_model-00001-of-00002.bin does not hold tensor 'b'\n"
+        "  pytorch_model.bin.index.json says that it does");
+  index("pytorch_model-00003-of-00002.bin");
+  CHECK(has(message(), "error: DIR/pytorch_model-00003-of-00002.bin is missing"));
 }
 
 TEST_CASE("nanoGPT's checkpoints are models with what their model_args say") {
