@@ -13,6 +13,7 @@
 #include "tests/engine/formats/tiny_char.h"
 #include "tests/engine/model/model_case.h"
 #include "tests/support/letter_model.h"
+#include "tests/support/python.h"
 #include "tests/support/scratch.h"
 
 using namespace quire;
@@ -20,6 +21,8 @@ using namespace quire::test;
 namespace fs = std::filesystem;
 
 namespace {
+
+// What is compared by the megabyte stands in parentheses: a failure prints that they differ.
 
 Converted converted(const ConvertOptions& options) {
   return convert(options, {.open_device = [] { return open_device("cpu"); }});
@@ -67,12 +70,12 @@ TEST_CASE("every format goes to every other with the same weights, bit for bit")
                                         .tokenizer = (models / "tiny-char").string()});
       CHECK(done.tensors == 40);
       CHECK(done.parameters == 755'840);
-      CHECK(read_all(open_source(path)) == wanted);
+      CHECK((read_all(open_source(path)) == wanted));
       // And from there: what was written is what is read.
       const fs::path again =
           folder / (std::string("again-") + output.format + path.stem().string());
       converted({.model = path.string(), .output = again});
-      CHECK(read_all(open_source(again)) == wanted);
+      CHECK((read_all(open_source(again)) == wanted));
       fs::remove_all(again);
     }
   }
@@ -131,9 +134,9 @@ TEST_CASE("llm.c's files are those that it made itself, byte for byte") {
   const ScratchFolder folder;
   converted({.model = model.string(), .output = folder / "x.bin"});
   converted({.model = model.string(), .output = folder / "y.bin", .dtype = "bfloat16"});
-  CHECK(read_file(folder / "x.bin") == read_file(llmc / "model_fp32.bin"));
-  CHECK(read_file(folder / "y.bin") == read_file(llmc / "model_bf16.bin"));
-  CHECK(read_file(folder / "tokenizer.bin") == read_file(llmc / "tokenizer.bin"));
+  CHECK((read_file(folder / "x.bin") == read_file(llmc / "model_fp32.bin")));
+  CHECK((read_file(folder / "y.bin") == read_file(llmc / "model_bf16.bin")));
+  CHECK((read_file(folder / "tokenizer.bin") == read_file(llmc / "tokenizer.bin")));
 }
 
 TEST_CASE("GGUF files have the tensors and the words of the fixture's maker") {
@@ -152,13 +155,13 @@ TEST_CASE("GGUF files have the tensors and the words of the fixture's maker") {
       INFO(b.name);
       CHECK(a.name == b.name);
       CHECK(a.dtype_name == b.dtype_name);
-      CHECK(text_of(a) == text_of(b));
+      CHECK((text_of(a) == text_of(b)));
     }
     std::map<std::string, std::string> words = made.metadata();
     words.erase("general.type");  // which convert_hf_to_gguf.py writes as well
     CHECK(words == wanted.metadata());
     for (const char* list : {"tokenizer.ggml.tokens", "tokenizer.ggml.merges"}) {
-      CHECK(made.strings(list) == wanted.strings(list));
+      CHECK((made.strings(list) == wanted.strings(list)));
     }
   }
 }
@@ -175,10 +178,10 @@ TEST_CASE("four bits a weight: matrices are Q4_0, all else is float32") {
   }
   // As stored: the blocks go on as they are, and elsewhere as float32.
   converted({.model = (folder / "x.gguf").string(), .output = folder / "y.gguf"});
-  CHECK(read_all(Gguf(folder / "y.gguf")) == read_all(Gguf(folder / "x.gguf")));
+  CHECK((read_all(Gguf(folder / "y.gguf")) == read_all(Gguf(folder / "x.gguf"))));
   CHECK(Gguf(folder / "y.gguf").find("wte.weight")->dtype_name == "Q4_0");
   converted({.model = (folder / "x.gguf").string(), .output = folder / "out"});
-  CHECK(read_all(open_source(folder / "out")) == read_all(Gguf(folder / "x.gguf")));
+  CHECK((read_all(open_source(folder / "out")) == read_all(Gguf(folder / "x.gguf"))));
 }
 
 TEST_CASE("rows that no block divides are float16, with a note") {
@@ -189,6 +192,30 @@ TEST_CASE("rows that no block divides are float16, with a note") {
   REQUIRE(done.notes.size() == 2);
   CHECK(done.notes[1].find("are F16, not Q8_0") != std::string::npos);
   CHECK(Gguf(folder / "x.gguf").find("wte.weight")->dtype_name == "F16");
+}
+
+TEST_CASE("PyTorch's files have a tied head under both names, in one storage") {
+  QUIRE_FIXTURE(models, "models");
+  const ScratchFolder folder;
+  for (const bool tied : {true, false}) {
+    const fs::path file = folder / (tied ? "x.pt" : "y.pt");
+    converted({.model = (models / (tied ? "odd-tied" : "odd-untied")).string(), .output = file});
+    const TensorSource source = open_source(file);
+    const FileTensor* head = source.find("lm_head.weight");
+    REQUIRE(head != nullptr);
+    CHECK((head->bytes.data() == source.find("transformer.wte.weight")->bytes.data()) == tied);
+    for (const FileTensor& tensor : source.tensors()) {
+      INFO(tensor.name);  // as torch.save() places it
+      CHECK((tensor.bytes.data() - tensor.file->bytes().data()) % 64 == 0);
+    }
+  }
+  // Every sum of the archive is right: Python's own reader checks them.
+  const std::string python = python_with({"zipfile"});
+  if (python.empty()) {
+    QUIRE_SKIP("no Python");
+  }
+  CHECK(output_of("'" + python + "' -m zipfile -t '" + (folder / "x.pt").string() + "'").first ==
+        "Done testing\n");
 }
 
 TEST_CASE("shards are shared out and listed as transformers does it") {
@@ -219,7 +246,7 @@ TEST_CASE("shards are shared out and listed as transformers does it") {
       CHECK(size < 1'020'000);  // with its header
     }
     CHECK_FALSE(fs::exists(folder / "out" / name));
-    CHECK(read_all(open_source(folder / "out")) == wanted);
+    CHECK((read_all(open_source(folder / "out")) == wanted));
   }
 }
 
@@ -251,7 +278,7 @@ TEST_CASE("the vocabulary grows and shrinks, tied or not") {
         REQUIRE((was == nullptr) == (is == nullptr));
         if (was == nullptr) continue;
         CHECK(is->shape == std::vector<std::int64_t>{rows, C});
-        CHECK(text_of(*is).substr(0, was->bytes.size()) == text_of(*was));
+        CHECK((text_of(*is).substr(0, was->bytes.size()) == text_of(*was)));
         const std::vector<float> values = is->read_weight(), known = was->read_weight();
         for (std::int64_t c = 0; c < C; ++c) {
           double mean = 0.0, square = 0.0;
@@ -394,13 +421,13 @@ TEST_CASE("an output that is there stays unless it is to be replaced") {
   options.overwrite_output_dir = true;
   converted(options);
   CHECK(read_file(folder / "out/README.md") == "mine");
-  CHECK(read_all(open_source(folder / "out")) == tiny_char());
+  CHECK((read_all(open_source(folder / "out")) == tiny_char()));
   CHECK_FALSE(fs::exists(folder / "out/model.safetensors"));
   CHECK_FALSE(fs::exists(folder / "out/model-00001-of-00002.safetensors"));
   // A folder that is converted into itself.
   options.model = options.output.string();
   options.format = "safetensors";
   converted(options);
-  CHECK(read_all(open_source(folder / "out")) == tiny_char());
+  CHECK((read_all(open_source(folder / "out")) == tiny_char()));
   CHECK_FALSE(fs::exists(folder / "out/pytorch_model.bin"));
 }

@@ -87,8 +87,8 @@ std::string plain_q4_0(std::span<const float> values) {
 
 TEST_CASE("Q8_0 and Q4_0 are ggml's reference, bit for bit") {
   const std::vector<float> values = rows();
-  CHECK(quantised("Q8_0", values, 34) == plain_q8_0(values));
-  CHECK(quantised("Q4_0", values, 18) == plain_q4_0(values));
+  CHECK((quantised("Q8_0", values, 34) == plain_q8_0(values)));
+  CHECK((quantised("Q4_0", values, 18) == plain_q4_0(values)));
 }
 
 TEST_CASE("Q8_0 and Q4_0 are what the gguf package makes") {
@@ -110,8 +110,8 @@ TEST_CASE("Q8_0 and Q4_0 are what the gguf package makes") {
                 "  quantize(x, t).tofile(sys.argv[1] + t.name)\n' '" +
                 from.string() + "'");
   REQUIRE(well);
-  CHECK(quantised("Q8_0", values, 34) == read_file(folder / "fromQ8_0"));
-  CHECK(quantised("Q4_0", values, 18) == read_file(folder / "fromQ4_0"));
+  CHECK((quantised("Q8_0", values, 34) == read_file(folder / "fromQ8_0")));
+  CHECK((quantised("Q4_0", values, 18) == read_file(folder / "fromQ4_0")));
 }
 
 TEST_CASE("what is quantised and read again is what the fixture's maker made") {
@@ -119,8 +119,8 @@ TEST_CASE("what is quantised and read again is what the fixture's maker made") {
   const auto exact = tiny_char();
   const Gguf file(q8_0);
   const FileTensor& table = *file.find("wte.weight");
-  CHECK(quantised("Q8_0", exact.at("wte.weight"), 34) ==
-        std::string(reinterpret_cast<const char*>(table.bytes.data()), table.bytes.size()));
+  CHECK((quantised("Q8_0", exact.at("wte.weight"), 34) ==
+         std::string(reinterpret_cast<const char*>(table.bytes.data()), table.bytes.size())));
 }
 
 TEST_CASE("what float16 cannot multiply with is told by its element") {

@@ -113,7 +113,7 @@ TEST_CASE("tensors go from every type and order to every other") {
           const std::vector<float> wanted =
               shall_be_turned ? turned(w.values, rows, row) : w.values;
           const bool as_is = from == std::string_view(to) && lies_turned == shall_be_turned;
-          CHECK(written(out, turns) == (as_is ? w.bytes : stored_as(wanted, *out.type)));
+          CHECK((written(out, turns) == (as_is ? w.bytes : stored_as(wanted, *out.type))));
         }
       }
     }
@@ -132,10 +132,10 @@ TEST_CASE("rows that are not in the old file are given ones, then zeros") {
     std::vector<float> wanted = w.values;
     wanted.insert(wanted.end(), out.more.begin(), out.more.end());
     wanted.resize(6 * 32, 0.0f);
-    CHECK(written(out, 1) == stored_as(wanted, *out.type));
+    CHECK((written(out, 1) == stored_as(wanted, *out.type)));
     out.shape = {2, 32};  // and fewer
     wanted.resize(2 * 32);
-    CHECK(written(out, 1) == stored_as(wanted, *out.type));
+    CHECK((written(out, 1) == stored_as(wanted, *out.type)));
   }
 }
 
