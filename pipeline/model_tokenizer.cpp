@@ -3,9 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
-#include <charconv>
 #include <cstdint>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string_view>
 #include <system_error>
@@ -13,14 +12,18 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/file.h"
+#include "base/json.h"
 #include "base/text.h"
 #include "engine/formats/adapter_folder.h"
+#include "engine/formats/weight_files.h"
 #include "pipeline/get_model.h"
 #include "pipeline/model_path.h"
 
 namespace quire {
 
 namespace fs = std::filesystem;
+using Json = nlohmann::json;
 
 namespace {
 
@@ -97,6 +100,25 @@ fs::path resolve_tokenizer(const std::string& name) {
   std::error_code ignored;
   if (!name.empty() && fs::exists(name, ignored)) return name;
   return resolve_model(name);
+}
+
+std::int64_t context_beside(const fs::path& resolved_tokenizer) {
+  const fs::path path = config_folder(resolved_tokenizer) / "config.json";
+  std::error_code ignored;
+  if (!fs::exists(path, ignored)) {  // GGUF's is in the weights
+    const bool is_model = fs::is_directory(resolved_tokenizer, ignored)
+                              ? has_weights(resolved_tokenizer)
+                              : !Tokenizer::exists(resolved_tokenizer);
+    try {
+      return is_model ? resolved_config(resolved_tokenizer).n_positions : 0;
+    } catch (const Error&) {  // several models, or one that is not read: the tokenizer is
+      return 0;
+    }
+  }
+  const Json config = parse_json_or_discard<Json>(read_file(path));
+  if (!config.is_object() || !config.contains("n_positions")) return 0;
+  const Json& context = config["n_positions"];
+  return context.is_number_integer() ? std::max<std::int64_t>(context.get<std::int64_t>(), 0) : 0;
 }
 
 }  // namespace quire

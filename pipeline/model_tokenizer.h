@@ -2,6 +2,7 @@
 // or in the file of weights itself, as GGUF does. Engine sees no text, so the two meet here.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -27,6 +28,9 @@ Tokenizer named_tokenizer(const std::string& name);
 
 /// What `name` stands for there: a folder or a file, as resolve_model() has them for a model.
 std::filesystem::path resolve_tokenizer(const std::string& name);
+
+/// The context of the model that lies there with it; 0 where there is none.
+std::int64_t context_beside(const std::filesystem::path& resolved_tokenizer);
 
 /// A byte-level BPE vocabulary as GGUF has it: tokenizer.ggml.*.
 struct GgufVocabulary {
