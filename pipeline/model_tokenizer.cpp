@@ -29,25 +29,20 @@ namespace {
 
 constexpr std::string_view kGguf = ".gguf";
 
-/// Where a tokenizer is read from.
-struct Place {
-  fs::path path;
-  bool is_gguf = false;
-};
-
 bool gguf_has_tokens(const fs::path& file) {
   return !Gguf(file).strings("tokenizer.ggml.tokens").empty();
 }
 
-/// The GGUF file of a folder. Throws where there are several.
+/// The GGUF file of a folder. Throws where there are several, and nothing else.
 std::optional<fs::path> gguf_in(const fs::path& folder) {
   std::error_code ignored;
   std::vector<fs::path> found;
   for (const fs::directory_entry& entry : fs::directory_iterator(folder, ignored)) {
     if (entry.path().extension() == kGguf) found.push_back(entry.path());
   }
-  if (found.empty()) return {};
   if (found.size() == 1) return found[0];
+  // With a config.json they lie beside the model that it is of.
+  if (found.empty() || fs::exists(folder / "config.json", ignored)) return {};
   std::sort(found.begin(), found.end());
   throw Error(
       Fault::bad_data, folder.string() + " holds several models",
@@ -55,23 +50,22 @@ std::optional<fs::path> gguf_in(const fs::path& folder) {
       "name one of the files");
 }
 
-std::optional<Place> place_of(const fs::path& resolved_model) {
-  if (is_adapter(resolved_model) && Tokenizer::exists(resolved_model)) {
-    return Place{resolved_model};
-  }
+/// Where a tokenizer is read from, if there is one.
+std::optional<fs::path> place_of(const fs::path& resolved_model) {
+  if (is_adapter(resolved_model) && Tokenizer::exists(resolved_model)) return resolved_model;
   const fs::path model = base_model(resolved_model);
   const bool is_gguf = model.extension() == kGguf;
   std::error_code ignored;
   if (!fs::is_directory(model, ignored)) {
-    if (is_gguf && gguf_has_tokens(model)) return Place{model, true};
-    if (Tokenizer::exists(model)) return Place{model};
+    if (is_gguf && gguf_has_tokens(model)) return model;
+    if (Tokenizer::exists(model)) return model;
   }
   const fs::path folder = config_folder(model);
-  if (Tokenizer::exists(folder)) return Place{folder};
+  if (Tokenizer::exists(folder)) return folder;
   if (is_gguf) return {};
   const std::optional<fs::path> file = gguf_in(folder);
   if (!file || !gguf_has_tokens(*file)) return {};
-  return Place{*file, true};
+  return file;
 }
 
 }  // namespace
@@ -80,20 +74,28 @@ bool has_tokenizer(const fs::path& resolved_model) {
   return place_of(resolved_model).has_value();
 }
 
-Tokenizer tokenizer_of(const fs::path& resolved_model, const std::string& named) {
-  if (!named.empty()) return named_tokenizer(named);
-  const std::optional<Place> place = place_of(resolved_model);
-  if (place && place->is_gguf) return gguf_tokenizer(Gguf(place->path));
-  return Tokenizer::load(place ? place->path : config_folder(resolved_model));
-}
-
-Tokenizer named_tokenizer(const std::string& name) {
-  const fs::path path = resolve_tokenizer(name);
+fs::path tokenizer_place(const fs::path& resolved_model, const std::string& named) {
+  if (named.empty()) {
+    const std::optional<fs::path> place = place_of(resolved_model);
+    return place ? *place : config_folder(resolved_model);
+  }
+  const fs::path path = resolve_tokenizer(named);
   std::error_code ignored;
   // A tokenizer.json by another name; of a model, config.json stands for its folder.
   const bool is_json = fs::is_regular_file(path, ignored) && path.extension() == ".json" &&
                        path.filename() != "config.json";
-  return is_json ? Tokenizer::load(path) : tokenizer_of(path);
+  return is_json ? path : tokenizer_place(path);
+}
+
+Tokenizer tokenizer_of(const fs::path& resolved_model, const std::string& named) {
+  const fs::path place = tokenizer_place(resolved_model, named);
+  std::error_code ignored;
+  const bool is_gguf = place.extension() == kGguf && !fs::is_directory(place, ignored);
+  return is_gguf ? gguf_tokenizer(Gguf(place)) : Tokenizer::load(place);
+}
+
+Tokenizer named_tokenizer(const std::string& name) {
+  return tokenizer_of({}, name);
 }
 
 fs::path resolve_tokenizer(const std::string& name) {

@@ -17,9 +17,12 @@ namespace quire {
 /// one, the model that it adapts.
 bool has_tokenizer(const std::filesystem::path& resolved_model);
 
-/// What --tokenizer has `named`, if anything, else the model's own. A file of weights has the one
-/// inside it, or the one beside it. Throws Error(bad_data) where there is none, or a broken one: file
-/// and entry.
+/// Where the one is read from that --tokenizer has `named`, if anything, or else the model's own: a
+/// folder of files, or a file. A file of weights has the one inside it, or the one beside it.
+std::filesystem::path tokenizer_place(const std::filesystem::path& resolved_model,
+                                      const std::string& named = {});
+
+/// That one. Throws Error(bad_data) where there is none, or a broken one: file and entry.
 Tokenizer tokenizer_of(const std::filesystem::path& resolved_model, const std::string& named = {});
 
 /// The same for --tokenizer alone: what --model takes, or a folder or a file that has a tokenizer and
