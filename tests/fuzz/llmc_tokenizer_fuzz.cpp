@@ -9,8 +9,7 @@
 int fuzz_llmc_tokenizer(const std::uint8_t* data, std::size_t size) {
   static quire::test::MemoryFolder folder("tokenizer.bin");
   try {
-    const quire::Tokenizer tokenizer =
-        quire::Tokenizer::load(folder.with(data, size) / "tokenizer.bin");
+    const quire::Tokenizer tokenizer = quire::Tokenizer::load(folder.with(data, size));
     std::size_t bytes = 1024;
     for (quire::TokenId id = 0; id < tokenizer.vocab_size(); ++id) {
       bytes += 1 + tokenizer.token_bytes(id).size();
