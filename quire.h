@@ -40,8 +40,9 @@
 #include "report/html_report.h"
 #include "report/model_card.h"
 
-// Text and model together: models by name, requests for texts, scores of texts, data to train on.
+// Text and model together: models by name and their tokenizers, requests for texts, scores of texts, data to train on.
 #include "pipeline/model_path.h"
+#include "pipeline/model_tokenizer.h"
 #include "pipeline/prompts.h"
 #include "pipeline/run_requests.h"
 #include "pipeline/scoring.h"

@@ -42,7 +42,9 @@ extern const Command kConvertCommand;
 extern const Command kInfoCommand;
 extern const Command kBenchCommand;
 
-// The actions of `quire data`, in files of their own.
+// The actions of `quire tokenizer` and `quire data` that are in files of their own.
+int run_tokenizer_add(const std::vector<std::string>& arguments);
+int run_tokenizer_convert(const std::vector<std::string>& arguments);
 int run_data_inspect(const std::vector<std::string>& arguments);
 int run_data_prepare(const std::vector<std::string>& arguments);
 

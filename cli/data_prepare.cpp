@@ -21,9 +21,7 @@
 #include "cli/signals.h"
 #include "cli/terminal.h"
 #include "cli/train_flags.h"
-#include "engine/formats/weight_files.h"
 #include "pipeline/get_model.h"
-#include "pipeline/model_path.h"
 #include "pipeline/model_tokenizer.h"
 #include "tokens/shards.h"
 
@@ -92,22 +90,6 @@ struct Longer {
     named ? warn(line) : note(line);
   }
 };
-
-/// The context of the model beside a tokenizer; 0 where there is none.
-std::int64_t context_of(const fs::path& folder_or_file) {
-  const fs::path path = config_folder(folder_or_file) / "config.json";
-  std::error_code ignored;
-  if (!fs::exists(path, ignored)) {  // GGUF's is in the weights
-    const bool is_model = fs::is_directory(folder_or_file, ignored)
-                              ? has_weights(folder_or_file)
-                              : !Tokenizer::exists(folder_or_file);
-    return is_model ? resolved_config(folder_or_file).n_positions : 0;
-  }
-  const Json config = parse_json_or_discard<Json>(read_file(path));
-  if (!config.is_object() || !config.contains("n_positions")) return 0;
-  const Json& context = config["n_positions"];
-  return context.is_number_integer() ? std::max<std::int64_t>(context.get<std::int64_t>(), 0) : 0;
-}
 
 void add_flags(Flags& flags, PrepareCommand& c) {
   c.corpus_flags.add_paths(flags, c.corpus);
@@ -226,7 +208,7 @@ struct Batches {
 int prepare(PrepareCommand& c, const Flags& flags) {
   const fs::path origin = resolve_tokenizer(c.tokenizer);
   const Tokenizer tokenizer = named_tokenizer(c.tokenizer);
-  Longer longer{.block_size = c.block_size > 0 ? c.block_size : context_of(origin),
+  Longer longer{.block_size = c.block_size > 0 ? c.block_size : context_beside(origin),
                 .overflow = c.overflow};
   if (longer.overflow == Overflow::error && longer.block_size == 0) {
     throw Error(Fault::usage, "--overflow error: how long is a row?",

@@ -1,4 +1,5 @@
-// quire tokenizer train|encode|decode: byte-level BPE on the command line.
+// quire tokenizer train|encode|decode: byte-level BPE on the command line. add and convert are in
+// tokenizer_files.cpp.
 //
 // encode reads text and writes ids, decode the reverse; both on standard input and output or with
 // files named, and with --jsonl one {"text": …} or {"ids": […]} a line. The text is taken byte for
@@ -155,8 +156,9 @@ struct Conversion {
   ReadingReport report;
 
   void add_first(Flags& flags) {
-    flags.add(kVocabularyNames, vocabulary, "DIR",
-              "a folder with a tokenizer, or a Hub name in the cache");
+    flags.add(
+        kVocabularyNames, vocabulary, "DIR",
+        "a folder or file with a tokenizer (.gguf, tokenizer.bin), or a Hub name in the cache");
   }
   void add_last(Flags& flags, const char* example) {
     output.add_to(flags, "OUT");
@@ -366,11 +368,14 @@ const Command kActions[] = {
     {"train", "learn a vocabulary from text files", run_train},
     {"encode", "text to ids", run_encode},
     {"decode", "ids to text", run_decode},
+    {"add", "more tokens behind the last id", run_tokenizer_add},
+    {"convert", "the same tokenizer in other files", run_tokenizer_convert},
 };
 
 }  // namespace
 
-const Command kTokenizerCommand = {"tokenizer", "train, encode, decode: byte-level BPE", nullptr,
+const Command kTokenizerCommand = {"tokenizer",
+                                   "train, encode, decode, add, convert: byte-level BPE", nullptr,
                                    "Byte-level BPE.", kActions};
 
 }  // namespace quire

@@ -252,6 +252,18 @@ void resize_vocabulary(Model& model, int rows, std::uint64_t seed) {
                                     with_commas(rows)));
 }
 
+/// The folder of files that transformers reads; empty for a place where the tokenizer lies otherwise.
+fs::path files_of_tokenizer(const fs::path& place) {
+  std::error_code ignored;
+  const bool is_folder = fs::is_directory(place, ignored);
+  for (const char* name : {"tokenizer.json", "vocab.json"}) {
+    if (is_folder ? fs::exists(place / name, ignored) : place.filename() == name) {
+      return is_folder ? place : place.parent_path();
+    }
+  }
+  return {};
+}
+
 /// What transformers' folders hold of a tokenizer.
 void copy_tokenizer(const fs::path& from, const fs::path& to) {
   for (const char* name : {"tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json",
@@ -272,7 +284,7 @@ class Conversion {
     model_ = open(callbacks, path);
     if (!options.tokenizer.empty() || has_tokenizer(path)) {
       tokenizer_ = tokenizer_of(path, options.tokenizer);
-      tokenizer_files_ = tokenizer_files_of(path, options.tokenizer);
+      tokenizer_files_ = files_of_tokenizer(tokenizer_place(path, options.tokenizer));
     }
     name_ = path.has_filename() ? path.stem().string() : path.parent_path().filename().string();
     generation_config_ = config_folder(path) / "generation_config.json";

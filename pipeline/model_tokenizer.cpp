@@ -3,9 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
-#include <charconv>
 #include <cstdint>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string_view>
 #include <system_error>
@@ -13,38 +12,37 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/file.h"
+#include "base/json.h"
 #include "base/text.h"
 #include "engine/formats/adapter_folder.h"
+#include "engine/formats/weight_files.h"
 #include "pipeline/get_model.h"
 #include "pipeline/model_path.h"
 
 namespace quire {
 
 namespace fs = std::filesystem;
+using Json = nlohmann::json;
 
 namespace {
 
 constexpr std::string_view kGguf = ".gguf";
 
-/// Where a tokenizer is read from.
-struct Place {
-  fs::path path;
-  bool is_gguf = false;
-};
-
 bool gguf_has_tokens(const fs::path& file) {
   return !Gguf(file).strings("tokenizer.ggml.tokens").empty();
 }
 
-/// The GGUF file of a folder. Throws where there are several.
+/// The GGUF file of a folder. Throws where there are several, and nothing else.
 std::optional<fs::path> gguf_in(const fs::path& folder) {
   std::error_code ignored;
   std::vector<fs::path> found;
   for (const fs::directory_entry& entry : fs::directory_iterator(folder, ignored)) {
     if (entry.path().extension() == kGguf) found.push_back(entry.path());
   }
-  if (found.empty()) return {};
   if (found.size() == 1) return found[0];
+  // With a config.json they lie beside the model that it is of.
+  if (found.empty() || fs::exists(folder / "config.json", ignored)) return {};
   std::sort(found.begin(), found.end());
   throw Error(
       Fault::bad_data, folder.string() + " holds several models",
@@ -52,23 +50,22 @@ std::optional<fs::path> gguf_in(const fs::path& folder) {
       "name one of the files");
 }
 
-std::optional<Place> place_of(const fs::path& resolved_model) {
-  if (is_adapter(resolved_model) && Tokenizer::exists(resolved_model)) {
-    return Place{resolved_model};
-  }
+/// Where a tokenizer is read from, if there is one.
+std::optional<fs::path> place_of(const fs::path& resolved_model) {
+  if (is_adapter(resolved_model) && Tokenizer::exists(resolved_model)) return resolved_model;
   const fs::path model = base_model(resolved_model);
   const bool is_gguf = model.extension() == kGguf;
   std::error_code ignored;
   if (!fs::is_directory(model, ignored)) {
-    if (is_gguf && gguf_has_tokens(model)) return Place{model, true};
-    if (Tokenizer::exists(model)) return Place{model};
+    if (is_gguf && gguf_has_tokens(model)) return model;
+    if (Tokenizer::exists(model)) return model;
   }
   const fs::path folder = config_folder(model);
-  if (Tokenizer::exists(folder)) return Place{folder};
+  if (Tokenizer::exists(folder)) return folder;
   if (is_gguf) return {};
   const std::optional<fs::path> file = gguf_in(folder);
   if (!file || !gguf_has_tokens(*file)) return {};
-  return Place{*file, true};
+  return file;
 }
 
 }  // namespace
@@ -77,41 +74,53 @@ bool has_tokenizer(const fs::path& resolved_model) {
   return place_of(resolved_model).has_value();
 }
 
-Tokenizer tokenizer_of(const fs::path& resolved_model, const std::string& named) {
-  if (!named.empty()) return named_tokenizer(named);
-  const std::optional<Place> place = place_of(resolved_model);
-  if (place && place->is_gguf) return gguf_tokenizer(Gguf(place->path));
-  return Tokenizer::load(place ? place->path : config_folder(resolved_model));
-}
-
-fs::path tokenizer_files_of(const fs::path& resolved_model, const std::string& named) {
-  const std::optional<Place> place =
-      place_of(named.empty() ? resolved_model : resolve_tokenizer(named));
-  if (!place || place->is_gguf) return {};
-  std::error_code ignored;
-  const bool is_folder = fs::is_directory(place->path, ignored);
-  const fs::path folder = is_folder ? place->path : place->path.parent_path();
-  for (const char* name : {"tokenizer.json", "vocab.json"}) {
-    if (is_folder ? fs::exists(folder / name, ignored) : place->path.filename() == name) {
-      return folder;
-    }
+fs::path tokenizer_place(const fs::path& resolved_model, const std::string& named) {
+  if (named.empty()) {
+    const std::optional<fs::path> place = place_of(resolved_model);
+    return place ? *place : config_folder(resolved_model);
   }
-  return {};
-}
-
-Tokenizer named_tokenizer(const std::string& name) {
-  const fs::path path = resolve_tokenizer(name);
+  const fs::path path = resolve_tokenizer(named);
   std::error_code ignored;
   // A tokenizer.json by another name; of a model, config.json stands for its folder.
   const bool is_json = fs::is_regular_file(path, ignored) && path.extension() == ".json" &&
                        path.filename() != "config.json";
-  return is_json ? Tokenizer::load(path) : tokenizer_of(path);
+  return is_json ? path : tokenizer_place(path);
+}
+
+Tokenizer tokenizer_of(const fs::path& resolved_model, const std::string& named) {
+  const fs::path place = tokenizer_place(resolved_model, named);
+  std::error_code ignored;
+  const bool is_gguf = place.extension() == kGguf && !fs::is_directory(place, ignored);
+  return is_gguf ? gguf_tokenizer(Gguf(place)) : Tokenizer::load(place);
+}
+
+Tokenizer named_tokenizer(const std::string& name) {
+  return tokenizer_of({}, name);
 }
 
 fs::path resolve_tokenizer(const std::string& name) {
   std::error_code ignored;
   if (!name.empty() && fs::exists(name, ignored)) return name;
   return resolve_model(name);
+}
+
+std::int64_t context_beside(const fs::path& resolved_tokenizer) {
+  const fs::path path = config_folder(resolved_tokenizer) / "config.json";
+  std::error_code ignored;
+  if (!fs::exists(path, ignored)) {  // GGUF's is in the weights
+    const bool is_model = fs::is_directory(resolved_tokenizer, ignored)
+                              ? has_weights(resolved_tokenizer)
+                              : !Tokenizer::exists(resolved_tokenizer);
+    try {
+      return is_model ? resolved_config(resolved_tokenizer).n_positions : 0;
+    } catch (const Error&) {  // several models, or one that is not read: the tokenizer is
+      return 0;
+    }
+  }
+  const Json config = parse_json_or_discard<Json>(read_file(path));
+  if (!config.is_object() || !config.contains("n_positions")) return 0;
+  const Json& context = config["n_positions"];
+  return context.is_number_integer() ? std::max<std::int64_t>(context.get<std::int64_t>(), 0) : 0;
 }
 
 }  // namespace quire

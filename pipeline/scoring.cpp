@@ -79,14 +79,19 @@ std::int64_t count_scored(const Text& text, const PerplexityOptions& windows) {
 }
 
 /// Ids that the model has no row for would be out of bounds in its tables.
-void check_ids(const std::vector<Text>& texts, const Gpt2Config& config) {
+void check_ids(const std::vector<Text>& texts, const Gpt2Config& config,
+               const Tokenizer& tokenizer) {
   for (const Text& text : texts) {
     for (const TokenId id : text.ids) {
       if (id >= 0 && id < config.vocab_size) continue;
-      throw Error(Fault::bad_data,
-                  fmt::format("the data has token {}, the model's vocabulary has {}", id,
-                              config.vocab_size),
-                  {"the tokenizer is that of another model"}, "`tokenizer` DIR"_named);
+      throw Error(
+          Fault::bad_data,
+          fmt::format("the data has token {}, the model's vocabulary has {}", id,
+                      config.vocab_size),
+          {"the tokenizer is that of another model, or has got more tokens"},
+          fmt::format(fmt::runtime("the `tokenizer` that the model was trained with, or more "
+                                   "rows: quire convert MODEL OUT `resize_vocab` {}"_named),
+                      tokenizer.vocab_size()));
     }
   }
 }
@@ -117,7 +122,7 @@ Scored score_texts(const ScoringOptions& options, const ScoringCallbacks& callba
   const PerplexityOptions windows = resolve(options.perplexity, config);
   const Tokenizer tokenizer = tokenizer_of(folder, options.tokenizer);
   const std::vector<Text> texts = make_texts(tokenizer);
-  check_ids(texts, config);
+  check_ids(texts, config, tokenizer);
   Scored scored{.windows = windows};
   for (const Text& text : texts) {
     scored.tokens += std::ssize(text.ids);

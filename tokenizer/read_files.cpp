@@ -436,7 +436,7 @@ TokenizerParts read_tokenizer_files(const fs::path& path) {
   const bool is_file = fs::is_regular_file(path);
   const fs::path folder = is_file ? path.parent_path() : path;
   const fs::path whole = is_file ? path : folder / "tokenizer.json";
-  if (is_file && is_llmc_tokenizer(path)) {
+  if (is_file && (path.extension() == ".bin" || is_llmc_tokenizer(path))) {
     read_llmc_tokenizer(path, parts);
     return parts;
   }

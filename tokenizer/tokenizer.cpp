@@ -204,7 +204,9 @@ Tokenizer Tokenizer::with_added(const std::vector<AddedToken>& tokens,
                                 const TokenRoles& roles) const {
   Vocabulary all = vocabulary();
   for (const AddedToken& token : tokens) {
-    if (token.content.empty()) throw Error(Fault::usage, "a token to add is empty");
+    if (token.content.empty()) {
+      throw Error(Fault::usage, "a token to add is empty", {}, "leave it out, or write its text");
+    }
     const auto same = [&](const auto& other) { return other == token.content; };
     const auto known = std::find_if(all.added_tokens.begin(), all.added_tokens.end(),
                                     [&](const AddedToken& other) { return same(other.content); });
@@ -217,19 +219,19 @@ Tokenizer Tokenizer::with_added(const std::vector<AddedToken>& tokens,
     all.added_tokens.back().id = static_cast<TokenId>(place - all.tokens.begin());
     if (place == all.tokens.end()) all.tokens.push_back(token.content);
   }
-  for (const auto& [role, content] : roles) {
-    if (std::find(all.tokens.begin(), all.tokens.end(), content) == all.tokens.end()) {
-      throw Error(Fault::usage, fmt::format("the {} '{}' is no token", role, content), {},
-                  "add it as a special token");
+  for (const auto& named : roles) {
+    if (std::find(all.tokens.begin(), all.tokens.end(), named.second) == all.tokens.end()) {
+      throw Error(Fault::usage, fmt::format("the {} '{}' is no token", named.first, named.second),
+                  {}, "add it as a special token");
     }
     const auto place = std::find_if(all.roles.begin(), all.roles.end(),
-                                    [&](const auto& entry) { return entry.first == role; });
+                                    [&](const auto& entry) { return entry.first == named.first; });
     if (place == all.roles.end()) {
-      all.roles.emplace_back(role, content);
+      all.roles.push_back(named);
     } else {
-      place->second = content;
+      place->second = named.second;
     }
-    all.special_tokens.push_back(content);
+    all.special_tokens.push_back(named.second);
   }
   return from_vocabulary(all);
 }

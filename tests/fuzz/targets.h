@@ -36,6 +36,9 @@ int fuzz_tokenizer(const std::uint8_t* data, std::size_t size);
 /// Opening these bytes as a tokenizer.json throws Error(bad_data), or gives a tokenizer that has
 /// every id that it encodes a text to.
 int fuzz_tokenizer_json(const std::uint8_t* data, std::size_t size);
+/// Opening these bytes as llm.c's tokenizer.bin throws Error(bad_data), or gives a tokenizer whose
+/// tokens are all of the file, and that decodes what it encodes.
+int fuzz_llmc_tokenizer(const std::uint8_t* data, std::size_t size);
 /// Reading these bytes as a config.json and as a generation_config.json throws Error(bad_data), or
 /// gives what passes its own check; the first is written and read again as it was.
 int fuzz_config(const std::uint8_t* data, std::size_t size);

@@ -117,6 +117,7 @@ TEST_CASE("every form of a model has the same tokenizer") {
     check_same(tokenizer_of(model), original);
     CHECK(tokenizer_of(model).encode(lines) == ids);
     CHECK(named_tokenizer(model.string()).encode(lines) == ids);
+    CHECK(Tokenizer::exists(tokenizer_place(model)) == (model.extension() != ".gguf"));
     CHECK(tokenizer_of(model).vocabulary().roles == original.vocabulary().roles);
   }
 }
@@ -239,6 +240,8 @@ TEST_CASE("where there is no tokenizer, or several") {
       contains(error_of([&] { tokenizer_of(path); }), "no tokenizer in " + folder.path().string()));
   folder.write("b.gguf", file.whole());
   CHECK(contains(error_of([&] { tokenizer_of(folder.path()); }), "a.gguf and b.gguf"));
+  folder.write("config.json", "{}");
+  CHECK_FALSE(has_tokenizer(folder.path()));
 
   Tokenizer::Vocabulary vocabulary = small_tokenizer().vocabulary();
   vocabulary.whole_pieces_first = true;

@@ -141,6 +141,63 @@ TEST_CASE("added_tokens.json and special_tokens_map.json of older folders are re
   CHECK(tokenizer.is_special(*tokenizer.end_of_text()));
 }
 
+TEST_CASE("flags of added tokens stand in tokenizer_config.json") {
+  // A folder without tokenizer.json, as the slow tokenizers of transformers 4 save it.
+  const Files files;
+  files.without_tokenizer_json();
+  files.write("added_tokens.json", R"({"<mask>": 327, "plain": 328})");
+  json configuration = files.read("tokenizer_config.json");
+  configuration["added_tokens_decoder"]["327"] = {
+      {"content", "<mask>"}, {"special", true}, {"lstrip", true}};
+  files.write("tokenizer_config.json", json_text(configuration));
+  const Tokenizer tokenizer = Tokenizer::load(files.path());
+  CHECK(tokenizer.encode(" <mask>plain") == std::vector<TokenId>{327, 328});
+  CHECK(tokenizer.is_special(327));
+  CHECK_FALSE(tokenizer.is_special(328));
+}
+
+TEST_CASE("a tokenizer comes back from its parts") {
+  const Tokenizer original = small_tokenizer();
+  const Tokenizer again = Tokenizer::from_vocabulary(original.vocabulary());
+  check_same(again, original);
+  CHECK(again.vocabulary().merges == original.vocabulary().merges);
+  CHECK(again.vocabulary().roles == original.vocabulary().roles);
+  CHECK(original.vocabulary().roles.size() == 3);
+}
+
+TEST_CASE("tokens are added behind the last id") {
+  using Ids = std::vector<TokenId>;
+  const Tokenizer original = small_tokenizer();
+  const Tokenizer more =
+      original.with_added({{.content = "<|user|>"},
+                           {.content = "the cat", .special = false},
+                           {.content = "<|user|>"},
+                           {.content = " the", .special = false},
+                           {.content = "\xC4\xA0the", .special = false}},
+                          {{"pad_token", "<|user|>"}, {"eos_token", "<|user|>"}});
+  CHECK(more.vocab_size() == original.vocab_size() + 3);
+  CHECK(more.encode("<|user|>the cat") == Ids{327, 328});
+  CHECK(more.is_special(327));
+  CHECK_FALSE(more.is_special(328));
+  const TokenRoles roles = {{"bos_token", "<|endoftext|>"},
+                            {"eos_token", "<|user|>"},
+                            {"unk_token", "<|endoftext|>"},
+                            {"pad_token", "<|user|>"}};
+  CHECK(more.vocabulary().roles == roles);
+  // One that was added as text becomes special.
+  CHECK(more.with_added({{.content = "the cat"}}).is_special(328));
+
+  const ScratchFolder folder;
+  more.save(folder.path());
+  check_same(Tokenizer::load(folder.path()), more);
+  fs::remove(folder / "tokenizer.json");
+  check_same(Tokenizer::load(folder.path()), more);
+  CHECK(Tokenizer::load(folder.path()).vocabulary().roles == roles);
+
+  CHECK_THROWS_AS(original.with_added({{.content = ""}}), Error);
+  CHECK_THROWS_AS(original.with_added({}, {{"pad_token", "<|none|>"}}), Error);
+}
+
 TEST_CASE("missing files are named") {
   const ScratchFolder empty;
   CHECK(contains(error_of([&] { Tokenizer::load(empty.path()); }),

@@ -179,6 +179,7 @@ TEST_CASE("a tokenizer.bin that is broken is refused with its token") {
     const std::string file = folder.write("tokenizer.bin", text);
     const std::string error = error_of([&] { Tokenizer::load(folder.path()); });
     INFO(error);
+    CHECK(error == error_of([&] { Tokenizer::load(file); }));
     CHECK(contains(error, file + ": "));
     CHECK(contains(error, reason));
   };
