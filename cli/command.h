@@ -39,6 +39,7 @@ extern const Command kTokenizerCommand;
 extern const Command kDataCommand;
 extern const Command kKeywordsCommand;
 extern const Command kInfoCommand;
+extern const Command kCardCommand;
 extern const Command kBenchCommand;
 
 // The actions of `quire data`, in files of their own.

@@ -25,7 +25,7 @@ std::span<const Command> commands() {
   static const Command kCommands[] = {
       kDemoCommand,     kDoctorCommand, kTrainCommand,     kSweepCommand,
       kGenerateCommand, kEvalCommand,   kTokenizerCommand, kDataCommand,
-      kKeywordsCommand, kInfoCommand,   kBenchCommand,
+      kKeywordsCommand, kInfoCommand,   kCardCommand,      kBenchCommand,
   };
   return kCommands;
 }
