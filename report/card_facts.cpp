@@ -1,6 +1,7 @@
 #include "report/card_facts.h"
 
-#include <utility>
+#include <cstdlib>
+#include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -84,21 +85,34 @@ void set_base(const std::string& model, CardFacts& facts) {
   facts.base = facts.base_on_hub ? model : last_part(model);
 }
 
+std::string text_of(const Json& value) {
+  return value.is_string() ? value.get<std::string>() : json_text(value);
+}
+
 void set_options(std::string_view text, CardFacts& facts) {
-  facts.options = parse_json_or_discard<Json>(text);
-  if (!facts.options.is_object()) facts.options = nullptr;
+  const Json options = parse_json_or_discard<Json>(text);
+  if (!options.is_object()) return;
+  for (const auto& [name, value] : options.items()) {
+    std::vector<std::string>& texts = facts.options[name];
+    if (!value.is_array()) texts.push_back(text_of(value));
+    for (const Json& one : value.is_array() ? value : Json::array()) texts.push_back(text_of(one));
+  }
 }
 
 }  // namespace
+
+std::string CardFacts::option(const std::string& name) const {
+  const auto entry = options.find(name);
+  return entry == options.end() || entry->second.empty() ? "" : entry->second.front();
+}
 
 CardFacts facts_of_run(const fs::path& folder, std::string_view options, const Gpt2Config& config,
                        const std::string& adapted) {
   CardFacts facts{.title = last_part(folder), .config = config};
   set_options(options, facts);
-  if (!read_as(facts.options, "lora_merge", false)) {
-    facts.lora_r = read_as(facts.options, "lora_r", 0);
-  }
-  set_base(facts.lora_r > 0 ? adapted : read_as(facts.options, "model", std::string()), facts);
+  if (facts.option("lora_merge") != "true")
+    facts.lora_r = std::atoi(facts.option("lora_r").c_str());
+  set_base(facts.lora_r > 0 ? adapted : facts.option("model"), facts);
   facts.losses = losses_in(folder);
   return facts;
 }
@@ -114,7 +128,7 @@ CardFacts facts_of_folder(const fs::path& folder) {
   if (const fs::path saved = folder / "quire_config.json"; fs::exists(saved, ignored)) {
     set_options(read_file(saved), facts);
   }
-  std::string base = read_as(facts.options, "model", std::string());
+  std::string base = facts.option("model");
   if (info.adapter) {
     facts.lora_r = info.adapter->lora.r;
     base = info.adapter->base_model_name_or_path;

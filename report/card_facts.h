@@ -4,10 +4,11 @@
 #include <cmath>
 #include <cstdint>
 #include <filesystem>
-#include <nlohmann/json.hpp>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "engine/model/config.h"
 
@@ -29,8 +30,12 @@ struct CardFacts {
   int lora_r = 0;                         ///< 0: no adapter
   std::string base = {};     ///< what it was trained on from; empty: nothing, or nobody knows
   bool base_on_hub = false;  ///< under that name
-  nlohmann::ordered_json options = nullptr;  ///< quire_config.json; null: no run is known
+  /// Those of quire_config.json, each with its value as text, or several of a list; empty: no run is
+  /// known.
+  std::map<std::string, std::vector<std::string>> options = {};
   CardLosses losses = {};
+
+  std::string option(const std::string& name) const;  ///< its first value; "": it has none
 };
 
 /// Of a run whose model is not saved yet: `options` is what quire_config.json will be, the log lies

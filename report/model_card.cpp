@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <nlohmann/json.hpp>
 
 #include "base/file.h"
@@ -17,7 +18,6 @@ namespace quire {
 namespace {
 
 namespace fs = std::filesystem;
-using Json = nlohmann::ordered_json;
 
 constexpr std::string_view kBegin =
     "<!-- From here to the end of this part \"quire card\" writes anew: write above or below. "
@@ -35,22 +35,17 @@ std::string last_part(const std::string& path) {
   return (named.has_filename() ? named.filename() : named.parent_path().filename()).string();
 }
 
-/// What an option of the run was; null: not known.
-Json option(const CardFacts& facts, const char* name) {
-  if (!facts.options.is_object() || !facts.options.contains(name)) return nullptr;
-  return facts.options[name];
-}
-
 /// Names of files, without their folders.
-std::vector<std::string> files_of(const CardFacts& facts, const char* name) {
-  std::vector<std::string> paths;
-  read_json(option(facts, name), paths);
-  for (std::string& path : paths) path = last_part(path);
-  return paths;
+std::vector<std::string> files_of(const CardFacts& facts, const char* option) {
+  const auto paths = facts.options.find(option);
+  if (paths == facts.options.end()) return {};
+  std::vector<std::string> names;
+  for (const std::string& path : paths->second) names.push_back(last_part(path));
+  return names;
 }
 
 bool flag(const CardFacts& facts, const char* name) {
-  return option(facts, name) == true;
+  return facts.option(name) == "true";
 }
 
 /// The loss of the model that was kept.
@@ -119,7 +114,7 @@ std::string what_it_is(const CardFacts& facts) {
         with_commas(c.vocab_size));
   }
   text += ".";
-  if (!facts.options.is_object()) return text + "\n\n";
+  if (facts.options.empty()) return text + "\n\n";
   return text + fmt::format(" Trained with Quire, {}.\n\n",
                             facts.base.empty() ? "from scratch" : "on from `" + facts.base + "`");
 }
@@ -132,11 +127,10 @@ std::string data_part(const CardFacts& facts) {
   for (const std::string& file : files_of(facts, "validation_file")) {
     text += "- `" + file + "`, to validate on\n";
   }
-  std::string form;
-  if (read_json(option(facts, "template"), form) && !form.empty()) {
-    text += "\nEach record is made by the template `" + form + "`" +
-            (option(facts, "loss_on") == "completion" ? "; its last field alone was learned.\n"
-                                                      : ".\n");
+  if (const std::string form = facts.option("template"); !form.empty()) {
+    text +=
+        "\nEach record is made by the template `" + form + "`" +
+        (facts.option("loss_on") == "completion" ? "; its last field alone was learned.\n" : ".\n");
   }
   return text + "\n";
 }
@@ -161,17 +155,24 @@ std::string losses_text(const CardFacts& facts) {
   return text.empty() ? text : text + "\n";
 }
 
-bool above_zero(const Json& value) {
-  double number = 0;
-  return read_json(value, number) && number > 0;
+bool above_zero(const CardFacts& facts, const char* option) {
+  return std::atof(facts.option(option).c_str()) > 0;
+}
+
+/// Whether an option of that value did something.
+bool is_shown(const CardFacts& facts, const std::string& name) {
+  if (name == "lora_alpha") return facts.lora_r > 0;
+  if (name == "num_train_epochs") return !above_zero(facts, "max_steps");
+  const std::string value = facts.option(name);
+  return !value.empty() && value != "false";
 }
 
 std::string training_part(const CardFacts& facts) {
-  if (!facts.options.is_object()) return "";
+  if (facts.options.empty()) return "";
   /// Of those that are 0 or below where they do nothing, only what does something.
   struct Shown {
     const char* name;
-    bool above_zero = false;
+    bool wants_above_zero = false;
   };
   constexpr Shown kShown[] = {{"learning_rate"},
                               {"lr_scheduler_type"},
@@ -195,17 +196,9 @@ std::string training_part(const CardFacts& facts) {
   text +=
       "AdamW; all options are in `quire_config.json`.\n\n"
       "| option | value |\n|---|---|\n";
-  for (const Shown& shown : kShown) {
-    const Json value = option(facts, shown.name);
-    const bool beside = std::string_view(shown.name) == "lora_alpha" ? facts.lora_r > 0
-                        : std::string_view(shown.name) == "num_train_epochs"
-                            ? !above_zero(option(facts, "max_steps"))
-                            : true;
-    if (value.is_null() || value == false || !beside || (shown.above_zero && !above_zero(value))) {
-      continue;
-    }
-    text += fmt::format("| {} | {} |\n", shown.name,
-                        value.is_string() ? value.get<std::string>() : json_text(value));
+  for (const auto& [name, wants_above_zero] : kShown) {
+    if (!is_shown(facts, name) || (wants_above_zero && !above_zero(facts, name))) continue;
+    text += fmt::format("| {} | {} |\n", name, facts.option(name));
   }
   return text + "\n";
 }

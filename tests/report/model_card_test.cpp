@@ -18,12 +18,22 @@ namespace {
 
 CardFacts facts_of_a_run() {
   CardFacts facts{.title = "my model", .config = Gpt2Config::preset("gpt2"), .base = "narrator"};
-  facts.options = nlohmann::ordered_json::parse(
-      R"({"model": "models/narrator", "data": ["/home/me/a \"b\".csv", "d/e/"],
-          "validation_file": [], "template": "{x} => {y}", "loss_on": "completion",
-          "learning_rate": 5e-05, "lr_scheduler_type": "cosine", "num_train_epochs": 3.0,
-          "max_steps": -1, "weight_decay": 0.0, "dropout": -1.0, "lora_r": 0, "lora_alpha": 8.0,
-          "load_best_model_at_end": true, "bf16": false, "sample_prompt": ["a secret"]})");
+  facts.options = {{"model", {"models/narrator"}},
+                   {"data", {"/home/me/a \"b\".csv", "d/e/"}},
+                   {"validation_file", {}},
+                   {"template", {"{x} => {y}"}},
+                   {"loss_on", {"completion"}},
+                   {"learning_rate", {"5e-05"}},
+                   {"lr_scheduler_type", {"cosine"}},
+                   {"num_train_epochs", {"3.0"}},
+                   {"max_steps", {"-1"}},
+                   {"weight_decay", {"0.0"}},
+                   {"dropout", {"-1.0"}},
+                   {"lora_r", {"0"}},
+                   {"lora_alpha", {"8.0"}},
+                   {"load_best_model_at_end", {"true"}},
+                   {"bf16", {"false"}},
+                   {"sample_prompt", {"a secret"}}};
   facts.losses = {.first_eval = 4.5,
                   .last_eval = 3.25,
                   .best_eval = 3.0,
@@ -94,7 +104,7 @@ TEST_CASE("what is not known does not stand in a card") {
   run.losses.steps = 5;
   run.losses.last_loss = 2;
   CHECK(contains(model_card(run), "\n5 steps, the last loss 2.0000.\n"));
-  run.options["load_best_model_at_end"] = false;
+  run.options["load_best_model_at_end"] = {"false"};
   run.losses = facts_of_a_run().losses;
   CHECK(contains(model_card(run), "      value: 3.2500\n"));
   run.options["validation_file"] = {"x/held.jsonl"};
