@@ -40,6 +40,7 @@ extern const Command kDataCommand;
 extern const Command kKeywordsCommand;
 extern const Command kConvertCommand;
 extern const Command kInfoCommand;
+extern const Command kCardCommand;
 extern const Command kBenchCommand;
 
 // The actions of `quire tokenizer` and `quire data` that are in files of their own.

@@ -154,7 +154,9 @@ TrainingResult fine_tune(const Demo& demo, const DemoCourse& course, TrainProgre
       course.train.json ? progress.callbacks() : callbacks_for_people(line);
   callbacks.stop_requested = [] { return interrupted(); };
   callbacks.write_companions = [&](const fs::path& folder) {
-    write_about_run(folder, course.saved, course.train, demo.config());
+    if (!write_about_run(folder, course.saved, course.train, demo.config())) {
+      note_left_readme(folder);
+    }
   };
   return demo.fine_tune(config, callbacks);
 }

@@ -131,12 +131,11 @@ std::string about(const ShownModel& shown) {
 }
 
 /// "h.*.ln_1.bias" of "h.3.ln_1.bias".
-std::string pattern_of(std::string name) {
+std::string pattern_of(std::string_view name) {
   std::string pattern;
-  std::string_view rest = name;
-  while (!rest.empty()) {
-    const bool last = rest.find('.') == std::string_view::npos;
-    const std::string_view part = take_until('.', rest);
+  while (!name.empty()) {
+    const bool last = name.find('.') == std::string_view::npos;
+    const std::string_view part = take_until('.', name);
     const bool number = part.find_first_not_of("0123456789") == std::string_view::npos;
     pattern += (number && !part.empty() ? "*" : std::string(part)) + (last ? "" : ".");
   }

@@ -295,7 +295,7 @@ int train_together(const std::vector<std::string>& arguments, const std::shared_
   callbacks.stop_requested = [] { return interrupted(); };
   callbacks.write_companions = [&](const fs::path& folder) {
     if (run.start.tokenizer) run.start.tokenizer->save(folder, run.start.config.n_positions);
-    write_about_run(folder, run.resolved, options, run.start.config);
+    if (!write_about_run(folder, run.resolved, options, run.start.config)) note_left_readme(folder);
   };
   go_on_without_output();
   const InterruptGuard interrupts("finishing this step");

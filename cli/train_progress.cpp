@@ -175,6 +175,12 @@ void TrainProgress::show(std::int64_t step, const TextSample& sample) {
   }
 }
 
+void note_left_readme(const std::filesystem::path& folder) {
+  note((folder / "README.md").string() +
+       " is no card of Quire's and stays as it is\n  try: quire card " + in_shell(folder.string()) +
+       " --overwrite");
+}
+
 void print_end(const TrainingResult& result, bool interrupted, double seconds,
                const std::string& output_dir) {
   print_event({{"event", result.out_of_time    ? "out_of_time"

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -38,6 +39,9 @@ class TrainProgress {
   ProgressLine line_;
   std::vector<LinePart> latest_;  // of the steps so far
 };
+
+/// Says that the folder's README.md, which Quire did not write, is left as it is.
+void note_left_readme(const std::filesystem::path& folder);
 
 /// The last event of a run, JSON on stdout: "done", "out_of_time", "interrupted" or "stopped" where
 /// --stop-at-step has it.
