@@ -39,6 +39,8 @@ extern const Command kTokenizerCommand;
 extern const Command kDataCommand;
 extern const Command kKeywordsCommand;
 extern const Command kBenchCommand;
+extern const Command kDownloadCommand;
+extern const Command kUploadCommand;
 
 // The actions of `quire data`, in files of their own.
 int run_data_inspect(const std::vector<std::string>& arguments);

@@ -51,7 +51,4 @@ LoadedModel load_resolved(Device& device, const std::filesystem::path& resolved_
 /// The same for --tokenizer: a folder needs a tokenizer's files only, not a model's.
 std::filesystem::path resolve_tokenizer(const std::string& tokenizer);
 
-/// $HF_HUB_CACHE, $HF_HOME/hub, $XDG_CACHE_HOME/huggingface/hub or ~/.cache/huggingface/hub.
-std::filesystem::path hub_cache();
-
 }  // namespace quire
