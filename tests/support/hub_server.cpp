@@ -77,6 +77,9 @@ Reply HubServer::route(const Request& request) {
   }
   const std::string api = "/api/models/" + name, at = "/resolve/" + commit + "/";
   if (request.method == "POST") {
+    if (path == "/api/validate-yaml") {  // huggingface_hub asks it of a card
+      return json_reply({{"errors", Json::array()}, {"warnings", Json::array()}});
+    }
     if (path == "/api/repos/create") {
       created.push_back(Json::parse(request.body));
       if (exists) return refusal(409, "", "You already created this model repo");
