@@ -8,13 +8,12 @@
 #include <vector>
 
 #include "base/json.h"
-#include "base/numbers.h"
 #include "base/text.h"
 #include "cli/command.h"
 #include "cli/flags.h"
+#include "cli/hub_model.h"
 #include "cli/signals.h"
 #include "cli/terminal.h"
-#include "cli/transfer_line.h"
 
 namespace quire {
 namespace {
@@ -68,39 +67,9 @@ int run(const std::vector<std::string>& arguments) {
   if (command.names.size() != 1) {
     flags.refuse(command.names.empty() ? "there is no name of a model" : "one model at a time");
   }
-  HubSettings settings = HubSettings::from_environment();
-  settings.user_agent = "quire/" QUIRE_VERSION;
   const HubModel model = HubModel::parse(command.names[0]);
-
-  const Stopwatch watch;
-  const InterruptGuard interrupts("stopping");
-  TransferLine line;
-  DownloadCallbacks callbacks;
-  callbacks.say = [&](const std::string& text) { line.say(text); };
-  callbacks.stop_requested = interrupted;
-  callbacks.begin = [&](std::size_t files, std::uint64_t bytes) {
-    note(fmt::format("{}: {} to get, {}, into {}", model.text(), counted(files, "file"),
-                     human_bytes(static_cast<double>(bytes)), settings.cache.string()));
-  };
-  callbacks.progress = [&](const DownloadProgress& p) {
-    line.show("downloading", p.file, p.bytes, p.total, p.come);
-  };
-  const Downloaded got = download_model(settings, model, command.include, callbacks);
-  line.clear();
-  const std::string again = "quire download " + in_shell(model.text());
-  if (got.stopped) {
-    note(fmt::format("stopped; {} came, and are kept\n  to go on: {}",
-                     human_bytes(static_cast<double>(got.come)), again));
-    return interrupt_exit_code();
-  }
-  if (got.was_there) {
-    note(fmt::format("{} is here already, at {}: {}", model.text(), got.commit.substr(0, 12),
-                     counted(got.files.size(), "file")));
-  } else {
-    note(fmt::format("{} at {}: {}, of which {} came in {}", model.text(), got.commit.substr(0, 12),
-                     counted(got.files.size(), "file"), human_bytes(static_cast<double>(got.come)),
-                     human_duration(watch.seconds())));
-  }
+  const Downloaded got = download_for_people(model, command.include);
+  if (got.stopped) return interrupt_exit_code();
   print_result(command, model, got);
   // By its name --model finds what refs/main names; other revisions by their folders.
   const std::string name = model.revision == "main" ? model.name : got.folder.string();

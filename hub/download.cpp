@@ -1,5 +1,7 @@
 #include "hub/download.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -155,7 +157,7 @@ class Download {
     std::error_code trouble;
     if (fs::read_symlink(at, trouble) == target) return;
     make_folder(at.parent_path());
-    const fs::path made = at.string() + ".new";
+    const fs::path made = at.string() + ".new-" + std::to_string(::getpid());
     fs::remove(made, trouble);
     fs::create_symlink(target, made);
     fs::rename(made, at);

@@ -87,6 +87,44 @@ TEST_CASE("download: what came is a model by its name") {
   CHECK(p.hub.calls().size() == calls);
 }
 
+TEST_CASE("download: with --download the commands that take a model get it, once") {
+  Place p;
+  const fs::path model = make_letter_model(p.scratch);
+  p.hub.files.clear();
+  for (const auto& entry : fs::directory_iterator(model)) {
+    p.hub.files[entry.path().filename()] =
+        hub_file(read_file(entry.path()), entry.path().extension() == ".safetensors");
+  }
+  const std::string text = p.scratch.write("a.txt", "the cat. the dog. the cat and the dog.\n");
+  for (std::vector<std::string> command :
+       {std::vector<std::string>{"generate", "-p", "a", "-n", "2", "-m"},
+        {"eval", "--data", text, "-m"},
+        {"eval", "--data", text, "-m", model, "--baseline"},
+        {"train", "--data", text, "-o", "out", "--max-steps", "1", "--block-size", "8",
+         "--resize-vocab", "-m"}}) {
+    fs::remove_all(p.scratch / "hf");
+    command.emplace_back("acme/tiny");
+    const std::size_t before = p.hub.calls().size();
+    CHECK(p.run(command).exit_code == 3);
+    CHECK(p.hub.calls().size() == before);
+    command.emplace_back("--download");
+    const ProgramResult got = p.run(command);
+    INFO(command[0] << "\n" << got.err);
+    CHECK(got.exit_code == 0);
+    CHECK(contains(got.err, "acme/tiny at 0123456789ab: "));
+    const std::size_t after = p.hub.calls().size();
+    CHECK(after > before);
+    if (command[0] == "train") command.emplace_back("--overwrite-output-dir");
+    CHECK(p.run(command).exit_code == 0);
+    CHECK(p.hub.calls().size() == after);
+  }
+  // What a run saves asks for nothing of the network.
+  CHECK_FALSE(contains(read_file(p.scratch / "out/quire_config.json"), "\"download\""));
+  CHECK(p.run({"generate", "-p", "a", "-n", "2", "-m", model, "--download"}).exit_code == 0);
+  p.options.environment.emplace_back("HF_HUB_OFFLINE", "1");
+  CHECK(p.run({"generate", "-p", "a", "-m", "acme/other", "--download"}).exit_code == 2);
+}
+
 TEST_CASE(
     "download: the token comes from HF_TOKEN, a file it names, or the home of huggingface_hub") {
   Place p;

@@ -168,7 +168,7 @@ TEST_CASE("training without a model goes on from gpt2 where it is, else from the
   const std::string begin = "no --model and no --config: training goes on from ";
   const auto bundled = train("models/gpt2_fine_tuned/");
   CHECK(bundled.first ==
-        begin + kBundledModel + ", which comes with Quire (--model gpt2 says how to get that one)");
+        begin + kBundledModel + ", which comes with Quire (quire download gpt2 gets that one)");
   CHECK(bundled.second == kBundledModel);
   CHECK(contains(file(e.scratch / "models/gpt2_fine_tuned", "README.md"), kBundledModel));
 
