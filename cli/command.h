@@ -42,6 +42,8 @@ extern const Command kConvertCommand;
 extern const Command kInfoCommand;
 extern const Command kCardCommand;
 extern const Command kBenchCommand;
+extern const Command kDownloadCommand;
+extern const Command kUploadCommand;
 
 // The actions of `quire tokenizer` and `quire data` that are in files of their own.
 int run_tokenizer_add(const std::vector<std::string>& arguments);

@@ -23,9 +23,9 @@ const Command kDataCommand = {"data", "inspect, prepare: data sets before traini
 
 std::span<const Command> commands() {
   static const Command kCommands[] = {
-      kDemoCommand, kDoctorCommand,    kTrainCommand, kSweepCommand,    kGenerateCommand,
-      kEvalCommand, kTokenizerCommand, kDataCommand,  kKeywordsCommand, kConvertCommand,
-      kInfoCommand, kCardCommand,      kBenchCommand,
+      kDemoCommand, kDoctorCommand,    kTrainCommand,    kSweepCommand,    kGenerateCommand,
+      kEvalCommand, kTokenizerCommand, kDataCommand,     kKeywordsCommand, kConvertCommand,
+      kInfoCommand, kCardCommand,      kDownloadCommand, kUploadCommand,   kBenchCommand,
   };
   return kCommands;
 }

@@ -16,6 +16,7 @@
 #include "cli/eval_scoring.h"
 #include "cli/flags.h"
 #include "cli/help_text.h"
+#include "cli/hub_model.h"
 #include "cli/option_names.h"
 #include "cli/signals.h"
 #include "cli/terminal.h"
@@ -41,6 +42,7 @@ struct EvalOptions {
   std::vector<std::string> metrics;  // empty: all
   std::filesystem::path output_dir;
   int completions = 0;
+  DownloadFlag download;
   bool overwrite = false, json = false;
 };
 
@@ -50,6 +52,7 @@ void add_flags(Flags& flags, EvalOptions& o) {
   flags.add(kModelNames, scoring.model, "DIR",
             "a folder, a file, an adapter, a bundled model or a Hub name; with --texts none unless "
             "given");
+  o.download.add_to(flags);
   flags.add(kTokenizerNames, scoring.tokenizer, "DIR",
             "where the tokenizer lies, if not with the model");
   add_storage(flags, scoring.storage);
@@ -353,6 +356,9 @@ int run(const std::vector<std::string>& arguments) {
   if (!options.output_dir.empty()) {
     if (!options.overwrite) check_no_report(options.output_dir);
     make_folder(options.output_dir);
+  }
+  for (const std::string& model : {options.scoring.model, options.baseline}) {
+    if (!options.download.get(model)) return interrupt_exit_code();
   }
   if (options.completions > 0) return evaluate_completions(options);
   return with_texts ? evaluate_texts(options, flags.given("model")) : evaluate_data(options);

@@ -123,7 +123,8 @@ constexpr ForeignOption kTable[] = {
      "leave it out: --output-dir gets model.safetensors at its top, whatever --save-steps is"},
     {"push_to_hub hub_model_id hub_strategy hub_token hub_private_repo hub_always_push "
      "push_to_hub_model_id push_to_hub_organization push_to_hub_token",
-     "train", "leave it out: nothing is sent; hf upload NAME OUTPUT_DIR does that afterwards"},
+     "train",
+     "leave it out: nothing is sent; quire upload OUTPUT_DIR OWNER/NAME does that afterwards"},
 
     // Generation.
     {"length max_tokens n_predict", "generate", "--max-new-tokens N"},

@@ -11,6 +11,7 @@
 #include "cli/flags.h"
 #include "cli/generate_output.h"
 #include "cli/help_text.h"
+#include "cli/hub_model.h"
 #include "cli/option_names.h"
 #include "cli/prompt_flags.h"
 #include "cli/signals.h"
@@ -27,6 +28,7 @@ namespace {
 
 struct GenerateOptions {
   std::string model = kBundledModel;
+  DownloadFlag download;
   std::string tokenizer;
   WeightStorage storage = WeightStorage::as_stored;
   DeviceFlags device;
@@ -49,6 +51,7 @@ void add_flags(Flags& flags, GenerateOptions& o) {
   flags.group("Model");
   flags.add(kModelNames, o.model, "DIR",
             "a folder, a file, an adapter, a bundled model or a Hub name");
+  o.download.add_to(flags);
   flags.add(kTokenizerNames, o.tokenizer, "DIR", "where the tokenizer lies, if not with the model");
   add_storage(flags, o.storage);
   o.device.add_to(flags);
@@ -240,6 +243,7 @@ int run(const std::vector<std::string>& arguments) {
     Flags flags("generate", kSynopsis, kAbout);
     add_flags(flags, typed);
     if (!flags.parse(arguments)) return 0;
+    if (!typed.download.get(typed.model)) return interrupt_exit_code();
     folder = resolve_model(typed.model);
   }
   GenerateOptions options;

@@ -117,9 +117,8 @@ std::string listed(const std::vector<std::string>& words, std::string_view last_
 }
 
 std::string where_models_come_from() {
-  return fmt::format(
-      "{} comes with Quire. {} does not: where it is missing, --model {} says how to get it.",
-      kBundledModel, kUsualModel, kUsualModel);
+  return fmt::format("{} comes with Quire. {} does not: quire download {} gets it.", kBundledModel,
+                     kUsualModel, kUsualModel);
 }
 
 }  // namespace quire

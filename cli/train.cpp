@@ -204,7 +204,7 @@ void make_samples(Prepared& run) {
                       run.options.sample_prompts, run.options.training.seed);
 }
 
-/// False: only help was asked for.
+/// False: only help was asked for, or it was stopped.
 bool prepare(const std::vector<std::string>& arguments, const Ranks& ranks, Prepared& run) {
   TrainFlags& options = run.options;
   Flags flags("train", "--data PATH... --output-dir DIR [--model DIR | --config NAME] [OPTION...]",
@@ -240,6 +240,7 @@ bool prepare(const std::vector<std::string>& arguments, const Ranks& ranks, Prep
   if (ranks.first())
     run.reports = options.reports.make(run.resolved, set_options(flags, run.resolved));
 
+  if (!options.download.get(options.model)) return false;
   run.start = find_start(options);
   // What the card names: the checkpoint of a run that is gone on from has its weights.
   if (options.model.empty()) options.model = earlier.value("model", "");
@@ -272,7 +273,7 @@ int train_together(const std::vector<std::string>& arguments, const std::shared_
   Prepared run;
   bool wanted = false;
   ranks->agree([&] { wanted = prepare(arguments, *ranks, run); });
-  if (!wanted) return 0;
+  if (!wanted) return interrupt_exit_code();
   const TrainFlags& options = run.options;
   TrainingConfig training = options.training;
   // Of all ranks, of which the first alone is one that somebody may look at.

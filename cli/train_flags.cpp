@@ -46,6 +46,7 @@ void TrainFlags::add_model(Flags& flags) {
   flags.group("Model");
   flags.add(kModelNames, model, "DIR",
             "go on from this model: a folder, a file, an adapter or a Hub name");
+  download.add_to(flags);
   flags.add("config,config-name", config, "NAME|FILE",
             "a fresh model: tiny, gpt2, gpt2-medium, gpt2-large, gpt2-xl or a config.json");
   flags.add(kTokenizerNames, tokenizer, "DIR", "its vocabulary; without it the model's own");

@@ -8,6 +8,7 @@
 #include "cli/corpus_flags.h"
 #include "cli/device_flags.h"
 #include "cli/flags.h"
+#include "cli/hub_model.h"
 #include "pipeline/sweep/space.h"
 #include "pipeline/train_options.h"
 #include "pipeline/trained_run.h"
@@ -25,6 +26,7 @@ void add_overflow(Flags& flags, Overflow& overflow,
 struct TrainFlags : TrainOptions {
   DeviceFlags device;
   bool json = false;
+  DownloadFlag download;
   RunReports reports;  ///< beside what `training` writes itself
 
   void add_to(Flags& flags);

@@ -56,6 +56,23 @@ else()
   message(STATUS "TensorFlow checkpoints: refused (no libleveldb-dev, libprotobuf-dev or protobuf-compiler, or QUIRE_TENSORFLOW=OFF)")
 endif()
 
+# The Hub. Both libraries are loaded when a command wants them, so that the others start without: their headers are
+# what is built with.
+option(QUIRE_HUB "quire download and quire upload, where libcurl and OpenSSL are found" ON)
+set(QUIRE_WITH_HUB FALSE)
+if(QUIRE_HUB)
+  find_package(CURL QUIET)
+  find_package(OpenSSL QUIET COMPONENTS Crypto)
+  if(CURL_FOUND AND OPENSSL_FOUND)
+    set(QUIRE_WITH_HUB TRUE)
+  endif()
+endif()
+if(QUIRE_WITH_HUB)
+  message(STATUS "The Hub: download and upload (libcurl ${CURL_VERSION_STRING}, OpenSSL ${OPENSSL_VERSION})")
+else()
+  message(STATUS "The Hub: refused (no libcurl4-openssl-dev or libssl-dev, or QUIRE_HUB=OFF)")
+endif()
+
 # Training with several processes. OFF builds without, as where no MPI is found.
 option(QUIRE_MPI "Train with several processes over MPI, where it is found" ON)
 set(QUIRE_WITH_MPI FALSE)

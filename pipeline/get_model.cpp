@@ -4,18 +4,15 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
 #include <string_view>
 
-#include "pipeline/model_path.h"
+#include "base/hub_names.h"
 
 namespace quire {
 
 namespace fs = std::filesystem;
 
 namespace {
-
-constexpr std::string_view kCacheFolder = "models--";
 
 /// Of the names without an organisation, those that the Hub knows as GPT-2.
 bool is_size_of_gpt2(const std::string& name) {
@@ -32,44 +29,25 @@ std::string without_organisation(const std::string& name) {
   return name;
 }
 
-/// "models--org--name" -> "org/name"; "" for other folders.
-std::string name_of_cache_folder(const std::string& folder) {
-  if (!folder.starts_with(kCacheFolder)) return {};
-  std::string name = folder.substr(kCacheFolder.size());
-  if (const std::size_t dashes = name.find("--"); dashes != std::string::npos) {
-    name.replace(dashes, 2, "/");
-  }
-  return name;
-}
-
 }  // namespace
-
-bool may_be_hub_name(const std::string& name) {
-  const auto allowed = [](unsigned char c) {
-    return std::isalnum(c) != 0 || c == '-' || c == '_' || c == '.' || c == '/';
-  };
-  return !name.empty() && std::all_of(name.begin(), name.end(), allowed) &&
-         !name.starts_with(".") && !name.starts_with("/") && !name.ends_with("/") &&
-         std::count(name.begin(), name.end(), '/') <= 1;
-}
 
 std::vector<std::string> how_to_get(const std::string& name) {
   const bool known = is_size_of_gpt2(without_organisation(name));
   if (!may_be_hub_name(name) || (!known && name.find('/') == std::string::npos)) return {};
   return {(known ? name + " does not come with Quire" : "if " + name + " is a model of the Hub") +
-              ", one line of Python gets it (pip install huggingface_hub):",
+              ", this gets it:",
+          "  quire download " + name,
+          "it goes to the Hub's cache, where the name is enough: " + hub_cache().string(),
+          "or one line of Python does (pip install huggingface_hub):",
           "  python3 -c \"from huggingface_hub import snapshot_download as get; get('" + name +
               "', local_dir='" + name + "', allow_patterns=['*.json', '*.txt', '*.safetensors'])\"",
           "that writes the folder " + name +
-              " here; moved, also to a machine without a network, it "
-              "is named by its path",
-          "without local_dir it goes to the Hub's cache, where the name is enough: " +
-              hub_cache().string()};
+              " here; moved, also to a machine without a network, it is named by its path"};
 }
 
 std::vector<std::string> how_to_get(const fs::path& folder) {
   for (const fs::path& part : folder) {
-    const std::string name = name_of_cache_folder(part.string());
+    const std::string name = name_of_hub_cache_folder(part.string());
     if (!name.empty()) return how_to_get(name);
   }
   const fs::path last = folder.has_filename() ? folder.filename() : folder.parent_path().filename();

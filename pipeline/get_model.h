@@ -1,5 +1,5 @@
-// Where a model comes from that is not there: one line of Python, and where that puts it; and the
-// model for which there is nothing to get.
+// Where a model comes from that is not there: `quire download`, one line of Python, and where these
+// put it; and the model for which there is nothing to get.
 #pragma once
 
 #include <filesystem>
@@ -12,9 +12,6 @@ namespace quire {
 inline constexpr const char* kBundledModel = "narrator";
 /// The model that most people mean: it does not come with the program.
 inline constexpr const char* kUsualModel = "gpt2";
-
-/// "name" or "org/name", as the Hub has them; no path that begins or ends otherwise.
-bool may_be_hub_name(const std::string& name);
 
 /// Lines that say how a model of that name is got from the Hub; none for what cannot be one:
 /// a path, or a word without an organisation that is not one of GPT-2's sizes.

@@ -1,12 +1,12 @@
 #include "pipeline/model_path.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <optional>
 #include <vector>
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/hub_names.h"
 #include "base/nearest.h"
 #include "engine/formats/adapter_folder.h"
 #include "engine/formats/adapter_merge.h"
@@ -20,19 +20,6 @@ namespace quire {
 namespace fs = std::filesystem;
 
 namespace {
-
-std::optional<fs::path> from_environment(const char* name) {
-  const char* value = std::getenv(name);
-  if (value == nullptr || *value == '\0') return std::nullopt;
-  return fs::path(value);
-}
-
-// "org/name" -> models--org--name, as huggingface_hub names its folders.
-std::string cache_folder_name(const std::string& hub_name) {
-  std::string folder = "models--";
-  for (const char c : hub_name) folder += c == '/' ? "--" : std::string(1, c);
-  return folder;
-}
 
 bool holds_model(const fs::path& folder) {
   std::error_code trouble;
@@ -104,13 +91,6 @@ std::vector<std::string> with_how_to_get(std::vector<std::string> details, const
 
 }  // namespace
 
-fs::path hub_cache() {
-  if (const auto cache = from_environment("HF_HUB_CACHE")) return *cache;
-  if (const auto home = from_environment("HF_HOME")) return *home / "hub";
-  if (const auto cache = from_environment("XDG_CACHE_HOME")) return *cache / "huggingface/hub";
-  return from_environment("HOME").value_or("/") / ".cache/huggingface/hub";
-}
-
 fs::path resolve_model(const std::string& model) {
   if (model.empty()) {
     throw Error(Fault::usage, "the model's name is empty", {}, models_to_try());
@@ -142,7 +122,7 @@ fs::path resolve_model(const std::string& model) {
     std::vector<std::string> names = {model};
     if (model.find('/') == std::string::npos) names.push_back("openai-community/" + model);
     for (const std::string& name : names) {
-      const fs::path repository = hub_cache() / cache_folder_name(name);
+      const fs::path repository = hub_cache() / hub_cache_folder(name);
       const fs::path snapshot = snapshot_of(repository);
       if (!snapshot.empty()) return snapshot;
       looked.push_back("no snapshot with a config.json in " + repository.string());

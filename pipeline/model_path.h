@@ -43,7 +43,4 @@ std::optional<std::filesystem::path> find_whole_model(const std::string& model);
 LoadedModel load_resolved(Device& device, const std::filesystem::path& resolved_model,
                           WeightStorage storage);
 
-/// $HF_HUB_CACHE, $HF_HOME/hub, $XDG_CACHE_HOME/huggingface/hub or ~/.cache/huggingface/hub.
-std::filesystem::path hub_cache();
-
 }  // namespace quire

@@ -151,10 +151,8 @@ std::string choose_model(TrainOptions& options) {
   const std::string begin = fmt::format(
       fmt::runtime("no `model` and no `config`: training goes on from {}"_named), options.model);
   return usual ? fmt::format("{}, found in {}", begin, shown_path(*usual))
-               : fmt::format(
-                     fmt::runtime(
-                         "{}, which comes with Quire (`model` {} says how to get that one)"_named),
-                     begin, kUsualModel);
+               : fmt::format("{}, which comes with Quire (quire download {} gets that one)", begin,
+                             kUsualModel);
 }
 
 Json earlier_options(const TrainingConfig& training) {
@@ -185,7 +183,7 @@ std::string saved_options(const std::string& resolved, const TrainOptions& optio
   if (!options.validation_paths.empty()) saved.erase("validation_split");
   for (const char* name :
        {"output_dir", "resume_from_checkpoint", "overwrite_output_dir", "stop_at_step", "json",
-        "quiet", "device", "threads", "max_time", "fit_to_time"}) {
+        "quiet", "device", "threads", "max_time", "fit_to_time", "download"}) {
     saved.erase(name);
   }
   // A run that is gone on from has its model from the checkpoint, and began

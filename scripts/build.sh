@@ -38,6 +38,8 @@ needs=(
   'header xxhash.h|libxxhash-dev|xxhash-devel|xxhash|xxhash'
   'header zlib.h|zlib1g-dev|zlib-devel|zlib|zlib'
   'header zstd.h|libzstd-dev|libzstd-devel|zstd|zstd'
+  'header curl/curl.h|libcurl4-openssl-dev|libcurl-devel|curl|curl'
+  'header openssl/evp.h|libssl-dev|openssl-devel|openssl|openssl'
   'header boost/context/fiber.hpp|libboost-context-dev|boost-devel|boost|boost'
   'header catch2/catch.hpp catch2/catch_all.hpp|catch2|catch-devel|catch2|catch2'
 )

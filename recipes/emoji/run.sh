@@ -31,5 +31,5 @@ done
 
 step "5. A folder for the Hub"
 ls "$out/model"
-echo "Read and complete $out/model/README.md, then, after pip install huggingface_hub and hf auth login:" >&2
-printf '  hf upload NAME %q --exclude "checkpoint-*"\n' "$out/model" >&2
+echo "Read and complete $out/model/README.md, then, with a token of the Hub in HF_TOKEN:" >&2
+printf '  quire upload %q OWNER/NAME --create\n' "$out/model" >&2

@@ -83,6 +83,7 @@ TEST_CASE(
     INFO(command[0] << " " << command[1] << "\n" << run.err);
     CHECK(run.exit_code == 3);
     if (command[0] == "sweep") continue;  // says it in the log of its run
+    CHECK(contains(run.err, "this gets it:\n    quire download gpt2\n"));
     CHECK(contains(run.err,
                    "python3 -c \"from huggingface_hub import snapshot_download as get; "
                    "get('gpt2', local_dir='gpt2', "));
@@ -91,7 +92,7 @@ TEST_CASE(
     const bool of_adapter = command[2] == "adapter";  // whose config is to be mended
     CHECK(contains(run.err, std::string(kBundledModel) + ", which comes with Quire") != of_adapter);
   }
-  CHECK(contains(file(e.scratch / "out/run-001", "train.log"), "get('gpt2', local_dir='gpt2', "));
+  CHECK(contains(file(e.scratch / "out/run-001", "train.log"), "quire download gpt2\n"));
 }
 
 TEST_CASE("the overview and the help of commands with a model say where models come from") {
@@ -122,7 +123,7 @@ TEST_CASE("half a model says how to get the rest") {
   INFO(weights.err);
   CHECK(weights.exit_code == 3);
   CHECK(contains(weights.err, "abc holds no weights"));
-  CHECK(contains(weights.err, "get('gpt2', "));
+  CHECK(contains(weights.err, "quire download gpt2\n"));
 
   fs::copy_file(whole / "model.safetensors", fs::path(cached) / "model.safetensors");
   CHECK(e.run({"generate", "-m", "gpt2", "-p", "The", "-n", "2"}).exit_code == 0);
@@ -130,25 +131,25 @@ TEST_CASE("half a model says how to get the rest") {
   fs::remove(fs::path(cached) / "tokenizer.json");
   const ProgramResult prompt = e.run({"generate", "-m", "gpt2", "-p", "The"});
   CHECK(prompt.exit_code == 3);
-  CHECK(contains(prompt.err, "get('gpt2', "));
+  CHECK(contains(prompt.err, "quire download gpt2\n"));
   const ProgramResult trained =
       e.run({"train", "--model", "gpt2", "--data", work.text, "--output-dir", "out"});
   CHECK(trained.exit_code == 2);
-  CHECK(contains(trained.err, "get('gpt2', "));
+  CHECK(contains(trained.err, "quire download gpt2\n"));
 
   CHECK(contains(trained.err, "without a tokenizer\n  the model's folder has none\n"));
   const ProgramResult fresh =
       e.run({"train", "--config", "tiny", "--data", work.text, "--output-dir", "out"});
   CHECK(fresh.exit_code == 2);
   CHECK(contains(fresh.err, "without a tokenizer\n  a fresh model has no vocabulary of its own\n"));
-  CHECK(contains(fresh.err, "get('gpt2', "));
+  CHECK(contains(fresh.err, "quire download gpt2\n"));
   CHECK(contains(fresh.err, std::string("--tokenizer ") + kBundledModel + " needs nothing"));
 
   fs::create_directories(e.scratch.path() / "gpt2");
   const ProgramResult folder = e.run({"generate", "-m", "gpt2", "-p", "The"});
   CHECK(folder.exit_code == 3);
   CHECK(contains(folder.err, "error: gpt2 is not a model folder\n  it holds no config.json\n"));
-  CHECK(contains(folder.err, "get('gpt2', "));
+  CHECK(contains(folder.err, "quire download gpt2\n"));
 }
 
 TEST_CASE("training without a model goes on from gpt2 where it is, else from the bundled model") {
@@ -167,7 +168,7 @@ TEST_CASE("training without a model goes on from gpt2 where it is, else from the
   const std::string begin = "no --model and no --config: training goes on from ";
   const auto bundled = train("models/gpt2_fine_tuned/");
   CHECK(bundled.first ==
-        begin + kBundledModel + ", which comes with Quire (--model gpt2 says how to get that one)");
+        begin + kBundledModel + ", which comes with Quire (quire download gpt2 gets that one)");
   CHECK(bundled.second == kBundledModel);
   CHECK(contains(file(e.scratch / "models/gpt2_fine_tuned", "README.md"), kBundledModel));
 
