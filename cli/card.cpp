@@ -6,12 +6,12 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/hub_names.h"
 #include "base/text.h"
 #include "cli/command.h"
 #include "cli/flags.h"
 #include "cli/option_names.h"
 #include "cli/terminal.h"
-#include "pipeline/get_model.h"
 #include "report/front_matter.h"
 #include "report/model_card.h"
 
