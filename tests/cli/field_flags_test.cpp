@@ -94,8 +94,6 @@ TEST_CASE("no literal below cli/ has a flag but those of other programs, and wha
       "gzip --test",
       "zstd --test",
       "gunzip --keep",
-      "transformers-cli convert --model_type gpt2 --tf_checkpoint ",
-      " --pytorch_dump_output CONVERTED (transformers 4), then ",
       "cmake --preset release",
       "quire doctor --verify passed",               // a proof that lies in a cache
       "kernels that wait for doctor --verify",      // an option in checkpoints
