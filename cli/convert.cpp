@@ -65,9 +65,9 @@ void add_flags(Flags& flags, ConvertCommand& c) {
                    "auto: what OUT's name says, a folder being safetensors; pytorch: a folder with "
                    "pytorch_model.bin");
   flags.add_choice("dtype,outtype", options.dtype,
-                   {"auto", "float32", "float16", "bfloat16", "int8", "int4"},
-                   "of the weights, rounded to nearest even; auto: as stored; int8 and int4 are "
-                   "GGUF's Q8_0 and Q4_0");
+                   {"auto", "float32", "float16", "bfloat16", "int8", "int4", "q4_k"},
+                   "of the weights, rounded to nearest even; auto: as stored; int8, int4 and q4_k "
+                   "are GGUF's Q8_0, Q4_0 and Q4_K");
   flags.add("max-shard-size", c.max_shard_size, "SIZE",
             "several files of at most so many bytes of weights, and an index: 5GB, 500MB");
   flags.add(kOverwriteFolderNames, options.overwrite_output_dir,

@@ -75,11 +75,9 @@ Target target_of(const ConvertOptions& options) {
 /// formats have for whole tensors are types of activations or of other programs.
 const ElementType* wanted_type(const ConvertOptions& options, const std::string& format) {
   if (options.dtype == kAuto) return nullptr;
-  static constexpr std::pair<std::string_view, std::string_view> kNames[] = {{"float32", "F32"},
-                                                                             {"float16", "F16"},
-                                                                             {"bfloat16", "BF16"},
-                                                                             {"int8", "Q8_0"},
-                                                                             {"int4", "Q4_0"}};
+  static constexpr std::pair<std::string_view, std::string_view> kNames[] = {
+      {"float32", "F32"}, {"float16", "F16"}, {"bfloat16", "BF16"},
+      {"int8", "Q8_0"},   {"int4", "Q4_0"},   {"q4_k", "Q4_K"}};
   const auto* const name = std::find_if(std::begin(kNames), std::end(kNames),
                                         [&](const auto& n) { return n.first == options.dtype; });
   if (name == std::end(kNames)) {

@@ -18,7 +18,7 @@ struct ConvertOptions {
   std::filesystem::path output;  ///< a folder or a file
   /// "safetensors", "gguf", "llmc", "pytorch"; "auto": what the output's name says.
   std::string format = "auto";
-  /// "float32", "float16", "bfloat16", "int8", "int4"; "auto": as stored.
+  /// "float32", "float16", "bfloat16", "int8", "int4", "q4_k"; "auto": as stored.
   std::string dtype = "auto";
   std::string tokenizer;           ///< another one than the model's
   std::size_t max_shard_size = 0;  ///< bytes; 0: one file
@@ -50,7 +50,7 @@ struct Converted {
 ///   pytorch      the same with pytorch_model.bin; or a file *.bin, *.pt or *.pth
 ///   gguf         a file with the tokenizer in it
 ///   llmc         a file, and tokenizer.bin beside it
-/// int8 is Q8_0 and int4 Q4_0, which GGUF alone has. Rows that `resize_vocab` adds are those of
+/// int8 is Q8_0 and int4 Q4_0, which with Q4_K GGUF alone has. Rows that `resize_vocab` adds are those of
 /// drawn_rows() (engine/model/vocabulary.h). Needs about a mebibyte of memory a thread, whatever the
 /// model's size; and where rows are added, a table of tokens as float32; of an adapter, the merged
 /// model. Throws Error(usage) for options that do not go together and

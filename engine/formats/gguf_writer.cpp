@@ -145,14 +145,17 @@ void settle_types(std::vector<OutTensor>& tensors, std::vector<std::string>& not
     } else if (tensor.row() % tensor.type->block_elements != 0) {
       wanted = tensor.type->name;
       tensor.type = element_type(DType::f16);
+      const ElementType* const smaller = element_type("Q8_0");
+      if (wanted == "Q4_K" && tensor.row() % smaller->block_elements == 0) tensor.type = smaller;
       if (unfit++ == 0) first_unfit = &tensor;
     }
   }
   if (unfit == 0) return;
-  notes.push_back(fmt::format(
-      "{} tensors are F16, not {}, as llama.cpp does it: their rows are no multiple of {} ('{}': "
-      "{})",
-      unfit, wanted, element_type(wanted)->block_elements, first_unfit->name, first_unfit->row()));
+  notes.push_back(
+      fmt::format("{} tensors are not {}, blocks of {}, but have more bits: '{}', whose "
+                  "rows have {}, is {}",
+                  unfit, wanted, element_type(wanted)->block_elements, first_unfit->name,
+                  first_unfit->row(), first_unfit->type->name));
 }
 
 void add_vocabulary(Entries& entries, const Gpt2Config& config,

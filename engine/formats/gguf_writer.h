@@ -24,7 +24,7 @@ struct GgufVocabulary {
 
 /// Tensors of parameter_list(config), whose types are wanted ones: vectors and the table of
 /// positions become F32, and matrices whose rows do not fill blocks of a quantised type F16, both
-/// as llama.cpp does it; `notes` gets a line about the latter. A vocabulary with fewer tokens than
+/// as llama.cpp does it (of Q4_K, Q8_0 where that fits); `notes` gets a line about the latter. A vocabulary with fewer tokens than
 /// the model has rows is filled up with unused ones, "[PAD1000]"; without one the file says that
 /// there is none. Throws Error(bad_data) for what llama.cpp's GPT-2 has no place for: another
 /// activation than gelu_new, other scales of the scores, more tokens than rows.

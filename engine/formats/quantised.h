@@ -17,8 +17,8 @@ namespace quire {
 /// Whole blocks of the ElementType of that name, as floats. `to` has as many elements as they do.
 void dequantise(std::string_view type, const std::byte* from, std::span<float> to);
 
-/// The reverse for Q8_0 and Q4_0, bit for bit what llama.cpp's quantize_row_q8_0_ref() and
-/// quantize_row_q4_0_ref() make. The index of an element that is too large for float16 to hold what
+/// The reverse: bit for bit what llama.cpp's quantize_row_q8_0_ref() and quantize_row_q4_0_ref()
+/// make, and what quantize_row_q4_K_ref() does. The index of an element that is too large for float16 to hold what
 /// its block is multiplied with; `to` is of no use then.
 std::optional<std::size_t> quantise(std::string_view type, std::span<const float> from,
                                     std::byte* to);

@@ -184,13 +184,30 @@ TEST_CASE("four bits a weight: matrices are Q4_0, all else is float32") {
   CHECK((read_all(open_source(folder / "out")) == read_all(Gguf(folder / "x.gguf"))));
 }
 
+TEST_CASE("Q4_K where rows have blocks of 256, Q8_0 where they have others") {
+  QUIRE_FIXTURE(model, "models/tiny-char");  // rows of 128 and 512
+  const ScratchFolder folder;
+  const Converted done =
+      converted({.model = model.string(), .output = folder / "x.gguf", .dtype = "q4_k"});
+  REQUIRE(done.notes.size() == 1);
+  CHECK(done.notes[0].find("'transformer.wte.weight', whose rows have 128, is Q8_0") !=
+        std::string::npos);
+  const Gguf file(folder / "x.gguf");
+  for (const FileTensor& tensor : file.tensors()) {
+    INFO(tensor.name);
+    const bool is_matrix = tensor.shape.size() == 2 && tensor.name != "wpe.weight";
+    const bool is_long = is_matrix && tensor.name.ends_with("mlp.c_proj.weight");
+    CHECK(tensor.dtype_name == (is_long ? "Q4_K" : is_matrix ? "Q8_0" : "F32"));
+  }
+}
+
 TEST_CASE("rows that no block divides are float16, with a note") {
   const ScratchFolder folder;  // rows of 10 and 40, as the small model has them
   const std::string model = make_letter_model(folder);
   const Converted done = converted(
       {.model = model, .output = folder / "x.gguf", .dtype = "int8", .resize_vocab = 258});
   REQUIRE(done.notes.size() == 2);
-  CHECK(done.notes[1].find("are F16, not Q8_0") != std::string::npos);
+  CHECK(done.notes[1].find("whose rows have 12, is F16") != std::string::npos);
   CHECK(Gguf(folder / "x.gguf").find("wte.weight")->dtype_name == "F16");
 }
 

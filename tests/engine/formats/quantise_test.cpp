@@ -2,6 +2,8 @@
 // there, and the fixture that it made.
 #include "engine/formats/quantised.h"
 
+#include <zlib.h>
+
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -121,6 +123,46 @@ TEST_CASE("what is quantised and read again is what the fixture's maker made") {
   const FileTensor& table = *file.find("wte.weight");
   CHECK((quantised("Q8_0", exact.at("wte.weight"), 34) ==
          std::string(reinterpret_cast<const char*>(table.bytes.data()), table.bytes.size())));
+}
+
+TEST_CASE("Q4_K is what ggml's quantize_row_q4_K_ref() makes") {
+  std::vector<float> values(std::size_t{256} * 256);
+  for (std::uint32_t i = 0; i < values.size(); ++i) {
+    const std::uint32_t bits = (i * 2654435761u) >> 8;  // all steps are exact
+    values[i] = (static_cast<float>(bits) * 0x1p-24f - 0.375f) *
+                std::exp2(static_cast<float>(i / 32 % 12) - 8.0f);
+  }
+  std::vector<std::byte> blocks(std::size_t{256} * 144);
+  REQUIRE_FALSE(quantise("Q4_K", values, blocks.data()));
+  CHECK(::crc32_z(0, reinterpret_cast<const Bytef*>(blocks.data()), blocks.size()) ==
+        0xde63577cu);  // of what libggml-base.so 0.25.3 made of them
+}
+
+TEST_CASE("Q4_K is within the steps of its parts") {
+  std::vector<float> values = rows();
+  values.resize(values.size() / 256 * 256);
+  std::vector<std::byte> blocks(values.size() / 256 * 144);
+  CHECK_FALSE(quantise("Q4_K", values, blocks.data()));
+  std::vector<float> back(values.size());
+  dequantise("Q4_K", blocks.data(), back);
+  for (std::size_t at = 0; at < values.size(); at += 256) {
+    // 15 steps of a part reach over its values and zero; a step is within 1/126 of the largest
+    // step of the block and a float16's rounding, what is subtracted as well; and least squares
+    // may move an end of the row by a step to bring the others nearer.
+    float widest = 0.0f, deepest = 0.0f;
+    for (std::size_t part = at; part < at + 256; part += 32) {
+      const auto [low, high] =
+          std::minmax_element(values.begin() + static_cast<std::ptrdiff_t>(part),
+                              values.begin() + static_cast<std::ptrdiff_t>(part + 32));
+      const float bottom = std::min(*low, 0.0f);
+      widest = std::max(widest, *high - bottom);
+      deepest = std::max(deepest, -bottom);
+    }
+    const float rounding = 0x1p-11f + 1.0f / 126.0f;
+    const float bound =
+        widest / 15.0f * 1.5f + rounding * (widest * 16.0f / 14.0f + deepest) + 0x1p-24f * 15 * 63;
+    for (std::size_t i = at; i < at + 256; ++i) REQUIRE(std::abs(back[i] - values[i]) <= bound);
+  }
 }
 
 TEST_CASE("what float16 cannot multiply with is told by its element") {
