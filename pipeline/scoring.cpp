@@ -89,9 +89,10 @@ void check_ids(const std::vector<Text>& texts, const Gpt2Config& config,
           fmt::format("the data has token {}, the model's vocabulary has {}", id,
                       config.vocab_size),
           {"the tokenizer is that of another model, or has got more tokens"},
-          fmt::format(fmt::runtime("the `tokenizer` that the model was trained with, or more "
-                                   "rows: quire convert MODEL OUT `resize_vocab` {}"_named),
-                      tokenizer.vocab_size()));
+          fmt::format(
+              fmt::runtime("the `tokenizer` that the model was trained with, or more rows: "_named
+                           "quire convert MODEL OUT `resize_vocab` {}"_named),
+              tokenizer.vocab_size()));
     }
   }
 }

@@ -43,8 +43,8 @@ void check_prompt(const Gpt2Config& config, const GenerationConfig& generation,
     if (prompt[i] < 0 || prompt[i] >= config.vocab_size) {
       throw Error(Fault::usage, fmt::format("{} has id {} at place {}", name, prompt[i], i),
                   {fmt::format("the model's vocabulary has ids 0 to {}", config.vocab_size - 1)},
-                  "the `tokenizer` that the model was trained with, or more rows: quire convert "
-                  "MODEL OUT `resize_vocab` N"_named);
+                  "the `tokenizer` that the model was trained with, or more rows: "_named
+                  "quire convert MODEL OUT `resize_vocab` N"_named);
     }
   }
   const int length = static_cast<int>(prompt.size());

@@ -229,6 +229,33 @@ TEST_CASE("a tokenizer in a GGUF file that is broken is refused with its entry")
           [](GgufFile& f) { f.entries.erase("tokenizer.ggml.tokens"); });
 }
 
+TEST_CASE("a GGUF file with bytes changed has a tokenizer that works, or is refused") {
+  const ScratchFolder folder;
+  const std::string whole = small_gguf(gguf_vocabulary(with_tokens())).whole();
+  const std::size_t end = whole.find("token_embd.weight");
+  Random random(4);
+  int refused = 0, read = 0;
+  for (int round = 0; round < 1500; ++round) {
+    std::string changed = whole;
+    for (std::size_t edits = 1 + below(random, 3); edits > 0; --edits) {
+      changed[below(random, end)] = static_cast<char>(random());
+    }
+    const std::string path = folder.write("model.gguf", changed);
+    try {
+      const Tokenizer tokenizer = gguf_tokenizer(Gguf(path));
+      for (const TokenId id : tokenizer.encode("the <|user|>the cat \n world's 1234")) {
+        REQUIRE(id < tokenizer.vocab_size());
+      }
+      ++read;
+    } catch (const Error& error) {
+      REQUIRE(error.fault() == Fault::bad_data);
+      ++refused;
+    }
+  }
+  CHECK(refused > 0);
+  CHECK(read > 0);
+}
+
 TEST_CASE("where there is no tokenizer, or several") {
   const ScratchFolder folder;
   GgufFile file;
