@@ -97,9 +97,9 @@ TEST_CASE("no literal below cli/ has a flag but those of other programs, and wha
       "transformers-cli convert --model_type gpt2 --tf_checkpoint ",
       " --pytorch_dump_output CONVERTED (transformers 4), then ",
       "cmake --preset release",
-      "quire doctor --verify passed",               // a proof that lies in a cache
-      "kernels that wait for doctor --verify",      // an option in checkpoints
-      "```\\nquire generate --model {} --prompt ",  // a command in model cards
+      "quire doctor --verify passed",           // a proof that lies in a cache
+      "kernels that wait for doctor --verify",  // an option in checkpoints
+      "quire generate --model {} --prompt ",    // a command in model cards
   };
   std::set<std::string> used;
   const auto literals = literals_below_cli();

@@ -248,7 +248,9 @@ TEST_CASE("the tokenizer beside the weights is told by its files") {
                   "vocab": {"\"": 0, "}": 1, ":,": 2, "\\": 3}}})");
   CHECK(of(folder.path()).size == 10);
   CHECK(of(folder.path()).special == Special{{9, "<\"]}>"}});
-  for (const char* broken : {"", "{", "[]", "{\"model\": {\"vocab\": \"", "{\"model\": 3}"}) {
+  for (const char* broken :
+       {"", "{", "[]", "{\"model\": {\"vocab\": \"", "{\"model\": 3}",
+        R"({"added_tokens": [{"id": 9223372036854775807}, {"id": -5}, {"id": "x"}, 3]})"}) {
     folder.write("tokenizer.json", broken);
     CHECK(of(folder.path()).size == 0);
   }
