@@ -72,7 +72,7 @@ void check_fields(const CardFields& fields, const Flags& flags) {
 
 std::string card_for(const CardCommand& c, const fs::path& folder) {
   if (const std::optional<std::string> card = model_card_for_folder(folder, c.fields)) return *card;
-  if (c.overwrite) return model_card(facts_of_folder(folder), c.fields);
+  if (c.overwrite || c.dry_run) return model_card(facts_of_folder(folder), c.fields);
   throw Error(Fault::usage, (folder / "README.md").string() + " is not a card of Quire's",
               {"it was written by hand, or by an older version"},
               "--overwrite to replace it, or --dry-run to see the card");

@@ -1,6 +1,7 @@
 // quire info: what files and folders of weights hold; with --check what their values are like, with
 // --compare how far those of two lie apart (pipeline/model_info.h, pipeline/tensor_values.h).
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <filesystem>
 #include <memory>
@@ -100,7 +101,8 @@ ModelCheck check_values(const std::string& name, const ModelInfo& info, int thre
   return check;
 }
 
-void show(const InfoCommand& c, const std::string& name) {
+/// What is wrong with it, where --check asks.
+std::vector<std::string> show(const InfoCommand& c, const std::string& name) {
   const ModelInfo info = model_info(resolved(name));
   std::optional<ModelCheck> check;
   if (c.check) check = check_values(name, info, c.threads);
@@ -111,8 +113,19 @@ void show(const InfoCommand& c, const std::string& name) {
   } else {
     print_model(shown);
   }
-  if (check && !check->trouble.empty()) {
-    throw Error(Fault::check, name + " did not pass its check", check->trouble);
+  return check ? check->trouble : std::vector<std::string>();
+}
+
+void show_all(const InfoCommand& c) {
+  std::vector<std::string> failed, details;
+  for (std::size_t i = 0; i < c.paths.size(); ++i) {
+    if (i > 0 && !c.json) print("\n");
+    const std::vector<std::string> trouble = show(c, c.paths[i]);
+    if (!trouble.empty()) failed.push_back(c.paths[i]);
+    details.insert(details.end(), trouble.begin(), trouble.end());
+  }
+  if (!failed.empty()) {
+    throw Error(Fault::check, fmt::format("{} did not pass", fmt::join(failed, ", ")), details);
   }
 }
 
@@ -170,10 +183,7 @@ int run(const std::vector<std::string>& arguments) {
     compare(c, flags);
     return 0;
   }
-  for (std::size_t i = 0; i < c.paths.size(); ++i) {
-    if (i > 0 && !c.json) print("\n");
-    show(c, c.paths[i]);
-  }
+  show_all(c);
   return 0;
 }
 

@@ -177,8 +177,8 @@ void TrainProgress::show(std::int64_t step, const TextSample& sample) {
 
 void note_left_readme(const std::filesystem::path& folder) {
   note((folder / "README.md").string() +
-       " is no card of Quire's and stays as it is\n  try: quire card " + in_shell(folder.string()) +
-       " --overwrite");
+       " was written by hand or by an older version, and stays as it is\n  try: quire card " +
+       in_shell(folder.string()) + " --overwrite");
 }
 
 void print_end(const TrainingResult& result, bool interrupted, double seconds,

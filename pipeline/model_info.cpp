@@ -97,7 +97,7 @@ class Matching {
   void run() {
     Gpt2Config& config = *info_.config;
     const bool head = places_.contains("lm_head.weight"), table = places_.contains("wte.weight");
-    config.tie_word_embeddings = config.tie_word_embeddings || !head;
+    config.tie_word_embeddings = !head || (config.tie_word_embeddings && !(table && unlike_head()));
     if (head && config.tie_word_embeddings) {
       // Where there is no wte.weight, the head stands for it.
       if (table) info_.kinds[places_["lm_head.weight"]] = TensorKind::tied_head;
@@ -117,6 +117,12 @@ class Matching {
   }
 
  private:
+  /// A head of another shape is no second copy of the table.
+  bool unlike_head() {
+    const std::vector<FileTensor>& tensors = info_.source.tensors();
+    return tensors[places_["lm_head.weight"]].shape != tensors[places_["wte.weight"]].shape;
+  }
+
   void match(const NamedParameter& parameter) {
     const auto place = places_.find(bare_name(parameter.name));
     if (place == places_.end()) {

@@ -88,6 +88,7 @@ void add_tokens(const Json& tokens, TokenizerInfo& info) {
     bool special = false;
     std::string text;
     if (!token.is_object() || !read_json(token.value("id", Json()), id)) continue;
+    if (id < 0 || id > INT32_MAX) continue;  // no tokenizer has such a one
     info.size = std::max(info.size, id + 1);
     if (read_json(token.value("special", Json()), special) && special &&
         read_json(token.value("content", Json()), text)) {
@@ -104,7 +105,7 @@ Json decoder_tokens(const fs::path& folder) {
   const Json config = parse_json_or_discard<Json>(read_file(folder / "tokenizer_config.json"));
   if (!config.is_object() || !config.contains("added_tokens_decoder")) return tokens;
   for (const auto& [id, token] : config["added_tokens_decoder"].items()) {
-    std::int64_t number = 0;
+    std::int64_t number = -1;
     std::from_chars(id.data(), id.data() + id.size(), number);
     if (!token.is_object()) continue;
     tokens.push_back(token);
@@ -147,7 +148,7 @@ bool read_tokenizer_bin(std::string_view text, TokenizerInfo& info) {
   std::array<std::int32_t, 4> header = {};
   if (text.size() < sizeof header) return false;
   std::memcpy(header.data(), text.data(), sizeof header);
-  if (header[0] != 20240328) return false;
+  if (header[0] != 20240328 || header[2] < 0) return false;
   info.size = header[2];
   if (header[1] >= 2) info.special[header[3]] = "";
   return true;

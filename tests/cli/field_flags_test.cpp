@@ -95,9 +95,9 @@ TEST_CASE("no literal below cli/ has a flag but those of other programs, and wha
       "zstd --test",
       "gunzip --keep",
       "cmake --preset release",
-      "quire doctor --verify passed",               // a proof that lies in a cache
-      "kernels that wait for doctor --verify",      // an option in checkpoints
-      "```\\nquire generate --model {} --prompt ",  // a command in model cards
+      "quire doctor --verify passed",           // a proof that lies in a cache
+      "kernels that wait for doctor --verify",  // an option in checkpoints
+      "quire generate --model {} --prompt ",    // a command in model cards
   };
   std::set<std::string> used;
   const auto literals = literals_below_cli();

@@ -124,6 +124,7 @@ TEST_CASE("--check reads the values, and exits with 7 where one is not finite") 
                  "tied: lm_head.weight is equal to wte.weight"));
 
   const ScratchFolder folder;
+  const std::string model_of_head = path_of(kForms[4]);
   const std::string bad =
       with_bytes(folder, kForms[1], "h.1.mlp.c_fc.weight", 515, nan_of("BF16")).string();
   CHECK(info({bad}).exit_code == 0);  // nothing was read
@@ -131,7 +132,10 @@ TEST_CASE("--check reads the values, and exits with 7 where one is not finite") 
       "tensor 'transformer.h.1.mlp.c_fc.weight' holds nan at [1, 3]: 1 NaN, 0 infinite";
   const ProgramResult text = info({bad, "--check"});
   CHECK(contains(text.out, "\n  h.1.mlp.c_fc.weight "));
-  check_refused(text, 7, "error: " + bad + " did not pass its check\n  " + trouble);
+  check_refused(text, 7, "error: " + bad + " did not pass\n  " + trouble);
+  const ProgramResult three = info({bad, model_of_head, bad, "--check", "--json"});
+  check_refused(three, 7, "error: " + bad + ", " + bad + " did not pass\n");
+  CHECK(json_lines(three.out).size() == 3);
   const Json json = json_of({bad, "--check", "--threads", "1"}, 7);
   CHECK(json["check"] == Json{{"passed", false}, {"trouble", {trouble}}});
   for (const Json& tensor : json["tensors"]) {

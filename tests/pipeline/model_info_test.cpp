@@ -57,11 +57,11 @@ std::int64_t pages_in_memory(const fs::path& path, std::size_t first) {
   return std::count_if(in_memory.begin(), in_memory.end(), [](unsigned char p) { return p & 1; });
 }
 
-/// A folder of tiny-char's config and tensors, some of which `change` makes others.
+/// A folder of tiny-char's config and tensors, some of which `change` makes others, and more.
 template <class Change>
-void write_changed(const ScratchFolder& folder, const Change& change) {
+void write_changed(const ScratchFolder& folder, const Change& change,
+                   std::vector<TensorToWrite> tensors = {}) {
   const Safetensors original(fixtures_root() / "models/tiny-char/model.safetensors");
-  std::vector<TensorToWrite> tensors;
   for (const FileTensor& tensor : original.tensors()) {
     TensorToWrite written{tensor.name, tensor.view()};
     if (change(written)) tensors.push_back(written);
@@ -196,6 +196,15 @@ TEST_CASE("a GPT-2 that cannot be loaded says why") {
                                    "config wants [256, 128]",
                                    "tensor 'transformer.ln_f.bias' is of type I32"});
   }
+  {
+    const ScratchFolder folder;
+    const std::vector<float> head(2 * 128);
+    write_changed(folder, [](const TensorToWrite&) { return true; },
+                  {{"lm_head.weight", ConstView(head.data(), DType::f32, {2, 128})}});
+    CHECK(trouble(folder) ==
+          Lines{"tensor 'lm_head.weight' has the shape [2, 128], the config wants "
+                "[1000, 128]"});
+  }
   const ScratchFolder folder;
   write_changed(folder, [](const TensorToWrite&) { return true; });
   std::string config = read_file(folder / "config.json");
@@ -239,7 +248,9 @@ TEST_CASE("the tokenizer beside the weights is told by its files") {
                   "vocab": {"\"": 0, "}": 1, ":,": 2, "\\": 3}}})");
   CHECK(of(folder.path()).size == 10);
   CHECK(of(folder.path()).special == Special{{9, "<\"]}>"}});
-  for (const char* broken : {"", "{", "[]", "{\"model\": {\"vocab\": \"", "{\"model\": 3}"}) {
+  for (const char* broken :
+       {"", "{", "[]", "{\"model\": {\"vocab\": \"", "{\"model\": 3}",
+        R"({"added_tokens": [{"id": 9223372036854775807}, {"id": -5}, {"id": "x"}, 3]})"}) {
     folder.write("tokenizer.json", broken);
     CHECK(of(folder.path()).size == 0);
   }
