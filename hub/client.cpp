@@ -5,6 +5,7 @@
 #include <chrono>
 #include <nlohmann/json.hpp>
 #include <thread>
+#include <utility>
 
 #include "base/error.h"
 #include "base/hub_names.h"
@@ -124,9 +125,11 @@ bool Patience::wait_after(const HttpResponse& response) {
   return true;
 }
 
-HubClient::HubClient(const HubSettings& settings, const HubCallbacks& callbacks)
+HubClient::HubClient(const HubSettings& settings, const HubCallbacks& callbacks,
+                     std::string command)
     : settings_(settings),
       callbacks_(callbacks),
+      command_(std::move(command)),
       session_(settings.user_agent, callbacks.stop_requested),
       origin_(origin_of(settings.endpoint)) {}
 

@@ -54,7 +54,8 @@ class Patience {
 
 class HubClient {
  public:
-  HubClient(const HubSettings& settings, const HubCallbacks& callbacks);
+  /// `command`: what a model is named behind, where another name is to be tried: "quire download".
+  HubClient(const HubSettings& settings, const HubCallbacks& callbacks, std::string command);
 
   const HubSettings& settings() const { return settings_; }
   const HubCallbacks& callbacks() const { return callbacks_; }
@@ -94,6 +95,7 @@ class HubClient {
 
   const HubSettings& settings_;
   const HubCallbacks& callbacks_;
+  std::string command_;
   HttpSession session_;
   std::string origin_;  // of the endpoint
 };

@@ -24,7 +24,7 @@ namespace fs = std::filesystem;
 class Download {
  public:
   Download(const HubSettings& settings, const HubModel& model, const DownloadCallbacks& callbacks)
-      : client_(settings, callbacks),
+      : client_(settings, callbacks, "quire download"),
         model_(model),
         callbacks_(callbacks),
         repository_(settings.cache / hub_cache_folder(model.name)),

@@ -90,7 +90,7 @@ void HubClient::refuse_name(const HttpResponse& response, const HubModel& model)
               "the Hub has no model '" + model.name + "' that " +
                   (settings_.token.empty() ? "is open to all"
                                            : "the token of " + settings_.token_from + " may see"),
-              std::move(details), similar.empty() ? "" : "quire download " + similar);
+              std::move(details), similar.empty() ? "" : command_ + " " + similar);
 }
 
 void HubClient::refuse_revision(const HubModel& model) {
@@ -109,7 +109,7 @@ void HubClient::refuse_revision(const HubModel& model) {
   if (!all.empty()) details.push_back("it has " + all);
   throw Error(Fault::bad_data, model.name + " has no revision '" + model.revision + "'",
               std::move(details),
-              "quire download " + HubModel{model.name, near.empty() ? "main" : near}.text());
+              command_ + " " + HubModel{model.name, near.empty() ? "main" : near}.text());
 }
 
 void HubClient::refuse(const HttpResponse& response, const HubModel& model,

@@ -42,7 +42,10 @@ class Upload {
  public:
   Upload(const HubSettings& settings, const HubModel& model, const UploadOptions& options,
          const UploadCallbacks& callbacks)
-      : client_(settings, callbacks), model_(model), options_(options), callbacks_(callbacks) {}
+      : client_(settings, callbacks, "quire upload DIR"),
+        model_(model),
+        options_(options),
+        callbacks_(callbacks) {}
 
   void run(std::vector<UploadFile> files, Uploaded& result) {
     result.url = client_.url("/" + model_.name);
@@ -83,7 +86,11 @@ class Upload {
     }
     const std::string path = api("preupload");
     const HttpResponse response = client_.post_json(path, {{"files", list}});
-    if (response.status == 404 && response.header("x-error-code") != "RevisionNotFound") {
+    if (response.header("x-error-code") == "RevisionNotFound") {
+      throw Error(Fault::bad_data, model_.name + " has no branch '" + model_.revision + "'", {},
+                  "main, or make it on " + client_.url("/" + model_.name + "/tree/main"));
+    }
+    if (response.status == 404) {
       throw Error(Fault::bad_data, "the Hub has no model '" + model_.name + "' yet",
                   {"or it is not shown to the token of " + client_.settings().token_from},
                   "`create` makes it"_named);

@@ -221,6 +221,14 @@ TEST_CASE("hub: without token, owner or network nothing is sent") {
 
 TEST_CASE("hub: refusals of an upload are told") {
   Place p;
+  p.hub.instead = [](const HubServer::Request&) {
+    return HubServer::Reply{.status = 404, .headers = {{"X-Error-Code", "RevisionNotFound"}}};
+  };
+  CHECK(contains(p.refused(Fault::bad_data), "error: acme/tiny has no branch 'main'\n"));
+  p.hub.instead = nullptr;
+  p.settings.token = "hf_wrong";
+  CHECK(contains(p.refused(Fault::bad_data, "acme/tinny"), "try: quire upload DIR acme/tiny"));
+  p.settings.token = p.hub.token;
   p.hub.instead = [](const HubServer::Request& request) -> std::optional<HubServer::Reply> {
     if (!contains(request.path(), "/commit/")) return std::nullopt;
     return HubServer::Reply{.status = 403, .body = R"({"error": "You don't have the rights"})"};

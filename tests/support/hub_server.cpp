@@ -72,6 +72,7 @@ Reply HubServer::route(const Request& request) {
     return {.headers = {
                 {"ETag", "\"part" + path.substr(std::min<std::size_t>(path.size(), 71)) + "\""}}};
   }
+  if (path == "/api/models") return json_reply(Json::array({{{"id", name}}}));
   if (!token.empty() && request.header("authorization") != "Bearer " + token) {
     return refusal(401, "RepoNotFound", "Repository not found");
   }
@@ -106,7 +107,6 @@ Reply HubServer::route(const Request& request) {
       return json_reply(Json::object());
     }
   }
-  if (path == "/api/models") return json_reply(Json::array({{{"id", name}}}));
   if (path == api + "/refs") {
     return json_reply({{"branches", Json::array({{{"name", "main"}}})},
                        {"tags", Json::array({{{"name", "v1.0"}}})}});
