@@ -6,6 +6,7 @@
 #include <charconv>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -13,6 +14,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/json.h"
 #include "base/numbers.h"
 #include "base/text.h"
@@ -25,6 +27,7 @@
 #include "kernels/open_device.h"
 #include "pipeline/convert.h"
 #include "pipeline/get_model.h"
+#include "report/model_card.h"
 
 namespace quire {
 namespace {
@@ -105,6 +108,16 @@ std::string to_json(const ConvertCommand& c, const Converted& done, double secon
   return json_text(json) + "\n";
 }
 
+/// Of a folder, its README.md; one that is somebody's own stays.
+void write_card(const std::filesystem::path& output, Converted& done) {
+  if (!std::filesystem::is_directory(output)) return;
+  if (const std::optional<std::string> card = model_card_for_folder(output)) {
+    const std::filesystem::path path = output / "README.md";
+    write_file(path, *card);
+    done.files.push_back(path);
+  }
+}
+
 int run(const std::vector<std::string>& arguments) {
   ConvertCommand c;
   Flags flags("convert", "IN OUT [OPTION...]",
@@ -130,7 +143,7 @@ int run(const std::vector<std::string>& arguments) {
   const auto megabytes = [&](std::size_t bytes) {
     return static_cast<double>(bytes) / 1e6 / std::max(watch.seconds(), 1e-3);
   };
-  const Converted done = convert(
+  Converted done = convert(
       c.options,
       {.open_device = [] { return open_device("cpu"); },
        .progress =
@@ -152,6 +165,7 @@ int run(const std::vector<std::string>& arguments) {
     return interrupt_exit_code();
   }
   const double seconds = watch.seconds();
+  write_card(c.options.output, done);
   for (const std::string& line : done.notes) note(line);
   note(fmt::format("{}, {} in {}, {:.0f} MB/s: {}", counted(done.tensors, "tensor"),
                    human_bytes(static_cast<double>(done.bytes)), human_duration(seconds),

@@ -168,7 +168,8 @@ void compare(const InfoCommand& c, const Flags& flags) {
 int run(const std::vector<std::string>& arguments) {
   InfoCommand c;
   Flags flags("info", "PATH... [OPTION...]",
-              "Shows what a file or folder of weights holds: safetensors, PyTorch, GGUF, llm.c, "
+              "Shows what a file or folder of weights holds: safetensors, PyTorch, TensorFlow, "
+              "GGUF, llm.c, "
               "adapters.\nOnly headers are read, unless --check or --compare ask for the values.");
   add_flags(flags, c);
   if (!flags.parse(arguments)) return 0;

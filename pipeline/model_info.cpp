@@ -64,11 +64,12 @@ void read_config_of(ModelInfo& info) {
     }
   } else if (info.source.config()) {
     info.config = info.source.config();
-    info.config_from = info.source.path().filename().string();
+    info.config_from = info.source.config_origin();
   } else {
     try {
-      info.config = WeightFiles(info.source.path()).config();
-      info.config_from = info.source.path().filename().string();
+      const WeightFiles files(info.source.path());
+      info.config = files.config();
+      info.config_from = files.config_origin();
     } catch (const Error& error) {
       info.foreign = error.what();
       for (const std::string& detail : error.details()) info.foreign += ": " + detail;

@@ -31,7 +31,8 @@ struct ModelInfo {
   std::uintmax_t file_bytes = 0;
   /// tie_word_embeddings is what is stored and the config say; what the values say, nobody read.
   std::optional<Gpt2Config> config = {};
-  std::string config_from = {};  ///< the name of the file that says it
+  std::string config_from =
+      {};  ///< "config.json", or what of the weights says it: "metadata", "shapes"
   std::optional<AdapterConfig> adapter = {};
   std::string foreign = {};               ///< why it is no GPT-2; empty: it is one
   std::vector<std::string> trouble = {};  ///< why a GPT-2 cannot be loaded from it; a line each

@@ -32,6 +32,7 @@ inline constexpr Form kForms[] = {
     {"tiny-char-gguf/tiny-char-q8_0.gguf", "GGUF", "Q8_0"},
     {"tiny-char-llmc/model_fp32.bin", "llm.c", "F32"},
     {"tiny-char-llmc/model_bf16.bin", "llm.c", "BF16"},
+    {"tiny-char-tf", "TensorFlow", "F32"},
 };
 
 inline std::filesystem::path path_of(const Form& form) {
