@@ -267,7 +267,7 @@ TEST_CASE("hub: refusals of an upload are told") {
                        {{"href", p.hub.url()}, {"header", {{"A", "b\r\nAuthorization: c"}}}}}}}}}}}
                 .dump()};
   };
-  p.refused(Fault::bad_data);
+  CHECK(contains(p.refused(Fault::bad_data), "is not answered as the Hub does"));
 }
 
 TEST_CASE("hub: a file that changes while it is sent stops the upload") {
@@ -328,4 +328,21 @@ TEST_CASE("hub: what the .gitignore there names stays out, and a stop sends no c
   p.callbacks.stop_requested = [&] { return sending; };
   CHECK(p.send().stopped);
   CHECK(p.hub.commits.size() == 1);
+}
+
+TEST_CASE("hub: what goes to LFS is what the Hub says, and no file without a byte") {
+  Place p;
+  p.scratch.write("model/pytorch_model.bin", "small");
+  p.scratch.write("model/model-0.safetensors", "");
+  p.send();
+  REQUIRE(p.hub.commits.size() == 1);
+  std::map<std::string, Json> keys;
+  for (const Json& line : p.hub.commits[0]) {
+    if (line["value"].contains("path")) keys[line["value"]["path"]] = line["key"];
+  }
+  CHECK(keys == std::map<std::string, Json>{{"README.md", "file"},
+                                            {"config.json", "file"},
+                                            {"model-0.safetensors", "file"},
+                                            {"model.safetensors", "lfsFile"},
+                                            {"pytorch_model.bin", "file"}});
 }
