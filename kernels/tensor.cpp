@@ -90,8 +90,9 @@ View View::rows(std::int64_t first, std::int64_t rows) const {
                : all.rank() == 2 ? Shape{rows, all[1]}
                : all.rank() == 3 ? Shape{rows, all[1], all[2]}
                                  : Shape{rows, all[1], all[2], all[3]};
-  return {static_cast<std::byte*>(bytes()) + static_cast<std::size_t>(first) * of_row, dtype(),
-          part};
+  auto* data = static_cast<std::byte*>(bytes());
+  if (data != nullptr) data += static_cast<std::size_t>(first) * of_row;  // else none has memory
+  return {data, dtype(), part};
 }
 
 }  // namespace quire
