@@ -146,6 +146,7 @@ class Machine {
   bool step_numbers(char opcode);
   bool step_texts(char opcode);
   bool step_containers(char opcode);
+  bool step_memo(char opcode);
 
   std::string_view bytes_;
   std::span<const std::string_view> allowed_;
@@ -304,6 +305,13 @@ bool Machine::step_containers(char opcode) {
     case 'u':
       add(Kind::dict, pop_to_mark());
       return true;
+    default:
+      return false;
+  }
+}
+
+bool Machine::step_memo(char opcode) {
+  switch (opcode) {
     case 'p':
       remember(number_in<std::uint64_t>(line()));
       return true;
@@ -331,7 +339,9 @@ bool Machine::step_containers(char opcode) {
 }
 
 void Machine::step(char opcode) {
-  if (step_numbers(opcode) || step_texts(opcode) || step_containers(opcode)) return;
+  if (step_numbers(opcode) || step_texts(opcode) || step_containers(opcode) || step_memo(opcode)) {
+    return;
+  }
   switch (opcode) {
     case '\x80': {  // the protocol
       const int protocol = number<std::uint8_t>();

@@ -3,6 +3,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "base/file.h"
 #include "base/json.h"
 #include "tests/cli/letter_model.h"
 #include "tests/cli/program.h"
@@ -73,7 +74,8 @@ TEST_CASE("a model goes to GGUF and back, and writes the same text") {
   CHECK(json["format"] == "safetensors");
   CHECK(json["tensors"] == 28);
   CHECK(json["bytes"] == fs::file_size(back + "/model.safetensors"));
-  CHECK(json["files"].size() == 8);
+  CHECK(json["files"].size() == 9);
+  CHECK(contains(read_file(back + "/README.md"), "library_name: transformers"));
   CHECK(json["seconds"].get<double>() > 0);
 
   const std::string grown = scratch / "grown";

@@ -93,7 +93,6 @@ TEST_CASE("no literal below cli/ has a flag but those of other programs, and wha
   const std::vector<std::string> exceptions = {
       "gzip --test",
       "zstd --test",
-      "gunzip --keep",
       "cmake --preset release",
       "quire doctor --verify passed",           // a proof that lies in a cache
       "kernels that wait for doctor --verify",  // an option in checkpoints

@@ -112,7 +112,7 @@ TEST_CASE("info goes by what --model takes, and reads adapters and checkpoints")
   CHECK(contains(text.out, "  adapter     LoRA of rank 2, alpha "));
 }
 
-TEST_CASE("--check reads the values, and exits with 7 where one is not finite") {
+TEST_CASE("info --check reads the values, and exits with 7 where one is not finite") {
   QUIRE_FIXTURE(models, "models/tiny-char");
   const Json good = json_of({path_of(kForms[4]).string(), "--check"});
   CHECK(good["check"] == parse_json<Json>(
@@ -153,7 +153,7 @@ TEST_CASE("--check reads the values, and exits with 7 where one is not finite") 
   CHECK(contains(apart.out, "the config ties it, but 2 elements of lm_head.weight differ"));
 }
 
-TEST_CASE("--compare tells how far two models lie apart") {
+TEST_CASE("info --compare tells how far two models lie apart") {
   QUIRE_FIXTURE(model, "models/tiny-char");
   const std::string a = model.string(), f32 = path_of(kForms[7]).string(),
                     bf16 = path_of(kForms[1]).string();

@@ -21,7 +21,7 @@ ProgramResult generate(const std::filesystem::path& model) {
 
 }  // namespace
 
-TEST_CASE("--model takes any format, and generates the same from the same weights") {
+TEST_CASE("a model is taken in any format, and the same weights generate the same") {
   QUIRE_FIXTURE(models, "models");
   const ProgramResult original = generate(models / "tiny-char");
   REQUIRE(original.exit_code == 0);
