@@ -21,6 +21,9 @@ namespace {
 /// Elements of a piece that lie in the new file as in the old one, whole blocks of every type: a
 /// mebibyte of float32, which a core's cache keeps between its being checked and written.
 constexpr std::int64_t kStraight = 1 << 18;
+/// Elements after which the old file's pages are given back: each time stops all other threads, and
+/// after every piece that took as long as the writing.
+constexpr std::int64_t kLetGo = 32 * kStraight;
 /// Elements of a piece that is transposed, about, and what the number of its rows is a multiple of:
 /// columns of the old file, side by side there, whole blocks of every type.
 constexpr std::int64_t kTransposed = 1 << 19, kColumns = 256;
@@ -302,12 +305,10 @@ void write(AtomicFile& file, const FileLayout& layout, const WriteOptions& optio
       sizes[i] = bytes.size();
     }
     file.write_at(piece.offset, bytes);
-    if (!turned) {
-      const std::int64_t end = std::min(piece.first + piece.count, from.count());
-      if (piece.first < end) {
-        const std::byte* begin = place(from, piece.first);
-        let_go(from, begin, static_cast<std::size_t>(place(from, end) - begin));
-      }
+    const std::int64_t end = piece.first + piece.count;
+    if (!turned && end % kLetGo == 0 && end <= from.count()) {
+      const std::byte* begin = place(from, end - kLetGo);
+      let_go(from, begin, static_cast<std::size_t>(place(from, end) - begin));
     }
     if (--left[piece.number] == 0) let_go(from, from.bytes.data(), from.bytes.size());
     if (!options.go_on) return;
