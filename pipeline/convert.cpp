@@ -14,6 +14,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/nearest.h"
 #include "base/text.h"
 #include "engine/formats/adapter_folder.h"
 #include "engine/formats/gguf_writer.h"
@@ -44,6 +45,18 @@ struct Target {
   bool is_folder = false;
 };
 
+/// A name that no format has is a folder's, but "model.ggu" is none.
+void check_extension(const fs::path& output) {
+  const std::vector<std::string> known = {".gguf", ".safetensors", ".bin", ".pt", ".pth"};
+  const std::string extension = output.extension().string();
+  if (extension.empty() || std::find(known.begin(), known.end(), extension) != known.end()) return;
+  const std::string near = nearest(extension, known);
+  if (near.empty()) return;
+  throw Error(Fault::usage, "no format's files are called *" + extension,
+              {"did you mean " + fs::path(output).replace_extension(near).string() + "?"},
+              "`format` safetensors for a folder of that name"_named);
+}
+
 Target target_of(const ConvertOptions& options) {
   const fs::path& output = options.output;
   const std::string extension = output.extension().string();
@@ -56,6 +69,7 @@ Target target_of(const ConvertOptions& options) {
   const bool torch_name = ends({".pt", ".pth"}) || output.filename() == "pytorch_model.bin";
   std::string format = options.format;
   if (format == kAuto) {
+    if (!is_folder) check_extension(output);
     format = ends({".gguf"})  ? kGguf
              : torch_name     ? kPytorch
              : ends({".bin"}) ? kLlmc

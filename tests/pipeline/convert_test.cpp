@@ -5,11 +5,14 @@
 
 #include <algorithm>
 #include <csignal>
+#include <cstring>
 #include <nlohmann/json.hpp>
 #include <set>
 
 #include "base/json.h"
 #include "engine/formats/gguf.h"
+#include "engine/formats/hub_folder.h"
+#include "pipeline/model_path.h"
 #include "tests/engine/formats/tiny_char.h"
 #include "tests/engine/model/model_case.h"
 #include "tests/support/letter_model.h"
@@ -313,6 +316,46 @@ TEST_CASE("the vocabulary grows and shrinks, tied or not") {
       }
     }
   }
+}
+
+TEST_CASE("an adapter is converted as the model that it makes of its base") {
+  QUIRE_CASE(adapter, "pissa_adapter");
+  const ScratchFolder folder;
+  const std::unique_ptr<Device> device = open_device("cpu");
+  const LoadedModel merged = load_resolved(*device, adapter, WeightStorage::as_stored);
+  const LoadedModel base = load_resolved(*device, base_model(adapter), WeightStorage::as_stored);
+  for (const char* name : {"out", "x.gguf"}) {
+    converted({.model = adapter.string(), .output = folder / name});
+    const LoadedModel back = load_model(*device, folder / name, WeightStorage::as_stored);
+    std::size_t changed = 0;
+    for (std::size_t i = 0; i < merged.parameters.names().size(); ++i) {
+      INFO(name << " " << merged.parameters.names()[i].name);
+      const ConstView &wanted = merged.parameters.weights()[i],
+                      &found = back.parameters.weights()[i];
+      REQUIRE(found.size_bytes() == wanted.size_bytes());
+      CHECK((std::memcmp(found.bytes(), wanted.bytes(), wanted.size_bytes()) == 0));
+      changed += std::memcmp(found.bytes(), base.parameters.weights()[i].bytes(),
+                             wanted.size_bytes()) != 0;
+    }
+    CHECK(changed > 0);
+  }
+}
+
+TEST_CASE("a name that is nearly a format's is asked about, and no folder made") {
+  const ScratchFolder folder;
+  const std::string model = make_letter_model(folder);
+  CHECK(folder.message_of(Fault::usage,
+                          [&] { converted({.model = model, .output = folder / "x.ggu"}); }) ==
+        "error: no format's files are called *.ggu\n"
+        "  did you mean DIR/x.gguf?\n"
+        "  try: `format` safetensors for a folder of that name");
+  CHECK_FALSE(fs::exists(folder / "x.ggu"));
+  for (const char* name : {"gpt2-v1.5", "model.old"}) {
+    converted({.model = model, .output = folder / name});
+    CHECK(fs::exists(fs::path(folder / name) / "model.safetensors"));
+  }
+  converted({.model = model, .output = folder / "y.ggu", .format = "safetensors"});
+  CHECK(fs::is_directory(folder / "y.ggu"));
 }
 
 TEST_CASE("what a format has no place for is refused") {
