@@ -54,15 +54,15 @@ std::optional<fs::path> gguf_in(const fs::path& folder) {
 std::optional<fs::path> place_of(const fs::path& resolved_model) {
   if (is_adapter(resolved_model) && Tokenizer::exists(resolved_model)) return resolved_model;
   const fs::path model = base_model(resolved_model);
-  const bool is_gguf = model.extension() == kGguf;
   std::error_code ignored;
-  if (!fs::is_directory(model, ignored)) {
-    if (is_gguf && gguf_has_tokens(model)) return model;
+  const bool is_folder = fs::is_directory(model, ignored);
+  if (!is_folder) {
+    if (model.extension() == kGguf && gguf_has_tokens(model)) return model;
     if (Tokenizer::exists(model)) return model;
   }
   const fs::path folder = config_folder(model);
   if (Tokenizer::exists(folder)) return folder;
-  if (is_gguf) return {};
+  if (!is_folder) return {};  // a GGUF beside a file is another model
   const std::optional<fs::path> file = gguf_in(folder);
   if (!file || !gguf_has_tokens(*file)) return {};
   return file;

@@ -267,6 +267,8 @@ TEST_CASE("where there is no tokenizer, or several") {
       contains(error_of([&] { tokenizer_of(path); }), "no tokenizer in " + folder.path().string()));
   folder.write("b.gguf", file.whole());
   CHECK(contains(error_of([&] { tokenizer_of(folder.path()); }), "a.gguf and b.gguf"));
+  CHECK_FALSE(
+      has_tokenizer(folder.write("c.bin", "")));  // theirs is not that of a file beside them
   folder.write("config.json", "{}");
   CHECK_FALSE(has_tokenizer(folder.path()));
 
