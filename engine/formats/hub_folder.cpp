@@ -33,7 +33,8 @@ std::string place(const FileTensor& tensor, std::int64_t index) {
 bool same_values(const FileTensor& a, const FileTensor& b) {
   if (a.shape != b.shape) return false;
   if (a.dtype_name == b.dtype_name && a.transposed == b.transposed) {
-    return std::memcmp(a.bytes.data(), b.bytes.data(), a.bytes.size()) == 0;
+    return a.bytes.data() == b.bytes.data() ||  // PyTorch's files share a tied head's storage
+           std::memcmp(a.bytes.data(), b.bytes.data(), a.bytes.size()) == 0;
   }
   if (!a.has_dtype() || !b.has_dtype() || a.transposed || b.transposed) return false;
   for (std::int64_t i = 0; i < a.count(); ++i) {
