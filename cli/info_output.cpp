@@ -338,8 +338,13 @@ void print_comparison(const ShownComparison& shown) {
     text += line(names == &c.only_in_a ? "only in A" : "only in B",
                  counted(std::ssize(*names), "tensor") + ": " + first_names(*names));
   }
-  for (const Comparison::Unlike& unlike : c.unlike) {
+  constexpr std::size_t kUnlike = 6;
+  const std::size_t told = shown.all_tensors ? c.unlike.size() : std::min(c.unlike.size(), kUnlike);
+  for (const Comparison::Unlike& unlike : std::span(c.unlike).first(told)) {
     text += line("unlike", fmt::format("{}: {} and {}", unlike.name, unlike.a, unlike.b));
+  }
+  if (told < c.unlike.size()) {
+    text += line("", fmt::format("and {} more: --tensors lists all", c.unlike.size() - told));
   }
   print_lines(text);
   if (rows.empty()) return;

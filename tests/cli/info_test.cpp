@@ -182,9 +182,13 @@ TEST_CASE("info --compare tells how far two models lie apart") {
                 "differ by more than 0.0039\n  h.0.ln_2.weight at [26]: ");
   CHECK(info({"--compare", a, bf16, "--tolerance", "0.004"}).exit_code == 0);
   CHECK(json_of({"--compare", a, bf16, "--tolerance", "0"}, 7)["within"] == false);
-  check_refused(
-      info({"--compare", a, (model.parent_path() / "odd-untied").string(), "--tolerance", "1e9"}),
-      7, "\n  12 tensors are only in " + a + "\n  29 tensors of other shapes");
+  const std::string other = (model.parent_path() / "odd-untied").string();
+  const std::string unlike = info({"--compare", a, other}).out;
+  CHECK(count_of(unlike, "\n  unlike ") == 6);
+  CHECK(contains(unlike, "\n              and 23 more: --tensors lists all\n"));
+  CHECK(count_of(info({"--compare", a, other, "--tensors"}).out, "\n  unlike ") == 29);
+  check_refused(info({"--compare", a, other, "--tolerance", "1e9"}), 7,
+                "\n  12 tensors are only in " + a + "\n  29 tensors of other shapes");
 }
 
 TEST_CASE("what cannot be read is refused as loading would") {
