@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/foreign_file.h"
+#include "engine/formats/gguf_names.h"
 
 namespace quire {
 namespace {
@@ -16,47 +17,6 @@ namespace {
 constexpr const char* kFetchAgain = "download or copy the file again";
 constexpr std::uint64_t kMostTensors = 1 << 16;  // a GPT-2 has 12 for each of its layers
 constexpr std::uint32_t kMostExtents = 4;
-
-/// The types of ggml.h that are read, by their numbers there.
-struct NumberedType {
-  std::uint32_t number;
-  std::string_view name;
-};
-constexpr NumberedType kTypes[] = {{0, "F32"},  {1, "F16"},   {2, "Q4_0"},
-                                   {8, "Q8_0"}, {12, "Q4_K"}, {30, "BF16"}};
-
-/// Names of llama.cpp and of transformers.
-struct Renamed {
-  std::string_view ours, theirs;
-};
-constexpr Renamed kWhole[] = {{"token_embd", "wte"},
-                              {"position_embd", "wpe"},
-                              {"output_norm", "ln_f"},
-                              {"output", "lm_head"}};
-constexpr Renamed kInBlock[] = {{"attn_norm", "ln_1"},          {"attn_qkv", "attn.c_attn"},
-                                {"attn_output", "attn.c_proj"}, {"ffn_norm", "ln_2"},
-                                {"ffn_up", "mlp.c_fc"},         {"ffn_down", "mlp.c_proj"}};
-
-template <std::size_t kCount>
-std::string renamed(const Renamed (&names)[kCount], std::string_view module) {
-  for (const Renamed& name : names) {
-    if (name.ours == module) return std::string(name.theirs);
-  }
-  return std::string(module);
-}
-
-/// "blk.3.attn_qkv.weight" -> "h.3.attn.c_attn.weight"; other names as they are.
-std::string hub_name(std::string_view name) {
-  const std::size_t dot = name.rfind('.');
-  if (dot == std::string_view::npos) return std::string(name);
-  const std::string_view module = name.substr(0, dot), kind = name.substr(dot);
-  constexpr std::string_view kBlock = "blk.";
-  if (!module.starts_with(kBlock)) return renamed(kWhole, module) + std::string(kind);
-  const std::size_t end = module.find('.', kBlock.size());
-  if (end == std::string_view::npos) return std::string(name);
-  return fmt::format("h.{}.{}{}", module.substr(kBlock.size(), end - kBlock.size()),
-                     renamed(kInBlock, module.substr(end + 1)), kind);
-}
 
 class Reader {
  public:
@@ -203,7 +163,7 @@ struct Place {
 Place read_place(Reader& in) {
   Place place;
   const std::string_view name = in.string();
-  place.tensor.name = hub_name(name);
+  place.tensor.name = hub_name_of_gguf(name);
   const auto refuse = [&](const std::string& why) {
     in.fail(fmt::format("tensor '{}' {}", name, why));
   };
@@ -215,9 +175,10 @@ Place read_place(Reader& in) {
   }
   const auto number = in.number<std::uint32_t>();
   place.offset = in.number<std::uint64_t>();
-  const auto* const type = std::find_if(std::begin(kTypes), std::end(kTypes),
-                                        [&](const NumberedType& t) { return t.number == number; });
-  if (type == std::end(kTypes)) {
+  const std::span<const GgufType> types = gguf_types();
+  const auto type = std::find_if(types.begin(), types.end(),
+                                 [&](const GgufType& t) { return t.number == number; });
+  if (type == types.end()) {
     refuse(
         fmt::format("is of ggml's type {}; read are F32, F16, BF16, Q8_0, Q4_0 and Q4_K", number));
   }

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "engine/formats/gguf_names.h"
 #include "engine/formats/weight_files.h"
 
 namespace quire {
@@ -74,44 +75,11 @@ class Entries {
   std::uint64_t count_ = 0;
 };
 
-/// Types by ggml.h's numbers, and what llama.cpp calls a file whose matrices have that type
-/// (LLAMA_FTYPE_…).
-struct NumberedType {
-  std::string_view name;
-  std::uint32_t number;
-  int file_type;
-};
-constexpr NumberedType kTypes[] = {{"F32", 0, 0},  {"F16", 1, 1},    {"Q4_0", 2, 2},
-                                   {"Q8_0", 8, 7}, {"Q4_K", 12, 14}, {"BF16", 30, 32}};
-
-const NumberedType& numbered(const ElementType& type) {
-  for (const NumberedType& known : kTypes) {
+const GgufType& numbered(const ElementType& type) {
+  for (const GgufType& known : gguf_types()) {
     if (known.name == type.name) return known;
   }
   throw Error(Fault::internal, fmt::format("GGUF has no number for {}", type.name));
-}
-
-/// "transformer.h.3.attn.c_attn.weight" -> "blk.3.attn_qkv.weight".
-std::string gguf_name(const std::string& hub_name) {
-  static constexpr std::pair<std::string_view, std::string_view> kModules[] = {
-      {"wte", "token_embd"},          {"wpe", "position_embd"}, {"ln_f", "output_norm"},
-      {"lm_head", "output"},          {"ln_1", "attn_norm"},    {"attn.c_attn", "attn_qkv"},
-      {"attn.c_proj", "attn_output"}, {"ln_2", "ffn_norm"},     {"mlp.c_fc", "ffn_up"},
-      {"mlp.c_proj", "ffn_down"}};
-  std::string module = bare_name(hub_name);
-  const std::size_t dot = module.rfind('.');
-  const std::string kind = module.substr(dot);
-  module.resize(dot);
-  std::string block;
-  if (module.starts_with("h.")) {
-    const std::size_t end = module.find('.', 2);
-    block = "blk." + module.substr(2, end - 1);
-    module.erase(0, end + 1);
-  }
-  for (const auto& [ours, theirs] : kModules) {
-    if (module == ours) return block + std::string(theirs) + kind;
-  }
-  throw Error(Fault::internal, "GGUF has no name for " + hub_name);
 }
 
 [[noreturn]] void refuse(const std::string& field, const std::string& value,
@@ -223,7 +191,7 @@ FileLayout gguf_layout(const Gpt2Config& config, std::vector<OutTensor> tensors,
   Entries table;  // of the tensors; their data each from a multiple of the alignment on
   std::uint64_t offset = 0;
   for (OutTensor& tensor : tensors) {
-    tensor.name = gguf_name(tensor.name);
+    tensor.name = gguf_name(bare_name(tensor.name));
     table.put(tensor.name);
     table.put(static_cast<std::uint32_t>(tensor.shape.size()));
     std::vector<std::int64_t> extents = tensor.shape;  // the fastest first
