@@ -90,7 +90,7 @@ ModelCheck check_values(const std::string& name, const ModelInfo& info, int thre
     if (!of || !of->first_bad || info.kinds[i] == TensorKind::old_mask) continue;
     check.trouble.push_back(fmt::format("tensor '{}' holds {} at {}: {} NaN, {} infinite",
                                         tensors[i].name, of->first_bad->value,
-                                        to_string(place_of(of->first_bad->index, tensors[i].shape)),
+                                        to_string(tensors[i].place_of(of->first_bad->index)),
                                         with_commas(of->nans), with_commas(of->infinities)));
   }
   if (head != nullptr && table != nullptr && head->shape == table->shape) {

@@ -221,7 +221,7 @@ void add_statistics(const FileTensor& tensor, const TensorStatistics& of, Json& 
   to["nan"] = of.nans;
   to["inf"] = of.infinities;
   if (of.first_bad) {
-    to["first_bad"] = {{"at", place_of(of.first_bad->index, tensor.shape)},
+    to["first_bad"] = {{"at", tensor.place_of(of.first_bad->index)},
                        {"value", number(of.first_bad->value)}};
   }
   if (of.finite == 0) return;
@@ -303,7 +303,7 @@ Json to_json(const ShownModel& shown) {
 
 std::string described(const Comparison::Pair& pair) {
   const TensorDifference& d = pair.difference;
-  return fmt::format("{} at {}: {} and {}", pair.name, to_string(place_of(d.index, pair.a->shape)),
+  return fmt::format("{} at {}: {} and {}", pair.name, to_string(pair.a->place_of(d.index)),
                      compact_number(d.a), compact_number(d.b));
 }
 
@@ -358,7 +358,7 @@ void print_comparison(const ShownComparison& shown) {
                          : pair->a->dtype_name + " " + pair->b->dtype_name,
                      with_commas(d.differing), rounded_number(d.largest, 3),
                      rounded_number(d.relative(), 3),
-                     d.differing == 0 ? "" : to_string(place_of(d.index, pair->a->shape))});
+                     d.differing == 0 ? "" : to_string(pair->a->place_of(d.index))});
   }
   print("\n" + format_table(table, output_columns()));
   if (!shown.all_tensors && differing > kShown) {
@@ -394,7 +394,7 @@ Json to_json(const ShownComparison& shown) {
                   {"largest", number(d.largest)},
                   {"relative", number(d.relative())}};
     if (d.differing > 0) {
-      entry["at"] = place_of(d.index, pair.a->shape);
+      entry["at"] = pair.a->place_of(d.index);
       entry["a"] = number(d.a);
       entry["b"] = number(d.b);
     }

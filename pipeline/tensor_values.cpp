@@ -13,13 +13,6 @@ namespace {
 
 constexpr std::int64_t kPiece = 1 << 20;  // elements: 4 MB a thread
 
-/// Elements that are read together: of a transposed or quantised matrix whole rows.
-std::int64_t piece_of(const FileTensor& tensor) {
-  if (tensor.shape.size() != 2 || (!tensor.transposed && !tensor.is_quantised())) return kPiece;
-  const std::int64_t rows = FileTensor::kRowsTogether * std::max<std::int64_t>(tensor.shape[1], 1);
-  return std::max(rows, kPiece / rows * rows);
-}
-
 struct Piece {
   std::size_t tensor;  ///< its place in the list
   std::int64_t first, count;
@@ -27,16 +20,15 @@ struct Piece {
 
 /// The memory of a piece, and of the whole tensor behind the last one where it lies across.
 void let_go(const FileTensor& tensor, const Piece& piece) {
-  const std::size_t offset = tensor.bytes.data() - tensor.file->bytes().data();
+  const auto byte = [&](const std::byte* at) {
+    return static_cast<std::size_t>(at - tensor.file->bytes().data());
+  };
   if (tensor.transposed) {
     if (piece.first + piece.count < tensor.count()) return;
-    return tensor.file->let_go(offset, offset + tensor.bytes.size());
+    const std::byte* begin = tensor.bytes.data();
+    return tensor.file->let_go(byte(begin), byte(begin + tensor.bytes.size()));
   }
-  const ElementType& type = *element_type(tensor.dtype_name);
-  const auto byte = [&](std::int64_t element) {
-    return offset + static_cast<std::size_t>(element / type.block_elements * type.block_bytes);
-  };
-  tensor.file->let_go(byte(piece.first), byte(piece.first + piece.count));
+  tensor.file->let_go(byte(tensor.at(piece.first)), byte(tensor.at(piece.first + piece.count)));
 }
 
 /// Calls work(i, piece) for the pieces of all tensors, of which `lists` has one or several of one
@@ -68,7 +60,7 @@ std::vector<Piece> pieces_of(std::span<const std::vector<const FileTensor*>> lis
     if (lists[i].empty()) continue;
     std::int64_t size = kPiece;
     for (const FileTensor* tensor : lists[i]) {  // whole rows of one are whole rows of all
-      if (const std::int64_t own = piece_of(*tensor); own != kPiece) size = own;
+      if (const std::int64_t own = tensor->whole_rows(kPiece); own != kPiece) size = own;
     }
     const std::int64_t count = lists[i].front()->count();
     for (std::int64_t first = 0; first < count; first += size) {
@@ -221,15 +213,6 @@ std::vector<TensorDifference> differences_of(
   });
   for (std::size_t i = 0; i < pieces.size(); ++i) merge(parts[i], differences[pieces[i].tensor]);
   return differences;
-}
-
-std::vector<std::int64_t> place_of(std::int64_t index, const std::vector<std::int64_t>& shape) {
-  std::vector<std::int64_t> place(shape.size());
-  for (std::size_t i = shape.size(); i-- > 0;) {
-    place[i] = index % shape[i];
-    index /= shape[i];
-  }
-  return place;
 }
 
 }  // namespace quire

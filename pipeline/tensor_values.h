@@ -56,7 +56,4 @@ std::vector<TensorDifference> differences_of(
     std::span<const std::pair<const FileTensor*, const FileTensor*>> pairs,
     const ReadingOptions& options = {});
 
-/// [3, 17] of an element of a tensor of that shape.
-std::vector<std::int64_t> place_of(std::int64_t index, const std::vector<std::int64_t>& shape);
-
 }  // namespace quire

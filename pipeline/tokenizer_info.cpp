@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "tokenizer/llmc_file.h"
 
 namespace quire {
 namespace {
@@ -148,7 +149,7 @@ bool read_tokenizer_bin(std::string_view text, TokenizerInfo& info) {
   std::array<std::int32_t, 4> header = {};
   if (text.size() < sizeof header) return false;
   std::memcpy(header.data(), text.data(), sizeof header);
-  if (header[0] != 20240328 || header[2] < 0) return false;
+  if (header[0] != kLlmcTokenizerMagic || header[2] < 0) return false;
   info.size = header[2];
   if (header[1] >= 2) info.special[header[3]] = "";
   return true;

@@ -26,7 +26,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::int32_t kMagic = 20240328;
 constexpr std::int32_t kFirstVersion = 1, kVersion = 2;
 constexpr std::int32_t kEndOfTextOfFirst = 50256;
 constexpr std::size_t kHeader = 256;  // int32s
@@ -37,7 +36,7 @@ bool begins_as_one(std::string_view text) {
   std::int32_t magic = 0;
   if (text.size() < sizeof magic) return false;
   std::memcpy(&magic, text.data(), sizeof magic);
-  return magic == kMagic;
+  return magic == kLlmcTokenizerMagic;
 }
 
 /// Bytes as they can stand in a message: in the printable alphabet.
@@ -56,7 +55,7 @@ Contents contents_of(const MappedFile& mapped) {
   if (!begins_as_one(text)) {
     const auto foreign = recognise_foreign(text.substr(0, 1024));
     fail(file, "not a tokenizer of llm.c",
-         {foreign ? foreign->what : fmt::format("it does not begin with {}", kMagic)},
+         {foreign ? foreign->what : fmt::format("it does not begin with {}", kLlmcTokenizerMagic)},
          foreign ? foreign->next : std::string());
   }
   std::array<std::int32_t, kHeader> header{};
@@ -136,7 +135,7 @@ bool has_merged_before(const std::vector<std::string_view>& tokens, std::size_t 
 }  // namespace
 
 bool is_llmc_tokenizer(const fs::path& file) {
-  std::string beginning(sizeof kMagic, '\0');
+  std::string beginning(sizeof kLlmcTokenizerMagic, '\0');
   std::ifstream in(file, std::ios::binary);
   in.read(beginning.data(), static_cast<std::streamsize>(beginning.size()));
   return in && begins_as_one(beginning);
@@ -211,7 +210,7 @@ void write_llmc_tokenizer(const Tokenizer::Impl& tokenizer, const fs::path& path
                 {"llm.c's tokenizer.bin names one"},
                 "quire tokenizer add, with '<|endoftext|>' as a special token");
   }
-  std::array<std::int32_t, kHeader> header{kMagic, kVersion, tokenizer.size(), end_id};
+  std::array<std::int32_t, kHeader> header{kLlmcTokenizerMagic, kVersion, tokenizer.size(), end_id};
   std::string text(kHeaderBytes, '\0');
   std::memcpy(text.data(), header.data(), kHeaderBytes);
   for (std::int32_t id = 0; id < tokenizer.size(); ++id) {

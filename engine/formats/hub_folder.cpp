@@ -19,16 +19,6 @@
 namespace quire {
 namespace {
 
-// "[3, 17]" of an element of a tensor.
-std::string place(const FileTensor& tensor, std::int64_t index) {
-  std::vector<std::int64_t> at(tensor.shape.size());
-  for (std::size_t i = at.size(); i-- > 0;) {
-    at[i] = index % tensor.shape[i];
-    index /= tensor.shape[i];
-  }
-  return to_string(at);
-}
-
 // Equal as numbers, whatever types they are stored in.
 bool same_values(const FileTensor& a, const FileTensor& b) {
   if (a.shape != b.shape) return false;
@@ -153,24 +143,17 @@ struct Destination {
   DType dtype;
 };
 
-// Elements that are read together: whole blocks and rows.
-std::int64_t chunk_of(const FileTensor& tensor) {
-  constexpr std::int64_t kChunk = 1 << 20;
-  if (tensor.shape.size() != 2 || (!tensor.transposed && !tensor.is_quantised())) return kChunk;
-  const std::int64_t rows = FileTensor::kRowsTogether * tensor.shape[1];
-  return std::max(rows, kChunk / rows * rows);
-}
-
 // Checks all values and copies those that have a destination, on all threads that are available
 // where the device's memory can be written directly.
 void fill(Device& device, const std::vector<Destination>& destinations) {
+  constexpr std::int64_t kChunk = 1 << 20;  // elements
   struct Chunk {
     const Destination* to;
     std::int64_t first, count;
   };
   std::vector<Chunk> chunks;
   for (const Destination& to : destinations) {
-    const std::int64_t count = to.tensor->count(), size = chunk_of(*to.tensor);
+    const std::int64_t count = to.tensor->count(), size = to.tensor->whole_rows(kChunk);
     for (std::int64_t first = 0; first < count; first += size) {
       chunks.push_back({&to, first, std::min(size, count - first)});
     }
@@ -178,12 +161,7 @@ void fill(Device& device, const std::vector<Destination>& destinations) {
   const bool direct = device.shares_host_memory();
   parallel_for(direct ? 0 : 1, chunks.size(), [&](std::size_t i) {
     const auto& [to, first, count] = chunks[i];
-    if (const auto bad = to->tensor->find_not_finite(first, count)) {
-      throw Error(Fault::bad_data,
-                  to->tensor->where() + " holds " + std::to_string(bad->value) + " at " +
-                      place(*to->tensor, bad->index),
-                  {"the file is damaged, or its training diverged"});
-    }
+    to->tensor->check_finite(first, count);
     if (to->data == nullptr) return;
     const FileTensor& tensor = *to->tensor;
     const auto size = static_cast<std::int64_t>(size_of(to->dtype));

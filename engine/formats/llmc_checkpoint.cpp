@@ -11,7 +11,6 @@ namespace quire {
 namespace {
 
 constexpr std::size_t kHeader = 256;  // numbers
-constexpr std::int32_t kMagic = 20240326;
 
 /// The tensors of all layers lie together, in this order, between the embeddings and ln_f.
 struct OfLayers {
@@ -31,7 +30,7 @@ bool begins_as_llmc(std::string_view beginning) {
   std::int32_t magic = 0;
   if (beginning.size() < sizeof magic) return false;
   std::memcpy(&magic, beginning.data(), sizeof magic);
-  return magic == kMagic;
+  return magic == kLlmcMagic;
 }
 
 LlmcCheckpoint::LlmcCheckpoint(const std::filesystem::path& path) : TensorSource(path) {
@@ -41,7 +40,7 @@ LlmcCheckpoint::LlmcCheckpoint(const std::filesystem::path& path) : TensorSource
                 "download or copy the file again");
   };
   std::array<std::int32_t, kHeader> header;
-  if (!begins_as_llmc(file->text())) fail(fmt::format("it does not begin with {}", kMagic));
+  if (!begins_as_llmc(file->text())) fail(fmt::format("it does not begin with {}", kLlmcMagic));
   if (file->bytes().size() < sizeof header) fail("it ends inside its header");
   std::memcpy(header.data(), file->bytes().data(), sizeof header);
   if (header[1] != 3 && header[1] != 5) {

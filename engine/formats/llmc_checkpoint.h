@@ -1,11 +1,15 @@
 // llm.c's checkpoints, model.bin: a header of 256 int32, then all tensors in a fixed order.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 
 #include "engine/formats/source.h"
 
 namespace quire {
+
+/// What its header begins with.
+inline constexpr std::int32_t kLlmcMagic = 20240326;
 
 /// Version 3 (float32) or 5 (bfloat16). Tensors have Hugging Face's names and shapes, matrices of
 /// blocks are transposed (llm.c's Linear has [out, in]), and the rows that fill up the vocabulary

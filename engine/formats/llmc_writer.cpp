@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "engine/formats/llmc_checkpoint.h"
 #include "engine/model/parameters.h"
 
 namespace quire {
@@ -54,7 +55,7 @@ FileLayout llmc_layout(const Gpt2Config& config, std::vector<OutTensor> tensors)
   std::array<std::int32_t, 256> header{};
   const auto rows = static_cast<std::int32_t>(round_up(config.vocab_size, kMultiple));
   const std::int32_t known[] = {
-      20240326,       narrow ? 5 : 3, config.n_positions, config.vocab_size,
+      kLlmcMagic,     narrow ? 5 : 3, config.n_positions, config.vocab_size,
       config.n_layer, config.n_head,  config.n_embd,      rows};
   std::copy(std::begin(known), std::end(known), header.begin());
   tensors.front().shape[0] = rows;

@@ -63,34 +63,12 @@ struct Workspace {
   std::vector<std::byte> bytes, raw_lines;
 };
 
-const std::byte* place(const FileTensor& tensor, std::int64_t element) {
-  const ElementType& type = *element_type(tensor.dtype_name);
-  return tensor.bytes.data() + element / type.block_elements * type.block_bytes;
-}
-
-/// Elements side by side in the old file, as floats.
-void read_side_by_side(const FileTensor& from, std::int64_t first, std::span<float> to) {
-  if (from.is_quantised()) {
-    dequantise(from.dtype_name, place(from, first), to);
-  } else {
-    read_elements(place(from, first), from.weight_type(), to);
-  }
-}
-
 /// As to_string(shape) for the index of an element in the order of its shape.
 std::string index_text(const OutTensor& tensor, std::int64_t lies_at) {
   if (tensor.shape.size() == 2 && tensor.transposed) {
     lies_at = lies_at % tensor.shape[0] * tensor.shape[1] + lies_at / tensor.shape[0];
   }
   return std::to_string(lies_at);
-}
-
-void check_finite(const FileTensor& from, std::int64_t first, std::int64_t count) {
-  if (const auto bad = from.find_not_finite(first, count)) {
-    throw Error(Fault::bad_data,
-                fmt::format("{} holds {} at element {}", from.where(), bad->value, bad->index),
-                {"the file is damaged, or its training diverged"});
-  }
 }
 
 [[noreturn]] void throw_too_large(const OutTensor& tensor, std::int64_t lies_at, float value) {
@@ -133,14 +111,14 @@ std::span<const std::byte> straight(const Piece& piece, bool must_be_finite, Wor
   const OutTensor& tensor = *piece.tensor;
   const FileTensor& from = tensor.from;
   const std::int64_t there = std::clamp<std::int64_t>(from.count() - piece.first, 0, piece.count);
-  if (must_be_finite && there > 0) check_finite(from, piece.first, there);
+  if (must_be_finite && there > 0) from.check_finite(piece.first, there);
   if (there == piece.count && from.dtype_name == tensor.type->name) {
-    const std::byte* begin = place(from, piece.first);
-    return {begin, static_cast<std::size_t>(place(from, piece.first + piece.count) - begin)};
+    const std::byte* begin = from.at(piece.first);
+    return {begin, static_cast<std::size_t>(from.at(piece.first + piece.count) - begin)};
   }
   const auto count = static_cast<std::size_t>(piece.count), old = static_cast<std::size_t>(there);
   space.values.resize(count);
-  if (old > 0) read_side_by_side(from, piece.first, std::span(space.values).first(old));
+  if (old > 0) from.read_as_it_lies(piece.first, std::span(space.values).first(old));
   if (old < count) {
     const auto begin = static_cast<std::size_t>(piece.first + there - from.count());
     const std::span<const float> more =
@@ -172,7 +150,7 @@ void turn_raw(const FileTensor& from, std::int64_t column, std::int64_t columns,
   for (std::int64_t i = 0; i < row; i += kLine) {
     const std::int64_t together = std::min(kLine, row - i);
     for (std::int64_t k = 0; k < together; ++k) {
-      std::memcpy(lines + k * columns, place(from, (i + k) * width + column),
+      std::memcpy(lines + k * columns, from.at((i + k) * width + column),
                   static_cast<std::size_t>(columns) * sizeof(T));
     }
     turn(lines, together, columns, reinterpret_cast<T*>(space.bytes.data()) + i, row);
@@ -187,7 +165,7 @@ std::span<const std::byte> transposed(const Piece& piece, bool must_be_finite, W
   const std::int64_t width = width_out;  // a row of the old file
   const std::int64_t column = piece.first / row, columns = piece.count / row;
   if (must_be_finite) {
-    for (std::int64_t i = 0; i < row; ++i) check_finite(from, i * width + column, columns);
+    for (std::int64_t i = 0; i < row; ++i) from.check_finite(i * width + column, columns);
   }
   if (from.dtype_name == tensor.type->name && !tensor.type->is_quantised) {
     if (tensor.type->block_bytes == 4) {
@@ -202,8 +180,8 @@ std::span<const std::byte> transposed(const Piece& piece, bool must_be_finite, W
   for (std::int64_t i = 0; i < row; i += kLine) {
     const std::int64_t together = std::min(kLine, row - i);
     for (std::int64_t k = 0; k < together; ++k) {
-      read_side_by_side(
-          from, (i + k) * width + column,
+      from.read_as_it_lies(
+          (i + k) * width + column,
           std::span(space.lines)
               .subspan(static_cast<std::size_t>(k * columns), static_cast<std::size_t>(columns)));
     }
@@ -307,8 +285,8 @@ void write(AtomicFile& file, const FileLayout& layout, const WriteOptions& optio
     file.write_at(piece.offset, bytes);
     const std::int64_t end = piece.first + piece.count;
     if (!turned && end % kLetGo == 0 && end <= from.count()) {
-      const std::byte* begin = place(from, end - kLetGo);
-      let_go(from, begin, static_cast<std::size_t>(place(from, end) - begin));
+      const std::byte* begin = from.at(end - kLetGo);
+      let_go(from, begin, static_cast<std::size_t>(from.at(end) - begin));
     }
     if (--left[piece.number] == 0) let_go(from, from.bytes.data(), from.bytes.size());
     if (!options.go_on) return;

@@ -135,18 +135,36 @@ DType FileTensor::weight_type() const {
   return *stored;
 }
 
+const std::byte* FileTensor::at(std::int64_t element) const {
+  const ElementType& type = *element_type(dtype_name);
+  return bytes.data() + element / type.block_elements * type.block_bytes;
+}
+
+std::vector<std::int64_t> FileTensor::place_of(std::int64_t index) const {
+  std::vector<std::int64_t> place(shape.size());
+  for (std::size_t i = shape.size(); i-- > 0;) {
+    place[i] = index % shape[i];
+    index /= shape[i];
+  }
+  return place;
+}
+
+std::int64_t FileTensor::whole_rows(std::int64_t elements) const {
+  if (shape.size() != 2 || (!transposed && !is_quantised())) return elements;
+  const std::int64_t rows = kRowsTogether * std::max<std::int64_t>(shape[1], 1);
+  return std::max(rows, elements / rows * rows);
+}
+
+void FileTensor::read_as_it_lies(std::int64_t first, std::span<float> to) const {
+  if (is_quantised()) {
+    dequantise(dtype_name, at(first), to);
+  } else {
+    read_elements(at(first), weight_type(), to);
+  }
+}
+
 void FileTensor::read(std::int64_t first, std::span<float> to) const {
-  const DType type = weight_type();
-  const ElementType& element = *element_type(dtype_name);
-  const auto read_side_by_side = [&](std::int64_t at, std::span<float> part) {
-    const std::byte* from = bytes.data() + at / element.block_elements * element.block_bytes;
-    if (element.is_quantised) {
-      dequantise(element.name, from, part);
-    } else {
-      read_elements(from, type, part);
-    }
-  };
-  if (!transposed) return read_side_by_side(first, to);
+  if (!transposed) return read_as_it_lies(first, to);
   const std::int64_t in = shape[0], out = shape[1];
   std::vector<float> column(static_cast<std::size_t>(std::min(in, kRowsTogether)));
   for (std::int64_t done = 0; done < std::ssize(to); done += kRowsTogether * out) {
@@ -154,7 +172,7 @@ void FileTensor::read(std::int64_t first, std::span<float> to) const {
     const std::int64_t rows = std::min(kRowsTogether, (std::ssize(to) - done) / out);
     for (std::int64_t o = 0; o < out; ++o) {
       const std::span<float> part = std::span(column).first(static_cast<std::size_t>(rows));
-      read_side_by_side(o * in + row, part);
+      read_as_it_lies(o * in + row, part);
       float* target = to.data() + done + o;
       for (const float value : part) {
         *target = value;
@@ -167,28 +185,28 @@ void FileTensor::read(std::int64_t first, std::span<float> to) const {
 std::optional<FileTensor::Bad> FileTensor::find_not_finite(std::int64_t first,
                                                            std::int64_t elements) const {
   const DType type = weight_type();
-  const ElementType& of = *element_type(dtype_name);
-  const std::byte* from = bytes.data() + first / of.block_elements * of.block_bytes;
   std::optional<Bad> bad;
-  if (!of.is_quantised) {
-    const std::optional<std::int64_t> at = quire::find_not_finite(from, type, elements);
-    if (at) bad = {first + *at, element(from, type, *at)};
+  if (!is_quantised()) {
+    const std::byte* from = at(first);
+    const std::optional<std::int64_t> found = quire::find_not_finite(from, type, elements);
+    if (found) bad = {first + *found, element(from, type, *found)};
   } else {
     std::vector<float> values(static_cast<std::size_t>(elements));
-    dequantise(of.name, from, values);
-    const auto at = std::find_if_not(values.begin(), values.end(),
-                                     [](float value) { return std::isfinite(value); });
-    if (at != values.end()) bad = {first + (at - values.begin()), *at};
+    read_as_it_lies(first, values);
+    const auto found = std::find_if_not(values.begin(), values.end(),
+                                        [](float value) { return std::isfinite(value); });
+    if (found != values.end()) bad = {first + (found - values.begin()), *found};
   }
   if (bad && transposed) bad->index = bad->index % shape[0] * shape[1] + bad->index / shape[0];
   return bad;
 }
 
-void FileTensor::check_weight() const {
-  if (const std::optional<Bad> bad = find_not_finite(0, count())) {
-    throw Error(Fault::bad_data,
-                fmt::format("{} holds {} at element {}", where(), bad->value, bad->index),
-                {"the file is damaged, or its training diverged"});
+void FileTensor::check_finite(std::int64_t first, std::int64_t elements) const {
+  if (const std::optional<Bad> bad = find_not_finite(first, elements)) {
+    throw Error(
+        Fault::bad_data,
+        fmt::format("{} holds {} at {}", where(), bad->value, to_string(place_of(bad->index))),
+        {"the file is damaged, or its training diverged"});
   }
 }
 

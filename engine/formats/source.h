@@ -68,6 +68,16 @@ struct FileTensor {
   /// The type of what is to be a weight, in memory: throws unless it is f32, f16 or bf16 in the
   /// file, or quantised, which is f32.
   DType weight_type() const;
+  /// Where an element lies that is the first of its block, in the order in which they lie.
+  const std::byte* at(std::int64_t element) const;
+  /// [3, 17] of an element, from its index in the order of the shape.
+  std::vector<std::int64_t> place_of(std::int64_t index) const;
+  /// About so many elements that can be read together: of a transposed or quantised matrix whole
+  /// rows.
+  std::int64_t whole_rows(std::int64_t elements) const;
+  /// Elements first … first + to.size() - 1 of a weight in the order in which they lie, as floats:
+  /// whole blocks.
+  void read_as_it_lies(std::int64_t first, std::span<float> to) const;
   /// Elements first … first + to.size() - 1 of a weight in the order of its shape, as floats: of a
   /// quantised one whole rows, of a transposed one whole rows from a multiple of kRowsTogether on.
   /// They have to be finite (check_weight()): of f16, NaN and infinity come out as large numbers.
@@ -80,8 +90,10 @@ struct FileTensor {
   /// NaN or infinity among elements first … first + elements - 1 of a weight in the order in which
   /// they lie, of a quantised one whole blocks.
   std::optional<Bad> find_not_finite(std::int64_t first, std::int64_t elements) const;
+  /// Throws where find_not_finite() finds one.
+  void check_finite(std::int64_t first, std::int64_t elements) const;
   /// Throws unless it is a weight without NaN and infinity.
-  void check_weight() const;
+  void check_weight() const { check_finite(0, count()); }
   /// All of it, in the same way.
   std::vector<float> read_weight() const;
 };

@@ -103,7 +103,7 @@ TEST_CASE("statistics are those of finite values, the first bad one with its pla
   CHECK(of.most == 6);
   CHECK(of.mean == 3);
   CHECK(of.deviation == std::sqrt(14.0 / 4));  // (4 + 1 + 0 + 9)/4
-  CHECK(place_of(6, tensor.shape) == std::vector<std::int64_t>{1, 2});
+  CHECK(tensor.place_of(6) == std::vector<std::int64_t>{1, 2});
   CHECK(statistics(tensor_in(folder, "none", {kNan, kNan}, {2})).finite == 0);
   CHECK(statistics(tensor_in(folder, "empty", std::vector<float>(), {0, 3})).finite == 0);
 

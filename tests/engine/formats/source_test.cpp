@@ -55,7 +55,7 @@ TEST_CASE("what is no weight, or holds no numbers, is named with its file") {
   CHECK(folder.message_of(Fault::bad_data, [&] { source.find("ids")->read_weight(); }) ==
         "error: DIR/x.safetensors: tensor 'ids' is of type I32\n  weights are F32, F16 or BF16");
   CHECK(folder.message_of(Fault::bad_data, [&] { source.find("w")->check_weight(); }) ==
-        "error: DIR/x.safetensors: tensor 'w' holds nan at element 2\n"
+        "error: DIR/x.safetensors: tensor 'w' holds nan at [2]\n"
         "  the file is damaged, or its training diverged");
 }
 
