@@ -76,7 +76,7 @@ def sizes(most, dtypes):
 
 SWEEPS = {"threads": threads, "contexts": contexts, "prompts": prompts, "batches": batches, "lengths": lengths,
           "sizes": sizes}
-TITLES = {"threads": "threads", "contexts": "tokens of context while one is decoded", "prompts": "tokens of a prompt",
+TITLES = {"threads": "threads", "contexts": "tokens of context", "prompts": "tokens of a prompt",
           "batches": "rows decoded together", "lengths": "tokens of a training row", "sizes": "million parameters"}
 
 
