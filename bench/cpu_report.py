@@ -98,12 +98,12 @@ def peers_table(parts):
 
 
 def ceilings_line(parts):
-    """The ceilings of quire's own runs in float32, which the percents are of."""
+    """The ceilings of quire's own runs in float32, beside which each work's own are much the same."""
     found = [e for part in parts.values() for e in part["benchmarks"] if "bandwidth_ceiling" in e and "/float32" in e["name"]]
     if not found:
         return []
-    bandwidth, flops = scaling.ceilings_of(found)
-    return [f"Ceilings in float32, medians over the same runs: reading memory {bandwidth * 1e-9:.1f} GB/s, multiply-adds "
+    bandwidth, flops = measured.ceilings_of(found)
+    return [f"Ceilings in float32, the highest of the same runs: reading memory {bandwidth * 1e-9:.1f} GB/s, multiply-adds "
             f"{flops * 1e-9:.0f} GFLOP/s. A work's bytes and flops are counted from shapes, alike for all programs."]
 
 
@@ -121,8 +121,9 @@ def sweep_table(sweep, part):
         known = dict(scaling.points(entries))
         cells = [number(1e3 * measured.median_time(known[x])) if x in known else "" for x in xs]
         lines.append(f"| {name}, ms | {' | '.join(cells)} |")
-        shares = [measured.percent_of_ceiling(known[x]) if x in known else None for x in xs]
-        lines.append(f"| of the ceiling, % | {' | '.join('' if s is None else f'{s:.0f}' for s in shares)} |")
+        ceilings = scaling.ceilings_by_x(entries, sweep == "threads")
+        cells = [f"{scaling.percent_of_ceiling(known[x], ceilings[x]):.0f}" if x in known else "" for x in xs]
+        lines.append(f"| of the ceiling, % | {' | '.join(cells)} |")
     return lines, series
 
 

@@ -66,17 +66,25 @@ def entry_of(sample, index):
     return entry
 
 
+def ceilings_of(entries):
+    """Bytes/s and flops/s: the highest that quire's runs measured, as what else a machine does only lowers them; None
+    where nothing was held against any."""
+    return tuple(max((e[key] for e in entries if key in e), default=None) for key in ("bandwidth_ceiling", "flops_ceiling"))
+
+
 def with_ceilings(entries):
-    """Gives the peers' entries the percent of the ceilings that quire's of the same work and round was measured with:
-    bytes and flops are the work's, whoever does it."""
+    """Gives all entries of a file the percents of its ceilings. The peers' bytes and flops are those of quire's entry of
+    the same work and round: they are the work's, whoever does it."""
+    bandwidth, flops = ceilings_of(entries)
     own = {(e["work"], e["repetition_index"]): e for e in entries if e["who"] == "quire"}
     for entry in entries:
         quire = own.get((entry["work"], entry["repetition_index"]))
-        if quire is None or quire is entry:
+        if quire is None:
             continue
-        for key in ("percent_of_bandwidth", "percent_of_flops"):
-            if key in quire:
-                entry[key] = quire[key] * quire["real_time"] / entry["real_time"]
+        for rate, percent, ceiling in (("bytes_per_second", "percent_of_bandwidth", bandwidth),
+                                       ("flops_per_second", "percent_of_flops", flops)):
+            if rate in quire and ceiling:
+                entry[percent] = 100 * quire[rate] * quire["real_time"] / entry["real_time"] / ceiling
     return entries
 
 

@@ -120,16 +120,28 @@ def points(entries):
     return sorted(found.items())
 
 
+def moved_and_done(entries):
+    """Bytes and flops of one run at a point."""
+    def of(rate):
+        return statistics.median(e.get(rate, 0) * e["real_time"] * 1e-9 for e in entries)
+
+    return of("bytes_per_second"), of("flops_per_second")
+
+
 def work_seconds(entries, ceilings):
     """What bytes and flops of a point would take at `ceilings` (bytes/s, flops/s)."""
-    bandwidth, flops = ceilings
-    per_run = [(e.get("bytes_per_second", 0) * e["real_time"] * 1e-9, e.get("flops_per_second", 0) * e["real_time"] * 1e-9)
-               for e in entries]
-    return statistics.median(b for b, _ in per_run) / bandwidth + statistics.median(f for _, f in per_run) / flops
+    return sum(amount / ceiling for amount, ceiling in zip(moved_and_done(entries), ceilings))
 
 
-def ceilings_of(entries):
-    return tuple(statistics.median(e[key] for e in entries) for key in ("bandwidth_ceiling", "flops_ceiling"))
+def percent_of_ceiling(entries, ceilings):
+    """Of the ceiling that the point is nearer to."""
+    least = max(amount / ceiling for amount, ceiling in zip(moved_and_done(entries), ceilings))
+    return 100 * least / measured.median_time(entries)
+
+
+def ceilings_by_x(entries, own_ceilings):
+    """A point's own ceilings, as where threads vary, or those of its whole series."""
+    return {x: measured.ceilings_of(at if own_ceilings else entries) for x, at in points(entries)}
 
 
 def noise(entries):
@@ -139,14 +151,10 @@ def noise(entries):
 
 
 def growth(entries, own_ceilings):
-    """For each step from one point to the next: (x, next x, growth of time, of work, noise). `own_ceilings`: each
-    point's are its own, as they are where threads vary; else those of the whole series."""
-    found = []
-    common = ceilings_of(entries)
-    known = points(entries)
+    """For each step from one point to the next: (x, next x, growth of time, of work, noise)."""
+    found, ceilings, known = [], ceilings_by_x(entries, own_ceilings), points(entries)
     for (x, before), (y, after) in zip(known, known[1:]):
-        ceilings = [ceilings_of(e) if own_ceilings else common for e in (before, after)]
-        work = work_seconds(after, ceilings[1]) / work_seconds(before, ceilings[0])
+        work = work_seconds(after, ceilings[y]) / work_seconds(before, ceilings[x])
         time = measured.median_time(after) / measured.median_time(before)
         found.append((x, y, time, work, noise(before) + noise(after)))
     return found

@@ -87,6 +87,13 @@ class Arithmetic(unittest.TestCase):
         self.assertAlmostEqual(measured.percent_of_ceiling(programs["quire"]), 10.0)
         self.assertAlmostEqual(measured.percent_of_ceiling(programs["quick"]), 20.0)
 
+    def test_the_highest_ceiling_counts(self):
+        entries = measured.with_ceilings([own(DECODE, 0, 1.0), own(DECODE, 1, 1.0, bandwidth_ceiling=5e5, flops_ceiling=4e6)])
+        self.assertEqual(measured.ceilings_of(entries), (1e6, 4e6))
+        self.assertAlmostEqual(entries[1]["percent_of_bandwidth"], 10.0)
+        self.assertAlmostEqual(entries[0]["percent_of_flops"], 1.25)
+        self.assertEqual(measured.ceilings_of([peer(ENCODE, "x", 0, 1.0)]), (None, None))
+
     def test_folders_do_not_go_into_results(self):
         said = "note: x\nerror: /home/somebody/models/gpt2.gguf: cannot be read\n"
         self.assertEqual(peer_works.reason_in(said, 1), "error: gpt2.gguf: cannot be read")
@@ -150,7 +157,7 @@ class Tables(unittest.TestCase):
     def test_scaling(self):
         text = "\n".join(cpu_report.section({"scaling-batches": scaling_part((1, 2, 6))}))
         self.assertIn("| rows decoded together | 1 | 2 | 4 |\n", text)
-        self.assertIn("| decode/float32, ms | 1.01 | 2.02 | 6.06 |", text)
+        self.assertIn("| decode/float32, ms | 1.01 | 2.02 | 6.06 |\n| of the ceiling, % | 99 | 99 | 66 |", text)
         self.assertIn("- decode/float32, rows decoded together 2 → 4: time × 3.00, work × 2.00 (rounds differ by 4 %)", text)
         self.assertIn("Nowhere does", "\n".join(cpu_report.section({"scaling-batches": scaling_part((1, 2, 4))})))
 
