@@ -135,12 +135,12 @@ def scaling_lines(parts):
         lines += ["", *table]
         for what, entries in series.items():
             grows += [f"- {what}, {scaling.TITLES[sweep]} {x:,} → {y:,}: time × {time:.2f}, work × {work:.2f} "
-                      f"(rounds differ by {100 * noise:.0f} %)"
+                      f"(noise {100 * noise:.0f} %)"
                       for x, y, time, work, noise in scaling.faster_than_work(entries, sweep == "threads")]
     lines += ["", "Where time grows faster than the work (bytes at the bandwidth and flops at the peak, one after the "
-              "other), beyond what rounds differ by:" if grows else
+              "other), beyond the noise of rounds (or of runs, where there was one):" if grows else
               "Nowhere does time grow faster than the work (bytes at the bandwidth and flops at the peak, one after the "
-              "other), beyond what rounds differ by."]
+              "other), beyond the noise of rounds (or of runs, where there was one)."]
     return lines + [""] * bool(grows) + grows
 
 

@@ -158,7 +158,7 @@ class Tables(unittest.TestCase):
         text = "\n".join(cpu_report.section({"scaling-batches": scaling_part((1, 2, 6))}))
         self.assertIn("| rows decoded together | 1 | 2 | 4 |\n", text)
         self.assertIn("| decode/float32, ms | 1.01 | 2.02 | 6.06 |\n| of the ceiling, % | 99 | 99 | 66 |", text)
-        self.assertIn("- decode/float32, rows decoded together 2 → 4: time × 3.00, work × 2.00 (rounds differ by 4 %)", text)
+        self.assertIn("- decode/float32, rows decoded together 2 → 4: time × 3.00, work × 2.00 (noise 4 %)", text)
         self.assertIn("Nowhere does", "\n".join(cpu_report.section({"scaling-batches": scaling_part((1, 2, 4))})))
 
 
