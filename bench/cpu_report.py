@@ -57,7 +57,10 @@ def percent(value):
 
 
 def times(found):
-    return "" if found is None else f"{found[0]:.2f} ({found[1]:.2f}–{found[2]:.2f})"
+    """A ratio with its range; one of a single round has none."""
+    if found is None:
+        return ""
+    return f"{found[0]:.2f}" + (f" ({found[1]:.2f}–{found[2]:.2f})" if found[1] < found[2] else "")
 
 
 # ---------------------------------------------------------------- tables
@@ -234,7 +237,7 @@ def documents(root, check):
     lines = []
     if newest and (table := short_table(newest[1])):
         first = next(iter(newest[1].values()))["context"]
-        lines = [*table, "", f"{first['cpu']}, {first['num_cpus']} threads, medians and ranges of rounds in which the programs "
-                 "took turns; all of it, with memory, ceilings and scaling: [`bench/README.md`](bench/README.md)."]
+        lines = [*table, "", f"{first['cpu']}, {first['num_cpus']} threads: medians and ranges of rounds in which the programs took",
+                 "turns. The others, memory, percents of ceilings and scaling: [`bench/README.md`](bench/README.md#on-a-cpu)."]
     differ |= write_between(root / "README.md", BEGIN, END, "\n".join(lines) or NOTHING, check, hint)
     return int(differ and check)

@@ -54,7 +54,7 @@ def ranges(title, rows):
                   f'<circle cx="{x(median):.1f}" cy="{y:.1f}" r="4" fill="{color}"/>',
                   text(left + plot + 12, y + 4, f"{median:.2f} × {program}", fill=color)]
     parts.append(text(left + plot / 2, bottom + 34, "times as fast as the other program, median and range of rounds", "middle"))
-    return picture(left + plot + 230, bottom + 46, parts)
+    return picture(left + plot + 80 + 7 * max(map(len, programs)), bottom + 46, parts)
 
 
 def panel(title, curves, left, top, width, height):

@@ -138,7 +138,7 @@ class Tables(unittest.TestCase):
         lines = cpu_report.section({"generate-float32": generate_part()})
         self.assertIn(f"| {DECODE} | quire | 1,000 tokens/s | 100 | 10 | 500 |  |", lines)
         self.assertIn(f"| {DECODE} | slow | 333 tokens/s | 193 | 3 |  | 3.00 (2.20–4.00) |", lines)
-        self.assertIn(f"| {DECODE} | quick | 2,000 tokens/s |  | 20 |  | 0.50 (0.50–0.50) |", lines)
+        self.assertIn(f"| {DECODE} | quick | 2,000 tokens/s |  | 20 |  | 0.50 |", lines)
         self.assertIn("Left out, as they did not run: broken in generate-float32.", lines)
         self.assertIn("generate-float32: CPU, made up, commit 0123456789ab, 2026-01-02, torch 9.9.", lines)
 
@@ -151,7 +151,7 @@ class Tables(unittest.TestCase):
 
     def test_the_readme_has_the_fastest_peer(self):
         lines = cpu_report.short_table({"generate-float32": generate_part()})
-        self.assertEqual(lines[2:], ["| decode, float32 | 1,000 tokens/s | quick 2,000 tokens/s | 0.50 (0.50–0.50) |"])
+        self.assertEqual(lines[2:], ["| decode, float32 | 1,000 tokens/s | quick 2,000 tokens/s | 0.50 |"])
         self.assertEqual(cpu_report.short_table({"scaling-batches": scaling_part((1, 2, 4))}), [])
 
     def test_scaling(self):
