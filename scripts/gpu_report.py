@@ -22,6 +22,8 @@ import subprocess
 import sys
 import time
 
+from marks import write_between
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 NOTHING = {
     "bench/README.md": "Nothing has been measured on a GPU yet: no card was at hand.",
@@ -219,23 +221,16 @@ def documents(root, check):
     cards = []
     for folder in sorted((root / "bench" / "results").glob("*")):
         parts = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+        parts = {name: part for name, part in parts.items() if "card" in part}  # a CPU's are bench/peers.py's
         if parts:
             cards.append(parts)
-    differ = 0
+    differ = False
     for name, of_card in (("bench/README.md", of_all), ("kernels/cuda/README.md", of_kernels)):
         blocks = ["\n".join(block) for block in map(of_card, cards) if block]
         path = root / name
-        before, begin, rest = path.read_text().partition(BEGIN)
-        _, end, after = rest.partition(END)
-        if not begin or not end:
-            sys.exit(f"error: {name} has no place for what was measured ({BEGIN} … {END})")
-        text = before + BEGIN + "\n" + ("\n\n".join(blocks) or NOTHING[name]) + "\n" + END + after
-        if text != path.read_text():
-            differ = 1
-            print(f"{name} is not what bench/results says: scripts/gpu_report.py documents" if check else f"wrote {name}")
-            if not check:
-                path.write_text(text)
-    return differ if check else 0
+        text = "\n\n".join(blocks) or NOTHING[name]
+        differ |= write_between(path, BEGIN, END, text, check, "scripts/gpu_report.py documents")
+    return int(differ and check)
 
 
 def main():

@@ -1,15 +1,14 @@
-"""What tiktoken and Hugging Face tokenizers reach on this CPU, beside `quire bench tokenizer`.
+"""What tiktoken and Hugging Face tokenizers reach on one thread of this CPU: a child of peers.py.
 
-Usage: peers_tokenizer.py --tokenizer DIR --prose FILE --mix FILE [--seconds S]
+    peer_tokenizers.py tiktoken|tokenizers --vocabulary DIR --prose FILE --mix FILE --seconds S
 
-DIR holds GPT-2's vocab.json and merges.txt; give quire the same three. Needs tiktoken and tokenizers. One
-thread. Prints one JSON object a line, with the names of quire's own entries. "cold" is the first call on a
-fresh encoder: tiktoken keeps nothing between calls, so that it has no such line.
+DIR holds GPT-2's vocab.json and merges.txt. Prints the lines of peer_torch.py with the names of
+`quire bench tokenizer`; items are bytes of text. tiktoken's ranks are the ids of vocab.json: nothing is downloaded.
 """
 import argparse
 import json
 import os
-import statistics
+import resource
 import time
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -51,41 +50,39 @@ def train_huggingface(path):
         initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet()))
 
 
-def report(peer, name, size, seconds, run):
+def report(name, size, seconds, run):
     run()
     times, start = [], time.perf_counter()
     while len(times) < 3 or time.perf_counter() - start < seconds:
         begin = time.perf_counter()
         run()
         times.append(time.perf_counter() - begin)
-    print(json.dumps({"peer": peer, "name": name, "bytes_per_second": size / statistics.median(times),
-                      "best_bytes_per_second": size / min(times), "iterations": len(times),
-                      "median_ms": statistics.median(times) * 1e3}), flush=True)
+    print(json.dumps({"name": name, "items": size, "seconds": times,
+                      "versions": {"tiktoken": tiktoken.__version__, "tokenizers": tokenizers.__version__},
+                      "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}), flush=True)
 
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--tokenizer", required=True)
+    parser.add_argument("peer", choices=["tiktoken", "tokenizers"])
+    parser.add_argument("--vocabulary", required=True)
     parser.add_argument("--prose", required=True)
     parser.add_argument("--mix", required=True)
-    parser.add_argument("--seconds", type=float, default=1.0)
-    arguments = parser.parse_args()
-    peers = {f"tiktoken {tiktoken.__version__}": tiktoken_encoding(arguments.tokenizer),
-             f"tokenizers {tokenizers.__version__}": huggingface_tokenizer(arguments.tokenizer)}
-    for entry in ("prose", "mix"):
-        with open(getattr(arguments, entry), encoding="utf-8", newline="") as file:
+    parser.add_argument("--seconds", type=float, required=True)
+    o = parser.parse_args()
+    make = tiktoken_encoding if o.peer == "tiktoken" else huggingface_tokenizer
+    encoder = make(o.vocabulary)
+    report("load", os.path.getsize(os.path.join(o.vocabulary, "vocab.json")), o.seconds, lambda: make(o.vocabulary))
+    for kind in ("prose", "mix"):
+        with open(getattr(o, kind), encoding="utf-8", newline="") as file:
             text = file.read()
         size = len(text.encode())
-        for peer, encoder in peers.items():
-            encode = encoder.encode_ordinary if peer.startswith("tiktoken") else encoder.encode
-            report(peer, f"encode/{entry}", size, arguments.seconds, lambda: encode(text))
-            ids = encode(text)
-            ids = ids if isinstance(ids, list) else ids.ids
-            report(peer, f"decode/{entry}", size, arguments.seconds, lambda: encoder.decode(ids))
-        if entry == "prose":
-            report(f"tokenizers {tokenizers.__version__}", "train/vocab:8000", size, arguments.seconds,
-                   lambda: train_huggingface(arguments.prose))
+        encode = encoder.encode_ordinary if o.peer == "tiktoken" else (lambda text: encoder.encode(text).ids)
+        report(f"encode/{kind}", size, o.seconds, lambda: encode(text))
+        ids = encode(text)
+        report(f"decode/{kind}", size, o.seconds, lambda: encoder.decode(ids))
+    if o.peer == "tokenizers":
+        report("train/vocab:8000", os.path.getsize(o.prose), o.seconds, lambda: train_huggingface(o.prose))
 
 
-if __name__ == "__main__":
-    main()
+main()

@@ -1,0 +1,164 @@
+"""How Quire's own times grow with threads, context, rows and model, beside how the work grows.
+
+Work is counted as the seconds that its bytes and flops would take, one after the other, at the ceilings of the same
+runs: bytes / bandwidth + flops / peak. Where time grows more than that from one point to the next, beyond what the two
+points' rounds differ among themselves, the tables say so.
+"""
+import pathlib
+import statistics
+
+import measured
+import peer_works
+
+PARAMETERS = {"gpt2": 124e6, "gpt2-medium": 355e6, "gpt2-large": 774e6}
+CONTEXTS = [64, 128, 256, 512, 1024]
+NEW = 32  # tokens decoded in a pass
+
+
+def available_memory():
+    for line in pathlib.Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def generate(dtype, prompt=32, batch=1, prefill=1, threads=None, model="gpt2"):
+    return {"arguments": ["generate", "--config", model, "--dtype", dtype, "--batch-size", batch, "--prompt-tokens", prompt,
+                          "--max-new-tokens", NEW, "--prefill", prefill], "threads": threads}
+
+
+def train(dtype, batch, length, threads=None, model="gpt2"):
+    return {"arguments": ["train", "--config", model, "--batch-size", batch, "--block-size", length,
+                          *["--bf16"] * (dtype == "bfloat16")], "threads": threads}
+
+
+# Of a sweep: what it varies, its points (x, {"arguments", "threads"}, {kind of entry: series}).
+def threads(most, dtypes):
+    counts = sorted({1, *range(2, most + 1, max(1, most // 8)), most})
+    for dtype in dtypes:
+        for n in counts:
+            yield n, generate(dtype, prefill=512, threads=n), {"decode": f"decode/{dtype}", "prefill": f"prefill 512/{dtype}"}
+            yield n, train(dtype, 4, 64, threads=n), {"train": f"train 4 x 64/{dtype}"}
+
+
+def contexts(most, dtypes):
+    for dtype in dtypes:
+        for c in CONTEXTS:
+            yield c, generate(dtype, prompt=c - NEW), {"decode": f"decode/{dtype}"}
+
+
+def prompts(most, dtypes):
+    for dtype in dtypes:
+        for c in CONTEXTS:
+            yield c, generate(dtype, prefill=c), {"prefill": f"prompt/{dtype}"}
+
+
+def batches(most, dtypes):
+    for dtype in dtypes:
+        for rows in (1, 2, 4, 8, 16, 32):
+            yield rows, generate(dtype, batch=rows), {"decode": f"decode/{dtype}"}
+
+
+def lengths(most, dtypes):
+    for dtype in dtypes:
+        for length in CONTEXTS:
+            yield length, train(dtype, 1, length), {"train": f"train, 1 row/{dtype}"}
+
+
+def sizes(most, dtypes):
+    for dtype in dtypes:
+        for model, parameters in PARAMETERS.items():
+            x = round(parameters / 1e6)
+            yield x, generate(dtype, prefill=128, model=model), {"decode": f"decode/{dtype}", "prefill": f"prompt 128/{dtype}"}
+            if 20 * parameters + 1e9 < available_memory():  # parameters, gradients, two moments, activations
+                yield x, train(dtype, 1, 128, model=model), {"train": f"train 1 x 128/{dtype}"}
+
+
+SWEEPS = {"threads": threads, "contexts": contexts, "prompts": prompts, "batches": batches, "lengths": lengths,
+          "sizes": sizes}
+TITLES = {"threads": "threads", "contexts": "tokens of context", "prompts": "tokens of a prompt",
+          "batches": "rows decoded together", "lengths": "tokens of a training row", "sizes": "million parameters"}
+
+
+def run(o, note):
+    _, flags = measured.cpu()
+    dtypes = ["float32"] + ["bfloat16"] * ("avx512_bf16" in flags)
+    place = peer_works.Place(quire=o.binary, python=None, work=o.work, vocabulary=None, threads=o.threads,
+                             seconds=min(o.seconds, 1))
+    for sweep in o.sweeps:
+        found, left_out = [], {}
+        for index in range(o.rounds):
+            for x, point, series in SWEEPS[sweep](o.threads, dtypes):
+                label = f"{', '.join(series.values())} at {x}"
+                note(f"{sweep}, round {index + 1} of {o.rounds}: {label}")
+                try:
+                    entries = peer_works.quire_entries(place, *point["arguments"], "--seconds", place.seconds, "--threads",
+                                                       point["threads"] or o.threads)
+                except peer_works.LeftOut as reason:
+                    note(f"  left out: {reason}")
+                    left_out[label] = str(reason)
+                    continue
+                for entry in entries:
+                    kind = entry["name"].partition("/")[0]
+                    if kind in series:
+                        sample = {"work": f"{sweep}/{series[kind]}", "who": "quire", "entry": entry}
+                        found.append(measured.entry_of(sample, index) | {"x": x})
+                        found[-1]["name"] = found[-1]["run_name"] = f"{sweep}/{series[kind]}/{x}"
+            measured.save(o.results / f"scaling-{sweep}.json",
+                          measured.context(o.threads, work=f"scaling-{sweep}", versions={}, left_out=left_out,
+                                           device=place.device), found)
+
+
+# ---------------------------------------------------------------- how it grows
+
+
+def points(entries):
+    """[(x, its entries of all rounds)], by x."""
+    found = {}
+    for entry in entries:
+        found.setdefault(entry["x"], []).append(entry)
+    return sorted(found.items())
+
+
+def moved_and_done(entries):
+    """Bytes and flops of one run at a point."""
+    def of(rate):
+        return statistics.median(e.get(rate, 0) * e["real_time"] * 1e-9 for e in entries)
+
+    return of("bytes_per_second"), of("flops_per_second")
+
+
+def work_seconds(entries, ceilings):
+    """What bytes and flops of a point would take at `ceilings` (bytes/s, flops/s)."""
+    return sum(amount / ceiling for amount, ceiling in zip(moved_and_done(entries), ceilings))
+
+
+def percent_of_ceiling(entries, ceilings):
+    """Of the ceiling that the point is nearer to."""
+    least = max(amount / ceiling for amount, ceiling in zip(moved_and_done(entries), ceilings))
+    return 100 * least / measured.median_time(entries)
+
+
+def ceilings_by_x(entries, own_ceilings):
+    """A point's own ceilings, as where threads vary, or those of its whole series."""
+    return {x: measured.ceilings_of(at if own_ceilings else entries) for x, at in points(entries)}
+
+
+def noise(entries):
+    """How far a point's rounds differ; of one round, how far its median lies above its fastest run."""
+    found = measured.spread(entries)
+    return found if found is not None else 1 - entries[0]["fastest"] / entries[0]["real_time"]
+
+
+def growth(entries, own_ceilings):
+    """For each step from one point to the next: (x, next x, growth of time, of work, noise)."""
+    found, ceilings, known = [], ceilings_by_x(entries, own_ceilings), points(entries)
+    for (x, before), (y, after) in zip(known, known[1:]):
+        work = work_seconds(after, ceilings[y]) / work_seconds(before, ceilings[x])
+        time = measured.median_time(after) / measured.median_time(before)
+        found.append((x, y, time, work, noise(before) + noise(after)))
+    return found
+
+
+def faster_than_work(entries, own_ceilings):
+    return [step for step in growth(entries, own_ceilings) if step[2] > step[3] * (1 + step[4])]
