@@ -138,6 +138,24 @@ void take_adapter(Arena& arena, const LoraConfig& lora, int l, std::int64_t N, D
   }
 }
 
+/// What is of use for a moment only, in the same memory where the moments differ: the logits of a
+/// chunk belong to the head, a branch's output and what is N·I wide to the blocks before and after
+/// it; and the gradient inside a branch is written when the activation has been read for the last
+/// time (backward_product() takes the gradient of the weight first).
+void take_passing(Arena& arena, std::int64_t N, std::int64_t C, std::int64_t I, Shape logits,
+                  DType dtype, Activations& a) {
+  constexpr std::int64_t kLine = 64;  // bytes
+  const auto size = static_cast<std::int64_t>(size_of(dtype));
+  const std::int64_t wide = round_up(N * std::max(I, 3 * C) * size, kLine);
+  const std::int64_t bytes = std::max(wide + N * C * size, logits.count() * size);
+  const View all = arena.take("logits of a chunk, or work of a block", {bytes / size}, dtype);
+  auto* const first = static_cast<std::byte*>(all.bytes());  // null where an arena only counts
+  a.logits = View(first, dtype, logits);
+  a.act = View(first, dtype, {N, I});
+  a.d_wide = View(first, dtype, {N, std::max(I, 3 * C)});
+  a.branch = View(first == nullptr ? nullptr : first + wide, dtype, {N, C});
+}
+
 /// What only the backward pass has, and adapters.
 void take_gradients(Arena& arena, const Gpt2Config& config, const Keep& keep, DType dtype,
                     Activations& a) {
@@ -145,9 +163,6 @@ void take_gradients(Arena& arena, const Gpt2Config& config, const Keep& keep, DT
   if (keep.for_backward) {
     a.d_x = arena.take("gradient of the residual stream", {N, C}, dtype);
     a.d_branch = arena.take("gradient of a branch", {N, C}, dtype);
-  }
-  if (keep.for_backward && keep.first_layer < config.n_layer) {
-    a.d_wide = arena.take("gradient inside a branch", {N, std::max(I, 3 * C)}, dtype);
   }
   if (keep.lora.r > 0) {
     a.d_lora_h = arena.take("gradient of a product with A", {N, keep.lora.r}, dtype);
@@ -220,10 +235,13 @@ Activations take_activations(Arena& arena, const Gpt2Config& config, int batch, 
     a.ln_f.rstd = statistics();
   }
   a.ln = a.ln_f.out = arena.take("layernorm output", {N, C}, dtype);
-  a.branch = arena.take("branch output", {N, C}, dtype);
-  const auto shares = [](const LayerActivations& l) { return !l.outputs_kept; };
-  if (std::any_of(a.layers.begin(), a.layers.end(), shares)) {
+  const Shape logits = {std::min(N, keep.head.rows), W};
+  if (keep.for_backward) {
+    take_passing(arena, N, C, I, logits, dtype, a);
+  } else {
+    a.branch = arena.take("branch output", {N, C}, dtype);
     a.act = arena.take("MLP activation", {N, I}, dtype);
+    a.logits = arena.take("logits of a chunk", logits);
   }
   for (LayerActivations& l : a.layers) {
     if (!l.outputs_kept) {
@@ -231,8 +249,6 @@ Activations take_activations(Arena& arena, const Gpt2Config& config, int batch, 
       l.act = a.act;
     }
   }
-  a.logits = arena.take("logits of a chunk", {std::min(N, keep.head.rows), W},
-                        keep.for_backward ? dtype : DType::f32);
   a.losses = arena.take("losses", {N});
   take_gradients(arena, config, keep, dtype, a);
   return a;

@@ -37,36 +37,51 @@ void PackCopy(const T* source, int64_t stride, int64_t valid, int64_t depth, flo
   }
 }
 
-// Each lane is a run of k in memory, lanes apart by `stride`: transposed four by four.
+#if HWY_TARGET != HWY_SCALAR
+// As many lanes as a vector of at most eight has, from `source` on, transposed in squares.
+template <class T>
+void TransposeLanes(const T* source, int64_t stride, int64_t width, int64_t depth, float* out) {
+  const hn::CappedTag<float, 8> d;
+  constexpr int64_t kSide = hn::MaxLanes(d);
+  int64_t k = 0;
+  for (; k + kSide <= depth; k += kSide, out += kSide * width) {
+    const auto row = [&](int64_t lane) HWY_ATTR { return load_as(d, source + lane * stride + k); };
+    auto a0 = row(0), a1 = row(1), a2 = row(2), a3 = row(3);
+    transpose_blocks(d, a0, a1, a2, a3);
+    if constexpr (kSide == 8) {
+      auto b0 = row(4), b1 = row(5), b2 = row(6), b3 = row(7);
+      transpose_blocks(d, b0, b1, b2, b3);
+      // Block i of a0 has k + 4·i of lanes 0 to 3, that of b0 has it of lanes 4 to 7.
+      hn::StoreU(hn::ConcatLowerLower(d, b0, a0), d, out);
+      hn::StoreU(hn::ConcatLowerLower(d, b1, a1), d, out + width);
+      hn::StoreU(hn::ConcatLowerLower(d, b2, a2), d, out + 2 * width);
+      hn::StoreU(hn::ConcatLowerLower(d, b3, a3), d, out + 3 * width);
+      hn::StoreU(hn::ConcatUpperUpper(d, b0, a0), d, out + 4 * width);
+      hn::StoreU(hn::ConcatUpperUpper(d, b1, a1), d, out + 5 * width);
+      hn::StoreU(hn::ConcatUpperUpper(d, b2, a2), d, out + 6 * width);
+      hn::StoreU(hn::ConcatUpperUpper(d, b3, a3), d, out + 7 * width);
+    } else {
+      hn::StoreU(a0, d, out);
+      hn::StoreU(a1, d, out + width);
+      hn::StoreU(a2, d, out + 2 * width);
+      hn::StoreU(a3, d, out + 3 * width);
+    }
+  }
+  for (; k < depth; ++k, out += width) {
+    for (int64_t lane = 0; lane < kSide; ++lane) out[lane] = to_float(source[lane * stride + k]);
+  }
+}
+#endif
+
+// Each lane is a run of k in memory, lanes apart by `stride`.
 template <class T>
 void PackTranspose(const T* source, int64_t stride, int64_t width, int64_t valid, int64_t depth,
                    float* panel) {
   int64_t lane = 0;
 #if HWY_TARGET != HWY_SCALAR
-  const hn::Full128<float> d4;
-  for (; lane + 4 <= valid; lane += 4) {
-    const T* r0 = source + lane * stride;
-    const T* r1 = r0 + stride;
-    const T* r2 = r1 + stride;
-    const T* r3 = r2 + stride;
-    float* out = panel + lane;
-    int64_t k = 0;
-    for (; k + 4 <= depth; k += 4) {
-      auto a = load_as(d4, r0 + k), b = load_as(d4, r1 + k), c = load_as(d4, r2 + k),
-           e = load_as(d4, r3 + k);
-      transpose_blocks(d4, a, b, c, e);
-      hn::StoreU(a, d4, out);
-      hn::StoreU(b, d4, out + width);
-      hn::StoreU(c, d4, out + 2 * width);
-      hn::StoreU(e, d4, out + 3 * width);
-      out += 4 * width;
-    }
-    for (; k < depth; ++k, out += width) {
-      out[0] = to_float(r0[k]);
-      out[1] = to_float(r1[k]);
-      out[2] = to_float(r2[k]);
-      out[3] = to_float(r3[k]);
-    }
+  constexpr int64_t kSide = hn::MaxLanes(hn::CappedTag<float, 8>());
+  for (; lane + kSide <= valid; lane += kSide) {
+    TransposeLanes(source + lane * stride, stride, width, depth, panel + lane);
   }
 #endif
   for (; lane < valid; ++lane) {

@@ -125,24 +125,81 @@ struct Tile {
   std::int64_t first_row, row, rows, first_column, columns;
 };
 
+/// Asks for `rows` rows of `bytes` bytes, `stride` bytes apart, from the second-level cache on.
+void prefetch_rows(const void* first, std::int64_t stride, std::int64_t rows, std::int64_t bytes) {
+  constexpr std::int64_t kLine = 64;
+  for (std::int64_t i = 0; i < rows; ++i) {
+    const auto* row = static_cast<const std::byte*>(first) + i * stride;
+    for (std::int64_t at = 0; at < bytes; at += kLine) __builtin_prefetch(row + at, 0, 2);
+    __builtin_prefetch(row + bytes - 1, 0, 2);  // it may begin within a line
+  }
+}
+
+/// Elements [first_k, first_k + depth) × [first_column, first_column + columns) of b.
+struct Panel {
+  std::int64_t first_k = 0, depth = 0, first_column = 0, columns = 0;
+};
+
+/// Asks for part number `part` of `parts` of what will be packed. Its rows, or columns, lie far
+/// apart: the processor's own prefetcher does not follow them.
+void prefetch_panel(const Operand& b, const Panel& panel, std::int64_t part, std::int64_t parts) {
+  const bool by_rows = b.column_stride == 1;
+  const auto size = static_cast<std::int64_t>(size_of(b.dtype));
+  const std::int64_t runs = by_rows ? panel.depth : panel.columns;
+  const std::int64_t stride = by_rows ? b.row_stride : b.column_stride;
+  const std::int64_t first = runs * part / parts;
+  const std::int64_t at =
+      panel.first_k * b.row_stride + panel.first_column * b.column_stride + first * stride;
+  prefetch_rows(static_cast<const std::byte*>(b.data) + at * size, stride * size,
+                runs * (part + 1) / parts - first, (by_rows ? panel.columns : panel.depth) * size);
+}
+
+/// Packs a panel of b and multiplies all rows of the tile by it, while what comes next is on its
+/// way: C of the next rows, and the next panel in as many parts as there are tiles. Without that a
+/// product waits for memory 5 % of its time, in bfloat16 8 %.
+void multiply_panel(const Product& p, const PackedFormat& format, const Tile& t, const Panel& now,
+                    const Panel& next, const std::uint32_t* packed_rows, std::uint32_t* panel) {
+  const Operand columns{p.b.data, p.b.dtype, p.b.column_stride, p.b.row_stride};
+  format.pack(columns, now.first_column, now.columns, now.first_k, now.depth, 1.0f,
+              format.panel_columns, panel);
+  const std::int64_t words = format.words(now.depth);
+  const bool add = now.first_k > 0 || p.output == Product::Output::accumulate;
+  const std::int64_t parts = (t.rows + format.panel_rows - 1) / format.panel_rows;
+  for (std::int64_t part = 0; part < parts; ++part) {
+    const std::int64_t i = part * format.panel_rows;
+    const std::int64_t rows = std::min(format.panel_rows, t.rows - i);
+    const std::int64_t below = std::min(format.panel_rows, t.rows - i - rows);
+    float* c = p.c + (t.first_row + i) * p.c_stride + now.first_column;
+    constexpr std::int64_t kFloat = sizeof(float);
+    prefetch_rows(c + rows * p.c_stride, p.c_stride * kFloat, below, now.columns * kFloat);
+    prefetch_panel(p.b, next, part, parts);
+    format.multiply(packed_rows + i * words, panel, words, add, rows, now.columns, c, p.c_stride);
+  }
+}
+
 void multiply_tile(const Product& p, const PackedFormat& format, const Tile& t,
                    const std::uint32_t* packed, std::int64_t packed_rows, std::uint32_t* panel) {
-  const Operand columns{p.b.data, p.b.dtype, p.b.column_stride, p.b.row_stride};
-  const std::int64_t end = t.first_column + t.columns;
-  for (std::int64_t k = 0; k < p.k; k += format.block_depth) {
-    const std::int64_t depth = std::min(format.block_depth, p.k - k);
-    const std::int64_t words = format.words(depth);
-    const bool add = k > 0 || p.output == Product::Output::accumulate;
-    const std::uint32_t* block = packed + k / format.word_depth * packed_rows + t.row * words;
-    for (std::int64_t j = t.first_column; j < end; j += format.panel_columns) {
-      const std::int64_t count = std::min(format.panel_columns, end - j);
-      format.pack(columns, j, count, k, depth, 1.0f, format.panel_columns, panel);
-      for (std::int64_t i = 0; i < t.rows; i += format.panel_rows) {
-        format.multiply(block + i * words, panel, words, add,
-                        std::min(format.panel_rows, t.rows - i), count,
-                        p.c + (t.first_row + i) * p.c_stride + j, p.c_stride);
-      }
-    }
+  // Some columns for all of k, then the next: C stays in the second-level cache meanwhile (240
+  // columns of 256 rows are 245 KB, their A of one block of k 128 KB).
+  constexpr std::int64_t kAtOnce = 5;  // panels side by side
+  const std::int64_t across = (t.columns + format.panel_columns - 1) / format.panel_columns;
+  const std::int64_t blocks = (p.k + format.block_depth - 1) / format.block_depth;
+  const auto panel_at = [&](std::int64_t n) {
+    if (n == across * blocks) return Panel{};
+    const std::int64_t left = n / (blocks * kAtOnce) * kAtOnce;
+    const std::int64_t width = std::min(kAtOnce, across - left);
+    const std::int64_t k = (n - left * blocks) / width * format.block_depth;
+    const std::int64_t column = (left + (n - left * blocks) % width) * format.panel_columns;
+    return Panel{.first_k = k,
+                 .depth = std::min(format.block_depth, p.k - k),
+                 .first_column = t.first_column + column,
+                 .columns = std::min(format.panel_columns, t.columns - column)};
+  };
+  for (std::int64_t n = 0; n < across * blocks; ++n) {
+    const Panel now = panel_at(n);
+    const std::uint32_t* rows_of_block =
+        packed + now.first_k / format.word_depth * packed_rows + t.row * format.words(now.depth);
+    multiply_panel(p, format, t, now, panel_at(n + 1), rows_of_block, panel);
   }
   if (p.bias == nullptr) return;
   for (std::int64_t i = t.first_row; i < t.first_row + t.rows; ++i) {

@@ -199,6 +199,21 @@ TEST_CASE("outputs of layernorms and activations that are kept are those compute
   }
 }
 
+TEST_CASE("the logits of a chunk and what a block works with are in one place") {
+  const Gpt2Config config = Gpt2Config::preset("gpt2").value();
+  for (const std::size_t N : {256, 4096}) {
+    TrainingOptions options = {.batch = static_cast<int>(N / 256), .length = 256};
+    options.head.rows = 256;
+    const auto plan = Gpt2Training::memory_plan(config, options);
+    const auto place =
+        std::ranges::find(plan, "logits of a chunk, or work of a block", &MemoryItem::name);
+    REQUIRE(place != plan.end());
+    // An activation or its gradient, 4·C wide, and a branch's output.
+    const std::size_t logits = std::size_t{256} * 50257, work = 5 * 768 * N;
+    CHECK(place->bytes == std::max(logits, work) * sizeof(float));
+  }
+}
+
 TEST_CASE("outputs that are kept take six more rows of each block that trains") {
   const Gpt2Config config = Gpt2Config::preset("gpt2").value();
   const std::size_t C = 768, N = 4 * 256;
@@ -206,10 +221,8 @@ TEST_CASE("outputs that are kept take six more rows of each block that trains") 
     TrainingOptions options = {.batch = 4, .length = 256, .frozen_layers = frozen};
     const std::size_t again = bytes_of(Gpt2Training::memory_plan(config, options));
     options.keep_outputs = true;
-    // Where all blocks keep theirs, none is left to share.
-    const std::size_t shared = frozen == 0 ? 4 * C : 0;
     CHECK(bytes_of(Gpt2Training::memory_plan(config, options)) - again ==
-          (static_cast<std::size_t>(12 - frozen) * 6 * C - shared) * N * sizeof(float));
+          static_cast<std::size_t>(12 - frozen) * 6 * C * N * sizeof(float));
     options.gradient_checkpointing = true;
     const std::int64_t checkpointing = bytes_of(Gpt2Training::memory_plan(config, options));
     options.keep_outputs = false;
