@@ -125,6 +125,27 @@ struct Tile {
   std::int64_t first_row, row, rows, first_column, columns;
 };
 
+// Part number `share` of `shares` of the panel that is packed next goes to level-2 cache, while rows of
+// A are multiplied with the one before. Packing jumps from row to row of B, or column to column,
+// which the hardware does not fetch ahead.
+void prefetch_panel(const Operand& lanes, std::int64_t first_lane, std::int64_t count,
+                    std::int64_t first_k, std::int64_t depth, std::int64_t share,
+                    std::int64_t shares) {
+  constexpr std::int64_t kCacheLine = 64;
+  const auto size = static_cast<std::int64_t>(size_of(lanes.dtype));
+  const bool side_by_side = lanes.row_stride == 1;
+  const std::int64_t runs = side_by_side ? depth : count;
+  const std::int64_t bytes = size * (side_by_side ? count : depth);
+  const std::int64_t stride = size * (side_by_side ? lanes.column_stride : lanes.row_stride);
+  const auto* first = static_cast<const std::byte*>(lanes.data) +
+                      size * (first_lane * lanes.row_stride + first_k * lanes.column_stride);
+  for (std::int64_t run = share * runs / shares; run < (share + 1) * runs / shares; ++run) {
+    for (std::int64_t at = 0; at < bytes; at += kCacheLine) {
+      __builtin_prefetch(first + run * stride + at, /*rw=*/0, /*locality=*/2);
+    }
+  }
+}
+
 void multiply_tile(const Product& p, const PackedFormat& format, const Tile& t,
                    const std::uint32_t* packed, std::int64_t packed_rows, std::uint32_t* panel) {
   const Operand columns{p.b.data, p.b.dtype, p.b.column_stride, p.b.row_stride};
@@ -137,7 +158,13 @@ void multiply_tile(const Product& p, const PackedFormat& format, const Tile& t,
     for (std::int64_t j = t.first_column; j < end; j += format.panel_columns) {
       const std::int64_t count = std::min(format.panel_columns, end - j);
       format.pack(columns, j, count, k, depth, 1.0f, format.panel_columns, panel);
+      const bool last = j + format.panel_columns >= end;  // of this depth
+      const std::int64_t next_j = last ? t.first_column : j + format.panel_columns;
+      const std::int64_t next_k = last ? k + depth : k;
       for (std::int64_t i = 0; i < t.rows; i += format.panel_rows) {
+        prefetch_panel(columns, next_j, std::min(format.panel_columns, end - next_j), next_k,
+                       std::min(format.block_depth, p.k - next_k), i / format.panel_rows,
+                       (t.rows + format.panel_rows - 1) / format.panel_rows);
         format.multiply(block + i * words, panel, words, add,
                         std::min(format.panel_rows, t.rows - i), count,
                         p.c + (t.first_row + i) * p.c_stride + j, p.c_stride);
