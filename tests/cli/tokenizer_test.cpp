@@ -65,6 +65,30 @@ TEST_CASE("what is encoded decodes to the same bytes") {
   CHECK(from_json.out == first + "\n" + first + "\n");
 }
 
+TEST_CASE("many ids are printed as few are") {
+  const ScratchFolder scratch;
+  const std::string tokenizer = trained(scratch);
+  const std::string one = with_input({"tokenizer", "encode", "--tokenizer", tokenizer}, "7").out;
+  const std::string id = one.substr(0, one.size() - 1);
+  REQUIRE(id.find(' ') == std::string::npos);
+  for (const std::size_t count : {8191, 8192, 8193, 20000}) {  // output goes out in pieces of 8,192
+    INFO(count << " ids");
+    const std::string text(count, '7');  // no two of them are merged
+    std::string spaced, list;
+    for (std::size_t i = 0; i < count; ++i) {
+      spaced += (i > 0 ? " " : "") + id;
+      list += (i > 0 ? ", " : "") + id;
+    }
+    const ProgramResult ids = with_input({"tokenizer", "encode", "--tokenizer", tokenizer}, text);
+    CHECK((ids.out == spaced + "\n"));
+    const ProgramResult json_ids =
+        with_input({"tokenizer", "encode", "--jsonl", "--tokenizer", tokenizer},
+                   quire::json_text(nlohmann::json{{"text", text}}));
+    CHECK((json_ids.out == "{\"ids\": [" + list + "]}\n"));
+    CHECK((with_input({"tokenizer", "decode", "--tokenizer", tokenizer}, ids.out).out == text));
+  }
+}
+
 TEST_CASE("special tokens are one id, or plain text with --plain") {
   const ScratchFolder scratch;
   const std::string tokenizer = trained(scratch);
