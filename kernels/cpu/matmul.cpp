@@ -235,7 +235,10 @@ void multiply_with_blocks(const Product& p, const Weight& weight, const Epilogue
       }
     });
     const std::int64_t row_tasks = (rows + rows_of(kCodes) - 1) / rows_of(kCodes);
-    const std::int64_t wanted = std::max<std::int64_t>(1, 4 * pool.threads() / row_tasks);
+    // To have another thread join in costs about 4 µs, and 2^18 products of two numbers take 5.
+    const bool alone = rows * p.n * p.k <= 1 << 18;
+    const std::int64_t wanted =
+        alone ? 1 : std::max<std::int64_t>(1, 4 * pool.threads() / row_tasks);
     const std::int64_t part = (panels + wanted - 1) / wanted;
     pool.run(row_tasks * ((panels + part - 1) / part), [&](std::int64_t task) {
       const std::int64_t first_row = task % row_tasks * rows_of(kCodes);
