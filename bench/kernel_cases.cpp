@@ -30,9 +30,10 @@ void add_embedding(Cases& cases, const Dimensions& d) {
                    .flops = d.NC,
                    .make =
                        [d, turns = turns_of(bytes)](Device& device, Operands& o) {
-                         EmbeddingForward p{.positions = d.positions(o),
-                                            .wte = o.random(d.type, {d.V, d.C}, kWeights),
-                                            .wpe = o.random(d.type, {d.P, d.C}, kWeights)};
+                         EmbeddingForward p{
+                             .positions = d.positions(o),
+                             .wte = {o.random(d.type, {d.V, d.C}, kWeights), WeightLayout::out_in},
+                             .wpe = o.random(d.type, {d.P, d.C}, kWeights)};
                          const View ids = o.ids({turns * d.B, d.T}, d.V);
                          const View out = o.zeros(d.type, {turns * d.B, d.T, d.C});
                          return KernelCall{[=, &device](std::int64_t turn) mutable {

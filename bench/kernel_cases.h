@@ -38,6 +38,7 @@ struct KernelShapes {
   int vocab_multiple = 1;        // of W, the columns of training's logits
   DType dtype = DType::f32;      // of activations, weights, tables and caches
   Multiply multiply = Multiply::as_stored;
+  bool blocks = false;  // beside floats, products with weights in q8_0 and q4_0
 };
 
 /// All sets together are at least this large in cold mode: beyond any cache.

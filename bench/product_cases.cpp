@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include "bench/case_dimensions.h"
+#include "kernels/quantised.h"
 
 namespace quire {
 namespace {
@@ -38,6 +39,21 @@ void add_forward(Cases& cases, const Dimensions& d, const Product& s) {
         if (activates) p.pre_activation = o.output(d.type, {s.M, s.N});
         return p;
       });
+}
+
+/// With a weight in blocks, whose bytes may be any: float16 noise has scales that are finite.
+void add_in_blocks(Cases& cases, const Dimensions& d, const Product& s) {
+  for (const WeightFormat format : {WeightFormat::q8_0, WeightFormat::q4_0}) {
+    const auto packed = static_cast<std::int64_t>(packed_bytes(format, s.N, s.K));
+    add(cases, fmt::format("matmul_forward/{}_{}", s.name, name_of(format)),
+        d.e * (s.x() + s.out()) + real(packed), s.flops(), &Device::matmul_forward,
+        [=](Operands& o) {
+          const View bytes = o.random(DType::f16, {packed / 2}, kWeights);
+          return MatmulForward{.out = o.output(d.type, {s.M, s.N}),
+                               .x = o.random(d.type, {s.M, s.K}),
+                               .weight = {bytes.bytes(), format, WeightLayout::out_in, {s.N, s.K}}};
+        });
+  }
 }
 
 void add_backward(Cases& cases, const Dimensions& d, const Product& s) {
@@ -98,6 +114,11 @@ void add_products(Cases& cases, const Dimensions& d) {
   add_forward(cases, d, head);
   for (const Product& s : of_one_row) {
     if (d.multiply == Multiply::as_stored) add_forward(cases, d, s);  // decoding is in float
+  }
+  if (d.shapes.blocks && d.multiply == Multiply::as_stored && d.C % 32 == 0 && d.I % 32 == 0) {
+    add_in_blocks(cases, d, {.name = "qkv", .M = d.N, .K = d.C, .N = 3 * d.C});
+    for (const Product& s : of_one_row) add_in_blocks(cases, d, s);
+    add_in_blocks(cases, d, {.name = "eight_rows_head", .M = 8, .K = d.C, .N = d.V});
   }
   for (const Product& s : of_blocks) add_backward(cases, d, s);
   add_backward(cases, d, head);

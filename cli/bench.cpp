@@ -256,6 +256,7 @@ int run_kernels(const std::vector<std::string>& arguments) {
   check_length(length, shapes.config, bench);
   const std::unique_ptr<Device> device = bench.device_flags.open();
   choose_type(shapes, *device, dtype);
+  shapes.blocks = shapes.dtype == DType::f32 && device->why_no_format(WeightFormat::q8_0).empty();
   check_kernel_names(shapes, options.ops);
   if (device->shares_host_memory()) {
     // Half of it: the other half is for whoever else works here.

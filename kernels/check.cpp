@@ -58,11 +58,28 @@ class Views {
                         Types types = Types::f32) {
     return view ? reads(name, view, dimensions, types) : *this;
   }
+  /// Plain elements.
   Views& multiplies(const Weight& weight) {
-    if (!weight) fail("weight is not given");
-    match("weight", weight.shape, dimensions_of(weight.layout));
+    if (in_blocks(weight.format)) {
+      fail(fmt::format("weight is in {}, wants plain elements", quire::name_of(weight.format)));
+    }
+    return reads_any_format("weight", weight, dimensions_of(weight.layout));
+  }
+  Views& reads_any_format(const char* name, const Weight& weight, const char* dimensions) {
+    if (!weight) fail(fmt::format("{} is not given", name));
+    match(name, weight.shape, dimensions);
+    if (in_blocks(weight.format)) {
+      const std::int64_t elements = entry_of(weight.format).block_elements;
+      if (weight.layout != WeightLayout::out_in) {
+        fail(fmt::format("{} in {} is [K, N], wants [N, K]", name, quire::name_of(weight.format)));
+      }
+      if (weight.shape[1] % elements != 0) {
+        fail(fmt::format("rows of {} have {} elements, {} has blocks of {}", name, weight.shape[1],
+                         quire::name_of(weight.format), elements));
+      }
+    }
     const auto* begin = static_cast<const std::byte*>(weight.data);
-    separate({"weight", begin, begin + weight.size_bytes(), false}, nullptr);
+    separate({name, begin, begin + weight.size_bytes(), false}, nullptr);
     return *this;
   }
   /// `same_as` names an earlier view that this one may be.
@@ -292,7 +309,7 @@ void check(const EmbeddingForward& p) {
   Views("embedding")
       .reads("ids", p.ids, "B T", Types::i32)
       .reads("positions", p.positions, "B T", Types::i32)
-      .reads("wte", p.wte, "V C", Types::any_float)
+      .reads_any_format("wte", p.wte, "V C")
       .reads("wpe", p.wpe, "P C", Types::any_float)
       .writes("out", p.out, "B T C", Types::activation);
 }
@@ -340,11 +357,29 @@ void check_multiply(const Device& device, Multiply multiply, DType operands) {
   }
 }
 
+void check_format(const Device& device, const char* op, const Weight& weight, DType with) {
+  if (!in_blocks(weight.format)) return;
+  const std::string format = name_of(weight.format);
+  const std::string reason = device.why_no_format(weight.format);
+  if (!reason.empty()) {
+    throw Error(Fault::internal, op + (": " + device.description()) + " does not read weights in " +
+                                     format + ": " + reason);
+  }
+  if (with != DType::f32) {
+    throw Error(Fault::internal, op + (": activations beside a weight in " + format + " are ") +
+                                     name_of(with) + ", wants float32");
+  }
+}
+
 void check(const MatmulForward& p) {
-  Views("matmul")
-      .reads("x", p.x, "M K", Types::activation)
-      .multiplies(p.weight)
-      .reads_if_given("bias", p.bias, "N", Types::any_float)
+  Views views("matmul");
+  views.reads("x", p.x, "M K", Types::activation)
+      .reads_any_format("weight", p.weight, dimensions_of(p.weight.layout));
+  if (in_blocks(p.weight.format) && p.multiply == Multiply::in_bf16) {
+    views.fail(fmt::format("a weight in {} is multiplied as it is stored, not in bfloat16",
+                           name_of(p.weight.format)));
+  }
+  views.reads_if_given("bias", p.bias, "N", Types::any_float)
       .writes("out", p.out, "M N", Types::activation_or_f32)
       .writes_if_given("pre_activation", p.pre_activation, "M N", Types::activation);
 }
@@ -515,7 +550,7 @@ void check(const ArgmaxTokens& p) {
 }
 
 void check_values(const EmbeddingForward& p) {
-  check_ids("embedding", "ids", p.ids, p.wte.shape()[0]);
+  check_ids("embedding", "ids", p.ids, p.wte.shape[0]);
   check_ids("embedding", "positions", p.positions, p.wpe.shape()[0]);
 }
 

@@ -4,6 +4,8 @@
 // "matmul: K is 63, weight expects 64".
 #pragma once
 
+#include <type_traits>
+
 #include "kernels/device.h"
 
 namespace quire {
@@ -33,6 +35,9 @@ void check_values(const RepetitionPenalty&);
 /// For the four products: that the device can do what is asked, to operands of that type.
 void check_multiply(const Device& device, Multiply multiply, DType operands);
 
+/// For the ops that read any format: that the device reads it, beside activations of that type.
+void check_format(const Device& device, const char* op, const Weight& weight, DType with);
+
 /// All of these that concern the op and the device.
 template <class Op>
 void check_for(const Device& device, const Op& p) {
@@ -43,6 +48,11 @@ void check_for(const Device& device, const Op& p) {
     } else {
       check_multiply(device, p.multiply, p.d_out.dtype());
     }
+  }
+  if constexpr (std::is_same_v<Op, MatmulForward>) {
+    check_format(device, "matmul", p.weight, p.x.dtype());
+  } else if constexpr (std::is_same_v<Op, EmbeddingForward>) {
+    check_format(device, "embedding", p.wte, p.out.dtype());
   }
   if constexpr (requires { check_values(p); }) {
     if (device.shares_host_memory()) check_values(p);

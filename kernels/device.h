@@ -96,6 +96,12 @@ class Device {
     return "its products take operands as they are stored";
   }
 
+  /// Why its products and its embedding cannot read a weight in that format, to be read after the
+  /// device's name; empty where they can. Every device reads plain elements.
+  virtual std::string why_no_format(WeightFormat format) const {
+    return in_blocks(format) ? "its kernels read plain elements, no blocks" : "";
+  }
+
   /// Whether the rows of a product have the same bits however many there are: see the rules in ops.h.
   virtual bool rows_alone() const { return true; }
   /// Names the table of algorithms that were chosen by timing them (DeviceOptions::autotune): with

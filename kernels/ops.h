@@ -36,7 +36,7 @@ struct EmbeddingForward {
   View out;             // [B, T, C]
   ConstView ids;        // [B, T] i32, each in [0, V)
   ConstView positions;  // [B, T] i32, each in [0, P)
-  ConstView wte;        // [V, C] any float type
+  Weight wte;           // [V, C], out_in, any format
   ConstView wpe;        // [P, C] any float type
 };
 
@@ -135,11 +135,17 @@ enum class Multiply : std::uint8_t { as_stored, in_bf16 };
 /// views begin: up to 8 rows of whole vectors have kernels of their own; else it is the library's
 /// algorithm for M rounded up to a power of two, where one serves that whole class, which finds all
 /// views aligned and leaves no sum to several blocks.
+/// A weight in blocks (kernels/quantised.h) is multiplied as it is stored, with x in float, and x is
+/// rounded: in each block of 32 elements to multiples of max|x|/32767, to nearest with ties to even
+/// (a block whose max|x| is below 2^-100 counts as zero, and one with an element that is not finite
+/// makes its row NaN). A block's sum is exact, and goes into the element's sum in float, in order of
+/// k, by one multiply-add with the product of both scales. Whether that rounds once or twice is the
+/// machine's only say: fused where it has such an instruction. The reference does not round x.
 struct MatmulForward {
   View out;             // [M, N] x's type, or float: logits under 16-bit activations
   View pre_activation;  // [M, N], or empty: pre, which the activation's backward wants
   ConstView x;          // [M, K]
-  Weight weight;        // K in, N out
+  Weight weight;        // K in, N out, any format; of the other ops, one without blocks
   ConstView bias;       // [N], or empty
   Activation activation = Activation::none;
   Multiply multiply = Multiply::as_stored;

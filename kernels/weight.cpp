@@ -18,4 +18,9 @@ WeightFormat format_of(DType dtype) {
   return static_cast<WeightFormat>(found - kWeightFormats.begin());
 }
 
+void throw_in_blocks(WeightFormat format) {
+  throw Error(Fault::internal,
+              std::string("a weight in ") + name_of(format) + " has blocks, and no plain elements");
+}
+
 }  // namespace quire

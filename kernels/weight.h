@@ -14,25 +14,42 @@ namespace quire {
 /// out_in.
 enum class WeightLayout : std::uint8_t { in_out /* [K, N] */, out_in /* [N, K] */ };
 
-enum class WeightFormat : std::uint8_t { float32, float16, bfloat16 };
+/// Plain elements, or the blocks that GGUF calls Q8_0 and Q4_0, packed: kernels/quantised.h.
+enum class WeightFormat : std::uint8_t { float32, float16, bfloat16, q8_0, q4_0 };
 
-/// A format stores as many elements of a row together as a block has, in so many bytes. All that is
-/// said of sizes is said here.
+/// A format stores as many elements of a row together as a block has, in so many bytes, and as many
+/// rows together as a panel has: their number is filled up to whole panels. All that is said of
+/// sizes is said here.
 struct WeightFormatEntry {
-  DType dtype;
+  const char* name;
+  DType dtype;  // of the elements, or what blocks are read as
   std::int64_t block_elements;
   std::int64_t block_bytes;
+  std::int64_t panel_rows;
 };
-inline constexpr std::array<WeightFormatEntry, 3> kWeightFormats = {{
-    {DType::f32, 1, 4},   // float32
-    {DType::f16, 1, 2},   // float16
-    {DType::bf16, 1, 2},  // bfloat16
+inline constexpr std::array<WeightFormatEntry, 5> kWeightFormats = {{
+    {"float32", DType::f32, 1, 4, 1},
+    {"float16", DType::f16, 1, 2, 1},
+    {"bfloat16", DType::bf16, 1, 2, 1},
+    {"q8_0", DType::f32, 32, 34, 16},
+    {"q4_0", DType::f32, 32, 18, 16},
 }};
+constexpr const WeightFormatEntry& entry_of(WeightFormat format) {
+  return kWeightFormats[static_cast<std::size_t>(format)];
+}
 
 /// The format of plain elements. Throws Error(internal) for a type that no weight has.
 WeightFormat format_of(DType dtype);
+constexpr const char* name_of(WeightFormat format) {
+  return entry_of(format).name;
+}
+constexpr bool in_blocks(WeightFormat format) {
+  return entry_of(format).block_elements > 1;
+}
+[[noreturn]] void throw_in_blocks(WeightFormat format);
 
-/// Owns nothing; an empty one (no data) stands for "not given".
+/// Owns nothing; an empty one (no data) stands for "not given". In blocks, the layout is out_in and K
+/// a multiple of the block's elements; data that begin on a multiple of 64 bytes are read fastest.
 struct Weight {
   const void* data = nullptr;
   WeightFormat format = WeightFormat::float32;
@@ -46,15 +63,25 @@ struct Weight {
         format(format_of(matrix.dtype())),
         layout(lies),
         shape(matrix.shape()) {}
+  /// In any format, as it lies.
+  Weight(const void* bytes, WeightFormat of, WeightLayout lies, Shape extents)
+      : data(bytes), format(of), layout(lies), shape(extents) {}
 
   std::int64_t in() const { return shape[layout == WeightLayout::in_out ? 0 : 1]; }   // K
   std::int64_t out() const { return shape[layout == WeightLayout::in_out ? 1 : 0]; }  // N
-  DType dtype() const { return entry().dtype; }
+  /// The type of its elements; of those in blocks, float32, as which they are read.
+  DType dtype() const { return entry_of(format).dtype; }
   std::size_t size_bytes() const {
-    return static_cast<std::size_t>(shape.count() / entry().block_elements * entry().block_bytes);
+    const WeightFormatEntry& entry = entry_of(format);
+    const std::int64_t panels = (shape[0] + entry.panel_rows - 1) / entry.panel_rows;
+    return static_cast<std::size_t>(panels * entry.panel_rows * shape[1] / entry.block_elements *
+                                    entry.block_bytes);
   }
-  /// Its elements, in a format without blocks.
-  ConstView view() const { return {data, dtype(), shape}; }
+  /// Its elements, in a format without blocks; throws Error(internal) in one with blocks.
+  ConstView view() const {
+    if (in_blocks(format)) throw_in_blocks(format);
+    return {data, dtype(), shape};
+  }
   /// The same memory, read as the transpose: x [M, N] times it is [M, K].
   Weight transposed() const {
     Weight other = *this;
@@ -62,11 +89,6 @@ struct Weight {
     return other;
   }
   explicit operator bool() const { return data != nullptr; }
-
- private:
-  const WeightFormatEntry& entry() const {
-    return kWeightFormats[static_cast<std::size_t>(format)];
-  }
 };
 
 /// A weight that may be written: one that trains, or a gradient in the layout of its weight.

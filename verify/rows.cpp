@@ -21,8 +21,11 @@ void embedding(Bench& bench, DType dtype, std::int64_t B, std::int64_t T, std::i
     const Tensor out = t.output({B, T, C}), wte = t.input({V, C}), wpe = t.input({P, C});
     const Tensor ids = t.integers({B, T}, integers(B * T, 1, V)), at = t.integers({B, T}, places);
     t.run_all([&](const Side& s) {
-      s.device.embedding_forward(
-          {.out = out(s), .ids = ids(s), .positions = at(s), .wte = wte(s), .wpe = wpe(s)});
+      s.device.embedding_forward({.out = out(s),
+                                  .ids = ids(s),
+                                  .positions = at(s),
+                                  .wte = {wte(s), WeightLayout::out_in},
+                                  .wpe = wpe(s)});
     });
     t.compare(out,
               [&](std::size_t i) { return stored(dtype, t.want(out, i), kEps * t.size(out, i)); });

@@ -17,6 +17,7 @@ class CpuDevice final : public Device {
   std::string description() const override;
   bool shares_host_memory() const override { return true; }
   std::string why_not_in_bf16() const override { return level_.why_not_in_bf16; }
+  std::string why_no_format(WeightFormat /*format*/) const override { return ""; }
 
   void* allocate(std::size_t bytes) override { return allocate_aligned(bytes); }
   void release(void* data) noexcept override { release_aligned(data); }

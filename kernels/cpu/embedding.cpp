@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "kernels/cpu/device.h"
+#include "kernels/quantised.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/embedding.cpp"
@@ -16,10 +17,10 @@ template <class Token, class Position>
 void add_rows(const EmbeddingForward& p, ThreadPool& pool) {
   const std::int32_t* ids = p.ids.data<std::int32_t>();
   const std::int32_t* positions = p.positions.data<std::int32_t>();
-  const Token* wte = p.wte.data<Token>();
+  const Token* wte = p.wte.view().data<Token>();
   const Position* wpe = p.wpe.data<Position>();
   float* out = p.out.data<float>();
-  const std::int64_t C = p.wte.shape()[1];
+  const std::int64_t C = p.wte.shape[1];
   const std::int64_t rows = std::max<std::int64_t>(1, 16384 / C);  // of a task
   pool.run_pieces(p.ids.count(), rows, [&](std::int64_t first, std::int64_t length) HWY_ATTR {
     for (std::int64_t n = first; n < first + length; ++n) {
@@ -32,7 +33,33 @@ void add_rows(const EmbeddingForward& p, ThreadPool& pool) {
   });
 }
 
+/// The token's row is unpacked where the sum will be.
+template <class Position>
+void add_rows_of_blocks(const EmbeddingForward& p, ThreadPool& pool) {
+  const std::int32_t* ids = p.ids.data<std::int32_t>();
+  const std::int32_t* positions = p.positions.data<std::int32_t>();
+  const Position* wpe = p.wpe.data<Position>();
+  float* out = p.out.data<float>();
+  const std::int64_t C = p.wte.shape[1];
+  const std::int64_t rows = std::max<std::int64_t>(1, 4096 / C);  // of a task
+  pool.run_pieces(p.ids.count(), rows, [&](std::int64_t first, std::int64_t length) HWY_ATTR {
+    for (std::int64_t n = first; n < first + length; ++n) {
+      float* row = out + n * C;
+      read_row(p.wte, ids[n], row);
+      const Position* position = wpe + positions[n] * C;
+      for_vectors(C, [&](std::int64_t c, std::int64_t count) QUIRE_INLINE_LAMBDA {
+        store(hn::Add(load(row + c, count), load(position + c, count)), row + c, count);
+      });
+    }
+  });
+}
+
 void embedding_forward(const EmbeddingForward& p, ThreadPool& pool) {
+  if (in_blocks(p.wte.format)) {
+    dispatch(p.wpe.dtype(),
+             [&]<class Position>() HWY_ATTR { add_rows_of_blocks<Position>(p, pool); });
+    return;
+  }
   dispatch(p.wte.dtype(), [&]<class Token>() HWY_ATTR {
     dispatch(p.wpe.dtype(), [&]<class Position>() HWY_ATTR { add_rows<Token, Position>(p, pool); });
   });

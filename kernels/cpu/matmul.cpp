@@ -11,13 +11,15 @@
 // rows × columns are the tasks; each packs its own panels of B.
 //
 // Both sum over k in the same parts (kSumDepth in gemm.h), so an element's bits depend neither on M
-// nor on how the work is split over threads.
+// nor on how the work is split over threads. A weight in blocks of integers goes a way of its own,
+// gemm_blocks.h, for few rows and many.
 #include <algorithm>
 
 #include "kernels/cpu/activation.h"
 #include "kernels/cpu/device.h"
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/gemm_bf16.h"
+#include "kernels/cpu/gemm_blocks.h"
 #include "kernels/cpu/stream.h"
 
 namespace quire::cpu {
@@ -267,6 +269,53 @@ void multiply(const Product& p, Multiply how, const Epilogue& epilogue, ThreadPo
   p.m <= kFewRows ? few_rows(p, epilogue, pool) : many_rows(p, float_format(), epilogue, pool);
 }
 
+// c = a·weight + bias, where p.b is not used. Each task has a stretch of panels, which it reads from
+// end to end, for rows that fit into level-2 cache beside a panel.
+void multiply_with_blocks(const Product& p, const Weight& weight, const Epilogue& epilogue,
+                          ThreadPool& pool) {
+  constexpr std::int64_t kPanel = 16;            // columns
+  constexpr std::int64_t kCodes = 1 << 18;       // of the rows of a task: 512 KB
+  constexpr std::int64_t kAtOnce = 16 * kCodes;  // 8 MB of codes stay in level-3 cache
+  const auto rows_of = [&](std::int64_t codes) {
+    return std::max<std::int64_t>(codes / p.k / kGroupRows, 1) * kGroupRows;
+  };
+  const float* x = static_cast<const float*>(p.a.data);
+  const std::int64_t panels = (p.n + kPanel - 1) / kPanel;
+  for (std::int64_t top = 0; top < p.m; top += rows_of(kAtOnce)) {
+    const std::int64_t rows = std::min(rows_of(kAtOnce), p.m - top);
+    const RoundedRows rounded(pool.shared_scratch(RoundedRows::bytes(rows, p.k / 32)), rows,
+                              p.k / 32);
+    // A row is rounded in less time than it takes another thread to join in.
+    pool.run_pieces(rows, kFewRows, [&](std::int64_t first, std::int64_t count) {
+      for (std::int64_t i = first; i < first + count; ++i) {
+        round_row(x + (top + i) * p.k, rounded, i);
+      }
+    });
+    const std::int64_t row_tasks = (rows + rows_of(kCodes) - 1) / rows_of(kCodes);
+    // To have another thread join in costs about 4 µs, and 2^18 products of two numbers take 5.
+    const bool alone = rows * p.n * p.k <= 1 << 18;
+    const std::int64_t wanted =
+        alone ? 1 : std::max<std::int64_t>(1, 4 * pool.threads() / row_tasks);
+    const std::int64_t part = (panels + wanted - 1) / wanted;
+    pool.run(row_tasks * ((panels + part - 1) / part), [&](std::int64_t task) {
+      const std::int64_t first_row = task % row_tasks * rows_of(kCodes);
+      const std::int64_t first_panel = task / row_tasks * part;
+      const BlockTile tile{.weight = &weight,
+                           .x = &rounded,
+                           .first_row = first_row,
+                           .rows = std::min(rows_of(kCodes), rows - first_row),
+                           .first_panel = first_panel,
+                           .panels = std::min(part, panels - first_panel),
+                           .bias = p.bias,
+                           .c = p.c + top * p.n};
+      multiply_blocks(tile);
+      const std::int64_t column = first_panel * kPanel;
+      finish(p, epilogue, top + first_row, tile.rows, column,
+             std::min(tile.panels * kPanel, p.n - column));
+    });
+  }
+}
+
 Operand operand(const ConstView& view, bool transposed) {
   const std::int64_t stride = view.shape()[view.shape().rank() - 1];
   return transposed ? Operand{view.bytes(), view.dtype(), 1, stride}
@@ -286,16 +335,19 @@ std::int64_t rows_of(const ConstView& view) {
 
 void CpuDevice::do_matmul_forward(const MatmulForward& args) {
   const View pre = args.pre_activation ? args.pre_activation : args.out;
-  const Product product{.m = rows_of(args.x),
-                        .n = args.weight.out(),
-                        .k = args.weight.in(),
-                        .a = operand(args.x, /*transposed=*/false),
-                        .b = operand(args.weight),
-                        .c = pre.data<float>(),
-                        .c_stride = args.weight.out(),
-                        .bias = args.bias ? args.bias.data<float>() : nullptr};
-  multiply(product, args.multiply, {.activation = args.activation, .out = args.out.data<float>()},
-           pool_);
+  Product product{.m = rows_of(args.x),
+                  .n = args.weight.out(),
+                  .k = args.weight.in(),
+                  .a = operand(args.x, /*transposed=*/false),
+                  .c = pre.data<float>(),
+                  .c_stride = args.weight.out(),
+                  .bias = args.bias ? args.bias.data<float>() : nullptr};
+  const Epilogue epilogue{.activation = args.activation, .out = args.out.data<float>()};
+  if (in_blocks(args.weight.format)) {
+    return multiply_with_blocks(product, args.weight, epilogue, pool_);
+  }
+  product.b = operand(args.weight);
+  multiply(product, args.multiply, epilogue, pool_);
 }
 
 void CpuDevice::do_matmul_backward_input(const MatmulBackwardInput& args) {

@@ -319,21 +319,21 @@ __global__ void __launch_bounds__(kThreads) embedding_add_rows(BackwardRows p) {
 }  // namespace
 
 void CudaDevice::do_embedding_forward(const EmbeddingForward& p) {
-  const std::int64_t N = p.ids.count(), C = p.wte.shape()[1];
+  const std::int64_t N = p.ids.count(), C = p.wte.shape[1];
   const ForwardRows rows{.out = p.out.bytes(),
                          .ids = p.ids.data<std::int32_t>(),
                          .positions = p.positions.data<std::int32_t>(),
-                         .wte = p.wte.bytes(),
+                         .wte = p.wte.data,
                          .wpe = p.wpe.bytes(),
                          .out_type = p.out.dtype(),
                          .wte_type = p.wte.dtype(),
                          .wpe_type = p.wpe.dtype(),
                          .N = N,
-                         .V = p.wte.shape()[0],
+                         .V = p.wte.shape[0],
                          .P = p.wpe.shape()[0],
                          .C = static_cast<int>(C)};
   const unsigned blocks = blocks_of(N, kWarpsPerBlock);
-  if (!whole_rows(C, 8, p.out, p.wte, p.wpe) || p.wte.dtype() != p.wpe.dtype()) {
+  if (!whole_rows(C, 8, p.out, p.wte.view(), p.wpe) || p.wte.dtype() != p.wpe.dtype()) {
     QUIRE_LAUNCH(embedding_elements, blocks, kThreads, 0, stream_, rows);
     return;
   }

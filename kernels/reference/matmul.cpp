@@ -1,4 +1,5 @@
 // Products with a weight, forward and for both gradients.
+#include "kernels/quantised.h"
 #include "kernels/reference/formulas.h"
 #include "kernels/reference/reference_device.h"
 
@@ -37,9 +38,21 @@ Doubles rounded(Doubles values, Multiply multiply) {
   return values;
 }
 
+/// As it lies.
+Doubles read_stored(const Weight& weight) {
+  if (!in_blocks(weight.format)) return read(weight.view());
+  Doubles values;
+  std::vector<float> row(static_cast<std::size_t>(weight.in()));
+  for (std::int64_t n = 0; n < weight.out(); ++n) {
+    read_row(weight, n, row.data());
+    values.insert(values.end(), row.begin(), row.end());
+  }
+  return values;
+}
+
 /// The weight as [K, N], however it is stored.
 Doubles read_weight(const Weight& weight, Multiply multiply) {
-  const Doubles values = rounded(read(weight.view()), multiply);
+  const Doubles values = rounded(read_stored(weight), multiply);
   if (weight.layout == WeightLayout::in_out) return values;
   return transposed(values, weight.shape[0], weight.shape[1]);
 }

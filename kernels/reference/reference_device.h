@@ -15,6 +15,7 @@ class ReferenceDevice : public Device {
   std::string description() const override { return "reference"; }
   bool shares_host_memory() const override { return true; }
   std::string why_not_in_bf16() const override { return ""; }
+  std::string why_no_format(WeightFormat /*format*/) const override { return ""; }
 
   void* allocate(std::size_t bytes) override;
   void release(void* data) noexcept override { std::free(data); }

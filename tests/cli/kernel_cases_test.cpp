@@ -85,6 +85,23 @@ TEST_CASE("where products round their operands, they alone are cases, at the byt
   CHECK(narrow.front().bytes == 4.0 * (1024 * 768 + 768 * 2304 + 1024 * 2304));
 }
 
+TEST_CASE("products with weights in blocks read 34 or 18 bytes of 32 elements, of whole panels") {
+  KernelShapes shapes;
+  const std::size_t without = quire::kernel_cases(shapes).size();
+  shapes.blocks = true;
+  const std::vector<KernelCase> cases = quire::kernel_cases(shapes);
+  CHECK(cases.size() == without + 8);
+  int seen = 0;
+  for (const KernelCase& c : cases) {
+    if (!c.name.starts_with("matmul_forward/one_row_head_q")) continue;
+    // 50,257 rows of 24 blocks, filled up to 50,272.
+    CHECK(c.bytes == 4.0 * (768 + 50257) + 50272.0 * 24 * (c.name.ends_with("q8_0") ? 34 : 18));
+    CHECK(c.flops == 2.0 * 768 * 50257);
+    ++seen;
+  }
+  CHECK(seen == 2);
+}
+
 TEST_CASE("rows of a table are counted once, however often they are drawn") {
   // Of 50,257 rows 65,536 draws leave (1 - 1/50257)^65536 = 27.14 % out.
   const double rows = 50257 * (1 - std::pow(1 - 1.0 / 50257, 65536));

@@ -80,7 +80,7 @@ TEST_CASE("races: embedding, dropout and activation") {
     b.device().embedding_forward({.out = out,
                                   .ids = ids,
                                   .positions = positions,
-                                  .wte = b.random({7, 72}, dtype),
+                                  .wte = {b.random({7, 72}, dtype), WeightLayout::out_in},
                                   .wpe = b.random({40, 72}, dtype)});
     b.device().dropout({.out = out, .x = out, .p = 0.1f, .key = {1, 2}});
     b.device().activation_backward({.d_x = out, .d_out = out, .x = b.random({2, 40, 72}, dtype)});

@@ -73,7 +73,7 @@ std::vector<Op> ops() {
          c.device.embedding_forward({.out = c.out({B, T, C}),
                                      .ids = c.ids({B, T}, V),
                                      .positions = c.ids({B, T}, T),
-                                     .wte = c.whole({V, C}),
+                                     .wte = {c.whole({V, C}), WeightLayout::out_in},
                                      .wpe = c.whole({T, C})});
        }},
       {"embedding_backward", true,

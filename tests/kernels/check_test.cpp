@@ -74,7 +74,7 @@ TEST_CASE("views that fit pass") {
   CHECK_NOTHROW(check(EmbeddingForward{.out = m({2, 3, 4}),
                                        .ids = m({2, 3}, DType::i32),
                                        .positions = m({2, 3}, DType::i32),
-                                       .wte = m({9, 4}, DType::bf16),
+                                       .wte = {m({9, 4}, DType::bf16), WeightLayout::out_in},
                                        .wpe = m({7, 4}, DType::f16)}));
   const View state = m({7});
   CHECK_NOTHROW(check(ActivationForward{.out = state, .x = state}));
@@ -98,7 +98,7 @@ TEST_CASE("a type that is none has no size and passes for no float") {
   EmbeddingForward ids{.out = m({2, 3, 4}),
                        .ids = m({2, 3}, kNone),
                        .positions = m({2, 3}, DType::i32),
-                       .wte = m({9, 4}),
+                       .wte = {m({9, 4}), WeightLayout::out_in},
                        .wpe = m({7, 4})};
   CHECK(message(ids) == "embedding: ids is ?, wants int32");
 }

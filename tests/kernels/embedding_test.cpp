@@ -34,7 +34,7 @@ TEST_CASE("embedding_forward adds two rows, rounded once, from tables of any flo
             device.device.embedding_forward({.out = out,
                                              .ids = stage.input(ids, {B, T}),
                                              .positions = stage.input(positions, {B, T}),
-                                             .wte = wte,
+                                             .wte = {wte, WeightLayout::out_in},
                                              .wpe = wpe});
             const std::vector<float> tokens = wte.floats(), places = wpe.floats();
             std::vector<float> want;
@@ -118,11 +118,12 @@ TEST_CASE("embedding names the id or position that no row answers to") {
     if (!device.device.shares_host_memory()) continue;  // check.h: the host reads no ids there
     Stage stage(device.device, "embedding " + device.name);
     const auto run = [&](std::vector<std::int32_t> ids, std::vector<std::int32_t> positions) {
-      device.device.embedding_forward({.out = stage.output({1, 2, 3}),
-                                       .ids = stage.input(ids, {1, 2}),
-                                       .positions = stage.input(positions, {1, 2}),
-                                       .wte = stage.input(normal(15, 1), {5, 3}),
-                                       .wpe = stage.input(normal(12, 1), {4, 3})});
+      device.device.embedding_forward(
+          {.out = stage.output({1, 2, 3}),
+           .ids = stage.input(ids, {1, 2}),
+           .positions = stage.input(positions, {1, 2}),
+           .wte = {stage.input(normal(15, 1), {5, 3}), WeightLayout::out_in},
+           .wpe = stage.input(normal(12, 1), {4, 3})});
     };
     CHECK(error_of([&] { run({4, 5}, {0, 1}); }) == "embedding: ids[1] is 5, wants 0 to 4");
     CHECK(error_of([&] { run({-1, 0}, {0, 1}); }) == "embedding: ids[0] is -1, wants 0 to 4");
@@ -138,11 +139,12 @@ TEST_CASE("an impossible id makes its row NaN and adds nothing where the host ca
     Guarded& positions = stage.input(std::vector<std::int32_t>{0, 1, 2, 4}, {1, 4});
     for (const std::int64_t C : {3, 8}) {
       Guarded& out = stage.output({1, 4, C});
-      device.device.embedding_forward({.out = out,
-                                       .ids = ids,
-                                       .positions = positions,
-                                       .wte = stage.input(normal(5 * C, 1), {5, C}),
-                                       .wpe = stage.input(normal(4 * C, 1), {4, C})});
+      device.device.embedding_forward(
+          {.out = out,
+           .ids = ids,
+           .positions = positions,
+           .wte = {stage.input(normal(5 * C, 1), {5, C}), WeightLayout::out_in},
+           .wpe = stage.input(normal(4 * C, 1), {4, C})});
       for (std::int64_t n = 0; n < 4; ++n) {
         for (const float value : slice(out.floats(), n * C, C)) CHECK(std::isnan(value) == (n > 0));
       }
