@@ -68,15 +68,6 @@ const std::byte* place(const FileTensor& tensor, std::int64_t element) {
   return tensor.bytes.data() + element / type.block_elements * type.block_bytes;
 }
 
-/// Elements side by side in the old file, as floats.
-void read_side_by_side(const FileTensor& from, std::int64_t first, std::span<float> to) {
-  if (from.is_quantised()) {
-    dequantise(from.dtype_name, place(from, first), to);
-  } else {
-    read_elements(place(from, first), from.weight_type(), to);
-  }
-}
-
 /// As to_string(shape) for the index of an element in the order of its shape.
 std::string index_text(const OutTensor& tensor, std::int64_t lies_at) {
   if (tensor.shape.size() == 2 && tensor.transposed) {
@@ -140,7 +131,7 @@ std::span<const std::byte> straight(const Piece& piece, bool must_be_finite, Wor
   }
   const auto count = static_cast<std::size_t>(piece.count), old = static_cast<std::size_t>(there);
   space.values.resize(count);
-  if (old > 0) read_side_by_side(from, piece.first, std::span(space.values).first(old));
+  if (old > 0) from.read_as_it_lies(piece.first, std::span(space.values).first(old));
   if (old < count) {
     const auto begin = static_cast<std::size_t>(piece.first + there - from.count());
     const std::span<const float> more =
@@ -202,8 +193,8 @@ std::span<const std::byte> transposed(const Piece& piece, bool must_be_finite, W
   for (std::int64_t i = 0; i < row; i += kLine) {
     const std::int64_t together = std::min(kLine, row - i);
     for (std::int64_t k = 0; k < together; ++k) {
-      read_side_by_side(
-          from, (i + k) * width + column,
+      from.read_as_it_lies(
+          (i + k) * width + column,
           std::span(space.lines)
               .subspan(static_cast<std::size_t>(k * columns), static_cast<std::size_t>(columns)));
     }

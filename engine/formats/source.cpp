@@ -86,6 +86,15 @@ std::vector<std::int64_t> extents_of(const Shape& shape) {
   return extents;
 }
 
+FileTensor FileTensor::of(std::string name, const ConstView& view) {
+  FileTensor tensor;
+  tensor.name = std::move(name);
+  tensor.set_type(*element_type(view.dtype()));
+  tensor.shape = extents_of(view.shape());
+  tensor.bytes = {static_cast<const std::byte*>(view.bytes()), view.size_bytes()};
+  return tensor;
+}
+
 void FileTensor::set_type(const ElementType& type) {
   dtype_name = type.name;
   stored = type.dtype;
@@ -123,7 +132,7 @@ ConstView FileTensor::view() const {
 }
 
 std::string FileTensor::where() const {
-  return file->path().string() + ": tensor '" + name + "'";
+  return (file == nullptr ? "" : file->path().string() + ": ") + "tensor '" + name + "'";
 }
 
 DType FileTensor::weight_type() const {
@@ -135,18 +144,18 @@ DType FileTensor::weight_type() const {
   return *stored;
 }
 
-void FileTensor::read(std::int64_t first, std::span<float> to) const {
-  const DType type = weight_type();
+void FileTensor::read_as_it_lies(std::int64_t first, std::span<float> to) const {
   const ElementType& element = *element_type(dtype_name);
-  const auto read_side_by_side = [&](std::int64_t at, std::span<float> part) {
-    const std::byte* from = bytes.data() + at / element.block_elements * element.block_bytes;
-    if (element.is_quantised) {
-      dequantise(element.name, from, part);
-    } else {
-      read_elements(from, type, part);
-    }
-  };
-  if (!transposed) return read_side_by_side(first, to);
+  const std::byte* from = bytes.data() + first / element.block_elements * element.block_bytes;
+  if (element.is_quantised) {
+    dequantise(element.name, from, to);
+  } else {
+    read_elements(from, weight_type(), to);
+  }
+}
+
+void FileTensor::read(std::int64_t first, std::span<float> to) const {
+  if (!transposed) return read_as_it_lies(first, to);
   const std::int64_t in = shape[0], out = shape[1];
   std::vector<float> column(static_cast<std::size_t>(std::min(in, kRowsTogether)));
   for (std::int64_t done = 0; done < std::ssize(to); done += kRowsTogether * out) {
@@ -154,7 +163,7 @@ void FileTensor::read(std::int64_t first, std::span<float> to) const {
     const std::int64_t rows = std::min(kRowsTogether, (std::ssize(to) - done) / out);
     for (std::int64_t o = 0; o < out; ++o) {
       const std::span<float> part = std::span(column).first(static_cast<std::size_t>(rows));
-      read_side_by_side(o * in + row, part);
+      read_as_it_lies(o * in + row, part);
       float* target = to.data() + done + o;
       for (const float value : part) {
         *target = value;
