@@ -29,7 +29,10 @@ std::vector<std::int32_t> random_ids(const Gpt2Config& config, std::int64_t coun
 
 // Parameters whose matrices are stored as `dtype`, vectors f32:
 // what a loaded file of that type gives.
-Parameters stored_as(Device& device, const Gpt2Config& config, Parameters source, DType dtype) {
+Parameters stored_as(Device& device, const GenerateBenchOptions& options, Parameters source) {
+  const Gpt2Config& config = options.config;
+  const DType dtype = options.dtype;
+  if (options.quantisation) return quantised(device, config, source, *options.quantisation);
   if (dtype == DType::f32) return source;
   auto buffers = std::make_shared<std::vector<Buffer>>();
   std::vector<ConstView> views;
@@ -47,12 +50,15 @@ Parameters stored_as(Device& device, const Gpt2Config& config, Parameters source
 // Weights that every token reads: all but the tables' rows of other tokens and positions. A tied
 // head reads wte as a whole.
 double decode_weight_bytes(const Gpt2Config& config, const Parameters& parameters) {
-  double bytes = 0;
-  for (const ConstView& tensor : parameters.weights())
-    bytes += static_cast<double>(tensor.size_bytes());
-  bytes -= static_cast<double>(parameters.wpe().size_bytes());
-  if (!config.tie_word_embeddings) bytes -= static_cast<double>(parameters.wte().size_bytes());
-  return bytes;
+  std::size_t bytes = parameters.head().size_bytes();
+  bytes += parameters.ln_f().weight.size_bytes() + parameters.ln_f().bias.size_bytes();
+  for (int layer = 0; layer < config.n_layer; ++layer) {
+    const auto& modules = parameters.layer(layer);
+    for (const Role product : kProducts) bytes += parameters.matrix(layer, product).size_bytes();
+    for (const Role norm : {Role::ln_1, Role::ln_2}) bytes += modules[norm].weight.size_bytes();
+    for (const auto& module : modules.all) bytes += module.bias.size_bytes();
+  }
+  return static_cast<double>(bytes);
 }
 
 // 2 flops for each weight that a token is multiplied with, and the attention over `context` slots.
@@ -141,8 +147,10 @@ BenchReport run_generate_bench(Device& device, const Ceilings& ceilings,
   note(fmt::format("making a random {} of {} parameters", options.model,
                    human_count(static_cast<double>(config.parameter_count()))));
   const Parameters parameters =
-      stored_as(device, config, initialize_parameters(device, config, /*seed=*/1), options.dtype);
-  const std::string tail = fmt::format("{}/{}", options.model, name_of(options.dtype));
+      stored_as(device, options, initialize_parameters(device, config, /*seed=*/1));
+  const std::string tail =
+      fmt::format("{}/{}", options.model,
+                  options.quantisation ? name_of(*options.quantisation) : name_of(options.dtype));
   const double weight_bytes = decode_weight_bytes(config, parameters);
   const double cache_bytes_a_slot = 2.0 * config.n_layer * config.n_embd * sizeof(float);
 

@@ -3,11 +3,13 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "bench/ceilings.h"
 #include "bench/report.h"
+#include "engine/formats/packed_weights.h"
 #include "engine/model/config.h"
 
 namespace quire {
@@ -30,7 +32,8 @@ struct TrainBenchOptions {
 struct GenerateBenchOptions {
   std::string model = "gpt2";
   Gpt2Config config;
-  DType dtype = DType::f32;  // of the matrices
+  DType dtype = DType::f32;  // of the matrices, unless they are in blocks
+  std::optional<Quantisation> quantisation = {};
   std::vector<int> batches = {1, 8};
   int prompt = 32;       // tokens before the first drawn one
   int tokens = 64;       // drawn after it

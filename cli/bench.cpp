@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <optional>
+#include <tuple>
+#include <utility>
 
 #include "base/file.h"
 #include "base/machine.h"
@@ -161,8 +163,14 @@ int run_generate(const std::vector<std::string>& arguments) {
   Flags& flags = bench.flags;
   GenerateBenchOptions options;
   int batch = 0;
-  flags.add_choice("dtype", options.dtype,
-                   {{"float32", DType::f32}, {"bfloat16", DType::bf16}, {"float16", DType::f16}},
+  using Stored = std::pair<DType, std::optional<Quantisation>>;
+  Stored stored = {DType::f32, {}};
+  flags.add_choice("dtype", stored,
+                   {{"float32", Stored(DType::f32, {})},
+                    {"bfloat16", Stored(DType::bf16, {})},
+                    {"float16", Stored(DType::f16, {})},
+                    {"int8", Stored(DType::f32, Quantisation::int8)},
+                    {"int4", Stored(DType::f32, Quantisation::int4)}},
                    "how the matrices are stored");
   flags.group("Work");
   flags.add("batch-size", batch, "B", "rows at once; without it 1 and 8 are timed", at_least(1));
@@ -173,6 +181,7 @@ int run_generate(const std::vector<std::string>& arguments) {
   bench.add_machine();
   if (!bench.parse(arguments)) return 0;
 
+  std::tie(options.dtype, options.quantisation) = stored;
   options.model = bench.name;
   options.config = bench.config();
   if (batch > 0) options.batches = {batch};
@@ -182,6 +191,7 @@ int run_generate(const std::vector<std::string>& arguments) {
                       options.config);
   }
   const std::unique_ptr<Device> device = bench.device_flags.open();
+  if (options.quantisation) check_quantised(*device, options.config, *options.quantisation);
   const Ceilings ceilings = announce_ceilings(*device, bench.device_flags.threads,
                                               device->activation_type(options.dtype));
   bench.write(run_generate_bench(*device, ceilings, options, note), *device);

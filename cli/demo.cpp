@@ -9,6 +9,7 @@
 #include <cmath>
 #include <limits>
 #include <memory>
+#include <optional>
 
 #include "base/text.h"
 #include "cli/command.h"
@@ -41,6 +42,7 @@ struct DemoOptions {
   std::int64_t max_steps = 0;
   std::string max_time = "5m";
   bool overwrite_output_dir = false, json = false;
+  std::optional<Quantisation> writes_in = {};
   DeviceFlags device;
 };
 
@@ -262,6 +264,12 @@ int run(const std::vector<std::string>& arguments) {
             "training that takes longer (90s, 5m) is cut short, and says so");
   flags.add("seed", options.seed, "N",
             "of the split, the training and the texts: the same seed gives the same text");
+  using WritesIn = std::optional<Quantisation>;
+  flags.add_choice("dtype", options.writes_in,
+                   {{"float32", WritesIn()},
+                    {"int8", WritesIn(Quantisation::int8)},
+                    {"int4", WritesIn(Quantisation::int4)}},
+                   "of the matrices while it writes; it trains and saves in float32");
   flags.add("json", options.json, "one JSON object a line on stdout for each text and event");
   flags.add_quiet();
   flags.group("Machine");
@@ -272,7 +280,7 @@ int run(const std::vector<std::string>& arguments) {
   const fs::path model_path = resolve_model(options.model);
   check_demo_folder(options.output_dir, options.overwrite_output_dir);
   const std::unique_ptr<Device> device = options.device.open();
-  Demo demo(*device, model_path);
+  Demo demo(*device, model_path, options.writes_in);
   const DemoCourse course = plan(options, quotes, demo);
   return tune_and_show(options, demo, course, model_path, *device);
 }

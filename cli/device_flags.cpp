@@ -12,8 +12,12 @@ namespace quire {
 
 void add_storage(Flags& flags, WeightStorage& storage) {
   flags.add_choice("dtype", storage,
-                   {{"auto", WeightStorage::as_stored}, {"float32", WeightStorage::f32}},
-                   "weights as stored, or all in float32");
+                   {{"auto", WeightStorage::as_stored},
+                    {"float32", WeightStorage::f32},
+                    {"int8", WeightStorage::int8},
+                    {"int4", WeightStorage::int4}},
+                   "weights as stored; all in float32; or matrices in 8 or 4 bits with a scale for "
+                   "each 32, on the CPU (docs/models.md)");
 }
 
 void DeviceFlags::add_to(Flags& flags) {

@@ -13,6 +13,7 @@
 #include "cli/doctor_verify.h"
 #include "cli/terminal.h"
 #include "distributed/launch.h"
+#include "engine/formats/packed_weights.h"
 #include "engine/model/kv_cache.h"
 #include "engine/training/trainer.h"
 #include "kernels/open_device.h"
@@ -24,7 +25,8 @@ namespace {
 struct ModelFit {
   std::string name;
   std::int64_t parameters = 0;
-  double generate_f32 = 0, generate_16bit = 0, train = 0, lora = 0;  // bytes
+  double generate_f32 = 0, generate_16bit = 0, generate_int8 = 0, generate_int4 = 0;  // bytes
+  double train = 0, lora = 0;
   double decode_limit = 0;  // tokens/s when every 16-bit weight is read once a token
   double train_limit = 0;   // tokens/s when every flop runs at the matrix product's speed
 };
@@ -38,6 +40,11 @@ ModelFit fit_of(const char* name, const Device& device, double bandwidth, double
       Gpt2Decoder::bytes(config, /*batch=*/1, config.n_positions, /*max_new=*/config.n_positions));
   fit.generate_f32 = 4 * parameters + cache;
   fit.generate_16bit = 2 * parameters + cache;
+  const auto quantised = [&](Quantisation to) {
+    return static_cast<double>(quantised_bytes(config, to, DType::f32)) + cache;
+  };
+  fit.generate_int8 = quantised(Quantisation::int8);
+  fit.generate_int4 = quantised(Quantisation::int4);
   TrainingConfig training;
   training.per_device_train_batch_size = 1;
   const auto planned = [&] {
@@ -119,6 +126,8 @@ nlohmann::ordered_json to_json(const Findings& found) {
                         {"parameters", fit.parameters},
                         {"generate_bytes_float32", fit.generate_f32},
                         {"generate_bytes_16bit", fit.generate_16bit},
+                        {"generate_bytes_int8", fit.generate_int8},
+                        {"generate_bytes_int4", fit.generate_int4},
                         {"train_bytes", fit.train},
                         {"lora_bytes", fit.lora},
                         {"decode_tokens_per_second_limit", fit.decode_limit},
@@ -187,11 +196,16 @@ void print_machine(const Findings& found) {
 
 void print_models(const Findings& found) {
   std::vector<std::vector<std::string>> table = {{"model", "parameters", "generate 16-bit",
-                                                  "float32", "train", "LoRA", "decode tokens/s",
-                                                  "train tokens/s"}};
+                                                  "float32", "int8", "int4", "train", "LoRA",
+                                                  "decode tokens/s", "train tokens/s"}};
+  const std::string why_no_blocks = found.device->why_no_format(WeightFormat::q8_0);
+  const auto in_blocks = [&](double bytes) {
+    return why_no_blocks.empty() ? fits(bytes, found.room) : "no";
+  };
   for (const ModelFit& fit : found.models) {
     table.push_back({fit.name, human_count(static_cast<double>(fit.parameters)),
                      fits(fit.generate_16bit, found.room), fits(fit.generate_f32, found.room),
+                     in_blocks(fit.generate_int8), in_blocks(fit.generate_int4),
                      fits(fit.train, found.room), fits(fit.lora, found.room),
                      "< " + human_count(fit.decode_limit), "< " + human_count(fit.train_limit)});
   }

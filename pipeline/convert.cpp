@@ -187,27 +187,19 @@ struct Model {
   std::vector<std::string> notes;
 };
 
-OutTensor in_memory(const NamedParameter& parameter, const ConstView& view) {
-  FileTensor from;
-  from.name = parameter.name;
-  from.set_type(*element_type(view.dtype()));
-  from.shape = extents_of(view.shape());
-  from.bytes = {static_cast<const std::byte*>(view.bytes()), view.size_bytes()};
-  return OutTensor::of(from, parameter.name);
-}
-
 Model open(const ConvertCallbacks& callbacks, const fs::path& path) {
   Model model;
   if (is_adapter(path)) {
     model.device = callbacks.open_device();
     model.loaded =
-        std::make_shared<LoadedModel>(load_resolved(*model.device, path, WeightStorage::as_stored));
+        std::make_shared<LoadedModel>(load_resolved(*model.device, path, WeightStorage::plain));
     model.device->synchronize();
     model.config = model.loaded->config;
     model.notes = model.loaded->notes;
     const Parameters& parameters = model.loaded->parameters;
     for (std::size_t i = 0; i < parameters.names().size(); ++i) {
-      model.tensors.push_back(in_memory(parameters.names()[i], parameters.weights()[i]));
+      const std::string& name = parameters.names()[i].name;
+      model.tensors.push_back(OutTensor::of(FileTensor::of(name, parameters.weights()[i]), name));
     }
     return model;
   }

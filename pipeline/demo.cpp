@@ -46,10 +46,13 @@ void check_demo_folder(const fs::path& folder, bool overwrite) {
               "another `output_dir`, or `overwrite_output_dir`"_named);
 }
 
-Demo::Demo(Device& device, const fs::path& model)
+Demo::Demo(Device& device, const fs::path& model, std::optional<Quantisation> writes_in)
     : device_(device),
       model_(load_resolved(device, model, WeightStorage::f32)),
-      tokenizer_(tokenizer_of(model)) {}
+      writes_in_(writes_in),
+      tokenizer_(tokenizer_of(model)) {
+  if (writes_in) check_quantised(device, model_.config, *writes_in);
+}
 
 void Demo::read(TrainOptions& options, const DataCallbacks& callbacks) {
   data_ = load_train_data(options, tokenizer_, callbacks);
@@ -60,9 +63,11 @@ void Demo::read(TrainOptions& options, const DataCallbacks& callbacks) {
 
 std::vector<TextSample> Demo::texts(std::uint64_t seed,
                                     const std::function<bool()>& stop_requested) const {
-  return TrainSamples(device_, model_.config, tokenizer_, {"The wind", "I will", "My friend,"},
-                      seed)
-      .make(model_.parameters, stop_requested);
+  const TrainSamples samples(device_, model_.config, tokenizer_,
+                             {"The wind", "I will", "My friend,"}, seed);
+  if (!writes_in_) return samples.make(model_.parameters, stop_requested);
+  return samples.make(quantised(device_, model_.config, model_.parameters, *writes_in_),
+                      stop_requested);
 }
 
 TrainingResult Demo::fine_tune(TrainingConfig config, TrainingCallbacks callbacks) const {

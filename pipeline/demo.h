@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "engine/formats/hub_folder.h"
@@ -23,8 +24,10 @@ void check_demo_folder(const std::filesystem::path& folder, bool overwrite);
 
 class Demo {
  public:
-  /// `model`: as resolve_model() has it. Refers to the device.
-  Demo(Device& device, const std::filesystem::path& model);
+  /// `model`: as resolve_model() has it. Refers to the device. It trains in float32; `writes_in`:
+  /// what matrices are rounded to for texts. Throws what check_quantised() throws.
+  Demo(Device& device, const std::filesystem::path& model,
+       std::optional<Quantisation> writes_in = {});
 
   /// Reads the data that `options` name, and sets when the run logs and evaluates: eight times and
   /// four.
@@ -44,6 +47,7 @@ class Demo {
  private:
   Device& device_;
   LoadedModel model_;
+  std::optional<Quantisation> writes_in_;
   Tokenizer tokenizer_;
   TrainData data_;
 };

@@ -192,9 +192,18 @@ LoadedModel load_resolved(Device& device, const fs::path& resolved_model, Weight
                 with_how_to_get({"it has a config.json and no model.safetensors"}, base),
                 models_to_try());
   }
-  LoadedModel loaded = load_model(device, base, storage);
-  if (!is_adapter(resolved_model)) return loaded;
-  return merge_adapter_folder(device, resolved_model, std::move(loaded));
+  if (!is_adapter(resolved_model)) return load_model(device, base, storage);
+  // An adapter is added to elements; what it makes of them is rounded once.
+  const std::optional<Quantisation> quantisation = quantisation_of(storage);
+  if (quantisation) check_quantised(device, resolved_config(resolved_model), *quantisation);
+  const bool plain = quantisation || storage == WeightStorage::as_stored;
+  LoadedModel merged = merge_adapter_folder(
+      device, resolved_model, load_model(device, base, plain ? WeightStorage::plain : storage));
+  if (!quantisation) return merged;
+  const std::string note = note_of_unfit(merged.config, *quantisation);
+  if (!note.empty()) merged.notes.push_back(note);
+  return {merged.config, quantised(device, merged.config, merged.parameters, *quantisation),
+          std::move(merged.notes)};
 }
 
 Gpt2Config resolved_config(const fs::path& resolved_model) {

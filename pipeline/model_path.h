@@ -38,7 +38,8 @@ Gpt2Config resolved_config(const std::filesystem::path& resolved_model);
 /// The folder of a model that has all that training goes on from: config, weights and tokenizer.
 std::optional<std::filesystem::path> find_whole_model(const std::string& model);
 
-/// load_model() for a resolved model, with the adapter merged where it is one. Throws
+/// load_model() for a resolved model, with the adapter merged where it is one: into plain elements,
+/// which are rounded to blocks afterwards where the storage asks for them. Throws
 /// Error(bad_data), too, where a folder has no weights, and says how to get those of the Hub.
 LoadedModel load_resolved(Device& device, const std::filesystem::path& resolved_model,
                           WeightStorage storage);

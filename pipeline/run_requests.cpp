@@ -79,7 +79,7 @@ struct Runner {
       size.longest_prompt = std::max(size.longest_prompt, length);
       size.longest_text = std::max(size.longest_text, limit);
     }
-    check_generation_memory(device, config, parameters.wte().dtype(), size, widest);
+    check_generation_memory(device, config, parameters.table().dtype(), size, widest);
     return size;
   }
 

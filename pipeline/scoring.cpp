@@ -110,7 +110,7 @@ void check_largest_batch(const Device& device, const LoadedModel& model,
     most_rows = rows;
     longest = length;
   }
-  check_scoring_memory(device, model.config, model.parameters.wte().dtype(),
+  check_scoring_memory(device, model.config, model.parameters.table().dtype(),
                        static_cast<int>(most_rows), static_cast<int>(longest));
 }
 

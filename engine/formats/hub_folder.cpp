@@ -15,6 +15,7 @@
 #include "engine/formats/safetensors.h"
 #include "engine/formats/weight_files.h"
 #include "engine/model/elements.h"
+#include "kernels/quantised.h"
 
 namespace quire {
 namespace {
@@ -200,6 +201,71 @@ void require_room(const Device& device, const WeightFiles& files, std::size_t by
               "`device` cpu, or a smaller model: quire doctor shows which fit"_named);
 }
 
+// Refuses what cannot be, and notes what a person may not expect.
+void check_storage(const Device& device, OpenedModel& model, WeightStorage storage) {
+  if (const auto quantisation = quantisation_of(storage)) {
+    check_quantised(device, model.config, *quantisation);
+    const std::string note = note_of_unfit(model.config, *quantisation);
+    if (!note.empty()) model.notes.push_back(note);
+  }
+  if (storage != WeightStorage::as_stored) return;
+  std::size_t others = 0;
+  const FileTensor* first = nullptr;
+  for (const FileTensor* tensor : model.tensors) {
+    const auto format = format_of_blocks(*tensor);
+    if (!tensor->is_quantised() || (format && device.why_no_format(*format).empty())) continue;
+    if (others++ == 0) first = tensor;
+  }
+  if (others == 0) return;
+  model.notes.push_back(
+      fmt::format("{} tensors become float32, as the device has no products with "
+                  "their type: '{}' is {}",
+                  others, first->name, first->dtype_name));
+}
+
+// Where a parameter's values are to be.
+struct MemoryPlace {
+  std::optional<WeightFormat> blocks;
+  DType dtype;         // of elements, where there are no blocks
+  std::size_t offset;  // in our memory; SIZE_MAX: they stay in the file
+};
+
+// Matrices stay in the file where the device can read them there; the rest goes to one buffer, the
+// next at `offset`.
+MemoryPlace place_of(const Device& device, const NamedParameter& parameter,
+                     const FileTensor& tensor, WeightStorage storage, std::size_t offset) {
+  if (multiplies(parameter)) {
+    std::optional<WeightFormat> blocks;
+    if (const auto quantisation = quantisation_of(storage)) {
+      blocks = format_in(*quantisation, parameter);
+    } else if (storage == WeightStorage::as_stored) {
+      blocks = format_of_blocks(tensor);
+    }
+    if (blocks && device.why_no_format(*blocks).empty()) {
+      return {blocks, DType::f32, offset};
+    }
+  }
+  const DType dtype = parameter.is_matrix ? tensor.weight_type() : DType::f32;
+  const bool stays = parameter.is_matrix && device.shares_host_memory() && tensor.lies_as(dtype) &&
+                     tensor.aligned();
+  return {{}, dtype, stays ? SIZE_MAX : offset};
+}
+
+std::size_t bytes_in(const MemoryPlace& place, const NamedParameter& parameter,
+                     int vocab_multiple) {
+  if (!place.blocks) {
+    return static_cast<std::size_t>(padded_shape(parameter, vocab_multiple).count()) *
+           size_of(place.dtype);
+  }
+  const Shape shape = out_in_shape(parameter);
+  return packed_bytes(*place.blocks, shape[0], shape[1]);
+}
+
+std::size_t whole_lines(std::size_t bytes) {
+  constexpr std::size_t kAlignment = 64;
+  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
+
 // What a model's views point into.
 struct Holder {
   WeightFiles files;
@@ -224,8 +290,15 @@ OpenedModel open_model(const std::filesystem::path& folder_or_file) {
   return model;
 }
 
+std::optional<Quantisation> quantisation_of(WeightStorage storage) {
+  if (storage == WeightStorage::int8) return Quantisation::int8;
+  if (storage == WeightStorage::int4) return Quantisation::int4;
+  return {};
+}
+
 LoadedModel load_model(Device& device, const std::filesystem::path& folder, WeightStorage storage) {
   OpenedModel opened = open_model(folder);
+  check_storage(device, opened, storage);
   const Gpt2Config config = opened.config;
   std::vector<std::string> notes = std::move(opened.notes);
   const std::vector<NamedParameter> list = std::move(opened.parameters);
@@ -244,34 +317,42 @@ LoadedModel load_model(Device& device, const std::filesystem::path& folder, Weig
     return {config, std::move(parameters), std::move(notes)};
   }
 
-  // Matrices stay in the file where the device can read them there; the rest goes to one buffer.
-  constexpr std::size_t kAlignment = 64;
   const int multiple = device.shares_host_memory() ? 1 : device.vocab_multiple();
-  std::vector<std::size_t> offsets;
+  std::vector<MemoryPlace> places;
   std::size_t size = 0;
+  bool in_blocks = false;
   for (std::size_t i = 0; i < list.size(); ++i) {
-    const DType dtype = list[i].is_matrix ? tensors[i]->weight_type() : DType::f32;
-    const bool stays = list[i].is_matrix && device.shares_host_memory() &&
-                       tensors[i]->lies_as(dtype) && tensors[i]->aligned();
-    destinations.push_back({tensors[i], nullptr, dtype});
-    offsets.push_back(stays ? SIZE_MAX : size);
-    if (stays) continue;
-    const std::size_t bytes = static_cast<std::size_t>(padded_shape(list[i], multiple).count()) *
-                              size_of(destinations[i].dtype);
-    size += (bytes + kAlignment - 1) / kAlignment * kAlignment;
+    const MemoryPlace& place =
+        places.emplace_back(place_of(device, list[i], *tensors[i], storage, size));
+    in_blocks = in_blocks || place.blocks;
+    if (place.offset != SIZE_MAX) size += whole_lines(bytes_in(place, list[i], multiple));
   }
   require_room(device, files, size);
   holder->buffer = Buffer(device, size);
   std::vector<ConstView> weights;
+  std::vector<Weight> blocks(in_blocks ? list.size() : 0);
+  std::vector<ToPack> to_pack;
   for (std::size_t i = 0; i < list.size(); ++i) {
-    const void* place = tensors[i]->bytes.data();
-    if (offsets[i] != SIZE_MAX) {
-      place = destinations[i].data = static_cast<std::byte*>(holder->buffer.data()) + offsets[i];
-      clear_padding(device, list[i], destinations[i].data, destinations[i].dtype, multiple);
+    const MemoryPlace& place = places[i];
+    void* const memory = place.offset == SIZE_MAX
+                             ? nullptr
+                             : static_cast<std::byte*>(holder->buffer.data()) + place.offset;
+    if (place.blocks) {
+      blocks[i] = {memory, *place.blocks, WeightLayout::out_in, out_in_shape(list[i])};
+      to_pack.push_back({&list[i], tensors[i], *place.blocks, memory});
+      weights.emplace_back();
+      continue;
     }
-    weights.emplace_back(place, destinations[i].dtype, list[i].shape);
+    if (memory != nullptr) clear_padding(device, list[i], memory, place.dtype, multiple);
+    destinations.push_back({tensors[i], memory, place.dtype});
+    weights.emplace_back(memory == nullptr ? tensors[i]->bytes.data() : memory, place.dtype,
+                         list[i].shape);
   }
   fill(device, destinations);
+  pack_weights(to_pack);
+  if (in_blocks) {
+    return {config, Parameters(config, std::move(weights), blocks, holder), std::move(notes)};
+  }
   return {config, Parameters(config, std::move(weights), holder, multiple), std::move(notes)};
 }
 

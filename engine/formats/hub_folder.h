@@ -3,9 +3,11 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "engine/formats/packed_weights.h"
 #include "engine/formats/weight_files.h"
 #include "engine/model/config.h"
 #include "engine/model/parameters.h"
@@ -31,10 +33,18 @@ struct OpenedModel {
 /// What load_model() does first, and says of names, tied heads and shapes. No value is looked at.
 OpenedModel open_model(const std::filesystem::path& folder_or_file);
 
+/// Types of matrices in memory. Those of other tensors are what load_model() says.
 enum class WeightStorage {
-  as_stored,  ///< matrices keep the file's type, mapped where the device can read host memory
-  f32,        ///< everything becomes float32 in device memory of our own: what training wants
+  /// As in the file: mapped where the device can read host memory, and blocks of Q8_0 and Q4_0 packed
+  /// where it has products with them. All other blocks become float32.
+  as_stored,
+  plain,  ///< the same, but all blocks become float32: for what is to be changed or written
+  f32,    ///< everything becomes float32 in device memory of our own: what training wants
+  int8,   ///< in blocks (packed_weights.h), rounded where the file has something else; as the
+  int4,   ///< file has them where rows do not fill blocks
 };
+/// What int8 and int4 stand for; nullopt for the others.
+std::optional<Quantisation> quantisation_of(WeightStorage storage);
 
 struct LoadedModel {
   Gpt2Config config;  ///< tie_word_embeddings is what the weights say
@@ -52,7 +62,8 @@ struct LoadedModel {
 ///  - tensors that no GPT-2 has are left out, with a note; but blocks beyond n_layer are an error
 /// Vectors (biases, layernorms) are always f32 in memory. Checks every shape against the config and
 /// every value for NaN and infinity (named with tensor and index). Throws Error(bad_data), and
-/// Error(no_space) before anything is read where the device's own memory is too small.
+/// Error(no_space) before anything is read where the device's own memory is too small; and what
+/// check_quantised() throws.
 LoadedModel load_model(Device& device, const std::filesystem::path& folder, WeightStorage storage);
 
 /// Saves config.json, generation_config.json and model.safetensors so that transformers loads them;

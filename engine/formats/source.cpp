@@ -86,6 +86,15 @@ std::vector<std::int64_t> extents_of(const Shape& shape) {
   return extents;
 }
 
+FileTensor FileTensor::of(std::string name, const ConstView& view) {
+  FileTensor tensor;
+  tensor.name = std::move(name);
+  tensor.set_type(*element_type(view.dtype()));
+  tensor.shape = extents_of(view.shape());
+  tensor.bytes = {static_cast<const std::byte*>(view.bytes()), view.size_bytes()};
+  return tensor;
+}
+
 void FileTensor::set_type(const ElementType& type) {
   dtype_name = type.name;
   stored = type.dtype;
@@ -123,7 +132,7 @@ ConstView FileTensor::view() const {
 }
 
 std::string FileTensor::where() const {
-  return file->path().string() + ": tensor '" + name + "'";
+  return (file == nullptr ? "" : file->path().string() + ": ") + "tensor '" + name + "'";
 }
 
 DType FileTensor::weight_type() const {

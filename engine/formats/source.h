@@ -50,6 +50,8 @@ struct FileTensor {
   std::span<const std::byte> bytes = {};  ///< the elements as they lie, inside the mapping
   std::shared_ptr<const MappedFile> file = {};
 
+  /// One in memory, that lies as its view has it. It has no file.
+  static FileTensor of(std::string name, const ConstView& view);
   void set_type(const ElementType& type);
 
   /// True when there is a DType for it.
@@ -64,7 +66,8 @@ struct FileTensor {
   /// The elements in place. Throws for a rank above 4 and where aligned() is false, too.
   ConstView view() const;
 
-  std::string where() const;  ///< "DIR/x.safetensors: tensor 'wte.weight'", for messages
+  /// "DIR/x.safetensors: tensor 'wte.weight'", for messages
+  std::string where() const;
   /// The type of what is to be a weight, in memory: throws unless it is f32, f16 or bf16 in the
   /// file, or quantised, which is f32.
   DType weight_type() const;
@@ -83,6 +86,8 @@ struct FileTensor {
   /// They have to be finite (check_weight()): of f16, NaN and infinity come out as large numbers.
   void read(std::int64_t first, std::span<float> to) const;
   static constexpr std::int64_t kRowsTogether = 256;
+  /// The same in the order in which they lie, of a quantised one whole blocks.
+  void read_as_it_lies(std::int64_t first, std::span<float> to) const;
   struct Bad {
     std::int64_t index;  ///< in the order of the shape
     float value;

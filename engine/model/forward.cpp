@@ -336,7 +336,7 @@ void forward_hidden(const Pass& pass, HiddenStates* hidden) {
   pass.device.embedding_forward({.out = x_0.reshaped({a.batch, a.length, pass.config.n_embd}),
                                  .ids = a.ids,
                                  .positions = a.positions,
-                                 .wte = {p.wte(), WeightLayout::out_in},
+                                 .wte = p.table(),
                                  .wpe = p.wpe()});
   drop(pass.device, x_0, pass.dropout.embedding());
   if (hidden != nullptr) hidden->states.clear();

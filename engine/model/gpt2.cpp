@@ -29,7 +29,7 @@ struct Gpt2::Impl {
   /// Lays out the batch, in a larger arena where the one at hand is too small, and uploads it.
   Pass begin(const TokenBatch& batch) {
     check_batch(config, batch);
-    const DType dtype = device.activation_type(parameters.wte().dtype());
+    const DType dtype = device.activation_type(parameters.table().dtype());
     Arena count;
     take_activations(count, config, batch.batch, batch.length, keep, dtype);
     if (count.taken() > arena.capacity()) {

@@ -128,7 +128,7 @@ Gpt2Decoder::Gpt2Decoder(Device& device, const Gpt2Config& config, const Paramet
                 fmt::format("decoder: no room for {} rows of {} slots, {} new tokens a call", batch,
                             slots, max_new));
   }
-  const DType dtype = device.activation_type(parameters.wte().dtype());
+  const DType dtype = device.activation_type(parameters.table().dtype());
   impl_.reset(new Impl{device, config, parameters, batch, slots, max_new, dtype,
                        Arena(device, cache_bytes(config, batch, slots, dtype)),
                        Arena(device, workspace_bytes(config, batch, slots, max_new, dtype)),

@@ -71,15 +71,16 @@ ParameterSet matrices_of(const std::vector<NamedParameter>& list) {
   return matrices;
 }
 
-/// `weights`, which must have the shapes of the list.
+/// `weights`, which must have the shapes of the list where they are not in blocks.
 const std::vector<ConstView>& fitting(const std::vector<NamedParameter>& list,
-                                      const std::vector<ConstView>& weights) {
+                                      const std::vector<ConstView>& weights,
+                                      const std::vector<Weight>& blocks = {}) {
   if (weights.size() != list.size()) {
     throw Error(Fault::internal, fmt::format("parameters: {} tensors, the config has {}",
                                              weights.size(), list.size()));
   }
   for (std::size_t i = 0; i < list.size(); ++i) {
-    if (weights[i].shape() == list[i].shape) continue;
+    if (weights[i].shape() == list[i].shape || (!blocks.empty() && blocks[i])) continue;
     throw Error(Fault::internal,
                 fmt::format("parameters: {} is {}, the config expects {}", list[i].name,
                             weights[i].shape().to_string(), list[i].shape.to_string()));
@@ -220,6 +221,19 @@ Parameters::Parameters(const Gpt2Config& config, std::vector<ConstView> weights,
       weights_(std::move(weights)),
       owner_(std::move(owner)) {}
 
+Parameters::Parameters(const Gpt2Config& config, std::vector<ConstView> weights,
+                       const std::vector<Weight>& blocks, std::shared_ptr<void> owner)
+    : NamedTensors(parameter_list(config), {}),
+      TensorsByRole(config, fitting(names(), weights, blocks), 1, blocks),
+      weights_(std::move(weights)),
+      in_blocks_(std::ranges::any_of(blocks, [](const Weight& w) { return bool(w); })),
+      owner_(std::move(owner)) {}
+
+const std::vector<ConstView>& Parameters::weights() const {
+  if (in_blocks_) throw Error(Fault::internal, "parameters: some matrices are in blocks");
+  return weights_;
+}
+
 ParameterGradients::ParameterGradients(Device& device, const Gpt2Config& config,
                                        const ParameterSet& held, int parts)
     : NamedTensors(device, parameter_list(config), held, parts),
@@ -243,18 +257,39 @@ Parameters Parameters::with_matrices(Device& device, const Gpt2Config& config,
 
 template <class AnyView>
 TensorsByRole<AnyView>::TensorsByRole(const Gpt2Config& config, const std::vector<AnyView>& tensors,
-                                      int vocab_multiple)
-    : wte_(tensors[0]),
-      wpe_(tensors[1]),
-      head_(config.tie_word_embeddings ? wte_ : tensors.back()),
-      padded_head_(head_.bytes(), head_.dtype(),
-                   {round_up(config.vocab_size, vocab_multiple), config.n_embd}),
-      layers_(config.n_layer) {
+                                      int vocab_multiple, const std::vector<Matrix>& blocks)
+    : wpe_(tensors[1]), layers_(config.n_layer), matrices_(config.n_layer) {
+  const auto matrix_at = [&](std::size_t i, WeightLayout layout) -> Matrix {
+    if (!blocks.empty() && blocks[i]) return blocks[i];
+    return {tensors[i], layout};
+  };
+  table_ = matrix_at(0, WeightLayout::out_in);
+  const std::size_t head = config.tie_word_embeddings ? 0 : tensors.size() - 1;
+  padded_head_ = head_ = matrix_at(head, WeightLayout::out_in);
+  if (blocks.empty()) {
+    const AnyView& plain = tensors[head];
+    padded_head_ = {AnyView(plain.bytes(), plain.dtype(),
+                            {round_up(config.vocab_size, vocab_multiple), config.n_embd}),
+                    WeightLayout::out_in};
+  }
   auto next = tensors.begin() + 2;
   for (ByRole<WeightAndBias<AnyView>>& layer : layers_) {
     for (auto& module : layer.all) module = {.weight = *next++, .bias = *next++};
   }
   ln_f_ = {.weight = *next++, .bias = *next++};
+  for (int layer = 0; layer < config.n_layer; ++layer) {
+    for (const Role product : kProducts) {
+      matrices_[layer][product] = matrix_at(weight_index(layer, product), WeightLayout::in_out);
+    }
+  }
+}
+template <class AnyView>
+AnyView TensorsByRole<AnyView>::wte() const {
+  if constexpr (std::is_same_v<AnyView, View>) {
+    return table_.view;
+  } else {
+    return table_.view();
+  }
 }
 template class TensorsByRole<ConstView>;
 template class TensorsByRole<View>;

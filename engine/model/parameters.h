@@ -132,31 +132,35 @@ class NamedTensors {
 };
 
 /// The tensors of parameter_list() by role: ConstViews of what is only read, Views of gradients.
-/// What products read are Weights, in the layout in which GPT-2 has them.
+/// What products read are Weights, in the layout in which GPT-2 has them or, in blocks, as [out, in].
 template <class AnyView>
 class TensorsByRole {
  public:
   using Matrix = std::conditional_t<std::is_same_v<AnyView, View>, WritableWeight, Weight>;
 
   TensorsByRole() = default;
-  /// `tensors` as parameter_list() has them.
-  TensorsByRole(const Gpt2Config& config, const std::vector<AnyView>& tensors, int vocab_multiple);
+  /// `tensors` as parameter_list() has them; so `blocks`, where there are any.
+  TensorsByRole(const Gpt2Config& config, const std::vector<AnyView>& tensors, int vocab_multiple,
+                const std::vector<Matrix>& blocks = {});
 
-  AnyView wte() const { return wte_; }  // [V, C]
+  Matrix table() const { return table_; }  // [V, C]
+  /// The same of plain elements; throws Error(internal) where it is in blocks.
+  AnyView wte() const;                  // [V, C]
   AnyView wpe() const { return wpe_; }  // [P, C]
+  /// The weight of one of kProducts is empty where it is in blocks.
   const ByRole<WeightAndBias<AnyView>>& layer(int index) const { return layers_[index]; }
   /// Of one of kProducts, a Conv1D.
-  Matrix matrix(int index, Role product) const {
-    return {layer(index)[product].weight, WeightLayout::in_out};
-  }
+  Matrix matrix(int index, Role product) const { return matrices_[index][product]; }
   const WeightAndBias<AnyView>& ln_f() const { return ln_f_; }
-  Matrix head() const { return {head_, WeightLayout::out_in}; }  // [V, C]; wte() itself when tied
+  Matrix head() const { return head_; }  // [V, C]; table() itself when tied
   /// The head with the rows behind it, where there are any.
-  Matrix padded_head() const { return {padded_head_, WeightLayout::out_in}; }  // [W, C], W >= V
+  Matrix padded_head() const { return padded_head_; }  // [W, C], W >= V
 
  private:
-  AnyView wte_, wpe_, head_, padded_head_;
+  Matrix table_, head_, padded_head_;
+  AnyView wpe_;
   std::vector<ByRole<WeightAndBias<AnyView>>> layers_;
+  std::vector<ByRole<Matrix>> matrices_;
   WeightAndBias<AnyView> ln_f_;
 };
 
@@ -168,7 +172,8 @@ class ParameterGradients : public NamedTensors, public TensorsByRole<View> {
 
 /// One tensor for each entry of parameter_list(), in one allocation or over borrowed memory. All of
 /// them can be read, as weights() and by role; tensors() has those that may be written, and empty
-/// views for what lies in a mapped file, say.
+/// views for what lies in a mapped file, say. Where matrices lie in blocks, they are read by role
+/// alone.
 class Parameters : public NamedTensors, public TensorsByRole<ConstView> {
  public:
   Parameters(Device& device, const Gpt2Config& config);
@@ -177,9 +182,16 @@ class Parameters : public NamedTensors, public TensorsByRole<ConstView> {
   /// clear_padding() has cleared for that multiple.
   Parameters(const Gpt2Config& config, std::vector<ConstView> weights, std::shared_ptr<void> owner,
              int vocab_multiple = 1, std::vector<View> writable = {});
+  /// The same with matrices in blocks, [N, K] of a Conv1D [K, N]: each entry of parameter_list() is
+  /// either in `blocks` or in `weights`, and empty in the other. For reading, without rows behind
+  /// the head.
+  Parameters(const Gpt2Config& config, std::vector<ConstView> weights,
+             const std::vector<Weight>& blocks, std::shared_ptr<void> owner);
 
-  const std::vector<ConstView>& weights() const { return weights_; }  // as names()
-  ConstView find(const std::string& name) const { return weights_[index_of(name)]; }
+  bool in_blocks() const { return in_blocks_; }  ///< any of them
+  /// As names(); throws Error(internal) where some are in blocks.
+  const std::vector<ConstView>& weights() const;
+  ConstView find(const std::string& name) const { return weights()[index_of(name)]; }
 
   /// The same parameters with matrices of type `dtype` in memory of their own, not yet filled; all
   /// else is shared with `masters`, which must outlive it.
@@ -193,6 +205,7 @@ class Parameters : public NamedTensors, public TensorsByRole<ConstView> {
              int vocab_multiple);
 
   std::vector<ConstView> weights_;
+  bool in_blocks_ = false;
   std::shared_ptr<void> owner_;
 };
 

@@ -53,6 +53,11 @@ TEST_CASE("the demo trains, writes the same texts from the same seed, and owns i
   const std::vector<std::string> before = texts();
   CHECK(before.size() == 3);
   CHECK(texts() == before);
+  const Demo in_4_bits(*device, resolve_model("narrator"), Quantisation::int4);
+  const std::vector<TextSample> others = in_4_bits.texts(7, [] { return false; });
+  REQUIRE(others.size() == 3);
+  CHECK(
+      (others[0].text != before[0] || others[1].text != before[1] || others[2].text != before[2]));
   CHECK(demo.texts(7, [] { return true; }).empty());
 
   int told = 0;
