@@ -78,9 +78,6 @@ struct FileTensor {
   /// About so many elements that can be read together: of a transposed or quantised matrix whole
   /// rows.
   std::int64_t whole_rows(std::int64_t elements) const;
-  /// Elements first … first + to.size() - 1 of a weight in the order in which they lie, as floats:
-  /// whole blocks.
-  void read_as_it_lies(std::int64_t first, std::span<float> to) const;
   /// Elements first … first + to.size() - 1 of a weight in the order of its shape, as floats: of a
   /// quantised one whole rows, of a transposed one whole rows from a multiple of kRowsTogether on.
   /// They have to be finite (check_weight()): of f16, NaN and infinity come out as large numbers.
