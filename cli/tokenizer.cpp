@@ -101,7 +101,7 @@ Json parse_line(const Input& input, std::size_t number, std::string_view line, c
 // Output is gathered into pieces of about this many bytes.
 constexpr std::size_t kPiece = 1 << 16;
 
-// Ids in decimal, `between` them: a third of fmt::join's time.
+// Ids in decimal, `between` them.
 void append_ids(std::span<const TokenId> ids, std::string_view between, std::string& text) {
   constexpr std::size_t kLongest = std::numeric_limits<TokenId>::digits10 + 1;
   const std::size_t before = text.size();
