@@ -34,8 +34,8 @@ struct PackedRows {
 };
 
 /// `blocks` are those of the first row and on, row after row; `packed` is where row 0 begins, so
-/// that several threads can each pack rows of their own. About 8 GB/s a thread. Throws
-/// Error(internal) where rows or K do not fit.
+/// that several threads can each pack rows of their own. Throws Error(internal) where rows or K do
+/// not fit.
 void pack_rows(WeightFormat format, const PackedRows& rows, const std::byte* blocks,
                std::byte* packed);
 /// The exact inverse: `blocks` is overwritten with those of the rows.

@@ -214,7 +214,7 @@ TEST_CASE("a cached prompt has the bits of attention_forward in 16 bits, and dec
             const std::vector<std::int32_t> cached(B, static_cast<std::int32_t>(past));
             const std::vector<float> got = run(cache, columns(in.qkv, B, T, 3 * H * D, past, count),
                                                count, H, D, cached, in.scale, shift);
-            const auto of_these = [&](const auto& values) {
+            const auto of_these = [&, B = B, T = T, H = H, D = D](const auto& values) {
               return columns(values, B, T, H * D, past, count);
             };
             compare(join(what, "past", past), got, of_these(want.out), of_these(bounds));

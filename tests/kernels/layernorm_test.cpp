@@ -236,8 +236,10 @@ TEST_CASE("layernorm_backward agrees with its formula on every device, in every 
         Doubles of_d_x(x.size()), of_weight(C), of_bias(C);
         for (std::int64_t n = 0; n < N; ++n) {
           double size_g = 0.0, size_gn = 0.0;
-          const auto g = [&](std::int64_t c) { return std::abs(d_out[n * C + c] * weight[c]); };
-          const auto normalised = [&](std::int64_t c) {
+          const auto g = [&, C = C](std::int64_t c) {
+            return std::abs(d_out[n * C + c] * weight[c]);
+          };
+          const auto normalised = [&, C = C](std::int64_t c) {
             return std::abs((static_cast<double>(x[n * C + c]) - forward.mean[n]) *
                             forward.rstd[n]);
           };

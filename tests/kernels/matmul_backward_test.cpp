@@ -29,8 +29,9 @@ TEST_CASE("matmul_backward_input agrees with its formula") {
               .M = M, .K = K, .N = N, .layout = layout, .dtype = dtype, .shift = shift ^= 1};
           compare(join("matmul_backward_input", device.name, name_of(dtype), name_of(layout), "M",
                        M, "K", K, "N", N),
-                  run_backward_input(device, c, d_out, weight), want,
-                  [&](std::size_t i) { return (static_cast<double>(N) + 1.0) * kEps * size[i]; });
+                  run_backward_input(device, c, d_out, weight), want, [&, N = N](std::size_t i) {
+                    return (static_cast<double>(N) + 1.0) * kEps * size[i];
+                  });
         }
       }
     }

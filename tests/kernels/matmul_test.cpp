@@ -95,7 +95,7 @@ TEST_CASE("a row of a product does not depend on other rows, on blocking or on t
                       .activation = Activation::gelu_new};
         const Forward want = run_forward(one, c, x, weight);
         const std::vector<float> want_d_x = run_backward_input(one, c, d_out, weight);
-        const auto what = [&](const std::string& who, std::int64_t M) {
+        const auto what = [&, K = K, N = N](const std::string& who, std::int64_t M) {
           return join(who, name_of(dtype), name_of(layout), "M", M, "K", K, "N", N);
         };
         for (const TestDevice& device : cpu_with_threads()) {
@@ -253,10 +253,11 @@ TEST_CASE("products in 16 bits agree with their formulas") {
           const Doubles d_x = reference::matmul(widened(d_out), transposed, M, N, K);
           const Doubles d_x_size =
               reference::matmul(sizes(widened(d_out)), sizes(transposed), M, N, K);
-          compare(
-              what + " d_x", run_backward_input(device, c, d_out, weight), d_x, [&](std::size_t i) {
-                return stored(dtype, d_x[i], (static_cast<double>(N) + 1.0) * kEps * d_x_size[i]);
-              });
+          compare(what + " d_x", run_backward_input(device, c, d_out, weight), d_x,
+                  [&, N = N](std::size_t i) {
+                    return stored(dtype, d_x[i],
+                                  (static_cast<double>(N) + 1.0) * kEps * d_x_size[i]);
+                  });
 
           const Doubles x_transposed = reference::transposed(widened(x), M, K);
           Doubles d_weight = reference::matmul(x_transposed, widened(d_out), K, M, N);
@@ -264,7 +265,7 @@ TEST_CASE("products in 16 bits agree with their formulas") {
               reference::matmul(sizes(x_transposed), sizes(widened(d_out)), K, M, N);
           for (std::size_t i = 0; i < d_weight.size(); ++i) d_weight[i] += old[i];
           const WeightGradients gradients = run_backward_weight(device, c, d_out, x, old);
-          compare(what + " d_weight", gradients.d_weight, d_weight, [&](std::size_t i) {
+          compare(what + " d_weight", gradients.d_weight, d_weight, [&, M = M](std::size_t i) {
             return (static_cast<double>(M) + 2.0) * kEps * (d_weight_size[i] + std::abs(old[i]));
           });
           Doubles d_bias = widened(normal(N, 33)), d_bias_size = sizes(d_bias);
@@ -272,7 +273,7 @@ TEST_CASE("products in 16 bits agree with their formulas") {
             d_bias[i % d_bias.size()] += d_out[i];
             d_bias_size[i % d_bias.size()] += std::abs(d_out[i]);
           }
-          compare(what + " d_bias", gradients.d_bias, d_bias, [&](std::size_t i) {
+          compare(what + " d_bias", gradients.d_bias, d_bias, [&, M = M](std::size_t i) {
             return (static_cast<double>(M) + 2.0) * kEps * d_bias_size[i];
           });
         }
