@@ -18,6 +18,9 @@ if(QUIRE_SANITIZE)
   # Undefined behaviour, too, ends the program: a report that passes as a green test is not read.
   add_compile_options(-fsanitize=${QUIRE_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -g1)
   add_link_options(-fsanitize=${QUIRE_SANITIZE})
+  if(QUIRE_SANITIZE MATCHES address)  # GCC and Clang each have a macro of their own for it
+    add_compile_definitions(QUIRE_UNDER_ASAN)
+  endif()
 endif()
 if(QUIRE_FUZZ)
   add_compile_options(-fsanitize=fuzzer-no-link)  # which branches were taken: what libFuzzer is led by

@@ -4,7 +4,7 @@
 
 #include "tests/support/catch.h"
 
-#if defined(__SANITIZE_ADDRESS__)
+#ifdef QUIRE_UNDER_ASAN
 #include <sanitizer/asan_interface.h>
 #endif
 
@@ -53,7 +53,7 @@ View Guarded::view() const {
 }
 
 void Guarded::poison([[maybe_unused]] bool on) const {
-#if defined(__SANITIZE_ADDRESS__)
+#ifdef QUIRE_UNDER_ASAN
   if (!device_->shares_host_memory()) return;
   const auto* const begin = static_cast<const std::byte*>(buffer_.data());
   const std::size_t end = start() + bytes();
