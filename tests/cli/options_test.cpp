@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <sstream>
 
 #include "base/file.h"
@@ -133,6 +134,7 @@ TEST_CASE("every argument of transformers' scripts is understood or answered") {
 TEST_CASE("an answer names options that the command has, for names that it has not") {
   std::map<std::string, std::string> helps;
   for (const char* name : {"train", "generate", "eval"}) helps[name] = help_of(name);
+  std::set<std::string> answered_apart;  // before an answer for all commands
   for (const ForeignOption& option : foreign_options()) {
     const std::string of(option.commands.empty() ? "train generate eval" : option.commands);
     for (const std::string& name : words(of)) {
@@ -146,7 +148,9 @@ TEST_CASE("an answer names options that the command has, for names that it has n
       for (std::string foreign : words(std::string(option.names))) {
         std::replace(foreign.begin(), foreign.end(), '_', '-');
         CHECK_FALSE(has_option(helps[name], "--" + foreign));
-        CHECK(foreign_answer(name, foreign) == option.answer);
+        if (answered_apart.insert(name + " " + foreign).second || !option.commands.empty()) {
+          CHECK(foreign_answer(name, foreign) == option.answer);
+        }
       }
     }
   }
