@@ -185,11 +185,11 @@ fs::path planted_narrator(const ScratchFolder& folder, double times) {
 
 }  // namespace
 
-TEST_CASE("in 8 and 4 bits the bundled model scores its kind of text as in float32") {
+TEST_CASE("slow: in 8 and 4 bits the bundled model scores its kind of text as in float32") {
   check_rounding("narrator", "", quotes());
 }
 
-TEST_CASE("in 8 and 4 bits a model with channels 300 times the rest scores as in float32") {
+TEST_CASE("slow: in 8 and 4 bits a model with channels 300 times the rest scores as in float32") {
   const ScratchFolder folder;
   const std::string planted = planted_narrator(folder, 300).string();
   const std::vector<Record> records = quotes();
