@@ -261,11 +261,6 @@ std::size_t bytes_in(const MemoryPlace& place, const NamedParameter& parameter,
   return packed_bytes(*place.blocks, shape[0], shape[1]);
 }
 
-std::size_t whole_lines(std::size_t bytes) {
-  constexpr std::size_t kAlignment = 64;
-  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
-}
-
 // What a model's views point into.
 struct Holder {
   WeightFiles files;

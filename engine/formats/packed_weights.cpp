@@ -64,8 +64,7 @@ class PanelPiece {
   void pack_from(bool by_rows) {
     const auto row_bytes = static_cast<std::size_t>(K_ / type_.block_elements * type_.block_bytes);
     if (by_rows && from_.dtype_name == type_.name) {
-      const std::byte* const blocks =
-          from_.bytes.data() + static_cast<std::size_t>(first_) * row_bytes;
+      const std::byte* const blocks = from_.at(first_ * K_);
       check_scales(blocks, row_bytes);
       return pack_blocks(blocks);
     }
@@ -118,10 +117,7 @@ class PanelPiece {
 
   /// Elements `at` and on where they lie, which must be finite.
   void read(std::int64_t at, std::span<float> to) {
-    if (const auto bad = from_.find_not_finite(at, std::ssize(to))) {
-      const std::int64_t columns = from_.shape[1];
-      refuse_at(bad->index / columns, bad->index % columns, "holds " + std::to_string(bad->value));
-    }
+    from_.check_finite(at, std::ssize(to));
     from_.read_as_it_lies(at, to);
   }
 
@@ -151,11 +147,7 @@ class PanelPiece {
   /// Of element [n, k], in the order of the file's shape.
   [[noreturn]] void refuse(std::int64_t n, std::int64_t k, const std::string& what) const {
     if (is_conv1d(*work_.parameter)) std::swap(n, k);
-    refuse_at(n, k, what);
-  }
-  [[noreturn]] void refuse_at(std::int64_t row, std::int64_t column,
-                              const std::string& what) const {
-    throw Error(Fault::bad_data, fmt::format("{} {} at [{}, {}]", from_.where(), what, row, column),
+    throw Error(Fault::bad_data, fmt::format("{} {} at [{}, {}]", from_.where(), what, n, k),
                 {"the file is damaged, or its training diverged"});
   }
   [[noreturn]] void refuse_large(std::int64_t n, std::int64_t k, float value) const {
@@ -174,11 +166,6 @@ class PanelPiece {
   std::int64_t N_, K_, first_, rows_;
 };
 
-std::size_t whole_lines(std::size_t bytes) {
-  constexpr std::size_t kAlignment = 64;
-  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
-}
-
 /// Bytes of a parameter in blocks, or as elements of `rest`.
 std::size_t bytes_in(Quantisation quantisation, const NamedParameter& parameter, DType rest) {
   if (const auto format = format_in(quantisation, parameter)) {
@@ -192,6 +179,10 @@ std::size_t bytes_in(Quantisation quantisation, const NamedParameter& parameter,
 
 const char* name_of(Quantisation quantisation) {
   return quantisation == Quantisation::int8 ? "int8" : "int4";
+}
+
+std::size_t whole_lines(std::size_t bytes) {
+  return static_cast<std::size_t>(round_up(static_cast<std::int64_t>(bytes), 64));
 }
 
 bool multiplies(const NamedParameter& parameter) {

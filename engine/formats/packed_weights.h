@@ -28,6 +28,9 @@ namespace quire {
 enum class Quantisation : std::uint8_t { int8, int4 };
 const char* name_of(Quantisation quantisation);
 
+/// What so many bytes of a weight take among others that each begin on a line of the cache.
+std::size_t whole_lines(std::size_t bytes);
+
 /// Whether a parameter is one that products multiply with.
 bool multiplies(const NamedParameter& parameter);
 /// Of such a one as products have it in blocks: [N, K] of a Conv1D [K, N].

@@ -50,6 +50,14 @@ const ElementType* type_that(const Matches& matches) {
   return type == std::end(kTypes) ? nullptr : type;
 }
 
+void read_from(const ElementType& type, DType as, const std::byte* from, std::span<float> to) {
+  if (type.is_quantised) {
+    dequantise(type.name, from, to);
+  } else {
+    read_elements(from, as, to);
+  }
+}
+
 }  // namespace
 
 const ElementType* element_type(std::string_view name) {
@@ -165,15 +173,13 @@ std::int64_t FileTensor::whole_rows(std::int64_t elements) const {
 }
 
 void FileTensor::read_as_it_lies(std::int64_t first, std::span<float> to) const {
-  if (is_quantised()) {
-    dequantise(dtype_name, at(first), to);
-  } else {
-    read_elements(at(first), weight_type(), to);
-  }
+  read_from(*element_type(dtype_name), weight_type(), at(first), to);
 }
 
 void FileTensor::read(std::int64_t first, std::span<float> to) const {
   if (!transposed) return read_as_it_lies(first, to);
+  const ElementType& type = *element_type(dtype_name);  // looked up once, not for each column
+  const DType as = weight_type();
   const std::int64_t in = shape[0], out = shape[1];
   std::vector<float> column(static_cast<std::size_t>(std::min(in, kRowsTogether)));
   for (std::int64_t done = 0; done < std::ssize(to); done += kRowsTogether * out) {
@@ -181,7 +187,8 @@ void FileTensor::read(std::int64_t first, std::span<float> to) const {
     const std::int64_t rows = std::min(kRowsTogether, (std::ssize(to) - done) / out);
     for (std::int64_t o = 0; o < out; ++o) {
       const std::span<float> part = std::span(column).first(static_cast<std::size_t>(rows));
-      read_as_it_lies(o * in + row, part);
+      const std::int64_t block = (o * in + row) / type.block_elements;
+      read_from(type, as, bytes.data() + block * type.block_bytes, part);
       float* target = to.data() + done + o;
       for (const float value : part) {
         *target = value;
