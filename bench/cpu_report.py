@@ -107,7 +107,8 @@ def ceilings_line(parts):
         return []
     bandwidth, flops = measured.ceilings_of(found)
     return [f"Ceilings in float32, the highest of the same runs: reading memory {bandwidth * 1e-9:.1f} GB/s, multiply-adds "
-            f"{flops * 1e-9:.0f} GFLOP/s. A work's bytes and flops are counted from shapes, alike for all programs."]
+            f"{flops * 1e-9:.0f} GFLOP/s. A work's bytes and flops are counted from shapes, alike for all programs. "
+            "Above 100 % is what multiplies in narrower numbers than its ceiling does: integers for int8 and int4, or bfloat16."]
 
 
 def left_out(parts):
