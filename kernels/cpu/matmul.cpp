@@ -10,9 +10,9 @@
 // Otherwise rows of A are packed once, by all threads, a group of rows at a time, and tiles of
 // rows × columns are the tasks; each packs its own panels of B.
 //
-// Both sum over k in the same parts (kSumDepth in gemm.h), so an element's bits depend neither on M
-// nor on how the work is split over threads. A weight in blocks of integers goes a way of its own,
-// gemm_blocks.h, for few rows and many.
+// Both sum over k in the same parts (kSumDepth in gemm.h, kBf16SumDepth in gemm_bf16.h), so an
+// element's bits depend neither on M nor on how the work is split over threads. A weight in blocks
+// of integers goes a way of its own, gemm_blocks.h, for few rows and many.
 #include <algorithm>
 
 #include "kernels/cpu/activation.h"
@@ -47,17 +47,16 @@ void finish(const Product& p, const Epilogue& epilogue, std::int64_t first_row, 
   }
 }
 
-void few_rows(const Product& p, const Epilogue& epilogue, ThreadPool& pool) {
+void few_rows(const Product& p, const StreamedFormat& format, const Epilogue& epilogue,
+              ThreadPool& pool) {
   const bool by_rows = p.b.column_stride == 1;
-  const std::int64_t parts = std::max<std::int64_t>((p.k + kSumDepth - 1) / kSumDepth, 1);
-  float* x = pool.shared_scratch<float>(p.m * p.k + (by_rows ? parts * p.m * p.n : 0));
-  float* sums = x + p.m * p.k;
-  const float* a = static_cast<const float*>(p.a.data);
-  for (std::int64_t i = 0; i < p.m; ++i) {
-    for (std::int64_t k = 0; k < p.k; ++k) {
-      x[i * p.k + k] = p.a_scale * a[i * p.a.row_stride + k * p.a.column_stride];
-    }
-  }
+  const std::int64_t parts =
+      std::max<std::int64_t>((p.k + format.sum_depth - 1) / format.sum_depth, 1);
+  const std::int64_t words = round_up(p.m * format.words(p.k), 16);  // sums begin on a line
+  const std::int64_t part_sums = p.m * round_up(p.n, format.sum_columns);
+  float* x = pool.shared_scratch<float>(words + (by_rows ? parts * part_sums : 0));
+  float* sums = x + words;
+  format.prepare(p, x);
   // Four tasks a thread even out the threads' speeds.
   const std::int64_t tasks = 4 * pool.threads();
   const auto width = [&](std::int64_t wanted, std::int64_t least) {
@@ -68,7 +67,7 @@ void few_rows(const Product& p, const Epilogue& epilogue, ThreadPool& pool) {
     pool.run((p.n + part - 1) / part, [&](std::int64_t task) {
       const std::int64_t first = task * part;
       const std::int64_t count = std::min(part, p.n - first);
-      stream_columns(p, x, first, count);
+      format.columns(p, x, first, count);
       finish(p, epilogue, 0, p.m, first, count);
     });
     return;
@@ -78,16 +77,17 @@ void few_rows(const Product& p, const Epilogue& epilogue, ThreadPool& pool) {
   const std::int64_t columns = across == 1 ? p.n : width(across, 256);
   const std::int64_t ranges = (p.n + columns - 1) / columns;
   pool.run(parts * ranges, [&](std::int64_t task) {
-    const std::int64_t k = task / ranges * kSumDepth;
+    const std::int64_t part = task / ranges;
+    const std::int64_t k = part * format.sum_depth;
     const std::int64_t first = task % ranges * columns;
-    stream_rows(p, x, k, std::min(kSumDepth, p.k - k), first, std::min(columns, p.n - first),
-                sums + k / kSumDepth * p.m * p.n);
+    format.rows(p, x, k, std::min(format.sum_depth, p.k - k), first, std::min(columns, p.n - first),
+                sums + part * part_sums);
   });
   const std::int64_t share = width(pool.threads(), 128);
   pool.run((p.n + share - 1) / share, [&](std::int64_t task) {
     const std::int64_t first = task * share;
     const std::int64_t count = std::min(share, p.n - first);
-    add_parts(p, sums, parts, first, count);
+    format.add_parts(p, sums, parts, first, count);
     finish(p, epilogue, 0, p.m, first, count);
   });
 }
@@ -179,8 +179,63 @@ void multiply_panel(const Product& p, const PackedFormat& format, const Tile& t,
   }
 }
 
-void multiply_tile(const Product& p, const PackedFormat& format, const Tile& t,
-                   const std::uint32_t* packed, std::int64_t packed_rows, std::uint32_t* panel) {
+/// Whether b is multiplied as it lies: for so few rows packing it takes longer than reading it again
+/// for each panel of rows, out of level-2 cache (Zen 4, bfloat16: 9 rows take 0.63 of the time, 16
+/// 0.68, 32 0.9, 64 as long, 128 1.13).
+bool in_place(const Product& p, const PackedFormat& format) {
+  constexpr std::int64_t kMostRows = 48;
+  return p.m <= kMostRows && format.columns_in_place > 0 && p.b.dtype == format.in_place_type &&
+         p.b.column_stride == 1;
+}
+
+/// A slab of b after the other, one part of the sum deep and as wide as leaves two of them in level-2
+/// cache (98 KB in bfloat16): while all rows of the tile are multiplied by one, the next is on its
+/// way, row by row.
+void multiply_slabs(const Product& p, const PackedFormat& format, const Tile& t,
+                    const std::uint32_t* packed, std::int64_t packed_rows) {
+  constexpr std::int64_t kSlabColumns = 256;
+  const auto size = static_cast<std::int64_t>(size_of(p.b.dtype));
+  const std::int64_t parts = (p.k + format.block_depth - 1) / format.block_depth;
+  const std::int64_t slabs = parts * ((t.columns + kSlabColumns - 1) / kSlabColumns);
+  const auto slab_at = [&](std::int64_t n) {
+    if (n == slabs) return Panel{};
+    const std::int64_t k = n % parts * format.block_depth, column = n / parts * kSlabColumns;
+    return Panel{.first_k = k,
+                 .depth = std::min(format.block_depth, p.k - k),
+                 .first_column = t.first_column + column,
+                 .columns = std::min(kSlabColumns, t.columns - column)};
+  };
+  const auto place = [&](std::int64_t k, std::int64_t column) {
+    return static_cast<const std::byte*>(p.b.data) + (k * p.b.row_stride + column) * size;
+  };
+  for (std::int64_t n = 0; n < slabs; ++n) {
+    const Panel now = slab_at(n), next = slab_at(n + 1);
+    const std::int64_t words = format.words(now.depth);
+    const std::uint32_t* rows_of_part =
+        packed + now.first_k / format.word_depth * packed_rows + t.row * words;
+    const bool add = now.first_k > 0 || p.output == Product::Output::accumulate;
+    const std::int64_t down = (t.rows + format.panel_rows - 1) / format.panel_rows;
+    const std::int64_t calls =
+        down * ((now.columns + format.columns_in_place - 1) / format.columns_in_place);
+    for (std::int64_t call = 0; call < calls; ++call) {
+      const std::int64_t column = now.first_column + call / down * format.columns_in_place;
+      const std::int64_t i = call % down * format.panel_rows;
+      const std::int64_t ahead = next.depth * call / calls;
+      format.multiply_in_place(
+          rows_of_part + i * words, place(now.first_k, column), p.b.row_stride, now.depth, add,
+          std::min(format.panel_rows, t.rows - i),
+          std::min(format.columns_in_place, now.first_column + now.columns - column),
+          p.c + (t.first_row + i) * p.c_stride + column, p.c_stride,
+          {.first = place(next.first_k + ahead, next.first_column),
+           .rows = next.depth * (call + 1) / calls - ahead,
+           .bytes = next.columns * size,
+           .stride = p.b.row_stride * size});
+    }
+  }
+}
+
+void multiply_panels(const Product& p, const PackedFormat& format, const Tile& t,
+                     const std::uint32_t* packed, std::int64_t packed_rows, std::uint32_t* panel) {
   // Some columns for all of k, then the next: C stays in the second-level cache meanwhile (240
   // columns of 256 rows are 245 KB, their A of one block of k 128 KB).
   constexpr std::int64_t kAtOnce = 5;  // panels side by side
@@ -203,6 +258,9 @@ void multiply_tile(const Product& p, const PackedFormat& format, const Tile& t,
         packed + now.first_k / format.word_depth * packed_rows + t.row * format.words(now.depth);
     multiply_panel(p, format, t, now, panel_at(n + 1), rows_of_block, panel);
   }
+}
+
+void add_bias(const Product& p, const Tile& t) {
   if (p.bias == nullptr) return;
   for (std::int64_t i = t.first_row; i < t.first_row + t.rows; ++i) {
     add_column_sums(p.bias + t.first_column, 1, 0, t.columns,
@@ -222,9 +280,13 @@ void row_group(const Product& p, const PackedFormat& format, const Epilogue& epi
   });
   constexpr std::int64_t kTaskRows = 256;  // packing a panel of B costs about 1/256 of using it
   const std::int64_t row_tasks = (rows + kTaskRows - 1) / kTaskRows;
-  const std::int64_t wanted = std::max<std::int64_t>(1, 4 * pool.threads() / row_tasks);
-  const std::int64_t width =
-      std::min<std::int64_t>(round_up((p.n + wanted - 1) / wanted, format.panel_columns), 960);
+  const bool lies = in_place(p, format);
+  // Two tasks a thread, where b is read as it lies: longer stretches of its rows.
+  const std::int64_t wanted =
+      std::max<std::int64_t>(1, (lies ? 2 : 4) * pool.threads() / row_tasks);
+  const std::int64_t width = std::min<std::int64_t>(
+      round_up((p.n + wanted - 1) / wanted, lies ? format.columns_in_place : format.panel_columns),
+      960);
   const std::int64_t column_tasks = (p.n + width - 1) / width;
   pool.run(row_tasks * column_tasks, [&](std::int64_t task) {
     const std::int64_t row = task % row_tasks * kTaskRows;
@@ -234,9 +296,14 @@ void row_group(const Product& p, const PackedFormat& format, const Epilogue& epi
                     .rows = std::min(kTaskRows, rows - row),
                     .first_column = column,
                     .columns = std::min(width, p.n - column)};
-    multiply_tile(
-        p, format, tile, packed, packed_rows,
-        pool.scratch<std::uint32_t>(format.words(format.block_depth) * format.panel_columns));
+    if (lies) {
+      multiply_slabs(p, format, tile, packed, packed_rows);
+    } else {
+      multiply_panels(
+          p, format, tile, packed, packed_rows,
+          pool.scratch<std::uint32_t>(format.words(format.block_depth) * format.panel_columns));
+    }
+    add_bias(p, tile);
     finish(p, epilogue, tile.first_row, tile.rows, tile.first_column, tile.columns);
   });
 }
@@ -247,7 +314,8 @@ void many_rows(const Product& p, const PackedFormat& format, const Epilogue& epi
   // allow, then as many rows.
   constexpr std::int64_t kPackedWords = 2 << 20;
   constexpr std::int64_t kDeepest = kPackedWords / 256;
-  const std::int64_t depth_at_once = kDeepest * format.word_depth;
+  const std::int64_t depth_at_once =  // whole parts of the sum
+      kDeepest * format.word_depth / format.block_depth * format.block_depth;
   const std::int64_t rows_at_once =
       round_up(std::max<std::int64_t>(
                    kPackedWords / std::clamp<std::int64_t>(format.words(p.k), 1, kDeepest), 256),
@@ -264,9 +332,14 @@ void many_rows(const Product& p, const PackedFormat& format, const Epilogue& epi
 
 void multiply(const Product& p, Multiply how, const Epilogue& epilogue, ThreadPool& pool) {
   if (p.m == 0 || p.n == 0) return;
-  // Few rows too, as their sums take another way in float.
-  if (how == Multiply::in_bf16) return many_rows(p, bf16_format(), epilogue, pool);
-  p.m <= kFewRows ? few_rows(p, epilogue, pool) : many_rows(p, float_format(), epilogue, pool);
+  const bool few = p.m <= kFewRows;
+  if (how == Multiply::in_bf16) {
+    // What is stored in float is rounded anew for each product: packed, it is read once.
+    const bool streams = few && p.b.dtype == DType::bf16 && p.a.column_stride == 1;
+    return streams ? few_rows(p, bf16_streams(), epilogue, pool)
+                   : many_rows(p, bf16_format(), epilogue, pool);
+  }
+  few ? few_rows(p, float_streams(), epilogue, pool) : many_rows(p, float_format(), epilogue, pool);
 }
 
 // c = a·weight + bias, where p.b is not used. Each task has a stretch of panels, which it reads from
