@@ -22,10 +22,6 @@ const char* type_of(WeightFormat format) {
   return format == WeightFormat::q8_0 ? "Q8_0" : "Q4_0";
 }
 
-bool is_conv1d(const NamedParameter& parameter) {
-  return parameter.name.find(".h.") != std::string::npos;
-}
-
 /// Rows of N that are packed together: whole panels. Of a matrix that lies as [K, N] in float, 256
 /// bytes of a row of the file.
 constexpr std::int64_t kRows = 64;
@@ -183,6 +179,10 @@ const char* name_of(Quantisation quantisation) {
 
 std::size_t whole_lines(std::size_t bytes) {
   return static_cast<std::size_t>(round_up(static_cast<std::int64_t>(bytes), 64));
+}
+
+bool is_conv1d(const NamedParameter& parameter) {
+  return parameter.is_matrix && parameter.name.find(".h.") != std::string::npos;
 }
 
 bool multiplies(const NamedParameter& parameter) {
