@@ -142,6 +142,7 @@ struct Destination {
   const FileTensor* tensor;
   void* data;
   DType dtype;
+  bool as_it_lies = false;  // or in the order of its shape
 };
 
 // Checks all values and copies those that have a destination, on all threads that are available
@@ -162,21 +163,24 @@ void fill(Device& device, const std::vector<Destination>& destinations) {
   const bool direct = device.shares_host_memory();
   parallel_for(direct ? 0 : 1, chunks.size(), [&](std::size_t i) {
     const auto& [to, first, count] = chunks[i];
-    to->tensor->check_finite(first, count);
-    if (to->data == nullptr) return;
     const FileTensor& tensor = *to->tensor;
+    tensor.check_finite(first, count);
+    if (to->data == nullptr) return;
+    const auto read = [&tensor, to = to, first = first](std::span<float> values) {
+      to->as_it_lies ? tensor.read_as_it_lies(first, values) : tensor.read(first, values);
+    };
     const auto size = static_cast<std::int64_t>(size_of(to->dtype));
     const auto bytes = static_cast<std::size_t>(count * size);
     std::byte* target = static_cast<std::byte*>(to->data) + first * size;
     const std::byte* from = tensor.bytes.data() + first * size;
     std::vector<std::byte> converted;
-    if (!tensor.lies_as(to->dtype)) {
+    if (tensor.stored != to->dtype || (tensor.transposed && !to->as_it_lies)) {
       const auto elements = static_cast<std::size_t>(count);
       if (direct && to->dtype == DType::f32) {
-        return tensor.read(first, {reinterpret_cast<float*>(target), elements});
+        return read({reinterpret_cast<float*>(target), elements});
       }
       std::vector<float> values(elements);
-      tensor.read(first, values);
+      read(values);
       converted.resize(bytes);
       write_elements(values, to->dtype, converted.data());
       from = converted.data();
@@ -227,11 +231,12 @@ void check_storage(const Device& device, OpenedModel& model, WeightStorage stora
 struct MemoryPlace {
   std::optional<WeightFormat> blocks;
   DType dtype;         // of elements, where there are no blocks
+  bool out_in;         // a Conv1D that lies so
   std::size_t offset;  // in our memory; SIZE_MAX: they stay in the file
 };
 
 // Matrices stay in the file where the device can read them there; the rest goes to one buffer, the
-// next at `offset`.
+// next at `offset`. Products read a Conv1D in the order in which the file has it.
 MemoryPlace place_of(const Device& device, const NamedParameter& parameter,
                      const FileTensor& tensor, WeightStorage storage, std::size_t offset) {
   if (multiplies(parameter)) {
@@ -242,13 +247,14 @@ MemoryPlace place_of(const Device& device, const NamedParameter& parameter,
       blocks = format_of_blocks(tensor);
     }
     if (blocks && device.why_no_format(*blocks).empty()) {
-      return {blocks, DType::f32, offset};
+      return {blocks, DType::f32, true, offset};
     }
   }
   const DType dtype = parameter.is_matrix ? tensor.weight_type() : DType::f32;
-  const bool stays = parameter.is_matrix && device.shares_host_memory() && tensor.lies_as(dtype) &&
-                     tensor.aligned();
-  return {{}, dtype, stays ? SIZE_MAX : offset};
+  const bool out_in = storage != WeightStorage::plain && is_conv1d(parameter) && tensor.transposed;
+  const bool stays = parameter.is_matrix && device.shares_host_memory() && tensor.stored == dtype &&
+                     tensor.transposed == out_in && tensor.aligned();
+  return {{}, dtype, out_in, stays ? SIZE_MAX : offset};
 }
 
 std::size_t bytes_in(const MemoryPlace& place, const NamedParameter& parameter,
@@ -315,17 +321,17 @@ LoadedModel load_model(Device& device, const std::filesystem::path& folder, Weig
   const int multiple = device.shares_host_memory() ? 1 : device.vocab_multiple();
   std::vector<MemoryPlace> places;
   std::size_t size = 0;
-  bool in_blocks = false;
+  bool out_in = false;
   for (std::size_t i = 0; i < list.size(); ++i) {
     const MemoryPlace& place =
         places.emplace_back(place_of(device, list[i], *tensors[i], storage, size));
-    in_blocks = in_blocks || place.blocks;
+    out_in = out_in || place.out_in;
     if (place.offset != SIZE_MAX) size += whole_lines(bytes_in(place, list[i], multiple));
   }
   require_room(device, files, size);
   holder->buffer = Buffer(device, size);
   std::vector<ConstView> weights;
-  std::vector<Weight> blocks(in_blocks ? list.size() : 0);
+  std::vector<Weight> matrices(out_in ? list.size() : 0);  // [out, in]
   std::vector<ToPack> to_pack;
   for (std::size_t i = 0; i < list.size(); ++i) {
     const MemoryPlace& place = places[i];
@@ -333,20 +339,26 @@ LoadedModel load_model(Device& device, const std::filesystem::path& folder, Weig
                              ? nullptr
                              : static_cast<std::byte*>(holder->buffer.data()) + place.offset;
     if (place.blocks) {
-      blocks[i] = {memory, *place.blocks, WeightLayout::out_in, out_in_shape(list[i])};
+      matrices[i] = {memory, *place.blocks, WeightLayout::out_in, out_in_shape(list[i])};
       to_pack.push_back({&list[i], tensors[i], *place.blocks, memory});
       weights.emplace_back();
       continue;
     }
     if (memory != nullptr) clear_padding(device, list[i], memory, place.dtype, multiple);
-    destinations.push_back({tensors[i], memory, place.dtype});
-    weights.emplace_back(memory == nullptr ? tensors[i]->bytes.data() : memory, place.dtype,
-                         list[i].shape);
+    destinations.push_back({tensors[i], memory, place.dtype, place.out_in});
+    const void* const data = memory == nullptr ? tensors[i]->bytes.data() : memory;
+    if (place.out_in) {
+      matrices[i] = {ConstView(data, place.dtype, out_in_shape(list[i])), WeightLayout::out_in};
+      weights.emplace_back();
+    } else {
+      weights.emplace_back(data, place.dtype, list[i].shape);
+    }
   }
   fill(device, destinations);
   pack_weights(to_pack);
-  if (in_blocks) {
-    return {config, Parameters(config, std::move(weights), blocks, holder), std::move(notes)};
+  if (out_in) {
+    return {config, Parameters(config, std::move(weights), matrices, holder, multiple),
+            std::move(notes)};
   }
   return {config, Parameters(config, std::move(weights), holder, multiple), std::move(notes)};
 }

@@ -35,13 +35,16 @@ OpenedModel open_model(const std::filesystem::path& folder_or_file);
 
 /// Types of matrices in memory. Those of other tensors are what load_model() says.
 enum class WeightStorage {
-  /// As in the file: mapped where the device can read host memory, and blocks of Q8_0 and Q4_0 packed
-  /// where it has products with them. All other blocks become float32.
+  /// As in the file: mapped where the device can read host memory, matrices of layers [out, in] where
+  /// the file has them so, and blocks of Q8_0 and Q4_0 packed where it has products with them. All
+  /// other blocks become float32.
   as_stored,
-  plain,  ///< the same, but all blocks become float32: for what is to be changed or written
-  f32,    ///< everything becomes float32 in device memory of our own: what training wants
-  int8,   ///< in blocks (packed_weights.h), rounded where the file has something else; as the
-  int4,   ///< file has them where rows do not fill blocks
+  /// The same, but all blocks become float32 and all matrices of layers [in, out]: for what is to be
+  /// changed or written.
+  plain,
+  f32,   ///< everything becomes float32 in device memory of our own: what training wants
+  int8,  ///< in blocks (packed_weights.h), rounded where the file has something else; as the
+  int4,  ///< file has them where rows do not fill blocks
 };
 /// What int8 and int4 stand for; nullopt for the others.
 std::optional<Quantisation> quantisation_of(WeightStorage storage);

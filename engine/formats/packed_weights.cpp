@@ -22,10 +22,6 @@ const char* type_of(WeightFormat format) {
   return format == WeightFormat::q8_0 ? "Q8_0" : "Q4_0";
 }
 
-bool is_conv1d(const NamedParameter& parameter) {
-  return parameter.name.find(".h.") != std::string::npos;
-}
-
 /// Rows of N that are packed together: whole panels. Of a matrix that lies as [K, N] in float, 256
 /// bytes of a row of the file.
 constexpr std::int64_t kRows = 64;
@@ -39,6 +35,7 @@ class PanelPiece {
       : work_(work),
         from_(*work.from),
         type_(*element_type(type_of(work.format))),
+        plain_(from_.is_quantised() ? std::nullopt : from_.stored),
         N_(out_in_shape(*work.parameter)[0]),
         K_(out_in_shape(*work.parameter)[1]),
         first_(first),
@@ -117,6 +114,12 @@ class PanelPiece {
 
   /// Elements `at` and on where they lie, which must be finite.
   void read(std::int64_t at, std::span<float> to) {
+    if (plain_) {  // lines are short: types looked up by name for each cost as much as the rounding
+      const std::byte* const begin =
+          from_.bytes.data() + at * static_cast<std::int64_t>(size_of(*plain_));
+      if (!find_not_finite(begin, *plain_, std::ssize(to)))
+        return read_elements(begin, *plain_, to);
+    }
     from_.check_finite(at, std::ssize(to));
     from_.read_as_it_lies(at, to);
   }
@@ -162,7 +165,8 @@ class PanelPiece {
 
   const ToPack& work_;
   const FileTensor& from_;
-  const ElementType& type_;  // of the blocks
+  const ElementType& type_;           // of the blocks
+  const std::optional<DType> plain_;  // of the elements, where they do not lie in blocks
   std::int64_t N_, K_, first_, rows_;
 };
 
@@ -183,6 +187,10 @@ const char* name_of(Quantisation quantisation) {
 
 std::size_t whole_lines(std::size_t bytes) {
   return static_cast<std::size_t>(round_up(static_cast<std::int64_t>(bytes), 64));
+}
+
+bool is_conv1d(const NamedParameter& parameter) {
+  return parameter.is_matrix && parameter.name.find(".h.") != std::string::npos;
 }
 
 bool multiplies(const NamedParameter& parameter) {

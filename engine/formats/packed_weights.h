@@ -31,6 +31,8 @@ const char* name_of(Quantisation quantisation);
 /// What so many bytes of a weight take among others that each begin on a line of the cache.
 std::size_t whole_lines(std::size_t bytes);
 
+/// Whether a parameter is a matrix [in, out] of a layer, which some files have as [out, in].
+bool is_conv1d(const NamedParameter& parameter);
 /// Whether a parameter is one that products multiply with.
 bool multiplies(const NamedParameter& parameter);
 /// Of such a one as products have it in blocks: [N, K] of a Conv1D [K, N].

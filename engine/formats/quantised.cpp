@@ -72,12 +72,22 @@ bool put_half(float value, std::byte* to) {
   return (half.bits & 0x7c00) != 0x7c00;
 }
 
+/// The bits of a magnitude, which order as it does: integers compare in vectors, where the largest of
+/// floats would wait for each comparison.
+std::int32_t magnitude_bits(float value) {
+  return std::bit_cast<std::int32_t>(value) & 0x7fffffff;
+}
+std::int32_t largest_bits(std::span<const float> block) {
+  std::int32_t largest = 0;
+  for (const float value : block) largest = std::max(largest, magnitude_bits(value));
+  return largest;
+}
+
 /// The first element of the largest magnitude: what a block is scaled by.
 std::size_t largest_of(std::span<const float> block) {
-  float largest = 0.0f;
-  for (const float value : block) largest = std::max(largest, std::abs(value));
+  const std::int32_t largest = largest_bits(block);
   std::size_t at = 0;
-  while (at + 1 < block.size() && std::abs(block[at]) != largest) ++at;
+  while (at + 1 < block.size() && magnitude_bits(block[at]) != largest) ++at;
   return at;
 }
 
@@ -88,7 +98,7 @@ float inverse_of(float d) {
 }
 
 bool to_q8_0(const float* from, std::byte* to) {
-  const float d = std::abs(from[largest_of({from, 32})]) / 127.0f;
+  const float d = std::bit_cast<float>(largest_bits({from, 32})) / 127.0f;
   const float inverse = inverse_of(d);
   std::int8_t q[32];
   for (int i = 0; i < 32; ++i) {
@@ -155,22 +165,22 @@ bool to_q4_0_closely(const float* from, std::byte* to) {
   // less of int4's loss than these two.
   constexpr float kSizes[] = {-8.0f, -7.2f};
   const float largest = from[largest_of({from, 32})];
-  float q[32], best = 0.0f, best_per_unit = 0.0f;
+  float tries[2][32] = {};
+  float *q = tries[0], *next = tries[1];  // the best, zeros to begin with, and what is tried
+  Squares best;
   for (const float size : kSizes) {
     const float per_unit = size / largest;
     if (!std::isfinite(per_unit)) continue;  // zeros, or what float16 takes for them
-    round_to_nibbles(from, per_unit, q);
-    const float gain = squares_of(from, q).gain();
-    if (gain <= best) continue;
-    best = gain;
-    best_per_unit = per_unit;
+    round_to_nibbles(from, per_unit, next);
+    const Squares sums = squares_of(from, next);
+    if (sums.gain() <= best.gain()) continue;
+    best = sums;
+    std::swap(q, next);
   }
-  round_to_nibbles(from, best_per_unit, q);
-  const Squares sums = squares_of(from, q);
   std::uint8_t codes[32];
   for (int i = 0; i < 32; ++i) codes[i] = static_cast<std::uint8_t>(static_cast<int>(q[i]) + 8);
   put_nibbles(codes, to + 2);
-  return put_half(sums.qq > 0 ? sums.qx / sums.qq : 0.0f, to);
+  return put_half(best.qq > 0 ? best.qx / best.qq : 0.0f, to);
 }
 
 /// Q4_K's parts of 32: integers 0 … 15, times a scale, less a minimum.

@@ -63,16 +63,21 @@ Workspace take_workspace(Arena& arena, const Gpt2Config& config, std::int64_t B,
   return w;
 }
 
-/// Transposed as well, unless the arena only counts.
+/// Transposed as well, unless the arena only counts. What lies so already is taken as it is.
 std::vector<ByRole<Weight>> take_transposed(Arena& arena, Device& device, const Gpt2Config& config,
                                             const Parameters& parameters) {
   std::vector<ByRole<Weight>> layers(static_cast<std::size_t>(config.n_layer));
   for (int l = 0; l < config.n_layer; ++l) {
     for (const Role product : kProducts) {
       const Weight w = parameters.matrix(l, product);
+      Weight& taken = layers[static_cast<std::size_t>(l)][product];
+      if (w.layout == WeightLayout::out_in) {
+        taken = w;
+        continue;
+      }
       const View out = arena.take("transposed weights", {w.out(), w.in()}, w.dtype());
       if (out) device.transpose({.out = out, .in = w.view()});
-      layers[static_cast<std::size_t>(l)][product] = {out, WeightLayout::out_in};
+      taken = {out, WeightLayout::out_in};
     }
   }
   return layers;

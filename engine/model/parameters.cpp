@@ -71,16 +71,16 @@ ParameterSet matrices_of(const std::vector<NamedParameter>& list) {
   return matrices;
 }
 
-/// `weights`, which must have the shapes of the list where they are not in blocks.
+/// `weights`, which must have the shapes of the list where they do not lie as [out, in].
 const std::vector<ConstView>& fitting(const std::vector<NamedParameter>& list,
                                       const std::vector<ConstView>& weights,
-                                      const std::vector<Weight>& blocks = {}) {
+                                      const std::vector<Weight>& out_in = {}) {
   if (weights.size() != list.size()) {
     throw Error(Fault::internal, fmt::format("parameters: {} tensors, the config has {}",
                                              weights.size(), list.size()));
   }
   for (std::size_t i = 0; i < list.size(); ++i) {
-    if (weights[i].shape() == list[i].shape || (!blocks.empty() && blocks[i])) continue;
+    if (weights[i].shape() == list[i].shape || (!out_in.empty() && out_in[i])) continue;
     throw Error(Fault::internal,
                 fmt::format("parameters: {} is {}, the config expects {}", list[i].name,
                             weights[i].shape().to_string(), list[i].shape.to_string()));
@@ -222,15 +222,18 @@ Parameters::Parameters(const Gpt2Config& config, std::vector<ConstView> weights,
       owner_(std::move(owner)) {}
 
 Parameters::Parameters(const Gpt2Config& config, std::vector<ConstView> weights,
-                       const std::vector<Weight>& blocks, std::shared_ptr<void> owner)
+                       const std::vector<Weight>& out_in, std::shared_ptr<void> owner,
+                       int vocab_multiple)
     : NamedTensors(parameter_list(config), {}),
-      TensorsByRole(config, fitting(names(), weights, blocks), 1, blocks),
+      TensorsByRole(config, fitting(names(), weights, out_in), vocab_multiple, out_in),
       weights_(std::move(weights)),
-      in_blocks_(std::ranges::any_of(blocks, [](const Weight& w) { return bool(w); })),
+      in_blocks_(std::ranges::any_of(
+          out_in, [](const Weight& w) { return w && quire::in_blocks(w.format); })),
+      out_in_(std::ranges::any_of(out_in, [](const Weight& w) { return bool(w); })),
       owner_(std::move(owner)) {}
 
 const std::vector<ConstView>& Parameters::weights() const {
-  if (in_blocks_) throw Error(Fault::internal, "parameters: some matrices are in blocks");
+  if (out_in_) throw Error(Fault::internal, "parameters: some matrices lie as [out, in]");
   return weights_;
 }
 
@@ -257,17 +260,16 @@ Parameters Parameters::with_matrices(Device& device, const Gpt2Config& config,
 
 template <class AnyView>
 TensorsByRole<AnyView>::TensorsByRole(const Gpt2Config& config, const std::vector<AnyView>& tensors,
-                                      int vocab_multiple, const std::vector<Matrix>& blocks)
+                                      int vocab_multiple, const std::vector<Matrix>& out_in)
     : wpe_(tensors[1]), layers_(config.n_layer), matrices_(config.n_layer) {
   const auto matrix_at = [&](std::size_t i, WeightLayout layout) -> Matrix {
-    if (!blocks.empty() && blocks[i]) return blocks[i];
+    if (!out_in.empty() && out_in[i]) return out_in[i];
     return {tensors[i], layout};
   };
   table_ = matrix_at(0, WeightLayout::out_in);
   const std::size_t head = config.tie_word_embeddings ? 0 : tensors.size() - 1;
   padded_head_ = head_ = matrix_at(head, WeightLayout::out_in);
-  if (blocks.empty()) {
-    const AnyView& plain = tensors[head];
+  if (const AnyView& plain = tensors[head]) {
     padded_head_ = {AnyView(plain.bytes(), plain.dtype(),
                             {round_up(config.vocab_size, vocab_multiple), config.n_embd}),
                     WeightLayout::out_in};

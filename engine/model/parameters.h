@@ -132,22 +132,23 @@ class NamedTensors {
 };
 
 /// The tensors of parameter_list() by role: ConstViews of what is only read, Views of gradients.
-/// What products read are Weights, in the layout in which GPT-2 has them or, in blocks, as [out, in].
+/// What products read are Weights, in the layout in which GPT-2 has them or, as some files do, as
+/// [out, in].
 template <class AnyView>
 class TensorsByRole {
  public:
   using Matrix = std::conditional_t<std::is_same_v<AnyView, View>, WritableWeight, Weight>;
 
   TensorsByRole() = default;
-  /// `tensors` as parameter_list() has them; so `blocks`, where there are any.
+  /// `tensors` as parameter_list() has them; so `out_in`, where there are any.
   TensorsByRole(const Gpt2Config& config, const std::vector<AnyView>& tensors, int vocab_multiple,
-                const std::vector<Matrix>& blocks = {});
+                const std::vector<Matrix>& out_in = {});
 
   Matrix table() const { return table_; }  // [V, C]
   /// The same of plain elements; throws Error(internal) where it is in blocks.
   AnyView wte() const;                  // [V, C]
   AnyView wpe() const { return wpe_; }  // [P, C]
-  /// The weight of one of kProducts is empty where it is in blocks.
+  /// The weight of one of kProducts is empty where it is [out, in].
   const ByRole<WeightAndBias<AnyView>>& layer(int index) const { return layers_[index]; }
   /// Of one of kProducts, a Conv1D.
   Matrix matrix(int index, Role product) const { return matrices_[index][product]; }
@@ -172,8 +173,7 @@ class ParameterGradients : public NamedTensors, public TensorsByRole<View> {
 
 /// One tensor for each entry of parameter_list(), in one allocation or over borrowed memory. All of
 /// them can be read, as weights() and by role; tensors() has those that may be written, and empty
-/// views for what lies in a mapped file, say. Where matrices lie in blocks, they are read by role
-/// alone.
+/// views for what lies in a mapped file, say. Matrices that lie as [out, in] are read by role alone.
 class Parameters : public NamedTensors, public TensorsByRole<ConstView> {
  public:
   Parameters(Device& device, const Gpt2Config& config);
@@ -182,14 +182,15 @@ class Parameters : public NamedTensors, public TensorsByRole<ConstView> {
   /// clear_padding() has cleared for that multiple.
   Parameters(const Gpt2Config& config, std::vector<ConstView> weights, std::shared_ptr<void> owner,
              int vocab_multiple = 1, std::vector<View> writable = {});
-  /// The same with matrices in blocks, [N, K] of a Conv1D [K, N]: each entry of parameter_list() is
-  /// either in `blocks` or in `weights`, and empty in the other. For reading, without rows behind
-  /// the head.
+  /// The same with matrices in blocks or of plain elements that lie as [N, K] of a Conv1D [K, N]: each
+  /// entry of parameter_list() is either in `out_in` or in `weights`, and empty in the other. For
+  /// reading; without rows behind a head in blocks.
   Parameters(const Gpt2Config& config, std::vector<ConstView> weights,
-             const std::vector<Weight>& blocks, std::shared_ptr<void> owner);
+             const std::vector<Weight>& out_in, std::shared_ptr<void> owner,
+             int vocab_multiple = 1);
 
   bool in_blocks() const { return in_blocks_; }  ///< any of them
-  /// As names(); throws Error(internal) where some are in blocks.
+  /// As names(); throws Error(internal) where some lie as [out, in].
   const std::vector<ConstView>& weights() const;
   ConstView find(const std::string& name) const { return weights()[index_of(name)]; }
 
@@ -205,7 +206,7 @@ class Parameters : public NamedTensors, public TensorsByRole<ConstView> {
              int vocab_multiple);
 
   std::vector<ConstView> weights_;
-  bool in_blocks_ = false;
+  bool in_blocks_ = false, out_in_ = false;
   std::shared_ptr<void> owner_;
 };
 

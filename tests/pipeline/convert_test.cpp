@@ -322,11 +322,11 @@ TEST_CASE("an adapter is converted as the model that it makes of its base") {
   QUIRE_CASE(adapter, "pissa_adapter");
   const ScratchFolder folder;
   const std::unique_ptr<Device> device = open_device("cpu");
-  const LoadedModel merged = load_resolved(*device, adapter, WeightStorage::as_stored);
-  const LoadedModel base = load_resolved(*device, base_model(adapter), WeightStorage::as_stored);
+  const LoadedModel merged = load_resolved(*device, adapter, WeightStorage::plain);
+  const LoadedModel base = load_resolved(*device, base_model(adapter), WeightStorage::plain);
   for (const char* name : {"out", "x.gguf"}) {
     converted({.model = adapter.string(), .output = folder / name});
-    const LoadedModel back = load_model(*device, folder / name, WeightStorage::as_stored);
+    const LoadedModel back = load_model(*device, folder / name, WeightStorage::plain);
     std::size_t changed = 0;
     for (std::size_t i = 0; i < merged.parameters.names().size(); ++i) {
       INFO(name << " " << merged.parameters.names()[i].name);
