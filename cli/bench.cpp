@@ -192,8 +192,7 @@ int run_generate(const std::vector<std::string>& arguments) {
   }
   const std::unique_ptr<Device> device = bench.device_flags.open();
   if (options.quantisation) check_quantised(*device, options.config, *options.quantisation);
-  const Ceilings ceilings = announce_ceilings(*device, bench.device_flags.threads,
-                                              device->activation_type(options.dtype));
+  const Ceilings ceilings = announce_ceilings(*device, bench.device_flags.threads, options.dtype);
   bench.write(run_generate_bench(*device, ceilings, options, note), *device);
   return 0;
 }

@@ -125,8 +125,10 @@ constexpr void with_activation(Activation kind, const Work& work) {
 
 /// What a product multiplies: its operands as they are stored, or each element rounded to bfloat16
 /// first, to nearest with ties to even, as torch.autocast does it for a linear layer. All else,
-/// sums and results, is the same. Rounding is for operands in float, and for devices that know no
-/// reason against it: Device::why_not_in_bf16(). There subnormal numbers may count as zero.
+/// sums and results, is the same. Rounding is for operands in float, beside a weight of any plain
+/// type, and for devices that know no reason against it: Device::why_not_in_bf16(). There subnormal
+/// numbers may count as zero. Training asks for it (TrainingOptions::activations); scoring and
+/// decoding do where all matrices are stored in bfloat16, so that of these only x is rounded.
 enum class Multiply : std::uint8_t { as_stored, in_bf16 };
 
 /// pre = x·weight + bias;  out = activation(pre). 2·M·N·K flops.

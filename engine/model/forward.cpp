@@ -264,6 +264,19 @@ DropoutSites::Site DropoutSites::site(float p, int layer, int place,
   return {.p = p, .key = {.seed = seed_, .stream = stream, .first_block = first / 4}};
 }
 
+Multiply inference_precision(const Device& device, const Gpt2Config& config,
+                             const Parameters& parameters) {
+  const auto is_narrow = [](const Weight& w) { return w.format == WeightFormat::bfloat16; };
+  bool all = is_narrow(parameters.head());
+  for (int l = 0; l < config.n_layer; ++l) {
+    for (const Role product : kProducts) all = all && is_narrow(parameters.matrix(l, product));
+  }
+  return all && device.activation_type(DType::bf16) == DType::f32 &&
+                 device.why_not_in_bf16().empty()
+             ? Multiply::in_bf16
+             : Multiply::as_stored;
+}
+
 void check_ids(const char* what, std::span<const std::int32_t> ids, int limit, std::size_t length,
                bool may_be_ignored, std::size_t first_row) {
   for (std::size_t i = 0; i < ids.size(); ++i) {

@@ -164,6 +164,11 @@ struct Pass {
   }
 };
 
+/// How a pass that scores or decodes multiplies: in bfloat16 where all matrices are stored so and the
+/// device keeps float activations beside them but can round these; else what is stored.
+Multiply inference_precision(const Device& device, const Gpt2Config& config,
+                             const Parameters& parameters);
+
 /// Throws Error(usage) for a batch longer than the context and Error(bad_data) for an id, target or
 /// position outside its table, naming row and column.
 void check_batch(const Gpt2Config& config, const TokenBatch& batch);

@@ -23,6 +23,7 @@ struct Gpt2::Impl {
   Gpt2Config config;
   const Parameters& parameters;
   Keep keep;
+  Multiply precision;
   Arena arena;
   Activations a;
 
@@ -39,13 +40,22 @@ struct Gpt2::Impl {
     arena.restart();
     a = take_activations(arena, config, batch.batch, batch.length, keep, dtype);
     upload(device, batch, a);
-    return {.device = device, .config = config, .parameters = parameters, .a = a};
+    return {.device = device,
+            .config = config,
+            .parameters = parameters,
+            .a = a,
+            .precision = precision};
   }
 };
 
 Gpt2::Gpt2(Device& device, const Gpt2Config& config, const Parameters& parameters)
-    : impl_(new Impl{
-          device, config, parameters, {.head = head_layout(device, config, DType::f32)}, {}, {}}) {
+    : impl_(new Impl{device,
+                     config,
+                     parameters,
+                     {.head = head_layout(device, config, DType::f32)},
+                     inference_precision(device, config, parameters),
+                     {},
+                     {}}) {
   config.check();
 }
 Gpt2::Gpt2(Gpt2&&) noexcept = default;

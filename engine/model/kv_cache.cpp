@@ -103,6 +103,7 @@ struct Gpt2Decoder::Impl {
   const Parameters& parameters;
   int batch, slots, max_new;
   DType dtype;  // of activations and caches
+  Multiply precision;
   Arena cache_memory;
   Arena workspace_memory;
   CacheBlocks blocks;
@@ -130,6 +131,7 @@ Gpt2Decoder::Gpt2Decoder(Device& device, const Gpt2Config& config, const Paramet
   }
   const DType dtype = device.activation_type(parameters.table().dtype());
   impl_.reset(new Impl{device, config, parameters, batch, slots, max_new, dtype,
+                       inference_precision(device, config, parameters),
                        Arena(device, cache_bytes(config, batch, slots, dtype)),
                        Arena(device, workspace_bytes(config, batch, slots, max_new, dtype)),
                        CacheBlocks(batch, slots),
@@ -303,6 +305,7 @@ void Gpt2Decoder::Impl::forward(Activations& a) {
                      .config = config,
                      .parameters = parameters,
                      .a = a,
+                     .precision = precision,
                      .cache = &cache,
                      .transposed = transposed};
   forward_hidden(pass);

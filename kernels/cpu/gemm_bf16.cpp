@@ -6,51 +6,27 @@
 //
 // Everything is loaded under masks, which give zero where there is nothing to load: rows and
 // columns beyond the edge, and the second half of the last word where k is odd.
-//
-// Highway has no such target in Debian 12, and compiled for it as a whole the file would carry
-// inline functions of the standard library that no other processor can run: hence attributes.
 #include "kernels/cpu/gemm_bf16.h"
 
 #include <algorithm>
 
 #if defined(__x86_64__) && !defined(HWY_COMPILE_ONLY_SCALAR)
 
-#include <immintrin.h>
+#include <type_traits>
 
-#define QUIRE_BF16 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")))
-#define QUIRE_BF16_INLINE QUIRE_BF16 __attribute__((always_inline)) inline
+#include "kernels/cpu/bf16-inl.h"
 
 namespace quire::cpu {
 namespace {
 
-constexpr std::int64_t kLanes = 16;
-constexpr std::int64_t kBlockDepth = 256;  // a panel of B takes 24 KB: half of level-1 cache
+using namespace bf16;
+
+constexpr std::int64_t kBlockDepth = kBf16SumDepth;  // a panel of B takes 18 KB of level-1 cache
 constexpr std::int64_t kTileRows = 8;
 constexpr std::int64_t kTileVectors = 3;
 constexpr std::int64_t kTileColumns = kTileVectors * kLanes;
 
-/// The first `count` lanes of 16: all of them from 16 on, none up to 0.
-QUIRE_BF16_INLINE __mmask16 first_lanes(std::int64_t count) {
-  return static_cast<__mmask16>((1u << std::clamp<std::int64_t>(count, 0, kLanes)) - 1);
-}
-
 // ---- packing
-
-QUIRE_BF16_INLINE __m512 load(const float* from, __mmask16 lanes) {
-  return _mm512_maskz_loadu_ps(lanes, from);
-}
-QUIRE_BF16_INLINE __m512 load(const BFloat16* from, __mmask16 lanes) {
-  const __m512i wide = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(lanes, from));
-  return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
-}
-QUIRE_BF16_INLINE __m512 load(const Half* from, __mmask16 lanes) {
-  return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(lanes, from));
-}
-
-/// Rounded to nearest, ties to even: low's 16, then high's.
-QUIRE_BF16_INLINE __m512i rounded(__m512 low, __m512 high) {
-  return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low));
-}
 
 /// Lanes lie side by side in memory, neighbours of k `stride` apart: words[k/2][lane].
 template <class T>
@@ -65,42 +41,17 @@ QUIRE_BF16 void pack_rows_of_k(const T* source, std::int64_t stride, std::int64_
       _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
                        21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
   for (std::int64_t k = 0; k < depth; k += 2, source += 2 * stride, words += width) {
+    if constexpr (std::is_same_v<T, BFloat16>) {  // as it lies
+      const __m256i even = _mm256_maskz_loadu_epi16(some, source);
+      const __m256i odd = _mm256_maskz_loadu_epi16(k + 1 < depth ? some : 0, source + stride);
+      const __m512i pairs = _mm512_inserti64x4(_mm512_castsi256_si512(even), odd, 1);
+      _mm512_mask_storeu_epi32(words, all, _mm512_permutexvar_epi16(in_turn, pairs));
+      continue;
+    }
     const __m512 even = load(source, some);
     const __m512 odd = k + 1 < depth ? load(source + stride, some) : _mm512_setzero_ps();
     const __m512i pairs = rounded(_mm512_mul_ps(even, factor), _mm512_mul_ps(odd, factor));
     _mm512_mask_storeu_epi32(words, all, _mm512_permutexvar_epi16(in_turn, pairs));
-  }
-}
-
-/// Transposes 16 vectors of 16 words.
-QUIRE_BF16_INLINE void transpose(__m512i (&r)[16]) {
-  __m512i t[16];
-#pragma GCC unroll 8
-  for (int i = 0; i < 16; i += 2) {
-    t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
-    t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
-  }
-#pragma GCC unroll 4
-  for (int i = 0; i < 16; i += 4) {
-    r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
-    r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
-    r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
-    r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
-  }
-  // r[4·i + j] holds in its block b the words 4·b + j of rows 4·i to 4·i + 3.
-#pragma GCC unroll 4
-  for (int j = 0; j < 4; ++j) {
-    t[j] = _mm512_shuffle_i32x4(r[j], r[4 + j], 0x88);
-    t[4 + j] = _mm512_shuffle_i32x4(r[j], r[4 + j], 0xdd);
-    t[8 + j] = _mm512_shuffle_i32x4(r[8 + j], r[12 + j], 0x88);
-    t[12 + j] = _mm512_shuffle_i32x4(r[8 + j], r[12 + j], 0xdd);
-  }
-#pragma GCC unroll 4
-  for (int j = 0; j < 4; ++j) {
-    r[j] = _mm512_shuffle_i32x4(t[j], t[8 + j], 0x88);
-    r[8 + j] = _mm512_shuffle_i32x4(t[j], t[8 + j], 0xdd);
-    r[4 + j] = _mm512_shuffle_i32x4(t[4 + j], t[12 + j], 0x88);
-    r[12 + j] = _mm512_shuffle_i32x4(t[4 + j], t[12 + j], 0xdd);
   }
 }
 
@@ -117,6 +68,10 @@ QUIRE_BF16 void pack_runs_of_k(const T* source, std::int64_t stride, std::int64_
 #pragma GCC unroll 16
     for (std::int64_t lane = 0; lane < kLanes; ++lane) {
       const T* run = source + lane * stride;
+      if constexpr (std::is_same_v<T, BFloat16>) {
+        block[lane] = _mm512_maskz_loadu_epi16(lane < lanes ? first_elements(depth - k) : 0, run);
+        continue;
+      }
       block[lane] = lane < lanes ? rounded(_mm512_mul_ps(load(run, low), factor),
                                            _mm512_mul_ps(load(run + kLanes, high), factor))
                                  : _mm512_setzero_si512();
@@ -131,7 +86,7 @@ QUIRE_BF16 void pack_runs_of_k(const T* source, std::int64_t stride, std::int64_
   }
 }
 
-/// A panel, 16 lanes at a time.
+/// A panel, 16 lanes at a time. What is stored in bfloat16 has no scale but 1: it is never a.
 template <class T>
 QUIRE_BF16 void pack_lanes(const Operand& from, std::int64_t first_lane, std::int64_t count,
                            std::int64_t first_k, std::int64_t depth, float scale,

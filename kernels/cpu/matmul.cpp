@@ -10,9 +10,9 @@
 // Otherwise rows of A are packed once, by all threads, a group of rows at a time, and tiles of
 // rows × columns are the tasks; each packs its own panels of B.
 //
-// Both sum over k in the same parts (kSumDepth in gemm.h), so an element's bits depend neither on M
-// nor on how the work is split over threads. A weight in blocks of integers goes a way of its own,
-// gemm_blocks.h, for few rows and many.
+// Both sum over k in the same parts (kSumDepth in gemm.h, kBf16SumDepth in gemm_bf16.h), so an
+// element's bits depend neither on M nor on how the work is split over threads. A weight in blocks
+// of integers goes a way of its own, gemm_blocks.h, for few rows and many.
 #include <algorithm>
 
 #include "kernels/cpu/activation.h"
@@ -47,17 +47,16 @@ void finish(const Product& p, const Epilogue& epilogue, std::int64_t first_row, 
   }
 }
 
-void few_rows(const Product& p, const Epilogue& epilogue, ThreadPool& pool) {
+void few_rows(const Product& p, const StreamedFormat& format, const Epilogue& epilogue,
+              ThreadPool& pool) {
   const bool by_rows = p.b.column_stride == 1;
-  const std::int64_t parts = std::max<std::int64_t>((p.k + kSumDepth - 1) / kSumDepth, 1);
-  float* x = pool.shared_scratch<float>(p.m * p.k + (by_rows ? parts * p.m * p.n : 0));
-  float* sums = x + p.m * p.k;
-  const float* a = static_cast<const float*>(p.a.data);
-  for (std::int64_t i = 0; i < p.m; ++i) {
-    for (std::int64_t k = 0; k < p.k; ++k) {
-      x[i * p.k + k] = p.a_scale * a[i * p.a.row_stride + k * p.a.column_stride];
-    }
-  }
+  const std::int64_t parts =
+      std::max<std::int64_t>((p.k + format.sum_depth - 1) / format.sum_depth, 1);
+  const std::int64_t words = round_up(p.m * format.words(p.k), 16);  // sums begin on a line
+  const std::int64_t part_sums = p.m * round_up(p.n, format.sum_columns);
+  float* x = pool.shared_scratch<float>(words + (by_rows ? parts * part_sums : 0));
+  float* sums = x + words;
+  format.prepare(p, x);
   // Four tasks a thread even out the threads' speeds.
   const std::int64_t tasks = 4 * pool.threads();
   const auto width = [&](std::int64_t wanted, std::int64_t least) {
@@ -68,7 +67,7 @@ void few_rows(const Product& p, const Epilogue& epilogue, ThreadPool& pool) {
     pool.run((p.n + part - 1) / part, [&](std::int64_t task) {
       const std::int64_t first = task * part;
       const std::int64_t count = std::min(part, p.n - first);
-      stream_columns(p, x, first, count);
+      format.columns(p, x, first, count);
       finish(p, epilogue, 0, p.m, first, count);
     });
     return;
@@ -78,16 +77,17 @@ void few_rows(const Product& p, const Epilogue& epilogue, ThreadPool& pool) {
   const std::int64_t columns = across == 1 ? p.n : width(across, 256);
   const std::int64_t ranges = (p.n + columns - 1) / columns;
   pool.run(parts * ranges, [&](std::int64_t task) {
-    const std::int64_t k = task / ranges * kSumDepth;
+    const std::int64_t part = task / ranges;
+    const std::int64_t k = part * format.sum_depth;
     const std::int64_t first = task % ranges * columns;
-    stream_rows(p, x, k, std::min(kSumDepth, p.k - k), first, std::min(columns, p.n - first),
-                sums + k / kSumDepth * p.m * p.n);
+    format.rows(p, x, k, std::min(format.sum_depth, p.k - k), first, std::min(columns, p.n - first),
+                sums + part * part_sums);
   });
   const std::int64_t share = width(pool.threads(), 128);
   pool.run((p.n + share - 1) / share, [&](std::int64_t task) {
     const std::int64_t first = task * share;
     const std::int64_t count = std::min(share, p.n - first);
-    add_parts(p, sums, parts, first, count);
+    format.add_parts(p, sums, parts, first, count);
     finish(p, epilogue, 0, p.m, first, count);
   });
 }
@@ -247,7 +247,8 @@ void many_rows(const Product& p, const PackedFormat& format, const Epilogue& epi
   // allow, then as many rows.
   constexpr std::int64_t kPackedWords = 2 << 20;
   constexpr std::int64_t kDeepest = kPackedWords / 256;
-  const std::int64_t depth_at_once = kDeepest * format.word_depth;
+  const std::int64_t depth_at_once =  // whole parts of the sum
+      kDeepest * format.word_depth / format.block_depth * format.block_depth;
   const std::int64_t rows_at_once =
       round_up(std::max<std::int64_t>(
                    kPackedWords / std::clamp<std::int64_t>(format.words(p.k), 1, kDeepest), 256),
@@ -264,9 +265,14 @@ void many_rows(const Product& p, const PackedFormat& format, const Epilogue& epi
 
 void multiply(const Product& p, Multiply how, const Epilogue& epilogue, ThreadPool& pool) {
   if (p.m == 0 || p.n == 0) return;
-  // Few rows too, as their sums take another way in float.
-  if (how == Multiply::in_bf16) return many_rows(p, bf16_format(), epilogue, pool);
-  p.m <= kFewRows ? few_rows(p, epilogue, pool) : many_rows(p, float_format(), epilogue, pool);
+  const bool few = p.m <= kFewRows;
+  if (how == Multiply::in_bf16) {
+    // What is stored in float is rounded anew for each product: packed, it is read once.
+    const bool streams = few && p.b.dtype == DType::bf16 && p.a.column_stride == 1;
+    return streams ? few_rows(p, bf16_streams(), epilogue, pool)
+                   : many_rows(p, bf16_format(), epilogue, pool);
+  }
+  few ? few_rows(p, float_streams(), epilogue, pool) : many_rows(p, float_format(), epilogue, pool);
 }
 
 // c = a·weight + bias, where p.b is not used. Each task has a stretch of panels, which it reads from

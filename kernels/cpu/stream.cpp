@@ -229,8 +229,19 @@ void ForTypeAndRows(const Product& p, const Work& work) {
   dispatch(p.b.dtype, [&]<class T>() HWY_ATTR { ForRows<T>(p.m, work); });
 }
 
-void StreamRows(const Product& p, const float* x, int64_t first_k, int64_t depth, int64_t first,
+void Prepare(const Product& p, void* words) {
+  float* x = static_cast<float*>(words);
+  const float* a = static_cast<const float*>(p.a.data);
+  for (int64_t i = 0; i < p.m; ++i) {
+    for (int64_t k = 0; k < p.k; ++k) {
+      x[i * p.k + k] = p.a_scale * a[i * p.a.row_stride + k * p.a.column_stride];
+    }
+  }
+}
+
+void StreamRows(const Product& p, const void* words, int64_t first_k, int64_t depth, int64_t first,
                 int64_t count, float* sums) {
+  const float* x = static_cast<const float*>(words);
   ForTypeAndRows(p, [&]<class T, int rows>() HWY_ATTR {
     const T* b = static_cast<const T*>(p.b.data) + first_k * p.b.row_stride + first;
     for (int m = 0; m < rows; ++m) std::fill_n(sums + m * p.n + first, count, 0.0f);
@@ -242,7 +253,8 @@ void StreamRows(const Product& p, const float* x, int64_t first_k, int64_t depth
   });
 }
 
-void StreamColumns(const Product& p, const float* x, int64_t first, int64_t count) {
+void StreamColumns(const Product& p, const void* words, int64_t first, int64_t count) {
+  const float* x = static_cast<const float*>(words);
   ForTypeAndRows(
       p, [&]<class T, int rows>() HWY_ATTR { StreamColumnsOf<T, rows>(p, x, first, count); });
   if (p.bias == nullptr) return;
@@ -271,6 +283,16 @@ void AddParts(const Product& p, const float* sums, int64_t parts, int64_t first,
   }
 }
 
+StreamedFormat Streams() {
+  return {.word_depth = 1,
+          .sum_depth = kSumDepth,
+          .sum_columns = 1,
+          .prepare = Prepare,
+          .rows = StreamRows,
+          .add_parts = AddParts,
+          .columns = StreamColumns};
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace quire::cpu
 HWY_AFTER_NAMESPACE();
@@ -278,23 +300,10 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace quire::cpu {
 
-HWY_EXPORT(StreamRows);
-HWY_EXPORT(StreamColumns);
-HWY_EXPORT(AddParts);
+HWY_EXPORT(Streams);
 
-void stream_rows(const Product& product, const float* x, std::int64_t first_k, std::int64_t depth,
-                 std::int64_t first, std::int64_t count, float* sums) {
-  HWY_DYNAMIC_DISPATCH(StreamRows)(product, x, first_k, depth, first, count, sums);
-}
-
-void add_parts(const Product& product, const float* sums, std::int64_t parts, std::int64_t first,
-               std::int64_t count) {
-  HWY_DYNAMIC_DISPATCH(AddParts)(product, sums, parts, first, count);
-}
-
-void stream_columns(const Product& product, const float* x, std::int64_t first,
-                    std::int64_t count) {
-  HWY_DYNAMIC_DISPATCH(StreamColumns)(product, x, first, count);
+StreamedFormat float_streams() {
+  return HWY_DYNAMIC_DISPATCH(Streams)();
 }
 
 }  // namespace quire::cpu

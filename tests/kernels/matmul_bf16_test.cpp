@@ -152,47 +152,64 @@ TEST_CASE("the CPU rounds operands to the nearest bfloat16, ties to even") {
   check_rounding(cpu_with_threads().front());
 }
 
-TEST_CASE("in bfloat16 too a row does not depend on other rows, on blocking or on threads") {
+/// Rows of M at a time against the same among others, on devices with different numbers of threads.
+void check_rows_alone(WeightLayout layout, DType dtype, std::int64_t K, std::int64_t N) {
   const TestDevice& one = cpu_with_threads().front();
-  QUIRE_NEEDS_BF16(one.device);
+  constexpr std::int64_t kRows = 70;
+  const std::vector<float> x = normal(kRows * K, 11);
+  const std::vector<float> weight = rounded_to(dtype, normal(K * N, 12));
+  const std::vector<float> d_out = normal(kRows * N, 13), old = normal(K * N, 14);
+  ForwardCase c{.M = kRows,
+                .K = K,
+                .N = N,
+                .layout = layout,
+                .dtype = dtype,
+                .activation = Activation::gelu_new,
+                .multiply = Multiply::in_bf16};
+  const Forward want = run_forward(one, c, x, weight);
+  const std::vector<float> d_x = run_backward_input(one, c, d_out, weight);
+  const std::vector<float> d_weight = run_backward_weight(one, c, d_out, x, old).d_weight;
+  const std::vector<float> out = normal(kRows * N, 15), sum = run_add(one, c, 0.3f, x, weight, out);
+  for (const TestDevice& device : cpu_with_threads()) {
+    const std::string what = join(device.name, name_of(dtype), name_of(layout), K, N);
+    compare_bits(what, run_forward(device, c, x, weight).out, want.out);
+    compare_bits(what + " d_x", run_backward_input(device, c, d_out, weight), d_x);
+    compare_bits(what + " d_weight", run_backward_weight(device, c, d_out, x, old).d_weight,
+                 d_weight);
+  }
+  for (const std::int64_t M : {1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 16, 17, 33, 65}) {
+    const std::int64_t first = (M * 7) % (kRows - M + 1);
+    c.M = M;
+    c.shift = M % 2;
+    const TestDevice& device = cpu_with_threads()[static_cast<std::size_t>(M) % 3];
+    const std::string what =
+        join(device.name, name_of(dtype), name_of(layout), "M", M, "K", K, "N", N);
+    compare_bits(what + " pre", run_forward(device, c, slice(x, first * K, M * K), weight).pre,
+                 slice(want.pre, first * N, M * N));
+    compare_bits(what + " d_x",
+                 run_backward_input(device, c, slice(d_out, first * N, M * N), weight),
+                 slice(d_x, first * K, M * K));
+    compare_bits(
+        what + " sum",
+        run_add(device, c, 0.3f, slice(x, first * K, M * K), weight, slice(out, first * N, M * N)),
+        slice(sum, first * N, M * N));
+  }
+}
+
+TEST_CASE("in bfloat16 too a row does not depend on other rows, on blocking or on threads") {
+  QUIRE_NEEDS_BF16(cpu_with_threads().front().device);
   for (const WeightLayout layout : kLayouts) {
-    for (const auto& [K, N] : {std::pair<std::int64_t, std::int64_t>{65, 63},
-                               {129, 4},
-                               {513, 130},
-                               {1025, 31},
-                               {96, 257}}) {
-      constexpr std::int64_t kRows = 70;
-      const std::vector<float> x = normal(kRows * K, 11), weight = normal(K * N, 12);
-      const std::vector<float> d_out = normal(kRows * N, 13), old = normal(K * N, 14);
-      ForwardCase c{.M = kRows,
-                    .K = K,
-                    .N = N,
-                    .layout = layout,
-                    .activation = Activation::gelu_new,
-                    .multiply = Multiply::in_bf16};
-      const Forward want = run_forward(one, c, x, weight);
-      const std::vector<float> d_x = run_backward_input(one, c, d_out, weight);
-      const std::vector<float> d_weight = run_backward_weight(one, c, d_out, x, old).d_weight;
-      for (const TestDevice& device : cpu_with_threads()) {
-        const std::string what = join(device.name, name_of(layout), K, N);
-        compare_bits(what, run_forward(device, c, x, weight).out, want.out);
-        compare_bits(what + " d_x", run_backward_input(device, c, d_out, weight), d_x);
-        compare_bits(what + " d_weight", run_backward_weight(device, c, d_out, x, old).d_weight,
-                     d_weight);
-      }
-      for (const std::int64_t M : {1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 16, 17, 33, 65}) {
-        const std::int64_t first = (M * 7) % (kRows - M + 1);
-        c.M = M;
-        c.shift = M % 2;
-        const TestDevice& device = cpu_with_threads()[static_cast<std::size_t>(M) % 3];
-        const std::string what = join(device.name, name_of(layout), "M", M, "K", K, "N", N);
-        compare_bits(what + " pre", run_forward(device, c, slice(x, first * K, M * K), weight).pre,
-                     slice(want.pre, first * N, M * N));
-        compare_bits(what + " d_x",
-                     run_backward_input(device, c, slice(d_out, first * N, M * N), weight),
-                     slice(d_x, first * K, M * K));
+    for (const DType dtype : {DType::f32, DType::bf16}) {
+      for (const auto& [K, N] : {std::pair<std::int64_t, std::int64_t>{65, 63},
+                                 {129, 4},
+                                 {513, 130},
+                                 {1025, 31},
+                                 {96, 257},
+                                 {385, 513}}) {
+        check_rows_alone(layout, dtype, K, N);
       }
     }
+    check_rows_alone(layout, DType::bf16, 16500, 2);  // deeper than is packed at once
   }
 }
 
