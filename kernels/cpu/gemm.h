@@ -35,6 +35,12 @@ struct Product {
 /// and parts can be computed side by side.
 inline constexpr std::int64_t kSumDepth = 128;
 
+/// Rows of memory that will be read: `rows` of `bytes` bytes, `stride` bytes apart.
+struct Ahead {
+  const std::byte* first = nullptr;
+  std::int64_t rows = 0, bytes = 0, stride = 0;
+};
+
 /// How operands are packed and multiplied; the loops around it are in matmul.cpp. What is packed
 /// consists of words of 32 bits, each one k of a row of a or a column of b, or two neighbours in 16
 /// bits.
@@ -53,6 +59,14 @@ struct PackedFormat {
   /// that starts from zero and is then added.
   void (*multiply)(const void* a, const void* b, std::int64_t words, bool add, std::int64_t rows,
                    std::int64_t columns, float* c, std::int64_t c_stride);
+
+  /// The same for `depth` rows of b as they lie, rows b_stride elements apart, for at most
+  /// columns_in_place columns; asks for what lies ahead meanwhile. For b of one type, or for none (0).
+  std::int64_t columns_in_place = 0;
+  DType in_place_type = DType::f32;
+  void (*multiply_in_place)(const void* a, const void* b, std::int64_t b_stride, std::int64_t depth,
+                            bool add, std::int64_t rows, std::int64_t columns, float* c,
+                            std::int64_t c_stride, const Ahead& ahead) = nullptr;
 
   std::int64_t words(std::int64_t depth) const { return (depth + word_depth - 1) / word_depth; }
 };

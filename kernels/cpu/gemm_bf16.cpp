@@ -165,6 +165,66 @@ QUIRE_BF16 void multiply(const void* a, const void* b, std::int64_t words, bool 
                    words, add, masks, c, c_stride);
 }
 
+// ---- b as it lies
+
+/// c[r][:] (+)= Σ a[word][r]·b[k][:] for r < kRows and a line of columns, while what comes next is
+/// asked for, so much with each word that it does not all wait at once.
+template <int kRows>
+QUIRE_BF16 void tile_in_place(const std::uint32_t* a, const BFloat16* b, std::int64_t stride,
+                              std::int64_t depth, bool add, Elements some, float* c,
+                              std::int64_t c_stride, Ahead ahead) {
+  const std::int64_t lines = ahead.rows * ((ahead.bytes + 63) / 64);
+  const std::int64_t lines_a_word = (2 * lines + depth - 1) / depth;
+  std::int64_t at = 0;
+  __m512 sum[kRows][2];
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) sum[r][0] = sum[r][1] = _mm512_setzero_ps();
+  for (std::int64_t k = 0; k < depth; k += 2, a += kTileRows, b += 2 * stride) {
+    for (std::int64_t i = 0; i < lines_a_word && ahead.rows > 0; ++i) {
+      __builtin_prefetch(ahead.first + at, 0, 2);
+      at += 64;
+      if (at < ahead.bytes) continue;
+      at = 0;
+      ahead.first += ahead.stride;
+      --ahead.rows;
+    }
+    const __m512i even = _mm512_maskz_loadu_epi16(some, b);
+    const __m512i odd = _mm512_maskz_loadu_epi16(k + 1 < depth ? some : 0, b + stride);
+    const auto low = reinterpret_cast<__m512bh>(_mm512_unpacklo_epi16(even, odd));
+    const auto high = reinterpret_cast<__m512bh>(_mm512_unpackhi_epi16(even, odd));
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      const auto x = reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<std::int32_t>(a[r])));
+      sum[r][0] = _mm512_dpbf16_ps(sum[r][0], x, low);
+      sum[r][1] = _mm512_dpbf16_ps(sum[r][1], x, high);
+    }
+  }
+  const auto lanes = static_cast<__mmask16>(some), beyond = static_cast<__mmask16>(some >> kLanes);
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r, c += c_stride) {
+    put_in_order(sum[r][0], sum[r][1]);
+    if (add) {
+      sum[r][0] = _mm512_add_ps(load(c, lanes), sum[r][0]);
+      sum[r][1] = _mm512_add_ps(load(c + kLanes, beyond), sum[r][1]);
+    }
+    _mm512_mask_storeu_ps(c, lanes, sum[r][0]);
+    _mm512_mask_storeu_ps(c + kLanes, beyond, sum[r][1]);
+  }
+}
+
+using InPlaceFunction = decltype(&tile_in_place<1>);
+constexpr InPlaceFunction kTilesInPlace[kTileRows] = {
+    tile_in_place<1>, tile_in_place<2>, tile_in_place<3>, tile_in_place<4>,
+    tile_in_place<5>, tile_in_place<6>, tile_in_place<7>, tile_in_place<8>};
+
+QUIRE_BF16 void multiply_in_place(const void* a, const void* b, std::int64_t b_stride,
+                                  std::int64_t depth, bool add, std::int64_t rows,
+                                  std::int64_t columns, float* c, std::int64_t c_stride,
+                                  const Ahead& ahead) {
+  kTilesInPlace[rows - 1](static_cast<const std::uint32_t*>(a), static_cast<const BFloat16*>(b),
+                          b_stride, depth, add, first_elements(columns), c, c_stride, ahead);
+}
+
 }  // namespace
 
 std::string why_no_bf16() {
@@ -183,7 +243,10 @@ PackedFormat bf16_format() {
           .word_depth = 2,
           .block_depth = kBlockDepth,
           .pack = pack,
-          .multiply = multiply};
+          .multiply = multiply,
+          .columns_in_place = kLine,
+          .in_place_type = DType::bf16,
+          .multiply_in_place = multiply_in_place};
 }
 
 // Latency 6 × 2 units on a Zen 5.
