@@ -136,10 +136,12 @@ int run_train(const std::vector<std::string>& arguments) {
             "rows a step; without it 4 rows of 64 and 4 of 256 are timed", at_least(1));
   flags.add("block-size", only.length, "T", "tokens a row", at_least(1));
   bench.add_seconds(options.seconds, "case");
-  flags.add("bf16", options.bf16, "products in bfloat16, on a GPU activations too");
+  ProductFlags products;
+  products.add_to(flags);
   bench.add_machine();
   if (!bench.parse(arguments)) return 0;
 
+  products.finish(flags);
   options.model = bench.name;
   options.config = bench.config();
   if (only.batch > 0 || only.length > 0) {
@@ -148,8 +150,8 @@ int run_train(const std::vector<std::string>& arguments) {
   }
   for (const TrainBenchCase& c : options.cases) check_length(c.length, options.config, bench);
   const std::unique_ptr<Device> device = bench.device_flags.open();
-  const DType dtype = options.bf16 ? DType::bf16 : DType::f32;
-  check_trains_in(*device, dtype);
+  const DType dtype = products.choose(*device);
+  options.bf16 = dtype == DType::bf16;
   const Ceilings ceilings = announce_ceilings(*device, bench.device_flags.threads, dtype);
   options.memory_bytes = memory_room(*device).available;
   bench.write(run_train_bench(*device, ceilings, options, note), *device);

@@ -6,6 +6,7 @@
 #include "base/machine.h"
 #include "cli/terminal.h"
 #include "engine/formats/hub_folder.h"
+#include "engine/model/gpt2.h"
 #include "kernels/open_device.h"
 
 namespace quire {
@@ -18,6 +19,34 @@ void add_storage(Flags& flags, WeightStorage& storage) {
                     {"int4", WeightStorage::int4}},
                    "weights as stored; all in float32; or matrices in 8 or 4 bits with a scale for "
                    "each 32, on the CPU (docs/models.md)");
+}
+
+void ProductFlags::add_to(Flags& flags) {
+  flags.add_choice<std::optional<DType>>(
+      "dtype", dtype, {{"auto", {}}, {"float32", DType::f32}, {"bfloat16", DType::bf16}},
+      "of products, in bfloat16 on a GPU of activations too, parameters stay float32; auto is "
+      "bfloat16 where this machine can (quire doctor says so), else float32: another machine may "
+      "then give other losses");
+  flags.add("bf16", bf16_, "the same as --dtype bfloat16");
+}
+
+void ProductFlags::finish(const Flags& flags) {
+  if (!bf16_) return;
+  if (flags.given("dtype") && dtype == DType::f32) {
+    flags.refuse("--bf16 and --dtype float32 exclude each other",
+                 {"--bf16 is --dtype bfloat16, --no-bf16 takes back one of a config file"});
+  }
+  dtype = DType::bf16;
+}
+
+DType ProductFlags::choose(const Device& device) {
+  if (automatic()) {
+    const bool can =
+        device.activation_type(DType::bf16) == DType::bf16 || device.why_not_in_bf16().empty();
+    dtype = can ? DType::bf16 : DType::f32;
+  }
+  check_trains_in(device, *dtype);
+  return *dtype;
 }
 
 void DeviceFlags::add_to(Flags& flags) {

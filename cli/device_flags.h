@@ -1,7 +1,8 @@
-// --device, --threads and --autotune, for commands that compute.
+// --device, --threads and --autotune, for commands that compute; --dtype of those that train.
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "cli/flags.h"
@@ -13,6 +14,21 @@ enum class WeightStorage;
 
 /// --dtype, for commands that read a model and do not train it.
 void add_storage(Flags& flags, WeightStorage& storage);
+
+/// --dtype and --bf16, for commands that train: what products compute in.
+struct ProductFlags {
+  std::optional<DType> dtype = DType::f32;  ///< float32 or bfloat16; empty: as the device can
+
+  void add_to(Flags& flags);
+  /// After parsing, before the device is open.
+  void finish(const Flags& flags);
+  bool automatic() const { return !dtype; }
+  /// What there was to choose is chosen. Throws Error(device) where the device cannot.
+  DType choose(const Device& device);
+
+ private:
+  bool bf16_ = false;
+};
 
 struct DeviceFlags {
   std::string device = "auto";

@@ -65,6 +65,7 @@ void describe(const TrainingStart& start, const TrainFlags& options, const Train
   const std::int64_t steps = total_steps(t, rows.size());
   const Schedule schedule = schedule_of(t, steps);
   note(fmt::format("  device      {}", device.description()));
+  note(fmt::format("  products    in {}, parameters in float32", name_of(t.activations())));
   if (t.ranks > 1) {
     note(fmt::format("  processes   {}, each {} of a batch{}", t.ranks,
                      counted(t.per_device_train_batch_size, "row"),
@@ -204,6 +205,24 @@ void make_samples(Prepared& run) {
                       run.options.sample_prompts, run.options.training.seed);
 }
 
+/// What --dtype auto stands for: the type of the run that is gone on from, or the best that the
+/// device has, which is opened for it.
+void choose_type(const nlohmann::ordered_json& earlier, const Ranks& ranks, Prepared& run) {
+  TrainFlags& options = run.options;
+  if (!options.products.automatic()) return;
+  if (const auto before = earlier.find("bf16"); before != earlier.end() && before->is_boolean()) {
+    options.products.dtype = *before ? DType::bf16 : DType::f32;
+  } else if (ranks.size() > 1) {
+    throw Error(Fault::usage, "--dtype auto is for one process",
+                {"the machines of several might choose different types"},
+                "--dtype bfloat16 or --dtype float32");
+  } else {
+    run.device = options.device.open();
+    options.products.choose(*run.device);
+  }
+  options.training.bf16 = options.products.dtype == DType::bf16;
+}
+
 /// False: only help was asked for, or it was stopped.
 bool prepare(const std::vector<std::string>& arguments, const Ranks& ranks, Prepared& run) {
   TrainFlags& options = run.options;
@@ -236,6 +255,7 @@ bool prepare(const std::vector<std::string>& arguments, const Ranks& ranks, Prep
     }
   }
   if (const std::string line = choose_model(options); !line.empty()) note(line);
+  choose_type(earlier, ranks, run);
   run.resolved = saved_options(flags.resolved_json(), options, earlier);
   if (ranks.first())
     run.reports = options.reports.make(run.resolved, set_options(flags, run.resolved));
@@ -245,7 +265,7 @@ bool prepare(const std::vector<std::string>& arguments, const Ranks& ranks, Prep
   // What the card names: the checkpoint of a run that is gone on from has its weights.
   if (options.model.empty()) options.model = earlier.value("model", "");
   run.data = load_train_data(options, run.start.tokenizer, data_callbacks(!options.json));
-  run.device = options.device.open(ranks.local_rank(), ranks.local_size());
+  if (!run.device) run.device = options.device.open(ranks.local_rank(), ranks.local_size());
   check_trains_in(*run.device, options.training.activations());
   MemoryRoom room = memory_room(*run.device);
   if (run.device->shares_host_memory()) room.available /= ranks.local_size();

@@ -147,11 +147,7 @@ void TrainFlags::add_optimizer(Flags& flags) {
   flags.add("adam-epsilon", training.adam_epsilon, "X", "added to the root", above(0));
   flags.add("max-grad-norm", training.max_grad_norm, "X", "clips the gradient; 0 does not",
             at_least(0));
-  flags.add(
-      "bf16", training.bf16,
-      "products in bfloat16, on a GPU activations too; parameters stay float32 (quire doctor: "
-      "whether this machine can)");
-
+  products.add_to(flags);
   flags.add(
       "gradient-checkpointing", training.gradient_checkpointing,
       "keeps each block's input alone: less memory, up to a third more time, the same result");
@@ -197,7 +193,7 @@ void TrainFlags::add_watching(Flags& flags) {
   flags.add("report-to", report_to_, "NAME,...",
             "log.jsonl, log.csv, tensorboard/, report.html: any of jsonl, csv, tensorboard, html "
             "(which needs jsonl and writes it), or none");
-  flags.add_choice("dtype", training.save_dtype,
+  flags.add_choice("save-dtype", training.save_dtype,
                    {{"auto", DType::f32},
                     {"float32", DType::f32},
                     {"bfloat16", DType::bf16},
@@ -210,6 +206,8 @@ void TrainFlags::add_watching(Flags& flags) {
 void TrainFlags::finish(const Flags& flags) {
   corpus_.finish(corpus);
   threads = device.threads;
+  products.finish(flags);
+  training.bf16 = products.dtype == DType::bf16;
   choose_reports();
   if (!max_time_.empty()) training.max_seconds = parse_duration("--max-time", max_time_);
   if (!sample_prompts.empty() && training.sample_every == 0) {

@@ -25,6 +25,7 @@ void add_overflow(Flags& flags, Overflow& overflow,
 
 struct TrainFlags : TrainOptions {
   DeviceFlags device;
+  ProductFlags products;
   bool json = false;
   DownloadFlag download;
   RunReports reports;  ///< beside what `training` writes itself

@@ -179,6 +179,8 @@ std::string saved_options(const std::string& resolved, const TrainOptions& optio
   Json saved = parse_json<Json>(resolved);
   const TrainingConfig& training = options.training;
   saved["data_seed"] = training.data_seed.value_or(training.seed);
+  saved["bf16"] = training.bf16;  // which --dtype says in other words, auto among them
+  saved.erase("dtype");
   saved.erase("warmup_ratio");
   if (!options.validation_paths.empty()) saved.erase("validation_split");
   for (const char* name :

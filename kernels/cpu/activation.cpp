@@ -29,17 +29,22 @@ void activation_forward(const ActivationForward& p, ThreadPool& pool) {
   });
 }
 
+void activation_backward_row(Activation activation, const float* x, const float* d_out, float* d_x,
+                             std::int64_t n) {
+  with_activation(activation, [&]<Activation kind>() HWY_ATTR {
+    for_vectors(n, [&](std::int64_t i, std::int64_t count) QUIRE_INLINE_LAMBDA {
+      store(hn::Mul(load(d_out + i, count), activation_slope<kind>(load(x + i, count))), d_x + i,
+            count);
+    });
+  });
+}
+
 void activation_backward(const ActivationBackward& p, ThreadPool& pool) {
   const float* x = p.x.data<float>();
   const float* d_out = p.d_out.data<float>();
   float* d_x = p.d_x.data<float>();
-  with_activation(p.activation, [&]<Activation kind>() HWY_ATTR {
-    pool.run_pieces(p.x.count(), kChunk, [&](std::int64_t first, std::int64_t length) HWY_ATTR {
-      for_vectors(length, [&](std::int64_t i, std::int64_t count) QUIRE_INLINE_LAMBDA {
-        const Vec slope = activation_slope<kind>(load(x + first + i, count));
-        store(hn::Mul(load(d_out + first + i, count), slope), d_x + first + i, count);
-      });
-    });
+  pool.run_pieces(p.x.count(), kChunk, [&](std::int64_t first, std::int64_t count) HWY_ATTR {
+    activation_backward_row(p.activation, x + first, d_out + first, d_x + first, count);
   });
 }
 
@@ -51,9 +56,15 @@ HWY_AFTER_NAMESPACE();
 namespace quire::cpu {
 
 HWY_EXPORT(activation_row);
+HWY_EXPORT(activation_backward_row);
 
 void activation_row(Activation activation, const float* x, float* out, std::int64_t n) {
   HWY_DYNAMIC_DISPATCH(activation_row)(activation, x, out, n);
+}
+
+void activation_backward_row(Activation activation, const float* x, const float* d_out, float* d_x,
+                             std::int64_t n) {
+  HWY_DYNAMIC_DISPATCH(activation_backward_row)(activation, x, d_out, d_x, n);
 }
 
 QUIRE_CPU_OP(activation_forward, ActivationForward)

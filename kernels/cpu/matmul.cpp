@@ -34,6 +34,8 @@ struct Epilogue {
   Activation activation = Activation::none;
   // Rows c_stride apart like C; C itself where the pre-activation is not kept; null: nothing to do.
   float* out = nullptr;
+  // Like out, or null. Where given, C is the gradient of activation(x) for this x: out is that of x.
+  const float* gradient_at = nullptr;
 };
 
 void finish(const Product& p, const Epilogue& epilogue, std::int64_t first_row, std::int64_t rows,
@@ -43,7 +45,12 @@ void finish(const Product& p, const Epilogue& epilogue, std::int64_t first_row, 
   if (epilogue.activation == Activation::none && epilogue.out == p.c) return;
   for (std::int64_t i = first_row; i < first_row + rows; ++i) {
     const std::int64_t at = i * p.c_stride + first_column;
-    activation_row(epilogue.activation, p.c + at, epilogue.out + at, columns);
+    if (epilogue.gradient_at == nullptr) {
+      activation_row(epilogue.activation, p.c + at, epilogue.out + at, columns);
+    } else {
+      activation_backward_row(epilogue.activation, epilogue.gradient_at + at, p.c + at,
+                              epilogue.out + at, columns);
+    }
   }
 }
 
@@ -106,21 +113,6 @@ Product part_of_sum(const Product& p, std::int64_t first, std::int64_t count) {
   return part;
 }
 
-// Rows [first, first + count) of a as rows `at` and on of `packed`, which has `packed_rows` of them:
-// block by block along k, panel by panel.
-void pack_rows(const Product& p, const PackedFormat& format, std::int64_t first, std::int64_t count,
-               std::uint32_t* packed, std::int64_t packed_rows, std::int64_t at) {
-  for (std::int64_t k = 0; k < p.k; k += format.block_depth) {
-    const std::int64_t depth = std::min(format.block_depth, p.k - k);
-    const std::int64_t words = format.words(depth);
-    std::uint32_t* block = packed + k / format.word_depth * packed_rows + at * words;
-    for (std::int64_t i = 0; i < count; i += format.panel_rows) {
-      format.pack(p.a, first + i, std::min(format.panel_rows, count - i), k, depth, p.a_scale,
-                  format.panel_rows, block + i * words);
-    }
-  }
-}
-
 // Rows [row, row + rows) of what is packed, which are those from first_row on of c, by columns
 // [first_column, first_column + columns).
 struct Tile {
@@ -154,6 +146,29 @@ void prefetch_panel(const Operand& b, const Panel& panel, std::int64_t part, std
       panel.first_k * b.row_stride + panel.first_column * b.column_stride + first * stride;
   prefetch_rows(static_cast<const std::byte*>(b.data) + at * size, stride * size,
                 runs * (part + 1) / parts - first, (by_rows ? panel.columns : panel.depth) * size);
+}
+
+// Rows [first, first + count) of a as rows `at` and on of `packed`, which has `packed_rows` of them:
+// block by block along k, panel by panel, while the next block is on its way.
+void pack_rows(const Product& p, const PackedFormat& format, std::int64_t first, std::int64_t count,
+               std::uint32_t* packed, std::int64_t packed_rows, std::int64_t at) {
+  const Operand turned{p.a.data, p.a.dtype, p.a.column_stride, p.a.row_stride};  // [k, m]
+  const std::int64_t panels = (count + format.panel_rows - 1) / format.panel_rows;
+  for (std::int64_t k = 0; k < p.k; k += format.block_depth) {
+    const std::int64_t depth = std::min(format.block_depth, p.k - k);
+    const std::int64_t words = format.words(depth);
+    std::uint32_t* block = packed + k / format.word_depth * packed_rows + at * words;
+    const Panel next{.first_k = k + depth,
+                     .depth = std::min(format.block_depth, p.k - k - depth),
+                     .first_column = first,
+                     .columns = count};
+    for (std::int64_t panel = 0; panel < panels; ++panel) {
+      const std::int64_t i = panel * format.panel_rows;
+      prefetch_panel(turned, next, panel, panels);
+      format.pack(p.a, first + i, std::min(format.panel_rows, count - i), k, depth, p.a_scale,
+                  format.panel_rows, block + i * words);
+    }
+  }
 }
 
 /// Packs a panel of b and multiplies all rows of the tile by it, while what comes next is on its
@@ -234,11 +249,22 @@ void multiply_slabs(const Product& p, const PackedFormat& format, const Tile& t,
   }
 }
 
-void multiply_panels(const Product& p, const PackedFormat& format, const Tile& t,
-                     const std::uint32_t* packed, std::int64_t packed_rows, std::uint32_t* panel) {
-  // Some columns for all of k, then the next: C stays in the second-level cache meanwhile (240
-  // columns of 256 rows are 245 KB, their A of one block of k 128 KB).
-  constexpr std::int64_t kAtOnce = 5;  // panels side by side
+// Columns [first, first + columns) of the tile have their sums: the bias, and what follows the product.
+void complete(const Product& p, const Epilogue& epilogue, const Tile& t, std::int64_t first,
+              std::int64_t columns) {
+  for (std::int64_t i = t.first_row; p.bias != nullptr && i < t.first_row + t.rows; ++i) {
+    add_column_sums(p.bias + first, 1, 0, columns, p.c + i * p.c_stride + first);
+  }
+  finish(p, epilogue, t.first_row, t.rows, first, columns);
+}
+
+void multiply_panels(const Product& p, const PackedFormat& format, const Epilogue& epilogue,
+                     const Tile& t, const std::uint32_t* packed, std::int64_t packed_rows,
+                     std::uint32_t* panel) {
+  // Some columns for all of k, and what follows the product, then the next: C stays in the
+  // second-level cache meanwhile (144 columns of 512 rows are 295 KB, their A of one block of k
+  // 262 KB).
+  constexpr std::int64_t kAtOnce = 3;  // panels side by side
   const std::int64_t across = (t.columns + format.panel_columns - 1) / format.panel_columns;
   const std::int64_t blocks = (p.k + format.block_depth - 1) / format.block_depth;
   const auto panel_at = [&](std::int64_t n) {
@@ -252,21 +278,21 @@ void multiply_panels(const Product& p, const PackedFormat& format, const Tile& t
                  .first_column = t.first_column + column,
                  .columns = std::min(format.panel_columns, t.columns - column)};
   };
+  std::int64_t completed = 0;  // columns
   for (std::int64_t n = 0; n < across * blocks; ++n) {
     const Panel now = panel_at(n);
     const std::uint32_t* rows_of_block =
         packed + now.first_k / format.word_depth * packed_rows + t.row * format.words(now.depth);
     multiply_panel(p, format, t, now, panel_at(n + 1), rows_of_block, panel);
+    if ((n + 1) % (blocks * kAtOnce) != 0 && n + 1 < across * blocks) continue;
+    const std::int64_t end = now.first_column + now.columns - t.first_column;
+    complete(p, epilogue, t, t.first_column + completed, end - completed);
+    completed = end;
   }
 }
 
-void add_bias(const Product& p, const Tile& t) {
-  if (p.bias == nullptr) return;
-  for (std::int64_t i = t.first_row; i < t.first_row + t.rows; ++i) {
-    add_column_sums(p.bias + t.first_column, 1, 0, t.columns,
-                    p.c + i * p.c_stride + t.first_column);
-  }
-}
+// Of a task. To pack a panel of B takes about 4 % of using it for 256 rows.
+constexpr std::int64_t kTaskRows = 512;
 
 // Rows [top, top + rows) of p: packs them, then runs tiles of rows × columns.
 void row_group(const Product& p, const PackedFormat& format, const Epilogue& epilogue,
@@ -278,7 +304,6 @@ void row_group(const Product& p, const PackedFormat& format, const Epilogue& epi
     const std::int64_t at = task * kPackRows;
     pack_rows(p, format, top + at, std::min(kPackRows, rows - at), packed, packed_rows, at);
   });
-  constexpr std::int64_t kTaskRows = 256;  // packing a panel of B costs about 1/256 of using it
   const std::int64_t row_tasks = (rows + kTaskRows - 1) / kTaskRows;
   const bool lies = in_place(p, format);
   // Two tasks a thread, where b is read as it lies: longer stretches of its rows.
@@ -298,13 +323,12 @@ void row_group(const Product& p, const PackedFormat& format, const Epilogue& epi
                     .columns = std::min(width, p.n - column)};
     if (lies) {
       multiply_slabs(p, format, tile, packed, packed_rows);
+      complete(p, epilogue, tile, tile.first_column, tile.columns);
     } else {
       multiply_panels(
-          p, format, tile, packed, packed_rows,
+          p, format, epilogue, tile, packed, packed_rows,
           pool.scratch<std::uint32_t>(format.words(format.block_depth) * format.panel_columns));
     }
-    add_bias(p, tile);
-    finish(p, epilogue, tile.first_row, tile.rows, tile.first_column, tile.columns);
   });
 }
 
@@ -319,7 +343,7 @@ void many_rows(const Product& p, const PackedFormat& format, const Epilogue& epi
   const std::int64_t rows_at_once =
       round_up(std::max<std::int64_t>(
                    kPackedWords / std::clamp<std::int64_t>(format.words(p.k), 1, kDeepest), 256),
-               256);
+               kTaskRows);
   for (std::int64_t top = 0; top < p.m; top += rows_at_once) {
     const std::int64_t rows = std::min(rows_at_once, p.m - top);
     for (std::int64_t k = 0; k < p.k; k += depth_at_once) {
@@ -431,12 +455,13 @@ void CpuDevice::do_matmul_backward_input(const MatmulBackwardInput& args) {
                         .b = operand(args.weight.transposed()),
                         .c = args.d_x.data<float>(),
                         .c_stride = args.weight.in()};
-  multiply(product, args.multiply, {}, pool_);
-  if (args.activation == Activation::none) return;
-  activation_backward({.d_x = args.d_x,
-                       .d_out = args.d_x,
-                       .x = args.pre_activation,
-                       .activation = args.activation});
+  Epilogue epilogue;
+  if (args.activation != Activation::none) {
+    epilogue = {.activation = args.activation,
+                .out = args.d_x.data<float>(),
+                .gradient_at = args.pre_activation.data<float>()};
+  }
+  multiply(product, args.multiply, epilogue, pool_);
 }
 
 void CpuDevice::do_matmul_backward_weight(const MatmulBackwardWeight& args) {

@@ -123,7 +123,7 @@ TEST_CASE("a run that stops at a step goes on with the schedule it had, to the s
 TEST_CASE("with --json every line of stdout is an event") {
   const Workplace work;
   const ProgramResult run =
-      run_quire(work.command("out", {"--max-steps", "10", "--json", "--dtype", "bfloat16"}));
+      run_quire(work.command("out", {"--max-steps", "10", "--json", "--save-dtype", "bfloat16"}));
   INFO(run.err);
   REQUIRE(run.exit_code == 0);
   std::vector<std::string> events;
@@ -376,6 +376,39 @@ TEST_CASE("training in bfloat16 on the CPU goes on from a checkpoint to the same
   const ProgramResult other = run_quire(work.command("out", float_options));
   CHECK(other.exit_code == 2);
   CHECK(contains(other.err, "bf16"));
+}
+
+TEST_CASE("an automatic type trains in what the machine can, and goes on in that of the run") {
+  const Workplace work;
+  const auto train = [&](const std::string& out, std::vector<std::string> options,
+                         const std::string& level = "") {
+    options.insert(options.end(), {"--max-steps", "4", "--device", "cpu"});
+    return run_quire(work.command(out, options), {.environment = {{"QUIRE_SIMD", level}}});
+  };
+  const auto model = [&](const std::string& out) {
+    return file(work.folder / out, "model.safetensors");
+  };
+  const ProgramResult both = train("both", {"--bf16", "--dtype", "float32"});
+  CHECK(both.exit_code == 2);
+  CHECK(contains(both.err, "exclude each other"));
+
+  REQUIRE(train("float", {}).exit_code == 0);
+  CHECK(contains(train("plain", {"--dtype", "auto"}, "scalar").err, "products    in float32"));
+  REQUIRE(train("out", {"--dtype", "float32", "--stop-at-step", "2"}).exit_code == 0);
+  const ProgramResult resumed =
+      train("out", {"--dtype", "auto", "--resume-from-checkpoint", "latest"});
+  INFO(resumed.err);
+  CHECK(contains(resumed.err, "products    in float32"));
+  CHECK(model("out") == model("float"));
+
+  QUIRE_NEEDS_BF16(*open_device("cpu"));
+  const ProgramResult chosen = train("auto", {"--dtype", "auto"});
+  INFO(chosen.err);
+  CHECK(contains(chosen.err, "products    in bfloat16"));
+  CHECK(contains(file(work.folder / "auto", "quire_config.json"), "\"bf16\": true"));
+  REQUIRE(train("named", {"--dtype", "bfloat16"}).exit_code == 0);
+  CHECK(model("auto") == model("named"));
+  CHECK(model("auto") != model("float"));
 }
 
 TEST_CASE("training in bfloat16 is refused where the processor cannot, and nothing is written") {
