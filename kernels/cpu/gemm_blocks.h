@@ -13,6 +13,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/cpu/epilogue.h"
+#include "kernels/cpu/parallel.h"
 #include "kernels/weight.h"
 
 namespace quire::cpu {
@@ -44,5 +46,9 @@ struct BlockTile {
   float* c;           // row 0 of x, [N] each
 };
 void multiply_blocks(const BlockTile& tile);
+
+/// c = a·weight + bias and what follows it, in tasks; product.b is not used.
+void multiply_with_blocks(const Product& product, const Weight& weight, const Epilogue& epilogue,
+                          ThreadPool& pool);
 
 }  // namespace quire::cpu

@@ -12,11 +12,11 @@
 //
 // Both sum over k in the same parts (kSumDepth in gemm.h, kBf16SumDepth in gemm_bf16.h), so an
 // element's bits depend neither on M nor on how the work is split over threads. A weight in blocks
-// of integers goes a way of its own, gemm_blocks.h, for few rows and many.
+// of integers goes a way of its own, matmul_blocks.cpp, for few rows and many.
 #include <algorithm>
 
-#include "kernels/cpu/activation.h"
 #include "kernels/cpu/device.h"
+#include "kernels/cpu/epilogue.h"
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/gemm_bf16.h"
 #include "kernels/cpu/gemm_blocks.h"
@@ -27,31 +27,6 @@ namespace {
 
 constexpr std::int64_t round_up(std::int64_t value, std::int64_t step) {
   return (value + step - 1) / step * step;
-}
-
-// What is done to finished elements of C while they are in cache.
-struct Epilogue {
-  Activation activation = Activation::none;
-  // Rows c_stride apart like C; C itself where the pre-activation is not kept; null: nothing to do.
-  float* out = nullptr;
-  // Like out, or null. Where given, C is the gradient of activation(x) for this x: out is that of x.
-  const float* gradient_at = nullptr;
-};
-
-void finish(const Product& p, const Epilogue& epilogue, std::int64_t first_row, std::int64_t rows,
-            std::int64_t first_column, std::int64_t columns) {
-  if (epilogue.out == nullptr) return;
-  // Without an activation a pre-activation that is kept is still copied.
-  if (epilogue.activation == Activation::none && epilogue.out == p.c) return;
-  for (std::int64_t i = first_row; i < first_row + rows; ++i) {
-    const std::int64_t at = i * p.c_stride + first_column;
-    if (epilogue.gradient_at == nullptr) {
-      activation_row(epilogue.activation, p.c + at, epilogue.out + at, columns);
-    } else {
-      activation_backward_row(epilogue.activation, epilogue.gradient_at + at, p.c + at,
-                              epilogue.out + at, columns);
-    }
-  }
 }
 
 void few_rows(const Product& p, const StreamedFormat& format, const Epilogue& epilogue,
@@ -364,53 +339,6 @@ void multiply(const Product& p, Multiply how, const Epilogue& epilogue, ThreadPo
                    : many_rows(p, bf16_format(), epilogue, pool);
   }
   few ? few_rows(p, float_streams(), epilogue, pool) : many_rows(p, float_format(), epilogue, pool);
-}
-
-// c = a·weight + bias, where p.b is not used. Each task has a stretch of panels, which it reads from
-// end to end, for rows that fit into level-2 cache beside a panel.
-void multiply_with_blocks(const Product& p, const Weight& weight, const Epilogue& epilogue,
-                          ThreadPool& pool) {
-  constexpr std::int64_t kPanel = 16;            // columns
-  constexpr std::int64_t kCodes = 1 << 18;       // of the rows of a task: 512 KB
-  constexpr std::int64_t kAtOnce = 16 * kCodes;  // 8 MB of codes stay in level-3 cache
-  const auto rows_of = [&](std::int64_t codes) {
-    return std::max<std::int64_t>(codes / p.k / kGroupRows, 1) * kGroupRows;
-  };
-  const float* x = static_cast<const float*>(p.a.data);
-  const std::int64_t panels = (p.n + kPanel - 1) / kPanel;
-  for (std::int64_t top = 0; top < p.m; top += rows_of(kAtOnce)) {
-    const std::int64_t rows = std::min(rows_of(kAtOnce), p.m - top);
-    const RoundedRows rounded(pool.shared_scratch(RoundedRows::bytes(rows, p.k / 32)), rows,
-                              p.k / 32);
-    // A row is rounded in less time than it takes another thread to join in.
-    pool.run_pieces(rows, kFewRows, [&](std::int64_t first, std::int64_t count) {
-      for (std::int64_t i = first; i < first + count; ++i) {
-        round_row(x + (top + i) * p.k, rounded, i);
-      }
-    });
-    const std::int64_t row_tasks = (rows + rows_of(kCodes) - 1) / rows_of(kCodes);
-    // To have another thread join in costs about 4 µs, and 2^18 products of two numbers take 5.
-    const bool alone = rows * p.n * p.k <= 1 << 18;
-    const std::int64_t wanted =
-        alone ? 1 : std::max<std::int64_t>(1, 4 * pool.threads() / row_tasks);
-    const std::int64_t part = (panels + wanted - 1) / wanted;
-    pool.run(row_tasks * ((panels + part - 1) / part), [&](std::int64_t task) {
-      const std::int64_t first_row = task % row_tasks * rows_of(kCodes);
-      const std::int64_t first_panel = task / row_tasks * part;
-      const BlockTile tile{.weight = &weight,
-                           .x = &rounded,
-                           .first_row = first_row,
-                           .rows = std::min(rows_of(kCodes), rows - first_row),
-                           .first_panel = first_panel,
-                           .panels = std::min(part, panels - first_panel),
-                           .bias = p.bias,
-                           .c = p.c + top * p.n};
-      multiply_blocks(tile);
-      const std::int64_t column = first_panel * kPanel;
-      finish(p, epilogue, top + first_row, tile.rows, column,
-             std::min(tile.panels * kPanel, p.n - column));
-    });
-  }
 }
 
 Operand operand(const ConstView& view, bool transposed) {
