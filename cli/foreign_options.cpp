@@ -50,7 +50,8 @@ constexpr ForeignOption kTable[] = {
 
     // Types and machines.
     {"fp16 fp16_opt_level fp16_backend half_precision_backend", "train",
-     "--bf16: bfloat16 needs no scaling of the loss; --save-dtype float16 is how the model is saved"},
+     "--bf16: bfloat16 needs no scaling of the loss; --save-dtype float16 is how the model is "
+     "saved"},
     {"bf16_full_eval fp16_full_eval tf32", "train", "--bf16, which holds for validation, too"},
     {"fp16 bf16 bf16_full_eval fp16_full_eval tf32", "generate eval",
      "leave it out: --dtype auto computes as the weights are stored"},
