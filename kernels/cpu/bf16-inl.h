@@ -27,10 +27,6 @@ QUIRE_BF16_INLINE __mmask16 first_lanes(std::int64_t count) {
 QUIRE_BF16_INLINE __m512 load(const float* from, __mmask16 lanes) {
   return _mm512_maskz_loadu_ps(lanes, from);
 }
-QUIRE_BF16_INLINE __m512 load(const BFloat16* from, __mmask16 lanes) {
-  const __m512i wide = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(lanes, from));
-  return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
-}
 QUIRE_BF16_INLINE __m512 load(const Half* from, __mmask16 lanes) {
   return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(lanes, from));
 }
@@ -38,6 +34,14 @@ QUIRE_BF16_INLINE __m512 load(const Half* from, __mmask16 lanes) {
 /// Rounded to nearest, ties to even: low's 16, then high's.
 QUIRE_BF16_INLINE __m512i rounded(__m512 low, __m512 high) {
   return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low));
+}
+
+/// Words as pairs of neighbours of k, and one word for all lanes.
+QUIRE_BF16_INLINE __m512bh pairs(__m512i words) {
+  return reinterpret_cast<__m512bh>(words);
+}
+QUIRE_BF16_INLINE __m512bh broadcast(const std::uint32_t* word) {
+  return pairs(_mm512_set1_epi32(static_cast<std::int32_t>(*word)));
 }
 
 /// Elements of a line of b, as far as there are.

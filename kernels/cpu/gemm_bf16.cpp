@@ -46,12 +46,12 @@ QUIRE_BF16 void pack_rows_of_k(const T* source, std::int64_t stride, std::int64_
       const __m256i odd = _mm256_maskz_loadu_epi16(k + 1 < depth ? some : 0, source + stride);
       const __m512i pairs = _mm512_inserti64x4(_mm512_castsi256_si512(even), odd, 1);
       _mm512_mask_storeu_epi32(words, all, _mm512_permutexvar_epi16(in_turn, pairs));
-      continue;
+    } else {
+      const __m512 even = load(source, some);
+      const __m512 odd = k + 1 < depth ? load(source + stride, some) : _mm512_setzero_ps();
+      const __m512i pairs = rounded(_mm512_mul_ps(even, factor), _mm512_mul_ps(odd, factor));
+      _mm512_mask_storeu_epi32(words, all, _mm512_permutexvar_epi16(in_turn, pairs));
     }
-    const __m512 even = load(source, some);
-    const __m512 odd = k + 1 < depth ? load(source + stride, some) : _mm512_setzero_ps();
-    const __m512i pairs = rounded(_mm512_mul_ps(even, factor), _mm512_mul_ps(odd, factor));
-    _mm512_mask_storeu_epi32(words, all, _mm512_permutexvar_epi16(in_turn, pairs));
   }
 }
 
@@ -70,11 +70,11 @@ QUIRE_BF16 void pack_runs_of_k(const T* source, std::int64_t stride, std::int64_
       const T* run = source + lane * stride;
       if constexpr (std::is_same_v<T, BFloat16>) {
         block[lane] = _mm512_maskz_loadu_epi16(lane < lanes ? first_elements(depth - k) : 0, run);
-        continue;
+      } else {
+        block[lane] = lane < lanes ? rounded(_mm512_mul_ps(load(run, low), factor),
+                                             _mm512_mul_ps(load(run + kLanes, high), factor))
+                                   : _mm512_setzero_si512();
       }
-      block[lane] = lane < lanes ? rounded(_mm512_mul_ps(load(run, low), factor),
-                                           _mm512_mul_ps(load(run + kLanes, high), factor))
-                                 : _mm512_setzero_si512();
     }
     transpose(block);
     const std::int64_t count = std::min((depth - k + 1) / 2, kLanes);
@@ -190,11 +190,11 @@ QUIRE_BF16 void tile_in_place(const std::uint32_t* a, const BFloat16* b, std::in
     }
     const __m512i even = _mm512_maskz_loadu_epi16(some, b);
     const __m512i odd = _mm512_maskz_loadu_epi16(k + 1 < depth ? some : 0, b + stride);
-    const auto low = reinterpret_cast<__m512bh>(_mm512_unpacklo_epi16(even, odd));
-    const auto high = reinterpret_cast<__m512bh>(_mm512_unpackhi_epi16(even, odd));
+    const __m512bh low = pairs(_mm512_unpacklo_epi16(even, odd));
+    const __m512bh high = pairs(_mm512_unpackhi_epi16(even, odd));
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
-      const auto x = reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<std::int32_t>(a[r])));
+      const __m512bh x = broadcast(a + r);
       sum[r][0] = _mm512_dpbf16_ps(sum[r][0], x, low);
       sum[r][1] = _mm512_dpbf16_ps(sum[r][1], x, high);
     }

@@ -21,13 +21,6 @@ constexpr std::int64_t words_of(std::int64_t depth) {
   return (depth + 1) / 2;
 }
 
-QUIRE_BF16_INLINE __m512bh pairs(__m512i words) {
-  return reinterpret_cast<__m512bh>(words);
-}
-QUIRE_BF16_INLINE __m512bh broadcast(const std::uint32_t* word) {
-  return pairs(_mm512_set1_epi32(static_cast<std::int32_t>(*word)));
-}
-
 /// x[word][m]: what one word of b meets lies together.
 QUIRE_BF16 void round_rows(const Product& p, void* words) {
   const __m512 factor = _mm512_set1_ps(p.a_scale);
