@@ -78,8 +78,8 @@ Event session_event(std::int64_t step, const char* tag, const HParamsPluginData&
 }
 
 /// Numbers, truth values and text as such, all else as JSON.
-google::protobuf::Value hyperparameter(const nlohmann::json& option) {
-  google::protobuf::Value value;
+tensorboard::Hyperparameter hyperparameter(const nlohmann::json& option) {
+  tensorboard::Hyperparameter value;
   if (option.is_boolean()) {
     value.set_bool_value(option.get<bool>());
   } else if (option.is_number()) {
