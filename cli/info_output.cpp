@@ -154,7 +154,7 @@ void print_alike(const TensorSource& source) {
   for (const FileTensor& tensor : source.tensors()) {
     const std::string pattern = pattern_of(tensor.name);
     const auto [place, added] =
-        places.emplace(pattern + " " + tensor.dtype_name + to_string(tensor.shape), rows.size());
+        places.emplace(pattern + " " + tensor.dtype_name() + to_string(tensor.shape), rows.size());
     if (added) rows.push_back({pattern, {&tensor}});
     Alike& alike = rows[place->second].second;
     ++alike.tensors;
@@ -165,7 +165,7 @@ void print_alike(const TensorSource& source) {
   for (std::size_t i = 0; i < std::min(rows.size(), kShown); ++i) {
     const auto& [pattern, alike] = rows[i];
     table.push_back({alike.tensors == 1 ? alike.first->name : pattern, with_commas(alike.tensors),
-                     to_string(alike.first->shape), alike.first->dtype_name,
+                     to_string(alike.first->shape), alike.first->dtype_name(),
                      bytes_text(alike.bytes)});
   }
   print("\n" + format_table(table, output_columns()));
@@ -177,8 +177,8 @@ void print_alike(const TensorSource& source) {
 void print_each(const TensorSource& source) {
   std::vector<std::vector<std::string>> table = {{"tensor", "shape", "type", "bytes"}};
   for (const FileTensor& tensor : source.tensors()) {
-    table.push_back(
-        {tensor.name, to_string(tensor.shape), tensor.dtype_name, bytes_text(tensor.bytes.size())});
+    table.push_back({tensor.name, to_string(tensor.shape), tensor.dtype_name(),
+                     bytes_text(tensor.bytes.size())});
   }
   print("\n" + format_table(table, output_columns()));
 }
@@ -284,7 +284,7 @@ Json to_json(const ShownModel& shown) {
     const FileTensor& tensor = info.source.tensors()[i];
     Json& entry = json["tensors"].emplace_back(Json{{"name", tensor.name},
                                                     {"shape", tensor.shape},
-                                                    {"type", tensor.dtype_name},
+                                                    {"type", tensor.dtype_name()},
                                                     {"bytes", tensor.bytes.size()},
                                                     {"kind", name_of(info.kinds[i])}});
     if (shown.check != nullptr && shown.check->statistics[i]) {
@@ -353,9 +353,9 @@ void print_comparison(const ShownComparison& shown) {
   for (const Comparison::Pair* pair : rows) {
     const TensorDifference& d = pair->difference;
     table.push_back({pair->name,
-                     pair->a->dtype_name == pair->b->dtype_name
-                         ? pair->a->dtype_name
-                         : pair->a->dtype_name + " " + pair->b->dtype_name,
+                     pair->a->dtype_name() == pair->b->dtype_name()
+                         ? pair->a->dtype_name()
+                         : pair->a->dtype_name() + " " + pair->b->dtype_name(),
                      with_commas(d.differing), rounded_number(d.largest, 3),
                      rounded_number(d.relative(), 3),
                      d.differing == 0 ? "" : to_string(pair->a->place_of(d.index))});
@@ -389,7 +389,7 @@ Json to_json(const ShownComparison& shown) {
     const TensorDifference& d = pair.difference;
     Json entry = {{"name", pair.name},
                   {"shape", pair.a->shape},
-                  {"types", {pair.a->dtype_name, pair.b->dtype_name}},
+                  {"types", {pair.a->dtype_name(), pair.b->dtype_name()}},
                   {"differing", d.differing},
                   {"largest", number(d.largest)},
                   {"relative", number(d.relative())}};

@@ -32,11 +32,11 @@ const FileTensor* find(const ByName& tensors, const std::string& name) {
 }
 
 std::string described(const FileTensor& tensor) {
-  return tensor.dtype_name + " " + to_string(tensor.shape);
+  return tensor.dtype_name() + " " + to_string(tensor.shape);
 }
 
 bool same_bytes(const FileTensor& a, const FileTensor& b) {
-  return a.dtype_name == b.dtype_name && !a.transposed && !b.transposed &&
+  return a.type == b.type && !a.transposed && !b.transposed &&
          std::memcmp(a.bytes.data(), b.bytes.data(), a.bytes.size()) == 0;
 }
 

@@ -138,7 +138,7 @@ class Matching {
                                           tensor.name, to_string(tensor.shape), to_string(wanted)));
     } else if (!has_values(tensor)) {
       info_.trouble.push_back(
-          fmt::format("tensor '{}' is of type {}", tensor.name, tensor.dtype_name));
+          fmt::format("tensor '{}' is of type {}", tensor.name, tensor.dtype_name()));
     }
   }
 
@@ -219,7 +219,7 @@ std::string openai_size(const Gpt2Config& config) {
 std::map<std::string, TypeCount> type_counts(const TensorSource& source) {
   std::map<std::string, TypeCount> counts;
   for (const FileTensor& tensor : source.tensors()) {
-    TypeCount& type = counts[tensor.dtype_name];
+    TypeCount& type = counts[tensor.dtype_name()];
     ++type.tensors;
     type.elements += tensor.count();
     type.bytes += tensor.bytes.size();

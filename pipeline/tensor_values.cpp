@@ -150,12 +150,12 @@ void merge(const TensorDifference& part, TensorDifference& to) {
 }  // namespace
 
 bool has_values(const FileTensor& tensor) {
-  return tensor.is_quantised() || (tensor.has_dtype() && tensor.stored != DType::i32);
+  return tensor.is_quantised() || (tensor.has_dtype() && tensor.type->dtype != DType::i32);
 }
 
 void read_values(const FileTensor& tensor, std::int64_t first, std::span<float> to) {
   tensor.read(first, to);
-  if (tensor.stored != DType::f16) return;
+  if (tensor.type->dtype != DType::f16) return;
   // Of f16 they come out as 2^16 and above, which no finite one reaches.
   constexpr float kInfinite = 65536.0f;
   for (float& value : to) {

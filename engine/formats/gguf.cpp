@@ -189,7 +189,7 @@ Place read_place(Reader& in) {
     refuse(fmt::format("of {} has the extents {}", element->name, to_string(place.tensor.shape)));
   }
   place.size = *size;
-  place.tensor.set_type(*element);
+  place.tensor.type = element;
   // Of a block's matrices, transformers has the transpose; of tables what is here.
   place.tensor.transposed = rank == 2 && place.tensor.name.starts_with("h.");
   if (!place.tensor.transposed) {

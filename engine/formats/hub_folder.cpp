@@ -23,7 +23,7 @@ namespace {
 // Equal as numbers, whatever types they are stored in.
 bool same_values(const FileTensor& a, const FileTensor& b) {
   if (a.shape != b.shape) return false;
-  if (a.dtype_name == b.dtype_name && a.transposed == b.transposed) {
+  if (a.type == b.type && a.transposed == b.transposed) {
     return a.bytes.data() == b.bytes.data() ||  // PyTorch's files share a tied head's storage
            std::memcmp(a.bytes.data(), b.bytes.data(), a.bytes.size()) == 0;
   }
@@ -174,7 +174,7 @@ void fill(Device& device, const std::vector<Destination>& destinations) {
     std::byte* target = static_cast<std::byte*>(to->data) + first * size;
     const std::byte* from = tensor.bytes.data() + first * size;
     std::vector<std::byte> converted;
-    if (tensor.stored != to->dtype || (tensor.transposed && !to->as_it_lies)) {
+    if (tensor.type->dtype != to->dtype || (tensor.transposed && !to->as_it_lies)) {
       const auto elements = static_cast<std::size_t>(count);
       if (direct && to->dtype == DType::f32) {
         return read({reinterpret_cast<float*>(target), elements});
@@ -224,7 +224,7 @@ void check_storage(const Device& device, OpenedModel& model, WeightStorage stora
   model.notes.push_back(
       fmt::format("{} tensors become float32, as the device has no products with "
                   "their type: '{}' is {}",
-                  others, first->name, first->dtype_name));
+                  others, first->name, first->dtype_name()));
 }
 
 // Where a parameter's values are to be.
@@ -252,8 +252,8 @@ MemoryPlace place_of(const Device& device, const NamedParameter& parameter,
   }
   const DType dtype = parameter.is_matrix ? tensor.weight_type() : DType::f32;
   const bool out_in = storage != WeightStorage::plain && is_conv1d(parameter) && tensor.transposed;
-  const bool stays = parameter.is_matrix && device.shares_host_memory() && tensor.stored == dtype &&
-                     tensor.transposed == out_in && tensor.aligned();
+  const bool stays = parameter.is_matrix && device.shares_host_memory() &&
+                     tensor.type->dtype == dtype && tensor.transposed == out_in && tensor.aligned();
   return {{}, dtype, out_in, stays ? SIZE_MAX : offset};
 }
 

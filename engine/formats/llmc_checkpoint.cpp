@@ -73,7 +73,7 @@ LlmcCheckpoint::LlmcCheckpoint(const std::filesystem::path& path) : TensorSource
     }
     FileTensor tensor;
     tensor.name = name;
-    tensor.set_type(type);
+    tensor.type = &type;
     tensor.shape = std::move(shape);
     tensor.transposed = transposed;
     tensor.bytes = rest.first(*own);

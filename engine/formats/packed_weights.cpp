@@ -35,7 +35,6 @@ class PanelPiece {
       : work_(work),
         from_(*work.from),
         type_(*element_type(type_of(work.format))),
-        plain_(from_.is_quantised() ? std::nullopt : from_.stored),
         N_(out_in_shape(*work.parameter)[0]),
         K_(out_in_shape(*work.parameter)[1]),
         first_(first),
@@ -60,7 +59,7 @@ class PanelPiece {
  private:
   void pack_from(bool by_rows) {
     const auto row_bytes = static_cast<std::size_t>(K_ / type_.block_elements * type_.block_bytes);
-    if (by_rows && from_.dtype_name == type_.name) {
+    if (by_rows && from_.type == &type_) {
       const std::byte* const blocks = from_.at(first_ * K_);
       check_scales(blocks, row_bytes);
       return pack_blocks(blocks);
@@ -114,12 +113,6 @@ class PanelPiece {
 
   /// Elements `at` and on where they lie, which must be finite.
   void read(std::int64_t at, std::span<float> to) {
-    if (plain_) {  // lines are short: types looked up by name for each cost as much as the rounding
-      const std::byte* const begin =
-          from_.bytes.data() + at * static_cast<std::int64_t>(size_of(*plain_));
-      if (!find_not_finite(begin, *plain_, std::ssize(to)))
-        return read_elements(begin, *plain_, to);
-    }
     from_.check_finite(at, std::ssize(to));
     from_.read_as_it_lies(at, to);
   }
@@ -165,8 +158,7 @@ class PanelPiece {
 
   const ToPack& work_;
   const FileTensor& from_;
-  const ElementType& type_;           // of the blocks
-  const std::optional<DType> plain_;  // of the elements, where they do not lie in blocks
+  const ElementType& type_;  // of the blocks
   std::int64_t N_, K_, first_, rows_;
 };
 
@@ -213,7 +205,7 @@ std::optional<WeightFormat> format_in(Quantisation quantisation, const NamedPara
 
 std::optional<WeightFormat> format_of_blocks(const FileTensor& tensor) {
   for (const WeightFormat format : {WeightFormat::q8_0, WeightFormat::q4_0}) {
-    if (tensor.dtype_name == type_of(format)) return format;
+    if (tensor.dtype_name() == type_of(format)) return format;
   }
   return {};
 }

@@ -80,7 +80,7 @@ Entry read_entry(const std::string& name, const nlohmann::json& value, std::int6
   if (type == nullptr || type->is_quantised) {
     complain.tensor(name, "has the unknown dtype " + json_text(dtype));
   }
-  entry.tensor.set_type(*type);
+  entry.tensor.type = type;
 
   const nlohmann::json& shape = value["shape"];
   if (!shape.is_array()) {
@@ -97,7 +97,7 @@ Entry read_entry(const std::string& name, const nlohmann::json& value, std::int6
     complain.tensor(name,
                     type->block_elements == 1
                         ? "has the shape " + json_text(shape) + ", more than any file can hold"
-                        : "of " + entry.tensor.dtype_name + " has the shape " + json_text(shape) +
+                        : "of " + entry.tensor.dtype_name() + " has the shape " + json_text(shape) +
                               ", which does not fill whole bytes");
   }
   const auto bytes = static_cast<std::int64_t>(*size);
@@ -120,7 +120,7 @@ Entry read_entry(const std::string& name, const nlohmann::json& value, std::int6
   }
   if (end - begin != bytes) {
     complain.tensor(name, fmt::format("has {} bytes, but {} {} takes {}", end - begin,
-                                      entry.tensor.dtype_name, json_text(shape), bytes));
+                                      entry.tensor.dtype_name(), json_text(shape), bytes));
   }
   entry.begin = begin;
   entry.end = end;
@@ -131,7 +131,7 @@ Entry read_entry(const std::string& name, const nlohmann::json& value, std::int6
 OutTensor out_tensor(const TensorToWrite& tensor) {
   FileTensor from;
   from.name = tensor.name;
-  from.set_type(*element_type(tensor.view.dtype()));
+  from.type = element_type(tensor.view.dtype());
   from.shape = extents_of(tensor.view.shape());
   from.bytes = {static_cast<const std::byte*>(tensor.view.bytes()), tensor.view.size_bytes()};
   OutTensor out = OutTensor::of(from, tensor.name);

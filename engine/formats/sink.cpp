@@ -112,7 +112,7 @@ std::span<const std::byte> straight(const Piece& piece, bool must_be_finite, Wor
   const FileTensor& from = tensor.from;
   const std::int64_t there = std::clamp<std::int64_t>(from.count() - piece.first, 0, piece.count);
   if (must_be_finite && there > 0) from.check_finite(piece.first, there);
-  if (there == piece.count && from.dtype_name == tensor.type->name) {
+  if (there == piece.count && from.type == tensor.type) {
     const std::byte* begin = from.at(piece.first);
     return {begin, static_cast<std::size_t>(from.at(piece.first + piece.count) - begin)};
   }
@@ -167,7 +167,7 @@ std::span<const std::byte> transposed(const Piece& piece, bool must_be_finite, W
   if (must_be_finite) {
     for (std::int64_t i = 0; i < row; ++i) from.check_finite(i * width + column, columns);
   }
-  if (from.dtype_name == tensor.type->name && !tensor.type->is_quantised) {
+  if (from.type == tensor.type && !tensor.type->is_quantised) {
     if (tensor.type->block_bytes == 4) {
       turn_raw<std::uint32_t>(from, column, columns, width, space, row);
     } else {
@@ -223,7 +223,7 @@ void let_go(const FileTensor& from, const std::byte* begin, std::size_t size) {
 
 OutTensor OutTensor::of(const FileTensor& from, std::string name) {
   return {.name = std::move(name),
-          .type = element_type(from.dtype_name),
+          .type = from.type,
           .shape = from.shape,
           .transposed = from.transposed,
           .from = from};

@@ -97,23 +97,18 @@ std::vector<std::int64_t> extents_of(const Shape& shape) {
 FileTensor FileTensor::of(std::string name, const ConstView& view) {
   FileTensor tensor;
   tensor.name = std::move(name);
-  tensor.set_type(*element_type(view.dtype()));
+  tensor.type = element_type(view.dtype());
   tensor.shape = extents_of(view.shape());
   tensor.bytes = {static_cast<const std::byte*>(view.bytes()), view.size_bytes()};
   return tensor;
 }
 
-void FileTensor::set_type(const ElementType& type) {
-  dtype_name = type.name;
-  stored = type.dtype;
-}
-
 DType FileTensor::dtype() const {
-  if (!stored) {
-    throw Error(Fault::bad_data, "tensor '" + name + "' is of type " + dtype_name,
+  if (!has_dtype()) {
+    throw Error(Fault::bad_data, "tensor '" + name + "' is of type " + dtype_name(),
                 {"read are F32, F16, BF16 and I32"});
   }
-  return *stored;
+  return *type->dtype;
 }
 
 std::int64_t FileTensor::count() const {
@@ -145,16 +140,15 @@ std::string FileTensor::where() const {
 
 DType FileTensor::weight_type() const {
   if (is_quantised()) return DType::f32;
-  if (!stored || *stored == DType::i32) {
-    throw Error(Fault::bad_data, where() + " is of type " + dtype_name,
+  if (!has_dtype() || type->dtype == DType::i32) {
+    throw Error(Fault::bad_data, where() + " is of type " + dtype_name(),
                 {"weights are F32, F16 or BF16"});
   }
-  return *stored;
+  return *type->dtype;
 }
 
 const std::byte* FileTensor::at(std::int64_t element) const {
-  const ElementType& type = *element_type(dtype_name);
-  return bytes.data() + element / type.block_elements * type.block_bytes;
+  return bytes.data() + element / type->block_elements * type->block_bytes;
 }
 
 std::vector<std::int64_t> FileTensor::place_of(std::int64_t index) const {
@@ -173,12 +167,11 @@ std::int64_t FileTensor::whole_rows(std::int64_t elements) const {
 }
 
 void FileTensor::read_as_it_lies(std::int64_t first, std::span<float> to) const {
-  read_from(*element_type(dtype_name), weight_type(), at(first), to);
+  read_from(*type, weight_type(), at(first), to);
 }
 
 void FileTensor::read(std::int64_t first, std::span<float> to) const {
   if (!transposed) return read_as_it_lies(first, to);
-  const ElementType& type = *element_type(dtype_name);  // looked up once, not for each column
   const DType as = weight_type();
   const std::int64_t in = shape[0], out = shape[1];
   std::vector<float> column(static_cast<std::size_t>(std::min(in, kRowsTogether)));
@@ -187,8 +180,7 @@ void FileTensor::read(std::int64_t first, std::span<float> to) const {
     const std::int64_t rows = std::min(kRowsTogether, (std::ssize(to) - done) / out);
     for (std::int64_t o = 0; o < out; ++o) {
       const std::span<float> part = std::span(column).first(static_cast<std::size_t>(rows));
-      const std::int64_t block = (o * in + row) / type.block_elements;
-      read_from(type, as, bytes.data() + block * type.block_bytes, part);
+      read_from(*type, as, at(o * in + row), part);
       float* target = to.data() + done + o;
       for (const float value : part) {
         *target = value;
@@ -200,12 +192,12 @@ void FileTensor::read(std::int64_t first, std::span<float> to) const {
 
 std::optional<FileTensor::Bad> FileTensor::find_not_finite(std::int64_t first,
                                                            std::int64_t elements) const {
-  const DType type = weight_type();
+  const DType as = weight_type();
   std::optional<Bad> bad;
   if (!is_quantised()) {
     const std::byte* from = at(first);
-    const std::optional<std::int64_t> found = quire::find_not_finite(from, type, elements);
-    if (found) bad = {first + *found, element(from, type, *found)};
+    const std::optional<std::int64_t> found = quire::find_not_finite(from, as, elements);
+    if (found) bad = {first + *found, element(from, as, *found)};
   } else {
     std::vector<float> values(static_cast<std::size_t>(elements));
     read_as_it_lies(first, values);

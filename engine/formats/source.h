@@ -38,12 +38,11 @@ const ElementType* element_type(std::string_view name);  ///< nullptr: unknown
 const ElementType* element_type(DType dtype);
 
 /// A tensor in a mapped file, which it keeps mapped. Types that View has no DType for (BOOL, U8,
-/// I64, …) are listed too: `dtype_name` is the file's word, and what needs a DType throws.
+/// I64, …) are listed too: what needs a DType throws.
 /// All errors are Error(bad_data).
 struct FileTensor {
   std::string name;
-  std::string dtype_name;  ///< "F32", "F16", "BF16", "I32", "U8", "BOOL", …
-  std::optional<DType> stored;
+  const ElementType* type = nullptr;
   std::vector<std::int64_t> shape;  ///< any rank
   /// A matrix [in, out] whose elements lie as [out, in].
   bool transposed = false;
@@ -52,15 +51,16 @@ struct FileTensor {
 
   /// One in memory, that lies as its view has it. It has no file.
   static FileTensor of(std::string name, const ConstView& view);
-  void set_type(const ElementType& type);
 
+  /// "F32", "F16", "BF16", "I32", "U8", "BOOL", "Q8_0", …
+  std::string dtype_name() const { return std::string(type->name); }
   /// True when there is a DType for it.
-  bool has_dtype() const { return stored.has_value(); }
+  bool has_dtype() const { return type->dtype.has_value(); }
   DType dtype() const;
   std::int64_t count() const;  ///< of the elements
   /// In the order of its shape, one after the other, in that type.
-  bool lies_as(DType dtype) const { return !transposed && stored == dtype; }
-  bool is_quantised() const { return element_type(dtype_name)->is_quantised; }
+  bool lies_as(DType dtype) const { return !transposed && type->dtype == dtype; }
+  bool is_quantised() const { return type->is_quantised; }
   /// False where a foreign writer put the data at an address that its type cannot be read from.
   bool aligned() const;
   /// The elements in place. Throws for a rank above 4 and where aligned() is false, too.

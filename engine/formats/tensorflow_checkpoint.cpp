@@ -260,7 +260,7 @@ FileTensor Reader::tensor(std::string_view name, const leveldb::Slice& value) {
   }
   FileTensor tensor;
   tensor.name = hub_name(name);
-  tensor.set_type(*element_type(type->name));
+  tensor.type = element_type(type->name);
   for (const tensor_bundle::Shape::Dim& dim : entry.shape().dim()) {
     if (dim.size() < 0) refuse("has an extent that is not known");
     tensor.shape.push_back(dim.size());

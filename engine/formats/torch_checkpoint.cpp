@@ -219,7 +219,7 @@ std::optional<FileTensor> Reader::tensor(const std::string& name, const Pickled&
 
   FileTensor tensor;
   tensor.name = name;
-  tensor.set_type(*storage.type);
+  tensor.type = storage.type;
   tensor.file = file_;
   tensor.shape = integers_of(*arguments[2]);
   const std::vector<std::int64_t> strides = integers_of(*arguments[3]);
@@ -312,7 +312,7 @@ std::vector<FileTensor> NanoGpt::biases(const std::vector<FileTensor>& weights) 
     if (of == Of::other || weight.shape.empty() || weight.bytes.empty()) continue;
     FileTensor& zeros = biases.emplace_back();
     zeros.name = weight.name.substr(0, weight.name.size() - std::strlen("weight")) + "bias";
-    zeros.set_type(type);
+    zeros.type = &type;
     zeros.shape = {weight.shape.back()};  // out
     longest = std::max(longest, *type.bytes_of(zeros.shape));
   }

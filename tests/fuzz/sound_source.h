@@ -17,8 +17,7 @@ inline void require_sound(const TensorSource& source) {
     QUIRE_FUZZ_REQUIRE(tensor.bytes.empty() ||
                        (tensor.bytes.data() >= file.data() &&
                         tensor.bytes.data() + tensor.bytes.size() <= file.data() + file.size()));
-    QUIRE_FUZZ_REQUIRE(element_type(tensor.dtype_name)->bytes_of(tensor.shape) ==
-                       tensor.bytes.size());
+    QUIRE_FUZZ_REQUIRE(tensor.type->bytes_of(tensor.shape) == tensor.bytes.size());
     QUIRE_FUZZ_REQUIRE(!tensor.transposed || tensor.shape.size() == 2);
     QUIRE_FUZZ_REQUIRE(source.find(tensor.name) == &tensor);
     unsigned sum = 0;

@@ -157,7 +157,7 @@ TEST_CASE("GGUF files have the tensors and the words of the fixture's maker") {
       const FileTensor &a = made.tensors()[i], &b = wanted.tensors()[i];
       INFO(b.name);
       CHECK(a.name == b.name);
-      CHECK(a.dtype_name == b.dtype_name);
+      CHECK(a.dtype_name() == b.dtype_name());
       CHECK((text_of(a) == text_of(b)));
     }
     std::map<std::string, std::string> words = made.metadata();
@@ -177,12 +177,12 @@ TEST_CASE("four bits a weight: matrices are Q4_0, all else is float32") {
   for (const FileTensor& tensor : file.tensors()) {
     INFO(tensor.name);
     const bool is_matrix = tensor.shape.size() == 2 && tensor.name != "wpe.weight";
-    CHECK(tensor.dtype_name == (is_matrix ? "Q4_0" : "F32"));
+    CHECK(tensor.dtype_name() == (is_matrix ? "Q4_0" : "F32"));
   }
   // As stored: the blocks go on as they are, and elsewhere as float32.
   converted({.model = (folder / "x.gguf").string(), .output = folder / "y.gguf"});
   CHECK((read_all(Gguf(folder / "y.gguf")) == read_all(Gguf(folder / "x.gguf"))));
-  CHECK(Gguf(folder / "y.gguf").find("wte.weight")->dtype_name == "Q4_0");
+  CHECK(Gguf(folder / "y.gguf").find("wte.weight")->dtype_name() == "Q4_0");
   converted({.model = (folder / "x.gguf").string(), .output = folder / "out"});
   CHECK((read_all(open_source(folder / "out")) == read_all(Gguf(folder / "x.gguf"))));
 }
@@ -200,7 +200,7 @@ TEST_CASE("Q4_K where rows have blocks of 256, Q8_0 where they have others") {
     INFO(tensor.name);
     const bool is_matrix = tensor.shape.size() == 2 && tensor.name != "wpe.weight";
     const bool is_long = is_matrix && tensor.name.ends_with("mlp.c_proj.weight");
-    CHECK(tensor.dtype_name == (is_long ? "Q4_K" : is_matrix ? "Q8_0" : "F32"));
+    CHECK(tensor.dtype_name() == (is_long ? "Q4_K" : is_matrix ? "Q8_0" : "F32"));
   }
 }
 
@@ -211,7 +211,7 @@ TEST_CASE("rows that no block divides are float16, with a note") {
       {.model = model, .output = folder / "x.gguf", .dtype = "int8", .resize_vocab = 258});
   REQUIRE(done.notes.size() == 2);
   CHECK(done.notes[1].find("whose rows have 12, is F16") != std::string::npos);
-  CHECK(Gguf(folder / "x.gguf").find("wte.weight")->dtype_name == "F16");
+  CHECK(Gguf(folder / "x.gguf").find("wte.weight")->dtype_name() == "F16");
 }
 
 TEST_CASE("PyTorch's files have a tied head under both names, in one storage") {

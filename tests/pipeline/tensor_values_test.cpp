@@ -25,7 +25,7 @@ FileTensor tensor_in(const ScratchFolder& folder, const char* name, std::string_
                      DType dtype, std::vector<std::int64_t> shape) {
   FileTensor tensor;
   tensor.name = name;
-  tensor.set_type(*element_type(dtype));
+  tensor.type = element_type(dtype);
   tensor.shape = std::move(shape);
   tensor.file = std::make_shared<const MappedFile>(folder.write(name, bytes));
   tensor.bytes = tensor.file->bytes();
@@ -108,9 +108,9 @@ TEST_CASE("statistics are those of finite values, the first bad one with its pla
   CHECK(statistics(tensor_in(folder, "empty", std::vector<float>(), {0, 3})).finite == 0);
 
   FileTensor numbers = tensor_in(folder, "i32", {1, 2}, {2});
-  numbers.set_type(*element_type(DType::i32));
+  numbers.type = element_type(DType::i32);
   CHECK_FALSE(statistics_of({&numbers, 1})[0]);
-  numbers.set_type(*element_type("F64"));
+  numbers.type = element_type("F64");
   CHECK_FALSE(has_values(numbers));
 }
 
@@ -218,7 +218,7 @@ TEST_CASE("every form differs from the original by its rounding and by nothing e
       INFO(pair.name);
       const std::vector<float>& wanted =
           exact.at(pair.name == "lm_head.weight" ? "wte.weight" : pair.name);
-      if (pair.b->dtype_name == "F32") {
+      if (pair.b->dtype_name() == "F32") {
         CHECK(pair.difference.differing == 0);
         continue;
       }
@@ -227,8 +227,8 @@ TEST_CASE("every form differs from the original by its rounding and by nothing e
         rounded = pair.b->read_weight();
       } else {
         std::vector<std::byte> stored(wanted.size() * 2);
-        write_elements(wanted, *pair.b->stored, stored.data());
-        read_elements(stored.data(), *pair.b->stored, rounded);
+        write_elements(wanted, *pair.b->type->dtype, stored.data());
+        read_elements(stored.data(), *pair.b->type->dtype, rounded);
       }
       double largest = 0, scale = 0;
       std::int64_t differing = 0;

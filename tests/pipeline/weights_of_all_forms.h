@@ -58,7 +58,7 @@ inline std::filesystem::path with_bytes(const ScratchFolder& folder, const Form&
   fs::copy(from, to, fs::copy_options::recursive);
   const TensorSource source = open_source(to);
   const FileTensor& tensor = tensor_of(source, bare);
-  const ElementType& type = *element_type(tensor.dtype_name);
+  const ElementType& type = *tensor.type;
   const auto at = tensor.bytes.data() - tensor.file->bytes().data() +
                   stored / type.block_elements * type.block_bytes;
   const fs::path file = tensor.file->path();

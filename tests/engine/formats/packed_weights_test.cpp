@@ -161,7 +161,7 @@ TEST_CASE("the blocks of a GGUF file are the weights, bit for bit, where the dev
       INFO(list[i].name);
       if (!multiplies(list[i])) continue;
       const FileTensor& tensor = *file.find(bare_name(list[i].name));
-      REQUIRE(tensor.dtype_name == "Q8_0");
+      REQUIRE(tensor.dtype_name() == "Q8_0");
       const std::string blocks = unpacked(packed_of(model.parameters, model.config, i));
       REQUIRE(blocks.size() == tensor.bytes.size());
       CHECK(std::memcmp(blocks.data(), tensor.bytes.data(), blocks.size()) == 0);

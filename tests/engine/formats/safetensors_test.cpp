@@ -223,7 +223,7 @@ TEST_CASE("types are converted on the way to the file, and what does not fit is 
         "error: tensor 'w' cannot be stored as float16\n"
         "  element 66000 is 70000.000000; the largest number of that type is 65504\n"
         "  try: store it as bfloat16 or float32");
-  CHECK(Safetensors(folder / "x").find("w")->dtype_name == "F32");  // the file from before
+  CHECK(Safetensors(folder / "x").find("w")->dtype_name() == "F32");  // the file from before
 }
 
 TEST_CASE("a disk that fills up while weights are written leaves the old file") {

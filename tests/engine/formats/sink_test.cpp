@@ -65,7 +65,7 @@ Stored stored(std::int64_t rows, std::int64_t row, const char* type_name, bool t
   values = read(result.bytes, type, values.size());
   result.values = transposed ? turned(values, row, rows) : values;
   result.tensor.name = "w";
-  result.tensor.set_type(type);
+  result.tensor.type = &type;
   result.tensor.shape = {rows, row};
   result.tensor.transposed = transposed;
   result.tensor.bytes = result.bytes;
@@ -144,7 +144,7 @@ TEST_CASE("what a type cannot hold is told by its place in the shape") {
   values[5 * 96 + 7] = 1e6f;
   FileTensor tensor;
   tensor.name = "w";
-  tensor.set_type(*element_type("F32"));
+  tensor.type = element_type("F32");
   tensor.shape = {64, 96};
   tensor.bytes = std::as_bytes(std::span(values));
   OutTensor out = OutTensor::of(tensor, "blk.0.w");

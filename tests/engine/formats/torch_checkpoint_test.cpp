@@ -87,7 +87,7 @@ TEST_CASE("checkpoints of PyTorch hold the weights that were saved, in both form
         archive.find("transformer.wte.weight")->bytes.data());
   const TorchCheckpoint row(legacy);
   CHECK(read_all(row) == tiny_char(DType::f16));
-  CHECK(row.find("h.0.attn.bias")->dtype_name == "U8");
+  CHECK(row.find("h.0.attn.bias")->dtype_name() == "U8");
 }
 
 TEST_CASE("a checkpoint's tensors are parts of their storages, matrices also transposed") {
