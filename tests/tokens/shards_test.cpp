@@ -15,13 +15,14 @@ using quire::test::ScratchFolder;
 
 namespace {
 
-/// The 256 bytes, and special tokens up to the size.
+/// The 256 bytes, and tokens that nothing merges to up to the size.
 Tokenizer tokenizer_of(int size) {
-  BpeTrainingOptions options{.vocab_size = size, .special_tokens = {}};
-  for (int i = 256; i < size; ++i) options.special_tokens.push_back("<" + std::to_string(i) + ">");
   const ScratchFolder folder;
   const std::filesystem::path text = folder.write("t.txt", "a");
-  return train_bpe({&text, 1}, options);
+  Tokenizer::Vocabulary vocabulary =
+      train_bpe({&text, 1}, {.vocab_size = 256, .special_tokens = {}}).vocabulary();
+  for (int i = 256; i < size; ++i) vocabulary.tokens.push_back("<" + std::to_string(i) + ">");
+  return Tokenizer::from_vocabulary(vocabulary);
 }
 
 /// As they lie in the file.
