@@ -116,13 +116,34 @@ void Pack(const Operand& lanes, int64_t first_lane, int64_t count, int64_t first
 // ---- the register tile
 
 template <int kRows>
-void RegisterTile(const float* HWY_RESTRICT a, const float* HWY_RESTRICT b, int64_t depth, bool add,
-                  float* HWY_RESTRICT c, int64_t c_stride) {
+void StoreTile(const Vec (&sum)[kRows][kTileVectors], bool add, float* HWY_RESTRICT c,
+               int64_t stride) {
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r, c += stride) {
+#pragma GCC unroll 3
+    for (int v = 0; v < kTileVectors; ++v) {
+      store(add ? hn::Add(load(c + v * kLanes), sum[r][v]) : sum[r][v], c + v * kLanes);
+    }
+  }
+}
+
+/// Columns of b, `stride` elements from one k to the next. With kKeep they are packed, too.
+template <int kRows, class T, bool kKeep>
+void RegisterTile(const float* HWY_RESTRICT a, const T* HWY_RESTRICT b, int64_t stride,
+                  float* HWY_RESTRICT packed, int64_t depth, const TileOfC& tile, Ahead ahead) {
+  const int64_t lines = (ahead.lines() + depth - 1) / depth;  // for each k
   Vec sum[kRows][kTileVectors];
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) sum[r][0] = sum[r][1] = sum[r][2] = zero();
-  for (int64_t k = 0; k < depth; ++k, a += kTileRows, b += kTileColumns) {
+  for (int64_t k = 0; k < depth; ++k, a += kTileRows, b += stride) {
+    ahead.ask(lines);
     const Vec b0 = load(b), b1 = load(b + kLanes), b2 = load(b + 2 * kLanes);
+    if constexpr (kKeep) {
+      store(b0, packed);
+      store(b1, packed + kLanes);
+      store(b2, packed + 2 * kLanes);
+      packed += kTileColumns;
+    }
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       const Vec x = set(a[r]);
@@ -131,36 +152,52 @@ void RegisterTile(const float* HWY_RESTRICT a, const float* HWY_RESTRICT b, int6
       sum[r][2] = hn::MulAdd(x, b2, sum[r][2]);
     }
   }
-#pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r, c += c_stride) {
-#pragma GCC unroll 3
-    for (int v = 0; v < kTileVectors; ++v) {
-      if (add) sum[r][v] = hn::Add(load(c + v * kLanes), sum[r][v]);
-      store(sum[r][v], c + v * kLanes);
-    }
-  }
+  StoreTile<kRows>(sum, tile.add, tile.c, tile.stride);
 }
 
-template <int... kRows>
+template <class T, int... kRows>
 constexpr auto tiles_of(std::integer_sequence<int, kRows...> /*rows*/) {
-  return std::array{RegisterTile<kRows + 1>...};
+  return std::array{RegisterTile<kRows + 1, T, /*kKeep=*/false>...};
 }
-constexpr auto kTiles = tiles_of(std::make_integer_sequence<int, kTileRows>());
+template <class T>
+constexpr auto kTiles = tiles_of<T>(std::make_integer_sequence<int, kTileRows>());
 
-void Multiply(const void* a, const void* b, int64_t depth, bool add, int64_t rows, int64_t columns,
-              float* c, int64_t c_stride) {
-  const auto tile = kTiles[static_cast<size_t>(rows - 1)];
+void Multiply(const void* a, const void* b, int64_t depth, const TileOfC& tile, Ahead ahead) {
+  const auto multiply = kTiles<float>[static_cast<size_t>(tile.rows - 1)];
   const float *rows_of_a = static_cast<const float*>(a), *panel = static_cast<const float*>(b);
-  if (columns == kTileColumns) return tile(rows_of_a, panel, depth, add, c, c_stride);
+  if (tile.columns == kTileColumns) {
+    return multiply(rows_of_a, panel, kTileColumns, nullptr, depth, tile, ahead);
+  }
   // A tile at the right edge goes through a whole one, of which `columns` count.
   HWY_ALIGN float edge[kTileRows * kTileColumns];
-  for (int64_t r = 0; add && r < rows; ++r) {
-    std::copy_n(c + r * c_stride, columns, edge + r * kTileColumns);
+  const TileOfC whole = {edge, kTileColumns, tile.rows, kTileColumns, tile.add};
+  for (int64_t r = 0; tile.add && r < tile.rows; ++r) {
+    std::copy_n(tile.c + r * tile.stride, tile.columns, edge + r * kTileColumns);
   }
-  tile(rows_of_a, panel, depth, add, edge, kTileColumns);
-  for (int64_t r = 0; r < rows; ++r) {
-    std::copy_n(edge + r * kTileColumns, columns, c + r * c_stride);
+  multiply(rows_of_a, panel, kTileColumns, nullptr, depth, whole, ahead);
+  for (int64_t r = 0; r < tile.rows; ++r) {
+    std::copy_n(edge + r * kTileColumns, tile.columns, tile.c + r * tile.stride);
   }
+}
+
+void PackAndMultiply(const void* a, const PanelOfB& panel, int64_t depth, const TileOfC& tile,
+                     Ahead ahead) {
+  float* packed = static_cast<float*>(panel.packed);
+  const Operand& b = panel.b;
+  if (b.column_stride == 1 && tile.columns == kTileColumns &&
+      (!panel.keep || tile.rows == kTileRows)) {
+    dispatch(b.dtype, [&]<class T>() HWY_ATTR {
+      const T* source =
+          static_cast<const T*>(b.data) + panel.first_k * b.row_stride + panel.first_column;
+      const auto multiply = panel.keep ? RegisterTile<kTileRows, T, /*kKeep=*/true>
+                                       : kTiles<T>[static_cast<size_t>(tile.rows - 1)];
+      multiply(static_cast<const float*>(a), source, b.row_stride, packed, depth, tile, ahead);
+    });
+    return;
+  }
+  const Operand columns{b.data, b.dtype, b.column_stride, b.row_stride};
+  Pack(columns, panel.first_column, tile.columns, panel.first_k, depth, 1.0f, kTileColumns, packed);
+  Multiply(a, packed, depth, tile, ahead);
 }
 
 void AddColumnSums(const float* rows, int64_t row_count, int64_t stride, int64_t count,
@@ -178,7 +215,8 @@ PackedFormat Format() {
           .word_depth = 1,
           .block_depth = kSumDepth,
           .pack = Pack,
-          .multiply = Multiply};
+          .multiply = Multiply,
+          .pack_and_multiply = PackAndMultiply};
 }
 
 }  // namespace HWY_NAMESPACE

@@ -39,6 +39,41 @@ inline constexpr std::int64_t kSumDepth = 128;
 struct Ahead {
   const std::byte* first = nullptr;
   std::int64_t rows = 0, bytes = 0, stride = 0;
+  std::int64_t at = 0;  // bytes of the first row that were asked for
+
+  /// Of cache. A row that begins within one ends in one more, which is not asked for: processors
+  /// bring it unasked, and asked for 8 rows by a weight in float took half as long again (Zen 4).
+  std::int64_t lines() const { return rows * ((bytes + kLine - 1) / kLine); }
+  /// Asks for the next `lines` of it, from the second-level cache on. Inlined, as it is called from
+  /// code for any level of vectors.
+  [[gnu::always_inline]] void ask(std::int64_t lines) {
+    for (; lines > 0 && rows > 0; --lines) {
+      __builtin_prefetch(first + at, /*rw=*/0, /*locality=*/2);
+      at += kLine;
+      if (at < bytes) continue;
+      at = 0;
+      first += stride;
+      --rows;
+    }
+  }
+
+  static constexpr std::int64_t kLine = 64;
+};
+
+/// A register tile of c, and how it is reached.
+struct TileOfC {
+  float* c;
+  std::int64_t stride;         // of rows
+  std::int64_t rows, columns;  // at most panel_rows, panel_columns
+  bool add;                    // or overwrite
+};
+
+/// A panel of b where it lies, and where it is packed.
+struct PanelOfB {
+  const Operand& b;
+  std::int64_t first_column, first_k;
+  void* packed;
+  bool keep;  // it is used again: leaves it in `packed`
 };
 
 /// How operands are packed and multiplied; the loops around it are in matmul.cpp. What is packed
@@ -55,18 +90,13 @@ struct PackedFormat {
   void (*pack)(const Operand& lanes, std::int64_t first_lane, std::int64_t count,
                std::int64_t first_k, std::int64_t depth, float scale, std::int64_t width,
                void* words);
-  /// c = a·b, or c += a·b, for the first `rows` and `columns` of two panels of so many words: a sum
-  /// that starts from zero and is then added.
-  void (*multiply)(const void* a, const void* b, std::int64_t words, bool add, std::int64_t rows,
-                   std::int64_t columns, float* c, std::int64_t c_stride);
-
-  /// The same for `depth` rows of b as they lie, rows b_stride elements apart, for at most
-  /// columns_in_place columns; asks for what lies ahead meanwhile. For b of one type, or for none (0).
-  std::int64_t columns_in_place = 0;
-  DType in_place_type = DType::f32;
-  void (*multiply_in_place)(const void* a, const void* b, std::int64_t b_stride, std::int64_t depth,
-                            bool add, std::int64_t rows, std::int64_t columns, float* c,
-                            std::int64_t c_stride, const Ahead& ahead) = nullptr;
+  /// c = a·b, or c += a·b, for two panels of `depth`: a sum that starts from zero and is then added.
+  /// Asks for what lies ahead meanwhile.
+  void (*multiply)(const void* a, const void* b, std::int64_t depth, const TileOfC& tile,
+                   Ahead ahead);
+  /// The same with b where it lies, which is packed on the way.
+  void (*pack_and_multiply)(const void* a, const PanelOfB& b, std::int64_t depth,
+                            const TileOfC& tile, Ahead ahead);
 
   std::int64_t words(std::int64_t depth) const { return (depth + word_depth - 1) / word_depth; }
 };

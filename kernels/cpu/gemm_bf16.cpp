@@ -12,7 +12,9 @@
 
 #if defined(__x86_64__) && !defined(HWY_COMPILE_ONLY_SCALAR)
 
+#include <array>
 #include <type_traits>
+#include <utility>
 
 #include "kernels/cpu/bf16-inl.h"
 
@@ -28,6 +30,16 @@ constexpr std::int64_t kTileColumns = kTileVectors * kLanes;
 
 // ---- packing
 
+/// From 16 numbers of one k and 16 of the next: one of either in turn.
+QUIRE_BF16_INLINE __m512i in_turn(__m512i both) {
+  const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24,
+                                         8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  return _mm512_permutexvar_epi16(order, both);
+}
+QUIRE_BF16_INLINE __m512i in_turn(__m256i even, __m256i odd) {
+  return in_turn(_mm512_inserti64x4(_mm512_castsi256_si512(even), odd, 1));
+}
+
 /// Lanes lie side by side in memory, neighbours of k `stride` apart: words[k/2][lane].
 template <class T>
 QUIRE_BF16 void pack_rows_of_k(const T* source, std::int64_t stride, std::int64_t lanes,
@@ -36,21 +48,16 @@ QUIRE_BF16 void pack_rows_of_k(const T* source, std::int64_t stride, std::int64_
   const __mmask16 some = first_lanes(lanes);
   const __mmask16 all = first_lanes(width);
   const __m512 factor = _mm512_set1_ps(scale);
-  // From 16 numbers of one k and 16 of the next: one of either in turn.
-  const __m512i in_turn =
-      _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
-                       21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
   for (std::int64_t k = 0; k < depth; k += 2, source += 2 * stride, words += width) {
     if constexpr (std::is_same_v<T, BFloat16>) {  // as it lies
       const __m256i even = _mm256_maskz_loadu_epi16(some, source);
       const __m256i odd = _mm256_maskz_loadu_epi16(k + 1 < depth ? some : 0, source + stride);
-      const __m512i pairs = _mm512_inserti64x4(_mm512_castsi256_si512(even), odd, 1);
-      _mm512_mask_storeu_epi32(words, all, _mm512_permutexvar_epi16(in_turn, pairs));
+      _mm512_mask_storeu_epi32(words, all, in_turn(even, odd));
     } else {
       const __m512 even = load(source, some);
       const __m512 odd = k + 1 < depth ? load(source + stride, some) : _mm512_setzero_ps();
-      const __m512i pairs = rounded(_mm512_mul_ps(even, factor), _mm512_mul_ps(odd, factor));
-      _mm512_mask_storeu_epi32(words, all, _mm512_permutexvar_epi16(in_turn, pairs));
+      const __m512i both = rounded(_mm512_mul_ps(even, factor), _mm512_mul_ps(odd, factor));
+      _mm512_mask_storeu_epi32(words, all, in_turn(both));
     }
   }
 }
@@ -113,116 +120,96 @@ void pack(const Operand& lanes, std::int64_t first_lane, std::int64_t count, std
 
 // ---- the register tile
 
-struct Columns {
-  __mmask16 first, second, third;
-};
+/// Where b's words come from: a panel, or rows of bfloat16 where they lie, which may be packed, too.
+enum class From : std::uint8_t { panel, rows, rows_kept };
 
 /// c[r][:] (+)= Σ a[word][r]·b[word][:] for r < kRows. The sum starts from zero and is then added.
-template <int kRows>
-QUIRE_BF16 void register_tile(const std::uint32_t* a, const std::uint32_t* b, std::int64_t words,
-                              bool add, Columns columns, float* c, std::int64_t c_stride) {
+/// Of rows, `stride` elements apart, there are as many columns as a panel has.
+template <int kRows, From kFrom>
+QUIRE_BF16 void register_tile(const std::uint32_t* a, const void* from, std::int64_t stride,
+                              std::uint32_t* packed, std::int64_t depth, const TileOfC& tile,
+                              Ahead ahead) {
+  const std::int64_t words = (depth + 1) / 2;
+  const std::int64_t lines = (ahead.lines() + words - 1) / words;  // for each word
+  const auto* panel = static_cast<const std::uint32_t*>(from);
+  const auto* row = static_cast<const BFloat16*>(from);
   __m512 sum[kRows][kTileVectors];
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
     sum[r][0] = sum[r][1] = sum[r][2] = _mm512_setzero_ps();
   }
-  for (std::int64_t word = 0; word < words; ++word, a += kTileRows, b += kTileColumns) {
-    const __m512bh b0 = reinterpret_cast<__m512bh>(_mm512_loadu_si512(b));
-    const __m512bh b1 = reinterpret_cast<__m512bh>(_mm512_loadu_si512(b + kLanes));
-    const __m512bh b2 = reinterpret_cast<__m512bh>(_mm512_loadu_si512(b + 2 * kLanes));
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
-      const __m512bh x =
-          reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<std::int32_t>(a[r])));
-      sum[r][0] = _mm512_dpbf16_ps(sum[r][0], x, b0);
-      sum[r][1] = _mm512_dpbf16_ps(sum[r][1], x, b1);
-      sum[r][2] = _mm512_dpbf16_ps(sum[r][2], x, b2);
+  for (std::int64_t word = 0; word < words; ++word, a += kTileRows) {
+    ahead.ask(lines);
+    __m512i b[kTileVectors];
+#pragma GCC unroll 3
+    for (int v = 0; v < kTileVectors; ++v) {
+      if constexpr (kFrom == From::panel) {
+        b[v] = _mm512_loadu_si512(panel + v * kLanes);
+      } else {
+        const __mmask16 odd = 2 * word + 1 < depth ? 0xffff : 0;
+        b[v] = in_turn(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(row + v * kLanes)),
+                       _mm256_maskz_loadu_epi16(odd, row + stride + v * kLanes));
+      }
+      if constexpr (kFrom == From::rows_kept) _mm512_storeu_si512(packed + v * kLanes, b[v]);
     }
-  }
-#pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r, c += c_stride) {
-    if (add) {
-      sum[r][0] = _mm512_add_ps(load(c, columns.first), sum[r][0]);
-      sum[r][1] = _mm512_add_ps(load(c + kLanes, columns.second), sum[r][1]);
-      sum[r][2] = _mm512_add_ps(load(c + 2 * kLanes, columns.third), sum[r][2]);
-    }
-    _mm512_mask_storeu_ps(c, columns.first, sum[r][0]);
-    _mm512_mask_storeu_ps(c + kLanes, columns.second, sum[r][1]);
-    _mm512_mask_storeu_ps(c + 2 * kLanes, columns.third, sum[r][2]);
-  }
-}
-
-using TileFunction = decltype(&register_tile<1>);
-constexpr TileFunction kTiles[kTileRows] = {register_tile<1>, register_tile<2>, register_tile<3>,
-                                            register_tile<4>, register_tile<5>, register_tile<6>,
-                                            register_tile<7>, register_tile<8>};
-
-QUIRE_BF16 void multiply(const void* a, const void* b, std::int64_t words, bool add,
-                         std::int64_t rows, std::int64_t columns, float* c, std::int64_t c_stride) {
-  const Columns masks = {first_lanes(columns), first_lanes(columns - kLanes),
-                         first_lanes(columns - 2 * kLanes)};
-  kTiles[rows - 1](static_cast<const std::uint32_t*>(a), static_cast<const std::uint32_t*>(b),
-                   words, add, masks, c, c_stride);
-}
-
-// ---- b as it lies
-
-/// c[r][:] (+)= Σ a[word][r]·b[k][:] for r < kRows and a line of columns, while what comes next is
-/// asked for, so much with each word that it does not all wait at once.
-template <int kRows>
-QUIRE_BF16 void tile_in_place(const std::uint32_t* a, const BFloat16* b, std::int64_t stride,
-                              std::int64_t depth, bool add, Elements some, float* c,
-                              std::int64_t c_stride, Ahead ahead) {
-  const std::int64_t lines = ahead.rows * ((ahead.bytes + 63) / 64);
-  const std::int64_t lines_a_word = (2 * lines + depth - 1) / depth;
-  std::int64_t at = 0;
-  __m512 sum[kRows][2];
-#pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) sum[r][0] = sum[r][1] = _mm512_setzero_ps();
-  for (std::int64_t k = 0; k < depth; k += 2, a += kTileRows, b += 2 * stride) {
-    for (std::int64_t i = 0; i < lines_a_word && ahead.rows > 0; ++i) {
-      __builtin_prefetch(ahead.first + at, 0, 2);
-      at += 64;
-      if (at < ahead.bytes) continue;
-      at = 0;
-      ahead.first += ahead.stride;
-      --ahead.rows;
-    }
-    const __m512i even = _mm512_maskz_loadu_epi16(some, b);
-    const __m512i odd = _mm512_maskz_loadu_epi16(k + 1 < depth ? some : 0, b + stride);
-    const __m512bh low = pairs(_mm512_unpacklo_epi16(even, odd));
-    const __m512bh high = pairs(_mm512_unpackhi_epi16(even, odd));
+    panel += kTileColumns;
+    row += 2 * stride;
+    packed += kTileColumns;
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       const __m512bh x = broadcast(a + r);
-      sum[r][0] = _mm512_dpbf16_ps(sum[r][0], x, low);
-      sum[r][1] = _mm512_dpbf16_ps(sum[r][1], x, high);
+      sum[r][0] = _mm512_dpbf16_ps(sum[r][0], x, pairs(b[0]));
+      sum[r][1] = _mm512_dpbf16_ps(sum[r][1], x, pairs(b[1]));
+      sum[r][2] = _mm512_dpbf16_ps(sum[r][2], x, pairs(b[2]));
     }
   }
-  const auto lanes = static_cast<__mmask16>(some), beyond = static_cast<__mmask16>(some >> kLanes);
+  float* c = tile.c;
 #pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r, c += c_stride) {
-    put_in_order(sum[r][0], sum[r][1]);
-    if (add) {
-      sum[r][0] = _mm512_add_ps(load(c, lanes), sum[r][0]);
-      sum[r][1] = _mm512_add_ps(load(c + kLanes, beyond), sum[r][1]);
+  for (int r = 0; r < kRows; ++r, c += tile.stride) {
+#pragma GCC unroll 3
+    for (int v = 0; v < kTileVectors; ++v) {
+      const __mmask16 lanes = first_lanes(tile.columns - v * kLanes);
+      if (tile.add) sum[r][v] = _mm512_add_ps(load(c + v * kLanes, lanes), sum[r][v]);
+      _mm512_mask_storeu_ps(c + v * kLanes, lanes, sum[r][v]);
     }
-    _mm512_mask_storeu_ps(c, lanes, sum[r][0]);
-    _mm512_mask_storeu_ps(c + kLanes, beyond, sum[r][1]);
   }
 }
 
-using InPlaceFunction = decltype(&tile_in_place<1>);
-constexpr InPlaceFunction kTilesInPlace[kTileRows] = {
-    tile_in_place<1>, tile_in_place<2>, tile_in_place<3>, tile_in_place<4>,
-    tile_in_place<5>, tile_in_place<6>, tile_in_place<7>, tile_in_place<8>};
+template <From kFrom, int... kRows>
+constexpr auto tiles_of(std::integer_sequence<int, kRows...> /*rows*/) {
+  return std::array{register_tile<kRows + 1, kFrom>...};
+}
+template <From kFrom>
+constexpr auto kTiles = tiles_of<kFrom>(std::make_integer_sequence<int, kTileRows>());
 
-QUIRE_BF16 void multiply_in_place(const void* a, const void* b, std::int64_t b_stride,
-                                  std::int64_t depth, bool add, std::int64_t rows,
-                                  std::int64_t columns, float* c, std::int64_t c_stride,
-                                  const Ahead& ahead) {
-  kTilesInPlace[rows - 1](static_cast<const std::uint32_t*>(a), static_cast<const BFloat16*>(b),
-                          b_stride, depth, add, first_elements(columns), c, c_stride, ahead);
+void multiply_tile(From kind, const void* a, const void* b, std::int64_t stride, void* packed,
+                   std::int64_t depth, const TileOfC& tile, Ahead ahead) {
+  const auto row = static_cast<std::size_t>(tile.rows - 1);
+  const auto multiply = kind == From::panel       ? kTiles<From::panel>[row]
+                        : kind == From::rows_kept ? register_tile<kTileRows, From::rows_kept>
+                                                  : kTiles<From::rows>[row];
+  multiply(static_cast<const std::uint32_t*>(a), b, stride, static_cast<std::uint32_t*>(packed),
+           depth, tile, ahead);
+}
+
+void multiply(const void* a, const void* b, std::int64_t depth, const TileOfC& tile, Ahead ahead) {
+  multiply_tile(From::panel, a, b, 0, nullptr, depth, tile, ahead);
+}
+
+void pack_and_multiply(const void* a, const PanelOfB& panel, std::int64_t depth,
+                       const TileOfC& tile, Ahead ahead) {
+  const Operand& b = panel.b;
+  if (b.dtype == DType::bf16 && b.column_stride == 1 && tile.columns == kTileColumns &&
+      (!panel.keep || tile.rows == kTileRows)) {
+    const BFloat16* rows =
+        static_cast<const BFloat16*>(b.data) + panel.first_k * b.row_stride + panel.first_column;
+    return multiply_tile(panel.keep ? From::rows_kept : From::rows, a, rows, b.row_stride,
+                         panel.packed, depth, tile, ahead);
+  }
+  const Operand columns{b.data, b.dtype, b.column_stride, b.row_stride};
+  pack(columns, panel.first_column, tile.columns, panel.first_k, depth, 1.0f, kTileColumns,
+       panel.packed);
+  multiply(a, panel.packed, depth, tile, ahead);
 }
 
 }  // namespace
@@ -244,9 +231,7 @@ PackedFormat bf16_format() {
           .block_depth = kBlockDepth,
           .pack = pack,
           .multiply = multiply,
-          .columns_in_place = kLine,
-          .in_place_type = DType::bf16,
-          .multiply_in_place = multiply_in_place};
+          .pack_and_multiply = pack_and_multiply};
 }
 
 // Latency 6 × 2 units on a Zen 5.
