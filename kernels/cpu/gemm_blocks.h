@@ -22,15 +22,25 @@ namespace quire::cpu {
 /// Rows of x that lie together, block by block.
 inline constexpr std::int64_t kGroupRows = 8;
 
-/// Rows of x as integers, in groups of kGroupRows; those behind the last row are not written.
+/// Rows of x as integers, for products with one weight, in groups of kGroupRows, or of all rows where
+/// there are fewer; those behind the last row are not written. How the 64 bytes of a block's codes
+/// lie is known to round_row() and multiply_blocks().
 struct RoundedRows {
+  WeightFormat format;    // of the weight
+  std::int64_t rows;      // at most
   std::int64_t blocks;    // K/32
-  std::int16_t* codes;    // [group][block][kGroupRows][32]
-  float* scales;          // [group][block][kGroupRows]
-  std::int32_t* offsets;  // [group][block][kGroupRows], -8·(sum of the codes): q4_0's codes less 8
+  std::int64_t group;     // rows of a group
+  std::byte* codes;       // [rows/group][block][group][64]
+  float* scales;          // [rows/group][block][group]
+  std::int32_t* offsets;  // [rows/group][block][group], to be added to a block's sum of products
 
   static std::size_t bytes(std::int64_t rows, std::int64_t blocks);
-  RoundedRows(std::byte* memory, std::int64_t rows, std::int64_t blocks);
+  RoundedRows(std::byte* memory, WeightFormat format, std::int64_t rows, std::int64_t blocks);
+
+  /// Where a row's first block is; its next one is `group` further on.
+  std::int64_t first_block(std::int64_t row) const {
+    return row / group * blocks * group + row % group;
+  }
 };
 
 /// Row `row` of x, from `x` on.

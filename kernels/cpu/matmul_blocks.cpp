@@ -23,8 +23,8 @@ void multiply_with_blocks(const Product& p, const Weight& weight, const Epilogue
   const std::int64_t panels = (p.n + kPanel - 1) / kPanel;
   for (std::int64_t top = 0; top < p.m; top += rows_of(kAtOnce)) {
     const std::int64_t rows = std::min(rows_of(kAtOnce), p.m - top);
-    const RoundedRows rounded(pool.shared_scratch(RoundedRows::bytes(rows, p.k / 32)), rows,
-                              p.k / 32);
+    const RoundedRows rounded(pool.shared_scratch(RoundedRows::bytes(rows, p.k / 32)),
+                              weight.format, rows, p.k / 32);
     // A row is rounded in less time than it takes another thread to join in.
     pool.run_pieces(rows, kFewRows, [&](std::int64_t first, std::int64_t count) {
       for (std::int64_t i = first; i < first + count; ++i) {
