@@ -22,11 +22,11 @@ struct NamedLevel {
 };
 
 constexpr NamedLevel kLevels[] = {
-    {HWY_AVX3, "avx512", "AVX-512"}, {HWY_AVX2, "avx2", "AVX2"},
-#ifdef HWY_SSE2
-    {HWY_SSE2, "sse2", "SSE2"},
-#endif
-    {HWY_NEON, "neon", "NEON"},      {HWY_EMU128 | HWY_SCALAR, "scalar", "no vectors"},
+    {HWY_AVX3, "avx512", "AVX-512"},
+    {HWY_AVX2, "avx2", "AVX2"},
+    {HWY_SSE4, "sse4", "SSE4"},
+    {HWY_NEON, "neon", "NEON"},
+    {HWY_EMU128 | HWY_SCALAR, "scalar", "no vectors"},
 };
 
 /// Targets are bits, the best is the lowest.
