@@ -194,6 +194,15 @@ void take_passing(Arena& arena, const LentGradients& lent, std::int64_t N, std::
   a.branch = View(first == nullptr ? nullptr : first + wide, dtype, {N, C});
 }
 
+/// The outputs of all layers that do not keep theirs are one.
+void share_outputs(Activations& a) {
+  for (LayerActivations& layer : a.layers) {
+    if (layer.outputs_kept) continue;
+    layer.ln_1.out = layer.ln_2.out = a.ln;
+    layer.act = a.act;
+  }
+}
+
 /// What only the backward pass has, and adapters.
 void take_gradients(Arena& arena, const Gpt2Config& config, const Keep& keep, DType dtype,
                     Activations& a) {
@@ -286,12 +295,7 @@ Activations take_activations(Arena& arena, const Gpt2Config& config, int batch, 
     a.act = arena.take("MLP activation", {N, I}, dtype);
     a.logits = arena.take("logits of a chunk", logits);
   }
-  for (LayerActivations& l : a.layers) {
-    if (!l.outputs_kept) {
-      l.ln_1.out = l.ln_2.out = a.ln;
-      l.act = a.act;
-    }
-  }
+  share_outputs(a);
   a.losses = arena.take("losses", {N});
   take_gradients(arena, config, keep, dtype, a);
   return a;
