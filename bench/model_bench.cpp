@@ -100,13 +100,13 @@ BenchReport run_train_bench(Device& device, const Ceilings& ceilings,
                      counted(c.length, "token")));
     const TrainingConfig run{
         .block_size = c.length, .per_device_train_batch_size = c.batch, .bf16 = options.bf16};
-    Gpt2Training training(
-        device, config, parameters,
-        {.batch = c.batch,
-         .length = c.length,
-         .dropout = false,
-         .activations = run.activations(),
-         .keep_outputs = keeps_outputs(config, run, device, options.memory_bytes)});
+    Gpt2Training training(device, config, parameters,
+                          {.batch = c.batch,
+                           .length = c.length,
+                           .dropout = false,
+                           .activations = run.activations(),
+                           .keep_outputs = keeps_outputs(config, run, device, options.memory_bytes),
+                           .accumulates = false});
     AdamwOptimizer optimizer(device, parameters, training.gradients(), training.copies(), {});
     const std::int64_t tokens = std::int64_t{c.batch} * c.length;
     const std::vector<std::int32_t> ids = random_ids(config, tokens + 1);
@@ -124,7 +124,6 @@ BenchReport run_train_bench(Device& device, const Ceilings& ceilings,
     time_runs(
         entry,
         [&] {
-          training.zero_gradients();
           loss = training.forward_backward(batch, 1.0f / static_cast<float>(tokens),
                                            /*dropout_seed=*/0);
           optimizer.step(1e-4f, optimizer.gradient_norm());

@@ -17,10 +17,10 @@ constexpr std::size_t kAlignment = 64;  // a cache line, and the widest CPU vect
 View Arena::take(const char* name, Shape shape, DType dtype) {
   const std::size_t wanted = shape.count() * size_of(dtype);
   const std::size_t bytes = (wanted + kAlignment - 1) / kAlignment * kAlignment;
-  std::byte* const base = static_cast<std::byte*>(buffer_.data());
-  if (base != nullptr && taken_ + bytes > buffer_.size()) {
+  std::byte* const base = first_;
+  if (base != nullptr && taken_ + bytes > capacity_) {
     throw Error(Fault::internal, std::string("arena: no room for ") + name,
-                {fmt::format("wanted {} bytes after {} of {}", bytes, taken_, buffer_.size())});
+                {fmt::format("wanted {} bytes after {} of {}", bytes, taken_, capacity_)});
   }
   View view(base == nullptr ? nullptr : base + taken_, dtype, shape);
   taken_ += bytes;

@@ -26,7 +26,12 @@ class Arena {
  public:
   /// Counts only: its views have shapes but no memory.
   Arena() = default;
-  Arena(Device& device, std::size_t bytes) : buffer_(device, bytes) {}
+  Arena(Device& device, std::size_t bytes)
+      : buffer_(device, bytes),
+        first_(static_cast<std::byte*>(buffer_.data())),
+        capacity_(buffer_.size()) {}
+  /// Over memory of somebody else, which must outlive the views. Null: counts only.
+  Arena(std::byte* first, std::size_t bytes) : first_(first), capacity_(bytes) {}
 
   /// Uninitialised memory, aligned to 64 bytes. `name` is a literal; equal names are one line of
   /// the plan. Throws Error(internal) when the arena's memory is used up.
@@ -36,7 +41,7 @@ class Arena {
   void restart();
 
   std::size_t taken() const { return taken_; }  ///< bytes, gaps included
-  std::size_t capacity() const { return buffer_.size(); }
+  std::size_t capacity() const { return capacity_; }
   std::vector<MemoryItem> plan() const;  ///< largest first; adds up to taken()
 
  private:
@@ -45,6 +50,8 @@ class Arena {
     std::size_t bytes;
   };
   Buffer buffer_;
+  std::byte* first_ = nullptr;
+  std::size_t capacity_ = 0;
   std::size_t taken_ = 0;
   std::vector<Entry> entries_;
 };

@@ -12,6 +12,8 @@
 namespace quire {
 namespace {
 
+constexpr std::int64_t kLine = 64;  // bytes: where tensors begin
+
 void check_size(const char* what, std::size_t size, const TokenBatch& batch, bool may_be_empty) {
   const std::int64_t wanted = std::int64_t{batch.batch} * batch.length;
   if (std::cmp_equal(size, wanted) || (may_be_empty && size == 0)) return;
@@ -138,22 +140,67 @@ void take_adapter(Arena& arena, const LoraConfig& lora, int l, std::int64_t N, D
   }
 }
 
+/// The memory of gradients that is free: its end for the logits, where a whole chunk of them fits, all
+/// before it for layers, from the first block's on. A smaller batch never needs more memory elsewhere
+/// than a larger one: where the logits lie does not depend on it, and more of its layers fit.
+class LentGradients {
+ public:
+  LentGradients(const FreeGradients& free, int blocks, std::size_t bytes_of_logits)
+      : free_(free), end_(blocks * free.bytes_of_block) {
+    holds_logits_ = free.bytes_of_block > 0 && bytes_of_logits <= end_;
+    if (holds_logits_) end_ = (end_ - bytes_of_logits) / kLine * kLine;
+  }
+
+  bool holds_logits() const { return holds_logits_; }
+  std::byte* logits() const { return free_.first == nullptr ? nullptr : free_.first + end_; }
+
+  /// Calls body(arena) if what that takes fits below the gradients of block number `block`. False
+  /// where it does not.
+  template <class Body>
+  bool take(int block, const Body& body) {
+    if (free_.bytes_of_block == 0) return false;
+    Arena count;
+    body(count);
+    if (taken_ + count.taken() > std::min(block * free_.bytes_of_block, end_)) return false;
+    Arena there(free_.first == nullptr ? nullptr : free_.first + taken_, count.taken());
+    body(there);
+    taken_ += count.taken();
+    return true;
+  }
+
+ private:
+  FreeGradients free_;
+  std::size_t end_, taken_ = 0;
+  bool holds_logits_;
+};
+
 /// What is of use for a moment only, in the same memory where the moments differ: the logits of a
 /// chunk belong to the head, a branch's output and what is N·I wide to the blocks before and after
 /// it; and the gradient inside a branch is written when the activation has been read for the last
-/// time (backward_product() takes the gradient of the weight first).
-void take_passing(Arena& arena, std::int64_t N, std::int64_t C, std::int64_t I, Shape logits,
-                  DType dtype, Activations& a) {
-  constexpr std::int64_t kLine = 64;  // bytes
+/// time (backward_product() takes the gradient of the weight first). Logits that have a place among
+/// the gradients need none here.
+void take_passing(Arena& arena, const LentGradients& lent, std::int64_t N, std::int64_t C,
+                  std::int64_t I, Shape logits, DType dtype, Activations& a) {
   const auto size = static_cast<std::int64_t>(size_of(dtype));
   const std::int64_t wide = round_up(N * std::max(I, 3 * C) * size, kLine);
-  const std::int64_t bytes = std::max(wide + N * C * size, logits.count() * size);
-  const View all = arena.take("logits of a chunk, or work of a block", {bytes / size}, dtype);
+  const bool apart = lent.holds_logits();
+  const std::int64_t bytes = std::max(wide + N * C * size, apart ? 0 : logits.count() * size);
+  const View all = arena.take(apart ? "work of a block" : "logits of a chunk, or work of a block",
+                              {bytes / size}, dtype);
   auto* const first = static_cast<std::byte*>(all.bytes());  // null where an arena only counts
-  a.logits = View(first, dtype, logits);
+  a.logits = View(apart ? lent.logits() : first, dtype, logits);
   a.act = View(first, dtype, {N, I});
   a.d_wide = View(first, dtype, {N, std::max(I, 3 * C)});
   a.branch = View(first == nullptr ? nullptr : first + wide, dtype, {N, C});
+}
+
+/// The outputs of all layers that do not keep theirs are one.
+void share_outputs(Activations& a) {
+  for (LayerActivations& layer : a.layers) {
+    if (layer.outputs_kept) continue;
+    layer.ln_1.out = layer.ln_2.out = a.ln;
+    layer.act = a.act;
+  }
 }
 
 /// What only the backward pass has, and adapters.
@@ -180,26 +227,26 @@ Activations take_activations(Arena& arena, const Gpt2Config& config, int batch, 
   const std::int64_t H = config.n_head;
   const std::int64_t W = round_up(config.vocab_size, keep.head.vocab_multiple);
   const int L = config.n_layer, first = keep.for_backward ? keep.first_layer : L;
-  const auto statistics = [&] { return arena.take("layernorm statistics", {N}); };
-  const auto take_stream = [&] { return arena.take("residual stream", {N, C}, dtype); };
-  const auto take_shared = [&](LayerActivations& layer) {
-    layer.qkv = arena.take("queries, keys, values", {N, 3 * C}, dtype);
-    layer.att = arena.take("attention outputs", {N, C}, dtype);
+  const auto statistics = [&](Arena& from) { return from.take("layernorm statistics", {N}); };
+  const auto take_stream = [&](Arena& from) { return from.take("residual stream", {N, C}, dtype); };
+  const auto take_shared = [&](Arena& from, LayerActivations& layer) {
+    layer.qkv = from.take("queries, keys, values", {N, 3 * C}, dtype);
+    layer.att = from.take("attention outputs", {N, C}, dtype);
   };
-  const auto take_kept = [&](LayerActivations& layer) {
-    take_shared(layer);
-    layer.ln_1.mean = statistics();
-    layer.ln_1.rstd = statistics();
-    layer.lse = arena.take("attention log-sum-exp", {B, H, T});
-    layer.x_mid = take_stream();
-    layer.ln_2.mean = statistics();
-    layer.ln_2.rstd = statistics();
-    layer.fc = arena.take("MLP pre-activations", {N, I}, dtype);
+  const auto take_kept = [&](Arena& from, LayerActivations& layer) {
+    take_shared(from, layer);
+    layer.ln_1.mean = statistics(from);
+    layer.ln_1.rstd = statistics(from);
+    layer.lse = from.take("attention log-sum-exp", {B, H, T});
+    layer.x_mid = take_stream(from);
+    layer.ln_2.mean = statistics(from);
+    layer.ln_2.rstd = statistics(from);
+    layer.fc = from.take("MLP pre-activations", {N, I}, dtype);
     layer.outputs_kept = keep.outputs && !keep.inputs_only;
     if (!layer.outputs_kept) return;
-    layer.ln_1.out = arena.take("layernorm outputs of the blocks", {N, C}, dtype);
-    layer.ln_2.out = arena.take("layernorm outputs of the blocks", {N, C}, dtype);
-    layer.act = arena.take("MLP activations", {N, I}, dtype);
+    layer.ln_1.out = from.take("layernorm outputs of the blocks", {N, C}, dtype);
+    layer.ln_2.out = from.take("layernorm outputs of the blocks", {N, C}, dtype);
+    layer.act = from.take("MLP activations", {N, I}, dtype);
   };
 
   Activations a;
@@ -209,14 +256,19 @@ Activations take_activations(Arena& arena, const Gpt2Config& config, int batch, 
   a.positions = arena.take("positions", {B, T}, DType::i32);
   a.first_key = arena.take("attention masks", {B, T}, DType::i32);
   a.targets = arena.take("targets", {B, T}, DType::i32);
+  LentGradients lent(keep.free, L - first, keep.head.rows * W * size_of(dtype));
   LayerActivations layer;
   for (int l = first; l < L; ++l) {
-    if (l == first || !keep.inputs_only) {
-      layer = {};
-      take_kept(layer);
-    }
-    take_adapter(arena, keep.lora, l, N, dtype, layer);
-    layer.x = take_stream();
+    const auto take_layer = [&](Arena& from) {
+      if (l == first || !keep.inputs_only) {
+        layer = {};
+        take_kept(from, layer);
+      }
+      take_adapter(from, keep.lora, l, N, dtype, layer);
+      layer.x = take_stream(from);
+    };
+    // What all layers share is of use until the last of them.
+    if (keep.inputs_only || !lent.take(l - first, take_layer)) take_layer(arena);
     a.layers.push_back(layer);
   }
   // Layers that keep nothing work in the memory of the first one that does, which comes later.
@@ -224,31 +276,26 @@ Activations take_activations(Arena& arena, const Gpt2Config& config, int batch, 
   if (first < L) {
     passing = {.x = a.layers[0].x, .qkv = layer.qkv, .att = layer.att};
   } else {
-    passing.x = take_stream();
-    take_shared(passing);
+    passing.x = take_stream(arena);
+    take_shared(arena, passing);
   }
   passing.x_mid = passing.x;
   a.layers.insert(a.layers.begin(), static_cast<std::size_t>(first), passing);
-  a.x_final = first < L ? take_stream() : passing.x;
+  a.x_final = first < L ? take_stream(arena) : passing.x;
   if (keep.for_backward) {
-    a.ln_f.mean = statistics();
-    a.ln_f.rstd = statistics();
+    a.ln_f.mean = statistics(arena);
+    a.ln_f.rstd = statistics(arena);
   }
   a.ln = a.ln_f.out = arena.take("layernorm output", {N, C}, dtype);
   const Shape logits = {std::min(N, keep.head.rows), W};
   if (keep.for_backward) {
-    take_passing(arena, N, C, I, logits, dtype, a);
+    take_passing(arena, lent, N, C, I, logits, dtype, a);
   } else {
     a.branch = arena.take("branch output", {N, C}, dtype);
     a.act = arena.take("MLP activation", {N, I}, dtype);
     a.logits = arena.take("logits of a chunk", logits);
   }
-  for (LayerActivations& l : a.layers) {
-    if (!l.outputs_kept) {
-      l.ln_1.out = l.ln_2.out = a.ln;
-      l.act = a.act;
-    }
-  }
+  share_outputs(a);
   a.losses = arena.take("losses", {N});
   take_gradients(arena, config, keep, dtype, a);
   return a;

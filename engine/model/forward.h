@@ -68,12 +68,20 @@ struct Activations {
   std::int64_t tokens() const { return std::int64_t{batch} * length; }  // N
 };
 
+/// Memory of the gradients of blocks, one block's behind the other's, that is free until the backward
+/// pass comes to the block: what a layer keeps fits below the gradients of its own block.
+struct FreeGradients {
+  std::byte* first = nullptr;      ///< of block Keep::first_layer; null where an arena only counts
+  std::size_t bytes_of_block = 0;  ///< 0: there is none
+};
+
 /// What of a forward pass is kept.
 struct Keep {
   bool for_backward = false;  ///< or no layer keeps anything: all share one layer's tensors
   int first_layer = 0;        ///< where the backward pass ends: the layers below it keep nothing
   bool inputs_only = false;   ///< a layer keeps its input; all share the rest, computed again
   bool outputs = false;       ///< a layer keeps ln_1, ln_2 and act, too, unless inputs_only
+  FreeGradients free;
   HeadLayout head;
   LoraConfig lora;  ///< of the adapter, where its rank is not 0
 };

@@ -75,6 +75,10 @@ struct TrainingOptions {
   /// where a device's product with an activation has the bits of one after the other. Nothing where
   /// gradient_checkpointing.
   bool keep_outputs = false;
+  /// Whether forward_backward() adds to gradients. Else it begins with zeros, so that
+  /// zero_gradients() need not be called, and gradients last until the next pass: before those of a
+  /// block are written their memory holds what the blocks above keep, and the logits.
+  bool accumulates = true;
   HeadLayout head;         ///< for the memory plan; a pass takes that of its device
   LoraConfig lora;         ///< for the memory plan; a pass takes that of its adapter
   int gradient_parts = 1;  ///< the memory of the gradients divides into so many equal parts
@@ -97,7 +101,7 @@ class Gpt2Training {
   static std::vector<MemoryItem> memory_plan(const Gpt2Config& config,
                                              const TrainingOptions& options);
 
-  /// Sum (not mean) of the losses of the valid targets. Adds to gradients the derivative of
+  /// Sum (not mean) of the losses of the valid targets. Adds to gradients, or sets them to, the derivative of
   /// loss_sum·grad_scale; grad_scale is 1/(valid targets of the whole accumulation window).
   /// `dropout_seed` names the streams of this micro-batch: equal seeds drop the same elements.
   double forward_backward(const TokenBatch& batch, float grad_scale, std::uint64_t dropout_seed);

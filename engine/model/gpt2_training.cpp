@@ -185,13 +185,22 @@ int first_layer(const Gpt2Config& config, const TrainingOptions& options) {
   return options.lora.r > 0 ? first_adapted_layer(config, options.lora) : options.frozen_layers;
 }
 
+/// Whether blocks have gradients that are not added to, so that their memory is free meanwhile.
+bool lends_gradients(const Gpt2Config& config, const TrainingOptions& options) {
+  return !options.accumulates && options.lora.r == 0 && options.frozen_layers < config.n_layer;
+}
+
+/// `first_gradient` is that of the lowest block that trains, or null where the arena only counts.
 Activations take(Arena& arena, const Gpt2Config& config, const TrainingOptions& options, int batch,
-                 int length) {
+                 int length, std::byte* first_gradient = nullptr) {
+  const FreeGradients free{first_gradient,
+                           lends_gradients(config, options) ? bytes_of_block(config) : 0};
   return take_activations(arena, config, batch, length,
                           {.for_backward = true,
                            .first_layer = first_layer(config, options),
                            .inputs_only = options.gradient_checkpointing,
                            .outputs = options.keep_outputs,
+                           .free = free,
                            .head = options.head,
                            .lora = options.lora},
                           options.activations);
@@ -244,11 +253,40 @@ struct Gpt2Training::Impl {
   std::optional<LoraAdapter> adapter_gradients = {};
   std::optional<Parameters> copies = {};
 
+  /// Gradients of the lowest block that trains, where they are lent.
+  std::byte* first_block() const {
+    if (!lends_gradients(config, options)) return nullptr;
+    const View first = gradients.layer(options.frozen_layers)[Role::ln_1].weight;
+    return static_cast<std::byte*>(first.bytes());
+  }
+
+  /// Zeros for gradients that are not lent.
+  void zero_others() const {
+    std::byte* const lent = first_block();
+    if (lent == nullptr) {
+      gradients.fill_zero(device);
+    } else {
+      const View all = gradients.all();
+      auto* const begin = static_cast<std::byte*>(all.bytes());
+      std::byte* const after =
+          lent + (config.n_layer - options.frozen_layers) * bytes_of_block(config);
+      device.fill_zero(begin, lent - begin);
+      device.fill_zero(after, begin + all.size_bytes() - after);
+    }
+    if (adapter_gradients) adapter_gradients->fill_zero(device);
+  }
+
+  /// The gradients of block l are about to be written. What lay there is of blocks above, or logits.
+  void zero_block(int l) const {
+    const std::size_t bytes = bytes_of_block(config);
+    device.fill_zero(first_block() + (l - options.frozen_layers) * bytes, bytes);
+  }
+
   Pass begin(const TokenBatch& batch, const DropoutSites& dropout) {
     check_batch(config, batch);
     if (batch.targets.empty()) throw Error(Fault::internal, "training: the batch has no targets");
     arena.restart();
-    a = take(arena, config, options, batch.batch, batch.length);
+    a = take(arena, config, options, batch.batch, batch.length, first_block());
     upload(device, batch, a);
     return {.device = device,
             .config = config,
@@ -323,10 +361,13 @@ double Gpt2Training::forward_backward(const TokenBatch& batch, float grad_scale,
   const Pass pass = impl_->begin(batch, dropout);
   const auto& adapter = impl_->adapter_gradients;
   const Gradients grads = {impl_->gradients, adapter ? &*adapter : nullptr};
+  const bool lent = impl_->first_block() != nullptr;
+  if (!impl_->options.accumulates) impl_->zero_others();
   forward_hidden(pass);
   backward_head(pass, impl_->gradients, grad_scale);
   const int last = impl_->config.n_layer - 1;
   for (int l = last; l >= pass.first_layer; --l) {
+    if (lent) impl_->zero_block(l);
     // What the layers share still holds the last one's.
     if (impl_->options.gradient_checkpointing && l < last) recompute_block(pass, l);
     if (backward_mlp(pass, grads, l)) backward_attention(pass, grads, l);

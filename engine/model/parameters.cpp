@@ -160,6 +160,15 @@ ParameterSet trainable_parameters(const Gpt2Config& config, int frozen_layers) {
   return trainable;
 }
 
+std::size_t bytes_of_block(const Gpt2Config& config) {
+  const std::vector<NamedParameter> list = parameter_list(config);
+  std::size_t bytes = 0;
+  for (std::size_t i = weight_index(0, Role::ln_1); i < weight_index(1, Role::ln_1); ++i) {
+    bytes += padded_bytes(list[i], /*vocab_multiple=*/1, DType::f32);
+  }
+  return bytes;
+}
+
 std::size_t NamedTensors::bytes(const std::vector<NamedParameter>& list, const ParameterSet& held,
                                 int parts, int vocab_multiple, DType dtype) {
   std::int64_t bytes = 0;

@@ -93,6 +93,9 @@ using ParameterSet = std::vector<bool>;
 /// not. 0: all of them do.
 ParameterSet trainable_parameters(const Gpt2Config& config, int frozen_layers);
 
+/// What the gradients of one block take among others: each block's lie behind those of the one before.
+std::size_t bytes_of_block(const Gpt2Config& config);
+
 /// Tensors by name: parameters, and what training keeps beside each of them. Move-only.
 class NamedTensors {
  public:

@@ -17,6 +17,7 @@ TrainingOptions network_options(const TrainingConfig& config, int length) {
           .frozen_layers = config.freeze_layers,
           .gradient_checkpointing = config.gradient_checkpointing,
           .keep_outputs = config.keep_outputs,
+          .accumulates = config.gradient_accumulation_steps > 1,
           .gradient_parts = config.ranks};
 }
 

@@ -326,7 +326,10 @@ void Run::step() {
   ranks_.sum(counts);
   const double targets = counts[0];
 
-  network_->zero_gradients();
+  // A single micro-batch begins with zeros by itself, but ranks may be left without one.
+  if (config_.gradient_accumulation_steps > 1 || window.front().rows == 0) {
+    network_->zero_gradients();
+  }
   std::array<double, 2> sums = {};  // of losses, of the squares of gradients
   for (std::size_t i = 0; i < window.size(); ++i) {
     if (callbacks_.on_batch) {

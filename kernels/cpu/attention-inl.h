@@ -33,34 +33,10 @@ struct SmallProduct {
   std::int64_t b_stride;
   float* c;  // [m, n], rows c_stride apart
   std::int64_t c_stride;
+  std::int64_t ragged = 0;  // row i of four has min(i, ragged) terms more
 };
 
 enum class Into : std::uint8_t { overwrite, add };
-
-template <Into into, int kRows, int kVectors>
-HWY_INLINE void product_tile(const SmallProduct& p, std::int64_t row, std::int64_t column,
-                             std::int64_t depth) {
-  const float* a = p.a + row * p.a_row;
-  const float* b = p.b + column;
-  float* c = p.c + row * p.c_stride + column;
-  Vec sum[kRows][kVectors];
-  for (int i = 0; i < kRows; ++i) {
-    for (int j = 0; j < kVectors; ++j) {
-      sum[i][j] = into == Into::add ? load(c + i * p.c_stride + j * kLanes) : zero();
-    }
-  }
-  for (std::int64_t k = 0; k < depth; ++k) {
-    Vec b_k[kVectors];
-    for (int j = 0; j < kVectors; ++j) b_k[j] = load(b + k * p.b_stride + j * kLanes);
-    for (int i = 0; i < kRows; ++i) {
-      const Vec a_ik = set(a[i * p.a_row + k * p.a_column]);
-      for (int j = 0; j < kVectors; ++j) sum[i][j] = hn::MulAdd(a_ik, b_k[j], sum[i][j]);
-    }
-  }
-  for (int i = 0; i < kRows; ++i) {
-    for (int j = 0; j < kVectors; ++j) store(sum[i][j], c + i * p.c_stride + j * kLanes);
-  }
-}
 
 // With 32 registers 4 rows × 4 vectors (16 sums, 4 of b, 1 of a), with 16 registers 4 × 2.
 inline constexpr int kTileRows = 4;
@@ -70,6 +46,46 @@ inline constexpr int kTileVectors = 2;
 inline constexpr int kTileVectors = 4;
 #endif
 
+template <Into into, int kRows, int kVectors>
+HWY_INLINE void product_tile(const SmallProduct& p, std::int64_t row, std::int64_t column,
+                             std::int64_t depth) {
+  const float* a = p.a + row * p.a_row;
+  const float* b = p.b + column;
+  float* c = p.c + row * p.c_stride + column;
+  Vec sum[kRows][kVectors];
+#pragma GCC unroll 4
+  for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 4
+    for (int j = 0; j < kVectors; ++j) {
+      sum[i][j] = into == Into::add ? load(c + i * p.c_stride + j * kLanes) : zero();
+    }
+  }
+  // Term k of rows first_row and on.
+  const auto add_term = [&](std::int64_t k, int first_row) QUIRE_INLINE_LAMBDA {
+    Vec b_k[kVectors];
+#pragma GCC unroll 4
+    for (int j = 0; j < kVectors; ++j) b_k[j] = load(b + k * p.b_stride + j * kLanes);
+#pragma GCC unroll 4
+    for (int i = first_row; i < kRows; ++i) {
+      const Vec a_ik = set(a[i * p.a_row + k * p.a_column]);
+#pragma GCC unroll 4
+      for (int j = 0; j < kVectors; ++j) sum[i][j] = hn::MulAdd(a_ik, b_k[j], sum[i][j]);
+    }
+  };
+  for (std::int64_t k = 0; k < depth; ++k) add_term(k, 0);
+  if constexpr (into == Into::add && kRows == kTileRows) {
+    if (p.ragged > 0) add_term(depth, 1);
+    if (p.ragged > 1) add_term(depth + 1, 2);
+    if (p.ragged > 2) add_term(depth + 2, 3);
+    static_assert(kTileRows == 4);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 4
+    for (int j = 0; j < kVectors; ++j) store(sum[i][j], c + i * p.c_stride + j * kLanes);
+  }
+}
+
 template <Into into, int kRows>
 HWY_INLINE void product_rows(const SmallProduct& p, std::int64_t row, std::int64_t n,
                              std::int64_t depth) {
@@ -77,10 +93,14 @@ HWY_INLINE void product_rows(const SmallProduct& p, std::int64_t row, std::int64
   for (; column + kTileVectors * kLanes <= n; column += kTileVectors * kLanes) {
     product_tile<into, kRows, kTileVectors>(p, row, column, depth);
   }
-  for (; column < n; column += kLanes) product_tile<into, kRows, 1>(p, row, column, depth);
+  if constexpr (kTileVectors == 4) {  // what is left in one piece: four sums alone wait for loads
+    if (column + 3 * kLanes <= n) return product_tile<into, kRows, 3>(p, row, column, depth);
+    if (column + 2 * kLanes <= n) return product_tile<into, kRows, 2>(p, row, column, depth);
+  }
+  if (column < n) product_tile<into, kRows, 1>(p, row, column, depth);
 }
 
-/// The product over `depth` terms; n is a multiple of kLanes.
+/// The product over `depth` terms; n is a multiple of kLanes. Ragged rows come in fours.
 template <Into into>
 void product(const SmallProduct& p, std::int64_t m, std::int64_t n, std::int64_t depth) {
   std::int64_t row = 0;

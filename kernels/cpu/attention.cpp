@@ -1,4 +1,4 @@
-// Attention, forward: blocks of 64 queries against blocks of 64 keys, with a running softmax; no
+// Attention, forward: blocks of 128 queries against blocks of 64 keys, with a running softmax; no
 // score ever reaches memory.
 //
 // For each key block the running state (largest score m, sum l, unnormalised output o) of each
@@ -23,9 +23,9 @@ HWY_BEFORE_NAMESPACE();
 namespace quire::cpu::HWY_NAMESPACE {
 namespace {
 
-// Queries of one task: a key block is packed once for all of them. K and V packed and q and o are
-// 16 KiB each at D = 64.
-constexpr std::int64_t kQueries = 64;
+// Queries of one task: a key block is packed once for all of them. At D = 64 K and V packed are 16 KiB
+// each, q and o 32.
+constexpr std::int64_t kQueries = 128;
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
@@ -61,40 +61,83 @@ Workspace workspace_of(ThreadPool& pool, std::int64_t D) {
   return {q, o, k, v, s, l, m, factors};
 }
 
-/// Turns `visible` scores of one query into probabilities relative to the running maximum, and
-/// scales what the query has summed up so far.
-HWY_INLINE void update_softmax(float* s, std::int64_t visible, std::int64_t width, float* m,
-                               float* l, float* o) {
-  const std::int64_t end = round_up_to_lanes(visible);
-  Vec largest = set(-kInfinity);
-  for (std::int64_t i = 0; i < end; i += kLanes) {
-    const Vec masked = first_lanes(load(s + i), visible - i, set(-kInfinity));
-    largest = hn::Max(largest, masked);
-    store(masked, s + i);
+/// Asks for the D floats of rows [first, first + count). Rows of a head lie far apart, 9 KiB in GPT-2's
+/// qkv: the processor's own prefetcher does not follow them. Rows that follow each other, as in a
+/// cache, it does.
+HWY_INLINE void prefetch(Rows rows, std::int64_t first, std::int64_t count, std::int64_t D) {
+  constexpr std::int64_t kLine = 64 / sizeof(float);
+  if (rows.stride == D) return;
+  for (std::int64_t i = first; i < first + count; ++i) {
+    for (std::int64_t d = 0; d < D; d += kLine) __builtin_prefetch(rows[i] + d);
   }
-  const float before = *m;
-  const float now = std::max(before, max_lanes(largest));
-  Vec sum = load(l);
-  if (now > before) {
-    *m = now;
-    const Vec correction = exp_bounded(set(before - now));
-    sum = hn::Mul(sum, correction);
-    for (std::int64_t d = 0; d < width; d += kLanes) {
-      store(hn::Mul(load(o + d), correction), o + d);
+}
+
+/// How many keys of a block the rows of a tile see: each one more than the row before, up to `most`.
+struct Visible {
+  std::int64_t first, most;
+  std::int64_t operator[](std::int64_t row) const { return std::min(most, first + row); }
+};
+
+/// Calls body(i, count) for the vectors of `visible` scores; of a whole block in known steps.
+template <class Body>
+HWY_INLINE void for_scores(std::int64_t visible, const Body& body) {
+  if (HWY_LIKELY(visible == kKeys)) {
+#pragma GCC unroll 4
+    for (std::int64_t i = 0; i < kKeys; i += kLanes) body(i, kLanes);
+  } else {
+    for_vectors(visible, body);
+  }
+}
+
+/// Turns the scores of a tile of queries into probabilities relative to the running maxima, and
+/// scales what the queries have summed up so far. Step by step for all rows, as the steps of one
+/// row wait for each other.
+HWY_INLINE void update_softmax(float* s, std::int64_t rows, const Visible& visible,
+                               std::int64_t width, float* m, float* l, float* o) {
+  float now[kTileRows];
+  bool grown = false;
+  for (std::int64_t row = 0; row < rows; ++row) {
+    Vec largest = set(-kInfinity);
+    for_scores(visible[row], [&](std::int64_t i, std::int64_t count) QUIRE_INLINE_LAMBDA {
+      float* at = s + row * kKeys + i;
+      const Vec masked = first_lanes(load(at), count, set(-kInfinity));
+      largest = hn::Max(largest, masked);
+      if (count < kLanes) store(masked, at);
+    });
+    now[row] = std::max(m[row], max_lanes(largest));
+    grown |= now[row] > m[row];
+  }
+  if (grown) {
+    for (std::int64_t row = 0; row < rows; ++row) {
+      if (now[row] == m[row]) continue;
+      const Vec correction = exp_bounded(set(m[row] - now[row]));
+      m[row] = now[row];
+      store(hn::Mul(load(l + row * kLanes), correction), l + row * kLanes);
+      float* of_row = o + row * width;
+      for (std::int64_t d = 0; d < width; d += kLanes) {
+        store(hn::Mul(load(of_row + d), correction), of_row + d);
+      }
     }
   }
-  for (std::int64_t i = 0; i < end; i += kLanes) {
-    const Vec p = exp_bounded(hn::Sub(load(s + i), set(now)));
-    sum = hn::Add(sum, p);
-    store(p, s + i);
+  for (std::int64_t row = 0; row < rows; ++row) {
+    Vec sum = load(l + row * kLanes);
+    for_scores(visible[row], [&](std::int64_t i, std::int64_t) QUIRE_INLINE_LAMBDA {
+      float* at = s + row * kKeys + i;
+      const Vec p = exp_bounded(hn::Sub(load(at), set(now[row])));
+      sum = hn::Add(sum, p);
+      store(p, at);
+    });
+    store(sum, l + row * kLanes);
   }
-  store(sum, l);
 }
 
 void attend(const QueryBlock& block, Rows keys, Rows values, std::int64_t D, float scale,
             const ProbabilityDropout& dropout, const Workspace& w) {
   const std::int64_t width = round_up_to_lanes(D);
   const std::int64_t last_query = block.first_query + block.count - 1;
+  const auto place = [&](std::int64_t key) {
+    return block.blocks != nullptr ? block.blocks[key / kKeys] : key;
+  };
   pack_rows(block.q, block.count, D, scale, w.q);
   std::fill(w.o, w.o + block.count * width, 0.0f);
   std::fill(w.l, w.l + block.count * kLanes, 0.0f);
@@ -102,39 +145,43 @@ void attend(const QueryBlock& block, Rows keys, Rows values, std::int64_t D, flo
 
   for (std::int64_t key = block.first_key; key <= last_query; key += kKeys) {
     const std::int64_t present = std::min(kKeys, last_query - key + 1);
-    const std::int64_t at = block.blocks != nullptr ? block.blocks[key / kKeys] : key;
+    const std::int64_t at = place(key);
     pack_columns({keys[at], keys.stride}, present, D, w.k);
     pack_rows({values[at], values.stride}, present, D, 1.0f, w.v);
     // Queries before this block's first key see none of it.
     const std::int64_t from = std::max<std::int64_t>(0, key - block.first_query);
+    const bool more = key + kKeys <= last_query;
     for (std::int64_t q = from; q < block.count; q += kTileRows) {
       const std::int64_t rows = std::min<std::int64_t>(kTileRows, block.count - q);
-      const auto visible = [&](std::int64_t row) {
-        return std::min(present, block.first_query + q + row - key + 1);
-      };
+      if (more && q - from < kKeys) {
+        const std::int64_t next = place(key + kKeys) + q - from;
+        const std::int64_t asked =
+            std::min<std::int64_t>(kTileRows, last_query - key - kKeys - (q - from) + 1);
+        prefetch(keys, next, asked, D);
+        prefetch(values, next, asked, D);
+      }
+      const Visible visible{block.first_query + q - key + 1, present};
       product<Into::overwrite>({w.q + q * width, width, 1, w.k, kKeys, w.s, kKeys}, rows,
-                               round_up_to_lanes(visible(rows - 1)), D);
-      for (std::int64_t row = 0; row < rows; ++row) {
+                               round_up_to_lanes(visible[rows - 1]), D);
+      update_softmax(w.s, rows, visible, width, w.m + q, w.l + q * kLanes, w.o + q * width);
+      for (std::int64_t row = 0; dropout.on && row < rows; ++row) {
         float* s = w.s + row * kKeys;
-        update_softmax(s, visible(row), width, w.m + q + row, w.l + (q + row) * kLanes,
-                       w.o + (q + row) * width);
-        if (dropout.on) {
-          dropout.factors_of(block.first_query + q + row, key, w.factors);
-          for (std::int64_t i = 0; i < round_up_to_lanes(visible(row)); i += kLanes) {
-            store(hn::Mul(load(s + i), load(w.factors + i)), s + i);
-          }
+        dropout.factors_of(block.first_query + q + row, key, w.factors);
+        for (std::int64_t i = 0; i < round_up_to_lanes(visible[row]); i += kLanes) {
+          store(hn::Mul(load(s + i), load(w.factors + i)), s + i);
         }
       }
-      // Keys that all rows see in one product, those of the diagonal row by row: a masked key is
-      // not even multiplied by zero, as 0·infinity would be NaN.
-      float* o = w.o + q * width;
-      const std::int64_t common = visible(0);
-      product<Into::add>({w.s, kKeys, 1, w.v, width, o, width}, rows, width, common);
-      for (std::int64_t row = 1; row < rows; ++row) {
-        if (visible(row) == common) continue;
-        product<Into::add>({w.s + row * kKeys + common, kKeys, 1, w.v + common * width, width,
-                            o + row * width, width},
-                           1, width, visible(row) - common);
+      // A masked key is not even multiplied by zero, as 0·infinity would be NaN.
+      SmallProduct of_values{w.s, kKeys, 1, w.v, width, w.o + q * width, width};
+      if (rows == kTileRows) {
+        of_values.ragged = visible[rows - 1] - visible[0];
+        product<Into::add>(of_values, rows, width, visible[0]);
+        continue;
+      }
+      for (std::int64_t row = 0; row < rows; ++row) {
+        product<Into::add>(of_values, 1, width, visible[row]);
+        of_values.a += kKeys;
+        of_values.c += width;
       }
     }
   }
@@ -159,10 +206,10 @@ void attention_forward(const AttentionForward& p, ThreadPool& pool) {
   float* out = p.out.data<float>();
   float* lse = p.lse ? p.lse.data<float>() : nullptr;
   pool.run(B * H * blocks, [&](std::int64_t task) HWY_ATTR {
-    // The last query blocks have the most keys: they go first, so that no thread is left with a
-    // long one at the end.
-    const std::int64_t block = blocks - 1 - task / (B * H);
-    const std::int64_t head = task % (B * H);
+    // The blocks of a head one after the other: its keys and values stay in cache. The last one has the
+    // most keys and goes first, so that no thread is left with a long one at the end.
+    const std::int64_t block = blocks - 1 - task % blocks;
+    const std::int64_t head = task / blocks;
     const std::int64_t b = head / H, h = head % H;
     const Workspace workspace = workspace_of(pool, D);
     const ProbabilityDropout dropout{p.dropout, p.key, head, T};
@@ -214,8 +261,8 @@ void attention_cached(const AttentionCached& p, ThreadPool& pool) {
   // Else all is appended before any task reads.
   if (blocks > 1) pool.run(B * H, append);
   pool.run(B * H * blocks, [&](std::int64_t task) HWY_ATTR {
-    const std::int64_t block = blocks - 1 - task / (B * H);
-    const std::int64_t head = task % (B * H);
+    const std::int64_t block = blocks - 1 - task % blocks;
+    const std::int64_t head = task / blocks;
     const std::int64_t b = head % B, h = head / B;
     if (blocks == 1) append(head);
     const std::int64_t t = block * kQueries;

@@ -32,6 +32,7 @@ struct Head {
   std::int64_t d_stride;
   std::int64_t D;
   float scale;
+  bool one_run;  // of all queries, which see all keys up to themselves; or runs may share keys
 };
 
 /// Where a run of at most `queries` queries is worked on.
@@ -62,27 +63,97 @@ Workspace workspace_of(ThreadPool& pool, std::int64_t queries, std::int64_t D) {
   return {q, d_out, d_q, delta, k_columns, v_columns, k, d_k, d_v, p, ds, factors};
 }
 
-/// From scores and dp of one query to f·p and ds. What is masked becomes 0 in both.
+/// From scores and dp of one query to f·p and ds, for `end` keys. What is masked becomes 0 in both.
+template <bool dropped>
 HWY_INLINE void softmax_gradient(float* p, float* ds, std::int64_t visible, std::int64_t end,
                                  float lse, float delta, const float* factors) {
-  for (std::int64_t i = 0; i < end; i += kLanes) {
+  const auto gradient = [&](std::int64_t i, std::int64_t count) QUIRE_INLINE_LAMBDA {
     const Vec e = exp_bounded(hn::Sub(load(p + i), set(lse)));
-    const Vec probability = i < visible ? first_lanes(e, visible - i, zero()) : zero();
-    const Vec factor = factors != nullptr ? load(factors + i) : set(1.0f);
-    const Vec d_p = hn::MulSub(load(ds + i), factor, set(delta));
-    store(hn::Mul(probability, factor), p + i);
-    store(hn::Mul(probability, d_p), ds + i);
+    const Vec probability = first_lanes(e, count, zero());
+    const Vec d_p = load(ds + i);
+    if constexpr (dropped) {
+      const Vec factor = load(factors + i);
+      store(hn::Mul(probability, factor), p + i);
+      store(hn::Mul(probability, hn::MulSub(d_p, factor, set(delta))), ds + i);
+    } else {
+      store(probability, p + i);
+      store(hn::Mul(probability, hn::Sub(d_p, set(delta))), ds + i);
+    }
+  };
+  if (HWY_LIKELY(visible == kKeys)) {
+#pragma GCC unroll 4
+    for (std::int64_t i = 0; i < kKeys; i += kLanes) gradient(i, kLanes);
+    return;
+  }
+  for_vectors(visible, gradient);
+  for (std::int64_t i = round_up_to_lanes(visible); i < end; i += kLanes) {
+    store(zero(), p + i);
+    store(zero(), ds + i);
   }
 }
 
-void add_rows(const float* from, std::int64_t count, std::int64_t D, float* to,
-              std::int64_t stride) {
+/// to = scale·from or to += scale·from, row by row.
+template <Into into>
+void write_rows(const float* from, std::int64_t count, std::int64_t D, float scale, float* to,
+                std::int64_t stride) {
   const std::int64_t width = round_up_to_lanes(D);
   for (std::int64_t i = 0; i < count; ++i) {
     for_vectors(D, [&](std::int64_t d, std::int64_t lanes) QUIRE_INLINE_LAMBDA {
       float* at = to + i * stride + d;
-      store(hn::Add(load(at, lanes), load(from + i * width + d)), at, lanes);
+      const Vec value = hn::Mul(load(from + i * width + d), set(scale));
+      store(into == Into::add ? hn::Add(load(at, lanes), value) : value, at, lanes);
     });
+  }
+}
+
+/// Queries [first, first + count) of a run against a packed block of keys, of which there are
+/// `present` from position `key` on; the run begins at position `begin`. Only what is seen is
+/// multiplied, but for the rest of a tile: on the diagonal that is half of a block.
+void backward_of_pair(const Head& head, std::int64_t begin, std::int64_t first, std::int64_t count,
+                      std::int64_t key, std::int64_t present, const ProbabilityDropout& dropout,
+                      const Workspace& w) {
+  const std::int64_t D = head.D;
+  const std::int64_t width = round_up_to_lanes(D);
+  const float* q = w.q + first * width;
+  const float* d_out = w.d_out + first * width;
+  for (std::int64_t row = 0; row < count; row += kTileRows) {
+    const std::int64_t rows = std::min<std::int64_t>(kTileRows, count - row);
+    const std::int64_t t = begin + first + row;
+    const auto visible = [&](std::int64_t i) { return std::min(present, t + i - key + 1); };
+    // A tile of keys that one of the rows sees is there as a whole.
+    const std::int64_t tiles = (visible(rows - 1) + kTileRows - 1) / kTileRows;
+    const std::int64_t columns = round_up_to_lanes(std::min(present, tiles * kTileRows));
+    float* p = w.p + row * kKeys;
+    float* ds = w.ds + row * kKeys;
+    product<Into::overwrite>({q + row * width, width, 1, w.k_columns, kKeys, p, kKeys}, rows,
+                             columns, D);
+    product<Into::overwrite>({d_out + row * width, width, 1, w.v_columns, kKeys, ds, kKeys}, rows,
+                             columns, D);
+    for (std::int64_t i = 0; i < rows; ++i) {
+      const float lse = head.lse[t + i], delta = w.delta[first + row + i];
+      const std::int64_t at = i * kKeys;
+      if (dropout.on) {
+        dropout.factors_of(t + i, key, w.factors);
+        softmax_gradient<true>(p + at, ds + at, visible(i), columns, lse, delta, w.factors);
+      } else {
+        softmax_gradient<false>(p + at, ds + at, visible(i), columns, lse, delta, nullptr);
+      }
+    }
+    product<Into::add>({ds, kKeys, 1, w.k, width, w.d_q + (first + row) * width, width}, rows,
+                       width, visible(rows - 1));
+  }
+  for (std::int64_t j = 0; j < present; j += kTileRows) {
+    // The first query that sees key j: where it is not the first row of a tile, the others of its
+    // tile have zeros here.
+    const std::int64_t row =
+        std::max<std::int64_t>(0, key + j - (begin + first)) / kTileRows * kTileRows;
+    if (row >= count) break;
+    const std::int64_t keys = std::min<std::int64_t>(kTileRows, present - j);
+    const std::int64_t at = row * kKeys + j;
+    product<Into::add>({w.p + at, 1, kKeys, d_out + row * width, width, w.d_v + j * width, width},
+                       keys, width, count - row);
+    product<Into::add>({w.ds + at, 1, kKeys, q + row * width, width, w.d_k + j * width, width},
+                       keys, width, count - row);
   }
 }
 
@@ -97,47 +168,33 @@ void run_backward(const Head& head, std::int64_t begin, std::int64_t end, std::i
   std::fill(w.d_q, w.d_q + queries * width, 0.0f);
   for (std::int64_t i = 0; i < queries; ++i) {
     const float* out = head.out[begin + i];
-    const float* d_out = head.d_out[begin + i];
+    const float* d_out = w.d_out + i * width;
     w.delta[i] = sum_terms(D, [&](std::int64_t d, std::int64_t count) QUIRE_INLINE_LAMBDA {
       return hn::Mul(load(out + d, count), load(d_out + d, count));
     });
   }
   for (std::int64_t key = first_key; key < end; key += kKeys) {
     const std::int64_t present = std::min(kKeys, end - key);
-    const std::int64_t columns = round_up_to_lanes(present);
     pack_columns({head.k[key], head.k.stride}, present, D, w.k_columns);
     pack_columns({head.v[key], head.v.stride}, present, D, w.v_columns);
     pack_rows({head.k[key], head.k.stride}, present, D, 1.0f, w.k);
     std::fill(w.d_k, w.d_k + present * width, 0.0f);
     std::fill(w.d_v, w.d_v + present * width, 0.0f);
     for (std::int64_t i = std::max<std::int64_t>(0, key - begin); i < queries; i += kQueries) {
-      const std::int64_t count = std::min(kQueries, queries - i);
-      const float* q = w.q + i * width;
-      const float* d_out = w.d_out + i * width;
-      product<Into::overwrite>({q, width, 1, w.k_columns, kKeys, w.p, kKeys}, count, columns, D);
-      product<Into::overwrite>({d_out, width, 1, w.v_columns, kKeys, w.ds, kKeys}, count, columns,
-                               D);
-      for (std::int64_t row = 0; row < count; ++row) {
-        const std::int64_t t = begin + i + row;
-        if (dropout.on) dropout.factors_of(t, key, w.factors);
-        softmax_gradient(w.p + row * kKeys, w.ds + row * kKeys, std::min(present, t - key + 1),
-                         columns, head.lse[t], w.delta[i + row], dropout.on ? w.factors : nullptr);
-      }
-      product<Into::add>({w.p, 1, kKeys, d_out, width, w.d_v, width}, present, width, count);
-      product<Into::add>({w.ds, 1, kKeys, q, width, w.d_k, width}, present, width, count);
-      product<Into::add>({w.ds, kKeys, 1, w.k, width, w.d_q + i * width, width}, count, width,
-                         present);
+      backward_of_pair(head, begin, i, std::min(kQueries, queries - i), key, present, dropout, w);
     }
-    // Runs may share keys, so their gradients add up in memory.
-    add_rows(w.d_k, present, D, head.d_k + key * head.d_stride, head.d_stride);
-    add_rows(w.d_v, present, D, head.d_v + key * head.d_stride, head.d_stride);
+    float* d_k = head.d_k + key * head.d_stride;
+    float* d_v = head.d_v + key * head.d_stride;
+    if (head.one_run) {
+      write_rows<Into::overwrite>(w.d_k, present, D, 1.0f, d_k, head.d_stride);
+      write_rows<Into::overwrite>(w.d_v, present, D, 1.0f, d_v, head.d_stride);
+    } else {
+      write_rows<Into::add>(w.d_k, present, D, 1.0f, d_k, head.d_stride);
+      write_rows<Into::add>(w.d_v, present, D, 1.0f, d_v, head.d_stride);
+    }
   }
-  for (std::int64_t i = 0; i < queries; ++i) {
-    for_vectors(D, [&](std::int64_t d, std::int64_t count) QUIRE_INLINE_LAMBDA {
-      store(hn::Mul(load(w.d_q + i * width + d), set(head.scale)),
-            head.d_q + (begin + i) * head.d_stride + d, count);
-    });
-  }
+  write_rows<Into::overwrite>(w.d_q, queries, D, head.scale, head.d_q + begin * head.d_stride,
+                              head.d_stride);
 }
 
 void attention_backward(const AttentionBackward& p, ThreadPool& pool) {
@@ -159,9 +216,11 @@ void attention_backward(const AttentionBackward& p, ThreadPool& pool) {
                        .d_v = d_qkv + 2 * C,
                        .d_stride = 3 * C,
                        .D = D,
-                       .scale = p.scale};
-    // Queries that see nothing and keys that nobody sees keep these zeros.
-    for (std::int64_t t = 0; t < T; ++t) {
+                       .scale = p.scale,
+                       .one_run = first_key == nullptr};
+    // Queries that see nothing and keys that nobody sees keep these zeros, and what several runs
+    // see adds up from them.
+    for (std::int64_t t = 0; !head.one_run && t < T; ++t) {
       for (float* row : {head.d_q, head.d_k, head.d_v}) {
         std::fill(row + t * 3 * C, row + t * 3 * C + D, 0.0f);
       }

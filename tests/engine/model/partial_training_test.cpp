@@ -229,3 +229,80 @@ TEST_CASE("outputs that are kept take six more rows of each block that trains") 
     CHECK(checkpointing == bytes_of(Gpt2Training::memory_plan(config, options)));
   }
 }
+
+TEST_CASE("activations in the memory of gradients to come leave the bits as they are") {
+  Gpt2Config config = odd_config();
+  // A chunk of 256 rows of 11 logits has a place among the gradients, of 53 none.
+  for (const auto& [vocabulary, tied] :
+       std::vector<std::pair<int, bool>>{{11, true}, {11, false}, {53, true}}) {
+    config.vocab_size = vocabulary;
+    config.tie_word_embeddings = tied;
+    for (const std::string& name : kDevices) {
+      const auto device = open_test_device(name);
+      const Parameters parameters = initialize_parameters(*device, config, 1);
+      for (const int frozen : {0, 1, 3}) {
+        for (const int kind : {0, 1, 2}) {  // what is kept: as always, outputs too, inputs alone
+          INFO(name << ", " << frozen << " frozen blocks, kind " << kind);
+          TrainingOptions options = {.batch = 4,
+                                     .length = 20,
+                                     .frozen_layers = frozen,
+                                     .gradient_checkpointing = kind == 2,
+                                     .keep_outputs = kind == 1};
+          Gpt2Training apart(*device, config, parameters, options);
+          options.accumulates = false;
+          Gpt2Training lent(*device, config, parameters, options);
+          // Of few tokens all layers but the lowest lie there, of many some or none.
+          for (const auto& [rows, columns] :
+               std::vector<std::pair<int, int>>{{1, 3}, {1, 12}, {4, 20}, {2, 11}}) {
+            const RandomBatch batch(rows, columns, config.vocab_size, rows);
+            apart.zero_gradients();
+            const double loss = apart.forward_backward(batch.view(), 0.1f, 4);
+            CHECK(lent.forward_backward(batch.view(), 0.1f, 4) == loss);
+            CHECK(all_gradients(*device, lent) == all_gradients(*device, apart));
+            CHECK(lent.forward(batch.view()) == apart.forward(batch.view()));
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("an adapter's gradients begin with zeros where they are not added to") {
+  const Gpt2Config config = odd_config();
+  const RandomBatch batch(2, 9, config.vocab_size);
+  const auto device = open_test_device(kDevices.back());
+  const Parameters parameters = initialize_parameters(*device, config, 1);
+  const LoraAdapter adapter =
+      initialize_adapter(*device, config, {.r = 2, .target_modules = {"c_attn"}}, 3);
+  const TrainingOptions options = {.batch = 2, .length = 9, .accumulates = false};
+  Gpt2Training training(*device, config, parameters, options, &adapter);
+  training.forward_backward(batch.view(), 0.1f, 0);
+  const std::vector<float> once = all_gradients(*device, training);
+  CHECK(largest_magnitude(once) > 0);
+  training.forward_backward(batch.view(), 0.1f, 0);
+  CHECK(all_gradients(*device, training) == once);
+}
+
+TEST_CASE("what lies among the gradients is not in the memory plan") {
+  const Gpt2Config config = Gpt2Config::preset("gpt2").value();
+  const std::int64_t C = config.n_embd, H = config.n_head, V = config.vocab_size;
+  const std::int64_t of_block = 12 * C * C + 13 * C;             // gradients
+  const std::int64_t end = config.n_layer * of_block - 256 * V;  // the logits lie behind it
+  for (const auto& [batch, length] :
+       std::vector<std::pair<int, int>>{{4, 64}, {4, 256}, {2, 1024}}) {
+    INFO(batch << " x " << length);
+    TrainingOptions options = {.batch = batch, .length = length};
+    const std::int64_t whole = bytes_of(Gpt2Training::memory_plan(config, options));
+    options.accumulates = false;
+    const std::int64_t saved = whole - bytes_of(Gpt2Training::memory_plan(config, options));
+    // x, q, k, v, att, x_mid and fc; four statistics; one for each head. A layer lies where it ends
+    // below its own block's gradients, behind the layers before.
+    const std::int64_t N = batch * length, of_layer = N * (10 * C + 4 + H);
+    std::int64_t lies = 0;
+    for (int l = 1; l < config.n_layer; ++l) {
+      lies += lies + of_layer <= std::min(l * of_block, end) ? of_layer : 0;
+    }
+    const std::int64_t logits = std::min<std::int64_t>(N, 256) * V;
+    CHECK(saved == 4 * (lies + std::max<std::int64_t>(0, logits - 5 * C * N)));
+  }
+}
