@@ -40,7 +40,7 @@ enum class Into : std::uint8_t { overwrite, add };
 
 // With 32 registers 4 rows × 4 vectors (16 sums, 4 of b, 1 of a), with 16 registers 4 × 2.
 inline constexpr int kTileRows = 4;
-#if HWY_TARGET == HWY_AVX2
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_SSE4
 inline constexpr int kTileVectors = 2;
 #else
 inline constexpr int kTileVectors = 4;
