@@ -56,6 +56,7 @@ TEST_CASE("doctor --json is one object on one line") {
   // Weights, gradients and two moments in float32 are the least that training holds.
   CHECK(report["models"][1]["train_bytes"].get<double>() > 16.0 * 124439808);
   CHECK(report["models"][1]["lora_bytes"].get<double>() > 4.0 * 124439808);
+  // An adapter has neither gradients nor moments of the model, but what lies among the gradients has memory of its own.
   CHECK(report["models"][1]["lora_bytes"].get<double>() <
-        report["models"][1]["train_bytes"].get<double>() - 12.0 * 124439808 + 10e6);
+        report["models"][1]["train_bytes"].get<double>() - 8.0 * 124439808 + 10e6);
 }
