@@ -101,8 +101,8 @@ class Gpt2Training {
   static std::vector<MemoryItem> memory_plan(const Gpt2Config& config,
                                              const TrainingOptions& options);
 
-  /// Sum (not mean) of the losses of the valid targets. Adds to gradients, or sets them to, the derivative of
-  /// loss_sum·grad_scale; grad_scale is 1/(valid targets of the whole accumulation window).
+  /// Sum (not mean) of the losses of the valid targets. Adds to gradients, or sets them to, the
+  /// derivative of loss_sum·grad_scale; grad_scale is 1/(valid targets of the whole accumulation window).
   /// `dropout_seed` names the streams of this micro-batch: equal seeds drop the same elements.
   double forward_backward(const TokenBatch& batch, float grad_scale, std::uint64_t dropout_seed);
   /// Sum of the losses of the valid targets, without dropout and gradients.
