@@ -36,7 +36,7 @@ using Ints = hn::Vec<I32>;
 // the same either way, a few instructions in a target that lacks it are enough.
 //
 // VPDPWSSD multiplies, adds pairs and adds to the sum at once, and reads the pair of x from memory: 1
-// instruction instead of 3. But a sum waits 4 cycles for it, so it is for 4 rows and more.
+// instruction instead of 3. But a sum waits 4 cycles for it, so it is for products of 4 rows and more.
 //
 // For fewer, widening the codes would take as many instructions as the products. VPDPBUSD takes them
 // as bytes, four of k at once, and x as two bytes: its high one, signed, by codes that are not, and
