@@ -1,66 +1,94 @@
 #!/usr/bin/env python3
-"""Used by one_definition.sh: inline functions of one name whose machine code differs. Arguments: ELF objects.
+"""Finds two classes of one name, and two inline functions or variables of one name, which no compiler sees: each looks
+at one file. The linker takes the first and drops the other, and what was compiled for that one reads the wrong members.
 
-All were compiled without optimisation, so one definition gives one code wherever it is compiled, and relocated fields
-are still empty. What differs in its bytes, or in the global symbols that it refers to, is two definitions. Only names in
-namespaces of the project are looked at: a dozen functions of the standard library differ by what a file includes.
+  scripts/one_definition.py [FILE ...]   C++ and CUDA sources and headers; without any, all that git knows
+
+Names in unnamed namespaces, static ones and those inside functions are each file's own; a function that is not inline
+is defined twice only where the linker says so. Exits 1 where a name is defined in two files, 2 where it cannot look.
+Needs Universal Ctags (universal-ctags).
 """
 import collections
-import struct
+import json
+import pathlib
+import re
 import subprocess
 import sys
 
-OWN = ("_ZN5quire", "_ZNK5quire")  # quire::…, and its constant members
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+CTAGS = ["ctags", "--options=NONE", "-L", "-", "-f", "-", "--output-format=json", "--sort=no",
+         "--languages=C++,CUDA", "--langmap=C++:+.cu.cuh", "--kinds-C++=cfgsuv", "--fields=+nKSs",
+         "--fields-C++=+{properties}{template}{specialization}",
+         "-D", "TEST_CASE(...)=static void test()"]  # which it would take for no function, and its locals for global
+CLASSES = ("class", "struct", "union", "enum")
+HEADERS = (".h", ".cuh")
 
 
-def functions_of(path):
-    """Of every function that a linker merges: its mangled name, and its bytes with the symbols that go into them."""
-    with open(path, "rb") as file:
-        data = file.read()
-    if data[:6] != b"\x7fELF\x02\x01":
-        sys.exit(f"error: {path} is no 64-bit little-endian ELF object")
-    offset, = struct.unpack_from("<Q", data, 0x28)
-    size, count, names_at = struct.unpack_from("<HHH", data, 0x3A)
-    first = struct.unpack_from("<IIQQQQIIQQ", data, offset)
-    count, names_at = count or first[5], first[6] if names_at == 0xFFFF else names_at
-    sections = [struct.unpack_from("<IIQQQQIIQQ", data, offset + size * i) for i in range(count)]
+def without_names(parameters):
+    """'<class T, int... kRows>' and '(const View& x, float by = 1)' as '<class, int...>' and '(const View&, float)'."""
+    if len(parameters) < 2:
+        return parameters
+    parts, depth = [""], 0
+    for letter in parameters[1:-1]:
+        depth += (letter in "<([{") - (letter in ">)]}")
+        if letter == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    types = []
+    for part in parts:
+        part = part.split("=")[0].strip()
+        named = re.fullmatch(r"(.*[\s&*>.])\w+((\[\w*\])*)", part)
+        types.append((named[1] + named[2] if named and named[1].strip() not in ("const", "unsigned") else part)
+                     .replace(" ", ""))
+    return parameters[0] + ",".join(types) + parameters[-1]
 
-    def text(table, at):
-        begin = sections[table][4] + at
-        return data[begin:data.index(b"\0", begin)].decode()
 
-    relocations = {s[7]: s for s in sections if s[1] == 4}  # SHT_RELA, by the section they are of
-    for index, section in enumerate(sections):
-        if section[2] & 0x204 != 0x204:  # SHF_GROUP | SHF_EXECINSTR
-            continue
-        name = text(names_at, section[0]).removeprefix(".text.")
-        if not name.startswith(OWN):
-            continue
-        refers = []
-        if index in relocations:
-            _, _, _, _, begin, length, symbols, _, _, _ = relocations[index]
-            for at in range(begin, begin + length, 24):
-                place, info, addend = struct.unpack_from("<QQq", data, at)
-                table = sections[symbols]
-                symbol, bits = struct.unpack_from("<IB", data, table[4] + 24 * (info >> 32))
-                if bits >> 4:  # not local: names of constants are each file's own
-                    refers.append((place, info & 0xFFFFFFFF, addend, text(table[6], symbol)))
-        yield name, (data[section[4]:section[4] + section[5]], tuple(refers))
+def name_of(tag):
+    """What a linker would know it by; None for what is a file's own, or no definition that it merges."""
+    scope, kind, properties = tag.get("scope", ""), tag["kind"], tag.get("properties", "").split(",")
+    if "__anon" in scope or "__anon" in tag["name"] or tag.get("scopeKind") == "function":
+        return None
+    name = f"{scope}::{tag['name']}" if scope else tag["name"]
+    if kind in CLASSES:
+        return name + tag.get("specialization", "")
+    # A member is its class's, which is looked at.
+    if tag.get("scopeKind", "namespace") != "namespace" or "static" in properties:
+        return None
+    if kind == "variable":  # a constant that is not inline is its file's own
+        merged = "inline" in properties
+    else:
+        merged = ("inline" in properties or "constexpr " in tag["pattern"] or "template" in tag or
+                  tag["path"].endswith(HEADERS))
+    if not merged:
+        return None
+    return (without_names(tag.get("template", "")) + name + tag.get("specialization", "") +
+            without_names(tag.get("signature", "")))
 
 
 def main():
-    seen = collections.defaultdict(dict)  # name: code: the first object that has it
-    for path in sys.argv[1:]:
-        for name, code in functions_of(path):
-            seen[name].setdefault(code, path)
-    twice = {name: paths for name, paths in seen.items() if len(paths) > 1}
-    plain = subprocess.run(["c++filt"], input="\n".join(twice), capture_output=True, text=True).stdout.splitlines()
-    for name, paths in zip(plain, twice.values()):
-        print(f"{name} has {len(paths)} definitions:")
-        for path in paths.values():
-            print(f"  {path}")
-    sys.exit(1 if twice else 0)
+    files = sys.argv[1:] or subprocess.run(["git", "ls-files", "*.cpp", "*.h", "*.cu", "*.cuh"], cwd=ROOT, check=True,
+                                           capture_output=True, text=True).stdout.splitlines()
+    try:
+        read = subprocess.run(CTAGS, input="\n".join(files), cwd=None if sys.argv[1:] else ROOT, capture_output=True,
+                              text=True)
+    except FileNotFoundError:
+        sys.exit("error: no ctags found: apt-get install universal-ctags")
+    if read.returncode or not read.stdout:
+        print(f"error: ctags finds no definition in {len(files)} files: {read.stderr.strip()}", file=sys.stderr)
+        return 2
+    seen = collections.defaultdict(dict)  # name: file: the line in it
+    for line in read.stdout.splitlines():
+        tag = json.loads(line)
+        if name := name_of(tag):
+            seen[name].setdefault(tag["path"], tag["line"])
+    twice = {name: places for name, places in seen.items() if len(places) > 1}
+    for name, places in twice.items():
+        print(f"{name} has {len(places)} definitions:", *(f"  {path}:{line}" for path, line in places.items()), sep="\n")
+    if not twice:
+        print(f"{len(files)} files, {len(seen)} names: each is defined once")
+    return 1 if twice else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

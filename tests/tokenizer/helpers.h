@@ -15,6 +15,7 @@
 #include "tests/support/catch.h"
 #include "tests/support/fixtures.h"
 #include "tests/support/scratch.h"
+#include "tests/support/text.h"
 #include "tokenizer/byte_alphabet.h"
 #include "tokenizer/tokenizer.h"
 
@@ -201,10 +202,6 @@ std::string error_of(Call&& call) {
   }
   FAIL("no error");
   return {};
-}
-
-inline bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
 }
 
 }  // namespace quire::test
