@@ -72,8 +72,9 @@ void multiply(const Gemm& g, std::uint64_t algorithm) {
     odd.assign(row.size(), 0.0f);
     for (std::int64_t k = 0; k < g.K; ++k) {
       const float factor = a[m * g.K + k];
-      std::vector<float>& sums = algorithm == kEvenAndOdd && k % 2 == 1 ? odd : row;
-      for (std::int64_t n = 0; n < g.N; ++n) sums[n] += factor * b[k * g.N + n];
+      const float* of_k = b.data() + k * g.N;
+      float* sums = (algorithm == kEvenAndOdd && k % 2 == 1 ? odd : row).data();
+      for (std::int64_t n = 0; n < g.N; ++n) sums[n] += factor * of_k[n];
     }
     for (std::int64_t n = 0; n < g.N; ++n) row[n] += odd[n];
     for (std::int64_t n = 0; n < g.N; ++n) {
