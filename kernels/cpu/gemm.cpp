@@ -115,14 +115,19 @@ void Pack(const Operand& lanes, int64_t first_lane, int64_t count, int64_t first
 
 // ---- the register tile
 
+// Inlined, or the sums would live in memory.
 template <int kRows>
-void StoreTile(const Vec (&sum)[kRows][kTileVectors], bool add, float* HWY_RESTRICT c,
-               int64_t stride) {
+HWY_INLINE void StoreTile(const Vec (&sum)[kRows][kTileVectors], const TileOfC& tile) {
+  float* c = tile.c;
+  const float* before = tile.sums;
 #pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r, c += stride) {
+  for (int r = 0; r < kRows; ++r, c += tile.stride, before += tile.sums_stride) {
 #pragma GCC unroll 3
     for (int v = 0; v < kTileVectors; ++v) {
-      store(add ? hn::Add(load(c + v * kLanes), sum[r][v]) : sum[r][v], c + v * kLanes);
+      Vec all = sum[r][v];
+      if (tile.sums != nullptr) all = hn::Add(load(before + v * kLanes), all);
+      if (tile.bias != nullptr) all = hn::Add(all, load(tile.bias + v * kLanes));
+      store(all, c + v * kLanes);
     }
   }
 }
@@ -131,7 +136,7 @@ void StoreTile(const Vec (&sum)[kRows][kTileVectors], bool add, float* HWY_RESTR
 template <int kRows, class T, bool kKeep>
 void RegisterTile(const float* HWY_RESTRICT a, const T* HWY_RESTRICT b, int64_t stride,
                   float* HWY_RESTRICT packed, int64_t depth, const TileOfC& tile, Ahead ahead) {
-  const int64_t lines = (ahead.lines() + depth - 1) / depth;  // for each k
+  const int64_t lines = ahead.lines_a_step(depth);
   Vec sum[kRows][kTileVectors];
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) sum[r][0] = sum[r][1] = sum[r][2] = zero();
@@ -152,7 +157,7 @@ void RegisterTile(const float* HWY_RESTRICT a, const T* HWY_RESTRICT b, int64_t 
       sum[r][2] = hn::MulAdd(x, b2, sum[r][2]);
     }
   }
-  StoreTile<kRows>(sum, tile.add, tile.c, tile.stride);
+  StoreTile<kRows>(sum, tile);
 }
 
 template <class T, int... kRows>
@@ -170,13 +175,19 @@ void Multiply(const void* a, const void* b, int64_t depth, const TileOfC& tile, 
   }
   // A tile at the right edge goes through a whole one, of which `columns` count.
   HWY_ALIGN float edge[kTileRows * kTileColumns];
-  const TileOfC whole = {edge, kTileColumns, tile.rows, kTileColumns, tile.add};
-  for (int64_t r = 0; tile.add && r < tile.rows; ++r) {
-    std::copy_n(tile.c + r * tile.stride, tile.columns, edge + r * kTileColumns);
+  TileOfC whole = {.c = edge, .stride = kTileColumns, .rows = tile.rows, .columns = kTileColumns};
+  if (tile.sums != nullptr) {
+    for (int64_t r = 0; r < tile.rows; ++r) {
+      std::copy_n(tile.sums + r * tile.sums_stride, tile.columns, edge + r * kTileColumns);
+    }
+    whole.sums = edge;
+    whole.sums_stride = kTileColumns;
   }
   multiply(rows_of_a, panel, kTileColumns, nullptr, depth, whole, ahead);
   for (int64_t r = 0; r < tile.rows; ++r) {
-    std::copy_n(edge + r * kTileColumns, tile.columns, tile.c + r * tile.stride);
+    float* c = tile.c + r * tile.stride;
+    std::copy_n(edge + r * kTileColumns, tile.columns, c);
+    for (int64_t j = 0; tile.bias != nullptr && j < tile.columns; ++j) c[j] += tile.bias[j];
   }
 }
 

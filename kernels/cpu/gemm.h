@@ -44,6 +44,10 @@ struct Ahead {
   /// Of cache. A row that begins within one ends in one more, which is not asked for: processors
   /// bring it unasked, and asked for 8 rows by a weight in float took half as long again (Zen 4).
   std::int64_t lines() const { return rows * ((bytes + kLine - 1) / kLine); }
+  /// How many to ask for in each of `steps`.
+  std::int64_t lines_a_step(std::int64_t steps) const {
+    return lines() <= steps ? 1 : (lines() + steps - 1) / steps;  // divides where it has to
+  }
   /// Asks for the next `lines` of it, from the second-level cache on. Inlined, as it is called from
   /// code for any level of vectors.
   [[gnu::always_inline]] void ask(std::int64_t lines) {
@@ -62,10 +66,12 @@ struct Ahead {
 
 /// A register tile of c, and how it is reached.
 struct TileOfC {
-  float* c;
-  std::int64_t stride;         // of rows
-  std::int64_t rows, columns;  // at most panel_rows, panel_columns
-  bool add;                    // or overwrite
+  float* c = nullptr;                  // overwritten
+  std::int64_t stride = 0;             // of rows
+  std::int64_t rows = 0, columns = 0;  // at most panel_rows, panel_columns
+  const float* sums = nullptr;         // what is added to: may be c; null: nothing
+  std::int64_t sums_stride = 0;        // of rows
+  const float* bias = nullptr;         // [columns], added last; or null
 };
 
 /// A panel of b where it lies, and where it is packed.
@@ -90,7 +96,8 @@ struct PackedFormat {
   void (*pack)(const Operand& lanes, std::int64_t first_lane, std::int64_t count,
                std::int64_t first_k, std::int64_t depth, float scale, std::int64_t width,
                void* words);
-  /// c = a·b, or c += a·b, for two panels of `depth`: a sum that starts from zero and is then added.
+  /// c = a·b, or c = sums + a·b, for two panels of `depth`: a sum that starts from zero and is then
+  /// added.
   /// Asks for what lies ahead meanwhile.
   void (*multiply)(const void* a, const void* b, std::int64_t depth, const TileOfC& tile,
                    Ahead ahead);
