@@ -23,17 +23,23 @@ constexpr int64_t kTileColumns = kTileVectors * kLanes;
 
 // ---- packing: panel[k][lane], lanes beyond `valid` are zero
 
-// Lanes lie side by side in memory, k rows apart by `stride`.
+// Lanes lie side by side in memory, k rows apart by `stride`. All panels at once: where rows lie a
+// multiple of 4 KiB apart, the first-level cache keeps too few of them for a second look.
 template <int64_t kWidth, class T>
-void PackCopy(const T* source, int64_t stride, int64_t valid, int64_t depth, float* panel) {
+void PackCopy(const T* source, int64_t stride, int64_t valid, int64_t depth, float* panels) {
   const hn::CappedTag<float, kWidth> d;
   constexpr int64_t kStep = hn::MaxLanes(d);
-  for (int64_t k = 0; k < depth; ++k, source += stride, panel += kWidth) {
-    if (valid == kWidth) {  // in steps that are known: 4 % of a product
-      for (int64_t j = 0; j < kWidth; j += kStep) hn::StoreU(load_as(d, source + j), d, panel + j);
-      continue;
+  for (int64_t k = 0; k < depth; ++k, source += stride, panels += kWidth) {
+    float* to = panels;
+    int64_t lane = 0;
+    for (; lane + kWidth <= valid; lane += kWidth, to += depth * kWidth) {
+      for (int64_t j = 0; j < kWidth; j += kStep) {  // in steps that are known: 4 % of a product
+        hn::StoreU(load_as(d, source + lane + j), d, to + j);
+      }
     }
-    for (int64_t j = 0; j < kWidth; ++j) panel[j] = j < valid ? to_float(source[j]) : 0.0f;
+    for (int64_t j = 0; lane < valid && j < kWidth; ++j) {
+      to[j] = lane + j < valid ? to_float(source[lane + j]) : 0.0f;
+    }
   }
 }
 
@@ -100,7 +106,10 @@ void Pack(const Operand& lanes, int64_t first_lane, int64_t count, int64_t first
     const auto* source = static_cast<const T*>(lanes.data) + first_lane * lanes.row_stride +
                          first_k * lanes.column_stride;
     if (lanes.row_stride != 1) {
-      PackTranspose(source, lanes.row_stride, width, count, depth, panel);
+      for (int64_t lane = 0; lane < count; lane += width) {
+        PackTranspose(source + lane * lanes.row_stride, lanes.row_stride, width,
+                      std::min(width, count - lane), depth, panel + lane * depth);
+      }
     } else if (width == kTileRows) {
       PackCopy<kTileRows>(source, lanes.column_stride, count, depth, panel);
     } else {
@@ -108,9 +117,10 @@ void Pack(const Operand& lanes, int64_t first_lane, int64_t count, int64_t first
     }
   });
   if (scale == 1.0f) return;
-  for_vectors(width * depth, [&](int64_t i, int64_t n) QUIRE_INLINE_LAMBDA {
-    store(hn::Mul(set(scale), load(panel + i, n)), panel + i, n);
-  });
+  for_vectors((count + width - 1) / width * width * depth,
+              [&](int64_t i, int64_t n) QUIRE_INLINE_LAMBDA {
+                store(hn::Mul(set(scale), load(panel + i, n)), panel + i, n);
+              });
 }
 
 // ---- the register tile

@@ -24,8 +24,9 @@ struct Product {
   Operand b;           // [k, n] any float type
   float* c = nullptr;  // [m, n], rows c_stride apart
   std::int64_t c_stride = 0;
-  const float* bias = nullptr;  // [n], or null
-  float a_scale = 1.0f;         // each element of a is multiplied by it before all else
+  const float* bias = nullptr;   // [n], or null
+  float a_scale = 1.0f;          // each element of a is multiplied by it before all else
+  float* column_sums = nullptr;  // [n] += sum_k(b), in order of k; or null. b has f32 in rows.
   enum class Output : std::uint8_t { overwrite, accumulate } output = Output::overwrite;
 };
 
@@ -91,8 +92,9 @@ struct PackedFormat {
   std::int64_t word_depth;     // k of one word
   std::int64_t block_depth;    // k of one part of the sum, a multiple of word_depth
 
-  /// A panel of `width` lanes, words[k/word_depth][lane]: element (first_lane + lane, first_k + k)
-  /// of `lanes` times `scale` for the first `count` lanes and k below `depth`, zero for the others.
+  /// Panels of `width` lanes, one behind the other, panel[k/word_depth][lane]: element (first_lane +
+  /// lane, first_k + k) of `lanes` times `scale` for the first `count` lanes and k below `depth`,
+  /// zero for the others of the last panel.
   void (*pack)(const Operand& lanes, std::int64_t first_lane, std::int64_t count,
                std::int64_t first_k, std::int64_t depth, float scale, std::int64_t width,
                void* words);

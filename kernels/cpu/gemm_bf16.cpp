@@ -112,9 +112,13 @@ QUIRE_BF16 void pack_lanes(const Operand& from, std::int64_t first_lane, std::in
 
 void pack(const Operand& lanes, std::int64_t first_lane, std::int64_t count, std::int64_t first_k,
           std::int64_t depth, float scale, std::int64_t width, void* words) {
+  auto* panel = static_cast<std::uint32_t*>(words);
+  const std::int64_t words_of_panel = (depth + 1) / 2 * width;
   dispatch(lanes.dtype, [&]<class T>() {
-    pack_lanes<T>(lanes, first_lane, count, first_k, depth, scale, width,
-                  static_cast<std::uint32_t*>(words));
+    for (std::int64_t lane = 0; lane < count; lane += width, panel += words_of_panel) {
+      pack_lanes<T>(lanes, first_lane + lane, std::min(width, count - lane), first_k, depth, scale,
+                    width, panel);
+    }
   });
 }
 

@@ -147,7 +147,7 @@ class AheadInParts {
 void pack_rows(const Product& p, const PackedFormat& format, std::int64_t first, std::int64_t count,
                std::uint32_t* packed, std::int64_t packed_rows, std::int64_t at) {
   const Operand turned{p.a.data, p.a.dtype, p.a.column_stride, p.a.row_stride};  // [k, m]
-  const std::int64_t panels = (count + format.panel_rows - 1) / format.panel_rows;
+  const std::int64_t together = 4 * format.panel_rows;  // lanes, of two lines where they are floats
   for (std::int64_t k = 0; k < p.k; k += format.block_depth) {
     const std::int64_t depth = std::min(format.block_depth, p.k - k);
     const std::int64_t words = format.words(depth);
@@ -156,11 +156,11 @@ void pack_rows(const Product& p, const PackedFormat& format, std::int64_t first,
                     .depth = std::min(format.block_depth, p.k - k - depth),
                     .first_column = first,
                     .columns = count};
-    AheadInParts parts(turned, next, panels);
-    for (std::int64_t i = 0; i < count; i += format.panel_rows) {
+    AheadInParts parts(turned, next, (count + together - 1) / together);
+    for (std::int64_t i = 0; i < count; i += together) {
       Ahead ahead = parts.next();
       ahead.ask(ahead.lines());
-      format.pack(p.a, first + i, std::min(format.panel_rows, count - i), k, depth, p.a_scale,
+      format.pack(p.a, first + i, std::min(together, count - i), k, depth, p.a_scale,
                   format.panel_rows, block + i * words);
     }
   }
@@ -210,6 +210,10 @@ void multiply_slab(const Product& p, const PackedFormat& format, const Tile& t, 
       } else {
         format.pack_and_multiply(a, {p.b, column, now.first_k, panel, below > 0}, now.depth, tile,
                                  ahead.next());
+        if (t.first_row == 0 && p.column_sums != nullptr) {
+          const float* b = static_cast<const float*>(p.b.data) + now.first_k * p.b.row_stride;
+          add_column_sums(b + column, now.depth, p.b.row_stride, columns, p.column_sums + column);
+        }
       }
     }
   }
@@ -410,16 +414,19 @@ void CpuDevice::do_matmul_backward_weight(const MatmulBackwardWeight& args) {
   // d_w[K,N] += xᵀ·d_out, or d_w[N,K] += d_outᵀ·x.
   const auto& [d_weight, layout] = args.d_weight.weight;
   const bool in_out = layout == WeightLayout::in_out;
-  const Product product{.m = d_weight.shape()[0],
-                        .n = d_weight.shape()[1],
-                        .k = rows_of(args.x),
-                        .a = operand(in_out ? args.x : args.d_out, /*transposed=*/true),
-                        .b = operand(in_out ? args.d_out : args.x, /*transposed=*/false),
-                        .c = d_weight.data<float>(),
-                        .c_stride = d_weight.shape()[1],
-                        .output = Product::Output::accumulate};
+  Product product{.m = d_weight.shape()[0],
+                  .n = d_weight.shape()[1],
+                  .k = rows_of(args.x),
+                  .a = operand(in_out ? args.x : args.d_out, /*transposed=*/true),
+                  .b = operand(in_out ? args.d_out : args.x, /*transposed=*/false),
+                  .c = d_weight.data<float>(),
+                  .c_stride = d_weight.shape()[1],
+                  .output = Product::Output::accumulate};
+  // Many rows bring d_out to the cache, where its columns are summed.
+  const bool with_product = in_out && args.d_bias.view && !streamed(product);
+  if (with_product) product.column_sums = args.d_bias.view.data<float>();
   multiply(product, args.multiply, {}, pool_);
-  if (!args.d_bias.view) return;
+  if (!args.d_bias.view || with_product) return;
   const std::int64_t n = args.d_bias.view.count();
   const float* d_out = args.d_out.data<float>();
   float* d_bias = args.d_bias.view.data<float>();
