@@ -10,6 +10,7 @@
 // Otherwise rows of A are packed, a group of rows at a time, and tiles of rows × columns are the
 // tasks. Each reads B where it lies, in slabs that are on their way to level-2 cache while the one
 // before is multiplied; a panel is packed while the first rows are multiplied by it, for the others.
+// Until a sum over k is whole it stays in scratch memory, tile after tile: C is written once.
 //
 // Both sum over k in the same parts (kSumDepth in gemm.h, kBf16SumDepth in gemm_bf16.h), so an
 // element's bits depend neither on M nor on how the work is split over threads. A weight in blocks
@@ -168,10 +169,10 @@ void pack_rows(const Product& p, const PackedFormat& format, std::int64_t first,
 
 /// Multiplies all rows of the tile by a slab of b, panel by panel, each packed while the first of
 /// them are multiplied by it. What comes next is on its way meanwhile: C of the next rows, and the
-/// next slab.
-void multiply_slab(const Product& p, const PackedFormat& format, const Tile& t, const Slab& now,
-                   const Slab& next, const std::uint32_t* packed_rows, std::uint32_t* panel,
-                   float* sums) {
+/// next slab. With the last part of k a tile of C is whole, and completed while it is in cache.
+void multiply_slab(const Product& p, const PackedFormat& format, const Epilogue& epilogue,
+                   const Tile& t, const Slab& now, const Slab& next,
+                   const std::uint32_t* packed_rows, std::uint32_t* panel, float* sums) {
   const std::int64_t words = format.words(now.depth);
   const bool first = now.first_k == 0, last = now.first_k + now.depth == p.k;
   const bool add = p.output == Product::Output::accumulate;
@@ -188,6 +189,10 @@ void multiply_slab(const Product& p, const PackedFormat& format, const Tile& t, 
       constexpr std::int64_t kFloat = sizeof(float);
       if (last || (first && add)) {
         prefetch_rows(c + rows * p.c_stride, p.c_stride * kFloat, below, columns * kFloat);
+        if (last && epilogue.gradient_at != nullptr) {
+          const float* x = epilogue.gradient_at + (t.first_row + i + rows) * p.c_stride + column;
+          prefetch_rows(x, p.c_stride * kFloat, below, columns * kFloat);
+        }
       }
       TileOfC tile = {.c = c, .stride = p.c_stride, .rows = rows, .columns = columns};
       if (!last) {
@@ -215,15 +220,17 @@ void multiply_slab(const Product& p, const PackedFormat& format, const Tile& t, 
           add_column_sums(b + column, now.depth, p.b.row_stride, columns, p.column_sums + column);
         }
       }
+      if (last) finish(p, epilogue, t.first_row + i, rows, column, columns);
     }
   }
 }
 
 constexpr std::int64_t kAtOnce = 3;  // panels side by side
 
-/// Slab number `n` of a tile: some columns for all of k, then the next. C stays in the second-level
-/// cache meanwhile (144 columns of 512 rows are 295 KB, their A of one block of k 262 KB). One that
-/// is behind the last is empty.
+/// Slab number `n` of a tile: some columns for all of k, then the next. Their sums stay in the
+/// second-level cache meanwhile (144 columns of 512 rows are 295 KB, their A of one block of k 262 KB):
+/// in C itself, with rows of 12 KiB, they would share 288 of a Zen 4's 2048 sets. One that is behind
+/// the last is empty.
 Slab slab_of(const Product& p, const PackedFormat& format, const Tile& t, std::int64_t n) {
   const std::int64_t blocks = (p.k + format.block_depth - 1) / format.block_depth;
   const std::int64_t panels = (t.columns + format.panel_columns - 1) / format.panel_columns;
@@ -248,11 +255,8 @@ void multiply_slabs(const Product& p, const PackedFormat& format, const Epilogue
     const bool last = next.columns == 0;
     const std::uint32_t* rows_of_block =
         packed + now.first_k / format.word_depth * packed_rows + t.row * format.words(now.depth);
-    multiply_slab(p, format, t, now, last ? slab_of(p, format, after, 0) : next, rows_of_block,
-                  panel, sums);
-    if (now.first_k + now.depth == p.k) {
-      finish(p, epilogue, t.first_row, t.rows, now.first_column, now.columns);
-    }
+    multiply_slab(p, format, epilogue, t, now, last ? slab_of(p, format, after, 0) : next,
+                  rows_of_block, panel, sums);
   }
 }
 
