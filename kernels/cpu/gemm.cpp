@@ -23,17 +23,23 @@ constexpr int64_t kTileColumns = kTileVectors * kLanes;
 
 // ---- packing: panel[k][lane], lanes beyond `valid` are zero
 
-// Lanes lie side by side in memory, k rows apart by `stride`.
+// Lanes lie side by side in memory, k rows apart by `stride`. All panels at once: where rows lie a
+// multiple of 4 KiB apart, the first-level cache keeps too few of them for a second look.
 template <int64_t kWidth, class T>
-void PackCopy(const T* source, int64_t stride, int64_t valid, int64_t depth, float* panel) {
+void PackCopy(const T* source, int64_t stride, int64_t valid, int64_t depth, float* panels) {
   const hn::CappedTag<float, kWidth> d;
   constexpr int64_t kStep = hn::MaxLanes(d);
-  for (int64_t k = 0; k < depth; ++k, source += stride, panel += kWidth) {
-    if (valid == kWidth) {  // in steps that are known: 4 % of a product
-      for (int64_t j = 0; j < kWidth; j += kStep) hn::StoreU(load_as(d, source + j), d, panel + j);
-      continue;
+  for (int64_t k = 0; k < depth; ++k, source += stride, panels += kWidth) {
+    float* to = panels;
+    int64_t lane = 0;
+    for (; lane + kWidth <= valid; lane += kWidth, to += depth * kWidth) {
+      for (int64_t j = 0; j < kWidth; j += kStep) {  // in steps that are known: 4 % of a product
+        hn::StoreU(load_as(d, source + lane + j), d, to + j);
+      }
     }
-    for (int64_t j = 0; j < kWidth; ++j) panel[j] = j < valid ? to_float(source[j]) : 0.0f;
+    for (int64_t j = 0; lane < valid && j < kWidth; ++j) {
+      to[j] = lane + j < valid ? to_float(source[lane + j]) : 0.0f;
+    }
   }
 }
 
@@ -100,7 +106,10 @@ void Pack(const Operand& lanes, int64_t first_lane, int64_t count, int64_t first
     const auto* source = static_cast<const T*>(lanes.data) + first_lane * lanes.row_stride +
                          first_k * lanes.column_stride;
     if (lanes.row_stride != 1) {
-      PackTranspose(source, lanes.row_stride, width, count, depth, panel);
+      for (int64_t lane = 0; lane < count; lane += width) {
+        PackTranspose(source + lane * lanes.row_stride, lanes.row_stride, width,
+                      std::min(width, count - lane), depth, panel + lane * depth);
+      }
     } else if (width == kTileRows) {
       PackCopy<kTileRows>(source, lanes.column_stride, count, depth, panel);
     } else {
@@ -108,21 +117,27 @@ void Pack(const Operand& lanes, int64_t first_lane, int64_t count, int64_t first
     }
   });
   if (scale == 1.0f) return;
-  for_vectors(width * depth, [&](int64_t i, int64_t n) QUIRE_INLINE_LAMBDA {
-    store(hn::Mul(set(scale), load(panel + i, n)), panel + i, n);
-  });
+  for_vectors((count + width - 1) / width * width * depth,
+              [&](int64_t i, int64_t n) QUIRE_INLINE_LAMBDA {
+                store(hn::Mul(set(scale), load(panel + i, n)), panel + i, n);
+              });
 }
 
 // ---- the register tile
 
+// Inlined, or the sums would live in memory.
 template <int kRows>
-void StoreTile(const Vec (&sum)[kRows][kTileVectors], bool add, float* HWY_RESTRICT c,
-               int64_t stride) {
+HWY_INLINE void StoreTile(const Vec (&sum)[kRows][kTileVectors], const TileOfC& tile) {
+  float* c = tile.c;
+  const float* before = tile.sums;
 #pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r, c += stride) {
+  for (int r = 0; r < kRows; ++r, c += tile.stride, before += tile.sums_stride) {
 #pragma GCC unroll 3
     for (int v = 0; v < kTileVectors; ++v) {
-      store(add ? hn::Add(load(c + v * kLanes), sum[r][v]) : sum[r][v], c + v * kLanes);
+      Vec all = sum[r][v];
+      if (tile.sums != nullptr) all = hn::Add(load(before + v * kLanes), all);
+      if (tile.bias != nullptr) all = hn::Add(all, load(tile.bias + v * kLanes));
+      store(all, c + v * kLanes);
     }
   }
 }
@@ -131,7 +146,7 @@ void StoreTile(const Vec (&sum)[kRows][kTileVectors], bool add, float* HWY_RESTR
 template <int kRows, class T, bool kKeep>
 void RegisterTile(const float* HWY_RESTRICT a, const T* HWY_RESTRICT b, int64_t stride,
                   float* HWY_RESTRICT packed, int64_t depth, const TileOfC& tile, Ahead ahead) {
-  const int64_t lines = (ahead.lines() + depth - 1) / depth;  // for each k
+  const int64_t lines = ahead.lines_a_step(depth);
   Vec sum[kRows][kTileVectors];
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) sum[r][0] = sum[r][1] = sum[r][2] = zero();
@@ -152,7 +167,7 @@ void RegisterTile(const float* HWY_RESTRICT a, const T* HWY_RESTRICT b, int64_t 
       sum[r][2] = hn::MulAdd(x, b2, sum[r][2]);
     }
   }
-  StoreTile<kRows>(sum, tile.add, tile.c, tile.stride);
+  StoreTile<kRows>(sum, tile);
 }
 
 template <class T, int... kRows>
@@ -170,13 +185,19 @@ void Multiply(const void* a, const void* b, int64_t depth, const TileOfC& tile, 
   }
   // A tile at the right edge goes through a whole one, of which `columns` count.
   HWY_ALIGN float edge[kTileRows * kTileColumns];
-  const TileOfC whole = {edge, kTileColumns, tile.rows, kTileColumns, tile.add};
-  for (int64_t r = 0; tile.add && r < tile.rows; ++r) {
-    std::copy_n(tile.c + r * tile.stride, tile.columns, edge + r * kTileColumns);
+  TileOfC whole = {.c = edge, .stride = kTileColumns, .rows = tile.rows, .columns = kTileColumns};
+  if (tile.sums != nullptr) {
+    for (int64_t r = 0; r < tile.rows; ++r) {
+      std::copy_n(tile.sums + r * tile.sums_stride, tile.columns, edge + r * kTileColumns);
+    }
+    whole.sums = edge;
+    whole.sums_stride = kTileColumns;
   }
   multiply(rows_of_a, panel, kTileColumns, nullptr, depth, whole, ahead);
   for (int64_t r = 0; r < tile.rows; ++r) {
-    std::copy_n(edge + r * kTileColumns, tile.columns, tile.c + r * tile.stride);
+    float* c = tile.c + r * tile.stride;
+    std::copy_n(edge + r * kTileColumns, tile.columns, c);
+    for (int64_t j = 0; tile.bias != nullptr && j < tile.columns; ++j) c[j] += tile.bias[j];
   }
 }
 

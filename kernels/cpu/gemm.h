@@ -24,8 +24,9 @@ struct Product {
   Operand b;           // [k, n] any float type
   float* c = nullptr;  // [m, n], rows c_stride apart
   std::int64_t c_stride = 0;
-  const float* bias = nullptr;  // [n], or null
-  float a_scale = 1.0f;         // each element of a is multiplied by it before all else
+  const float* bias = nullptr;   // [n], or null
+  float a_scale = 1.0f;          // each element of a is multiplied by it before all else
+  float* column_sums = nullptr;  // [n] += sum_k(b), in order of k; or null. b has f32 in rows.
   enum class Output : std::uint8_t { overwrite, accumulate } output = Output::overwrite;
 };
 
@@ -44,6 +45,10 @@ struct Ahead {
   /// Of cache. A row that begins within one ends in one more, which is not asked for: processors
   /// bring it unasked, and asked for 8 rows by a weight in float took half as long again (Zen 4).
   std::int64_t lines() const { return rows * ((bytes + kLine - 1) / kLine); }
+  /// How many to ask for in each of `steps`.
+  std::int64_t lines_a_step(std::int64_t steps) const {
+    return lines() <= steps ? 1 : (lines() + steps - 1) / steps;  // divides where it has to
+  }
   /// Asks for the next `lines` of it, from the second-level cache on. Inlined, as it is called from
   /// code for any level of vectors.
   [[gnu::always_inline]] void ask(std::int64_t lines) {
@@ -62,10 +67,12 @@ struct Ahead {
 
 /// A register tile of c, and how it is reached.
 struct TileOfC {
-  float* c;
-  std::int64_t stride;         // of rows
-  std::int64_t rows, columns;  // at most panel_rows, panel_columns
-  bool add;                    // or overwrite
+  float* c = nullptr;                  // overwritten
+  std::int64_t stride = 0;             // of rows
+  std::int64_t rows = 0, columns = 0;  // at most panel_rows, panel_columns
+  const float* sums = nullptr;         // what is added to: may be c; null: nothing
+  std::int64_t sums_stride = 0;        // of rows
+  const float* bias = nullptr;         // [columns], added last; or null
 };
 
 /// A panel of b where it lies, and where it is packed.
@@ -85,12 +92,14 @@ struct PackedFormat {
   std::int64_t word_depth;     // k of one word
   std::int64_t block_depth;    // k of one part of the sum, a multiple of word_depth
 
-  /// A panel of `width` lanes, words[k/word_depth][lane]: element (first_lane + lane, first_k + k)
-  /// of `lanes` times `scale` for the first `count` lanes and k below `depth`, zero for the others.
+  /// Panels of `width` lanes, one behind the other, panel[k/word_depth][lane]: element (first_lane +
+  /// lane, first_k + k) of `lanes` times `scale` for the first `count` lanes and k below `depth`,
+  /// zero for the others of the last panel.
   void (*pack)(const Operand& lanes, std::int64_t first_lane, std::int64_t count,
                std::int64_t first_k, std::int64_t depth, float scale, std::int64_t width,
                void* words);
-  /// c = a·b, or c += a·b, for two panels of `depth`: a sum that starts from zero and is then added.
+  /// c = a·b, or c = sums + a·b, for two panels of `depth`: a sum that starts from zero and is then
+  /// added.
   /// Asks for what lies ahead meanwhile.
   void (*multiply)(const void* a, const void* b, std::int64_t depth, const TileOfC& tile,
                    Ahead ahead);

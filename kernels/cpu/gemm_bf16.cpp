@@ -112,9 +112,13 @@ QUIRE_BF16 void pack_lanes(const Operand& from, std::int64_t first_lane, std::in
 
 void pack(const Operand& lanes, std::int64_t first_lane, std::int64_t count, std::int64_t first_k,
           std::int64_t depth, float scale, std::int64_t width, void* words) {
+  auto* panel = static_cast<std::uint32_t*>(words);
+  const std::int64_t words_of_panel = (depth + 1) / 2 * width;
   dispatch(lanes.dtype, [&]<class T>() {
-    pack_lanes<T>(lanes, first_lane, count, first_k, depth, scale, width,
-                  static_cast<std::uint32_t*>(words));
+    for (std::int64_t lane = 0; lane < count; lane += width, panel += words_of_panel) {
+      pack_lanes<T>(lanes, first_lane + lane, std::min(width, count - lane), first_k, depth, scale,
+                    width, panel);
+    }
   });
 }
 
@@ -130,7 +134,7 @@ QUIRE_BF16 void register_tile(const std::uint32_t* a, const void* from, std::int
                               std::uint32_t* packed, std::int64_t depth, const TileOfC& tile,
                               Ahead ahead) {
   const std::int64_t words = (depth + 1) / 2;
-  const std::int64_t lines = (ahead.lines() + words - 1) / words;  // for each word
+  const std::int64_t lines = ahead.lines_a_step(words);
   const auto* panel = static_cast<const std::uint32_t*>(from);
   const auto* row = static_cast<const BFloat16*>(from);
   __m512 sum[kRows][kTileVectors];
@@ -164,12 +168,18 @@ QUIRE_BF16 void register_tile(const std::uint32_t* a, const void* from, std::int
     }
   }
   float* c = tile.c;
+  const float* before = tile.sums;
 #pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r, c += tile.stride) {
+  for (int r = 0; r < kRows; ++r, c += tile.stride, before += tile.sums_stride) {
 #pragma GCC unroll 3
     for (int v = 0; v < kTileVectors; ++v) {
       const __mmask16 lanes = first_lanes(tile.columns - v * kLanes);
-      if (tile.add) sum[r][v] = _mm512_add_ps(load(c + v * kLanes, lanes), sum[r][v]);
+      if (tile.sums != nullptr) {
+        sum[r][v] = _mm512_add_ps(load(before + v * kLanes, lanes), sum[r][v]);
+      }
+      if (tile.bias != nullptr) {
+        sum[r][v] = _mm512_add_ps(sum[r][v], load(tile.bias + v * kLanes, lanes));
+      }
       _mm512_mask_storeu_ps(c + v * kLanes, lanes, sum[r][v]);
     }
   }

@@ -10,6 +10,7 @@
 // Otherwise rows of A are packed, a group of rows at a time, and tiles of rows × columns are the
 // tasks. Each reads B where it lies, in slabs that are on their way to level-2 cache while the one
 // before is multiplied; a panel is packed while the first rows are multiplied by it, for the others.
+// Until a sum over k is whole it stays in scratch memory, tile after tile: C is written once.
 //
 // Both sum over k in the same parts (kSumDepth in gemm.h, kBf16SumDepth in gemm_bf16.h), so an
 // element's bits depend neither on M nor on how the work is split over threads. A weight in blocks
@@ -111,28 +112,43 @@ struct Slab {
   std::int64_t first_k = 0, depth = 0, first_column = 0, columns = 0;
 };
 
-/// Part number `part` of `parts` of what will be read. Its rows, or columns, lie far apart: the
-/// processor's own prefetcher does not follow them.
-Ahead part_of(const Operand& b, const Slab& slab, std::int64_t part, std::int64_t parts) {
-  const bool by_rows = b.column_stride == 1;
-  const auto size = static_cast<std::int64_t>(size_of(b.dtype));
-  const std::int64_t runs = by_rows ? slab.depth : slab.columns;
-  const std::int64_t stride = by_rows ? b.row_stride : b.column_stride;
-  const std::int64_t first = runs * part / parts;
-  const std::int64_t at =
-      slab.first_k * b.row_stride + slab.first_column * b.column_stride + first * stride;
-  return {.first = static_cast<const std::byte*>(b.data) + at * size,
-          .rows = runs * (part + 1) / parts - first,
-          .bytes = (by_rows ? slab.columns : slab.depth) * size,
-          .stride = stride * size};
-}
+/// What will be read, in equal parts. Its rows, or columns, lie far apart: the processor's own
+/// prefetcher does not follow them.
+class AheadInParts {
+ public:
+  AheadInParts(const Operand& b, const Slab& slab, std::int64_t parts) : parts_(parts) {
+    const bool by_rows = b.column_stride == 1;
+    const auto size = static_cast<std::int64_t>(size_of(b.dtype));
+    const std::int64_t runs = by_rows ? slab.depth : slab.columns;
+    next_ = {.first = static_cast<const std::byte*>(b.data) +
+                      (slab.first_k * b.row_stride + slab.first_column * b.column_stride) * size,
+             .bytes = (by_rows ? slab.columns : slab.depth) * size,
+             .stride = (by_rows ? b.row_stride : b.column_stride) * size};
+    least_ = runs / parts;
+    more_ = runs % parts;
+  }
+
+  /// To be called once for each part. Without divisions, as it is called for every tile.
+  Ahead next() {
+    missing_ += more_;
+    next_.rows = least_ + (missing_ >= parts_ ? 1 : 0);
+    if (missing_ >= parts_) missing_ -= parts_;
+    const Ahead part = next_;
+    next_.first += next_.rows * next_.stride;
+    return part;
+  }
+
+ private:
+  Ahead next_;
+  std::int64_t parts_, least_ = 0, more_ = 0, missing_ = 0;
+};
 
 // Rows [first, first + count) of a as rows `at` and on of `packed`, which has `packed_rows` of them:
 // block by block along k, panel by panel, while the next block is on its way.
 void pack_rows(const Product& p, const PackedFormat& format, std::int64_t first, std::int64_t count,
                std::uint32_t* packed, std::int64_t packed_rows, std::int64_t at) {
   const Operand turned{p.a.data, p.a.dtype, p.a.column_stride, p.a.row_stride};  // [k, m]
-  const std::int64_t panels = (count + format.panel_rows - 1) / format.panel_rows;
+  const std::int64_t together = 4 * format.panel_rows;  // lanes, of two lines where they are floats
   for (std::int64_t k = 0; k < p.k; k += format.block_depth) {
     const std::int64_t depth = std::min(format.block_depth, p.k - k);
     const std::int64_t words = format.words(depth);
@@ -141,11 +157,11 @@ void pack_rows(const Product& p, const PackedFormat& format, std::int64_t first,
                     .depth = std::min(format.block_depth, p.k - k - depth),
                     .first_column = first,
                     .columns = count};
-    for (std::int64_t panel = 0; panel < panels; ++panel) {
-      const std::int64_t i = panel * format.panel_rows;
-      Ahead ahead = part_of(turned, next, panel, panels);
+    AheadInParts parts(turned, next, (count + together - 1) / together);
+    for (std::int64_t i = 0; i < count; i += together) {
+      Ahead ahead = parts.next();
       ahead.ask(ahead.lines());
-      format.pack(p.a, first + i, std::min(format.panel_rows, count - i), k, depth, p.a_scale,
+      format.pack(p.a, first + i, std::min(together, count - i), k, depth, p.a_scale,
                   format.panel_rows, block + i * words);
     }
   }
@@ -153,71 +169,94 @@ void pack_rows(const Product& p, const PackedFormat& format, std::int64_t first,
 
 /// Multiplies all rows of the tile by a slab of b, panel by panel, each packed while the first of
 /// them are multiplied by it. What comes next is on its way meanwhile: C of the next rows, and the
-/// next slab.
-void multiply_slab(const Product& p, const PackedFormat& format, const Tile& t, const Slab& now,
-                   const Slab& next, const std::uint32_t* packed_rows, std::uint32_t* panel) {
+/// next slab. With the last part of k a tile of C is whole, and completed while it is in cache.
+void multiply_slab(const Product& p, const PackedFormat& format, const Epilogue& epilogue,
+                   const Tile& t, const Slab& now, const Slab& next,
+                   const std::uint32_t* packed_rows, std::uint32_t* panel, float* sums) {
   const std::int64_t words = format.words(now.depth);
-  const bool add = now.first_k > 0 || p.output == Product::Output::accumulate;
+  const bool first = now.first_k == 0, last = now.first_k + now.depth == p.k;
+  const bool add = p.output == Product::Output::accumulate;
   const std::int64_t down = (t.rows + format.panel_rows - 1) / format.panel_rows;
   const std::int64_t across = (now.columns + format.panel_columns - 1) / format.panel_columns;
-  for (std::int64_t call = 0; call < down * across; ++call) {
-    const std::int64_t i = call % down * format.panel_rows;
-    const std::int64_t column = now.first_column + call / down * format.panel_columns;
-    const std::int64_t rows = std::min(format.panel_rows, t.rows - i);
-    const std::int64_t columns =
-        std::min(format.panel_columns, now.first_column + now.columns - column);
-    const std::int64_t below = std::min(format.panel_rows, t.rows - i - rows);
-    float* c = p.c + (t.first_row + i) * p.c_stride + column;
-    constexpr std::int64_t kFloat = sizeof(float);
-    prefetch_rows(c + rows * p.c_stride, p.c_stride * kFloat, below, columns * kFloat);
-    const TileOfC tile = {c, p.c_stride, rows, columns, add};
-    const Ahead ahead = part_of(p.b, next, call, down * across);
-    if (i > 0) {
-      format.multiply(packed_rows + i * words, panel, now.depth, tile, ahead);
-    } else {
-      format.pack_and_multiply(packed_rows, {p.b, column, now.first_k, panel, below > 0}, now.depth,
-                               tile, ahead);
+  AheadInParts ahead(p.b, next, down * across);
+  for (std::int64_t j = 0; j < now.columns; j += format.panel_columns) {
+    const std::int64_t column = now.first_column + j;
+    const std::int64_t columns = std::min(format.panel_columns, now.columns - j);
+    for (std::int64_t i = 0; i < t.rows; i += format.panel_rows) {
+      const std::int64_t rows = std::min(format.panel_rows, t.rows - i);
+      const std::int64_t below = std::min(format.panel_rows, t.rows - i - rows);
+      float* c = p.c + (t.first_row + i) * p.c_stride + column;
+      constexpr std::int64_t kFloat = sizeof(float);
+      if (last || (first && add)) {
+        prefetch_rows(c + rows * p.c_stride, p.c_stride * kFloat, below, columns * kFloat);
+        if (last && epilogue.gradient_at != nullptr) {
+          const float* x = epilogue.gradient_at + (t.first_row + i + rows) * p.c_stride + column;
+          prefetch_rows(x, p.c_stride * kFloat, below, columns * kFloat);
+        }
+      }
+      TileOfC tile = {.c = c, .stride = p.c_stride, .rows = rows, .columns = columns};
+      if (!last) {
+        tile.c = sums;
+        tile.stride = format.panel_columns;
+      } else if (p.bias != nullptr) {
+        tile.bias = p.bias + column;
+      }
+      if (!first) {
+        tile.sums = sums;
+        tile.sums_stride = format.panel_columns;
+      } else if (add) {
+        tile.sums = c;
+        tile.sums_stride = p.c_stride;
+      }
+      sums += format.panel_rows * format.panel_columns;
+      const std::uint32_t* a = packed_rows + i * words;
+      if (i > 0) {
+        format.multiply(a, panel, now.depth, tile, ahead.next());
+      } else {
+        format.pack_and_multiply(a, {p.b, column, now.first_k, panel, below > 0}, now.depth, tile,
+                                 ahead.next());
+        if (t.first_row == 0 && p.column_sums != nullptr) {
+          const float* b = static_cast<const float*>(p.b.data) + now.first_k * p.b.row_stride;
+          add_column_sums(b + column, now.depth, p.b.row_stride, columns, p.column_sums + column);
+        }
+      }
+      if (last) finish(p, epilogue, t.first_row + i, rows, column, columns);
     }
   }
 }
 
-// Columns [first, first + columns) of the tile have their sums: the bias, and what follows the product.
-void complete(const Product& p, const Epilogue& epilogue, const Tile& t, std::int64_t first,
-              std::int64_t columns) {
-  for (std::int64_t i = t.first_row; p.bias != nullptr && i < t.first_row + t.rows; ++i) {
-    add_column_sums(p.bias + first, 1, 0, columns, p.c + i * p.c_stride + first);
-  }
-  finish(p, epilogue, t.first_row, t.rows, first, columns);
-}
+constexpr std::int64_t kAtOnce = 3;  // panels side by side
 
-/// Slab number `n` of a tile: some columns for all of k, then the next. C stays in the second-level
-/// cache meanwhile (144 columns of 512 rows are 295 KB, their A of one block of k 262 KB). One that
-/// is behind the last is empty.
+/// Slab number `n` of a tile: some columns for all of k, then the next. Their sums stay in the
+/// second-level cache meanwhile (144 columns of 512 rows are 295 KB, their A of one block of k 262 KB):
+/// in C itself, with rows of 12 KiB, they would share 288 of a Zen 4's 2048 sets. One that is behind
+/// the last is empty.
 Slab slab_of(const Product& p, const PackedFormat& format, const Tile& t, std::int64_t n) {
-  constexpr std::int64_t kAtOnce = 3;  // panels side by side
-  const std::int64_t width = kAtOnce * format.panel_columns;
   const std::int64_t blocks = (p.k + format.block_depth - 1) / format.block_depth;
-  const std::int64_t k = n % blocks * format.block_depth, column = n / blocks * width;
-  if (column >= t.columns) return {};
+  const std::int64_t panels = (t.columns + format.panel_columns - 1) / format.panel_columns;
+  const std::int64_t slabs = (panels + kAtOnce - 1) / kAtOnce;
+  const std::int64_t k = n % blocks * format.block_depth, slab = n / blocks;
+  if (slab >= slabs) return {};
+  const std::int64_t column = panels * slab / slabs * format.panel_columns;
+  const std::int64_t end = panels * (slab + 1) / slabs * format.panel_columns;
   return {.first_k = k,
           .depth = std::min(format.block_depth, p.k - k),
           .first_column = t.first_column + column,
-          .columns = std::min(width, t.columns - column)};
+          .columns = std::min(end, t.columns) - column};
 }
 
 /// Leaves the first slab of the tile `after` on its way, too.
 void multiply_slabs(const Product& p, const PackedFormat& format, const Epilogue& epilogue,
                     const Tile& t, const Tile& after, const std::uint32_t* packed,
-                    std::int64_t packed_rows, std::uint32_t* panel) {
+                    std::int64_t packed_rows, std::uint32_t* panel, float* sums) {
   Slab now = slab_of(p, format, t, 0), next;
   for (std::int64_t n = 0; now.columns > 0; ++n, now = next) {
     next = slab_of(p, format, t, n + 1);
     const bool last = next.columns == 0;
     const std::uint32_t* rows_of_block =
         packed + now.first_k / format.word_depth * packed_rows + t.row * format.words(now.depth);
-    multiply_slab(p, format, t, now, last ? slab_of(p, format, after, 0) : next, rows_of_block,
-                  panel);
-    if (now.first_k + now.depth == p.k) complete(p, epilogue, t, now.first_column, now.columns);
+    multiply_slab(p, format, epilogue, t, now, last ? slab_of(p, format, after, 0) : next,
+                  rows_of_block, panel, sums);
   }
 }
 
@@ -230,6 +269,8 @@ void row_group(const Product& p, const PackedFormat& format, const Epilogue& epi
   const std::int64_t packed_rows = round_up(rows, format.panel_rows);
   const std::int64_t packed_words = packed_rows * format.words(p.k);
   const std::int64_t panel_words = format.words(format.block_depth) * format.panel_columns;
+  const std::int64_t sum_words =
+      round_up(std::min(rows, kTaskRows), format.panel_rows) * kAtOnce * format.panel_columns;
   const std::int64_t row_tasks = (rows + kTaskRows - 1) / kTaskRows;
   const std::int64_t wanted = std::max<std::int64_t>(1, 4 * pool.threads() / row_tasks);
   const std::int64_t width =
@@ -245,10 +286,11 @@ void row_group(const Product& p, const PackedFormat& format, const Epilogue& epi
                 .columns = std::min(width, p.n - column)};
   };
   const auto multiply_tile = [&](std::int64_t task, const std::uint32_t* packed,
-                                 std::uint32_t* panel) {
+                                 std::uint32_t* panel, std::uint32_t* sums) {
     // The thread's next task, if all are as fast; its columns may be those of this one.
     const Tile tile = tile_of(task), after = tile_of(task + pool.threads());
-    multiply_slabs(p, format, epilogue, tile, after, packed, packed_rows, panel);
+    multiply_slabs(p, format, epilogue, tile, after, packed, packed_rows, panel,
+                   reinterpret_cast<float*>(sums));
   };
   // Each thread packs few rows for itself: what another one has packed would come out of its cache,
   // after all had waited for it (8 to 64 rows on two threads: 2 to 10 % of a product).
@@ -258,10 +300,11 @@ void row_group(const Product& p, const PackedFormat& format, const Epilogue& epi
     pool.run(pool.threads(), [&](std::int64_t) {
       std::int64_t task = next.fetch_add(1, std::memory_order_relaxed);
       if (task >= tasks) return;
-      const auto [panel, packed] = pool.scratch_arrays<std::uint32_t>(panel_words, packed_words);
+      const auto [panel, sums, packed] =
+          pool.scratch_arrays<std::uint32_t>(panel_words, sum_words, packed_words);
       pack_rows(p, format, top, rows, packed, packed_rows, 0);
       for (; task < tasks; task = next.fetch_add(1, std::memory_order_relaxed)) {
-        multiply_tile(task, packed, panel);
+        multiply_tile(task, packed, panel, sums);
       }
     });
     return;
@@ -272,7 +315,8 @@ void row_group(const Product& p, const PackedFormat& format, const Epilogue& epi
     pack_rows(p, format, top + at, count, packed, packed_rows, at);
   });
   pool.run(tasks, [&](std::int64_t task) {
-    multiply_tile(task, packed, pool.scratch<std::uint32_t>(panel_words));
+    const auto [panel, sums] = pool.scratch_arrays<std::uint32_t>(panel_words, sum_words);
+    multiply_tile(task, packed, panel, sums);
   });
 }
 
@@ -374,16 +418,19 @@ void CpuDevice::do_matmul_backward_weight(const MatmulBackwardWeight& args) {
   // d_w[K,N] += xᵀ·d_out, or d_w[N,K] += d_outᵀ·x.
   const auto& [d_weight, layout] = args.d_weight.weight;
   const bool in_out = layout == WeightLayout::in_out;
-  const Product product{.m = d_weight.shape()[0],
-                        .n = d_weight.shape()[1],
-                        .k = rows_of(args.x),
-                        .a = operand(in_out ? args.x : args.d_out, /*transposed=*/true),
-                        .b = operand(in_out ? args.d_out : args.x, /*transposed=*/false),
-                        .c = d_weight.data<float>(),
-                        .c_stride = d_weight.shape()[1],
-                        .output = Product::Output::accumulate};
+  Product product{.m = d_weight.shape()[0],
+                  .n = d_weight.shape()[1],
+                  .k = rows_of(args.x),
+                  .a = operand(in_out ? args.x : args.d_out, /*transposed=*/true),
+                  .b = operand(in_out ? args.d_out : args.x, /*transposed=*/false),
+                  .c = d_weight.data<float>(),
+                  .c_stride = d_weight.shape()[1],
+                  .output = Product::Output::accumulate};
+  // Many rows bring d_out to the cache, where its columns are summed.
+  const bool with_product = in_out && args.d_bias.view && !streamed(product);
+  if (with_product) product.column_sums = args.d_bias.view.data<float>();
   multiply(product, args.multiply, {}, pool_);
-  if (!args.d_bias.view) return;
+  if (!args.d_bias.view || with_product) return;
   const std::int64_t n = args.d_bias.view.count();
   const float* d_out = args.d_out.data<float>();
   float* d_bias = args.d_bias.view.data<float>();

@@ -165,6 +165,25 @@ TEST_CASE("weight gradients do not depend on the number of threads") {
   }
 }
 
+TEST_CASE(
+    "the CPU adds d_out to a bias's gradient row by row, whatever the product does meanwhile") {
+  // Few rows of the weight and many, several tiles of them, several parts of the sum, and so many
+  // rows of d_out that the product takes them in turns.
+  for (const auto [M, K, N] : {cases::Matmul{5, 3, 20}, {300, 1030, 150}, {8300, 9, 50}}) {
+    const std::vector<float> x = normal(M * K, 70), d_out = normal(M * N, 71);
+    const std::vector<float> old = normal(K * N, 72);
+    std::vector<float> want = normal(N, 33);  // what run_backward_weight() has there
+    for (std::int64_t i = 0; i < M * N; ++i) want[i % N] += d_out[i];
+    for (const TestDevice& device : cpu_with_threads()) {
+      for (const WeightLayout layout : kLayouts) {
+        const ForwardCase c{.M = M, .K = K, .N = N, .layout = layout};
+        compare_bits(join("d_bias", device.name, name_of(layout), M, K, N),
+                     run_backward_weight(device, c, d_out, x, old).d_bias, want);
+      }
+    }
+  }
+}
+
 TEST_CASE("finite differences agree with the gradients of a product") {
   constexpr std::int64_t M = 3, K = 5, N = 4;
   const Doubles x = widened(normal(M * K, 17)), weight = widened(normal(K * N, 18));

@@ -120,6 +120,30 @@ TEST_CASE("a row of a product does not depend on other rows, on blocking or on t
   }
 }
 
+TEST_CASE("a row of a large product has the bits of that row alone") {
+  // Rows of two tiles; sums that are packed in two goes; columns of several slabs.
+  for (const auto [M, K, N] : {cases::Matmul{530, 300, 150}, {70, 8300, 50}}) {
+    const std::vector<float> x = normal(M * K, 75), weight = normal(K * N, 76);
+    const std::vector<float> d_out = normal(M * N, 77), pre = normal(M * K, 78, 0.0, 3.0);
+    for (const WeightLayout layout : kLayouts) {
+      ForwardCase c{.M = M, .K = K, .N = N, .layout = layout, .activation = Activation::gelu_new};
+      const TestDevice& two = cpu_with_threads()[1];
+      const Forward all = run_forward(two, c, x, weight);
+      const std::vector<float> all_d_x = run_backward_input(two, c, d_out, weight, pre);
+      c.M = 1;
+      for (const std::int64_t row : {std::int64_t{0}, std::min<std::int64_t>(M, 512) - 1, M - 1}) {
+        const std::string what = join(name_of(layout), M, K, N, "row", row);
+        const Forward alone = run_forward(two, c, slice(x, row * K, K), weight);
+        compare_bits(what + " pre", slice(all.pre, row * N, N), alone.pre);
+        compare_bits(what + " out", slice(all.out, row * N, N), alone.out);
+        compare_bits(
+            what + " d_x", slice(all_d_x, row * K, K),
+            run_backward_input(two, c, slice(d_out, row * N, N), weight, slice(pre, row * K, K)));
+      }
+    }
+  }
+}
+
 TEST_CASE("up to eight rows have the bits of each row alone, and a weight in either layout") {
   for (const TestDevice& device : devices_under_test()) {
     for (const DType dtype : device.types) {
