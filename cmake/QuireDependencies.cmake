@@ -7,8 +7,11 @@ find_package(ZLIB REQUIRED)
 find_package(PkgConfig REQUIRED)
 
 # Highway's CMake package came after Debian 12; its pkg-config file is in both releases we support.
-pkg_check_modules(libhwy REQUIRED IMPORTED_TARGET libhwy)
-add_library(hwy ALIAS PkgConfig::libhwy)
+pkg_check_modules(libhwy REQUIRED libhwy)
+# Its headers alone: kernels/cpu/targets.cpp says why.
+add_library(hwy INTERFACE)
+target_include_directories(hwy SYSTEM INTERFACE ${libhwy_INCLUDE_DIRS})
+target_compile_options(hwy INTERFACE ${libhwy_CFLAGS_OTHER})
 pkg_check_modules(libxxhash REQUIRED IMPORTED_TARGET libxxhash)
 
 # OFF builds without, as where the library is missing.

@@ -58,5 +58,5 @@ set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)  # reads what the program links; wants dp
 if(QUIRE_WITH_HUB)  # loaded, not linked: the old names are Debian 12's, the new ones Ubuntu 24.04's
   set(CPACK_DEBIAN_PACKAGE_RECOMMENDS "libcurl4 | libcurl4t64, libssl3 | libssl3t64")
 endif()
-set(CPACK_DEBIAN_PACKAGE_SUGGESTS "libfmt-dev, libhwy-dev, libicu-dev, libleveldb-dev, libprotobuf-dev, libxxhash-dev, libzstd-dev, nlohmann-json3-dev, zlib1g-dev")  # to build against it
+set(CPACK_DEBIAN_PACKAGE_SUGGESTS "libfmt-dev, libicu-dev, libleveldb-dev, libprotobuf-dev, libxxhash-dev, libzstd-dev, nlohmann-json3-dev, zlib1g-dev")  # to build against it
 include(CPack)

@@ -40,7 +40,6 @@ const NamedLevel& best_level(std::int64_t supported) {
 }
 
 std::string levels_here() {
-  hwy::DisableTargets(0);
   std::string names;
   for (const NamedLevel& level : kLevels) {
     if ((level.target & hwy::SupportedTargets() & HWY_TARGETS) == 0) continue;
@@ -60,7 +59,6 @@ CpuDevice::Level CpuDevice::choose_level() {
     const auto level =
         std::find_if(std::begin(kLevels), std::end(kLevels),
                      [&](const NamedLevel& l) { return std::string_view(l.name) == wanted; });
-    hwy::DisableTargets(0);
     if (level == std::end(kLevels) ||
         (level->target & hwy::SupportedTargets() & HWY_TARGETS) == 0) {
       throw Error(Fault::usage,
@@ -71,10 +69,7 @@ CpuDevice::Level CpuDevice::choose_level() {
       disabled |= better->target;
     }
   }
-  hwy::DisableTargets(disabled);
-  const std::int64_t supported = hwy::SupportedTargets();
-  // The last call into Highway: in release 1.0.3 SupportedTargets() also chooses, and chooses among
-  // the disabled targets too.
+  const std::int64_t supported = hwy::SupportedTargets() & ~disabled;
   hwy::GetChosenTarget().Update(supported);
   Level chosen = {.title = best_level(supported).title, .why_not_in_bf16 = why_no_bf16()};
   if (chosen.why_not_in_bf16.empty() && (disabled & HWY_AVX3) != 0) {
