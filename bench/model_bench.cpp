@@ -3,7 +3,11 @@
 #include <fmt/format.h>
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <cstring>
+#include <fstream>
+#include <functional>
+#include <map>
 #include <memory>
 #include <numeric>
 
@@ -27,12 +31,8 @@ std::vector<std::int32_t> random_ids(const Gpt2Config& config, std::int64_t coun
   return ids;
 }
 
-// Parameters whose matrices are stored as `dtype`, vectors f32:
-// what a loaded file of that type gives.
-Parameters stored_as(Device& device, const GenerateBenchOptions& options, Parameters source) {
-  const Gpt2Config& config = options.config;
-  const DType dtype = options.dtype;
-  if (options.quantisation) return quantised(device, config, source, *options.quantisation);
+// Parameters whose matrices are stored as `dtype`, vectors f32.
+Parameters stored_as(Device& device, const Gpt2Config& config, DType dtype, Parameters source) {
   if (dtype == DType::f32) return source;
   auto buffers = std::make_shared<std::vector<Buffer>>();
   std::vector<ConstView> views;
@@ -47,14 +47,21 @@ Parameters stored_as(Device& device, const GenerateBenchOptions& options, Parame
   return Parameters(config, std::move(views), std::move(buffers));
 }
 
-// Weights that every token reads: all but the tables' rows of other tokens and positions. A tied
-// head reads wte as a whole.
+// The matrices that every token is multiplied with. A tied head is wte as a whole.
+std::vector<Weight> matrices_read(const Gpt2Config& config, const Parameters& parameters) {
+  std::vector<Weight> matrices = {parameters.head()};
+  for (int layer = 0; layer < config.n_layer; ++layer) {
+    for (const Role product : kProducts) matrices.push_back(parameters.matrix(layer, product));
+  }
+  return matrices;
+}
+
+// Weights that every token reads: all but the tables' rows of other tokens and positions.
 double decode_weight_bytes(const Gpt2Config& config, const Parameters& parameters) {
-  std::size_t bytes = parameters.head().size_bytes();
-  bytes += parameters.ln_f().weight.size_bytes() + parameters.ln_f().bias.size_bytes();
+  std::size_t bytes = parameters.ln_f().weight.size_bytes() + parameters.ln_f().bias.size_bytes();
+  for (const Weight& matrix : matrices_read(config, parameters)) bytes += matrix.size_bytes();
   for (int layer = 0; layer < config.n_layer; ++layer) {
     const auto& modules = parameters.layer(layer);
-    for (const Role product : kProducts) bytes += parameters.matrix(layer, product).size_bytes();
     for (const Role norm : {Role::ln_1, Role::ln_2}) bytes += modules[norm].weight.size_bytes();
     for (const auto& module : modules.all) bytes += module.bias.size_bytes();
   }
@@ -86,6 +93,10 @@ double peak_memory_bytes() {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   return static_cast<double>(usage.ru_maxrss) * 1024.0;
+}
+
+void forget_peak_memory() {
+  std::ofstream("/proc/self/clear_refs") << "5";  // man 5 proc: the peak, "high water mark"
 }
 
 BenchReport run_train_bench(Device& device, const Ceilings& ceilings,
@@ -139,17 +150,37 @@ BenchReport run_train_bench(Device& device, const Ceilings& ceilings,
   return report;
 }
 
-BenchReport run_generate_bench(Device& device, const Ceilings& ceilings,
-                               const GenerateBenchOptions& options, const BenchNote& note) {
-  const Gpt2Config& config = options.config;
-  BenchReport report;
-  note(fmt::format("making a random {} of {} parameters", options.model,
+BenchModel random_model(Device& device, const std::string& name, const Gpt2Config& config,
+                        DType dtype, std::optional<Quantisation> quantisation,
+                        const BenchNote& note) {
+  note(fmt::format("making a random {} of {} parameters", name,
                    human_count(static_cast<double>(config.parameter_count()))));
-  const Parameters parameters =
-      stored_as(device, options, initialize_parameters(device, config, /*seed=*/1));
-  const std::string tail =
-      fmt::format("{}/{}", options.model,
-                  options.quantisation ? name_of(*options.quantisation) : name_of(options.dtype));
+  Parameters drawn = initialize_parameters(device, config, /*seed=*/1);
+  if (quantisation) {
+    return {name, name_of(*quantisation), config, quantised(device, config, drawn, *quantisation)};
+  }
+  return {name, name_of(dtype), config, stored_as(device, config, dtype, std::move(drawn))};
+}
+
+std::vector<WeightFormat> formats_read(const Gpt2Config& config, const Parameters& parameters) {
+  std::map<WeightFormat, std::size_t> bytes;
+  for (const Weight& matrix : matrices_read(config, parameters)) {
+    bytes[matrix.format] += matrix.size_bytes();
+  }
+  std::vector<WeightFormat> formats;
+  formats.reserve(bytes.size());
+  for (const auto& [format, size] : bytes) formats.push_back(format);
+  std::ranges::stable_sort(formats, std::ranges::greater(),
+                           [&](WeightFormat format) { return bytes.at(format); });
+  return formats;
+}
+
+BenchReport run_generate_bench(Device& device, const Ceilings& ceilings, const BenchModel& model,
+                               const GenerateBenchOptions& options, const BenchNote& note) {
+  const Gpt2Config& config = model.config;
+  const Parameters& parameters = model.parameters;
+  const std::string tail = fmt::format("{}/{}", model.name, model.type);
+  BenchReport report;
   const double weight_bytes = decode_weight_bytes(config, parameters);
   const double cache_bytes_a_slot = 2.0 * config.n_layer * config.n_embd * sizeof(float);
 
@@ -182,6 +213,7 @@ BenchReport run_generate_bench(Device& device, const Ceilings& ceilings,
       }
     }
     summarize(entry, std::move(seconds));
+    entry.counters["weight_bytes"] = weight_bytes;
     entry.counters["peak_memory_bytes"] = peak_memory_bytes();
     report.entries.push_back(entry);
   }

@@ -1,5 +1,6 @@
-// How fast a whole model trains and writes, on random weights that it makes itself: speed does not
-// depend on what the weights are.
+// How fast a whole model trains and writes: on random weights that it makes itself, as speed does not
+// depend on what the weights are, or, writing, on those of a file, as it does depend on how they are
+// stored and where they lie.
 #pragma once
 
 #include <functional>
@@ -11,6 +12,7 @@
 #include "bench/report.h"
 #include "engine/formats/packed_weights.h"
 #include "engine/model/config.h"
+#include "engine/model/parameters.h"
 
 namespace quire {
 
@@ -29,11 +31,14 @@ struct TrainBenchOptions {
   std::int64_t memory_bytes = 0;  // that a case may take: what it keeps follows, as in training
 };
 
-struct GenerateBenchOptions {
-  std::string model = "gpt2";
+/// A model to write with.
+struct BenchModel {
+  std::string name, type;  // for the entries' names: "gpt2", "float32"
   Gpt2Config config;
-  DType dtype = DType::f32;  // of the matrices, unless they are in blocks
-  std::optional<Quantisation> quantisation = {};
+  Parameters parameters;
+};
+
+struct GenerateBenchOptions {
   std::vector<int> batches = {1, 8};
   int prompt = 32;       // tokens before the first drawn one
   int tokens = 64;       // drawn after it
@@ -50,13 +55,26 @@ using BenchNote = std::function<void(const std::string&)>;
 BenchReport run_train_bench(Device& device, const Ceilings& ceilings,
                             const TrainBenchOptions& options, const BenchNote& note);
 
-/// Entries "decode/…/batch:B" (items: tokens of all rows), "prefill/…", "first_token/…" (a prompt
-/// of 32 to its first token, cache allocated). Bytes of a decode step are every weight but the
-/// embedding tables' unused rows, once, and the cached keys and values.
-BenchReport run_generate_bench(Device& device, const Ceilings& ceilings,
+/// Random weights of a config's shapes, as a loaded file of that type gives them: matrices of `dtype`
+/// or in blocks, vectors in f32.
+BenchModel random_model(Device& device, const std::string& name, const Gpt2Config& config,
+                        DType dtype, std::optional<Quantisation> quantisation,
+                        const BenchNote& note);
+
+/// The formats of the matrices that a token reads, head included; that of most bytes first.
+std::vector<WeightFormat> formats_read(const Gpt2Config& config, const Parameters& parameters);
+
+/// Entries "decode/NAME/TYPE/batch:B" (items: tokens of all rows), "prefill/…", "first_token/…" (a
+/// prompt of 32 to its first token, cache allocated). Bytes of a decode step are every weight but
+/// the embedding tables' unused rows, once, as it is stored (the counter weight_bytes), and the cached
+/// keys and values.
+BenchReport run_generate_bench(Device& device, const Ceilings& ceilings, const BenchModel& model,
                                const GenerateBenchOptions& options, const BenchNote& note);
 
 /// The largest resident size of this process so far, in bytes.
 double peak_memory_bytes();
+/// Lets that begin anew with what is resident now: ceilings and drawn weights take memory that no
+/// work needs. Nothing where the system cannot (Linux can).
+void forget_peak_memory();
 
 }  // namespace quire

@@ -1,10 +1,11 @@
 """What torch and transformers reach on this CPU: a child of peers.py, in whose virtual environment it runs.
 
-    peer_torch.py generate --dtype float32|bfloat16 --seconds S --threads N
+    peer_torch.py generate --model DIR --dtype float32|bfloat16 --seconds S --threads N
     peer_torch.py train --batch B --length T [--bf16] [--compile] --seconds S --threads N
 
-A GPT-2 124M of random weights, as `quire bench` has it, dropout off. Prints one JSON object a line: {"name", "items",
-"seconds": [of each run], "peak_memory_bytes", "versions"}, with the names of quire's own entries.
+What writes is the model of a folder, what trains a GPT-2 124M of random weights, as `quire bench train` has it; dropout is
+off. Prints one JSON object a line: {"name", "items", "seconds": [of each run], "peak_memory_bytes", "versions"}, with the
+names of works.
 """
 import argparse
 import json
@@ -75,7 +76,7 @@ def decode(m, batch, seconds):
 
 @torch.no_grad()
 def generate(o):
-    m = model().eval().to(getattr(torch, o.dtype))
+    m = transformers.GPT2LMHeadModel.from_pretrained(o.model, dtype=getattr(torch, o.dtype)).eval()
     decode(m, 1, 0)  # caches and threads warm
     for batch in (1, 8):
         report(f"decode/gpt2/{o.dtype}/batch:{batch}", batch, decode(m, batch, o.seconds))
@@ -88,6 +89,7 @@ def generate(o):
 def main():
     a = argparse.ArgumentParser()
     a.add_argument("what", choices=["generate", "train"])
+    a.add_argument("--model")
     a.add_argument("--dtype", default="float32")
     a.add_argument("--batch", type=int)
     a.add_argument("--length", type=int)

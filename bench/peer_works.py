@@ -37,7 +37,13 @@ class Place:
     device: str = ""  # as quire names it
     versions: dict = dataclasses.field(default_factory=dict)
 
+    @property
+    def folder(self):
+        """The model as transformers has it, of which the files of model() were converted."""
+        return self.work / "gpt2"
+
     def model(self, dtype):
+        """The file that quire and llama.cpp both read."""
         return self.work / f"gpt2-{DTYPES[dtype]}.gguf"
 
     def text(self, kind):
@@ -97,20 +103,31 @@ def own_samples(entries, name_of=lambda name: name):
 # ---------------------------------------------------------------- generation and training
 
 
+def there(path):
+    if not path.exists():
+        raise LeftOut(f"{path.name} is not there")
+    return path
+
+
 def generate_work(dtype):
+    """The same GGUF file for quire and llama.cpp; transformers reads the folder that it was converted from."""
+
+    def name_of(name):
+        """decode/gpt2-q4_0.gguf/q4_0/batch:1, of the file, as the work that it is for all programs."""
+        kind, _, _, shape = name.split("/")
+        return f"{kind}/gpt2/{dtype}/{shape}"
+
     def quire(place):
-        return own_samples(quire_entries(place, "generate", "--dtype", dtype, "--seconds", place.seconds, "--threads",
-                                         place.threads))
+        return own_samples(quire_entries(place, "generate", "--model", there(place.model(dtype)), "--seconds", place.seconds,
+                                         "--threads", place.threads), name_of)
 
     def llama(place):
-        if not place.model(dtype).exists():
-            raise LeftOut(f"{place.model(dtype).name} is not there")
-        return peer_samples(place, "llama.cpp", "peer_llama.py", "generate", "--model", place.model(dtype), "--dtype",
+        return peer_samples(place, "llama.cpp", "peer_llama.py", "generate", "--model", there(place.model(dtype)), "--dtype",
                             dtype, "--seconds", place.seconds, "--threads", place.threads)
 
     def transformers(place):
-        return peer_samples(place, "transformers", "peer_torch.py", "generate", "--dtype", dtype, "--seconds",
-                            place.seconds, "--threads", place.threads)
+        return peer_samples(place, "transformers", "peer_torch.py", "generate", "--model", there(place.folder), "--dtype",
+                            dtype, "--seconds", place.seconds, "--threads", place.threads)
 
     runners = [Runner("quire", quire), Runner("llama.cpp", llama)]
     return runners + [Runner("transformers", transformers)] * (dtype in ("float32", "bfloat16"))

@@ -8,8 +8,8 @@
     peers.py documents [--check]   the documents' tables alone; --check exits 1 where they say something else
 
 Programs take turns within a round, so that whatever else the machine does meets all of them; ratios are those of
-rounds. The same model (GPT-2 124M, random weights: speed does not depend on them), the same lengths, all cores. A work
-or a program that cannot run is left out by name. Run it on a quiet machine.
+rounds. The same model (GPT-2 124M, random weights: speed does not depend on them), in generation the same file, the same
+lengths, all cores. A work or a program that cannot run is left out by name. Run it on a quiet machine.
 """
 import argparse
 import os
@@ -84,7 +84,7 @@ def mixed_text(size):
 
 def make_models(place):
     """One step of training on a line gives a whole folder of random weights; convert the GGUF files."""
-    folder = place.work / "gpt2"
+    folder = place.folder
     few = place.work / "few.txt"
     few.write_text("A line to make one step on, so that the folder of a whole model comes of it.\n" * 20)
     if not (folder / "model.safetensors").exists():
@@ -107,7 +107,7 @@ def setup(o, complete=False):
     place.text("prose").write_bytes(prose.read_bytes())
     place.text("mix").write_text(mixed_text(1_000_000), encoding="utf-8")
     if not (o.vocabulary / "merges.txt").exists():
-        note(f"left out: llama.cpp, tokenizer, file, start: no vocab.json and merges.txt of GPT-2 in {o.vocabulary}")
+        note(f"left out: generate, tokenizer, file, start: no vocab.json and merges.txt of GPT-2 in {o.vocabulary}")
     else:
         try:
             make_models(place)

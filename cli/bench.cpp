@@ -1,10 +1,10 @@
 // quire bench: how fast this machine trains, writes, tokenizes and runs each kernel, beside the
 // ceilings measured in the same run.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <optional>
-#include <tuple>
 #include <utility>
 
 #include "base/file.h"
@@ -19,6 +19,7 @@
 #include "cli/terminal.h"
 #include "corpus/json_line.h"
 #include "engine/formats/hub_folder.h"
+#include "engine/formats/weight_files.h"
 #include "engine/model/gpt2.h"
 #include "pipeline/memory_plan.h"
 #include "pipeline/model_path.h"
@@ -64,12 +65,14 @@ struct ModelBench {
   DeviceFlags device_flags;
   Output output;
 
-  ModelBench(const char* command, const char* about) : flags(command, "[OPTION...]", about) {
+  ModelBench(const char* command, const char* about,
+             const char* names = "config,m,model,config-name",
+             const char* which =
+                 "tiny, gpt2, gpt2-medium, gpt2-large, gpt2-xl, a config.json or a "
+                 "model as --model names it elsewhere; the weights are random")
+      : flags(command, "[OPTION...]", about) {
     flags.group("Model");
-    flags.add(
-        "config,m,model,config-name", name, "NAME|FILE",
-        "tiny, gpt2, gpt2-medium, gpt2-large, gpt2-xl, a config.json or a model as --model names "
-        "it elsewhere; the weights are random");
+    flags.add(names, name, "NAME|FILE", which);
   }
   void add_seconds(double& seconds, const char* what) {
     flags.add("seconds", seconds, "S", fmt::format("time at least this long for each {}", what),
@@ -86,10 +89,17 @@ struct ModelBench {
     output.check();
     return true;
   }
+  /// Where its weights lie; empty where they are random, as what was named is no more than sizes.
+  std::filesystem::path files() const {
+    if (Gpt2Config::preset(name)) return {};
+    const std::filesystem::path path = resolve_model(name);
+    return has_more_than_config(path) ? path : std::filesystem::path();
+  }
   Gpt2Config config() const {
     if (const std::optional<Gpt2Config> preset = Gpt2Config::preset(name)) return *preset;
     const std::filesystem::path path = resolve_model(name);
-    return path.extension() == ".json" ? read_config(path) : resolved_config(path);
+    const bool sizes_alone = !std::filesystem::is_directory(path) && !has_more_than_config(path);
+    return sizes_alone ? read_config(path) : resolved_config(path);
   }
   void refuse_size(const std::string& what, const Gpt2Config& config) const {
     flags.refuse(what, {fmt::format("{} has {} positions", name, config.n_positions)});
@@ -158,22 +168,71 @@ int run_train(const std::vector<std::string>& arguments) {
   return 0;
 }
 
+/// How matrices are stored: those of random weights, and what files are loaded as.
+struct Stored {
+  DType made = DType::f32;
+  std::optional<Quantisation> blocks = {};
+  std::optional<WeightStorage> loaded = {};  // empty: random ones alone are made so
+  bool operator==(const Stored&) const = default;
+};
+
+void add_stored(Flags& flags, Stored& stored) {
+  flags.add_choice("dtype", stored,
+                   {{"auto", {.loaded = WeightStorage::as_stored}},
+                    {"float32", {.loaded = WeightStorage::f32}},
+                    {"bfloat16", {.made = DType::bf16}},
+                    {"float16", {.made = DType::f16}},
+                    {"int8", {.blocks = Quantisation::int8, .loaded = WeightStorage::int8}},
+                    {"int4", {.blocks = Quantisation::int4, .loaded = WeightStorage::int4}}},
+                   "how the matrices are stored; auto: as in the files, of random weights in "
+                   "float32; bfloat16 and float16 are for random ones");
+}
+
+/// A model by its own name: where it lies is nobody's business who reads a result.
+std::string own_name(const std::string& typed) {
+  const std::filesystem::path path = std::filesystem::absolute(typed).lexically_normal();
+  return (path.has_filename() ? path : path.parent_path()).filename().string();
+}
+
+/// What products with the weights of files compute in: bfloat16 and float16 where all are stored so.
+DType products_with(const std::filesystem::path& files, WeightStorage storage) {
+  if (storage != WeightStorage::as_stored) return DType::f32;
+  const OpenedModel opened = open_model(base_model(files));
+  std::optional<DType> type;
+  for (std::size_t i = 0; i < opened.parameters.size(); ++i) {
+    if (!multiplies(opened.parameters[i])) continue;
+    const DType own = opened.tensors[i]->weight_type();
+    if (own != type.value_or(own)) return DType::f32;
+    type = own;
+  }
+  return type.value_or(DType::f32);
+}
+
+/// As `quire generate` loads it.
+BenchModel loaded_model(Device& device, const std::string& name, const std::filesystem::path& path,
+                        WeightStorage storage) {
+  note(fmt::format("loading {}", name));
+  LoadedModel loaded = load_resolved(device, path, storage);
+  for (const std::string& line : loaded.notes) note("  " + line);
+  std::vector<const char*> types;
+  for (const WeightFormat format : formats_read(loaded.config, loaded.parameters)) {
+    types.push_back(name_of(format));
+  }
+  return {name, fmt::format("{}", fmt::join(types, "+")), loaded.config,
+          std::move(loaded.parameters)};
+}
+
 int run_generate(const std::vector<std::string>& arguments) {
-  ModelBench bench(
-      "bench generate",
-      "Times a random-weight model writing: decoding, prompts, time to the first token.");
+  ModelBench bench("bench generate",
+                   "Times a model writing: decoding, prompts, time to the first token.",
+                   "model,m,model-dir,model-name-or-path,config,config-name",
+                   "what quire generate takes, loaded as it does; or tiny, gpt2, gpt2-medium, "
+                   "gpt2-large, gpt2-xl or a config.json for random weights of these sizes");
   Flags& flags = bench.flags;
   GenerateBenchOptions options;
   int batch = 0;
-  using Stored = std::pair<DType, std::optional<Quantisation>>;
-  Stored stored = {DType::f32, {}};
-  flags.add_choice("dtype", stored,
-                   {{"float32", Stored(DType::f32, {})},
-                    {"bfloat16", Stored(DType::bf16, {})},
-                    {"float16", Stored(DType::f16, {})},
-                    {"int8", Stored(DType::f32, Quantisation::int8)},
-                    {"int4", Stored(DType::f32, Quantisation::int4)}},
-                   "how the matrices are stored");
+  Stored stored = {.loaded = WeightStorage::as_stored};
+  add_stored(flags, stored);
   flags.group("Work");
   flags.add("batch-size", batch, "B", "rows at once; without it 1 and 8 are timed", at_least(1));
   flags.add("prompt-tokens", options.prompt, "N", "tokens before the first drawn one", at_least(1));
@@ -183,19 +242,36 @@ int run_generate(const std::vector<std::string>& arguments) {
   bench.add_machine();
   if (!bench.parse(arguments)) return 0;
 
-  std::tie(options.dtype, options.quantisation) = stored;
-  options.model = bench.name;
-  options.config = bench.config();
+  const std::string name = own_name(bench.name);
+  const std::filesystem::path files = bench.files();
+  const Gpt2Config config = bench.config();
+  if (!files.empty() && !stored.loaded) {
+    flags.refuse(fmt::format("--dtype {} is for random weights", name_of(stored.made)),
+                 {name + " has weights: quire convert writes them in other types"});
+  }
   if (batch > 0) options.batches = {batch};
-  if (options.prompt + options.tokens > options.config.n_positions) {
+  if (options.prompt + options.tokens > config.n_positions) {
     bench.refuse_size(fmt::format("{} prompt tokens and {} new ones do not fit the context",
                                   options.prompt, options.tokens),
-                      options.config);
+                      config);
   }
   const std::unique_ptr<Device> device = bench.device_flags.open();
-  if (options.quantisation) check_quantised(*device, options.config, *options.quantisation);
-  const Ceilings ceilings = announce_ceilings(*device, bench.device_flags.threads, options.dtype);
-  bench.write(run_generate_bench(*device, ceilings, options, note), *device);
+  if (stored.blocks) check_quantised(*device, config, *stored.blocks);
+  const DType products = files.empty() ? stored.made : products_with(files, *stored.loaded);
+  const Ceilings ceilings = announce_ceilings(*device, bench.device_flags.threads, products,
+                                              std::min(options.seconds, 0.5));
+  forget_peak_memory();
+  const BenchModel model =
+      files.empty() ? random_model(*device, name, config, stored.made, stored.blocks, note)
+                    : loaded_model(*device, name, files, *stored.loaded);
+  if (files.empty()) forget_peak_memory();
+  BenchReport report = run_generate_bench(*device, ceilings, model, options, note);
+  report.context["model"] = model.name;
+  report.context["dtype"] = model.type;
+  report.context["ceilings_in"] = name_of(products);
+  report.context["weights"] =
+      files.empty() ? "random" : open_source(base_model(files)).path().filename().string();
+  bench.write(std::move(report), *device);
   return 0;
 }
 

@@ -185,6 +185,14 @@ fs::path config_folder(const fs::path& resolved_model) {
   return fs::is_directory(model, trouble) ? model : model.parent_path();
 }
 
+bool has_more_than_config(const fs::path& resolved_model) {
+  std::error_code trouble;
+  if (fs::is_directory(resolved_model, trouble)) {
+    return is_adapter(resolved_model) || holds_weights(resolved_model);
+  }
+  return resolved_model.extension() != ".json" || is_weight_file(resolved_model);
+}
+
 LoadedModel load_resolved(Device& device, const fs::path& resolved_model, WeightStorage storage) {
   const fs::path base = base_model(resolved_model);
   if (std::error_code ignored; fs::is_directory(base, ignored) && !holds_weights(base)) {

@@ -38,6 +38,10 @@ Gpt2Config resolved_config(const std::filesystem::path& resolved_model);
 /// The folder of a model that has all that training goes on from: config, weights and tokenizer.
 std::optional<std::filesystem::path> find_whole_model(const std::string& model);
 
+/// Whether a resolved model is more than sizes: an adapter, or a folder or file that may hold weights,
+/// read or not. load_resolved() tells of those that are not.
+bool has_more_than_config(const std::filesystem::path& resolved_model);
+
 /// load_model() for a resolved model, with the adapter merged where it is one: into plain elements,
 /// which are rounded to blocks afterwards where the storage asks for them. Throws
 /// Error(bad_data), too, where a folder has no weights, and says how to get those of the Hub.

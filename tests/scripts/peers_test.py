@@ -226,6 +226,60 @@ class Rounds(unittest.TestCase):
                 self.measure(path, True, {"quire": runs("quire")})
 
 
+class SameModel(unittest.TestCase):
+    """Who generates reads the same weights: programs that note what they were called with stand for them."""
+
+    CHILD = """#!{python}
+import json, pathlib, sys
+with open("{noted}", "a") as noted:
+    noted.write(json.dumps(sys.argv[1:]) + chr(10))
+entry = dict(iterations=1, real_time=1e6, fastest=1e6, slowest=1e6, items_per_second=1000.0)
+if "--output" in sys.argv:
+    names = [work % ("gpt2-q4_0.gguf", "q4_0") for work in ("decode/%s/%s/batch:8", "first_token/%s/%s/length:32")]
+    pathlib.Path(sys.argv[sys.argv.index("--output") + 1]).write_text(json.dumps(
+        dict(context=dict(device="CPU"), benchmarks=[entry | dict(name=name) for name in names])))
+else:
+    print(json.dumps(dict(name="decode/gpt2/int4/batch:8", items=8, seconds=[1.0], versions=dict(peer="1"))))
+"""
+
+    def setUp(self):
+        self.scratch = tempfile.TemporaryDirectory()
+        self.addCleanup(self.scratch.cleanup)
+        self.work, self.noted = pathlib.Path(self.scratch.name), pathlib.Path(self.scratch.name) / "noted"
+        child = self.work / "child"
+        child.write_text(self.CHILD.format(python=sys.executable, noted=self.noted))
+        child.chmod(0o755)
+        self.place = peer_works.Place(quire=child, python=child, work=self.work, vocabulary=None, threads=2, seconds=0)
+
+    def model_of(self, runner):
+        self.noted.write_text("")
+        self.samples = runner.run(self.place)
+        arguments = json.loads(self.noted.read_text())
+        return pathlib.Path(arguments[arguments.index("--model") + 1]).relative_to(self.work).as_posix()
+
+    def test_quire_and_llama_read_one_file_and_transformers_its_folder(self):
+        (self.work / "gpt2").mkdir()
+        for dtype, kind in (("float32", "f32"), ("bfloat16", "bf16"), ("float16", "f16"), ("int8", "q8_0"), ("int4", "q4_0")):
+            (self.work / f"gpt2-{kind}.gguf").write_text("")
+            models = {runner.who: self.model_of(runner) for runner in peer_works.works([], False)[f"generate-{dtype}"]}
+            transformers = {"transformers": "gpt2"} if dtype in ("float32", "bfloat16") else {}
+            self.assertEqual(models, {"quire": f"gpt2-{kind}.gguf", "llama.cpp": f"gpt2-{kind}.gguf"} | transformers)
+
+    def test_works_are_called_alike_whatever_the_file_is_called(self):
+        (self.work / "gpt2-q4_0.gguf").write_text("")
+        found = []
+        for runner in peer_works.works([], False)["generate-int4"]:
+            self.model_of(runner)
+            found.append([sample["work"] for sample in self.samples])
+        self.assertEqual(found, [["decode/gpt2/int4/batch:8", "first_token/gpt2/int4/length:32"], ["decode/gpt2/int4/batch:8"]])
+
+    def test_without_the_file_nobody_runs(self):
+        for runner in peer_works.works([], False)["generate-float32"]:
+            with self.assertRaisesRegex(peer_works.LeftOut, r"^gpt2(-f32\.gguf)? is not there$"):
+                runner.run(self.place)
+        self.assertFalse(self.noted.exists())
+
+
 class Documents(unittest.TestCase):
     def run_script(self, *arguments, script="bench/peers.py"):
         return subprocess.run([sys.executable, ROOT / script, *map(str, arguments)], capture_output=True, text=True)
