@@ -14,6 +14,7 @@
 #include "engine/formats/architecture.h"
 #include "engine/formats/safetensors.h"
 #include "engine/formats/weight_files.h"
+#include "engine/formats/weights_in_place.h"
 #include "engine/model/elements.h"
 #include "kernels/quantised.h"
 
@@ -271,6 +272,9 @@ std::size_t bytes_in(const MemoryPlace& place, const NamedParameter& parameter,
 struct Holder {
   WeightFiles files;
   Buffer buffer;
+  WeightsInPlace in_place = WeightsInPlace();
+
+  Holder(WeightFiles opened) : files(std::move(opened)) {}
 };
 
 }  // namespace
@@ -304,7 +308,7 @@ LoadedModel load_model(Device& device, const std::filesystem::path& folder, Weig
   std::vector<std::string> notes = std::move(opened.notes);
   const std::vector<NamedParameter> list = std::move(opened.parameters);
   const std::vector<const FileTensor*> tensors = std::move(opened.tensors);
-  auto holder = std::make_shared<Holder>(Holder{std::move(opened.files), Buffer()});
+  auto holder = std::make_shared<Holder>(std::move(opened.files));
   const WeightFiles& files = holder->files;
 
   std::vector<Destination> destinations;
@@ -347,6 +351,7 @@ LoadedModel load_model(Device& device, const std::filesystem::path& folder, Weig
     if (memory != nullptr) clear_padding(device, list[i], memory, place.dtype, multiple);
     destinations.push_back({tensors[i], memory, place.dtype, place.out_in});
     const void* const data = memory == nullptr ? tensors[i]->bytes.data() : memory;
+    if (memory == nullptr) holder->in_place.add(*tensors[i]);
     if (place.out_in) {
       matrices[i] = {ConstView(data, place.dtype, out_in_shape(list[i])), WeightLayout::out_in};
       weights.emplace_back();
@@ -356,11 +361,13 @@ LoadedModel load_model(Device& device, const std::filesystem::path& folder, Weig
   }
   fill(device, destinations);
   pack_weights(to_pack);
-  if (out_in) {
-    return {config, Parameters(config, std::move(weights), matrices, holder, multiple),
-            std::move(notes)};
+  Parameters parameters = out_in
+                              ? Parameters(config, std::move(weights), matrices, holder, multiple)
+                              : Parameters(config, std::move(weights), holder, multiple);
+  if (storage != WeightStorage::plain) {
+    parameters.before_decoding([holder] { holder->in_place.step(); });
   }
-  return {config, Parameters(config, std::move(weights), holder, multiple), std::move(notes)};
+  return {config, std::move(parameters), std::move(notes)};
 }
 
 void save_model(Device& device, const std::filesystem::path& folder, const Gpt2Config& config,

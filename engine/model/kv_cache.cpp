@@ -181,6 +181,7 @@ View Gpt2Decoder::forward(std::span<const DecoderRow> rows) {
   Activations a = d.upload(rows);
   const KeyValueCache::Group& first = d.cache.groups[0];
   if (first.tokens_a_row == 1 && first.rows == std::ssize(rows)) {
+    d.parameters.decoding();
     d.decode(static_cast<int>(rows.size()), a);
   } else {
     d.forward(a);

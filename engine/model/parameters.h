@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <type_traits>
@@ -193,6 +194,13 @@ class Parameters : public NamedTensors, public TensorsByRole<ConstView> {
              int vocab_multiple = 1);
 
   bool in_blocks() const { return in_blocks_; }  ///< any of them
+  /// What is to be done before each pass that reads all weights for a token a row, as where they lie
+  /// decides how fast that is: see decoding().
+  void before_decoding(std::function<void()> act) { before_decoding_ = std::move(act); }
+  /// Does it. The views stay as they are.
+  void decoding() const {
+    if (before_decoding_) before_decoding_();
+  }
   /// As names(); throws Error(internal) where some lie as [out, in].
   const std::vector<ConstView>& weights() const;
   ConstView find(const std::string& name) const { return weights()[index_of(name)]; }
@@ -211,6 +219,7 @@ class Parameters : public NamedTensors, public TensorsByRole<ConstView> {
   std::vector<ConstView> weights_;
   bool in_blocks_ = false, out_in_ = false;
   std::shared_ptr<void> owner_;
+  std::function<void()> before_decoding_;
 };
 
 /// Fresh parameters as transformers draws them: N(0, initializer_range) for tables and Conv1D
