@@ -40,10 +40,11 @@ Ceilings measure_ceilings(Device& device, const CeilingOptions& options) {
     cpu::ThreadPool pool(options.threads);
     ceilings.read_bytes_per_second =
         cpu::measure_read_bandwidth(pool, options.bytes, options.seconds);
-    ceilings.fma_flops_per_second =
-        product_type(device, options.dtype).multiply == Multiply::in_bf16
-            ? cpu::measure_bf16_peak(pool, options.seconds)
-            : cpu::measure_fma_peak(pool, options.seconds);
+    const bool rounds = product_type(device, options.dtype).multiply == Multiply::in_bf16;
+    const auto measure = !rounds                       ? cpu::measure_fma_peak
+                         : device.why_no_amx().empty() ? cpu::measure_amx_peak
+                                                       : cpu::measure_bf16_peak;
+    ceilings.fma_flops_per_second = measure(pool, options.seconds);
   }
   ceilings.gemm_flops_per_second = measure_matmul(device, options.dtype, options.seconds);
   return ceilings;

@@ -13,7 +13,7 @@ namespace quire {
 struct Ceilings {
   double copy_bytes_per_second = 0;  // Device::copy(): read and written
   double read_bytes_per_second = 0;
-  double fma_flops_per_second = 0;   // or of dot products in bfloat16
+  double fma_flops_per_second = 0;   // or of dot products in bfloat16, or of tiles
   double gemm_flops_per_second = 0;  // CPU: measure_matmul(); else measure_large_matmul()
 
   /// For kernels that read and write.

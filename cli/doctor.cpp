@@ -72,6 +72,12 @@ std::string about_cuda(const Device& device, const Machine& machine) {
   return reason.empty() ? "can be used" : "not used: " + reason;
 }
 
+/// Whether a CPU's products in bfloat16 are by its tiles.
+std::string about_amx(const Device& device) {
+  const std::string reason = device.why_no_amx();
+  return reason.empty() ? "used" : "not used: " + reason;
+}
+
 /// Products in bfloat16, for --bf16.
 struct NarrowProducts {
   double flops = 0;     ///< a second; 0 where the device has none
@@ -145,6 +151,7 @@ nlohmann::ordered_json to_json(const Findings& found) {
       {"fma_flops_per_second", found.ceilings.fma_flops_per_second},
       {"matmul_flops_per_second", found.ceilings.gemm_flops_per_second},
       {"bf16_matmul_flops_per_second", found.narrow.flops},
+      {"amx", about_amx(*found.device)},
       {"cuda", about_cuda(*found.device, found.machine)},
       {"mpi", mpi_version()},
       {"models", fit_list}};
@@ -189,6 +196,7 @@ void print_machine(const Findings& found) {
   fact("bfloat16", found.narrow.why_not.empty()
                        ? gigaflops(found.narrow.flops) + " GFLOP/s in matrix products: train --bf16"
                        : "not used: " + found.narrow.why_not);
+  if (!found.card) fact("AMX", about_amx(*found.device));
   fact("CUDA", about_cuda(*found.device, found.machine));
   const std::string mpi = mpi_version();
   fact("processes", (mpi.empty() ? "one: this build is without MPI" : mpi) + "\n");

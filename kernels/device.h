@@ -96,6 +96,10 @@ class Device {
     return "its products take operands as they are stored";
   }
 
+  /// Why those products are not by AMX, the tiles of some CPUs, as the end of a sentence; empty where
+  /// they are.
+  virtual std::string why_no_amx() const { return "only CPUs have it"; }
+
   /// Why its products and its embedding cannot read a weight in that format, to be read after the
   /// device's name; empty where they can. Every device reads plain elements.
   virtual std::string why_no_format(WeightFormat format) const {

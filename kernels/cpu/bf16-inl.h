@@ -36,6 +36,16 @@ QUIRE_BF16_INLINE __m512i rounded(__m512 low, __m512 high) {
   return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low));
 }
 
+/// From 16 numbers of one k and 16 of the next: one of either in turn, which are words.
+QUIRE_BF16_INLINE __m512i in_turn(__m512i both) {
+  const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24,
+                                         8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  return _mm512_permutexvar_epi16(order, both);
+}
+QUIRE_BF16_INLINE __m512i in_turn(__m256i even, __m256i odd) {
+  return in_turn(_mm512_inserti64x4(_mm512_castsi256_si512(even), odd, 1));
+}
+
 /// Words as pairs of neighbours of k, and one word for all lanes.
 QUIRE_BF16_INLINE __m512bh pairs(__m512i words) {
   return reinterpret_cast<__m512bh>(words);

@@ -9,6 +9,7 @@
 
 #include "hwy/highway.h"
 #include "kernels/cpu/device.h"
+#include "kernels/cpu/gemm_amx.h"
 #include "kernels/cpu/gemm_bf16.h"
 
 namespace quire::cpu {
@@ -20,6 +21,8 @@ struct NamedLevel {
   const char* name;
   const char* title;
 };
+
+constexpr std::string_view kAmx = "amx";  // the best: all targets, and tiles besides
 
 constexpr NamedLevel kLevels[] = {
     {HWY_AVX3, "avx512", "AVX-512"},
@@ -41,6 +44,7 @@ const NamedLevel& best_level(std::int64_t supported) {
 
 std::string levels_here() {
   std::string names;
+  if (cpu::why_no_amx().empty()) names = kAmx;
   for (const NamedLevel& level : kLevels) {
     if ((level.target & hwy::SupportedTargets() & HWY_TARGETS) == 0) continue;
     names += (names.empty() ? "" : ", ") + std::string(level.name);
@@ -54,8 +58,18 @@ std::string levels_here() {
 /// whole process, as Highway's choice does.
 CpuDevice::Level CpuDevice::choose_level() {
   const char* wanted = std::getenv("QUIRE_SIMD");
+  if (wanted == nullptr) wanted = "";
+  const bool unset = *wanted == '\0';
+  // A level below does not even try them. Nobody has measured them yet, and few rows in their order take
+  // up to half as long again on a Zen 4: so they are not the default.
+  std::string why_not_tiles = unset || wanted == kAmx
+                                  ? cpu::why_no_amx()
+                                  : std::string("QUIRE_SIMD=") + wanted + " leaves it out";
+  if (unset && why_not_tiles.empty()) {
+    why_not_tiles = "QUIRE_SIMD=amx asks for it, until its speed is known";
+  }
   std::int64_t disabled = 0;
-  if (wanted != nullptr && *wanted != '\0') {
+  if (!unset && !why_not_tiles.empty()) {
     const auto level =
         std::find_if(std::begin(kLevels), std::end(kLevels),
                      [&](const NamedLevel& l) { return std::string_view(l.name) == wanted; });
@@ -71,14 +85,26 @@ CpuDevice::Level CpuDevice::choose_level() {
   }
   const std::int64_t supported = hwy::SupportedTargets() & ~disabled;
   hwy::GetChosenTarget().Update(supported);
-  Level chosen = {.title = best_level(supported).title, .why_not_in_bf16 = why_no_bf16()};
+  Level chosen = {.title = best_level(supported).title,
+                  .why_not_in_bf16 = why_no_bf16(),
+                  .why_no_amx = why_not_tiles};
   if (chosen.why_not_in_bf16.empty() && (disabled & HWY_AVX3) != 0) {
     chosen.why_not_in_bf16 = std::string("QUIRE_SIMD=") + wanted + " leaves AVX-512 BF16 out";
+  }
+  if (chosen.why_no_amx.empty()) {
+    chosen.title += " with AMX";
+    chosen.bf16 = {amx_format(), amx_streams()};
+  } else if (chosen.why_not_in_bf16.empty()) {
+    chosen.bf16 = {bf16_format(), bf16_streams()};
   }
   return chosen;
 }
 
 CpuDevice::CpuDevice(int threads) : pool_(threads), level_(choose_level()) {}
+
+CpuDevice::CpuDevice(int threads, const Bf16Formats& bf16) : CpuDevice(threads) {
+  level_.bf16 = bf16;
+}
 
 std::string CpuDevice::description() const {
   const int threads = pool_.threads();

@@ -6,6 +6,7 @@
 
 #include "kernels/cpu/memory.h"
 #include "kernels/cpu/parallel.h"
+#include "kernels/cpu/stream.h"
 #include "kernels/device.h"
 
 namespace quire::cpu {
@@ -13,10 +14,13 @@ namespace quire::cpu {
 class CpuDevice final : public Device {
  public:
   explicit CpuDevice(int threads);
+  /// Multiplies in bfloat16 so, where it does at all: for tests of what this processor may lack.
+  CpuDevice(int threads, const Bf16Formats& bf16);
 
   std::string description() const override;
   bool shares_host_memory() const override { return true; }
   std::string why_not_in_bf16() const override { return level_.why_not_in_bf16; }
+  std::string why_no_amx() const override { return level_.why_no_amx; }
   std::string why_no_format(WeightFormat /*format*/) const override { return ""; }
 
   void* allocate(std::size_t bytes) override { return allocate_aligned(bytes); }
@@ -33,6 +37,8 @@ class CpuDevice final : public Device {
   struct Level {
     std::string title;
     std::string why_not_in_bf16;
+    std::string why_no_amx;
+    Bf16Formats bf16;  // where there is no reason against them
   };
   static Level choose_level();
 

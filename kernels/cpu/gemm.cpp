@@ -123,6 +123,11 @@ void Pack(const Operand& lanes, int64_t first_lane, int64_t count, int64_t first
               });
 }
 
+void PackRows(const Operand& a, int64_t first_row, int64_t count, int64_t first_k, int64_t depth,
+              float scale, void* words) {
+  Pack(a, first_row, count, first_k, depth, scale, kTileRows, words);
+}
+
 // ---- the register tile
 
 // Inlined, or the sums would live in memory.
@@ -234,8 +239,9 @@ PackedFormat Format() {
   return {.panel_rows = kTileRows,
           .panel_columns = kTileColumns,
           .word_depth = 1,
+          .step_depth = 1,
           .block_depth = kSumDepth,
-          .pack = Pack,
+          .pack_rows = PackRows,
           .multiply = Multiply,
           .pack_and_multiply = PackAndMultiply};
 }

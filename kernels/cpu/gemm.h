@@ -90,14 +90,15 @@ struct PackedFormat {
   std::int64_t panel_rows;     // rows of a register tile
   std::int64_t panel_columns;  // columns of a register tile
   std::int64_t word_depth;     // k of one word
-  std::int64_t block_depth;    // k of one part of the sum, a multiple of word_depth
+  std::int64_t step_depth;     // k that are multiplied at once: panels are as deep as whole steps
+  std::int64_t block_depth;    // k of one part of the sum, a multiple of step_depth
 
-  /// Panels of `width` lanes, one behind the other, panel[k/word_depth][lane]: element (first_lane +
-  /// lane, first_k + k) of `lanes` times `scale` for the first `count` lanes and k below `depth`,
-  /// zero for the others of the last panel.
-  void (*pack)(const Operand& lanes, std::int64_t first_lane, std::int64_t count,
-               std::int64_t first_k, std::int64_t depth, float scale, std::int64_t width,
-               void* words);
+  /// Panels of panel_rows rows of a, one behind the other, each of panel_rows·words(depth) words in
+  /// the order that `multiply` wants: element (first_row + row, first_k + k) of `a` times `scale` for
+  /// the first `count` rows and k below `depth`; zero for the rows that the last panel has besides,
+  /// and for what a step has behind `depth`.
+  void (*pack_rows)(const Operand& a, std::int64_t first_row, std::int64_t count,
+                    std::int64_t first_k, std::int64_t depth, float scale, void* words);
   /// c = a·b, or c = sums + a·b, for two panels of `depth`: a sum that starts from zero and is then
   /// added.
   /// Asks for what lies ahead meanwhile.
@@ -106,11 +107,16 @@ struct PackedFormat {
   /// The same with b where it lies, which is packed on the way.
   void (*pack_and_multiply)(const void* a, const PanelOfB& b, std::int64_t depth,
                             const TileOfC& tile, Ahead ahead);
+  /// What a thread calls before its first product of a task and after its last; or null.
+  void (*enter)() = nullptr;
+  void (*leave)() = nullptr;
 
-  std::int64_t words(std::int64_t depth) const { return (depth + word_depth - 1) / word_depth; }
+  std::int64_t words(std::int64_t depth) const {
+    return (depth + step_depth - 1) / step_depth * (step_depth / word_depth);
+  }
 };
 
-/// Floats, at the SIMD level in use; gemm_bf16.h has the other format.
+/// Floats, at the SIMD level in use; gemm_bf16.h and gemm_amx.h have the other formats.
 PackedFormat float_format();
 
 /// sums[j] += rows[0][j] + rows[1][j] + …, for count columns of row_count rows

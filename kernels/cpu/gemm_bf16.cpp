@@ -30,16 +30,6 @@ constexpr std::int64_t kTileColumns = kTileVectors * kLanes;
 
 // ---- packing
 
-/// From 16 numbers of one k and 16 of the next: one of either in turn.
-QUIRE_BF16_INLINE __m512i in_turn(__m512i both) {
-  const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24,
-                                         8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-  return _mm512_permutexvar_epi16(order, both);
-}
-QUIRE_BF16_INLINE __m512i in_turn(__m256i even, __m256i odd) {
-  return in_turn(_mm512_inserti64x4(_mm512_castsi256_si512(even), odd, 1));
-}
-
 /// Lanes lie side by side in memory, neighbours of k `stride` apart: words[k/2][lane].
 template <class T>
 QUIRE_BF16 void pack_rows_of_k(const T* source, std::int64_t stride, std::int64_t lanes,
@@ -110,16 +100,9 @@ QUIRE_BF16 void pack_lanes(const Operand& from, std::int64_t first_lane, std::in
   }
 }
 
-void pack(const Operand& lanes, std::int64_t first_lane, std::int64_t count, std::int64_t first_k,
-          std::int64_t depth, float scale, std::int64_t width, void* words) {
-  auto* panel = static_cast<std::uint32_t*>(words);
-  const std::int64_t words_of_panel = (depth + 1) / 2 * width;
-  dispatch(lanes.dtype, [&]<class T>() {
-    for (std::int64_t lane = 0; lane < count; lane += width, panel += words_of_panel) {
-      pack_lanes<T>(lanes, first_lane + lane, std::min(width, count - lane), first_k, depth, scale,
-                    width, panel);
-    }
-  });
+void pack_rows(const Operand& a, std::int64_t first_row, std::int64_t count, std::int64_t first_k,
+               std::int64_t depth, float scale, void* words) {
+  pack_pairs(a, first_row, count, first_k, depth, scale, kTileRows, words);
 }
 
 // ---- the register tile
@@ -217,12 +200,25 @@ void pack_and_multiply(const void* a, const PanelOfB& panel, std::int64_t depth,
                          panel.packed, depth, tile, ahead);
   }
   const Operand columns{b.data, b.dtype, b.column_stride, b.row_stride};
-  pack(columns, panel.first_column, tile.columns, panel.first_k, depth, 1.0f, kTileColumns,
-       panel.packed);
+  pack_pairs(columns, panel.first_column, tile.columns, panel.first_k, depth, 1.0f, kTileColumns,
+             panel.packed);
   multiply(a, panel.packed, depth, tile, ahead);
 }
 
 }  // namespace
+
+void pack_pairs(const Operand& lanes, std::int64_t first_lane, std::int64_t count,
+                std::int64_t first_k, std::int64_t depth, float scale, std::int64_t width,
+                void* words) {
+  auto* panel = static_cast<std::uint32_t*>(words);
+  const std::int64_t words_of_panel = (depth + 1) / 2 * width;
+  dispatch(lanes.dtype, [&]<class T>() {
+    for (std::int64_t lane = 0; lane < count; lane += width, panel += words_of_panel) {
+      pack_lanes<T>(lanes, first_lane + lane, std::min(width, count - lane), first_k, depth, scale,
+                    width, panel);
+    }
+  });
+}
 
 std::string why_no_bf16() {
   // The compiler's runtime also asks whether the system saves the registers.
@@ -238,8 +234,9 @@ PackedFormat bf16_format() {
   return {.panel_rows = kTileRows,
           .panel_columns = kTileColumns,
           .word_depth = 2,
+          .step_depth = 2,
           .block_depth = kBlockDepth,
-          .pack = pack,
+          .pack_rows = pack_rows,
           .multiply = multiply,
           .pack_and_multiply = pack_and_multiply};
 }
@@ -271,6 +268,11 @@ namespace quire::cpu {
 
 std::string why_no_bf16() {
   return "this build has products in bfloat16 for no processor (they need x86-64 and vectors)";
+}
+
+void pack_pairs(const Operand&, std::int64_t, std::int64_t, std::int64_t, std::int64_t, float,
+                std::int64_t, void*) {
+  throw Error(Fault::internal, "numbers packed in bfloat16 where the processor multiplies none");
 }
 
 PackedFormat bf16_format() {

@@ -12,16 +12,15 @@
 // before is multiplied; a panel is packed while the first rows are multiplied by it, for the others.
 // Until a sum over k is whole it stays in scratch memory, tile after tile: C is written once.
 //
-// Both sum over k in the same parts (kSumDepth in gemm.h, kBf16SumDepth in gemm_bf16.h), so an
-// element's bits depend neither on M nor on how the work is split over threads. A weight in blocks
-// of integers goes a way of its own, matmul_blocks.cpp, for few rows and many.
+// Both sum over k in the same parts (kSumDepth in gemm.h, kBf16SumDepth in gemm_bf16.h, kAmxSumDepth
+// in gemm_amx.h), so an element's bits depend neither on M nor on how the work is split over threads.
+// A weight in blocks of integers goes a way of its own, matmul_blocks.cpp, for few rows and many.
 #include <algorithm>
 #include <atomic>
 
 #include "kernels/cpu/device.h"
 #include "kernels/cpu/epilogue.h"
 #include "kernels/cpu/gemm.h"
-#include "kernels/cpu/gemm_bf16.h"
 #include "kernels/cpu/gemm_blocks.h"
 #include "kernels/cpu/stream.h"
 
@@ -161,8 +160,8 @@ void pack_rows(const Product& p, const PackedFormat& format, std::int64_t first,
     for (std::int64_t i = 0; i < count; i += together) {
       Ahead ahead = parts.next();
       ahead.ask(ahead.lines());
-      format.pack(p.a, first + i, std::min(together, count - i), k, depth, p.a_scale,
-                  format.panel_rows, block + i * words);
+      format.pack_rows(p.a, first + i, std::min(together, count - i), k, depth, p.a_scale,
+                       block + i * words);
     }
   }
 }
@@ -260,6 +259,22 @@ void multiply_slabs(const Product& p, const PackedFormat& format, const Epilogue
   }
 }
 
+/// Holds what a format's products want of the thread, for as long as it lives.
+class Entered {
+ public:
+  explicit Entered(const PackedFormat& format) : leave_(format.leave) {
+    if (format.enter != nullptr) format.enter();
+  }
+  Entered(const Entered&) = delete;
+  Entered& operator=(const Entered&) = delete;
+  ~Entered() {
+    if (leave_ != nullptr) leave_();
+  }
+
+ private:
+  void (*leave_)();
+};
+
 // Of a task. To pack a panel of B takes about 4 % of using it for 256 rows.
 constexpr std::int64_t kTaskRows = 512;
 
@@ -303,6 +318,7 @@ void row_group(const Product& p, const PackedFormat& format, const Epilogue& epi
       const auto [panel, sums, packed] =
           pool.scratch_arrays<std::uint32_t>(panel_words, sum_words, packed_words);
       pack_rows(p, format, top, rows, packed, packed_rows, 0);
+      const Entered entered(format);
       for (; task < tasks; task = next.fetch_add(1, std::memory_order_relaxed)) {
         multiply_tile(task, packed, panel, sums);
       }
@@ -316,6 +332,7 @@ void row_group(const Product& p, const PackedFormat& format, const Epilogue& epi
   });
   pool.run(tasks, [&](std::int64_t task) {
     const auto [panel, sums] = pool.scratch_arrays<std::uint32_t>(panel_words, sum_words);
+    const Entered entered(format);
     multiply_tile(task, packed, panel, sums);
   });
 }
@@ -351,13 +368,14 @@ bool streamed(const Product& p) {
   return p.m <= (p.b.column_stride == 1 ? kFewRows - 1 : kFewRows);
 }
 
-void multiply(const Product& p, Multiply how, const Epilogue& epilogue, ThreadPool& pool) {
+void multiply(const Product& p, Multiply how, const Epilogue& epilogue, const Bf16Formats& bf16,
+              ThreadPool& pool) {
   if (p.m == 0 || p.n == 0) return;
   if (how == Multiply::in_bf16) {
     // What is stored in float is rounded anew for each product: packed, it is read once.
     const bool streams = streamed(p) && p.b.dtype == DType::bf16 && p.a.column_stride == 1;
-    return streams ? few_rows(p, bf16_streams(), epilogue, pool)
-                   : many_rows(p, bf16_format(), epilogue, pool);
+    return streams ? few_rows(p, bf16.few_rows, epilogue, pool)
+                   : many_rows(p, bf16.many_rows, epilogue, pool);
   }
   streamed(p) ? few_rows(p, float_streams(), epilogue, pool)
               : many_rows(p, float_format(), epilogue, pool);
@@ -394,7 +412,7 @@ void CpuDevice::do_matmul_forward(const MatmulForward& args) {
     return multiply_with_blocks(product, args.weight, epilogue, pool_);
   }
   product.b = operand(args.weight);
-  multiply(product, args.multiply, epilogue, pool_);
+  multiply(product, args.multiply, epilogue, level_.bf16, pool_);
 }
 
 void CpuDevice::do_matmul_backward_input(const MatmulBackwardInput& args) {
@@ -411,7 +429,7 @@ void CpuDevice::do_matmul_backward_input(const MatmulBackwardInput& args) {
                 .out = args.d_x.data<float>(),
                 .gradient_at = args.pre_activation.data<float>()};
   }
-  multiply(product, args.multiply, epilogue, pool_);
+  multiply(product, args.multiply, epilogue, level_.bf16, pool_);
 }
 
 void CpuDevice::do_matmul_backward_weight(const MatmulBackwardWeight& args) {
@@ -429,7 +447,7 @@ void CpuDevice::do_matmul_backward_weight(const MatmulBackwardWeight& args) {
   // Many rows bring d_out to the cache, where its columns are summed.
   const bool with_product = in_out && args.d_bias.view && !streamed(product);
   if (with_product) product.column_sums = args.d_bias.view.data<float>();
-  multiply(product, args.multiply, {}, pool_);
+  multiply(product, args.multiply, {}, level_.bf16, pool_);
   if (!args.d_bias.view || with_product) return;
   const std::int64_t n = args.d_bias.view.count();
   const float* d_out = args.d_out.data<float>();
@@ -451,7 +469,7 @@ void CpuDevice::do_matmul_add(const MatmulAdd& args) {
                         .c_stride = args.weight.out(),
                         .a_scale = args.scale,
                         .output = Product::Output::accumulate};
-  multiply(product, args.multiply, {}, pool_);
+  multiply(product, args.multiply, {}, level_.bf16, pool_);
 }
 
 }  // namespace quire::cpu

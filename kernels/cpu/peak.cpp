@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdint>
 
+#include "kernels/cpu/gemm_amx.h"
 #include "kernels/cpu/gemm_bf16.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -104,6 +105,10 @@ double measure_fma_peak(ThreadPool& pool, double seconds) {
 
 double measure_bf16_peak(ThreadPool& pool, double seconds) {
   return best_flops(pool, seconds, [](float* result) { return bf16_rounds(200'000, result); });
+}
+
+double measure_amx_peak(ThreadPool& pool, double seconds) {
+  return best_flops(pool, seconds, [](float* result) { return amx_rounds(10'000, result); });
 }
 
 double measure_read_bandwidth(ThreadPool& pool, std::size_t bytes, double seconds) {

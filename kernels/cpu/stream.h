@@ -43,5 +43,13 @@ StreamedFormat float_streams();
 /// Rounded to bfloat16, by b stored so; where why_no_bf16() is empty, as in gemm_bf16.h. Rows of a
 /// are contiguous.
 StreamedFormat bf16_streams();
+/// The same in the order of gemm_amx.h; where why_no_bf16() is empty.
+StreamedFormat amx_streams();
+
+/// How a device multiplies in bfloat16: both sum in one order.
+struct Bf16Formats {
+  PackedFormat many_rows{};
+  StreamedFormat few_rows{};
+};
 
 }  // namespace quire::cpu

@@ -41,6 +41,32 @@ TEST_CASE("doctor says whether products can be in bfloat16, and why not") {
   }
 }
 
+TEST_CASE("doctor says whether AMX multiplies, and why not") {
+  const std::string why = quire::open_device("cpu")->why_no_amx();
+  const std::string here = why.empty() ? "used" : "not used: " + why;
+  for (const auto& [level, about] : {std::pair<const char*, std::string>{"", here},
+                                     {"scalar", "not used: QUIRE_SIMD=scalar leaves it out"}}) {
+    const ProgramOptions options = {.environment = {{"QUIRE_SIMD", level}}};
+    const ProgramResult text = run_quire({"doctor", "--threads", "1", "--device", "cpu"}, options);
+    const ProgramResult json = run_quire({"doctor", "--device", "cpu", "--json"}, options);
+    CHECK(contains(text.out, "\n  AMX         " + about + "\n"));
+    CHECK(quire::parse_json<nlohmann::json>(json.out)["amx"] == about);
+  }
+}
+
+TEST_CASE("QUIRE_SIMD=amx is refused where a processor has none, with the levels that there are") {
+  const std::string why = quire::open_device("cpu")->why_no_amx();
+  if (why.empty() || contains(why, "asks for it")) {
+    WARN("SKIPPED: this processor has AMX");
+    return;
+  }
+  const ProgramResult refused = run_quire({"doctor"}, {.environment = {{"QUIRE_SIMD", "amx"}}});
+  CHECK(refused.exit_code == 2);
+  CHECK(contains(refused.err, "QUIRE_SIMD names no level of this processor: 'amx'"));
+  CHECK(contains(refused.err, "levels here: "));
+  CHECK_FALSE(contains(refused.err, "levels here: amx"));
+}
+
 TEST_CASE("doctor --json is one object on one line") {
   const ProgramResult result = run_quire({"doctor", "--json"});
   REQUIRE(result.exit_code == 0);

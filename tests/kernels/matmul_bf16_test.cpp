@@ -11,6 +11,7 @@
 #include "tests/support/catch.h"
 #include "tests/support/data.h"
 #include "tests/support/devices.h"
+#include "tests/support/emulated_tiles.h"
 #include "tests/support/half_types.h"
 #include "tests/support/products.h"
 
@@ -152,9 +153,16 @@ TEST_CASE("the CPU rounds operands to the nearest bfloat16, ties to even") {
   check_rounding(cpu_with_threads().front());
 }
 
+TEST_CASE("products in bfloat16 by tiles agree with their formulas") {
+  QUIRE_NEEDS_BF16(cpu_with_threads().front().device);
+  check_formulas(cpu_with_emulated_tiles().back());
+  check_rounding(cpu_with_emulated_tiles().front());
+}
+
 /// Rows of M at a time against the same among others, on devices with different numbers of threads.
-void check_rows_alone(WeightLayout layout, DType dtype, std::int64_t K, std::int64_t N) {
-  const TestDevice& one = cpu_with_threads().front();
+void check_rows_alone(const std::vector<TestDevice>& devices, WeightLayout layout, DType dtype,
+                      std::int64_t K, std::int64_t N) {
+  const TestDevice& one = devices.front();
   constexpr std::int64_t kRows = 70;
   const std::vector<float> x = normal(kRows * K, 11);
   const std::vector<float> weight = rounded_to(dtype, normal(K * N, 12));
@@ -170,7 +178,7 @@ void check_rows_alone(WeightLayout layout, DType dtype, std::int64_t K, std::int
   const std::vector<float> d_x = run_backward_input(one, c, d_out, weight);
   const std::vector<float> d_weight = run_backward_weight(one, c, d_out, x, old).d_weight;
   const std::vector<float> out = normal(kRows * N, 15), sum = run_add(one, c, 0.3f, x, weight, out);
-  for (const TestDevice& device : cpu_with_threads()) {
+  for (const TestDevice& device : devices) {
     const std::string what = join(device.name, name_of(dtype), name_of(layout), K, N);
     compare_bits(what, run_forward(device, c, x, weight).out, want.out);
     compare_bits(what + " d_x", run_backward_input(device, c, d_out, weight), d_x);
@@ -181,7 +189,7 @@ void check_rows_alone(WeightLayout layout, DType dtype, std::int64_t K, std::int
     const std::int64_t first = (M * 7) % (kRows - M + 1);
     c.M = M;
     c.shift = M % 2;
-    const TestDevice& device = cpu_with_threads()[static_cast<std::size_t>(M) % 3];
+    const TestDevice& device = devices[static_cast<std::size_t>(M) % 3];
     const std::string what =
         join(device.name, name_of(dtype), name_of(layout), "M", M, "K", K, "N", N);
     compare_bits(what + " pre", run_forward(device, c, slice(x, first * K, M * K), weight).pre,
@@ -206,10 +214,22 @@ TEST_CASE("in bfloat16 too a row does not depend on other rows, on blocking or o
                                  {1025, 31},
                                  {96, 257},
                                  {385, 513}}) {
-        check_rows_alone(layout, dtype, K, N);
+        check_rows_alone(cpu_with_threads(), layout, dtype, K, N);
       }
     }
-    check_rows_alone(layout, DType::bf16, 16500, 2);  // deeper than is packed at once
+    check_rows_alone(cpu_with_threads(), layout, DType::bf16, 16500,
+                     2);  // deeper than is packed at once
+  }
+}
+
+TEST_CASE("by tiles too a row does not depend on other rows, on blocking or on threads") {
+  QUIRE_NEEDS_BF16(cpu_with_threads().front().device);
+  for (const WeightLayout layout : kLayouts) {
+    for (const auto& [K, N] :
+         {std::pair<std::int64_t, std::int64_t>{65, 63}, {385, 130}, {33, 257}}) {
+      check_rows_alone(cpu_with_emulated_tiles(), layout, DType::bf16, K, N);
+    }
+    check_rows_alone(cpu_with_emulated_tiles(), layout, DType::f32, 129, 33);
   }
 }
 

@@ -43,7 +43,19 @@ TEST_CASE("the CPU's kernels are those of the best level that the processor's fl
   avx512 = false;  // QuireSimd.cmake
 #endif
   const char* best = avx512 ? "AVX-512" : avx2 ? "AVX2" : sse4 ? "SSE4" : "no vectors";
-  CHECK(contains(open_device("cpu")->description(), std::string(", ") + best + ", "));
+  const std::unique_ptr<Device> device = open_device("cpu");
+  const char* tiles = device->why_no_amx().empty() ? " with AMX" : "";
+  CHECK(contains(device->description(), std::string(", ") + best + tiles + ", "));
+}
+
+TEST_CASE("AMX is used only where the processor's flags have it") {
+  const std::set<std::string> flags = flags_of_processor();
+  if (flags.empty()) return;
+  const std::string why = open_device("cpu")->why_no_amx();
+  const bool has = flags.contains("amx_tile") && flags.contains("amx_bf16");
+  if (!has) CHECK_FALSE(why.empty());
+  if (has && std::getenv("QUIRE_SIMD") == nullptr)
+    CHECK_FALSE(contains(why, "this processor has none"));
 }
 
 }  // namespace quire::test
