@@ -125,7 +125,7 @@ bool MappedFile::move_to_huge_pages(std::size_t first, std::size_t last) const {
   const std::uintptr_t end = (start + last) / kHugePage * kHugePage;
   if (end <= begin) return true;
   const std::size_t size = end - begin;
-  // Half a page more at either end, so that huge pages begin and end in it.
+  // One huge page more than that: wherever it lies, so many whole ones are in it.
   void* const room = ::mmap(nullptr, size + kHugePage, PROT_READ | PROT_WRITE,
                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (room == MAP_FAILED) return false;
@@ -138,13 +138,14 @@ bool MappedFile::move_to_huge_pages(std::size_t first, std::size_t last) const {
     std::memcpy(copy + i * kHugePage, place + i * kHugePage, kHugePage);
   });
   ::mprotect(copy, size, PROT_READ);
-  // Whoever reads waits in between for the call's end.
-  const bool moved = ::mremap(copy, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, place) != MAP_FAILED;
-  ::munmap(room, from - low);
-  if (!moved) ::munmap(copy, size);
+  // Whoever reads waits in between for the call's end. Where it fails, nothing may be left at `place`.
+  if (::mremap(copy, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, place) == MAP_FAILED) {
+    throw_errno("cannot move a part of " + path_.string() + " into memory", errno);
+  }
+  moved_ = true;
+  if (from > low) ::munmap(room, from - low);
   ::munmap(copy + size, low + kHugePage - from);
-  moved_ = moved_ || moved;
-  return moved;
+  return true;
 #else
   return first >= last;
 #endif

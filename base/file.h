@@ -44,7 +44,7 @@ class MappedFile {
   void let_go(std::string_view part) const;
   /// Copies what lies between into memory of its own, at the same addresses, as far as huge pages begin
   /// and end there. Others may read meanwhile; nothing is let go from then on. False, and nothing done,
-  /// where the system has no memory for that, or no such call (Linux has).
+  /// where there is no room for that, or no such call (Linux has it). Throws where the call fails.
   bool move_to_huge_pages(std::size_t first, std::size_t last) const;
   static constexpr std::size_t kHugePage = std::size_t{2} << 20;
 

@@ -32,21 +32,35 @@ std::int64_t number_in(const std::string& file) {
   return in >> value ? value : -1;
 }
 
+struct Memory {
+  std::int64_t total, available;
+};
+
+/// The machine's, or the container's where that has less.
+Memory inspect_memory() {
+  Memory memory = {kilobytes("MemTotal"), kilobytes("MemAvailable")};
+  const std::int64_t limit = number_in("/sys/fs/cgroup/memory.max");
+  if (limit > 0 && limit < memory.total) {
+    const std::int64_t used = std::max<std::int64_t>(number_in("/sys/fs/cgroup/memory.current"), 0);
+    memory = {limit, std::min(memory.available, limit - used)};
+  }
+  return memory;
+}
+
 }  // namespace
+
+std::int64_t available_memory() {
+  return inspect_memory().available;
+}
 
 Machine inspect_machine() {
   Machine machine;
   machine.processor = field("/proc/cpuinfo", "model name");
   if (machine.processor.empty()) machine.processor = "unknown processor";
   machine.cores = available_threads();
-  machine.memory_total = kilobytes("MemTotal");
-  machine.memory_available = kilobytes("MemAvailable");
-  const std::int64_t limit = number_in("/sys/fs/cgroup/memory.max");
-  if (limit > 0 && limit < machine.memory_total) {
-    const std::int64_t used = std::max<std::int64_t>(number_in("/sys/fs/cgroup/memory.current"), 0);
-    machine.memory_total = limit;
-    machine.memory_available = std::min(machine.memory_available, limit - used);
-  }
+  const Memory memory = inspect_memory();
+  machine.memory_total = memory.total;
+  machine.memory_available = memory.available;
   machine.nvidia_driver = field("/proc/driver/nvidia/version", "NVRM version");
   return machine;
 }

@@ -16,4 +16,7 @@ struct Machine {
 
 Machine inspect_machine();
 
+/// Machine::memory_available alone: on a large machine to describe its processors takes longer.
+std::int64_t available_memory();
+
 }  // namespace quire

@@ -45,10 +45,9 @@ void WeightsInPlace::begin() {
       std::accumulate(left_.begin(), left_.end(), std::size_t{0},
                       [](std::size_t sum, const Stretch& s) { return sum + s.last - s.first; });
   a_step_ = std::max((all / 16 + kHugePage - 1) / kHugePage, std::size_t{8}) * kHugePage;
-  const std::int64_t available = inspect_machine().memory_available;
-  if (all < worth_it_ || available / 2 < static_cast<std::int64_t>(all) || !has_huge_pages()) {
-    left_.clear();
-  }
+  const bool moves = all >= worth_it_ && has_huge_pages() &&
+                     static_cast<std::int64_t>(all) <= available_memory() / 2;
+  if (!moves) left_.clear();
 }
 
 void WeightsInPlace::step() {
