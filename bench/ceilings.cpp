@@ -39,7 +39,7 @@ Ceilings measure_ceilings(Device& device, const CeilingOptions& options) {
   {
     cpu::ThreadPool pool(options.threads);
     ceilings.read_bytes_per_second =
-        cpu::measure_read_bandwidth(pool, options.bytes, options.seconds);
+        cpu::ReadBandwidth(pool, options.bytes).measure(options.seconds);
     const bool rounds = product_type(device, options.dtype).multiply == Multiply::in_bf16;
     const auto measure = !rounds                       ? cpu::measure_fma_peak
                          : device.why_no_amx().empty() ? cpu::measure_amx_peak

@@ -10,6 +10,7 @@
 #include <map>
 #include <memory>
 #include <numeric>
+#include <optional>
 
 #include "base/numbers.h"
 #include "base/text.h"
@@ -18,6 +19,8 @@
 #include "engine/model/kv_cache.h"
 #include "engine/training/optimizer.h"
 #include "engine/training/trainer.h"
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/peak.h"
 
 namespace quire {
 namespace {
@@ -175,49 +178,102 @@ std::vector<WeightFormat> formats_read(const Gpt2Config& config, const Parameter
   return formats;
 }
 
+namespace {
+
+/// What memory gives at this moment, of a CPU.
+class ReadingNow {
+ public:
+  ReadingNow(Device& device, int threads) {
+    if (!device.shares_host_memory()) return;
+    pool_.emplace(threads);
+    bandwidth_.emplace(*pool_, std::size_t{1} << 27);  // 128 MiB: beyond caches, and quickly read
+  }
+
+  void measure() {
+    if (bandwidth_) found_.push_back(bandwidth_->measure(0.02));
+  }
+
+  void write_to(BenchEntry& entry) {
+    if (found_.empty()) return;
+    std::ranges::sort(found_);
+    entry.bandwidth_ceiling = found_[found_.size() / 2];
+    entry.counters["bandwidth_lowest"] = found_.front();
+    entry.counters["bandwidth_highest"] = found_.back();
+  }
+
+ private:
+  std::optional<cpu::ThreadPool> pool_;
+  std::optional<cpu::ReadBandwidth> bandwidth_;
+  std::vector<double> found_;
+};
+
+BenchEntry time_decoding(Device& device, const Ceilings& ceilings, const BenchModel& model,
+                         const GenerateBenchOptions& options, int rows, const std::string& kind) {
+  const Gpt2Config& config = model.config;
+  Gpt2Decoder decoder(device, config, model.parameters, rows, options.prompt + options.tokens,
+                      options.prompt);
+  const std::vector<std::int32_t> prompt = random_ids(config, std::int64_t{rows} * options.prompt);
+  std::vector<std::int32_t> next(rows);
+  const Buffer tokens(device, next.size() * sizeof(std::int32_t));
+  const View token_view(tokens.data(), DType::i32, {rows});
+
+  std::vector<double> seconds;
+  const auto pass = [&] {
+    decoder.reset();
+    View logits = decoder.forward(rows, prompt);
+    for (int i = 0; i < options.tokens; ++i) {
+      const double begin = clock_seconds();
+      device.argmax_tokens({.tokens = token_view, .logits = logits});
+      device.copy_to_host(next.data(), tokens.data(), tokens.size());
+      logits = decoder.forward(rows, next);
+      device.synchronize();
+      seconds.push_back(clock_seconds() - begin);
+    }
+  };
+
+  const double context = options.prompt + 0.5 * options.tokens;
+  const double weight_bytes = decode_weight_bytes(config, model.parameters);
+  const double cache_bytes_a_slot = 2.0 * config.n_layer * config.n_embd * sizeof(float);
+  BenchEntry entry = entry_of(ceilings, fmt::format("{}/batch:{}", kind, rows), rows,
+                              weight_bytes + rows * cache_bytes_a_slot * context,
+                              rows * decode_flops(config, context));
+  pass();
+  seconds.clear();
+  entry.counters["weight_bytes"] = weight_bytes;
+  entry.counters["peak_memory_bytes"] = peak_memory_bytes();
+  {
+    ReadingNow reading(device, options.threads);
+    const double start = clock_seconds();
+    reading.measure();
+    while (clock_seconds() - start < options.seconds || seconds.size() < 10) {
+      pass();
+      reading.measure();
+    }
+    reading.write_to(entry);
+  }
+  forget_peak_memory();  // of what reading took
+  summarize(entry, std::move(seconds));
+  return entry;
+}
+
+}  // namespace
+
 BenchReport run_generate_bench(Device& device, const Ceilings& ceilings, const BenchModel& model,
                                const GenerateBenchOptions& options, const BenchNote& note) {
   const Gpt2Config& config = model.config;
   const Parameters& parameters = model.parameters;
   const std::string tail = fmt::format("{}/{}", model.name, model.type);
   BenchReport report;
-  const double weight_bytes = decode_weight_bytes(config, parameters);
-  const double cache_bytes_a_slot = 2.0 * config.n_layer * config.n_embd * sizeof(float);
-
+  double peak = 0;
   for (const int rows : options.batches) {
     note(fmt::format("decoding {}, {}", counted(options.tokens, "token"), counted(rows, "row")));
-    Gpt2Decoder decoder(device, config, parameters, rows, options.prompt + options.tokens,
-                        options.prompt);
-    const std::vector<std::int32_t> prompt =
-        random_ids(config, std::int64_t{rows} * options.prompt);
-    std::vector<std::int32_t> next(rows);
-    const Buffer tokens(device, next.size() * sizeof(std::int32_t));
-    const View token_view(tokens.data(), DType::i32, {rows});
-
-    const double context = options.prompt + 0.5 * options.tokens;
-    BenchEntry entry = entry_of(ceilings, fmt::format("decode/{}/batch:{}", tail, rows), rows,
-                                weight_bytes + rows * cache_bytes_a_slot * context,
-                                rows * decode_flops(config, context));
-    std::vector<double> seconds;
-    const double start = clock_seconds();
-    while (clock_seconds() - start < options.seconds || seconds.size() < 10) {
-      decoder.reset();
-      View logits = decoder.forward(rows, prompt);
-      for (int i = 0; i < options.tokens; ++i) {
-        const double begin = clock_seconds();
-        device.argmax_tokens({.tokens = token_view, .logits = logits});
-        device.copy_to_host(next.data(), tokens.data(), tokens.size());
-        logits = decoder.forward(rows, next);
-        device.synchronize();
-        seconds.push_back(clock_seconds() - begin);
-      }
-    }
-    summarize(entry, std::move(seconds));
-    entry.counters["weight_bytes"] = weight_bytes;
-    entry.counters["peak_memory_bytes"] = peak_memory_bytes();
-    report.entries.push_back(entry);
+    report.entries.push_back(
+        time_decoding(device, ceilings, model, options, rows, fmt::format("decode/{}", tail)));
+    double& own = report.entries.back().counters["peak_memory_bytes"];
+    own = peak = std::max(peak, own);
   }
 
+  const double weight_bytes = decode_weight_bytes(config, parameters);
   const auto prefill = [&](const char* kind, int length) {
     note(fmt::format("prompt of {}", counted(length, "token")));
     Gpt2Decoder decoder(device, config, parameters, 1, length, length);

@@ -44,6 +44,7 @@ struct GenerateBenchOptions {
   int tokens = 64;       // drawn after it
   int prefill = 512;     // tokens of the long prompt
   double seconds = 2.0;  // at least, for each entry
+  int threads = 0;       // as the device was opened with
 };
 
 /// Called with a line for people before each entry.
@@ -67,7 +68,9 @@ std::vector<WeightFormat> formats_read(const Gpt2Config& config, const Parameter
 /// Entries "decode/NAME/TYPE/batch:B" (items: tokens of all rows), "prefill/…", "first_token/…" (a
 /// prompt of 32 to its first token, cache allocated). Bytes of a decode step are every weight but
 /// the embedding tables' unused rows, once, as it is stored (the counter weight_bytes), and the cached
-/// keys and values.
+/// keys and values. The first pass is not timed; on a CPU memory is read between the others, as its
+/// rate changes by the second where cores are shared: what the entry is held against is the median of
+/// these, and bandwidth_lowest and bandwidth_highest are how far they lie apart.
 BenchReport run_generate_bench(Device& device, const Ceilings& ceilings, const BenchModel& model,
                                const GenerateBenchOptions& options, const BenchNote& note);
 

@@ -265,6 +265,7 @@ int run_generate(const std::vector<std::string>& arguments) {
       files.empty() ? random_model(*device, name, config, stored.made, stored.blocks, note)
                     : loaded_model(*device, name, files, *stored.loaded);
   if (files.empty()) forget_peak_memory();
+  options.threads = bench.device_flags.threads;
   BenchReport report = run_generate_bench(*device, ceilings, model, options, note);
   report.context["model"] = model.name;
   report.context["dtype"] = model.type;

@@ -111,21 +111,25 @@ double measure_amx_peak(ThreadPool& pool, double seconds) {
   return best_flops(pool, seconds, [](float* result) { return amx_rounds(10'000, result); });
 }
 
-double measure_read_bandwidth(ThreadPool& pool, std::size_t bytes, double seconds) {
-  const std::int64_t count = static_cast<std::int64_t>(bytes / sizeof(float));
-  GrowingBlock block;
-  float* data =
-      reinterpret_cast<float*>(block.at_least(static_cast<std::size_t>(count) * sizeof(float)));
-  constexpr std::int64_t kPart = 1 << 18;  // 1 MiB
-  pool.run_pieces(count, kPart, [&](std::int64_t first, std::int64_t length) {
-    std::fill_n(data + first, length, 1.0f);
+constexpr std::int64_t kReadAtOnce = 1 << 18;  // floats, 1 MiB
+
+ReadBandwidth::ReadBandwidth(ThreadPool& pool, std::size_t bytes)
+    : pool_(&pool),
+      data_(reinterpret_cast<float*>(block_.at_least(bytes))),
+      count_(static_cast<std::int64_t>(bytes / sizeof(float))) {
+  pool.run_pieces(count_, kReadAtOnce, [&](std::int64_t first, std::int64_t length) {
+    std::fill_n(data_ + first, length, 1.0f);
   });
+}
+
+double ReadBandwidth::measure(double seconds) {
   std::atomic<float> sink{0.0f};
   return best_rate(seconds, [&] {
-    pool.run_pieces(count, kPart, [&](std::int64_t first, std::int64_t length) {
-      sink.store(HWY_DYNAMIC_DISPATCH(sum_floats)(data + first, length), std::memory_order_relaxed);
+    pool_->run_pieces(count_, kReadAtOnce, [&](std::int64_t first, std::int64_t length) {
+      sink.store(HWY_DYNAMIC_DISPATCH(sum_floats)(data_ + first, length),
+                 std::memory_order_relaxed);
     });
-    return static_cast<double>(count) * sizeof(float);
+    return static_cast<double>(count_) * sizeof(float);
   });
 }
 

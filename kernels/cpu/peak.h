@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
+#include "kernels/cpu/memory.h"
 #include "kernels/cpu/parallel.h"
 
 namespace quire::cpu {
@@ -15,8 +17,21 @@ double measure_bf16_peak(ThreadPool& pool, double seconds);
 /// And of products of tiles, where why_no_amx() knows none.
 double measure_amx_peak(ThreadPool& pool, double seconds);
 
-/// Bytes a second of reading `bytes` of memory (well beyond the caches) once, all threads together:
-/// the best pass of those that fit into `seconds`.
-double measure_read_bandwidth(ThreadPool& pool, std::size_t bytes, double seconds);
+/// How fast memory is read, as often as it is asked.
+class ReadBandwidth {
+ public:
+  /// Takes and fills `bytes`, which must be well beyond the caches. `pool` must outlive this.
+  ReadBandwidth(ThreadPool& pool, std::size_t bytes);
+
+  /// Bytes a second of reading them once, all threads together: the best pass of those that fit into
+  /// `seconds`.
+  double measure(double seconds);
+
+ private:
+  ThreadPool* pool_;
+  GrowingBlock block_;
+  float* data_;
+  std::int64_t count_;
+};
 
 }  // namespace quire::cpu
