@@ -16,7 +16,6 @@
 // in gemm_amx.h), so an element's bits depend neither on M nor on how the work is split over threads.
 // A weight in blocks of integers goes a way of its own, matmul_blocks.cpp, for few rows and many.
 #include <algorithm>
-#include <atomic>
 
 #include "kernels/cpu/device.h"
 #include "kernels/cpu/epilogue.h"
@@ -302,8 +301,8 @@ void row_group(const Product& p, const PackedFormat& format, const Epilogue& epi
   };
   const auto multiply_tile = [&](std::int64_t task, const std::uint32_t* packed,
                                  std::uint32_t* panel, std::uint32_t* sums) {
-    // The thread's next task, if all are as fast; its columns may be those of this one.
-    const Tile tile = tile_of(task), after = tile_of(task + pool.threads());
+    // The thread's next task, as a rule; its columns may be those of this one.
+    const Tile tile = tile_of(task), after = tile_of(task + 1);
     multiply_slabs(p, format, epilogue, tile, after, packed, packed_rows, panel,
                    reinterpret_cast<float*>(sums));
   };
@@ -311,18 +310,16 @@ void row_group(const Product& p, const PackedFormat& format, const Epilogue& epi
   // after all had waited for it (8 to 64 rows on two threads: 2 to 10 % of a product).
   constexpr std::int64_t kOwnRows = 64;
   if (rows <= kOwnRows) {
-    std::atomic<std::int64_t> next{0};
-    pool.run(pool.threads(), [&](std::int64_t) {
-      std::int64_t task = next.fetch_add(1, std::memory_order_relaxed);
-      if (task >= tasks) return;
-      const auto [panel, sums, packed] =
-          pool.scratch_arrays<std::uint32_t>(panel_words, sum_words, packed_words);
-      pack_rows(p, format, top, rows, packed, packed_rows, 0);
-      const Entered entered(format);
-      for (; task < tasks; task = next.fetch_add(1, std::memory_order_relaxed)) {
-        multiply_tile(task, packed, panel, sums);
-      }
-    });
+    const auto own = [&] {
+      return pool.scratch_arrays<std::uint32_t>(packed_words, panel_words, sum_words);
+    };
+    pool.run(
+        tasks, [&] { pack_rows(p, format, top, rows, own()[0], packed_rows, 0); },
+        [&](std::int64_t task) {
+          const auto [packed, panel, sums] = own();
+          const Entered entered(format);
+          multiply_tile(task, packed, panel, sums);
+        });
     return;
   }
   auto* packed = pool.shared_scratch<std::uint32_t>(packed_words);

@@ -11,6 +11,7 @@
 // misses nothing that had to be done by it.
 #include "kernels/cpu/parallel.h"
 
+#include <algorithm>
 #include <chrono>
 #include <string>
 #include <system_error>
@@ -34,8 +35,7 @@ constexpr std::uint32_t generation_of(std::uint32_t state) {
 
 constexpr std::chrono::microseconds kSpin{40};
 
-// 0 in every thread that is not a worker of a pool.
-thread_local int thread_index = 0;
+thread_local std::size_t thread_index = 0;
 
 void pause() {
 #if defined(__x86_64__) || defined(__i386__)
@@ -78,6 +78,7 @@ ThreadPool::ThreadPool(int threads) {
                                   std::to_string(kInside) + " there can be");
   }
   scratch_.resize(static_cast<std::size_t>(count));
+  begun_.resize(scratch_.size());
   try {
     for (int i = 1; i < count; ++i) workers_.emplace_back([this, i] { worker(i); });
   } catch (const std::system_error& error) {
@@ -98,8 +99,12 @@ ThreadPool::~ThreadPool() {
   for (std::thread& thread : workers_) thread.join();
 }
 
+std::size_t ThreadPool::this_thread() {
+  return thread_index;
+}
+
 std::byte* ThreadPool::scratch(std::size_t bytes) {
-  return scratch_[static_cast<std::size_t>(thread_index)].at_least(bytes);
+  return scratch_[thread_index].at_least(bytes);
 }
 
 void ThreadPool::run_erased(std::int64_t tasks, Call call, void* context) {
@@ -110,9 +115,14 @@ void ThreadPool::run_erased(std::int64_t tasks, Call call, void* context) {
   running_ = true;
   call_ = call;
   context_ = context;
-  tasks_ = tasks;
-  next_.store(0, std::memory_order_relaxed);
   const bool alone = tasks == 1 || workers_.empty();
+  ranges_ = alone ? 1 : std::min(scratch_.size(), kMostRanges);
+  const auto count = static_cast<std::int64_t>(ranges_);
+  for (std::int64_t i = 0; i < count; ++i) {
+    Range& range = range_[static_cast<std::size_t>(i)];
+    range.next.store(tasks * i / count, std::memory_order_relaxed);
+    range.end = tasks * (i + 1) / count;
+  }
   if (!alone) {
     // Generation + 1, open, nobody inside.
     const std::uint32_t last = state_.load(std::memory_order_relaxed);
@@ -133,21 +143,25 @@ void ThreadPool::run_erased(std::int64_t tasks, Call call, void* context) {
 }
 
 void ThreadPool::take_tasks() {
-  for (;;) {
-    const std::int64_t task = next_.fetch_add(1, std::memory_order_relaxed);
-    if (task >= tasks_) return;
-    try {
-      call_(context_, task);
-    } catch (...) {
-      const std::lock_guard lock(error_mutex_);
-      if (!error_) error_ = std::current_exception();
-      next_.store(tasks_, std::memory_order_relaxed);
+  const std::size_t own = thread_index % ranges_;
+  for (std::size_t i = 0; i < ranges_; ++i) {
+    Range& range = range_[(own + i) % ranges_];
+    while (range.next.load(std::memory_order_relaxed) < range.end) {
+      const std::int64_t task = range.next.fetch_add(1, std::memory_order_relaxed);
+      if (task >= range.end) break;
+      try {
+        call_(context_, task);
+      } catch (...) {
+        const std::lock_guard lock(error_mutex_);
+        if (!error_) error_ = std::current_exception();
+        for (Range& left : range_) left.next.store(left.end, std::memory_order_relaxed);
+      }
     }
   }
 }
 
 void ThreadPool::worker(int index) {
-  thread_index = index;
+  thread_index = static_cast<std::size_t>(index);
   std::uint32_t seen = 0;  // generation
   for (;;) {
     std::uint32_t state = wait_until(

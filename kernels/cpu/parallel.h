@@ -1,9 +1,11 @@
 // A fork-join pool of threads: run() spreads numbered tasks over all of them and returns when the
 // last is done.
 //
-// Tasks are handed out by an atomic counter, so a slow core takes fewer. What a task computes must
-// depend on its number alone, never on the thread or on how many there are: then results are the
-// same bits with any number of threads.
+// Each thread takes the tasks of a range of its own, in order, as neighbours mostly lie side by side in
+// memory, which is read the faster the longer a core goes straight on; then what is left of the
+// others' ranges, so a slow core takes fewer. What a task computes must depend on its number alone,
+// never on the thread or on how many there are: then results are the same bits with any number of
+// threads.
 //
 // The caller works too and never waits for a thread that has not joined in: a worker that is still
 // asleep costs nothing. Workers spin for some microseconds before they sleep, as the ops of a model
@@ -48,6 +50,17 @@ class ThreadPool {
         const_cast<void*>(static_cast<const void*>(std::addressof(task))));
   }
 
+  /// The same, and on each thread begin() before its first task: scratch() that it fills is there for
+  /// all of the thread's tasks.
+  template <class Begin, class Task>
+  void run(std::int64_t tasks, const Begin& begin, const Task& task) {
+    std::fill(begun_.begin(), begun_.end(), char{0});
+    run(tasks, [&](std::int64_t i) {
+      if (std::exchange(begun_[this_thread()], char{1}) == 0) begin();
+      task(i);
+    });
+  }
+
   /// Calls work(first, count) for the pieces [first, first + count) of [0, n), of `piece` each but
   /// the last, as tasks of run().
   template <class Work>
@@ -81,6 +94,16 @@ class ThreadPool {
  private:
   using Call = void (*)(void* context, std::int64_t task);
 
+  /// Tasks [next, end) are still to be taken.
+  struct alignas(64) Range {
+    std::atomic<std::int64_t> next{0};
+    std::int64_t end = 0;
+  };
+  // Threads beyond so many share ranges: each of them looks through all when its own is empty.
+  static constexpr std::size_t kMostRanges = 16;
+
+  /// 0 in every thread that is not a worker of a pool.
+  static std::size_t this_thread();
   void run_erased(std::int64_t tasks, Call call, void* context);
   void take_tasks();
   void worker(int index);
@@ -88,17 +111,18 @@ class ThreadPool {
   // The job, written by the caller while no worker is inside.
   Call call_ = nullptr;
   void* context_ = nullptr;
-  std::int64_t tasks_ = 0;
+  std::size_t ranges_ = 0;  // of range_, those in use
   std::mutex error_mutex_;
   std::exception_ptr error_;
 
-  // Each on a cache line of its own: all threads hammer next_, waiting ones read state_.
-  alignas(64) std::atomic<std::int64_t> next_{0};
+  // Each on a cache line of its own: threads write to the ranges, waiting ones read state_.
+  std::array<Range, kMostRanges> range_;
   alignas(64) std::atomic<std::uint32_t> state_{0};  // see parallel.cpp
   std::atomic<bool> stop_{false};
   bool running_ = false;
 
   alignas(64) std::vector<GrowingBlock> scratch_;  // one for each thread
+  std::vector<char> begun_;                        // so, too; not bits, as each writes its own
   GrowingBlock shared_;
   std::vector<std::thread> workers_;
 };

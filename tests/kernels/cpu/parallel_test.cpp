@@ -28,6 +28,43 @@ TEST_CASE("a thread pool runs each task once, whatever the numbers of tasks and 
   }
 }
 
+TEST_CASE("each thread of a pool begins a range of its own, not the next task") {
+  ThreadPool pool(2);
+  std::atomic<int> begun{0};
+  std::atomic<bool> early{false};
+  pool.run(8, [&](std::int64_t i) {
+    if (i != 0 && i != 4) {
+      if (begun != 2) early = true;
+      return;
+    }
+    ++begun;
+    while (begun != 2) std::this_thread::yield();
+  });
+  REQUIRE_FALSE(early);
+}
+
+TEST_CASE("what a thread does before its first task is done once on each that has tasks") {
+  for (const int threads : {1, 2, 20}) {  // 20 share 16 ranges
+    ThreadPool pool(threads);
+    for (int round = 0; round < 50; ++round) {
+      std::atomic<int> begins{0}, unprepared{0};
+      const auto begin = [&] {
+        ++begins;
+        *pool.scratch<int>(1) = round;
+      };
+      std::atomic<int> done{0};
+      pool.run(100, begin, [&](std::int64_t) {
+        if (*pool.scratch<int>(1) != round) ++unprepared;
+        ++done;
+      });
+      REQUIRE(done == 100);
+      REQUIRE(begins >= 1);
+      REQUIRE(begins <= threads);
+      REQUIRE(unprepared == 0);
+    }
+  }
+}
+
 TEST_CASE("a thread pool's runs follow each other closely, or after its workers fell asleep") {
   ThreadPool pool(3);
   std::int64_t sum = 0;  // read and written between runs without a lock: run() must be a barrier
