@@ -128,8 +128,8 @@ TEST_CASE("fresh parameters have GPT-2's distribution, and the seed decides them
   constexpr double kFew = 10 * 0x1p-23;  // 2 pi ulps of the angle, three of the radius
   int wrong = 0;
   for (std::size_t i = 0; i < table.size(); i += 2) {
-    const double radius =
-        0.02 * std::sqrt(-2 * std::log((random_bits({42, 0}, i) + 1.0) * 0x1p-32));
+    const auto u = static_cast<float>((random_bits({42, 0}, i) + 1.0) * 0x1p-32);
+    const double radius = 0.02 * std::sqrt(-2 * std::log(static_cast<double>(u)));
     const double angle = 2 * std::numbers::pi * random_uniform({42, 0}, i + 1);
     wrong += std::abs(table[i] - radius * std::cos(angle)) > kFew * radius;
     wrong += std::abs(table[i + 1] - radius * std::sin(angle)) > kFew * radius;
