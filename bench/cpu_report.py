@@ -137,6 +137,9 @@ def scaling_lines(parts):
         sweep = name.partition("-")[2]
         table, series = sweep_table(sweep, part)
         lines += ["", *table]
+        if sweep in scaling.SECONDS:  # how little is measured is told where it is little
+            fewest = scaling.fewest_runs(part["benchmarks"])
+            lines += ["", "Fewest runs of a point in a round: " + ", ".join(f"{kind} {runs}" for kind, runs in fewest.items()) + "."]
         for what, entries in series.items():
             grows += [f"- {what}, {scaling.TITLES[sweep]} {x:,} → {y:,}: time × {time:.2f}, work × {work:.2f} "
                       f"(noise {100 * noise:.0f} %)"

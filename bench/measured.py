@@ -9,6 +9,7 @@ import pathlib
 import re
 import statistics
 import subprocess
+import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -103,6 +104,16 @@ def load(path):
     """A file, or None where it is not there or not one of these."""
     found = json.loads(path.read_text()) if path.exists() else {}
     return found if "cpu" in found.get("context", {}) else None
+
+
+def earlier(path):
+    """Entries, what was left out, and versions of a file that more is to be added to; of another commit it is an error."""
+    found = load(path)
+    if not found:
+        return [], {}, {}
+    if found["context"]["commit"] != commit():
+        sys.exit(f"error: {path} is of another commit: without --add it is replaced")
+    return found["benchmarks"], found["context"]["left_out"], found["context"]["versions"]
 
 
 def grouped(entries):

@@ -121,15 +121,9 @@ def setup(o, complete=False):
 
 def measure(name, runners, place, o, path):
     """One work: rounds of all its runners, saved after each."""
-    found, left_out = [], {}
-    first = 0
-    before = measured.load(path) if o.add else None
-    if before:
-        if before["context"]["commit"] != measured.commit():
-            sys.exit(f"error: {path} is of another commit: without --add it is replaced")
-        found, left_out = before["benchmarks"], before["context"]["left_out"]
-        first = 1 + max(e["repetition_index"] for e in found)
-        place.versions |= before["context"]["versions"]
+    found, left_out, versions = measured.earlier(path) if o.add else ([], {}, {})
+    first = 1 + max((e["repetition_index"] for e in found), default=-1)
+    place.versions |= versions
     for index in range(first, first + o.rounds):
         for runner in runners:
             if runner.who.split(",")[0] not in ["quire", *o.peers] or runner.label() in left_out:
@@ -197,6 +191,10 @@ def options():
         a.add_argument("--rounds", type=int, default=3)
         if name == "scaling":
             a.add_argument("--sweeps", nargs="+", default=list(scaling.SWEEPS), choices=list(scaling.SWEEPS))
+            a.add_argument("--points", nargs="+", type=int, default=[], help="those of a sweep alone: 774")
+            a.add_argument("--dtypes", nargs="+", default=scaling.DTYPES, choices=scaling.DTYPES)
+            a.add_argument("--kinds", nargs="+", default=scaling.KINDS, choices=scaling.KINDS)
+            a.add_argument("--add", action="store_true", help="further points and rounds to those of the results")
             continue
         a.add_argument("--environment", type=pathlib.Path, default=ROOT / "build" / "peers" / "environment",
                        help="the peers' virtual environment")

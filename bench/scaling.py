@@ -80,15 +80,34 @@ TITLES = {"threads": "threads", "contexts": "tokens of context", "prompts": "tok
           "batches": "rows decoded together", "lengths": "tokens of a training row", "sizes": "million parameters"}
 
 
+SECONDS = {"sizes": 0.3}  # at most, for an entry of a round: a step of 774M takes 4 s, and three are the fewest
+DTYPES = ["float32", "bfloat16"]
+KINDS = ["generate", "train"]
+
+
+def fewest_runs(entries):
+    """{kind of work: runs of the point and round that has the fewest}."""
+    found = {}
+    for entry in entries:
+        kind = entry["work"].split("/")[1].split()[0].rstrip(",")
+        found[kind] = min(entry["iterations"], found.get(kind, entry["iterations"]))
+    return found
+
+
 def run(o, note):
     _, flags = measured.cpu()
-    dtypes = ["float32"] + ["bfloat16"] * ("avx512_bf16" in flags)
-    place = peer_works.Place(quire=o.binary, python=None, work=o.work, vocabulary=None, threads=o.threads,
-                             seconds=min(o.seconds, 1))
+    dtypes = [dtype for dtype in o.dtypes if dtype == "float32" or "avx512_bf16" in flags]
     for sweep in o.sweeps:
-        found, left_out = [], {}
+        place = peer_works.Place(quire=o.binary, python=None, work=o.work, vocabulary=None, threads=o.threads,
+                                 seconds=min(o.seconds, SECONDS.get(sweep, 1)))
+        path = o.results / f"scaling-{sweep}.json"
+        found, left_out, _ = measured.earlier(path) if o.add else ([], {}, {})
+        points = [(x, point, series) for x, point, series in SWEEPS[sweep](o.threads, dtypes)
+                  if (not o.points or x in o.points) and point["arguments"][0] in o.kinds]
+        if not points:
+            note(f"{sweep}: it has none of the points")
         for index in range(o.rounds):
-            for x, point, series in SWEEPS[sweep](o.threads, dtypes):
+            for x, point, series in points:
                 label = f"{', '.join(series.values())} at {x}"
                 note(f"{sweep}, round {index + 1} of {o.rounds}: {label}")
                 try:
@@ -101,12 +120,12 @@ def run(o, note):
                 for entry in entries:
                     kind = entry["name"].partition("/")[0]
                     if kind in series:
+                        name = f"{sweep}/{series[kind]}/{x}"
                         sample = {"work": f"{sweep}/{series[kind]}", "who": "quire", "entry": entry}
-                        found.append(measured.entry_of(sample, index) | {"x": x})
-                        found[-1]["name"] = found[-1]["run_name"] = f"{sweep}/{series[kind]}/{x}"
-            measured.save(o.results / f"scaling-{sweep}.json",
-                          measured.context(o.threads, work=f"scaling-{sweep}", versions={}, left_out=left_out,
-                                           device=place.device), found)
+                        before = sum(e["name"] == name for e in found)
+                        found.append(measured.entry_of(sample, before) | {"x": x, "name": name, "run_name": name})
+                measured.save(path, measured.context(o.threads, work=f"scaling-{sweep}", versions={}, left_out=left_out,
+                                                     device=place.device, fewest_runs=fewest_runs(found)), found)
 
 
 # ---------------------------------------------------------------- how it grows

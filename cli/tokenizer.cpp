@@ -11,12 +11,12 @@
 #include <cerrno>
 #include <charconv>
 #include <cstring>
-#include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <span>
 #include <utility>
 
+#include "base/decimal.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
@@ -43,7 +43,16 @@ using Json = nlohmann::json;
 
 struct Input {
   std::string name;  // for errors
-  std::string text;
+  // What it lies in: a file as it is mapped, or text that was read or converted.
+  std::optional<MappedFile> file;
+  std::string read;
+
+  std::string_view text() const { return file ? file->text() : read; }
+  void to_utf8_from(const std::string& encoding) {
+    if (names_utf8(encoding)) return;
+    read = to_utf8(text(), encoding, name);
+    file.reset();
+  }
 };
 
 std::vector<Input> read_inputs(std::vector<std::string> files) {
@@ -51,8 +60,8 @@ std::vector<Input> read_inputs(std::vector<std::string> files) {
   std::vector<Input> inputs;
   inputs.reserve(files.size());
   for (const std::string& file : files) {
-    inputs.push_back(file == "-" ? Input{"standard input", read_standard_input()}
-                                 : Input{file, read_file(file)});
+    inputs.push_back(file == "-" ? Input{"standard input", {}, read_standard_input()}
+                                 : Input{file, MappedFile(file), {}});
   }
   return inputs;
 }
@@ -60,7 +69,7 @@ std::vector<Input> read_inputs(std::vector<std::string> files) {
 // Calls take(line, its number) for each line that is not blank.
 template <class Take>
 void for_each_line(const Input& input, Take take) {
-  std::string_view rest = input.text;
+  std::string_view rest = input.text();
   for (std::size_t number = 1; !rest.empty(); ++number) {
     const std::string_view line = take_until('\n', rest);
     if (line.find_first_not_of(" \t\r") != std::string_view::npos) take(line, number);
@@ -99,20 +108,53 @@ Json parse_line(const Input& input, std::size_t number, std::string_view line, c
 }
 
 // Output is gathered into pieces of about this many bytes.
-constexpr std::size_t kPiece = 1 << 16;
+constexpr std::size_t kPiece = 1 << 15;
 
-// Ids in decimal, `between` them.
-void append_ids(std::span<const TokenId> ids, std::string_view between, std::string& text) {
-  constexpr std::size_t kLongest = std::numeric_limits<TokenId>::digits10 + 1;
-  const std::size_t before = text.size();
-  text.resize(before + ids.size() * (kLongest + between.size()));
-  char* to = text.data() + before;
-  for (std::size_t i = 0; i < ids.size(); ++i) {
-    if (i > 0) to = std::copy(between.begin(), between.end(), to);
-    to = std::to_chars(to, to + kLongest, ids[i]).ptr;
+/// Ids in decimal, `between` them, gathered for an output.
+class IdText {
+ public:
+  IdText(OutputFile& output, std::string_view between) : output_(output), between_(between) {}
+
+  void add(std::span<const TokenId> ids) {
+    while (!ids.empty()) {
+      const auto some = ids.first(std::min(ids.size(), kPiece / kLongest));
+      ids = ids.subspan(some.size());
+      reserve(some.size() * (kLongest + between_.size()));
+      char* to = text_.data() + size_;
+      for (const TokenId id : some) {
+        if (!first_) to = std::copy(between_.begin(), between_.end(), to);
+        first_ = false;
+        to = put_decimal(to, static_cast<std::uint32_t>(id));
+      }
+      size_ = static_cast<std::size_t>(to - text_.data());
+    }
   }
-  text.resize(static_cast<std::size_t>(to - text.data()));
-}
+  /// As it is; ids after it are the first of a list.
+  void add(std::string_view text) {
+    reserve(text.size());
+    std::copy(text.begin(), text.end(), text_.data() + size_);
+    size_ += text.size();
+    first_ = true;
+  }
+  void flush() {
+    output_.write(std::string_view(text_).substr(0, size_));
+    size_ = 0;
+  }
+
+ private:
+  static constexpr std::size_t kLongest = kDecimalRoom;
+
+  void reserve(std::size_t more) {
+    if (size_ > kPiece) flush();
+    if (text_.size() < size_ + more) text_.resize(size_ + more);
+  }
+
+  OutputFile& output_;
+  std::string_view between_;
+  std::string text_;
+  std::size_t size_ = 0;  // of text_, used
+  bool first_ = true;
+};
 
 TokenId checked_id(std::int64_t id, const Tokenizer& tokenizer, const std::string& where) {
   if (id < 0 || id >= tokenizer.vocab_size()) {
@@ -124,7 +166,7 @@ TokenId checked_id(std::int64_t id, const Tokenizer& tokenizer, const std::strin
 
 std::vector<TokenId> parse_ids(const Input& input, const Tokenizer& tokenizer) {
   std::vector<TokenId> ids;
-  std::string_view rest = input.text;
+  std::string_view rest = input.text();
   for (std::string_view item; !(item = take_item(rest)).empty();) {
     std::int64_t id = 0;
     const auto [stop, trouble] = std::from_chars(item.data(), item.data() + item.size(), id);
@@ -211,25 +253,18 @@ int run_encode(const std::vector<std::string>& arguments) {
   const Tokenizer tokenizer = c.begin(flags);
   const SpecialTokens special = plain ? SpecialTokens::plain : SpecialTokens::parse;
   check_encoding(encoding);
+  IdText out(c.output, c.jsonl ? ", " : " ");
+  const auto add_ids_of = [&](std::string_view text) {
+    tokenizer.encode(text, special, [&](std::span<const TokenId> ids) { out.add(ids); });
+  };
   for (Input& input : read_inputs(c.files)) {
-    if (!names_utf8(encoding)) input.text = to_utf8(input.text, encoding, input.name);
-    without_byte_order_mark(input.text, input.name);  // throws for UTF-16; a mark is encoded, too
-    c.report.look(input.name, 1, input.text);
-    std::vector<TokenId> ids;
-    std::string out;
+    input.to_utf8_from(encoding);
+    without_byte_order_mark(input.text(), input.name);  // throws for UTF-16; a mark is encoded, too
+    c.report.look(input.name, 1, input.text());
     if (!c.jsonl) {
-      ids.reserve(input.text.size() / 3);  // prose has a token for 3.5 bytes or more
-      tokenizer.encode(input.text, special, ids);
-      for (std::span<const TokenId> left = ids; !left.empty();) {
-        const auto piece = left.first(std::min(kPiece / 8, left.size()));
-        left = left.subspan(piece.size());
-        append_ids(piece, " ", out);
-        if (left.empty()) break;
-        out += ' ';
-        c.output.write(out);
-        out.clear();
-      }
-      c.output.write(out + "\n");
+      add_ids_of(input.text());
+      out.add("\n");
+      out.flush();
       continue;
     }
     for_each_line(input, [&](std::string_view line, std::size_t number) {
@@ -237,14 +272,11 @@ int run_encode(const std::vector<std::string>& arguments) {
       if (!text.is_string()) {
         throw Error(Fault::bad_data, place(input, number) + ": 'text' is not a string");
       }
-      ids.clear();
-      tokenizer.encode(text.get_ref<const std::string&>(), special, ids);
-      out += "{\"ids\": [";
-      append_ids(ids, ", ", out);
-      out += "]}\n";
-      if (out.size() > kPiece) c.output.write(std::exchange(out, {}));
+      out.add("{\"ids\": [");
+      add_ids_of(text.get_ref<const std::string&>());
+      out.add("]}\n");
     });
-    c.output.write(out);
+    out.flush();
   }
   c.output.commit();
   tell(c.report);

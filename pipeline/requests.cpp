@@ -75,7 +75,15 @@ std::vector<std::pair<const char*, const char*>> options_without_effect(
 }
 
 std::string read_standard_input() {
-  return {std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
+  std::string text;
+  std::size_t size = 0;
+  for (std::streamsize got = 1; got > 0; size += static_cast<std::size_t>(got)) {
+    text.resize(std::max(2 * size, std::size_t{1} << 16));
+    got = std::cin.rdbuf()->sgetn(text.data() + size,
+                                  static_cast<std::streamsize>(text.size() - size));
+  }
+  text.resize(size);
+  return text;
 }
 
 std::vector<std::string> split_lines(std::string_view text) {

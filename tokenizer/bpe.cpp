@@ -11,7 +11,7 @@
 namespace quire {
 
 void MergeTable::reserve(std::size_t merges) {
-  const std::size_t slots = std::bit_ceil(std::max<std::size_t>(2, merges * 8 / 3));
+  const std::size_t slots = std::bit_ceil(std::max<std::size_t>(2, merges * 5 / 2));
   slots_.assign(slots, free_slot);
   mask_ = slots - 1;
   shift_ = 64 - std::countr_zero(slots);

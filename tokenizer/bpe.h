@@ -9,8 +9,9 @@
 namespace quire {
 
 /// The list of merges as a hash table from a pair of token ids to its rank. Open addressing in one
-/// array of 8-byte slots, at most 3/8 full: 1 MB for GPT-2's 50,000 merges, and most look-ups are
-/// of pairs that are not there, which ends at the first free slot.
+/// array of 8-byte slots, at most 2/5 full: 1 MB for GPT-2's 50,000 merges (3/8 would be 2 MB, whose
+/// pages cost more than its look-ups spare), and most look-ups are of pairs that are not there,
+/// which ends at the first free slot.
 class MergeTable {
  public:
   static constexpr std::uint32_t none = 0xFFFFFFFF;

@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -133,6 +134,8 @@ std::shared_ptr<const Tokenizer::Impl> build_tokenizer(TokenizerParts parts);
 TokenizerParts read_tokenizer_files(const std::filesystem::path& path);
 /// Marks a token as special. One that no file gives an id is left out: it cannot be encoded.
 bool make_special(TokenizerParts& parts, const std::string& content);
+/// All of a list, in one pass over the tokens. The first that was left out, nullptr where there is none.
+const std::string* make_special(TokenizerParts& parts, std::span<const std::string> contents);
 /// The roles as read, or those of GPT-2 where there is an end-of-text token.
 TokenRoles roles_of(const Tokenizer::Impl& tokenizer);
 void write_tokenizer_files(const Tokenizer::Impl& tokenizer, const std::filesystem::path& folder,

@@ -50,15 +50,17 @@ void Tokenizer::Impl::GiveBack::operator()(Workspace* workspace) const {
 
 namespace {
 
+using TakeIds = std::function<void(std::span<const TokenId>)>;
+
 /// Encodes one text. `text` is valid UTF-8; `segment`s of it hold no added tokens.
 class Encoder {
  public:
   Encoder(const Tokenizer::Impl& tokenizer, Workspace& workspace, std::string_view text,
-          std::vector<TokenId>& output)
+          const TakeIds& take)
       : tokenizer_(tokenizer),
         workspace_(workspace),
         readable_end_(text.data() + text.size()),
-        output_(output) {}
+        take_(take) {}
 
   void encode_segment(std::string_view segment) {
     TokenId* const begin = workspace_.tokens.data();
@@ -78,14 +80,17 @@ class Encoder {
         }
         if (to < full) return;
       }
-      output_.insert(output_.end(), begin, to);
+      give(begin, to);
       to = begin;
       if (length > PieceKey::max_length) encode_long_piece({piece, length});
     });
-    output_.insert(output_.end(), begin, to);
+    give(begin, to);
   }
 
  private:
+  void give(const TokenId* begin, const TokenId* end) const {
+    if (begin != end) take_({begin, end});
+  }
   PieceKey key_of(const char* piece, std::size_t length) const {
     return readable_end_ - piece >= 16 ? PieceKey::from_readable16(piece, length)
                                        : PieceKey::from(piece, length);
@@ -103,7 +108,7 @@ class Encoder {
     std::vector<TokenId>& ids = workspace_.long_piece;
     ids.resize(piece.size());
     const std::size_t count = encode_piece(piece, ids.data());
-    output_.insert(output_.end(), ids.begin(), ids.begin() + count);
+    give(ids.data(), ids.data() + count);
     constexpr std::size_t keep = 1 << 16;  // a giant piece's memory is not kept for the next call
     if (ids.capacity() > keep) std::vector<TokenId>().swap(ids);
   }
@@ -148,7 +153,7 @@ class Encoder {
   const Tokenizer::Impl& tokenizer_;
   Workspace& workspace_;
   const char* readable_end_;
-  std::vector<TokenId>& output_;
+  const TakeIds& take_;
 };
 
 void check_id(const Tokenizer::Impl& tokenizer, TokenId id) {
@@ -176,9 +181,8 @@ Tokenizer Tokenizer::from_vocabulary(const Vocabulary& vocabulary) {
   }
   parts.tokens_source = parts.merges_source = vocabulary.source;
   parts.added = vocabulary.added_tokens;
-  for (const std::string& special : vocabulary.special_tokens) {
-    if (make_special(parts, special)) continue;
-    throw Error(Fault::bad_data, "special token '" + special + "' is not in " + vocabulary.source);
+  if (const std::string* special = make_special(parts, vocabulary.special_tokens)) {
+    throw Error(Fault::bad_data, "special token '" + *special + "' is not in " + vocabulary.source);
   }
   parts.roles = vocabulary.roles;
   parts.whole_pieces_first = vocabulary.whole_pieces_first;
@@ -244,10 +248,16 @@ std::vector<TokenId> Tokenizer::encode(std::string_view text, SpecialTokens spec
 
 void Tokenizer::encode(std::string_view text, SpecialTokens special,
                        std::vector<TokenId>& append_to) const {
+  encode(text, special, [&](std::span<const TokenId> ids) {
+    append_to.insert(append_to.end(), ids.begin(), ids.end());
+  });
+}
+
+void Tokenizer::encode(std::string_view text, SpecialTokens special, const TakeIds& take) const {
   std::string repaired;
   if (!is_utf8(text)) text = repaired = replace_invalid_utf8(text);
   const auto workspace = impl_->take_workspace();
-  Encoder encoder(*impl_, *workspace, text, append_to);
+  Encoder encoder(*impl_, *workspace, text, take);
   const Impl::Finders& finders =
       special == SpecialTokens::parse ? impl_->find_added : impl_->find_plain;
   const auto split = [&](const AddedTokenFinder& finder, std::string_view part,
@@ -256,7 +266,7 @@ void Tokenizer::encode(std::string_view text, SpecialTokens special,
     AddedTokenFinder::Match match = finder.find(part, 0, 0);
     while (match.id >= 0) {
       if (match.begin > taken) between(part.substr(taken, match.begin - taken));
-      append_to.push_back(match.id);
+      take({&match.id, 1});
       taken = match.end;
       match = finder.find(part, match.resume, taken);
     }

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -56,6 +57,10 @@ class Tokenizer {
   std::vector<TokenId> encode(std::string_view text,
                               SpecialTokens special = SpecialTokens::parse) const;
   void encode(std::string_view text, SpecialTokens special, std::vector<TokenId>& append_to) const;
+  /// The same ids in order, each given once, as soon as there are some: mostly 4,000 at a time, in
+  /// memory that is used again for the next.
+  void encode(std::string_view text, SpecialTokens special,
+              const std::function<void(std::span<const TokenId>)>& take) const;
 
   /// The bytes of the tokens joined, invalid UTF-8 replaced by U+FFFD.
   std::string decode(std::span<const TokenId> ids, bool skip_special_tokens = false) const;

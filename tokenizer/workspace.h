@@ -70,7 +70,7 @@ class Workspace {
   PieceCache cache;
   BpeEncoder bpe;
   std::vector<std::int32_t> long_piece;
-  std::array<std::int32_t, 4096> tokens;  // gathered here, then appended at once
+  std::array<std::int32_t, 4096> tokens;  // gathered here, then given at once
 };
 
 }  // namespace quire

@@ -7,6 +7,7 @@
 #include <numbers>
 
 #include "base/error.h"
+#include "base/parallel.h"
 #include "engine/model/elements.h"
 
 namespace quire {
@@ -22,10 +23,11 @@ std::int64_t padded_bytes(const NamedParameter& parameter, int vocab_multiple, D
 /// Fills `values` with numbers 0, 1, … of the stream, normally distributed: Box and Muller, "A note
 /// on the generation of random normal deviates" (1958).
 /// Four numbers of the counter give four draws.
-void draw_normal(std::vector<float>& values, RandomKey key, float deviation) {
+/// Elements `first`, a multiple of four, to `end` of a tensor that is drawn from the stream.
+void draw_normal(std::vector<float>& values, std::size_t first, std::size_t end, RandomKey key,
+                 float deviation) {
   constexpr float kTwoPi = 2.0f * std::numbers::pi_v<float>;
-  const std::size_t count = values.size();
-  for (std::size_t i = 0; i < count; i += 4) {
+  for (std::size_t i = first; i < end; i += 4) {
     const std::array<std::uint32_t, 4> bits = random_block(key, i / 4);
     std::array<float, 4> draws;
     for (std::size_t pair = 0; pair < 4; pair += 2) {
@@ -36,9 +38,17 @@ void draw_normal(std::vector<float>& values, RandomKey key, float deviation) {
       draws[pair] = radius * std::cos(angle);
       draws[pair + 1] = radius * std::sin(angle);
     }
-    const std::size_t used = std::min<std::size_t>(4, count - i);
-    std::copy_n(draws.begin(), used, values.begin() + i);
+    const std::size_t used = std::min<std::size_t>(4, end - i);
+    std::copy_n(draws.begin(), used, values.begin() + static_cast<std::ptrdiff_t>(i));
   }
+}
+
+/// All of them, alike with any number of threads: 20 ns each, 16 s for 774M with one.
+void draw_normal(std::vector<float>& values, RandomKey key, float deviation) {
+  constexpr std::size_t kPart = std::size_t{1} << 16;
+  parallel_for(/*threads=*/0, (values.size() + kPart - 1) / kPart, [&](std::size_t part) {
+    draw_normal(values, part * kPart, std::min(values.size(), (part + 1) * kPart), key, deviation);
+  });
 }
 
 struct Extent {

@@ -5,6 +5,8 @@
 // one chain of fused multiply-adds in a fixed order: neither the number of queries nor how they are
 // grouped changes a bit of it.
 #include <algorithm>
+#include <array>
+#include <type_traits>
 
 #include "kernels/ops.h"
 
@@ -162,6 +164,70 @@ inline void pack_columns(Rows rows, std::int64_t count, std::int64_t D, float* t
   for (; i < count; ++i) {
     for (std::int64_t d = 0; d < D; ++d) to[d * kKeys + i] = rows[i][d];
   }
+}
+
+#if HWY_TARGET != HWY_SCALAR
+/// Four floats of every fourth row: block b of the vector has those of row i + 4b. Rows behind `last`
+/// are that one again.
+template <bool kWhole>
+HWY_INLINE Vec fours_of_rows(Rows rows, std::int64_t i, std::int64_t last, std::int64_t d) {
+  const hn::Full128<float> d4;
+  const auto four = [&](std::int64_t block) QUIRE_INLINE_LAMBDA {
+    const std::int64_t row = i + 4 * block;
+    return hn::LoadU(d4, rows[kWhole ? row : std::min(row, last)] + d);
+  };
+  static_assert(kLanes == 4 || kLanes == 8 || kLanes == 16);
+  if constexpr (kLanes == 4) {
+    return four(0);
+  } else {
+    const hn::Half<F32> half;
+    if constexpr (kLanes == 8) {
+      return hn::Combine(F32(), four(1), four(0));
+    } else {
+      return hn::Combine(F32(), hn::Combine(half, four(3), four(2)),
+                         hn::Combine(half, four(1), four(0)));
+    }
+  }
+}
+#endif
+
+/// scores[i] = q · rows[i] for the rows below `count` and what else is in their vectors, to the bit as
+/// product() of packed columns has them: the keys of one query are turned in registers, as packing
+/// them for nothing but this took longer than all the rest. D is a multiple of four. Meanwhile it asks
+/// for as many floats from each of `ahead`, or none where that is null.
+inline void scores_of_one(const float* q, Rows rows, std::int64_t count, std::int64_t D,
+                          float* scores, [[maybe_unused]] std::array<const float*, 2> ahead) {
+#if HWY_TARGET == HWY_SCALAR
+  for (std::int64_t i = 0; i < count; ++i) {
+    Vec sum = zero();
+    for (std::int64_t d = 0; d < D; ++d) sum = hn::MulAdd(set(q[d]), set(rows[i][d]), sum);
+    store(sum, scores + i);
+  }
+#else
+  constexpr std::int64_t kLine = 64 / sizeof(float);
+  const auto vector = [&](std::int64_t i, auto whole) QUIRE_INLINE_LAMBDA {
+    Vec sum = zero();
+    for (std::int64_t d = 0; d < D; d += 4) {
+      for (std::int64_t line = 0; ahead[0] != nullptr && line < 4 * kLanes; line += kLine) {
+        const std::int64_t at = i * D + d * kLanes + line;
+        for (const float* from : ahead) __builtin_prefetch(from + at);
+      }
+      Vec c0 = fours_of_rows<whole>(rows, i, count - 1, d);
+      Vec c1 = fours_of_rows<whole>(rows, i + 1, count - 1, d);
+      Vec c2 = fours_of_rows<whole>(rows, i + 2, count - 1, d);
+      Vec c3 = fours_of_rows<whole>(rows, i + 3, count - 1, d);
+      transpose_blocks(F32(), c0, c1, c2, c3);
+      sum = hn::MulAdd(set(q[d]), c0, sum);
+      sum = hn::MulAdd(set(q[d + 1]), c1, sum);
+      sum = hn::MulAdd(set(q[d + 2]), c2, sum);
+      sum = hn::MulAdd(set(q[d + 3]), c3, sum);
+    }
+    store(sum, scores + i);
+  };
+  std::int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) vector(i, std::true_type());
+  if (i < count) vector(i, std::false_type());
+#endif
 }
 
 // ---------------------------------------------------------------- dropout

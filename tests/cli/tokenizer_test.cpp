@@ -71,7 +71,8 @@ TEST_CASE("many ids are printed as few are") {
   const std::string one = with_input({"tokenizer", "encode", "--tokenizer", tokenizer}, "7").out;
   const std::string id = one.substr(0, one.size() - 1);
   REQUIRE(id.find(' ') == std::string::npos);
-  for (const std::size_t count : {8191, 8192, 8193, 20000}) {  // output goes out in pieces of 8,192
+  for (const std::size_t count :
+       {1, 4095, 4096, 4097, 8193, 20000}) {  // ids come in pieces of about 4,000
     INFO(count << " ids");
     const std::string text(count, '7');  // no two of them are merged
     std::string spaced, list;

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import types
 import unittest
+from unittest import mock
 import xml.dom.minidom
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -127,6 +128,43 @@ class Growth(unittest.TestCase):
         self.assertEqual(scaling.faster_than_work(entries, True), [])
         self.assertAlmostEqual(scaling.growth(entries, True)[0][3], 0.5)
         self.assertAlmostEqual(scaling.growth(entries, False)[0][3], 1.0)
+
+    def test_single_points_become_one_result(self):
+        asked = []
+
+        def quire_entries(place, *arguments):
+            place.device = "CPU, made up"
+            asked.append(arguments)
+            if arguments[0] == "train":
+                return [dict(own("train", 0, 4.0, iterations=3), name="train/x")]
+            return [dict(own(kind, 0, 1.0, iterations=n), name=f"{kind}/x") for kind, n in (("decode", 32), ("prefill", 4))]
+
+        def options(folder, **more):
+            return types.SimpleNamespace(**{"binary": "quire", "work": folder, "threads": 2, "seconds": 1.0, "rounds": 1,
+                                            "results": folder, "sweeps": ["sizes"], "points": [], "add": True,
+                                            "dtypes": ["float32"], "kinds": ["generate", "train"], **more})
+
+        with tempfile.TemporaryDirectory() as name, mock.patch.object(peer_works, "quire_entries", quire_entries), \
+                mock.patch.object(scaling, "available_memory", lambda: 1e12), \
+                mock.patch.object(measured, "commit", lambda: "0123456789ab"):
+            folder = pathlib.Path(name)
+            for more in ({"points": [124], "rounds": 2}, {"points": [774], "kinds": ["train"]}, {"points": [124]}):
+                scaling.run(options(folder, **more), lambda text: None)
+            found = json.loads((folder / "scaling-sizes.json").read_text())
+            self.assertEqual([(e["name"], e["repetition_index"]) for e in found["benchmarks"] if "train" in e["name"]],
+                             [("sizes/train 1 x 128/float32/124", 0), ("sizes/train 1 x 128/float32/124", 1),
+                              ("sizes/train 1 x 128/float32/774", 0), ("sizes/train 1 x 128/float32/124", 2)])
+            self.assertEqual(sum("decode" in e["name"] for e in found["benchmarks"]), 3)
+            self.assertEqual(found["context"]["fewest_runs"], {"decode": 32, "prompt": 4, "train": 3})
+            self.assertEqual({a[a.index("--seconds") + 1] for a in asked}, {0.3})
+            self.assertNotIn("gpt2-medium", [value for a in asked for value in a])
+            with mock.patch.object(measured, "commit", lambda: "of another"), self.assertRaises(SystemExit):
+                scaling.run(options(folder), lambda text: None)
+            scaling.run(options(folder, points=[355], add=False), lambda text: None)  # replaces
+            found = json.loads((folder / "scaling-sizes.json").read_text())
+            self.assertEqual({e["x"] for e in found["benchmarks"]}, {355})
+            self.assertIn("Fewest runs of a point in a round: decode 32, prompt 4, train 3.",
+                          cpu_report.scaling_lines({"scaling-sizes": found}))
 
     def test_work_is_bytes_and_flops(self):
         entries = [own(DECODE, 0, 1.0)]

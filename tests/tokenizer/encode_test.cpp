@@ -142,6 +142,29 @@ TEST_CASE("text of many pieces passes through the gathering buffer whole") {
   CHECK(tokenizer.encode(text) == expected);
 }
 
+TEST_CASE("ids that are taken as they come are those of the whole text") {
+  const Tokenizer tokenizer = small_tokenizer();
+  std::string text = "<|endoftext|>";
+  for (int i = 0; i < 9000; ++i) text += i % 2000 == 1999 ? "<|endoftext|>" : " a world";
+  text += std::string(70000, 'e') + "<|endoftext|>";  // one piece, longer than what is gathered
+  for (const SpecialTokens special : {SpecialTokens::parse, SpecialTokens::plain}) {
+    std::vector<TokenId> taken;
+    std::size_t times = 0;
+    tokenizer.encode(text, special, [&](std::span<const TokenId> ids) {
+      CHECK_FALSE(ids.empty());
+      taken.insert(taken.end(), ids.begin(), ids.end());
+      ++times;
+    });
+    CHECK((taken == tokenizer.encode(text, special)));
+    CHECK(times > 4);
+  }
+  tokenizer.encode("", SpecialTokens::parse, [](std::span<const TokenId>) { FAIL("no id"); });
+  // What stops in between leaves the tokenizer as it was.
+  CHECK_THROWS_AS(
+      tokenizer.encode(text, SpecialTokens::plain, [](std::span<const TokenId>) { throw 1; }), int);
+  CHECK(tokenizer.encode(" a world") == small_tokenizer().encode(" a world"));
+}
+
 TEST_CASE("special tokens are matched leftmost and longest, or taken as text") {
   Tokenizer::Vocabulary vocabulary;
   for (const std::uint8_t byte : bytes_in_alphabet_order()) {

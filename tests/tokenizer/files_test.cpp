@@ -165,6 +165,27 @@ TEST_CASE("a tokenizer comes back from its parts") {
   CHECK(original.vocabulary().roles.size() == 3);
 }
 
+TEST_CASE("special tokens are looked for together") {
+  Tokenizer::Vocabulary vocabulary = small_tokenizer().vocabulary();
+  const auto first = static_cast<TokenId>(vocabulary.tokens.size());
+  constexpr int kMany = 200000;  // one after the other they took minutes
+  vocabulary.added_tokens.push_back({.content = "<1>", .id = first + 1, .special = false});
+  for (int i = 0; i < kMany; ++i) {
+    vocabulary.tokens.push_back("<" + std::to_string(i) + ">");
+    if (i % 3 != 0) vocabulary.special_tokens.push_back(vocabulary.tokens.back());
+  }
+  vocabulary.special_tokens.push_back("<1>");
+  const Tokenizer tokenizer = Tokenizer::from_vocabulary(vocabulary);
+  int wrong = 0;
+  for (int i = 0; i < kMany; ++i) wrong += tokenizer.is_special(first + i) != (i % 3 != 0);
+  CHECK(wrong == 0);
+  CHECK(tokenizer.encode("<1><2>") == std::vector<TokenId>{first + 1, first + 2});
+
+  vocabulary.special_tokens.push_back("<none>");
+  vocabulary.special_tokens.push_back("<neither>");
+  CHECK(contains(error_of([&] { Tokenizer::from_vocabulary(vocabulary); }), "'<none>' is not in"));
+}
+
 TEST_CASE("tokens are added behind the last id") {
   using Ids = std::vector<TokenId>;
   const Tokenizer original = small_tokenizer();

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numbers>
 #include <set>
 
+#include "base/random.h"
 #include "tests/engine/model/model_case.h"
 
 using namespace quire;
@@ -86,7 +88,8 @@ TEST_CASE("borrowed tensors are checked against the config") {
 
 TEST_CASE("fresh parameters have GPT-2's distribution, and the seed decides them") {
   Gpt2Config config = Gpt2Config::preset("tiny").value();
-  config.vocab_size = 501;
+  config.vocab_size =
+      1501;  // 192,128 numbers in the largest tensor: several are drawn side by side
   const auto device = open_reference_device();
   const Parameters p = initialize_parameters(*device, config, 42);
   const Parameters again = initialize_parameters(*device, config, 42);
@@ -120,6 +123,18 @@ TEST_CASE("fresh parameters have GPT-2's distribution, and the seed decides them
     CHECK(std::abs(square - 1) <= 6 * std::sqrt(2 / n));
     CHECK(std::abs(fourth - 3) <= 6 * std::sqrt(96 / n));
   }
+  // Box and Muller of the numbers with the same index, wherever a thread's part begins and ends.
+  const std::vector<float> table = to_host(*device, p.tensors()[0]);
+  constexpr double kFew = 10 * 0x1p-23;  // 2 pi ulps of the angle, three of the radius
+  int wrong = 0;
+  for (std::size_t i = 0; i < table.size(); i += 2) {
+    const auto u = static_cast<float>((random_bits({42, 0}, i) + 1.0) * 0x1p-32);
+    const double radius = 0.02 * std::sqrt(-2 * std::log(static_cast<double>(u)));
+    const double angle = 2 * std::numbers::pi * random_uniform({42, 0}, i + 1);
+    wrong += std::abs(table[i] - radius * std::cos(angle)) > kFew * radius;
+    wrong += std::abs(table[i + 1] - radius * std::sin(angle)) > kFew * radius;
+  }
+  CHECK(wrong == 0);
 }
 
 TEST_CASE("an arena counts what it hands out") {
