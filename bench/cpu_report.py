@@ -86,15 +86,16 @@ def rows_of(part):
             own = programs.get("quire")
             memory = measured.counter(entries, "peak_memory_bytes")
             share = measured.percent_of_ceiling(entries)
+            memory_gave = measured.counter(entries, "bandwidth_ceiling")
             cells = [work, who, rate(work, entries), percent(measured.spread(entries)),
-                     "" if share is None else f"{share:.0f}", "" if memory is None else f"{memory * 1e-6:,.0f}",
+                     "" if memory_gave is None else f"{memory_gave * 1e-9:.0f}", "" if share is None else f"{share:.0f}", "" if memory is None else f"{memory * 1e-6:,.0f}",
                      times(measured.ratio(own, entries)) if own and who != "quire" else ""]
             yield "| " + " | ".join(cells) + " |"
 
 
 def peers_table(parts):
-    lines = ["| work | who | rate | rounds differ by, % | of the ceiling, % | peak memory, MB | quire is times as fast |",
-             "|---" * 7 + "|"]
+    lines = ["| work | who | rate | rounds differ by, % | memory gave, GB/s | of the ceiling, % | peak memory, MB | quire is times as fast |",
+             "|---" * 8 + "|"]
     for part in parts.values():
         lines += rows_of(part)
     return lines
@@ -107,7 +108,8 @@ def ceilings_line(parts):
         return []
     bandwidth, flops = measured.ceilings_of(found)
     return [f"Ceilings in float32, the highest of the same runs: reading memory {bandwidth * 1e-9:.1f} GB/s, multiply-adds "
-            f"{flops * 1e-9:.0f} GFLOP/s. A work's bytes and flops are counted from shapes, alike for all programs. "
+            f"{flops * 1e-9:.0f} GFLOP/s. What memory gave was read beside each program, as it changes by the second; a program "
+            "is held against that. A work's bytes and flops are counted from shapes, alike for all programs. "
             "Above 100 % is what multiplies in narrower numbers than its ceiling does: integers for int8 and int4, or bfloat16."]
 
 
@@ -125,7 +127,7 @@ def sweep_table(sweep, part):
         known = dict(scaling.points(entries))
         cells = [number(1e3 * measured.median_time(known[x])) if x in known else "" for x in xs]
         lines.append(f"| {name}, ms | {' | '.join(cells)} |")
-        ceilings = scaling.ceilings_by_x(entries, sweep == "threads")
+        ceilings = scaling.ceilings_by_x(entries)
         cells = [f"{scaling.percent_of_ceiling(known[x], ceilings[x]):.0f}" if x in known else "" for x in xs]
         lines.append(f"| of the ceiling, % | {' | '.join(cells)} |")
     return lines, series
@@ -143,7 +145,7 @@ def scaling_lines(parts):
         for what, entries in series.items():
             grows += [f"- {what}, {scaling.TITLES[sweep]} {x:,} → {y:,}: time × {time:.2f}, work × {work:.2f} "
                       f"(noise {100 * noise:.0f} %)"
-                      for x, y, time, work, noise in scaling.faster_than_work(entries, sweep == "threads")]
+                      for x, y, time, work, noise in scaling.faster_than_work(entries)]
     lines += ["", "Where time grows faster than the work (bytes at the bandwidth and flops at the peak, one after the "
               "other), beyond the noise of rounds (or of runs, where there was one):" if grows else
               "Nowhere does time grow faster than the work (bytes at the bandwidth and flops at the peak, one after the "

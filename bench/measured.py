@@ -58,32 +58,35 @@ def entry_of(sample, index):
     else:
         entry |= {key: sample["entry"][key] for key in ("iterations", "real_time", "fastest", "slowest")}
         entry |= {key: value for key, value in sample["entry"].items()
-                  if key.endswith(("_per_second", "_ceiling", "_bytes")) or key.startswith("percent_")}
+                  if key.endswith(("_per_second", "_ceiling", "_bytes")) or key.startswith(("percent_", "bandwidth_"))}
     entry |= {"cpu_time": entry["real_time"], "time_unit": "ns"}
     if sample.get("items"):
         entry["items_per_second"] = sample["items"] / entry["real_time"] * 1e9
+    if "reading" in sample and "bandwidth_lowest" not in entry:  # quire's own is measured between its passes
+        entry["bandwidth_ceiling"] = sample["reading"]
     if sample.get("peak_memory_bytes"):
         entry["peak_memory_bytes"] = sample["peak_memory_bytes"]
     return entry
 
 
 def ceilings_of(entries):
-    """Bytes/s and flops/s: the highest that quire's runs measured, as what else a machine does only lowers them; None
-    where nothing was held against any."""
+    """Bytes/s and flops/s: the highest that was measured beside these entries; None where nothing was held against any."""
     return tuple(max((e[key] for e in entries if key in e), default=None) for key in ("bandwidth_ceiling", "flops_ceiling"))
 
 
 def with_ceilings(entries):
-    """Gives all entries of a file the percents of its ceilings. The peers' bytes and flops are those of quire's entry of
-    the same work and round: they are the work's, whoever does it."""
-    bandwidth, flops = ceilings_of(entries)
+    """Gives all entries of a file their percents of ceilings: what memory gave beside the entry itself, as that changes by
+    the second where cores are shared, and the most flops of all, which others only lower. The peers' bytes and flops are
+    those of quire's entry of the same work and round: they are the work's, whoever does it."""
+    most = dict(zip(("bandwidth_ceiling", "flops_ceiling"), ceilings_of(entries)))
     own = {(e["work"], e["repetition_index"]): e for e in entries if e["who"] == "quire"}
     for entry in entries:
         quire = own.get((entry["work"], entry["repetition_index"]))
         if quire is None:
             continue
-        for rate, percent, ceiling in (("bytes_per_second", "percent_of_bandwidth", bandwidth),
-                                       ("flops_per_second", "percent_of_flops", flops)):
+        for rate, percent, key in (("bytes_per_second", "percent_of_bandwidth", "bandwidth_ceiling"),
+                                   ("flops_per_second", "percent_of_flops", "flops_ceiling")):
+            ceiling = entry.get(key, most[key]) if key == "bandwidth_ceiling" else most[key]
             if rate in quire and ceiling:
                 entry[percent] = 100 * quire[rate] * quire["real_time"] / entry["real_time"] / ceiling
     return entries
@@ -125,6 +128,14 @@ def grouped(entries):
 
 
 # ---------------------------------------------------------------- arithmetic
+
+
+EVEN = 1.25  # how far apart what memory gave may lie in a round whose programs are compared
+
+
+def unevenness(readings):
+    """The highest of what memory gave to the lowest; 1 of none."""
+    return max(readings) / min(readings) if readings else 1.0
 
 
 def median_time(entries):

@@ -84,6 +84,11 @@ def quire_entries(place, *arguments):
     return found["benchmarks"]
 
 
+def reading(place):
+    """What memory gives at this moment, in bytes/s."""
+    return json.loads(output_of([place.quire, "doctor", "--json"], place))["read_bytes_per_second"]
+
+
 def peer_samples(place, who, script, *arguments):
     if not place.python.exists():
         raise LeftOut("there is no virtual environment")

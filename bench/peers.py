@@ -8,7 +8,8 @@
     peers.py documents [--check]   the documents' tables alone; --check exits 1 where they say something else
 
 Programs take turns within a round, so that whatever else the machine does meets all of them; ratios are those of
-rounds. The same model (GPT-2 124M, random weights: speed does not depend on them), in generation the same file, the same
+rounds. Shared machines give a program twice the memory bandwidth of the one before it, for some seconds: it is measured
+between programs, and a round in which it changed is run again. The same model (GPT-2 124M, random weights: speed does not depend on them), in generation the same file, the same
 lengths, all cores. A work or a program that cannot run is left out by name. Run it on a quiet machine.
 """
 import argparse
@@ -29,6 +30,7 @@ from measured import ROOT
 
 PACKAGES = {"torch": "torch", "transformers": "transformers", "tiktoken": "tiktoken", "tokenizers": "tokenizers",
             "numpy": "numpy", "setuptools": "setuptools", "ninja": "ninja", "llama-cpp-python": "llama_cpp"}  # and modules
+MEMORY_BOUND = ("generate", "train", "start")  # works whose speed is memory's, in part at least
 BUILT = ("llama-cpp-python",)
 BUILD = {"CMAKE_ARGS": "-DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON -DLLAVA_BUILD=OFF"}
 
@@ -119,25 +121,51 @@ def setup(o, complete=False):
 # ---------------------------------------------------------------- measuring
 
 
+def one_round(name, runners, place, o, left_out):
+    """Samples of all runners, in turn, and what memory gave before the first of them and behind each."""
+    samples = []
+    readings = [peer_works.reading(place)] if name.startswith(MEMORY_BOUND) else []
+    for runner in runners:
+        if runner.who.split(",")[0] not in ["quire", *o.peers] or runner.label() in left_out:
+            continue
+        note(f"  {runner.label()}")
+        try:
+            found = runner.run(place)
+        except peer_works.LeftOut as reason:
+            note(f"  left out: {reason}")
+            left_out[runner.label()] = str(reason)
+            continue
+        if readings:
+            readings.append(peer_works.reading(place))
+            found = [sample | {"reading": (readings[-2] + readings[-1]) / 2} for sample in found]
+        samples += found
+    return samples, readings
+
+
+def even_round(name, runners, place, o, left_out):
+    """A round again while memory gives one program more than the other, a few times; then the evenest."""
+    rounds = []
+    for _ in range(o.tries):
+        rounds.append(one_round(name, runners, place, o, left_out))
+        if measured.unevenness(rounds[-1][1]) <= measured.EVEN:
+            break
+        note(f"  memory gave {min(rounds[-1][1]) * 1e-9:.0f} to {max(rounds[-1][1]) * 1e-9:.0f} GB/s meanwhile")
+    return min(rounds, key=lambda one: measured.unevenness(one[1]))
+
+
 def measure(name, runners, place, o, path):
     """One work: rounds of all its runners, saved after each."""
     found, left_out, versions = measured.earlier(path) if o.add else ([], {}, {})
     first = 1 + max((e["repetition_index"] for e in found), default=-1)
     place.versions |= versions
     for index in range(first, first + o.rounds):
-        for runner in runners:
-            if runner.who.split(",")[0] not in ["quire", *o.peers] or runner.label() in left_out:
-                continue
-            note(f"{name}, round {index + 1 - first} of {o.rounds}: {runner.label()}")
-            try:
-                samples = runner.run(place)
-            except peer_works.LeftOut as reason:
-                note(f"  left out: {reason}")
-                left_out[runner.label()] = str(reason)
-                continue
-            found += [measured.entry_of(sample, index) for sample in samples]
+        note(f"{name}, round {index + 1 - first} of {o.rounds}")
+        samples, readings = even_round(name, runners, place, o, left_out)
+        found += [measured.entry_of(sample, index) for sample in samples]
         for entry in found:
             entry["repetitions"] = index + 1
+            if entry["repetition_index"] == index and readings:
+                entry["readings_apart"] = measured.unevenness(readings)
         if found:
             measured.save(path, measured.context(o.threads, work=name, versions=place.versions, left_out=left_out,
                                                  device=place.device), measured.with_ceilings(found))
@@ -205,6 +233,7 @@ def options():
             a.add_argument("--works", nargs="+", default=[], help="those that begin so: generate-int8 train")
             a.add_argument("--peers", nargs="+", default=["transformers", "torch", "llama.cpp", "tiktoken", "tokenizers"])
             a.add_argument("--compile", action="store_true", help="torch.compile beside eager training: minutes each")
+            a.add_argument("--tries", type=int, default=3, help="at most, for a round in which memory gave all about the same")
             a.add_argument("--add", action="store_true", help="further rounds to those of the results")
     a = actions.add_parser("keep")
     a.add_argument("folder", type=pathlib.Path)

@@ -158,9 +158,13 @@ def percent_of_ceiling(entries, ceilings):
     return 100 * least / measured.median_time(entries)
 
 
-def ceilings_by_x(entries, own_ceilings):
-    """A point's own ceilings, as where threads vary, or those of its whole series."""
-    return {x: measured.ceilings_of(at if own_ceilings else entries) for x, at in points(entries)}
+def ceilings_of_rounds(entries):
+    """What memory gave beside a point's own runs, as it changes from one to the next, and the most flops; medians of rounds."""
+    return tuple(statistics.median(e[key] for e in entries) for key in ("bandwidth_ceiling", "flops_ceiling"))
+
+
+def ceilings_by_x(entries):
+    return {x: ceilings_of_rounds(at) for x, at in points(entries)}
 
 
 def noise(entries):
@@ -169,9 +173,9 @@ def noise(entries):
     return found if found is not None else 1 - entries[0]["fastest"] / entries[0]["real_time"]
 
 
-def growth(entries, own_ceilings):
+def growth(entries):
     """For each step from one point to the next: (x, next x, growth of time, of work, noise)."""
-    found, ceilings, known = [], ceilings_by_x(entries, own_ceilings), points(entries)
+    found, ceilings, known = [], ceilings_by_x(entries), points(entries)
     for (x, before), (y, after) in zip(known, known[1:]):
         work = work_seconds(after, ceilings[y]) / work_seconds(before, ceilings[x])
         time = measured.median_time(after) / measured.median_time(before)
@@ -179,5 +183,5 @@ def growth(entries, own_ceilings):
     return found
 
 
-def faster_than_work(entries, own_ceilings):
-    return [step for step in growth(entries, own_ceilings) if step[2] > step[3] * (1 + step[4])]
+def faster_than_work(entries):
+    return [step for step in growth(entries) if step[2] > step[3] * (1 + step[4])]

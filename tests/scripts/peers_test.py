@@ -88,12 +88,46 @@ class Arithmetic(unittest.TestCase):
         self.assertAlmostEqual(measured.percent_of_ceiling(programs["quire"]), 10.0)
         self.assertAlmostEqual(measured.percent_of_ceiling(programs["quick"]), 20.0)
 
-    def test_the_highest_ceiling_counts(self):
+    def test_memory_is_that_of_the_entry_and_arithmetic_the_highest(self):
         entries = measured.with_ceilings([own(DECODE, 0, 1.0), own(DECODE, 1, 1.0, bandwidth_ceiling=5e5, flops_ceiling=4e6)])
         self.assertEqual(measured.ceilings_of(entries), (1e6, 4e6))
-        self.assertAlmostEqual(entries[1]["percent_of_bandwidth"], 10.0)
+        self.assertAlmostEqual(entries[1]["percent_of_bandwidth"], 20.0)
         self.assertAlmostEqual(entries[0]["percent_of_flops"], 1.25)
         self.assertEqual(measured.ceilings_of([peer(ENCODE, "x", 0, 1.0)]), (None, None))
+
+    def test_what_memory_gave_beside_a_program_is_its_ceiling(self):
+        def ceiling(**entry):
+            sample = {"work": DECODE, "who": "quire", "entry": own(DECODE, 0, 1.0) | entry, "reading": 7e5}
+            return measured.entry_of(sample, 0)["bandwidth_ceiling"]
+
+        self.assertEqual(ceiling(), 7e5)
+        self.assertEqual(ceiling(bandwidth_lowest=9e5), 1e6)  # it was measured between quire's own passes
+        slow = measured.entry_of({"work": DECODE, "who": "slow", "seconds": [2e-3], "reading": 5e5}, 0)
+        self.assertAlmostEqual(measured.with_ceilings([own(DECODE, 0, 1.0), slow])[1]["percent_of_bandwidth"], 10.0)
+
+    def test_a_round_in_which_memory_changed_is_run_again(self):
+        def measure(*readings, tries=3):
+            """What is kept, of programs that take as many ms as readings were made before them."""
+            made = iter(readings)
+            count = [0]
+
+            def reading(place):
+                count[0] += 1
+                return next(made)
+
+            def run(place):
+                return [{"work": DECODE, "who": "quire", "seconds": [count[0] * 1e-3]}]
+
+            place, options = None, types.SimpleNamespace(peers=["b"], tries=tries)
+            runners = [peer_works.Runner("quire", run), peer_works.Runner("b", run)]
+            with mock.patch.object(peer_works, "reading", reading), mock.patch.object(peers, "note"):
+                samples, found = peers.even_round("generate-x", runners, place, options, {})
+            return [round(sample["seconds"][0] * 1e3) for sample in samples], [sample["reading"] for sample in samples], found
+
+        self.assertEqual(measure(10, 10, 12), ([1, 2], [10, 11], [10, 10, 12]))
+        self.assertEqual(measure(10, 20, 20, 20, 20, 20), ([4, 5], [20, 20], [20, 20, 20]))
+        self.assertEqual(measure(10, 20, 20, 10, 10, 15, 10, 30, 30)[0], [4, 5])  # none is even: the evenest
+        self.assertEqual(measure(10, 20, 20, tries=1)[0], [1, 2])
 
     def test_folders_do_not_go_into_results(self):
         said = "note: x\nerror: /home/somebody/models/gpt2.gguf: cannot be read\n"
@@ -108,26 +142,25 @@ class Arithmetic(unittest.TestCase):
 
 class Growth(unittest.TestCase):
     def test_time_as_work(self):
-        self.assertEqual(scaling.faster_than_work(scaling_part((1, 2, 4))["benchmarks"], False), [])
+        self.assertEqual(scaling.faster_than_work(scaling_part((1, 2, 4))["benchmarks"]), [])
 
     def test_one_step_is_too_dear(self):
-        found = scaling.faster_than_work(scaling_part((1, 2, 6))["benchmarks"], False)
+        found = scaling.faster_than_work(scaling_part((1, 2, 6))["benchmarks"])
         self.assertEqual([(x, y) for x, y, *_ in found], [(2, 4)])
         self.assertAlmostEqual(found[0][2], 3.0)
         self.assertAlmostEqual(found[0][3], 2.0)
         self.assertAlmostEqual(found[0][4], 2 * 0.02 / 1.01)
 
     def test_what_rounds_differ_by_is_no_growth(self):
-        self.assertEqual(scaling.faster_than_work(scaling_part((1, 2.07, 4))["benchmarks"], False), [])
-        self.assertEqual(len(scaling.faster_than_work(scaling_part((1, 2.09, 4))["benchmarks"], False)), 1)
+        self.assertEqual(scaling.faster_than_work(scaling_part((1, 2.07, 4))["benchmarks"]), [])
+        self.assertEqual(len(scaling.faster_than_work(scaling_part((1, 2.09, 4))["benchmarks"])), 1)
 
-    def test_threads_are_held_against_their_own_ceilings(self):
+    def test_points_are_held_against_their_own_ceilings(self):
         entries = scaling_part((4, 2, 1), (100, 100, 100))["benchmarks"]
         for entry in entries:
             entry["bandwidth_ceiling"] *= entry["x"]
-        self.assertEqual(scaling.faster_than_work(entries, True), [])
-        self.assertAlmostEqual(scaling.growth(entries, True)[0][3], 0.5)
-        self.assertAlmostEqual(scaling.growth(entries, False)[0][3], 1.0)
+        self.assertEqual(scaling.faster_than_work(entries), [])
+        self.assertAlmostEqual(scaling.growth(entries)[0][3], 0.5)
 
     def test_single_points_become_one_result(self):
         asked = []
@@ -174,9 +207,9 @@ class Growth(unittest.TestCase):
 class Tables(unittest.TestCase):
     def test_rows(self):
         lines = cpu_report.section({"generate-float32": generate_part()})
-        self.assertIn(f"| {DECODE} | quire | 1,000 tokens/s | 100 | 10 | 500 |  |", lines)
-        self.assertIn(f"| {DECODE} | slow | 333 tokens/s | 193 | 3 |  | 3.00 (2.20–4.00) |", lines)
-        self.assertIn(f"| {DECODE} | quick | 2,000 tokens/s |  | 20 |  | 0.50 |", lines)
+        self.assertIn(f"| {DECODE} | quire | 1,000 tokens/s | 100 | 0 | 10 | 500 |  |", lines)
+        self.assertIn(f"| {DECODE} | slow | 333 tokens/s | 193 |  | 3 |  | 3.00 (2.20–4.00) |", lines)
+        self.assertIn(f"| {DECODE} | quick | 2,000 tokens/s |  |  | 20 |  | 0.50 |", lines)
         self.assertIn("Left out, as they did not run: broken in generate-float32.", lines)
         self.assertIn("generate-float32: CPU, made up, commit 0123456789ab, 2026-01-02, torch 9.9.", lines)
 
@@ -232,7 +265,7 @@ class Rounds(unittest.TestCase):
         runners = [peer_works.Runner(who, run) for who, run in runs.items()]
         place = peer_works.Place(quire=None, python=None, work=None, vocabulary=None, threads=2, seconds=0)
         with contextlib.redirect_stderr(io.StringIO()) as told:
-            peers.measure("made-up", runners, place, types.SimpleNamespace(add=add, rounds=2, threads=2, peers=["x", "z"]), path)
+            peers.measure("made-up", runners, place, types.SimpleNamespace(add=add, rounds=2, threads=2, tries=1, peers=["x", "z"]), path)
         return told.getvalue()
 
     def test_turns_are_taken_and_what_fails_is_named(self):
