@@ -78,7 +78,7 @@ std::string card_for(const CardCommand& c, const fs::path& folder) {
               "--overwrite to replace it, or --dry-run to see the card");
 }
 
-int run(const std::vector<std::string>& arguments) {
+int run_card(const std::vector<std::string>& arguments) {
   CardCommand c;
   Flags flags("card", "DIR [OPTION...]",
               "Writes the card of a model folder, README.md, anew: its generated part from config, "
@@ -110,7 +110,7 @@ int run(const std::vector<std::string>& arguments) {
 
 }  // namespace
 
-const Command kCardCommand = {"card",
-                              "write a model's README.md anew, from what lies in its folder", run};
+const Command kCardCommand = {
+    "card", "write a model's README.md anew, from what lies in its folder", run_card};
 
 }  // namespace quire

@@ -118,7 +118,7 @@ void write_card(const std::filesystem::path& output, Converted& done) {
   }
 }
 
-int run(const std::vector<std::string>& arguments) {
+int run_convert(const std::vector<std::string>& arguments) {
   ConvertCommand c;
   Flags flags("convert", "IN OUT [OPTION...]",
               "Writes a model in another format: IN is all that --model takes, OUT a folder (or "
@@ -177,6 +177,6 @@ int run(const std::vector<std::string>& arguments) {
 }  // namespace
 
 const Command kConvertCommand = {"convert", "a model's files in another format or other types",
-                                 run};
+                                 run_convert};
 
 }  // namespace quire

@@ -248,7 +248,7 @@ int tune_and_show(const DemoOptions& options, const Demo& demo, const DemoCourse
   return lost_output_exit_code();
 }
 
-int run(const std::vector<std::string>& arguments) {
+int run_demo(const std::vector<std::string>& arguments) {
   DemoOptions options;
   Flags flags("demo", "[OPTION...]",
               "Fine-tunes the bundled model on the bundled quotes, in about a minute, and shows "
@@ -288,6 +288,6 @@ int run(const std::vector<std::string>& arguments) {
 }  // namespace
 
 const Command kDemoCommand = {"demo", "fine-tune a small model and see what changes: a minute",
-                              run};
+                              run_demo};
 
 }  // namespace quire

@@ -228,7 +228,7 @@ void print_models(const Findings& found) {
       "\n");
 }
 
-int run(const std::vector<std::string>& arguments) {
+int run_doctor(const std::vector<std::string>& arguments) {
   Flags flags(
       "doctor", "[OPTION...]",
       "Shows what this machine has, how fast it is, and which models fit (about two seconds).");
@@ -260,6 +260,7 @@ int run(const std::vector<std::string>& arguments) {
 
 }  // namespace
 
-const Command kDoctorCommand = {"doctor", "what this machine has, and which models fit", run};
+const Command kDoctorCommand = {"doctor", "what this machine has, and which models fit",
+                                run_doctor};
 
 }  // namespace quire

@@ -56,7 +56,7 @@ void print_result(const DownloadCommand& c, const HubModel& model, const Downloa
         "\n");
 }
 
-int run(const std::vector<std::string>& arguments) {
+int run_download(const std::vector<std::string>& arguments) {
   DownloadCommand command;
   Flags flags(
       "download", "NAME[@REVISION] [OPTION...]",
@@ -79,6 +79,7 @@ int run(const std::vector<std::string>& arguments) {
 
 }  // namespace
 
-const Command kDownloadCommand = {"download", "a model from the Hugging Face Hub, resumable", run};
+const Command kDownloadCommand = {"download", "a model from the Hugging Face Hub, resumable",
+                                  run_download};
 
 }  // namespace quire

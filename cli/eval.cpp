@@ -330,7 +330,7 @@ void check_combination(const Flags& flags, const EvalOptions& o) {
   }
 }
 
-int run(const std::vector<std::string>& arguments) {
+int run_eval(const std::vector<std::string>& arguments) {
   EvalOptions options;
   Flags flags(
       "eval", "(--model DIR --data PATH... | --texts FILE...) [OPTION...]",
@@ -367,6 +367,6 @@ int run(const std::vector<std::string>& arguments) {
 }  // namespace
 
 const Command kEvalCommand = {
-    "eval", "perplexity under a model; repetition and copying of generated texts", run};
+    "eval", "perplexity under a model; repetition and copying of generated texts", run_eval};
 
 }  // namespace quire

@@ -234,7 +234,7 @@ void note_several_prompts(const std::vector<std::string>& typed) {
       with_commas(typed.size()), in_quotes(fmt::format("{}", fmt::join(typed, " ")), '"')));
 }
 
-int run(const std::vector<std::string>& arguments) {
+int run_generate(const std::vector<std::string>& arguments) {
   const Stopwatch watch;
   // 1. The model's own defaults lie under the options, so the model's name is read first.
   std::filesystem::path folder;
@@ -314,6 +314,6 @@ int run(const std::vector<std::string>& arguments) {
 }  // namespace
 
 const Command kGenerateCommand = {"generate", "text from a model: streamed, batched, from files",
-                                  run};
+                                  run_generate};
 
 }  // namespace quire

@@ -165,7 +165,7 @@ void compare(const InfoCommand& c, const Flags& flags) {
               details);
 }
 
-int run(const std::vector<std::string>& arguments) {
+int run_info(const std::vector<std::string>& arguments) {
   InfoCommand c;
   Flags flags("info", "PATH... [OPTION...]",
               "Shows what a file or folder of weights holds: safetensors, PyTorch, TensorFlow, "
@@ -190,6 +190,7 @@ int run(const std::vector<std::string>& arguments) {
 
 }  // namespace
 
-const Command kInfoCommand = {"info", "what a model's files hold, and how two of them differ", run};
+const Command kInfoCommand = {"info", "what a model's files hold, and how two of them differ",
+                              run_info};
 
 }  // namespace quire

@@ -91,7 +91,7 @@ void check_output_name(const CsvReader& table, const KeywordsCommand& c) {
   }
 }
 
-int run(const std::vector<std::string>& arguments) {
+int run_keywords(const std::vector<std::string>& arguments) {
   KeywordsCommand command;
   Flags flags(
       "keywords", "IN.csv --text-column NAME [OPTION...]",
@@ -134,6 +134,7 @@ int run(const std::vector<std::string>& arguments) {
 
 }  // namespace
 
-const Command kKeywordsCommand = {"keywords", "keywords of every row of a table, by YAKE", run};
+const Command kKeywordsCommand = {"keywords", "keywords of every row of a table, by YAKE",
+                                  run_keywords};
 
 }  // namespace quire

@@ -188,7 +188,7 @@ void report(const Sweep& sweep, const std::vector<SweepRow>& all, const SweepCom
                    in_shell((c.output_dir / "best.json").string())));
 }
 
-int run(const std::vector<std::string>& arguments) {
+int run_sweep(const std::vector<std::string>& arguments) {
   SweepCommand command;
   Flags flags("sweep", "SWEEP.json --output-dir DIR [OPTION...]", kAbout);
   add_flags(flags, command);
@@ -239,6 +239,6 @@ int run(const std::vector<std::string>& arguments) {
 
 }  // namespace
 
-const Command kSweepCommand = {"sweep", "search for the best options of train", run};
+const Command kSweepCommand = {"sweep", "search for the best options of train", run_sweep};
 
 }  // namespace quire

@@ -39,7 +39,6 @@ namespace quire {
 namespace {
 
 namespace fs = std::filesystem;
-using Json = nlohmann::json;
 
 struct Input {
   std::string name;  // for errors
@@ -81,19 +80,19 @@ std::string place(const Input& input, std::size_t line) {
 }
 
 // The field of a line of JSON as it is met: corpus/json_line.h.
-Json parse_line(const Input& input, std::size_t number, std::string_view line, const char* field,
-                ReadingReport& report) {
+nlohmann::json parse_line(const Input& input, std::size_t number, std::string_view line,
+                          const char* field, ReadingReport& report) {
   const std::string where = place(input, number);
   std::string repaired;
   if (!is_utf8(line)) line = repaired = replace_invalid_utf8(line);
   const StrictJson strict = strict_json(line);
   if (strict.lone_surrogate) report.surrogates.add(input.name, number);
-  Json object;
+  nlohmann::json object;
   std::string why;
   try {
-    object = parse_json<Json>(strict.text.empty() ? line : strict.text);
+    object = parse_json<nlohmann::json>(strict.text.empty() ? line : strict.text);
     if (!object.is_object()) why = fmt::format("it holds a JSON {}", object.type_name());
-  } catch (const Json::exception& error) {
+  } catch (const nlohmann::json::exception& error) {
     why = json_line_trouble(error);
   }
   if (!why.empty()) {
@@ -268,7 +267,7 @@ int run_encode(const std::vector<std::string>& arguments) {
       continue;
     }
     for_each_line(input, [&](std::string_view line, std::size_t number) {
-      const Json text = parse_line(input, number, line, "text", c.report);
+      const nlohmann::json text = parse_line(input, number, line, "text", c.report);
       if (!text.is_string()) {
         throw Error(Fault::bad_data, place(input, number) + ": 'text' is not a string");
       }
@@ -312,7 +311,7 @@ int run_decode(const std::vector<std::string>& arguments) {
       std::vector<TokenId> ids;
       ids.reserve(list.size());
       for (const std::int64_t id : list) ids.push_back(checked_id(id, tokenizer, where));
-      out += "{\"text\": " + json_text(Json(tokenizer.decode(ids, skip_special))) + "}\n";
+      out += "{\"text\": " + json_text(nlohmann::json(tokenizer.decode(ids, skip_special))) + "}\n";
       if (out.size() > kPiece) c.output.write(std::exchange(out, {}));
     });
     c.output.write(out);

@@ -328,7 +328,7 @@ int train_together(const std::vector<std::string>& arguments, const std::shared_
   return result.interrupted ? interrupt_exit_code() : lost_output_exit_code();
 }
 
-int run(const std::vector<std::string>& arguments) {
+int run_training(const std::vector<std::string>& arguments) {
   // What is done before the first step needs no saving: Ctrl-C ends it at once.
   if (!is_launched()) return train_together(arguments, std::make_shared<OneRank>());
   const InterruptGuard interrupts;  // other processes wait for this one
@@ -351,6 +351,6 @@ int run(const std::vector<std::string>& arguments) {
 
 }  // namespace
 
-const Command kTrainCommand = {"train", "from scratch, or on from a model", run};
+const Command kTrainCommand = {"train", "from scratch, or on from a model", run_training};
 
 }  // namespace quire

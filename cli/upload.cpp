@@ -127,7 +127,7 @@ int send(const UploadCommand& c, const HubSettings& settings, const HubModel& mo
   return 0;
 }
 
-int run(const std::vector<std::string>& arguments) {
+int run_upload(const std::vector<std::string>& arguments) {
   UploadCommand command;
   Flags flags("upload", "DIR OWNER/NAME [OPTION...]",
               "Uploads a model's folder to the Hugging Face Hub, as one commit.");
@@ -168,6 +168,6 @@ int run(const std::vector<std::string>& arguments) {
 
 }  // namespace
 
-const Command kUploadCommand = {"upload", "a model's folder to the Hugging Face Hub", run};
+const Command kUploadCommand = {"upload", "a model's folder to the Hugging Face Hub", run_upload};
 
 }  // namespace quire

@@ -87,7 +87,7 @@ class Output {
   std::int64_t read_ = 0, taken_ = 0;
 };
 
-bool is_blank(std::string_view text) {
+bool is_blank_text(std::string_view text) {
   return text.find_first_not_of(" \t\n") == std::string_view::npos;
 }
 
@@ -122,7 +122,7 @@ class Document {
   }
   /// The next one begins in `next_line`.
   void end(bool keep_blank, std::size_t next_line) {
-    if (keep_blank || parts_ || !is_blank(text_)) output_.add_text(std::move(text_), place_);
+    if (keep_blank || parts_ || !is_blank_text(text_)) output_.add_text(std::move(text_), place_);
     text_.clear();
     place_.line = next_line;
     looked_ = 0;
@@ -199,7 +199,7 @@ void read_table(const fs::path& path, const CorpusOptions& options,
     bool blank = true;
     for (std::size_t i = 0; i < indexes.size(); ++i) {
       values[i] = fields[indexes[i]];
-      blank &= is_blank(values[i]);
+      blank &= is_blank_text(values[i]);
       if (options.report != nullptr) options.report->look(path, csv.line(), values[i]);
     }
     if (!blank) {

@@ -17,8 +17,8 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
-constexpr const char* kTable = "evaluation_metrics.txt";
-constexpr const char* kCsv = "evaluation_metrics.csv";
+constexpr const char* kTableFile = "evaluation_metrics.txt";
+constexpr const char* kCsvFile = "evaluation_metrics.csv";
 
 Json number(const Metric& metric, double value) {
   if (!std::isfinite(value)) return nullptr;
@@ -114,7 +114,7 @@ std::string to_csv(const EvalReport& report) {
 }
 
 void check_no_report(const fs::path& folder) {
-  for (const char* name : {kTable, kCsv}) {
+  for (const char* name : {kTableFile, kCsvFile}) {
     std::error_code ignored;
     if (!fs::exists(folder / name, ignored)) continue;
     throw Error(Fault::usage, (folder / name).string() + " is there already", {},
@@ -126,9 +126,9 @@ fs::path write_report(const fs::path& folder, const EvalReport& report) {
   make_folder(folder);
   std::string text = report.title + "\n";
   if (!report.baseline.empty()) text += "baseline: " + report.baseline_title + "\n";
-  write_file(folder / kTable, text + "\n" + to_table(report));
-  write_file(folder / kCsv, to_csv(report));
-  return folder / kTable;
+  write_file(folder / kTableFile, text + "\n" + to_table(report));
+  write_file(folder / kCsvFile, to_csv(report));
+  return folder / kTableFile;
 }
 
 }  // namespace quire

@@ -23,7 +23,6 @@
 namespace quire {
 
 namespace fs = std::filesystem;
-using Json = nlohmann::json;
 
 namespace {
 
@@ -117,9 +116,9 @@ std::int64_t context_beside(const fs::path& resolved_tokenizer) {
       return 0;
     }
   }
-  const Json config = parse_json_or_discard<Json>(read_file(path));
+  const nlohmann::json config = parse_json_or_discard<nlohmann::json>(read_file(path));
   if (!config.is_object() || !config.contains("n_positions")) return 0;
-  const Json& context = config["n_positions"];
+  const nlohmann::json& context = config["n_positions"];
   return context.is_number_integer() ? std::max<std::int64_t>(context.get<std::int64_t>(), 0) : 0;
 }
 

@@ -22,8 +22,6 @@ namespace quire {
 
 namespace {
 
-using Json = nlohmann::json;
-
 constexpr const char* kRequestFields[] = {"prompt", "prompt_ids", "stop", "num_return_sequences"};
 
 Error unknown_option(const std::string& option) {
@@ -42,9 +40,9 @@ Error named(const std::string& request, const Error& error) {
           error.next()};
 }
 
-std::int32_t whole_number(const Json& value) {
+std::int32_t whole_number(const nlohmann::json& value) {
   if (const std::optional<std::int32_t> number = int32_of(value)) return *number;
-  throw Json::type_error::create(302, "not a whole number: " + json_text(value), &value);
+  throw nlohmann::json::type_error::create(302, "not a whole number: " + json_text(value), &value);
 }
 
 GenerateRequest failed(std::string name, const Error& error) {
@@ -195,16 +193,16 @@ GenerateRequest RequestReader::from_ids(std::string name, std::string_view ids,
 GenerateRequest RequestReader::from_json(std::string name, const std::string& line,
                                          const RequestOptions& defaults) const {
   GenerateRequest request{std::move(name), {}, defaults};
-  Json json;
+  nlohmann::json json;
   std::string why;
   try {
     // As null they would pass for an option that is not given.
     if (strict_json(line).not_a_number) {
       why = "NaN and Infinity are no values of an option";
-    } else if (json = parse_json<Json>(line); !json.is_object()) {
+    } else if (json = parse_json<nlohmann::json>(line); !json.is_object()) {
       why = fmt::format("it holds a JSON {}", json.type_name());
     }
-  } catch (const Json::exception& error) {
+  } catch (const nlohmann::json::exception& error) {
     why = json_line_trouble(error);
   }
   if (!why.empty()) {
@@ -242,12 +240,12 @@ GenerateRequest RequestReader::from_json(std::string name, const std::string& li
                   fmt::format("{} must have either prompt or prompt_ids", request.name));
     }
     if (json.contains("prompt_ids")) {
-      const auto list = json["prompt_ids"].get<std::vector<Json>>();
-      for (const Json& id : list) request.prompt_ids.push_back(whole_number(id));
+      const auto list = json["prompt_ids"].get<std::vector<nlohmann::json>>();
+      for (const nlohmann::json& id : list) request.prompt_ids.push_back(whole_number(id));
     } else {
       request.prompt_ids = encode(request.name, json["prompt"].get<std::string>());
     }
-  } catch (const Json::exception& error) {
+  } catch (const nlohmann::json::exception& error) {
     throw Error(Fault::bad_data, fmt::format("{} has a field of the wrong type", request.name),
                 {json_trouble(error),
                  "prompt is a text, prompt_ids a list of whole numbers, stop a text "

@@ -15,7 +15,6 @@ namespace quire {
 namespace {
 
 namespace fs = std::filesystem;
-using Json = nlohmann::json;
 
 /// Goes through JSON by its strings and marks, and passes over all else: a vocabulary of 1 MB takes
 /// 2 ms, where the JSON library's own readers take 10.
@@ -82,28 +81,29 @@ class Scanner {
 };
 
 /// Tokens of {"id", "content"} beside a vocabulary; those that are "special" are.
-void add_tokens(const Json& tokens, TokenizerInfo& info) {
+void add_tokens(const nlohmann::json& tokens, TokenizerInfo& info) {
   if (!tokens.is_array()) return;
-  for (const Json& token : tokens) {
+  for (const nlohmann::json& token : tokens) {
     std::int64_t id = 0;
     bool special = false;
     std::string text;
-    if (!token.is_object() || !read_json(token.value("id", Json()), id)) continue;
+    if (!token.is_object() || !read_json(token.value("id", nlohmann::json()), id)) continue;
     if (id < 0 || id > INT32_MAX) continue;  // no tokenizer has such a one
     info.size = std::max(info.size, id + 1);
-    if (read_json(token.value("special", Json()), special) && special &&
-        read_json(token.value("content", Json()), text)) {
+    if (read_json(token.value("special", nlohmann::json()), special) && special &&
+        read_json(token.value("content", nlohmann::json()), text)) {
       info.special[id] = text;
     }
   }
 }
 
 /// {"999": {"content", "special"}} of tokenizer_config.json as a list with ids.
-Json decoder_tokens(const fs::path& folder) {
-  Json tokens = Json::array();
+nlohmann::json decoder_tokens(const fs::path& folder) {
+  nlohmann::json tokens = nlohmann::json::array();
   std::error_code ignored;
   if (!fs::exists(folder / "tokenizer_config.json", ignored)) return tokens;
-  const Json config = parse_json_or_discard<Json>(read_file(folder / "tokenizer_config.json"));
+  const nlohmann::json config =
+      parse_json_or_discard<nlohmann::json>(read_file(folder / "tokenizer_config.json"));
   if (!config.is_object() || !config.contains("added_tokens_decoder")) return tokens;
   for (const auto& [id, token] : config["added_tokens_decoder"].items()) {
     std::int64_t number = -1;
@@ -133,7 +133,7 @@ void read_tokenizer_json(std::string_view text, TokenizerInfo& info) {
     info.size = vocabulary.count();
   }
   if (added.enter() && added.enter("added_tokens")) {
-    add_tokens(parse_json_or_discard<Json>(added.whole()), info);
+    add_tokens(parse_json_or_discard<nlohmann::json>(added.whole()), info);
   }
 }
 

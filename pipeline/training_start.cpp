@@ -23,9 +23,10 @@
 namespace quire {
 
 namespace fs = std::filesystem;
-using Json = nlohmann::ordered_json;
 
 namespace {
+
+using Json = nlohmann::ordered_json;
 
 void refuse_adapter_on_adapter(const TrainOptions& options, const fs::path& model) {
   if (options.training.lora.r == 0 || !is_adapter(model)) return;

@@ -24,7 +24,7 @@ using Json = nlohmann::ordered_json;
 
 // Pictures of 400 units stand side by side where there is room, and fill a screen of 400 pixels:
 // the letters in them, 12 units high, are 11 to 14 pixels high on either.
-constexpr const char* kStyle =
+constexpr const char* kStyleSheet =
     "body{font:15px/1.5 sans-serif;max-width:58em;margin:2em auto;padding:0 1em;color:#222}\n"
     "h1{font-size:1.4em;line-height:1.3;overflow-wrap:anywhere}h2{font-size:1.1em;margin:0}\n"
     "section{margin-top:1.5em}.plots{display:grid;column-gap:2em;"
@@ -44,7 +44,8 @@ struct Curve {
   bool few = false;  // measured now and then: each is a point of its own
 };
 
-constexpr double kWidth = 400, kHeight = 240, kLeft = 74, kRight = 390, kTop = 16, kBottom = 194;
+constexpr double kWidth = 400, kHeight = 240, kPictureLeft = 74, kPictureRight = 390,
+                 kPictureTop = 16, kPictureBottom = 194;
 constexpr std::size_t kColumns = 160;  // every second pixel: more points would not be seen
 
 /// Of each column's points the least and the greatest, in their order:
@@ -98,7 +99,8 @@ std::string picture(const std::vector<Curve>& curves, const char* unit) {
     low -= margin;
     high += margin;
   }
-  Plot plot{kLeft, kTop, kRight, kBottom, {0, last}, {low, high}, kPlotStyle};
+  Plot plot{kPictureLeft, kPictureTop, kPictureRight, kPictureBottom,
+            {0, last},    {low, high}, kPlotStyle};
   for (const double at : plot.y_scale.ticks(4)) plot.across(at, fmt::format("{:.4g}", at));
   for (const double at : plot.x_scale.ticks(2.5)) {
     if (at == std::floor(at)) plot.below(at, fmt::format("{:.6g}", at));  // there are no half steps
@@ -147,14 +149,14 @@ std::string section(const char* title, const char* unit, const std::vector<Curve
                      picture(curves, unit));
 }
 
-std::string text_of(const Json& value) {
+std::string escaped_text(const Json& value) {
   return escape_markup(value.is_string() ? value.get<std::string>() : json_text(value));
 }
 
 std::string warnings_of(const Story& story) {
   std::string html;
   for (const Json& line : story.lines) {
-    if (line.contains("warning")) html += "<p>" + text_of(line["warning"]) + "</p>\n";
+    if (line.contains("warning")) html += "<p>" + escaped_text(line["warning"]) + "</p>\n";
   }
   return html.empty() ? "" : "<section><h2>Warnings</h2>\n" + html + "</section>\n";
 }
@@ -163,9 +165,10 @@ std::string samples_of(const Story& story) {
   std::string rows;
   for (auto line = story.lines.rbegin(); line != story.lines.rend(); ++line) {
     if (!line->contains("sample") || !line->contains("prompt")) continue;
-    rows += fmt::format(
-        "<tr><td>{}</td><td><pre><span class=\"prompt\">{}</span>{}</pre></td></tr>\n",
-        json_text((*line)["step"]), text_of((*line)["prompt"]), text_of((*line)["sample"]));
+    rows +=
+        fmt::format("<tr><td>{}</td><td><pre><span class=\"prompt\">{}</span>{}</pre></td></tr>\n",
+                    json_text((*line)["step"]), escaped_text((*line)["prompt"]),
+                    escaped_text((*line)["sample"]));
   }
   return rows.empty()
              ? ""
@@ -175,7 +178,8 @@ std::string samples_of(const Story& story) {
 std::string table_of(const Json& options) {
   std::string rows;
   for (const auto& [name, value] : options.items()) {
-    rows += fmt::format("<tr><td>{}</td><td>{}</td></tr>\n", escape_markup(name), text_of(value));
+    rows +=
+        fmt::format("<tr><td>{}</td><td>{}</td></tr>\n", escape_markup(name), escaped_text(value));
   }
   return "<table>\n" + rows + "</table>\n";
 }
@@ -288,7 +292,7 @@ std::string report_html(const ReportPage& page) {
              "<meta name=\"viewport\" content=\"width=device-width\">\n"
              "<title>{0}</title>\n<style>\n{1}</style>\n</head>\n<body>\n<h1>{0}</h1>\n<p>{2}</p>\n"
              "<div class=\"plots\">\n",
-             escape_markup(heading.title), kStyle, escape_markup(heading.story)) +
+             escape_markup(heading.title), kStyleSheet, escape_markup(heading.story)) +
          section("Loss", "nats a token", {training, validation}) +
          single("Learning rate", "learning rate", "learning_rate") +
          single("Gradient norm, before clipping", "gradient norm", "grad_norm") +

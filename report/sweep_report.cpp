@@ -17,8 +17,8 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr double kPanelWidth = 380, kPanelHeight = 260, kLeft = 64, kRight = 28, kTop = 36,
-                 kBottom = 44, kHeading = 44;
+constexpr double kPanelWidth = 380, kPanelHeight = 260, kPanelLeft = 64, kPanelRight = 28,
+                 kPanelTop = 36, kPanelBottom = 44, kHeading = 44;
 constexpr int kPanelsInARow = 3;
 constexpr const char* kBest = "#c0392b";
 constexpr const char* kOther = "#5b7fa6";
@@ -42,10 +42,15 @@ constexpr PlotStyle kStyle = {.grid = "stroke=\"#e4e4e4\"",
 /// The `number`th of the panels, with its axes and the names of the one on the left.
 Plot panel(int number, const std::string& title, const PlotScale& x, const PlotScale& y) {
   const int row = number / kPanelsInARow, column = number % kPanelsInARow;
-  const double left = kPanelWidth * column + kLeft, top = kHeading + kPanelHeight * row + kTop;
-  Plot plot{
-      left, top,   left + kPanelWidth - kLeft - kRight, top + kPanelHeight - kTop - kBottom, x,
-      y,    kStyle};
+  const double left = kPanelWidth * column + kPanelLeft,
+               top = kHeading + kPanelHeight * row + kPanelTop;
+  Plot plot{left,
+            top,
+            left + kPanelWidth - kPanelLeft - kPanelRight,
+            top + kPanelHeight - kPanelTop - kPanelBottom,
+            x,
+            y,
+            kStyle};
   plot.text(plot.left, plot.top - 12, "font-weight=\"bold\"", title);
   plot.line(plot.left, plot.bottom, plot.right, plot.bottom, kStyle.mark);
   plot.line(plot.left, plot.top, plot.left, plot.bottom, kStyle.mark);

@@ -15,12 +15,6 @@ ProgramResult card(std::vector<std::string> arguments) {
   return run_quire(arguments);
 }
 
-void check_refused(const ProgramResult& result, int exit_code, const std::string& message) {
-  INFO(result.err);
-  CHECK(result.exit_code == exit_code);
-  CHECK(contains(result.err, message));
-}
-
 }  // namespace
 
 TEST_CASE("a run's card is what quire card makes of its folder") {

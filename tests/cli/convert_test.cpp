@@ -12,13 +12,12 @@
 using namespace quire;
 using namespace quire::test;
 namespace fs = std::filesystem;
-using Json = nlohmann::ordered_json;
 
 namespace {
 
 /// A model of `layers` blocks of GPT-2's, all zeros: a file with a hole, that takes no room.
 std::string make_hollow_model(const ScratchFolder& scratch, int layers) {
-  Json header;
+  nlohmann::ordered_json header;
   std::int64_t offset = 0;
   const auto add = [&](const std::string& name, const std::vector<std::int64_t>& shape) {
     std::int64_t bytes = 4;
@@ -50,7 +49,8 @@ std::string make_hollow_model(const ScratchFolder& scratch, int layers) {
       scratch.write("hollow/model.safetensors",
                     std::string(reinterpret_cast<const char*>(&size), sizeof size) + text);
   fs::resize_file(file, sizeof size + size + static_cast<std::uintmax_t>(offset));
-  scratch.write("hollow/config.json", Json{{"model_type", "gpt2"}, {"n_layer", layers}}.dump());
+  scratch.write("hollow/config.json",
+                nlohmann::ordered_json{{"model_type", "gpt2"}, {"n_layer", layers}}.dump());
   return file.parent_path().string();
 }
 
@@ -70,7 +70,7 @@ TEST_CASE("a model goes to GGUF and back, and writes the same text") {
 
   result = run_quire({"convert", gguf, back, "--tokenizer", model, "--json"});
   REQUIRE(result.exit_code == 0);
-  const Json json = parse_json<Json>(result.out);
+  const nlohmann::ordered_json json = parse_json<nlohmann::ordered_json>(result.out);
   CHECK(json["format"] == "safetensors");
   CHECK(json["tensors"] == 28);
   CHECK(json["bytes"] == fs::file_size(back + "/model.safetensors"));

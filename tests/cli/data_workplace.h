@@ -20,12 +20,6 @@ inline ProgramResult data(std::vector<std::string> arguments, const ProgramOptio
   return run_quire(arguments, options);
 }
 
-inline void check_refused(const ProgramResult& result, int exit_code, const std::string& message) {
-  INFO(result.err);
-  CHECK(result.exit_code == exit_code);
-  CHECK(contains(result.err, message));
-}
-
 /// A table of 60 rows, 9 of them twice, a tokenizer learnt from it, and the config of a small model.
 struct DataWorkplace {
   ScratchFolder folder;

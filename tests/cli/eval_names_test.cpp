@@ -9,7 +9,6 @@
 
 using namespace quire;
 using namespace quire::test;
-using Json = nlohmann::ordered_json;
 
 namespace {
 
@@ -29,7 +28,7 @@ struct Texts {
     INFO(result.err);
     REQUIRE(result.exit_code == 0);
     std::vector<std::string> names;
-    const Json line = parse_json<Json>(result.out);
+    const nlohmann::ordered_json line = parse_json<nlohmann::ordered_json>(result.out);
     for (const auto& [key, value] : line.items()) names.push_back(key);
     return names;
   }

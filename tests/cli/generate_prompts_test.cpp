@@ -12,7 +12,7 @@ using namespace quire::test;
 
 namespace {
 
-struct Model {
+struct PromptModel {
   ScratchFolder scratch;
   std::string folder = make_letter_model(scratch);
 
@@ -28,16 +28,10 @@ struct Model {
   }
 };
 
-void check_refused(const ProgramResult& result, int exit_code, const std::string& message) {
-  INFO(result.err);
-  CHECK(result.exit_code == exit_code);
-  CHECK(result.err.find(message) != std::string::npos);
-}
-
 }  // namespace
 
 TEST_CASE("keywords fill the template that is given, or the one the model was trained on") {
-  const Model model;
+  const PromptModel model;
   const std::string wanted = model.text({"-p", "abc def"});
   CHECK(model.text({"--keywords", "abc", "--template", "{k} def {q}"}) == wanted);
   check_refused(model.run({"--keywords", "abc"}), 2, "--keywords needs a template");
@@ -49,7 +43,7 @@ TEST_CASE("keywords fill the template that is given, or the one the model was tr
 }
 
 TEST_CASE("words without quotes are told to be several prompts") {
-  const Model model;
+  const PromptModel model;
   const ProgramResult two = model.run({"abc", "d ef"});
   CHECK(two.exit_code == 0);
   CHECK(
@@ -60,7 +54,7 @@ TEST_CASE("words without quotes are told to be several prompts") {
 }
 
 TEST_CASE("a file without a prompt is an error, whether it is read whole or by lines") {
-  const Model model;
+  const PromptModel model;
   const std::string empty = model.scratch.write("empty.txt", "");
   const std::string message =
       "empty.txt holds no prompt\n  try: -p \"\", which begins a text anew\n";
@@ -70,7 +64,7 @@ TEST_CASE("a file without a prompt is an error, whether it is read whole or by l
 }
 
 TEST_CASE("the rows of a table fill the template") {
-  const Model model;
+  const PromptModel model;
   const std::string table =
       model.scratch.write("t.csv", "name,mood,text\nabc,def,gone\n\"h\",e,\n");
   const std::string texts = model.text({"--requests", table, "--template", "{name} {mood} {text}"});
@@ -100,7 +94,7 @@ TEST_CASE("the rows of a table fill the template") {
 }
 
 TEST_CASE("texts go into a folder: a file each, and all of them as JSON lines") {
-  const Model model;
+  const PromptModel model;
   const std::filesystem::path out = model.scratch / "texts";
   const std::vector<std::string> arguments = {"-p", "abc", "-p", "h", "--output-dir", out.string()};
   CHECK(model.text(arguments).empty());
@@ -117,7 +111,7 @@ TEST_CASE("texts go into a folder: a file each, and all of them as JSON lines") 
 }
 
 TEST_CASE("a row or a line that cannot be answered is named, and the others are answered") {
-  const Model model;
+  const PromptModel model;
   const std::string too_long(20, 'a');  // the context is 16
   const std::string table =
       model.scratch.write("t.csv", "name,text\nabc,x\n" + too_long + ",x\nh,x,y\n\"b\"c,x\nh,x\n");
@@ -156,7 +150,7 @@ TEST_CASE("a row or a line that cannot be answered is named, and the others are 
 }
 
 TEST_CASE("a column that a template names and a table has not is told once") {
-  const Model model;
+  const PromptModel model;
   const std::string table = model.scratch.write("t.csv", "name,text\nabc,x\n");
   const ProgramResult result = model.run({"--requests", table, "--template", "{nam} {text}"});
   CHECK(result.exit_code == 3);

@@ -36,14 +36,6 @@ struct Model {
   }
 };
 
-void check_refused(const ProgramResult& result, int exit_code, const std::string& message) {
-  INFO(result.err);
-  CHECK(result.exit_code == exit_code);
-  CHECK(result.out.empty());
-  CHECK(contains(result.err, "error: "));
-  CHECK(contains(result.err, message));
-}
-
 }  // namespace
 
 TEST_CASE("generate writes the prompt and its continuation, from wherever the prompt comes") {

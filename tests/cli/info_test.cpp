@@ -38,7 +38,8 @@ std::set<std::string> keys_of(const Json& object) {
   return keys;
 }
 
-void check_refused(const ProgramResult& result, int exit_code, const std::string& message) {
+/// Some results are out before the one that fails.
+void check_fails(const ProgramResult& result, int exit_code, const std::string& message) {
   INFO(result.err);
   CHECK(result.exit_code == exit_code);
   CHECK(contains(result.err, message));
@@ -132,9 +133,9 @@ TEST_CASE("info --check reads the values, and exits with 7 where one is not fini
       "tensor 'transformer.h.1.mlp.c_fc.weight' holds nan at [1, 3]: 1 NaN, 0 infinite";
   const ProgramResult text = info({bad, "--check"});
   CHECK(contains(text.out, "\n  h.1.mlp.c_fc.weight "));
-  check_refused(text, 7, "error: " + bad + " did not pass\n  " + trouble);
+  check_fails(text, 7, "error: " + bad + " did not pass\n  " + trouble);
   const ProgramResult three = info({bad, model_of_head, bad, "--check", "--json"});
-  check_refused(three, 7, "error: " + bad + ", " + bad + " did not pass\n");
+  check_fails(three, 7, "error: " + bad + ", " + bad + " did not pass\n");
   CHECK(json_lines(three.out).size() == 3);
   const Json json = json_of({bad, "--check", "--threads", "1"}, 7);
   CHECK(json["check"] == Json{{"passed", false}, {"trouble", {trouble}}});
@@ -178,8 +179,8 @@ TEST_CASE("info --compare tells how far two models lie apart") {
   CHECK(keys_of(json["tensors"][0]) ==
         Keys{"name", "shape", "types", "differing", "largest", "relative", "at", "a", "b"});
   // A tolerance makes a check of it.
-  check_refused(info({"--compare", a, bf16, "--tolerance", "0.0039"}), 7,
-                "differ by more than 0.0039\n  h.0.ln_2.weight at [26]: ");
+  check_fails(info({"--compare", a, bf16, "--tolerance", "0.0039"}), 7,
+              "differ by more than 0.0039\n  h.0.ln_2.weight at [26]: ");
   CHECK(info({"--compare", a, bf16, "--tolerance", "0.004"}).exit_code == 0);
   CHECK(json_of({"--compare", a, bf16, "--tolerance", "0"}, 7)["within"] == false);
   const std::string other = (model.parent_path() / "odd-untied").string();
@@ -187,25 +188,25 @@ TEST_CASE("info --compare tells how far two models lie apart") {
   CHECK(count_of(unlike, "\n  unlike ") == 6);
   CHECK(contains(unlike, "\n              and 23 more: --tensors lists all\n"));
   CHECK(count_of(info({"--compare", a, other, "--tensors"}).out, "\n  unlike ") == 29);
-  check_refused(info({"--compare", a, other, "--tolerance", "1e9"}), 7,
-                "\n  12 tensors are only in " + a + "\n  29 tensors of other shapes");
+  check_fails(info({"--compare", a, other, "--tolerance", "1e9"}), 7,
+              "\n  12 tensors are only in " + a + "\n  29 tensors of other shapes");
 }
 
 TEST_CASE("what cannot be read is refused as loading would") {
   QUIRE_FIXTURE(model, "models/tiny-char");
   const ScratchFolder folder;
   const std::string whole = read_file(model / "model.safetensors");
-  check_refused(info({folder.write("cut.safetensors", whole.substr(0, 5000))}), 3,
-                "cut.safetensors is not a usable safetensors file");
+  check_fails(info({folder.write("cut.safetensors", whole.substr(0, 5000))}), 3,
+              "cut.safetensors is not a usable safetensors file");
   const std::string gguf = read_file(path_of(kForms[9]));
-  check_refused(info({folder.write("cut.gguf", gguf.substr(0, gguf.size() - 1000))}), 3,
-                "cut.gguf is not a usable GGUF file\n  tensor '");
-  check_refused(info({folder / "none"}), 3, "there is no model '");
-  check_refused(info({"--compare", model, folder / "none"}), 3, "there is no model '");
-  check_refused(info({}), 2, "which model shall be looked into?");
-  check_refused(info({"--compare", model}), 2, "--compare wants two models\n  1 PATH is named");
-  check_refused(info({"--compare", "--check", model, model}), 2, "are two questions");
-  check_refused(info({model, "--tolerance", "1"}), 2, "--tolerance goes with --compare");
+  check_fails(info({folder.write("cut.gguf", gguf.substr(0, gguf.size() - 1000))}), 3,
+              "cut.gguf is not a usable GGUF file\n  tensor '");
+  check_fails(info({folder / "none"}), 3, "there is no model '");
+  check_fails(info({"--compare", model, folder / "none"}), 3, "there is no model '");
+  check_fails(info({}), 2, "which model shall be looked into?");
+  check_fails(info({"--compare", model}), 2, "--compare wants two models\n  1 PATH is named");
+  check_fails(info({"--compare", "--check", model, model}), 2, "are two questions");
+  check_fails(info({model, "--tolerance", "1"}), 2, "--tolerance goes with --compare");
 }
 
 TEST_CASE("what info prints fits on a terminal of 80 columns") {

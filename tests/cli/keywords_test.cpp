@@ -30,13 +30,6 @@ ProgramResult keywords(std::vector<std::string> arguments, const ProgramOptions&
   return run_quire(arguments, options);
 }
 
-void check_refused(const ProgramResult& result, int exit_code, const std::string& message) {
-  INFO(result.err);
-  CHECK(result.exit_code == exit_code);
-  CHECK(result.out.empty());
-  CHECK(contains(result.err, message));
-}
-
 std::vector<std::string> files_in(const ScratchFolder& folder) {
   std::vector<std::string> names;
   for (const auto& entry : std::filesystem::directory_iterator(folder.path())) {

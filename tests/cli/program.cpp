@@ -13,6 +13,8 @@
 #include <iterator>
 #include <stdexcept>
 
+#include "tests/support/catch.h"
+
 namespace quire::test {
 
 const char* const kProgram = QUIRE_PROGRAM;
@@ -196,6 +198,14 @@ ProgramResult Program::wait() {
 
 ProgramResult run_quire(const std::vector<std::string>& arguments, const ProgramOptions& options) {
   return Program(arguments, options).wait();
+}
+
+void check_refused(const ProgramResult& result, int exit_code, const std::string& message) {
+  INFO(result.err);
+  CHECK(result.exit_code == exit_code);
+  CHECK(result.out.empty());
+  CHECK(contains(result.err, "error: "));
+  CHECK(contains(result.err, message));
 }
 
 }  // namespace quire::test

@@ -82,4 +82,7 @@ class Program {
 ProgramResult run_quire(const std::vector<std::string>& arguments,
                         const ProgramOptions& options = {});
 
+/// That it failed with this code and an error in which `message` stands, with nothing on stdout.
+void check_refused(const ProgramResult& result, int exit_code, const std::string& message);
+
 }  // namespace quire::test

@@ -17,7 +17,6 @@
 
 using namespace quire;
 using namespace quire::test;
-using Json = nlohmann::ordered_json;
 
 namespace {
 
@@ -120,7 +119,7 @@ TEST_CASE("halving: rounds grow up to max_steps, and the best share goes on") {
   const Sweep sweep = sweep_of(scratch, text_of("halving", rate, R"(, "runs": 9)"));
   CHECK(sweep.rounds == 3);
   CHECK(round_ends(sweep) == std::vector<std::int64_t>{10, 30, 90});
-  const Json options = train_options(sweep, configurations(sweep)[0]);
+  const nlohmann::ordered_json options = train_options(sweep, configurations(sweep)[0]);
   CHECK(options["eval_steps"] == 10);
   CHECK(options["save_steps"] == 0);
   CHECK(options["max_steps"] == 90);

@@ -13,16 +13,15 @@
 using namespace quire;
 using namespace quire::test;
 namespace fs = std::filesystem;
-using Json = nlohmann::ordered_json;
 
 namespace {
 
 /// Data and options for runs of a few milliseconds a step.
-struct Workplace {
+struct SweepWorkplace {
   ScratchFolder folder;
-  Json train;
+  nlohmann::ordered_json train;
 
-  Workplace() {
+  SweepWorkplace() {
     std::string lines;
     for (int i = 0; i < 120; ++i) {
       lines += "The fox number " + std::to_string(i * 37 % 101) + " jumps over " +
@@ -40,10 +39,10 @@ struct Workplace {
              {"max_steps", 4}};
   }
 
-  std::string file(const Json& sweep) const {
+  std::string file(const nlohmann::ordered_json& sweep) const {
     return folder.write("sweep.json", json_text(sweep)).string();
   }
-  ProgramResult run(const Json& sweep, const std::string& out,
+  ProgramResult run(const nlohmann::ordered_json& sweep, const std::string& out,
                     std::vector<std::string> more = {}) const {
     more.insert(more.begin(), {"sweep", file(sweep), "--output-dir", folder / out});
     return run_quire(more);
@@ -55,21 +54,23 @@ struct Workplace {
   }
 };
 
-std::vector<Json> lines_of(const std::string& text) {
-  std::vector<Json> lines;
+std::vector<nlohmann::ordered_json> lines_of(const std::string& text) {
+  std::vector<nlohmann::ordered_json> lines;
   std::istringstream stream(text);
-  for (std::string line; std::getline(stream, line);) lines.push_back(parse_json<Json>(line));
+  for (std::string line; std::getline(stream, line);)
+    lines.push_back(parse_json<nlohmann::ordered_json>(line));
   return lines;
 }
 
 }  // namespace
 
 TEST_CASE("a sweep ranks its runs, and best.json makes the best model again") {
-  const Workplace work;
-  const Json sweep = {{"method", "grid"},
-                      {"train", work.train},
-                      {"search", {{"lr", {1e-2, 1e-5}}, {"weight_decay", {0.0, 0.1}}}},
-                      {"parallel", 2}};
+  const SweepWorkplace work;
+  const nlohmann::ordered_json sweep = {
+      {"method", "grid"},
+      {"train", work.train},
+      {"search", {{"lr", {1e-2, 1e-5}}, {"weight_decay", {0.0, 0.1}}}},
+      {"parallel", 2}};
   const ProgramResult result = work.run(sweep, "out");
   INFO(result.err);
   REQUIRE(result.exit_code == 0);
@@ -89,7 +90,7 @@ TEST_CASE("a sweep ranks its runs, and best.json makes the best model again") {
   const ProgramResult again = work.run(sweep, "out", {"--json"});
   REQUIRE(again.exit_code == 0);
   CHECK(work.read("out/run-001/train.log") == log);
-  const std::vector<Json> rows = lines_of(again.out);
+  const std::vector<nlohmann::ordered_json> rows = lines_of(again.out);
   REQUIRE(rows.size() == 4);
   for (std::size_t i = 0; i < rows.size(); ++i) {
     CHECK(rows[i]["rank"] == i + 1);
@@ -107,22 +108,23 @@ TEST_CASE("a sweep ranks its runs, and best.json makes the best model again") {
 }
 
 TEST_CASE("halving: the winner is the model that its options make in one go") {
-  const Workplace work;
-  Json train = work.train;
+  const SweepWorkplace work;
+  nlohmann::ordered_json train = work.train;
   train["max_steps"] = 9;
   train["lr_scheduler_type"] = "cosine";
-  const Json sweep = {{"method", "halving"},
-                      {"train", train},
-                      {"search", {{"learning_rate", {{"log_min", 1e-5}, {"log_max", 1e-1}}}}},
-                      {"runs", 9},
-                      {"seed", 3}};
+  const nlohmann::ordered_json sweep = {
+      {"method", "halving"},
+      {"train", train},
+      {"search", {{"learning_rate", {{"log_min", 1e-5}, {"log_max", 1e-1}}}}},
+      {"runs", 9},
+      {"seed", 3}};
   const ProgramResult result = work.run(sweep, "out", {"--json"});
   INFO(result.err);
   REQUIRE(result.exit_code == 0);
-  const std::vector<Json> rows = lines_of(result.out);
+  const std::vector<nlohmann::ordered_json> rows = lines_of(result.out);
   REQUIRE(rows.size() == 9);
   std::vector<int> rounds;
-  for (const Json& row : rows) {
+  for (const nlohmann::ordered_json& row : rows) {
     const int round = row["round"];
     rounds.push_back(round);
     CHECK(row["step"] == (round == 1 ? 1 : round == 2 ? 3 : 9));
@@ -141,19 +143,20 @@ TEST_CASE("halving: the winner is the model that its options make in one go") {
                      "--output-dir", work.folder / "second", "--quiet"})
               .exit_code == 0);
   double at_step_3 = 0;
-  for (const Json& line : lines_of(work.read("second/log.jsonl"))) {
+  for (const nlohmann::ordered_json& line : lines_of(work.read("second/log.jsonl"))) {
     if (line["step"] == 3 && line.contains("eval_loss")) at_step_3 = line["eval_loss"];
   }
   CHECK(rows[1]["eval_loss"] == at_step_3);
 }
 
 TEST_CASE("an interrupted sweep goes on where it was, and ends the same") {
-  const Workplace work;
-  Json train = work.train;
+  const SweepWorkplace work;
+  nlohmann::ordered_json train = work.train;
   train["max_steps"] = 3000;
   train["logging_steps"] = 1;
   train["eval_steps"] = 3000;
-  Json sweep = {{"method", "grid"}, {"train", train}, {"search", {{"seed", {1, 2}}}}};
+  nlohmann::ordered_json sweep = {
+      {"method", "grid"}, {"train", train}, {"search", {{"seed", {1, 2}}}}};
   const std::string out = work.folder / "out";
   const fs::path log = fs::path(out) / "run-001/model/log.jsonl";
   {
@@ -171,7 +174,7 @@ TEST_CASE("an interrupted sweep goes on where it was, and ends the same") {
   CHECK(contains(work.read("out/run-001/train.log"), "interrupted after step"));
 
   // Another sweep is not mixed into it. This one goes on from the checkpoint.
-  Json other = sweep;
+  nlohmann::ordered_json other = sweep;
   other["search"] = {{"seed", {1, 3}}};
   const ProgramResult refused = work.run(other, "out");
   CHECK(refused.exit_code == 2);
@@ -193,21 +196,22 @@ TEST_CASE("an interrupted sweep goes on where it was, and ends the same") {
 }
 
 TEST_CASE("a run that diverges is the worst, one that fails is named with its error") {
-  const Workplace work;
-  Json train = work.train;
+  const SweepWorkplace work;
+  nlohmann::ordered_json train = work.train;
   train["max_grad_norm"] = 0;
   train["max_steps"] = 9;
   train.erase("config");
   const std::string wide = work.folder.write(
       "wide.json", R"({"n_layer": 1, "n_head": 3, "n_embd": 16, "n_positions": 32})");
-  const Json configs = {work.train["config"], wide};
-  const Json sweep = {{"method", "grid"},
-                      {"train", train},
-                      {"search", {{"config", configs}, {"learning_rate", {1e30, 1e-3}}}}};
+  const nlohmann::ordered_json configs = {work.train["config"], wide};
+  const nlohmann::ordered_json sweep = {
+      {"method", "grid"},
+      {"train", train},
+      {"search", {{"config", configs}, {"learning_rate", {1e30, 1e-3}}}}};
   const ProgramResult result = work.run(sweep, "out", {"--json"});
   INFO(result.err);
   CHECK(result.exit_code == 0);
-  const std::vector<Json> rows = lines_of(result.out);
+  const std::vector<nlohmann::ordered_json> rows = lines_of(result.out);
   REQUIRE(rows.size() == 4);
   CHECK(rows[0]["status"] == "done");
   CHECK(rows[0]["options"]["learning_rate"] == 1e-3);
@@ -222,11 +226,11 @@ TEST_CASE("a run that diverges is the worst, one that fails is named with its er
   work.folder.write("wide.json", R"({"n_layer": 1, "n_head": 4, "n_embd": 16, "n_positions": 32})");
   const ProgramResult again = work.run(sweep, "out", {"--json"});
   CHECK(again.exit_code == 0);
-  const std::vector<Json> repaired = lines_of(again.out);
+  const std::vector<nlohmann::ordered_json> repaired = lines_of(again.out);
   CHECK(repaired[1]["status"] == "done");
   CHECK(repaired[3]["status"] == "diverged");
 
-  Json hopeless = sweep;
+  nlohmann::ordered_json hopeless = sweep;
   hopeless["search"] = {{"learning_rate", {1e30}}};
   hopeless["train"]["config"] = work.train["config"];
   const ProgramResult diverged = work.run(hopeless, "none");
@@ -236,8 +240,8 @@ TEST_CASE("a run that diverges is the worst, one that fails is named with its er
 }
 
 TEST_CASE("what cannot be swept is refused before a folder is made") {
-  const Workplace work;
-  const Json sweep = {
+  const SweepWorkplace work;
+  const nlohmann::ordered_json sweep = {
       {"method", "grid"}, {"train", work.train}, {"search", {{"lr", {1e-3, -1.0}}}}};
   const ProgramResult negative = work.run(sweep, "out");
   INFO(negative.err);
@@ -245,7 +249,7 @@ TEST_CASE("what cannot be swept is refused before a folder is made") {
   CHECK(contains(negative.err, "--learning-rate is -1"));
   CHECK(contains(negative.err, "sweep.json"));
   CHECK_FALSE(fs::exists(work.folder / "out"));
-  Json typo = sweep;
+  nlohmann::ordered_json typo = sweep;
   typo["search"] = {{"learning_rat", {1e-3}}};
   const ProgramResult unknown = work.run(typo, "out");
   CHECK(unknown.exit_code == 2);
@@ -256,7 +260,7 @@ TEST_CASE("what cannot be swept is refused before a folder is made") {
   CHECK(run_quire({"sweep", work.file(sweep)}).exit_code == 2);
   CHECK(run_quire({"sweep"}).exit_code == 2);
 
-  Json fine = sweep;
+  nlohmann::ordered_json fine = sweep;
   fine["search"] = {{"lr", {1e-3}}};
   work.folder.write("used/notes.txt", "mine");
   const ProgramResult used = work.run(fine, "used", {"--overwrite-output-dir"});
@@ -269,12 +273,13 @@ TEST_CASE("what cannot be swept is refused before a folder is made") {
 }
 
 TEST_CASE("a sweep trains on shards as train does, and refuses a folder that was not finished") {
-  const Workplace work;
+  const SweepWorkplace work;
   const std::string shards = (work.folder / "shards").string();
   REQUIRE(run_quire({"data", "prepare", work.train["data"].get<std::string>(), "--line-by-line",
                      "--tokenizer", work.folder / "tokenizer", "-o", shards})
               .exit_code == 0);
-  Json sweep = {{"method", "grid"}, {"train", work.train}, {"search", {{"lr", {1e-2, 1e-3}}}}};
+  nlohmann::ordered_json sweep = {
+      {"method", "grid"}, {"train", work.train}, {"search", {{"lr", {1e-2, 1e-3}}}}};
   const ProgramResult on_text = work.run(sweep, "text", {"--json"});
   sweep["train"]["data"] = shards;
   sweep["train"].erase("line_by_line");
@@ -283,7 +288,8 @@ TEST_CASE("a sweep trains on shards as train does, and refuses a folder that was
   REQUIRE(on_shards.exit_code == 0);
   const auto losses = [](const ProgramResult& result) {
     std::vector<double> all;
-    for (const Json& line : lines_of(result.out)) all.push_back(line["eval_loss"]);
+    for (const nlohmann::ordered_json& line : lines_of(result.out))
+      all.push_back(line["eval_loss"]);
     return all;
   };
   CHECK(losses(on_shards).size() == 2);

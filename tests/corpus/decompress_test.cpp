@@ -32,7 +32,7 @@ std::vector<Format> formats() {
           {Compression::zstd, ".zst", kZstdTable, kZstdLines, "libzstd", "unzstd", zstd}};
 }
 
-std::vector<std::string> texts_of(const std::filesystem::path& path) {
+std::vector<std::string> unpacked_texts(const std::filesystem::path& path) {
   std::vector<std::string> texts;
   for (const Record& record : read_records({.paths = {path.string()}})) {
     texts.push_back(record.text);
@@ -49,16 +49,19 @@ TEST_CASE("every kind of file is read packed") {
     INFO(f.extension);
     const std::string name = "from " + std::string(f.extension == ".gz" ? "gzip" : "zstd");
     using Texts = std::vector<std::string>;
-    CHECK(texts_of(folder.write("a.txt" + f.extension, f.table)) == Texts{"text\n" + name + "\n"});
-    CHECK(texts_of(folder.write("a.csv" + f.extension, f.table)) == Texts{name});
-    CHECK(texts_of(folder.write("a.tsv" + f.extension, f.table)) == Texts{name});
+    CHECK(unpacked_texts(folder.write("a.txt" + f.extension, f.table)) ==
+          Texts{"text\n" + name + "\n"});
+    CHECK(unpacked_texts(folder.write("a.csv" + f.extension, f.table)) == Texts{name});
+    CHECK(unpacked_texts(folder.write("a.tsv" + f.extension, f.table)) == Texts{name});
     CHECK(CsvReader(folder / ("a.tsv" + f.extension)).delimiter() == '\t');
-    CHECK(texts_of(folder.write("a.jsonl" + f.extension, f.lines)) == Texts{"a line " + name});
-    CHECK(texts_of(folder.write("two.csv" + f.extension, f.table + f.table)) ==
+    CHECK(unpacked_texts(folder.write("a.jsonl" + f.extension, f.lines)) ==
+          Texts{"a line " + name});
+    CHECK(unpacked_texts(folder.write("two.csv" + f.extension, f.table + f.table)) ==
           Texts{name, "text", name});  // two members, one after the other
   }
   // A folder's packed texts are found too.
-  if (formats()[0].built_in && formats()[1].built_in) CHECK(texts_of(folder.path()).size() == 2);
+  if (formats()[0].built_in && formats()[1].built_in)
+    CHECK(unpacked_texts(folder.path()).size() == 2);
 }
 
 TEST_CASE("a packed file that is damaged or cut off is an error with its name") {
@@ -68,7 +71,7 @@ TEST_CASE("a packed file that is damaged or cut off is an error with its name") 
     INFO(f.extension);
     const auto message = [&](const std::string& bytes) {
       const auto path = folder.write("a.txt" + f.extension, bytes);
-      return folder.message_of(Fault::bad_data, [&] { texts_of(path); });
+      return folder.message_of(Fault::bad_data, [&] { unpacked_texts(path); });
     };
     const std::string start = "error: cannot unpack DIR/a.txt" + f.extension + "\n  ";
     for (std::size_t size = 1; size < f.table.size(); ++size) {
@@ -91,7 +94,7 @@ TEST_CASE("a packed file that this build cannot read is refused with the command
   for (const Format& f : formats()) {
     if (f.built_in) continue;
     const auto path = folder.write("a.txt" + f.extension, f.table);
-    CHECK(folder.message_of(Fault::device, [&] { texts_of(path); }) ==
+    CHECK(folder.message_of(Fault::device, [&] { unpacked_texts(path); }) ==
           "error: this build of Quire cannot unpack DIR/a.txt" + f.extension +
               "\n  it was built without " + f.library + "\n  try: " + f.unpack + " DIR/a.txt" +
               f.extension);

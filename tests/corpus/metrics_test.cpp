@@ -13,7 +13,7 @@ using Json = nlohmann::json;
 
 namespace {
 
-std::vector<TokenNumbers> read(const std::vector<std::string>& texts) {
+std::vector<TokenNumbers> numbers_of(const std::vector<std::string>& texts) {
   TokenReader reader;
   std::vector<TokenNumbers> numbers;
   for (const std::string& text : texts) numbers.push_back(reader.read(text));
@@ -33,7 +33,7 @@ TEST_CASE("tokens are cut at white space of all kinds and known again") {
 }
 
 TEST_CASE("repetition inside of texts and between them") {
-  const auto texts = read({"a b a b a", "a b", "", "c"});
+  const auto texts = numbers_of({"a b a b a", "a b", "", "c"});
   CHECK(distinct_ngrams(texts, 1) == 3.0 / 8);
   CHECK(distinct_ngrams(texts, 2) == 2.0 / 5);
   CHECK(distinct_ngrams(texts, 6) == 0);
@@ -42,30 +42,31 @@ TEST_CASE("repetition inside of texts and between them") {
   CHECK(repeated_tokens(texts, 1) == 0);
   CHECK(repeated_tokens(texts, 2) == 3.0 / 4 / 4);
   CHECK(longest_run(texts) == 1);
-  CHECK(longest_run(read({"a b b", "c c c a", ""})) == 3);
+  CHECK(longest_run(numbers_of({"a b b", "c c c a", ""})) == 3);
   CHECK(longest_run({}) == 0);
   CHECK(distinct_ngrams({}, 1) == 0);
   CHECK(repeated_tokens({}, 1) == 0);
 }
 
 TEST_CASE("self-BLEU: alike is 1, nothing in common 0") {
-  const std::vector<double> alike = self_bleu(read({"a b c d e", "a b c d e", "x"}));
+  const std::vector<double> alike = self_bleu(numbers_of({"a b c d e", "a b c d e", "x"}));
   REQUIRE(alike.size() == 3);
   CHECK(alike[0] == Approx(1).epsilon(1e-15));
   CHECK(alike[1] == alike[0]);
   CHECK(alike[2] == 0);
-  CHECK(self_bleu(read({"alone here"})) == std::vector<double>{0});
+  CHECK(self_bleu(numbers_of({"alone here"})) == std::vector<double>{0});
   CHECK(self_bleu({}).empty());
   // 3 of 4 tokens and 2 of 3 pairs are shared, 1 of 2 triples, no four; the reference has 5 tokens.
-  const std::vector<double> some = self_bleu(read({"a b c x", "a b c d e"}));
+  const std::vector<double> some = self_bleu(numbers_of({"a b c x", "a b c d e"}));
   CHECK(some[0] == Approx(std::exp(1 - 5.0 / 4) * std::pow(3.0 / 4 * 2 / 3 * 1 / 2 * 0.1, 0.25)));
   // The reference nearest in length counts, the shorter one on a tie: no penalty here.
-  const std::vector<double> tie = self_bleu(read({"a b c", "a b c d", "a b c d e"}));
+  const std::vector<double> tie = self_bleu(numbers_of({"a b c", "a b c d", "a b c d e"}));
   CHECK(tie[1] == Approx(1).epsilon(1e-15));
 }
 
 TEST_CASE("the share that is copied counts tokens in shared n-grams once") {
-  const auto all = read({"one two three four five six", "x two three four five y", "five six"});
+  const auto all =
+      numbers_of({"one two three four five six", "x two three four five y", "five six"});
   const std::vector<TokenNumbers> text = {all[0]}, training = {all[1], all[2]};
   CHECK(copied_share(text, training, 3) == 4.0 / 6);
   CHECK(copied_share(text, training, 4) == 4.0 / 6);
@@ -107,7 +108,7 @@ TEST_CASE("text metrics equal the fixtures") {
   CHECK(sets.size() == 4);
   for (const auto& [name, texts] : sets.items()) {
     INFO(name);
-    const auto numbers = read(texts.get<std::vector<std::string>>());
+    const auto numbers = numbers_of(texts.get<std::vector<std::string>>());
     const Json& of_set = expected[name];
     std::size_t tokens = 0;
     for (const TokenNumbers& text : numbers) tokens += text.size();

@@ -4,6 +4,7 @@
 #include "kernels/cuda/cuda_device.h"
 #include "kernels/cuda/platform.cuh"
 #include "tests/support/catch.h"
+#include "tests/support/text.h"
 
 namespace quire::test {
 namespace {
@@ -26,10 +27,6 @@ std::string message_of(Fault fault, const Action& action) {
   }
   FAIL_CHECK("no error");
   return "";
-}
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
 }
 
 /// Device memory in use before the device under test is opened: other tests keep theirs.

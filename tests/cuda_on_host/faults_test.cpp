@@ -4,6 +4,7 @@
 
 #include "tests/cuda_on_host/faulty_kernels.h"
 #include "tests/support/catch.h"
+#include "tests/support/text.h"
 
 namespace quire::test {
 namespace {
@@ -16,10 +17,6 @@ std::string fault_of(const std::function<void()>& launch) {
     return fault.what();
   }
   return "";
-}
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
 }
 
 /// How many of 20 orders of threads give another result than the right one.

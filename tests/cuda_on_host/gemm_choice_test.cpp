@@ -60,7 +60,7 @@ struct Noted final : GemmAlgorithms {
   }
 };
 
-const cuda::CardKey kCard{"a card", "13.0", "abc"};
+const cuda::CardKey kChoosingCard{"a card", "13.0", "abc"};
 
 Gemm product(std::int64_t M) {
   return {.M = M, .N = 8, .K = 4, .a = {.stride = 4}, .b = {.stride = 8}};
@@ -70,7 +70,7 @@ TEST_CASE(
     "by default a product gets the first algorithm whose sums are whole, asked for by class") {
   const CacheFolder cache;
   Noted::Calls calls;
-  GemmLibrary library(std::make_unique<Noted>(calls), kCard, {});
+  GemmLibrary library(std::make_unique<Noted>(calls), kChoosingCard, {});
   for (const std::int64_t M : {65, 100, 128, 100, 129}) CHECK(library.run(product(M), nullptr));
   CHECK(calls.run == std::vector<std::uint64_t>{3, 3, 3, 3, 3});
   CHECK(calls.proposed_for == std::vector<std::int64_t>{128, 128, 128, 256});  // 100 once
@@ -98,7 +98,7 @@ TEST_CASE("a long sum that would leave the card idle gets what serves a short on
     noted->waves = c.waves;
     noted->short_waves = c.short_waves;
     noted->of_short_sums = 6;
-    GemmLibrary library(std::move(noted), kCard, {});
+    GemmLibrary library(std::move(noted), kChoosingCard, {});
     Gemm gemm = product(64);
     gemm.K = c.K;
     CHECK(library.run(gemm, nullptr));
@@ -111,7 +111,7 @@ TEST_CASE("a product that its class's algorithms do not serve is asked for alone
   Noted::Calls calls;
   auto noted = std::make_unique<Noted>(calls, std::vector<std::uint64_t>{3, 7});
   noted->unfit = 3;
-  GemmLibrary library(std::move(noted), kCard, {});
+  GemmLibrary library(std::move(noted), kChoosingCard, {});
   CHECK(library.run(product(100), nullptr));
   CHECK(calls.proposed_for == std::vector<std::int64_t>{128, 100});
 }
@@ -120,7 +120,7 @@ TEST_CASE("timed products get the fastest, and so does all of their class afterw
   const CacheFolder cache;
   Noted::Calls calls;
   {
-    GemmLibrary library(std::make_unique<Noted>(calls), kCard, {.autotune = true});
+    GemmLibrary library(std::make_unique<Noted>(calls), kChoosingCard, {.autotune = true});
     library.run(product(100), nullptr);
     CHECK(calls.timed == std::vector<std::uint64_t>{3, 5});
     library.run(product(100), nullptr);
@@ -133,7 +133,7 @@ TEST_CASE("timed products get the fastest, and so does all of their class afterw
   // Another process reads what this one found, timing or not.
   for (const bool autotune : {false, true}) {
     calls = {};
-    GemmLibrary library(std::make_unique<Noted>(calls), kCard, {.autotune = autotune});
+    GemmLibrary library(std::make_unique<Noted>(calls), kChoosingCard, {.autotune = autotune});
     library.run(product(70), nullptr);
     library.run(product(3), nullptr);
     CHECK(calls.run == std::vector<std::uint64_t>{5, autotune ? 5u : 3u});
@@ -146,17 +146,18 @@ TEST_CASE("what cannot be timed, or not be run, gets the default and leaves no l
   Noted::Calls calls;
   auto untimed = std::make_unique<Noted>(calls);
   untimed->can_time = false;
-  GemmLibrary library(std::move(untimed), kCard, {.autotune = true});
+  GemmLibrary library(std::move(untimed), kChoosingCard, {.autotune = true});
   library.run(product(100), nullptr);
   CHECK(calls.run == std::vector<std::uint64_t>{3});
   CHECK(library.tuned().empty());
 
   // The table's choice serves its class, but not every M of it.
-  GemmLibrary(std::make_unique<Noted>(calls), kCard, {.autotune = true}).run(product(64), nullptr);
+  GemmLibrary(std::make_unique<Noted>(calls), kChoosingCard, {.autotune = true})
+      .run(product(64), nullptr);
   calls = {};
   auto picky = std::make_unique<Noted>(calls);
   picky->unfit = 5;
-  GemmLibrary other(std::move(picky), kCard, {});
+  GemmLibrary other(std::move(picky), kChoosingCard, {});
   other.run(product(64), nullptr);
   other.run(product(63), nullptr);
   CHECK(calls.run == std::vector<std::uint64_t>{5, 3});
@@ -168,7 +169,8 @@ TEST_CASE("an epilogue that is refused is said, a plain product that is refused 
   Gemm gelu = product(16);
   gelu.epilogue = cuda::Epilogue::gelu_new;
   {
-    GemmLibrary none(std::make_unique<Noted>(calls, std::vector<std::uint64_t>{7}), kCard, {});
+    GemmLibrary none(std::make_unique<Noted>(calls, std::vector<std::uint64_t>{7}), kChoosingCard,
+                     {});
     CHECK_FALSE(none.run(gelu, nullptr));
     CHECK(none.epilogues() == "gelu_new float32: refused");
     CHECK(error_of([&] { none.run(product(16), nullptr); }) ==
@@ -176,7 +178,7 @@ TEST_CASE("an epilogue that is refused is said, a plain product that is refused 
   }
   auto late = std::make_unique<Noted>(calls);
   late->unsupported = 3;
-  GemmLibrary library(std::move(late), kCard, {});
+  GemmLibrary library(std::move(late), kChoosingCard, {});
   CHECK_FALSE(library.run(gelu, nullptr));
   CHECK_FALSE(library.run(gelu, nullptr));
   CHECK(calls.run.empty());

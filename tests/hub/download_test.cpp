@@ -19,14 +19,14 @@ namespace fs = std::filesystem;
 
 namespace {
 
-struct Place {
+struct DownloadPlace {
   HubServer hub;
   ScratchFolder scratch;
   HubSettings settings;
   DownloadCallbacks callbacks;
   std::vector<std::string> said;
 
-  Place() : settings(settings_of(hub, scratch)) {
+  DownloadPlace() : settings(settings_of(hub, scratch)) {
     fill(hub);
     callbacks.say = [this](const std::string& line) { said.push_back(line); };
   }
@@ -55,7 +55,7 @@ std::vector<HttpServer::Request> gets_from_cdn(HubServer& hub) {
 TEST_CASE(
     "hub: a model comes into the cache as huggingface_hub has it, and the token goes nowhere "
     "else") {
-  Place p;
+  DownloadPlace p;
   p.hub.token = p.settings.token = "hf_secret";
   const Downloaded got = p.get();
   CHECK(got.commit == p.hub.commit);
@@ -89,7 +89,7 @@ TEST_CASE(
 }
 
 TEST_CASE("hub: what is whole is asked for once, and nothing else") {
-  Place p;
+  DownloadPlace p;
   p.get();
   const std::size_t before = p.hub.calls().size();
   const Downloaded again = p.get();
@@ -110,7 +110,7 @@ TEST_CASE("hub: what is whole is asked for once, and nothing else") {
 }
 
 TEST_CASE("hub: a connection that is cut goes on where it was, as does a later process") {
-  Place p;
+  DownloadPlace p;
   int cuts = 0;
   p.hub.change = [&](const HubServer::Request& request, HubServer::Reply& reply) {
     if (request.method == "GET" && request.path().starts_with("/cdn/") && cuts++ < 2) {
@@ -141,7 +141,7 @@ TEST_CASE("hub: a connection that is cut goes on where it was, as does a later p
 
 TEST_CASE("hub: a part that is wrong, or too long, is got anew") {
   for (const std::size_t size : {1'000'000, 3'000'000, 3'000'001}) {
-    Place p;
+    DownloadPlace p;
     fs::create_directories(p.repository() / "blobs");
     std::ofstream(p.blob("model.safetensors").string() + ".incomplete", std::ios::binary)
         << std::string(size, 'x');
@@ -153,7 +153,7 @@ TEST_CASE("hub: a part that is wrong, or too long, is got anew") {
 }
 
 TEST_CASE("hub: a server that knows no ranges sends the whole") {
-  Place p;
+  DownloadPlace p;
   p.hub.change = [&](const HubServer::Request& request, HubServer::Reply& reply) {
     if (reply.status == 206) reply = {.body = p.weights()};
     if (request.path().starts_with("/cdn/") && request.header("range").empty()) {
@@ -166,7 +166,7 @@ TEST_CASE("hub: a server that knows no ranges sends the whole") {
 }
 
 TEST_CASE("hub: a range that was not asked for is refused") {
-  Place p;
+  DownloadPlace p;
   p.hub.change = [&](const HubServer::Request&, HubServer::Reply& reply) {
     if (reply.status == 206) reply.headers[0].second = "bytes 5-2999999/3000000";
   };
@@ -179,7 +179,7 @@ TEST_CASE("hub: a range that was not asked for is refused") {
 
 TEST_CASE("hub: what is not what its hash says is never kept") {
   for (const bool lfs : {true, false}) {
-    Place p;
+    DownloadPlace p;
     const std::string file = lfs ? "model.safetensors" : "vocab.json";
     p.hub.change = [&](const HubServer::Request& request, HubServer::Reply& reply) {
       if (request.method != "HEAD" &&
@@ -250,7 +250,7 @@ TEST_CASE("hub: lengths that cannot be are refused") {
        Fault::bad_data, "the answer has more"},
   };
   for (const Case& c : cases) {
-    Place p;
+    DownloadPlace p;
     p.hub.change = c.change;
     const std::string message = p.refused(c.fault);
     INFO(c.what << "\n" << message);
@@ -260,7 +260,7 @@ TEST_CASE("hub: lengths that cannot be are refused") {
 }
 
 TEST_CASE("hub: an answer that always ends early is given up") {
-  Place p;
+  DownloadPlace p;
   p.hub.change = [](const HubServer::Request& request, HubServer::Reply& reply) {
     if (request.path().starts_with("/cdn/")) reply.cut_after = 1000;
   };
@@ -272,7 +272,7 @@ TEST_CASE("hub: an answer that always ends early is given up") {
 }
 
 TEST_CASE("hub: 429 and 5xx are waited for, as long as the Hub says") {
-  Place p;
+  DownloadPlace p;
   int failures = 0;
   std::chrono::steady_clock::time_point refused_at;
   double waited = 0;
@@ -304,7 +304,7 @@ TEST_CASE("hub: 429 and 5xx are waited for, as long as the Hub says") {
 }
 
 TEST_CASE("hub: refusals say what to do") {
-  Place p;
+  DownloadPlace p;
   CHECK(contains(p.refused(Fault::bad_data, "acme/tinny"),
                  "error: the Hub has no model 'acme/tinny' that is open to all\n"
                  "  did you mean acme/tiny?\n"));
@@ -337,7 +337,7 @@ TEST_CASE("hub: refusals say what to do") {
 }
 
 TEST_CASE("hub: what is no Hub is told so") {
-  Place p;
+  DownloadPlace p;
   p.hub.instead = [](const HubServer::Request&) {
     return HubServer::Reply{.headers = {{"Content-Type", "text/html"}},
                             .body = "<!DOCTYPE html><html><body>Sign in"};
@@ -366,7 +366,7 @@ TEST_CASE("hub: what is no Hub is told so") {
 }
 
 TEST_CASE("hub: redirects end, and do not lead away from HTTP") {
-  Place p;
+  DownloadPlace p;
   p.hub.instead = [&](const HubServer::Request& request) -> std::optional<HubServer::Reply> {
     if (!request.path().starts_with("/cdn/")) return std::nullopt;
     return HubServer::Reply{.status = 302, .headers = {{"Location", request.path()}}};
@@ -381,7 +381,7 @@ TEST_CASE("hub: redirects end, and do not lead away from HTTP") {
 }
 
 TEST_CASE("hub: a name that was changed there is followed") {
-  Place p;
+  DownloadPlace p;
   p.hub.instead = [&](const HubServer::Request& request) -> std::optional<HubServer::Reply> {
     const std::size_t at = request.target.find("/tiny-old");
     if (at == std::string::npos) return std::nullopt;
@@ -395,7 +395,7 @@ TEST_CASE("hub: a name that was changed there is followed") {
 }
 
 TEST_CASE("hub: shards come with their index, and none from outside the folder") {
-  Place p;
+  DownloadPlace p;
   p.hub.files.erase("model.safetensors");
   p.hub.files["model-00001-of-00002.safetensors"] = hub_file(some_bytes(100), true);
   p.hub.files["model-00002-of-00002.safetensors"] = hub_file(some_bytes(200), true);
@@ -426,7 +426,7 @@ TEST_CASE("hub: shards come with their index, and none from outside the folder")
 }
 
 TEST_CASE("hub: which files of a model are wanted") {
-  Place p;
+  DownloadPlace p;
   CHECK(p.get("acme/tiny", {"README*"}).files.size() == 5);
   const Downloaded bin = p.get("acme/tiny", {"*.bin"});
   CHECK(bin.files.back().name == "pytorch_model.bin");
@@ -449,7 +449,7 @@ TEST_CASE("hub: which files of a model are wanted") {
 }
 
 TEST_CASE("hub: stopped, it keeps what came and makes no model of it") {
-  Place p;
+  DownloadPlace p;
   std::uint64_t come = 0;
   p.callbacks.progress = [&](const DownloadProgress& progress) {
     if (progress.file == "model.safetensors") come = progress.come;
@@ -467,7 +467,7 @@ TEST_CASE("hub: stopped, it keeps what came and makes no model of it") {
 }
 
 TEST_CASE("hub: a second download of a file waits for the first") {
-  Place p;
+  DownloadPlace p;
   fs::create_directories(p.settings.cache / ".locks/models--acme--tiny");
   std::atomic<bool> waits = false;
   p.callbacks.say = [&](const std::string& line) {
@@ -489,7 +489,7 @@ TEST_CASE("hub: a second download of a file waits for the first") {
 TEST_CASE(
     "hub: no connection is opened where a variable forbids it, and none is reached where nobody "
     "listens") {
-  Place p;
+  DownloadPlace p;
   p.settings.offline_by = "HF_HUB_OFFLINE";
   CHECK(contains(p.refused(Fault::usage), "error: HF_HUB_OFFLINE is set"));
   CHECK(p.hub.calls().empty());

@@ -17,12 +17,12 @@ namespace fs = std::filesystem;
 
 namespace {
 
-struct Place {
+struct PeerPlace {
   HubServer hub;
   ScratchFolder scratch;
   std::string python = python_with({"huggingface_hub"});
 
-  Place() { fill(hub); }
+  PeerPlace() { fill(hub); }
   HubSettings settings(const std::string& home) {
     HubSettings settings = settings_of(hub, scratch);
     settings.cache = scratch / home / "hub";
@@ -80,7 +80,7 @@ std::vector<Json> bodies(HubServer& hub, const std::string& path) {
 }  // namespace
 
 TEST_CASE("hub: huggingface_hub takes our cache for its own") {
-  Place p;
+  PeerPlace p;
   if (p.python.empty()) {
     QUIRE_SKIP("no Python with huggingface_hub; QUIRE_PYTHON can name one");
   }
@@ -109,7 +109,7 @@ TEST_CASE("hub: huggingface_hub takes our cache for its own") {
 
 TEST_CASE(
     "hub: huggingface_hub gets from the Hub of these tests what we get, into the same layout") {
-  Place p;
+  PeerPlace p;
   if (p.python.empty()) {
     QUIRE_SKIP("no Python with huggingface_hub; QUIRE_PYTHON can name one");
   }
@@ -124,7 +124,7 @@ TEST_CASE(
 
 TEST_CASE("hub: huggingface_hub sends what we send") {
   for (const std::size_t chunk : {0, 1'000'000}) {
-    Place p;
+    PeerPlace p;
     if (p.python.empty()) {
       QUIRE_SKIP("no Python with huggingface_hub; QUIRE_PYTHON can name one");
     }

@@ -15,7 +15,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-struct Place {
+struct UploadPlace {
   HubServer hub;
   ScratchFolder scratch;
   HubSettings settings;
@@ -24,7 +24,7 @@ struct Place {
   std::string weights = some_bytes(2'500'000);
   std::string config = "{\"model_type\": \"gpt2\"}\n";
 
-  Place() : settings(settings_of(hub, scratch)) {
+  UploadPlace() : settings(settings_of(hub, scratch)) {
     hub.token = settings.token = "hf_secret";
     scratch.write("model/config.json", config);
     scratch.write("model/model.safetensors", weights);
@@ -52,7 +52,7 @@ std::vector<std::string> names(const UploadPlan& plan) {
 }  // namespace
 
 TEST_CASE("hub: an upload is one commit, with the weights in LFS by their hash") {
-  Place p;
+  UploadPlace p;
   std::uint64_t last = 0;
   p.callbacks.sending = [&](const UploadProgress& progress) {
     CHECK(progress.total == p.weights.size());
@@ -109,7 +109,7 @@ TEST_CASE("hub: an upload is one commit, with the weights in LFS by their hash")
 
 TEST_CASE("hub: large files go in parts where the store wants them") {
   for (const std::size_t chunk : {1'000'000, 1'250'000, 2'500'000, 3'000'000}) {
-    Place p;
+    UploadPlace p;
     p.hub.chunk_size = chunk;
     const std::size_t parts = (p.weights.size() + chunk - 1) / chunk;
     p.send();
@@ -131,7 +131,7 @@ TEST_CASE("hub: parts that do not make up the file are refused") {
                              R"({"chunk_size": "-5", "1": "http://localhost/1"})",
                              R"({"chunk_size": "2500000", "2": "http://localhost/1"})",
                              R"({"chunk_size": "2500000", "1": "file:///etc/passwd"})"}) {
-    Place p;
+    UploadPlace p;
     p.hub.instead = [&](const HubServer::Request& request) -> std::optional<HubServer::Reply> {
       if (!request.path().ends_with("/batch")) return std::nullopt;
       return HubServer::Reply{.body = Json{{"objects",
@@ -150,7 +150,7 @@ TEST_CASE("hub: parts that do not make up the file are refused") {
 }
 
 TEST_CASE("hub: what is there is not sent again") {
-  Place p;
+  UploadPlace p;
   p.hub.store[p.hash()] = "there";
   CHECK(p.send().sent == 0);
   CHECK(p.hub.store[p.hash()] == "there");
@@ -170,7 +170,7 @@ TEST_CASE("hub: what is there is not sent again") {
 
 TEST_CASE(
     "hub: an upload whose connection is cut, or whose store fails for a moment, is sent again") {
-  Place p;
+  UploadPlace p;
   int failures = 0;
   p.hub.instead = [&](const HubServer::Request& request) -> std::optional<HubServer::Reply> {
     if (request.method != "PUT" || failures++ > 1) return std::nullopt;
@@ -195,7 +195,7 @@ TEST_CASE(
 }
 
 TEST_CASE("hub: a model is made where it was asked for") {
-  Place p;
+  UploadPlace p;
   p.hub.exists = false;
   CHECK(contains(p.refused(Fault::bad_data), "error: the Hub has no model 'acme/tiny' yet\n"));
   p.options.create = true;
@@ -208,7 +208,7 @@ TEST_CASE("hub: a model is made where it was asked for") {
 }
 
 TEST_CASE("hub: without token, owner or network nothing is sent") {
-  Place p;
+  UploadPlace p;
   CHECK(
       contains(p.refused(Fault::usage, "tiny"), "error: 'tiny' does not say whose model it is\n"));
   p.settings.offline_by = "HF_HUB_OFFLINE";
@@ -220,7 +220,7 @@ TEST_CASE("hub: without token, owner or network nothing is sent") {
 }
 
 TEST_CASE("hub: refusals of an upload are told") {
-  Place p;
+  UploadPlace p;
   p.hub.instead = [](const HubServer::Request&) {
     return HubServer::Reply{.status = 404, .headers = {{"X-Error-Code", "RevisionNotFound"}}};
   };
@@ -271,7 +271,7 @@ TEST_CASE("hub: refusals of an upload are told") {
 }
 
 TEST_CASE("hub: a file that changes while it is sent stops the upload") {
-  Place p;
+  UploadPlace p;
   UploadPlan plan = plan_upload(p.folder());
   REQUIRE(hash_files(plan, p.callbacks));
   fs::resize_file(p.folder() / "model.safetensors", 1000);
@@ -285,7 +285,7 @@ TEST_CASE("hub: a file that changes while it is sent stops the upload") {
 }
 
 TEST_CASE("hub: a model's own files are uploaded, and no others") {
-  Place p;
+  UploadPlace p;
   for (const char* name :
        {"vocab.json", "merges.txt", "LICENSE", "generation_config.json", "log.jsonl",
         "quire_config.json", "report.html", "optimizer.safetensors", ".env", ".git/config",
@@ -316,7 +316,7 @@ TEST_CASE("hub: a model's own files are uploaded, and no others") {
 }
 
 TEST_CASE("hub: what the .gitignore there names stays out, and a stop sends no commit") {
-  Place p;
+  UploadPlace p;
   p.scratch.write("model/a.ignored", "x");
   const Uploaded done = p.send("acme/tiny", {"*.ignored"});
   CHECK(done.ignored == 1);
@@ -331,7 +331,7 @@ TEST_CASE("hub: what the .gitignore there names stays out, and a stop sends no c
 }
 
 TEST_CASE("hub: what goes to LFS is what the Hub says, and no file without a byte") {
-  Place p;
+  UploadPlace p;
   p.scratch.write("model/pytorch_model.bin", "small");
   p.scratch.write("model/model-0.safetensors", "");
   p.send();

@@ -65,12 +65,12 @@ Bounds bounds_of(const Doubles& x, const Doubles& weight, const Doubles& bias,
   return bounds;
 }
 
-struct Forward {
+struct NormForward {
   std::vector<float> out, mean, rstd;
 };
 
-Forward run_forward(const TestDevice& device, const std::vector<float>& x, std::int64_t N,
-                    std::int64_t C, std::int64_t shift = 0, DType dtype = DType::f32) {
+NormForward run_forward(const TestDevice& device, const std::vector<float>& x, std::int64_t N,
+                        std::int64_t C, std::int64_t shift = 0, DType dtype = DType::f32) {
   Stage stage(device.device, join("layernorm", device.name, N, C), shift);
   Guarded& out = stage.output({N, C}, dtype);
   Guarded& mean = stage.output({N});
@@ -90,7 +90,7 @@ struct Backward {
 };
 
 Backward run_backward(const TestDevice& device, const std::vector<float>& x,
-                      const std::vector<float>& d_out, const Forward& forward,
+                      const std::vector<float>& d_out, const NormForward& forward,
                       const std::vector<float>& old_d_x, std::int64_t N, std::int64_t C,
                       std::int64_t shift = 0, DType dtype = DType::f32) {
   Stage stage(device.device, join("layernorm_backward", device.name, N, C), shift);
@@ -123,7 +123,7 @@ TEST_CASE("layernorm_forward agrees with its formula on every device, in every t
           bounds.out[i] = stored(dtype, want.out[i], bounds.out[i]);
         }
         for (const std::int64_t shift : {0, 1}) {
-          const Forward got = run_forward(device, x, N, C, shift, dtype);
+          const NormForward got = run_forward(device, x, N, C, shift, dtype);
           const std::string what = join("layernorm", device.name, name_of(dtype), "N", N, "C", C);
           compare(what + " out", got.out, want.out, bounds.out);
           compare(what + " mean", got.mean, want.mean, bounds.mean);
@@ -140,7 +140,7 @@ TEST_CASE("residual_layernorm_forward is an addition and a layernorm, to the bit
       const std::vector<float> x = rows(N, C, 8), branch = normal(N * C, 9);
       std::vector<float> want_sum = x;
       for (std::size_t i = 0; i < x.size(); ++i) want_sum[i] += branch[i];
-      const Forward want = run_forward(device, want_sum, N, C);
+      const NormForward want = run_forward(device, want_sum, N, C);
       for (const bool in_place : {false, true}) {
         Stage stage(device.device, join("residual_layernorm", device.name, N, C, in_place));
         Guarded& first = in_place ? stage.in_out(x, {N, C}) : stage.input(x, {N, C});
@@ -176,7 +176,7 @@ TEST_CASE("residual_layernorm_forward in 16 bits normalises the sum that it stor
         std::vector<float> want_sum = x;
         for (std::size_t i = 0; i < x.size(); ++i) want_sum[i] += branch[i];
         want_sum = rounded_to(dtype, want_sum);
-        const Forward want = run_forward(device, want_sum, N, C, 0, dtype);
+        const NormForward want = run_forward(device, want_sum, N, C, 0, dtype);
         Stage stage(device.device, join("residual_layernorm", device.name, name_of(dtype), N, C));
         Guarded& sum = stage.in_out(x, {N, C}, dtype);
         Guarded& out = stage.output({N, C}, dtype);
@@ -199,7 +199,7 @@ TEST_CASE("layernorm takes rows under several leading dimensions, and works with
   constexpr std::int64_t B = 2, T = 3, C = 17;
   const std::vector<float> x = rows(B * T, C, 10);
   for (const TestDevice& device : devices_under_test()) {
-    const Forward want = run_forward(device, x, B * T, C);
+    const NormForward want = run_forward(device, x, B * T, C);
     Stage stage(device.device, "layernorm without statistics " + device.name);
     Guarded& out = stage.output({B, T, C});
     Guarded& weight = stage.input(normal(C, 21, 1.0, 0.5), {C});
@@ -228,7 +228,7 @@ TEST_CASE("layernorm_backward agrees with its formula on every device, in every 
         const std::vector<float> x = rounded_to(dtype, rows(N, C, 11));
         const std::vector<float> d_out = rounded_to(dtype, normal(N * C, 12));
         const std::vector<float> old = rounded_to(dtype, normal(N * C, 13));
-        const Forward forward =
+        const NormForward forward =
             run_forward(device, x, N, C, 0, dtype);  // the device's own statistics
         const Doubles weight = widened(normal(C, 21, 1.0, 0.5));
         reference::LayernormGradients want = reference::layernorm_gradients(
@@ -282,7 +282,7 @@ TEST_CASE("layernorm_backward with frozen parameters gives the same d_x") {
   constexpr std::int64_t N = 5, C = 33;
   const std::vector<float> x = rows(N, C, 14), d_out = normal(N * C, 15), old = normal(N * C, 16);
   for (const TestDevice& device : devices_under_test()) {
-    const Forward forward = run_forward(device, x, N, C);
+    const NormForward forward = run_forward(device, x, N, C);
     const Backward want = run_backward(device, x, d_out, forward, old, N, C);
     Stage stage(device.device, "layernorm_backward frozen " + device.name);
     Guarded& d_x = stage.in_out(old, {N, C});
@@ -300,11 +300,11 @@ TEST_CASE("layernorm's rows do not depend on other rows nor on the number of thr
   const TestDevice& one = cpu_with_threads().front();
   for (const auto [N, C] : {cases::Rows{65, 40}, {257, 20}, {33, 129}, {40, 768}}) {
     const std::vector<float> x = rows(N, C, 17), d_out = normal(N * C, 18), old = normal(N * C, 19);
-    const Forward want = run_forward(one, x, N, C);
+    const NormForward want = run_forward(one, x, N, C);
     const Backward want_back = run_backward(one, x, d_out, want, old, N, C);
     for (const TestDevice& device : cpu_with_threads()) {
       const std::string what = join("layernorm", device.name, N, C);
-      const Forward got = run_forward(device, x, N, C);
+      const NormForward got = run_forward(device, x, N, C);
       compare_bits(what + " out", got.out, want.out);
       compare_bits(what + " rstd", got.rstd, want.rstd);
       const Backward back = run_backward(device, x, d_out, want, old, N, C);
@@ -314,7 +314,7 @@ TEST_CASE("layernorm's rows do not depend on other rows nor on the number of thr
     }
     for (const std::int64_t n : {std::int64_t{0}, N / 2, N - 1}) {
       const std::vector<float> row = slice(x, n * C, C);
-      const Forward alone = run_forward(one, row, 1, C);
+      const NormForward alone = run_forward(one, row, 1, C);
       compare_bits(join("layernorm row", n, "of", N, C), alone.out, slice(want.out, n * C, C));
       const Backward back =
           run_backward(one, row, slice(d_out, n * C, C), alone, slice(old, n * C, C), 1, C);

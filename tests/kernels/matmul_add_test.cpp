@@ -14,7 +14,7 @@ using namespace quire::test;
 
 namespace {
 
-struct Case {
+struct AddCase {
   std::int64_t M, K, N;
   WeightLayout layout = WeightLayout::in_out;
   float scale = 1.0f;
@@ -26,13 +26,13 @@ struct Operands {
   std::vector<float> x, weight, old;  // weight as [K, N]
 };
 
-Operands operands_of(const Case& c) {
+Operands operands_of(const AddCase& c) {
   return {.x = rounded_to(c.activations, normal(c.M * c.K, 1)),
           .weight = rounded_to(c.weights, normal(c.K * c.N, 2)),
           .old = rounded_to(c.activations, normal(c.M * c.N, 3))};
 }
 
-std::vector<float> run(const TestDevice& device, const Case& c, const Operands& o) {
+std::vector<float> run(const TestDevice& device, const AddCase& c, const Operands& o) {
   const ForwardCase shape{.M = c.M,
                           .K = c.K,
                           .N = c.N,
@@ -43,7 +43,7 @@ std::vector<float> run(const TestDevice& device, const Case& c, const Operands& 
   return run_add(device, shape, c.scale, o.x, o.weight, o.old);
 }
 
-std::string text_of(const TestDevice& device, const Case& c) {
+std::string text_of(const TestDevice& device, const AddCase& c) {
   return join("matmul_add", device.name, quire::name_of(c.activations), quire::name_of(c.weights),
               c.layout == WeightLayout::in_out ? "[K, N]" : "[N, K]", "scale", c.scale, "M", c.M,
               "K", c.K, "N", c.N);
@@ -61,14 +61,14 @@ TEST_CASE("matmul_add adds its formula to what is there, for every type and layo
             continue;  // no model has two 16-bit types
           }
           ++turn;
-          const Case c{.M = M,
-                       .K = K,
-                       .N = N,
-                       .layout = turn % 2 == 0 ? WeightLayout::in_out : WeightLayout::out_in,
-                       .scale = turn % 3 == 0 ? 1.0f : -1.75f,
-                       .shift = turn / 2 % 2,
-                       .activations = activations,
-                       .weights = weights};
+          const AddCase c{.M = M,
+                          .K = K,
+                          .N = N,
+                          .layout = turn % 2 == 0 ? WeightLayout::in_out : WeightLayout::out_in,
+                          .scale = turn % 3 == 0 ? 1.0f : -1.75f,
+                          .shift = turn / 2 % 2,
+                          .activations = activations,
+                          .weights = weights};
           const Operands o = operands_of(c);
           Doubles want = widened(o.old), bound(want.size());
           // Wider weights may be read in the activations' type.
@@ -106,13 +106,13 @@ TEST_CASE("a row of matmul_add does not depend on other rows or on threads") {
   for (const WeightLayout layout : {WeightLayout::in_out, WeightLayout::out_in}) {
     for (const auto& [K, N] :
          {std::pair<std::int64_t, std::int64_t>{768, 8}, {8, 300}, {513, 20}}) {
-      const Case all{.M = kRows, .K = K, .N = N, .layout = layout, .scale = 0.3f};
+      const AddCase all{.M = kRows, .K = K, .N = N, .layout = layout, .scale = 0.3f};
       const Operands o = operands_of(all);
       const std::vector<float> want = run(cpu_with_threads().front(), all, o);
       for (const TestDevice& device : cpu_with_threads()) {
         compare_bits(text_of(device, all), run(device, all, o), want);
         for (const std::int64_t M : {1, 7, 8, 9, 17}) {
-          Case some = all;
+          AddCase some = all;
           some.M = M;
           const std::int64_t first = (M * 7) % (kRows - M + 1);
           const Operands part{.x = slice(o.x, first * K, M * K),

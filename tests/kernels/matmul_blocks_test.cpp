@@ -64,14 +64,14 @@ BlockWeight block_weight(WeightFormat format, std::int64_t N, std::int64_t K, st
   return w;
 }
 
-struct Case {
+struct BlockCase {
   std::int64_t M;
   Activation activation = Activation::none;
   bool bias = false;
   std::int64_t shift = 0;
 };
 
-Forward run(const TestDevice& device, const BlockWeight& w, const Case& c,
+Forward run(const TestDevice& device, const BlockWeight& w, const BlockCase& c,
             const std::vector<float>& x) {
   Stage stage(device.device, join("matmul", device.name, name_of(w.format), c.M, w.K, w.N),
               c.shift);
@@ -143,10 +143,10 @@ TEST_CASE("matmul_forward agrees with its formula for weights in blocks") {
           x[static_cast<std::size_t>(M * K / 2)] = 1000.0f;  // an outlier
           for (const TestDevice& device : devices_with_blocks()) {
             ++turn;
-            const Case c{.M = M,
-                         .activation = kActivations[turn % 6],
-                         .bias = turn % 5 != 0,
-                         .shift = turn % 2};
+            const BlockCase c{.M = M,
+                              .activation = kActivations[turn % 6],
+                              .bias = turn % 5 != 0,
+                              .shift = turn % 2};
             const Forward got = run(device, w, c, x);
             const Expected want = expected(w, M, x, c.bias ? normal(N, 23) : std::vector<float>());
             Doubles out, bound;
@@ -220,7 +220,7 @@ TEST_CASE("a row beside a weight in blocks does not depend on other rows or on t
       constexpr std::int64_t kRows = 33;
       const BlockWeight w = block_weight(format, N, K, 9);
       const std::vector<float> x = normal(kRows * K, 11);
-      Case c{.M = kRows, .activation = Activation::gelu_new, .bias = true};
+      BlockCase c{.M = kRows, .activation = Activation::gelu_new, .bias = true};
       const Forward want = run(cpu_with_threads().front(), w, c, x);
       for (const TestDevice& device : cpu_with_threads()) {
         compare_bits(join(device.name, name_of(format), K, N), run(device, w, c, x).out, want.out);

@@ -15,7 +15,7 @@ using quire::test::error_of;
 
 namespace {
 
-constexpr WeightFormat kBlocks[] = {WeightFormat::q8_0, WeightFormat::q4_0};
+constexpr WeightFormat kBlockFormats[] = {WeightFormat::q8_0, WeightFormat::q4_0};
 
 std::size_t block_bytes(WeightFormat format) {
   return static_cast<std::size_t>(entry_of(format).block_bytes);
@@ -36,7 +36,7 @@ constexpr std::int64_t kDepths[] = {32, 64, 96, 768};
 }  // namespace
 
 TEST_CASE("blocks are packed and unpacked without a bit changed, all at once or panel by panel") {
-  for (const WeightFormat format : kBlocks) {
+  for (const WeightFormat format : kBlockFormats) {
     for (const std::int64_t N : kRowCounts) {
       for (const std::int64_t K : kDepths) {
         INFO(name_of(format) << " " << N << " " << K);
@@ -64,7 +64,7 @@ TEST_CASE("blocks are packed and unpacked without a bit changed, all at once or 
 }
 
 TEST_CASE("the words of a panel's rows lie side by side, and rows that fill it up are zero") {
-  for (const WeightFormat format : kBlocks) {
+  for (const WeightFormat format : kBlockFormats) {
     constexpr std::int64_t kN = 18, kK = 64;
     const std::vector<std::byte> blocks = any_blocks(format, kN, kK);
     std::vector<std::byte> packed(packed_bytes(format, kN, kK), std::byte{0xff});
@@ -102,7 +102,7 @@ TEST_CASE("rows that are no panels, and depths that are no blocks, are not packe
 }
 
 TEST_CASE("a row that is read is scale times code, exactly, for every code") {
-  for (const WeightFormat format : kBlocks) {
+  for (const WeightFormat format : kBlockFormats) {
     constexpr std::int64_t kN = 19, kK = 96;
     std::vector<std::byte> blocks = any_blocks(format, kN, kK);
     const std::size_t block = block_bytes(format);

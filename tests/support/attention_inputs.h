@@ -9,6 +9,7 @@
 #include "tests/support/data.h"
 #include "tests/support/devices.h"
 #include "tests/support/guarded.h"
+#include "tests/support/half_types.h"
 
 namespace quire::test {
 
@@ -17,15 +18,6 @@ inline constexpr Mask kMasks[] = {Mask::none, Mask::left_padding, Mask::packed};
 
 inline const char* name_of(Mask mask) {
   return mask == Mask::none ? "no mask" : mask == Mask::packed ? "packed" : "left padding";
-}
-
-/// Each value as `dtype` holds it.
-inline std::vector<float> rounded_to(DType dtype, std::vector<float> values) {
-  for (float& value : values) {
-    if (dtype == DType::bf16) value = to_float(to_bfloat16(value));
-    if (dtype == DType::f16) value = to_float(to_half(value));
-  }
-  return values;
 }
 
 /// [B, M]: blocks of B cached rows of S slots, as they lie one row after the other.

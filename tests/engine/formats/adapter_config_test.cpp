@@ -6,6 +6,7 @@
 #include "tests/support/catch.h"
 #include "tests/support/fixtures.h"
 #include "tests/support/scratch.h"
+#include "tests/support/text.h"
 
 using namespace quire;
 using namespace quire::test;
@@ -25,10 +26,6 @@ struct Folder {
                               [&] { (void)read("\"target_modules\": [\"c_attn\"], " + fields); });
   }
 };
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
 
 }  // namespace
 

@@ -17,6 +17,7 @@
 #include "tests/support/fixtures.h"
 #include "tests/support/python.h"
 #include "tests/support/scratch.h"
+#include "tests/support/text.h"
 
 using namespace quire;
 using namespace quire::test;
@@ -48,10 +49,6 @@ std::string message_of(const std::function<void()>& action) {
     return error.message();
   }
   return "no error";
-}
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
 }
 
 void change_config(const fs::path& folder, const std::string& name, const nlohmann::json& value) {

@@ -14,7 +14,7 @@ namespace {
 
 using Ids = std::vector<std::int32_t>;
 
-Gpt2Config odd_config() {
+Gpt2Config odd_scaled_config() {
   Gpt2Config config;
   config.vocab_size = 61;
   config.n_positions = 32;
@@ -57,7 +57,7 @@ std::vector<std::vector<float>> decode_alone(Device& device, const Gpt2Config& c
 }  // namespace
 
 TEST_CASE("the cached decoder has the logits of the full forward pass, however it is fed") {
-  const Gpt2Config config = odd_config();
+  const Gpt2Config config = odd_scaled_config();
   const int T = 20;
   const Ids ids = random_ids(T, config.vocab_size, 1);
   for (const std::string& name : kDevices) {
@@ -91,7 +91,7 @@ TEST_CASE("the cached decoder has the logits of the full forward pass, however i
 }
 
 TEST_CASE("a row equals the same prompt alone in any company, bit for bit where rows are alone") {
-  const Gpt2Config config = odd_config();
+  const Gpt2Config config = odd_scaled_config();
   const std::vector<int> lengths = {5, 17, 1, 5, 16, 9};
   constexpr int kSteps = 8, kRows = 4;
   std::vector<Ids> prompts, more;
@@ -143,7 +143,7 @@ TEST_CASE("a row equals the same prompt alone in any company, bit for bit where 
 }
 
 TEST_CASE("a row that copies another one is its twin, in the call of the prompt or later") {
-  const Gpt2Config config = odd_config();
+  const Gpt2Config config = odd_scaled_config();
   const std::vector<Ids> prompts = {random_ids(5, 61, 1), random_ids(3, 61, 2)};
   for (const std::string& name : kDevices) {
     INFO(name);
@@ -175,7 +175,7 @@ TEST_CASE("a row that copies another one is its twin, in the call of the prompt 
 }
 
 TEST_CASE("rows that share a long past go on from it, each as if alone, and leave it as it is") {
-  Gpt2Config config = odd_config();
+  Gpt2Config config = odd_scaled_config();
   config.n_positions = 2 * kCacheBlock + 10;
   struct Row {
     Ids prompt, more;
@@ -262,7 +262,7 @@ TEST_CASE("the decoder writes what transformers writes") {
 }
 
 TEST_CASE("a sequence beyond context or cache is refused before anything is written") {
-  const Gpt2Config config = odd_config();
+  const Gpt2Config config = odd_scaled_config();
   const auto device = open_test_device(kDevices.back());
   const Parameters parameters = initialize_parameters(*device, config, 1);
   const Ids ids = random_ids(40, config.vocab_size, 1);
@@ -296,7 +296,7 @@ TEST_CASE("a sequence beyond context or cache is refused before anything is writ
 }
 
 TEST_CASE("a recorded step in 16 bits, which reads early, has the bits of one that waits") {
-  Gpt2Config config = odd_config();
+  Gpt2Config config = odd_scaled_config();
   config.n_positions = 96;
   config.n_embd = 64;
   config.n_head = 2;
@@ -322,7 +322,7 @@ TEST_CASE("a recorded step in 16 bits, which reads early, has the bits of one th
 
 #ifndef QUIRE_TEST_ON_GPU
 TEST_CASE("a decode step on CUDA is five kernels a layer and four around them, replayed as well") {
-  Gpt2Config config = odd_config();
+  Gpt2Config config = odd_scaled_config();
   config.n_embd = 32;
   config.n_head = 2;
   config.n_inner = 64;
@@ -345,7 +345,7 @@ TEST_CASE("a decode step on CUDA is five kernels a layer and four around them, r
 }
 
 TEST_CASE("steps have the same bits where no memory is left for transposed weights") {
-  Gpt2Config config = odd_config();
+  Gpt2Config config = odd_scaled_config();
   config.n_embd = 40;
   config.n_head = 2;
   config.n_inner = 72;

@@ -60,16 +60,6 @@ int mkdir(const char* path, mode_t mode) noexcept {
 
 namespace {
 
-Error error_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error;
-  }
-  FAIL("no exception");
-  throw std::logic_error("not reached");
-}
-
 /// Runs `action` in a forked child that never returns into the tests, and returns its wait status.
 int in_child(const std::function<int()>& action) {
   const pid_t child = ::fork();
@@ -83,11 +73,6 @@ int in_child(const std::function<int()>& action) {
   int status = 0;
   ::waitpid(child, &status, 0);
   return status;
-}
-
-TrainingConfig resumed(TrainingConfig config) {
-  config.resume_from_checkpoint = "latest";
-  return config;
 }
 
 }  // namespace
@@ -261,7 +246,7 @@ TEST_CASE("resuming with other data, model, batch or seed is refused with what d
                            const TokenRecords& records) {
     const Parameters parameters = initialize_parameters(*device, model, 11);
     const Error error =
-        error_of([&] { train(*device, model, parameters, records, tiny_records(5, 2), changed); });
+        thrown_by([&] { train(*device, model, parameters, records, tiny_records(5, 2), changed); });
     CHECK(error.fault() == Fault::usage);
     std::string text;
     for (const std::string& line : error.details()) text += line + "\n";
@@ -307,19 +292,19 @@ TEST_CASE("a folder in use, a used folder and a missing checkpoint are refused")
   const std::unique_ptr<Device> device = open_reference_device();
   TrainingConfig config = tiny_config(scratch / "out");
   config.max_steps = 1;
-  CHECK(error_of([&] { train_tiny(*device, resumed(config)); }).message().find("no checkpoint") !=
+  CHECK(thrown_by([&] { train_tiny(*device, resumed(config)); }).message().find("no checkpoint") !=
         std::string::npos);
 
   // A second run into the folder while the first one lives.
   std::string second;
   TrainingCallbacks callbacks;
   callbacks.on_step = [&](const TrainingProgress&) {
-    second = error_of([&] { train_tiny(*device, resumed(config)); }).message();
+    second = thrown_by([&] { train_tiny(*device, resumed(config)); }).message();
   };
   train_tiny(*device, config, callbacks);
   CHECK(second.find("another run is writing into") != std::string::npos);
 
-  const Error used = error_of([&] { train_tiny(*device, config); });
+  const Error used = thrown_by([&] { train_tiny(*device, config); });
   CHECK(used.fault() == Fault::usage);
   CHECK(used.message().find("is not empty") != std::string::npos);
   CHECK(used.next().find("`resume_from_checkpoint` latest") == 0);
@@ -330,10 +315,10 @@ TEST_CASE("a folder in use, a used folder and a missing checkpoint are refused")
   CHECK(same_files(before, files_of(config.output_dir), difference));
 
   write_file(config.output_dir / "checkpoint-1" / "trainer_state.json", "{\"version\": 1}");
-  CHECK(error_of([&] { train_tiny(*device, resumed(config)); }).message().find("is damaged") !=
+  CHECK(thrown_by([&] { train_tiny(*device, resumed(config)); }).message().find("is damaged") !=
         std::string::npos);
   config.resume_from_checkpoint = (scratch / "nowhere").string();
-  CHECK(error_of([&] { train_tiny(*device, config); }).message().find("is not a checkpoint") !=
+  CHECK(thrown_by([&] { train_tiny(*device, config); }).message().find("is not a checkpoint") !=
         std::string::npos);
 }
 
@@ -351,7 +336,7 @@ TEST_CASE("a damaged newest checkpoint is named with the newest sound one and th
     const std::string whole = read_file(file);
     write_file(file, whole.substr(0, whole.size() - 4));
     write_file(config.output_dir / "checkpoint-2" / "trainer_state.json", "{");
-    const Error error = error_of([&] { train_tiny(*device, resumed(config)); });
+    const Error error = thrown_by([&] { train_tiny(*device, resumed(config)); });
     CHECK(error.fault() == Fault::bad_data);
     CHECK(error.message().find("the newest checkpoint, ") != std::string::npos);
     CHECK(error.message().find("checkpoint-3, is damaged") != std::string::npos);
@@ -376,7 +361,7 @@ TEST_CASE("a newest checkpoint from which a file is gone is not passed over in s
   for (const char* name : {"trainer_state.json", "optimizer.safetensors", "model.safetensors"}) {
     const std::string whole = read_file(newest / name);
     fs::remove(newest / name);
-    const Error error = error_of([&] { train_tiny(*device, resumed(config)); });
+    const Error error = thrown_by([&] { train_tiny(*device, resumed(config)); });
     CHECK(error.message() == "error: the newest checkpoint, " + newest.string() +
                                  ", is damaged\n  " + newest.string() + " has no " + name + "\n  " +
                                  older +
@@ -448,7 +433,7 @@ TEST_CASE("a checkpoint of another shape is refused before anything is overwritt
   wider.n_positions = 13;
   const Parameters parameters = initialize_parameters(*device, wider, 11);
   const TrainedModel model{*device, wider, parameters};
-  const Error error = error_of([&] { model.load(config.output_dir / "checkpoint-3"); });
+  const Error error = thrown_by([&] { model.load(config.output_dir / "checkpoint-3"); });
   CHECK(error.fault() == Fault::bad_data);
   CHECK(error.message().find("[12, 12]") != std::string::npos);
   CHECK(error.message().find("[13, 12]") != std::string::npos);

@@ -20,11 +20,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-TrainingConfig resumed(TrainingConfig config) {
-  config.resume_from_checkpoint = "latest";
-  return config;
-}
-
 std::vector<nlohmann::json> log_lines(const fs::path& folder) {
   return json_lines(read_file(folder / "log.jsonl"));
 }

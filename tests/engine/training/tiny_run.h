@@ -2,17 +2,31 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
+#include <stdexcept>
 #include <string>
 
 #include "base/file.h"
 #include "base/random.h"
 #include "engine/training/trainer.h"
 #include "kernels/reference/reference_device.h"
+#include "tests/support/catch.h"
 #include "tests/support/scratch.h"
 
 namespace quire::test {
+
+/// What `action` throws; a failed test when it throws nothing.
+inline Error thrown_by(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    return error;
+  }
+  FAIL("no exception");
+  throw std::logic_error("not reached");
+}
 
 inline Gpt2Config tiny_model(float dropout) {
   Gpt2Config model;
@@ -24,6 +38,11 @@ inline Gpt2Config tiny_model(float dropout) {
   model.resid_pdrop = model.embd_pdrop = model.attn_pdrop = dropout;
   model.bos_token_id = model.eos_token_id = 16;
   return model;
+}
+
+inline TrainingConfig resumed(TrainingConfig config) {
+  config.resume_from_checkpoint = "latest";
+  return config;
 }
 
 /// Records of 4 to 9 tokens with something to learn: each id follows from the one before, mostly.

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
 #include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -23,16 +22,6 @@ namespace {
 
 std::vector<nlohmann::json> log_lines(const fs::path& folder) {
   return json_lines(read_file(folder / "log.jsonl"));
-}
-
-Error error_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error;
-  }
-  FAIL("no exception");
-  throw std::logic_error("not reached");
 }
 
 }  // namespace
@@ -202,7 +191,7 @@ TEST_CASE("steps that are not finite are skipped and named; three in a row end t
     CHECK_NOTHROW(load_model(*device, config.output_dir, WeightStorage::f32));
   }
   SECTION("all records bad") {
-    const Error error = error_of([&] {
+    const Error error = thrown_by([&] {
       train(*device, model, poisoned(), records_of({10, 10, 10, 10}), {}, config, callbacks);
     });
     CHECK(error.fault() == Fault::diverged);
@@ -217,7 +206,7 @@ TEST_CASE("steps that are not finite are skipped and named; three in a row end t
     config.resume_from_checkpoint = "latest";
     config.learning_rate = 1e30f;  // the next update leaves nothing finite
     config.max_grad_norm = 0;
-    const Error error = error_of([&] {
+    const Error error = thrown_by([&] {
       train(*device, model, initialize_parameters(*device, model, 11), records_of({10, 10, 10, 10}),
             {}, config, callbacks);
     });
@@ -250,10 +239,10 @@ TEST_CASE("rows that are there train as their records do, unless the config has 
   const std::string refused = "rows are not cut as the config of the run has it";
   for (const Rows& others : {Rows(held_out, Packing::none, 11), Rows(held_out, Packing::stream, 12),
                              Rows(held_out, Packing::none, 12, Overflow::split)}) {
-    CHECK(error_of([&] { train_rows(others); }).what() == refused);
+    CHECK(thrown_by([&] { train_rows(others); }).what() == refused);
   }
   config.block_size = 11;
-  CHECK(error_of([&] { train_rows(Rows(held_out, Packing::none, 11)); }).what() == refused);
+  CHECK(thrown_by([&] { train_rows(Rows(held_out, Packing::none, 11)); }).what() == refused);
 }
 
 TEST_CASE("data that cannot be trained on is refused with what is wrong") {
@@ -262,7 +251,7 @@ TEST_CASE("data that cannot be trained on is refused with what is wrong") {
   const Gpt2Config model = tiny_model(0);
   const Parameters parameters = initialize_parameters(*device, model, 11);
   const auto message = [&](const TokenRecords& records, TrainingConfig config) {
-    const Error error = error_of([&] { train(*device, model, parameters, records, {}, config); });
+    const Error error = thrown_by([&] { train(*device, model, parameters, records, {}, config); });
     return std::to_string(static_cast<int>(error.fault())) + " " + error.message();
   };
   const TrainingConfig config = tiny_config(scratch / "out");
@@ -337,7 +326,7 @@ TEST_CASE("frozen blocks stay as they are through a run, and a continuation free
   std::string difference;
   CHECK(same_files(expected, files_of(config.output_dir), difference));
   config.freeze_layers = 0;
-  const Error error = error_of([&] { train_tiny(*device, config); });
+  const Error error = thrown_by([&] { train_tiny(*device, config); });
   CHECK(error.fault() == Fault::usage);
   CHECK(error.details() ==
         std::vector<std::string>{"freeze_layers: the checkpoint has 1, now none"});
