@@ -7,12 +7,13 @@
 //
 // 2·M·N·K flops over M·K + K·N + M·N elements: below about 8 rows the weight's bytes decide, above,
 // the flops do. Few rows stream the weight where it lies, from end to end, at the speed of memory.
-// Otherwise rows of A are packed, a group of rows at a time, and tiles of rows × columns are the
+// Of a weight that lies as [N, K], 6 to 64 rows are laid into the lanes of vectors where that is faster
+// (lanes.h). Otherwise rows of A are packed, a group of rows at a time, and tiles of rows × columns are the
 // tasks. Each reads B where it lies, in slabs that are on their way to level-2 cache while the one
 // before is multiplied; a panel is packed while the first rows are multiplied by it, for the others.
 // Until a sum over k is whole it stays in scratch memory, tile after tile: C is written once.
 //
-// Both sum over k in the same parts (kSumDepth in gemm.h, kBf16SumDepth in gemm_bf16.h, kAmxSumDepth
+// All sum over k in the same parts (kSumDepth in gemm.h, kBf16SumDepth in gemm_bf16.h, kAmxSumDepth
 // in gemm_amx.h), so an element's bits depend neither on M nor on how the work is split over threads.
 // A weight in blocks of integers goes a way of its own, matmul_blocks.cpp, for few rows and many.
 #include <algorithm>
@@ -21,6 +22,7 @@
 #include "kernels/cpu/epilogue.h"
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/gemm_blocks.h"
+#include "kernels/cpu/lanes.h"
 #include "kernels/cpu/stream.h"
 
 namespace quire::cpu {
@@ -72,6 +74,27 @@ void few_rows(const Product& p, const StreamedFormat& format, const Epilogue& ep
     const std::int64_t count = std::min(share, p.n - first);
     format.add_parts(p, sums, parts, first, count);
     finish(p, epilogue, 0, p.m, first, count);
+  });
+}
+
+void rows_in_lanes(const Product& p, const LanesFormat& format, const Epilogue& epilogue,
+                   ThreadPool& pool) {
+  constexpr std::int64_t kColumns = 48;  // a multiple of what a format multiplies at once
+  const std::int64_t wanted = 4 * pool.threads();
+  const std::int64_t width = round_up((p.n + wanted - 1) / wanted, kColumns);
+  const std::int64_t tasks = (p.n + width - 1) / width;
+  std::atomic<std::int64_t> next{0};
+  pool.run(pool.threads(), [&](std::int64_t) {
+    std::int64_t task = next.fetch_add(1, std::memory_order_relaxed);
+    if (task >= tasks) return;
+    auto* x = pool.scratch<std::uint32_t>(format.words(p));
+    format.turn(p, x);
+    for (; task < tasks; task = next.fetch_add(1, std::memory_order_relaxed)) {
+      const std::int64_t first = task * width, count = std::min(width, p.n - first);
+      const std::int64_t after = first + width * pool.threads();  // if all are as fast
+      format.columns(p, x, first, count, after < p.n ? after : first);
+      finish(p, epilogue, 0, p.m, first, count);
+    }
   });
 }
 
@@ -373,6 +396,10 @@ void multiply(const Product& p, Multiply how, const Epilogue& epilogue, const Bf
     const bool streams = streamed(p) && p.b.dtype == DType::bf16 && p.a.column_stride == 1;
     return streams ? few_rows(p, bf16.few_rows, epilogue, pool)
                    : many_rows(p, bf16.many_rows, epilogue, pool);
+  }
+  const LanesFormat lanes = float_lanes();
+  if (p.b.column_stride != 1 && lanes.suits != nullptr && lanes.suits(p.m, p.b.dtype)) {
+    return rows_in_lanes(p, lanes, epilogue, pool);
   }
   streamed(p) ? few_rows(p, float_streams(), epilogue, pool)
               : many_rows(p, float_format(), epilogue, pool);

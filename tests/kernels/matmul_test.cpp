@@ -103,7 +103,8 @@ TEST_CASE("a row of a product does not depend on other rows, on blocking or on t
           compare_bits(what(device.name + " d_x", kRows),
                        run_backward_input(device, c, d_out, weight), want_d_x);
         }
-        for (const std::int64_t M : {1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 16, 17, 33, 65}) {
+        for (const std::int64_t M :
+             {1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 16, 17, 23, 24, 31, 33, 40, 56, 64, 65}) {
           const std::int64_t first = (M * 7) % (kRows - M + 1);
           c.M = M;
           c.shift = M % 2;
@@ -114,6 +115,30 @@ TEST_CASE("a row of a product does not depend on other rows, on blocking or on t
           compare_bits(what(device.name + " d_x", M),
                        run_backward_input(device, c, slice(d_out, first * N, M * N), weight),
                        slice(want_d_x, first * K, M * K));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("sums that vanish below zero have the sign of that row alone") {
+  // Each product is far below the smallest float: with fused multiply-adds a sum of such is -0, until
+  // something adds +0.
+  for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
+    for (const std::int64_t K : {1, 33, 129, 200, 385}) {
+      constexpr std::int64_t N = 50;
+      const std::vector<float> weight(static_cast<std::size_t>(K * N), -0x1p-14f);
+      const std::vector<float> x(static_cast<std::size_t>(40 * K), 0x1p-149f);
+      for (const TestDevice& device : cpu_with_threads()) {
+        ForwardCase c{
+            .M = 1, .K = K, .N = N, .layout = WeightLayout::out_in, .dtype = dtype, .bias = false};
+        const std::vector<float> alone = run_forward(device, c, slice(x, 0, K), weight).out;
+        for (const std::int64_t M : {7, 8, 14, 40}) {
+          c.M = M;
+          std::vector<float> want;
+          for (std::int64_t m = 0; m < M; ++m) want.insert(want.end(), alone.begin(), alone.end());
+          compare_bits(join(device.name, name_of(dtype), "M", M, "K", K),
+                       run_forward(device, c, slice(x, 0, M * K), weight).out, want);
         }
       }
     }
