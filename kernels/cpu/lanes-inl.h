@@ -107,17 +107,18 @@ void multiply_block(const std::uint32_t* x, const std::uint32_t* words, std::int
 /// Columns that are put into c at once: a multiple of all kColumns.
 constexpr std::int64_t kPutColumns = 48;
 
-/// Columns [first, first + count) of c, of x as turn_rows() leaves it for these lanes and parts; then those
-/// from `next` on come. The last rows, where they fit, are in the lanes of Rest.
+/// Columns [first, first + count) of c, of x as turn_rows() leaves it for these lanes and parts; those
+/// behind them are asked for. The last rows, where they fit, are in the lanes of Rest.
 template <class Ops, class Rest, int kParts, int kColumns>
 void multiply_columns(const Product& p, const std::uint32_t* x, std::int64_t first,
-                      std::int64_t count, std::int64_t next) {
+                      std::int64_t count) {
   constexpr std::int64_t kRows = Ops::kLanes / kParts;
   constexpr std::int64_t kPartDepth = Ops::kPartWords * Ops::kWordDepth;
   constexpr std::int64_t kDepth = kParts * kPartDepth;  // k of a block
   static_assert(kPutColumns % kColumns == 0 && kColumns % 2 == 0);
   const auto* b = static_cast<const typename Ops::Element*>(p.b.data);
   const std::int64_t stride = p.b.column_stride, end = first + count;
+  const std::int64_t last_whole = std::max<std::int64_t>(p.n - kColumns, 0);
   const std::int64_t panel_words = (p.k + kDepth - 1) / kDepth * Ops::kPartWords;  // of a lane
   alignas(64) std::uint32_t words[2][kColumns * kParts * Ops::kPartWords] = {};
   alignas(64) float sums[kMostRowsInLanes * kPutColumns];
@@ -149,8 +150,7 @@ void multiply_columns(const Product& p, const std::uint32_t* x, std::int64_t fir
         const bool last = k + kDepth >= p.k;
         const auto here = block(j, k, now);
         const auto after = block(last ? j + kColumns : j, last ? 0 : k + kDepth, 1 - now);
-        const auto* ahead =
-            b + (j + 2 * kColumns < end ? j + 2 * kColumns : next) * stride + k * kColumns;
+        const auto* ahead = b + std::min(j + 2 * kColumns, last_whole) * stride + k * kColumns;
         const std::int64_t fetches = here.fetches();
         const bool starts = k == 0 && !onto_c;
         const std::int64_t parts =

@@ -220,19 +220,18 @@ void Turn(const Product& p, std::uint32_t* x) {
   }
 }
 
-void Columns(const Product& p, const std::uint32_t* x, std::int64_t first, std::int64_t count,
-             std::int64_t next) {
+void Columns(const Product& p, const std::uint32_t* x, std::int64_t first, std::int64_t count) {
   dispatch(p.b.dtype, [&]<class T>() HWY_ATTR {
     using Eight = FloatOps<T, 8>;
 #if HWY_TARGET <= HWY_AVX3
     using Sixteen = FloatOps<T, 16>;
-    if (p.m > 8) return multiply_columns<Sixteen, Eight, 1, 16>(p, x, first, count, next);
+    if (p.m > 8) return multiply_columns<Sixteen, Eight, 1, 16>(p, x, first, count);
     if constexpr (sizeof(T) == 2) {
-      return multiply_columns<Sixteen, Sixteen, 2, 8>(p, x, first, count, next);
+      return multiply_columns<Sixteen, Sixteen, 2, 8>(p, x, first, count);
     }
 #endif
     if constexpr (kLanes == 8 || sizeof(T) == 4) {
-      multiply_columns<Eight, Eight, 1, 12>(p, x, first, count, next);
+      multiply_columns<Eight, Eight, 1, 12>(p, x, first, count);
     }
   });
 }

@@ -19,9 +19,9 @@ struct LanesFormat {
   std::int64_t (*words)(const Product& product) = nullptr;
   /// a·a_scale, turned. Each thread does it for itself: it comes out of its own cache afterwards.
   void (*turn)(const Product& product, std::uint32_t* x) = nullptr;
-  /// Columns [first, first + count) of c, whole; those from `next` on are asked for.
+  /// Columns [first, first + count) of c, whole; those behind them are asked for.
   void (*columns)(const Product& product, const std::uint32_t* x, std::int64_t first,
-                  std::int64_t count, std::int64_t next) = nullptr;
+                  std::int64_t count) = nullptr;
 };
 
 /// Floats, by a weight of any type, at the SIMD level in use.

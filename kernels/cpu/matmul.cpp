@@ -82,20 +82,13 @@ void rows_in_lanes(const Product& p, const LanesFormat& format, const Epilogue& 
   constexpr std::int64_t kColumns = 48;  // a multiple of what a format multiplies at once
   const std::int64_t wanted = 4 * pool.threads();
   const std::int64_t width = round_up((p.n + wanted - 1) / wanted, kColumns);
-  const std::int64_t tasks = (p.n + width - 1) / width;
-  std::atomic<std::int64_t> next{0};
-  pool.run(pool.threads(), [&](std::int64_t) {
-    std::int64_t task = next.fetch_add(1, std::memory_order_relaxed);
-    if (task >= tasks) return;
-    auto* x = pool.scratch<std::uint32_t>(format.words(p));
-    format.turn(p, x);
-    for (; task < tasks; task = next.fetch_add(1, std::memory_order_relaxed)) {
-      const std::int64_t first = task * width, count = std::min(width, p.n - first);
-      const std::int64_t after = first + width * pool.threads();  // if all are as fast
-      format.columns(p, x, first, count, after < p.n ? after : first);
-      finish(p, epilogue, 0, p.m, first, count);
-    }
-  });
+  const auto turned = [&] { return pool.scratch<std::uint32_t>(format.words(p)); };
+  pool.run((p.n + width - 1) / width, [&] { format.turn(p, turned()); },
+           [&](std::int64_t task) {
+             const std::int64_t first = task * width, count = std::min(width, p.n - first);
+             format.columns(p, turned(), first, count);
+             finish(p, epilogue, 0, p.m, first, count);
+           });
 }
 
 // The part of the sum over k in [first, first + count). Parts in order leave the bits of the whole,
