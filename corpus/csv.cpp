@@ -13,7 +13,7 @@
 namespace quire {
 namespace {
 
-constexpr std::size_t kLooked = 100;  // rows, to find out how a file is written
+constexpr std::size_t kRowsAhead = 100;  // rows, to find out how a file is written
 
 std::string join(const std::vector<std::string>& words) {
   std::string text;
@@ -143,7 +143,7 @@ bool CsvReader::look_ahead(char delimiter, std::size_t rows,
 
 CsvReader::Shape CsvReader::shape_with(char delimiter) {
   Shape shape;
-  const bool all_read = look_ahead(delimiter, kLooked + 1, [&](const auto& fields) {
+  const bool all_read = look_ahead(delimiter, kRowsAhead + 1, [&](const auto& fields) {
     const bool first = shape.columns == 0;
     if (first) shape.columns = fields.size();
     shape.rows += !first;
@@ -188,7 +188,7 @@ void CsvReader::look_at_header() {
   bool again = false;
   std::vector<std::size_t> numbers(columns_.size());  // rows with one below a number
   std::size_t rows = 0;
-  look_ahead(delimiter_, kLooked, [&](const auto& fields) {
+  look_ahead(delimiter_, kRowsAhead, [&](const auto& fields) {
     ++rows;
     const std::size_t common = std::min(fields.size(), columns_.size());
     for (std::size_t i = 0; i < common; ++i) {
