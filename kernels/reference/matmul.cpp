@@ -9,8 +9,11 @@ namespace reference {
 Doubles matmul(const Doubles& a, const Doubles& b, std::int64_t M, std::int64_t K, std::int64_t N) {
   Doubles out(static_cast<std::size_t>(M * N));
   for (std::int64_t m = 0; m < M; ++m) {
+    double* const sums = out.data() + m * N;
     for (std::int64_t k = 0; k < K; ++k) {  // k outside n: rows of b are read as they lie
-      for (std::int64_t n = 0; n < N; ++n) out[m * N + n] += a[m * K + k] * b[k * N + n];
+      const double factor = a[m * K + k];
+      const double* const row = b.data() + k * N;
+      for (std::int64_t n = 0; n < N; ++n) sums[n] += factor * row[n];
     }
   }
   return out;

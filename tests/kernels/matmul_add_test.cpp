@@ -1,4 +1,6 @@
 // A scaled product added to what is there: what adapters are made of.
+#include <algorithm>
+
 #include "kernels/reference/formulas.h"
 #include "tests/support/cases.h"
 #include "tests/support/catch.h"
@@ -43,6 +45,34 @@ std::vector<float> run(const TestDevice& device, const AddCase& c, const Operand
   return run_add(device, shape, c.scale, o.x, o.weight, o.old);
 }
 
+/// x · weight; the sizes of its terms; and how far each is off where a wider weight is read in the
+/// activations' type, as it may be.
+struct Sums {
+  Doubles value, size, off;
+
+  Sums(const AddCase& c, const Operands& o)
+      : value(static_cast<std::size_t>(c.M * c.N)), size(value), off(value) {
+    Doubles rounding(o.weight.size());
+    for (std::size_t i = 0; c.weights == DType::f32 && i < rounding.size(); ++i) {
+      rounding[i] = half_ulp(c.activations, std::abs(o.weight[i]));
+    }
+    for (std::int64_t m = 0; m < c.M; ++m) {
+      double *const values = value.data() + m * c.N, *const sizes = size.data() + m * c.N,
+                    *const offs = off.data() + m * c.N;
+      for (std::int64_t k = 0; k < c.K; ++k) {
+        const double x = o.x[m * c.K + k];
+        const float* const row = o.weight.data() + k * c.N;
+        const double* const row_rounding = rounding.data() + k * c.N;
+        for (std::int64_t n = 0; n < c.N; ++n) {
+          values[n] += x * row[n];
+          sizes[n] += std::abs(x * row[n]);
+          offs[n] += std::abs(x) * row_rounding[n];
+        }
+      }
+    }
+  }
+};
+
 std::string text_of(const TestDevice& device, const AddCase& c) {
   return join("matmul_add", device.name, quire::name_of(c.activations), quire::name_of(c.weights),
               c.layout == WeightLayout::in_out ? "[K, N]" : "[N, K]", "scale", c.scale, "M", c.M,
@@ -52,47 +82,30 @@ std::string text_of(const TestDevice& device, const AddCase& c) {
 }  // namespace
 
 TEST_CASE("matmul_add adds its formula to what is there, for every type and layout") {
+  constexpr DType kTypes[] = {DType::f32, DType::bf16, DType::f16};
   int turn = 0;
   for (const auto [M, K, N] : cases::kMatmul) {
-    for (const TestDevice& device : devices_for_products()) {
-      for (const DType activations : device.types) {
-        for (const DType weights : {DType::f32, DType::bf16, DType::f16}) {
-          if (activations != DType::f32 && weights != DType::f32 && weights != activations) {
-            continue;  // no model has two 16-bit types
-          }
+    for (const DType activations : kTypes) {
+      for (const DType weights : kTypes) {
+        if (activations != DType::f32 && weights != DType::f32 && weights != activations) {
+          continue;  // no model has two 16-bit types
+        }
+        AddCase c{.M = M, .K = K, .N = N, .activations = activations, .weights = weights};
+        const Operands o = operands_of(c);
+        const Sums sums(c, o);
+        for (const TestDevice& device : devices_for_products()) {
+          if (std::ranges::find(device.types, activations) == device.types.end()) continue;
           ++turn;
-          const AddCase c{.M = M,
-                          .K = K,
-                          .N = N,
-                          .layout = turn % 2 == 0 ? WeightLayout::in_out : WeightLayout::out_in,
-                          .scale = turn % 3 == 0 ? 1.0f : -1.75f,
-                          .shift = turn / 2 % 2,
-                          .activations = activations,
-                          .weights = weights};
-          const Operands o = operands_of(c);
+          c.layout = turn % 2 == 0 ? WeightLayout::in_out : WeightLayout::out_in;
+          c.scale = turn % 3 == 0 ? 1.0f : -1.75f;
+          c.shift = turn / 2 % 2;
           Doubles want = widened(o.old), bound(want.size());
-          // Wider weights may be read in the activations' type.
-          Doubles rounding(o.weight.size());
-          if (weights == DType::f32) {
-            for (std::size_t i = 0; i < rounding.size(); ++i)
-              rounding[i] = half_ulp(activations, std::abs(o.weight[i]));
-          }
-          for (std::int64_t m = 0; m < M; ++m) {
-            for (std::int64_t n = 0; n < N; ++n) {
-              double sum = 0.0, size = 0.0, off = 0.0;
-              for (std::int64_t k = 0; k < K; ++k) {
-                const double x = o.x[m * K + k], w = o.weight[k * N + n];
-                sum += x * w;
-                size += std::abs(x * w);
-                off += std::abs(x) * rounding[k * N + n];
-              }
-              const std::int64_t i = m * N + n;
-              const double old = std::abs(want[i]), scale = std::abs(c.scale);
-              want[i] += c.scale * sum;
-              bound[i] = stored(
-                  activations, want[i],
-                  (static_cast<double>(K) + 3.0) * kEps * (scale * size + old) + scale * off);
-            }
+          for (std::size_t i = 0; i < want.size(); ++i) {
+            const double old = std::abs(want[i]), scale = std::abs(c.scale);
+            want[i] += c.scale * sums.value[i];
+            bound[i] = stored(activations, want[i],
+                              (static_cast<double>(K) + 3.0) * kEps * (scale * sums.size[i] + old) +
+                                  scale * sums.off[i]);
           }
           compare(text_of(device, c), run(device, c, o), want, bound);
         }
