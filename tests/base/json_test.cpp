@@ -48,7 +48,7 @@ TEST_CASE("JSON with a NUL byte is refused, not cut there") {
   CHECK_FALSE(trouble("[\"\\\0\"]"sv).empty());
 }
 
-TEST_CASE("JSON of more bytes than any file of ours has is refused before it is read") {
+TEST_CASE("slow: JSON of more bytes than any file of ours has is refused before it is read") {
   const std::string text(kJsonBytes + 1, ' ');
   CHECK(trouble(text).find("longer than 1073741824 bytes") != std::string::npos);
 }
