@@ -201,7 +201,8 @@ void StreamColumnsOf(const Product& p, const float* x, int64_t first, int64_t co
     prefetch(b + j * stride + i);
   }
   for (; j + kLanes <= end; j += kLanes) {
-    const T* next = j + 2 * kLanes <= end ? b + (j + kLanes) * stride : nullptr;
+    // Those behind the last are the thread's next ones, as a rule.
+    const T* next = j + 2 * kLanes <= p.n ? b + (j + kLanes) * stride : nullptr;
     for (int64_t k = 0; k < p.k; k += kSumDepth) {
       StreamColumnsPart<T, kM>(p, x + k, b + j * stride + k,
                                next == nullptr ? nullptr : next + k * kLanes,
