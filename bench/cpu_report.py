@@ -103,7 +103,7 @@ def peers_table(parts):
 
 def ceilings_line(parts):
     """The ceilings of quire's own runs in float32, beside which each work's own are much the same."""
-    found = [e for part in parts.values() for e in part["benchmarks"] if "bandwidth_ceiling" in e and "/float32" in e["name"]]
+    found = [e for part in parts.values() for e in part["benchmarks"] if "flops_ceiling" in e and "/float32" in e["name"]]
     if not found:
         return []
     bandwidth, flops = measured.ceilings_of(found)

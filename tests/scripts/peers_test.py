@@ -205,6 +205,12 @@ class Growth(unittest.TestCase):
 
 
 class Tables(unittest.TestCase):
+    def test_memory_beside_what_has_no_flops(self):
+        work = "start/gpt2/float32"
+        entry = measured.entry_of({"work": work, "who": "quire", "seconds": [0.1], "reading": 4e10}, 0)
+        lines = cpu_report.section({"start": {"context": CONTEXT, "benchmarks": [entry]}})
+        self.assertIn(f"| {work} | quire | 100 ms |  | 40 |  |  |  |", lines)
+
     def test_rows(self):
         lines = cpu_report.section({"generate-float32": generate_part()})
         self.assertIn(f"| {DECODE} | quire | 1,000 tokens/s | 100 | 0 | 10 | 500 |  |", lines)
