@@ -145,7 +145,7 @@ def scaling_lines(parts):
         for what, entries in series.items():
             grows += [f"- {what}, {scaling.TITLES[sweep]} {x:,} → {y:,}: time × {time:.2f}, work × {work:.2f} "
                       f"(noise {100 * noise:.0f} %)"
-                      for x, y, time, work, noise in scaling.faster_than_work(entries)]
+                      for x, y, time, work, noise in scaling.faster_than_work(entries, sweep == "threads")]
     lines += ["", "Where time grows faster than the work (bytes at the bandwidth and flops at the peak, one after the "
               "other), beyond the noise of rounds (or of runs, where there was one):" if grows else
               "Nowhere does time grow faster than the work (bytes at the bandwidth and flops at the peak, one after the "

@@ -173,15 +173,18 @@ def noise(entries):
     return found if found is not None else 1 - entries[0]["fastest"] / entries[0]["real_time"]
 
 
-def growth(entries):
-    """For each step from one point to the next: (x, next x, growth of time, of work, noise)."""
+def growth(entries, own_ceilings):
+    """For each step from one point to the next: (x, next x, growth of time, of work, noise). Work is counted at one rate for
+    all points, the highest of the series, but where threads vary: there each has its own."""
     found, ceilings, known = [], ceilings_by_x(entries), points(entries)
+    highest = measured.ceilings_of(entries)
     for (x, before), (y, after) in zip(known, known[1:]):
-        work = work_seconds(after, ceilings[y]) / work_seconds(before, ceilings[x])
+        at_x, at_y = (ceilings[x], ceilings[y]) if own_ceilings else (highest, highest)
+        work = work_seconds(after, at_y) / work_seconds(before, at_x)
         time = measured.median_time(after) / measured.median_time(before)
         found.append((x, y, time, work, noise(before) + noise(after)))
     return found
 
 
-def faster_than_work(entries):
-    return [step for step in growth(entries) if step[2] > step[3] * (1 + step[4])]
+def faster_than_work(entries, own_ceilings):
+    return [step for step in growth(entries, own_ceilings) if step[2] > step[3] * (1 + step[4])]

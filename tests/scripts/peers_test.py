@@ -142,25 +142,26 @@ class Arithmetic(unittest.TestCase):
 
 class Growth(unittest.TestCase):
     def test_time_as_work(self):
-        self.assertEqual(scaling.faster_than_work(scaling_part((1, 2, 4))["benchmarks"]), [])
+        self.assertEqual(scaling.faster_than_work(scaling_part((1, 2, 4))["benchmarks"], False), [])
 
     def test_one_step_is_too_dear(self):
-        found = scaling.faster_than_work(scaling_part((1, 2, 6))["benchmarks"])
+        found = scaling.faster_than_work(scaling_part((1, 2, 6))["benchmarks"], False)
         self.assertEqual([(x, y) for x, y, *_ in found], [(2, 4)])
         self.assertAlmostEqual(found[0][2], 3.0)
         self.assertAlmostEqual(found[0][3], 2.0)
         self.assertAlmostEqual(found[0][4], 2 * 0.02 / 1.01)
 
     def test_what_rounds_differ_by_is_no_growth(self):
-        self.assertEqual(scaling.faster_than_work(scaling_part((1, 2.07, 4))["benchmarks"]), [])
-        self.assertEqual(len(scaling.faster_than_work(scaling_part((1, 2.09, 4))["benchmarks"])), 1)
+        self.assertEqual(scaling.faster_than_work(scaling_part((1, 2.07, 4))["benchmarks"], False), [])
+        self.assertEqual(len(scaling.faster_than_work(scaling_part((1, 2.09, 4))["benchmarks"], False)), 1)
 
-    def test_points_are_held_against_their_own_ceilings(self):
+    def test_threads_are_held_against_their_own_ceilings(self):
         entries = scaling_part((4, 2, 1), (100, 100, 100))["benchmarks"]
         for entry in entries:
             entry["bandwidth_ceiling"] *= entry["x"]
-        self.assertEqual(scaling.faster_than_work(entries), [])
-        self.assertAlmostEqual(scaling.growth(entries)[0][3], 0.5)
+        self.assertEqual(scaling.faster_than_work(entries, True), [])
+        self.assertAlmostEqual(scaling.growth(entries, True)[0][3], 0.5)
+        self.assertAlmostEqual(scaling.growth(entries, False)[0][3], 1.0)
 
     def test_single_points_become_one_result(self):
         asked = []
