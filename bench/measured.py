@@ -78,15 +78,15 @@ def with_ceilings(entries):
     """Gives all entries of a file their percents of ceilings: what memory gave beside the entry itself, as that changes by
     the second where cores are shared, and the most flops of all, which others only lower. The peers' bytes and flops are
     those of quire's entry of the same work and round: they are the work's, whoever does it."""
-    most = dict(zip(("bandwidth_ceiling", "flops_ceiling"), ceilings_of(entries)))
+    bandwidth, flops = ceilings_of(entries)
     own = {(e["work"], e["repetition_index"]): e for e in entries if e["who"] == "quire"}
     for entry in entries:
         quire = own.get((entry["work"], entry["repetition_index"]))
         if quire is None:
             continue
-        for rate, percent, key in (("bytes_per_second", "percent_of_bandwidth", "bandwidth_ceiling"),
-                                   ("flops_per_second", "percent_of_flops", "flops_ceiling")):
-            ceiling = entry.get(key, most[key]) if key == "bandwidth_ceiling" else most[key]
+        for rate, percent, ceiling in (
+                ("bytes_per_second", "percent_of_bandwidth", entry.get("bandwidth_ceiling", bandwidth)),
+                ("flops_per_second", "percent_of_flops", flops)):
             if rate in quire and ceiling:
                 entry[percent] = 100 * quire[rate] * quire["real_time"] / entry["real_time"] / ceiling
     return entries

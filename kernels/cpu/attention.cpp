@@ -169,7 +169,7 @@ void attend(const QueryBlock& block, Rows keys, Rows values, std::int64_t D, flo
       const Visible visible{block.first_query + q - key + 1, present};
       if (one) {
         // From memory, a head's 2 x 16 KiB a block come too late by the processor's own prefetching,
-        // which ends with each page: 20 GB/s instead of 23.
+        // which ends with each page.
         std::array<const float*, 2> ahead{};
         if (more && keys.stride == D && values.stride == D) {
           const std::int64_t next = place(key + kKeys);
