@@ -37,9 +37,12 @@ void PackCopy(const T* source, int64_t stride, int64_t valid, int64_t depth, flo
         hn::StoreU(load_as(d, source + lane + j), d, to + j);
       }
     }
-    for (int64_t j = 0; lane < valid && j < kWidth; ++j) {
-      to[j] = lane + j < valid ? to_float(source[lane + j]) : 0.0f;
+    if (lane >= valid) continue;
+    int64_t j = 0;
+    for (; lane + j + kStep <= valid; j += kStep) {
+      hn::StoreU(load_as(d, source + lane + j), d, to + j);
     }
+    for (; j < kWidth; ++j) to[j] = lane + j < valid ? to_float(source[lane + j]) : 0.0f;
   }
 }
 
