@@ -13,37 +13,33 @@ namespace {
 
 constexpr std::byte kPoison{0xff};
 
-template <class Number>
-std::vector<std::byte> bytes_of(const std::vector<Number>& values) {
-  std::vector<std::byte> bytes(values.size() * sizeof(Number));
-  if (!bytes.empty()) std::memcpy(bytes.data(), values.data(), bytes.size());
-  return bytes;
-}
-
-std::vector<std::byte> rounded(const std::vector<float>& values, DType dtype) {
-  if (dtype == DType::f32) return bytes_of(values);
+/// In one of the 16-bit types.
+std::vector<std::uint16_t> rounded(const std::vector<float>& values, DType dtype) {
   std::vector<std::uint16_t> bits(values.size());
   for (std::size_t i = 0; i < values.size(); ++i) {
     bits[i] = dtype == DType::f16 ? to_half(values[i]).bits : to_bfloat16(values[i]).bits;
   }
-  return bytes_of(bits);
+  return bits;
 }
 
 }  // namespace
 
 Guarded::Guarded(Device& device, Role role, DType dtype, Shape shape, std::int64_t shift,
-                 std::vector<std::byte> contents)
+                 std::span<const std::byte> contents)
     : device_(&device),
       role_(role),
       dtype_(dtype),
       shape_(shape),
       shift_(static_cast<std::size_t>(shift)),
-      initial_(start() + bytes() + kMargin, kPoison),
-      buffer_(device, initial_.size()) {
+      buffer_(device, start() + bytes() + kMargin) {
+  // Each byte once: under sanitizers that is what takes the time.
+  initial_.reserve(buffer_.size());
+  initial_.assign(start(), kPoison);
   if (!contents.empty()) {
     REQUIRE(contents.size() == bytes());
-    std::memcpy(initial_.data() + start(), contents.data(), contents.size());
+    initial_.insert(initial_.end(), contents.begin(), contents.end());
   }
+  initial_.resize(buffer_.size(), kPoison);
   device.copy_to_device(buffer_.data(), initial_.data(), initial_.size());
   poison(true);
 }
@@ -66,26 +62,25 @@ void Guarded::poison([[maybe_unused]] bool on) const {
 #endif
 }
 
-std::vector<std::byte> Guarded::fetch() const {
-  std::vector<std::byte> contents(initial_.size());
-  poison(false);
-  device_->copy_to_host(contents.data(), buffer_.data(), contents.size());
-  poison(true);
-  return contents;
+const std::byte* Guarded::contents(std::vector<std::byte>& copy) const {
+  if (device_->shares_host_memory()) return static_cast<const std::byte*>(buffer_.data());
+  copy.resize(initial_.size());
+  device_->copy_to_host(copy.data(), buffer_.data(), copy.size());
+  return copy.data();
 }
 
 std::vector<float> Guarded::floats() const {
-  const std::vector<std::byte> contents = fetch();
+  std::vector<std::byte> copy;
+  const std::byte* const elements = contents(copy) + start();
   std::vector<float> values(static_cast<std::size_t>(shape_.count()));
+  if (dtype_ == DType::f32) {
+    if (!values.empty()) std::memcpy(values.data(), elements, bytes());
+    return values;
+  }
   for (std::size_t i = 0; i < values.size(); ++i) {
-    const std::byte* const element = contents.data() + start() + i * size_of(dtype_);
     std::uint16_t bits = 0;
-    if (dtype_ == DType::f32) {
-      std::memcpy(&values[i], element, sizeof(float));
-    } else {
-      std::memcpy(&bits, element, sizeof(bits));
-      values[i] = dtype_ == DType::f16 ? to_float(Half{bits}) : to_float(BFloat16{bits});
-    }
+    std::memcpy(&bits, elements + i * sizeof(bits), sizeof(bits));
+    values[i] = dtype_ == DType::f16 ? to_float(Half{bits}) : to_float(BFloat16{bits});
   }
   return values;
 }
@@ -96,23 +91,25 @@ std::vector<double> Guarded::doubles() const {
 }
 
 std::vector<std::int32_t> Guarded::ints() const {
-  const std::vector<std::byte> contents = fetch();
+  std::vector<std::byte> copy;
+  const std::byte* const elements = contents(copy) + start();
   std::vector<std::int32_t> values(static_cast<std::size_t>(shape_.count()));
-  std::memcpy(values.data(), contents.data() + start(), values.size() * sizeof(std::int32_t));
+  if (!values.empty()) std::memcpy(values.data(), elements, bytes());
   return values;
 }
 
 void Guarded::verify(const std::string& what) const {
-  const std::vector<std::byte> now = fetch();
   poison(false);
+  std::vector<std::byte> copy;
+  const std::byte* const now = contents(copy);
   const std::size_t end = start() + bytes();
   // At once, where nothing is amiss.
   const auto as_it_was = [&](std::size_t from, std::size_t to) {
-    return std::memcmp(now.data() + from, initial_.data() + from, to - from) == 0;
+    return std::memcmp(now + from, initial_.data() + from, to - from) == 0;
   };
-  const bool whole = as_it_was(0, start()) && as_it_was(end, now.size()) &&
+  const bool whole = as_it_was(0, start()) && as_it_was(end, initial_.size()) &&
                      (role_ == Role::output || as_it_was(start(), end));
-  for (std::size_t i = 0; !whole && i < now.size(); ++i) {
+  for (std::size_t i = 0; !whole && i < initial_.size(); ++i) {
     const bool inside = i >= start() && i < end;
     if ((inside && role_ == Role::output) || now[i] == initial_[i]) continue;
     const auto offset = static_cast<std::int64_t>(i) - static_cast<std::int64_t>(start());
@@ -127,17 +124,25 @@ Stage::~Stage() {
   for (const Guarded& buffer : buffers_) buffer.verify(what_);
 }
 
-Guarded& Stage::add(Guarded::Role role, DType dtype, Shape shape, std::vector<std::byte> contents) {
+Guarded& Stage::add(Guarded::Role role, DType dtype, Shape shape,
+                    std::span<const std::byte> contents) {
   const std::int64_t shift = shifted_.value_or(buffers_.size()) == buffers_.size() ? shift_ : 0;
-  return buffers_.emplace_back(device_, role, dtype, shape, shift, std::move(contents));
+  return buffers_.emplace_back(device_, role, dtype, shape, shift, contents);
+}
+
+Guarded& Stage::add(Guarded::Role role, Shape shape, const std::vector<float>& values,
+                    DType dtype) {
+  if (dtype == DType::f32) return add(role, dtype, shape, std::as_bytes(std::span(values)));
+  const std::vector<std::uint16_t> bits = rounded(values, dtype);
+  return add(role, dtype, shape, std::as_bytes(std::span(bits)));
 }
 
 Guarded& Stage::input(const std::vector<float>& values, Shape shape, DType dtype) {
-  return add(Guarded::Role::input, dtype, shape, rounded(values, dtype));
+  return add(Guarded::Role::input, shape, values, dtype);
 }
 
 Guarded& Stage::input(const std::vector<std::int32_t>& values, Shape shape) {
-  return add(Guarded::Role::input, DType::i32, shape, bytes_of(values));
+  return add(Guarded::Role::input, DType::i32, shape, std::as_bytes(std::span(values)));
 }
 
 Guarded& Stage::output(Shape shape, DType dtype) {
@@ -145,7 +150,7 @@ Guarded& Stage::output(Shape shape, DType dtype) {
 }
 
 Guarded& Stage::in_out(const std::vector<float>& values, Shape shape, DType dtype) {
-  return add(Guarded::Role::output, dtype, shape, rounded(values, dtype));
+  return add(Guarded::Role::output, shape, values, dtype);
 }
 
 }  // namespace quire::test

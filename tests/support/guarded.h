@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <deque>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -23,7 +24,7 @@ class Guarded {
 
   /// `contents` are the tensor's bytes; empty: 0xff everywhere.
   Guarded(Device& device, Role role, DType dtype, Shape shape, std::int64_t shift,
-          std::vector<std::byte> contents);
+          std::span<const std::byte> contents);
   Guarded(Guarded&&) = default;
 
   View view() const;
@@ -41,7 +42,8 @@ class Guarded {
  private:
   static constexpr std::size_t kMargin = 256;  // bytes: four of the widest vectors
 
-  std::vector<std::byte> fetch() const;
+  /// With the margins: where the device has them, or in `copy` where the host cannot read that.
+  const std::byte* contents(std::vector<std::byte>& copy) const;
   std::size_t bytes() const { return static_cast<std::size_t>(shape_.count()) * size_of(dtype_); }
   std::size_t start() const { return kMargin + shift_ * size_of(dtype_); }
   void poison(bool on) const;
@@ -77,7 +79,8 @@ class Stage {
   const std::string& what() const { return what_; }
 
  private:
-  Guarded& add(Guarded::Role role, DType dtype, Shape shape, std::vector<std::byte> contents);
+  Guarded& add(Guarded::Role role, DType dtype, Shape shape, std::span<const std::byte> contents);
+  Guarded& add(Guarded::Role role, Shape shape, const std::vector<float>& values, DType dtype);
 
   Device& device_;
   std::string what_;
