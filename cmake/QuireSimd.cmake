@@ -26,7 +26,7 @@ endif()
 target_compile_options(quire_cpu PRIVATE -ffp-contract=off)
 if(CMAKE_CXX_COMPILER_ID STREQUAL GNU AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
   # GCC 12 takes the registers that its own AVX-512 intrinsics leave undefined for a mistake (its bug 105593).
-  set_source_files_properties(kernels/cpu/gemm_bf16.cpp kernels/cpu/stream_bf16.cpp
+  set_source_files_properties(kernels/cpu/gemm_bf16.cpp kernels/cpu/stream_bf16.cpp kernels/cpu/lanes_bf16.cpp
     kernels/cpu/gemm_amx.cpp kernels/cpu/stream_amx.cpp PROPERTIES
     COMPILE_OPTIONS "-Wno-uninitialized;-Wno-maybe-uninitialized")
 endif()

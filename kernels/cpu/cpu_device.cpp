@@ -95,7 +95,7 @@ CpuDevice::Level CpuDevice::choose_level() {
     chosen.title += " with AMX";
     chosen.bf16 = {amx_format(), amx_streams()};
   } else if (chosen.why_not_in_bf16.empty()) {
-    chosen.bf16 = {bf16_format(), bf16_streams()};
+    chosen.bf16 = {bf16_format(), bf16_streams(), bf16_lanes()};
   }
   return chosen;
 }

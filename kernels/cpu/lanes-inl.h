@@ -8,13 +8,15 @@
 // a broadcast is of a word of either: one load feeds a whole vector all the same. Behind the end of the
 // shorter one x is -0 and the weight 0: their product is -0, which leaves any sum as it is.
 //
-// Included by lanes.cpp once for each target, within its namespace. The operations are those of a class:
+// Included by lanes.cpp once for each target, and by lanes_bf16.cpp, within their namespaces, which have
+// put_columns_of(). The operations are those of a class:
 //
 //   Element, kWordDepth   what the weight is stored in, and k of a word of 32 bits
 //   kPartWords            of a part of the sum
 //   kFetched              words that are fetched at once, a divisor of kPartWords
 //   fetch<kParts>(from, left, to)   kFetched words from `from` on, and the same of the next part beside
 //                         them, as far as `left` k go, and zeros; in the order of place_of()
+//   kMasks                whether it does so without a branch, which costs more than it brings elsewhere
 //   kLanes, Vector, zero(), load(words), broadcast<kParts>(words), multiply_add(x, w, sum)
 //   add<kParts>(sums, parts, first, to)   the parts of two columns, in order, onto to[2][kLanes / kParts],
 //                         or there where they are the first
@@ -38,16 +40,16 @@ struct Block {
   std::int64_t left = 0;  // k from the first one of the block to the end of a column
   std::uint32_t* words = nullptr;
 
-  bool whole() const {
-    return columns == kColumns && left >= kParts * Ops::kPartWords * Ops::kWordDepth;
-  }
+  bool all_columns() const { return columns == kColumns; }
+  bool whole() const { return all_columns() && left >= kParts * Ops::kPartWords * Ops::kWordDepth; }
   /// Of the part of the sum that is longest.
   std::int64_t fetches() const {
     return std::min(kFetches, (left + kFetchDepth - 1) / kFetchDepth);
   }
-  void fetch() const {
+  /// But those before number `done` of a column.
+  void fetch(std::int64_t done = 0) const {
     for (std::int64_t j = 0; j < columns; ++j) {
-      for (std::int64_t n = 0; n < fetches(); ++n) {
+      for (std::int64_t n = done; n < fetches(); ++n) {
         Ops::template fetch<kParts>(first + j * stride + n * kFetchDepth, left - n * kFetchDepth,
                                     words + (j * kFetches + n) * kParts * Ops::kFetched);
       }
@@ -55,10 +57,13 @@ struct Block {
   }
 };
 
+/// What is fetched of the next block while one is multiplied: nothing; all of it, of which all is there; as
+/// much as this block has fetches, of what is there in all columns.
+enum class Meanwhile : std::uint8_t { nothing, whole, some };
+
 /// One block, fetched before: x [words][kLanes] by `words`, onto sums[column][kLanes / kParts], or there
-/// where it is the first of a column. With kFetches, `next` is fetched meanwhile, and memory from `ahead`
-/// on is asked for: both blocks are whole.
-template <class Ops, int kParts, int kColumns, bool kFetches>
+/// where it is the first of a column. Where something is fetched, memory from `ahead` on is asked for.
+template <class Ops, int kParts, int kColumns, Meanwhile kFetch>
 void multiply_block(const std::uint32_t* x, const std::uint32_t* words, std::int64_t fetches,
                     std::int64_t parts, bool first, float* sums,
                     const Block<Ops, kParts, kColumns>& next, const typename Ops::Element* ahead) {
@@ -72,11 +77,14 @@ void multiply_block(const std::uint32_t* x, const std::uint32_t* words, std::int
   for (std::int64_t n = 0; n < fetches; ++n, words += kParts * Ops::kFetched) {
     const typename Ops::Element* from = next.first + n * Whole::kFetchDepth;
     std::uint32_t* to = next.words + n * kParts * Ops::kFetched;
+    const std::int64_t left = kFetch == Meanwhile::some
+                                  ? next.left - n * Whole::kFetchDepth
+                                  : kParts * Ops::kPartWords * Ops::kWordDepth;
     for (std::int64_t k = 0; k < Ops::kFetched; k += kSteps, x += kSteps * Ops::kLanes) {
 #pragma GCC unroll 4
       for (int i = 0; i < kSteps; ++i) {
         const auto row = Ops::load(x + i * Ops::kLanes);
-        if constexpr (kFetches) {
+        if constexpr (kFetch != Meanwhile::nothing) {
           __builtin_prefetch(ahead, /*rw=*/0, /*locality=*/2);
           ahead += kAhead;
           // This many columns in each of kFetched steps.
@@ -84,7 +92,7 @@ void multiply_block(const std::uint32_t* x, const std::uint32_t* words, std::int
           static_assert(kColumnsEach * Ops::kFetched == kColumns * kSteps);
 #pragma GCC unroll 16
           for (int c = i * kColumnsEach / kSteps; c < (i + 1) * kColumnsEach / kSteps; ++c) {
-            Ops::template fetch<kParts>(from, kParts * Ops::kPartWords * Ops::kWordDepth, to);
+            Ops::template fetch<kParts>(from, left, to);
             from += next.stride;
             to += kParts * Ops::kPartWords;
           }
@@ -158,25 +166,30 @@ void multiply_columns(const Product& p, const std::uint32_t* x, std::int64_t fir
         const std::uint32_t* panel = x + k / kDepth * Ops::kPartWords * Ops::kLanes;
         float* to = sums + (j - put) * kRows;
         if (here.whole() && after.whole()) {
-          multiply_block<Ops, kParts, kColumns, true>(panel, words[now], fetches, parts, starts, to,
-                                                      after, ahead);
+          multiply_block<Ops, kParts, kColumns, Meanwhile::whole>(panel, words[now], fetches, parts,
+                                                                  starts, to, after, ahead);
+        } else if (Ops::kMasks && here.all_columns() && after.all_columns()) {
+          constexpr auto kSome = Ops::kMasks ? Meanwhile::some : Meanwhile::nothing;
+          multiply_block<Ops, kParts, kColumns, kSome>(panel, words[now], fetches, parts, starts,
+                                                       to, after, ahead);
+          after.fetch(fetches);
         } else {
-          multiply_block<Ops, kParts, kColumns, false>(panel, words[now], fetches, parts, starts,
-                                                       to, {}, nullptr);
+          multiply_block<Ops, kParts, kColumns, Meanwhile::nothing>(panel, words[now], fetches,
+                                                                    parts, starts, to, {}, nullptr);
           after.fetch();
         }
         for (std::int64_t row = kRows; row < p.m; row += kRows) {
           panel += panel_words * Ops::kLanes;
           to += kPutColumns * kRows;
           if (p.m - row > Rest::kLanes) {
-            multiply_block<Ops, kParts, kColumns, false>(panel, words[now], fetches, parts, starts,
-                                                         to, {}, nullptr);
+            multiply_block<Ops, kParts, kColumns, Meanwhile::nothing>(
+                panel, words[now], fetches, parts, starts, to, {}, nullptr);
           } else {
             // Where kParts is 2, there are no further rows.
             panel = x + row * panel_words + k / kDepth * Rest::kPartWords * Rest::kLanes;
             to = sums + row * kPutColumns + (j - put) * Rest::kLanes;
-            multiply_block<Rest, 1, kColumns, false>(panel, words[now], fetches, parts, starts, to,
-                                                     {}, nullptr);
+            multiply_block<Rest, 1, kColumns, Meanwhile::nothing>(panel, words[now], fetches, parts,
+                                                                  starts, to, {}, nullptr);
           }
         }
       }

@@ -105,6 +105,7 @@ struct FloatOps {
   static constexpr std::int64_t kWordDepth = 1;
   static constexpr std::int64_t kPartWords = kSumDepth;
   static constexpr std::int64_t kFetched = HWY_NAMESPACE::kLanes;
+  static constexpr bool kMasks = false;
   static constexpr std::int64_t kLanes = kL;
 
   static HWY_INLINE Vector zero() { return hn::Zero(D()); }
@@ -172,12 +173,12 @@ Layout layout_of(const Product& p) {
 
 /// Of 9 to 64 rows, those that leave most of the last 8 lanes empty are faster packed, as all are where
 /// vectors have 8 lanes.
-bool Suits(std::int64_t rows, DType weight) {
-  if (kLanes == 8 || rows <= 8) {
-    const std::int64_t fewest = kLanes == 8 || weight == DType::f32 ? 7 : 6;
-    return rows >= fewest && rows <= 8;
+bool Suits(const Product& p) {
+  if (kLanes == 8 || p.m <= 8) {
+    const std::int64_t fewest = kLanes == 8 || p.b.dtype == DType::f32 ? 7 : 6;
+    return p.m >= fewest && p.m <= 8;
   }
-  return rows <= kMostRowsInLanes && (rows + 4) % 8 <= 4;
+  return p.m <= kMostRowsInLanes && (p.m + 4) % 8 <= 4;
 }
 
 std::int64_t depth_of(const Product& p, std::int64_t parts) {

@@ -13,8 +13,8 @@ inline constexpr std::int64_t kMostRowsInLanes = 64;
 
 /// The sums are those of StreamedFormat and PackedFormat, bit for bit.
 struct LanesFormat {
-  /// Whether so many rows by a weight of that type are faster so than in any other way; null: none are.
-  bool (*suits)(std::int64_t rows, DType weight) = nullptr;
+  /// Whether a product by contiguous columns is faster so than in any other way; null: none is.
+  bool (*suits)(const Product& product) = nullptr;
   /// Words of 32 bits of x.
   std::int64_t (*words)(const Product& product) = nullptr;
   /// a·a_scale, turned. Each thread does it for itself: it comes out of its own cache afterwards.
@@ -26,5 +26,8 @@ struct LanesFormat {
 
 /// Floats, by a weight of any type, at the SIMD level in use.
 LanesFormat float_lanes();
+/// Rounded to bfloat16, by a weight stored so, in the order of gemm_bf16.h; where why_no_bf16() is empty.
+/// Rows of a are contiguous.
+LanesFormat bf16_lanes();
 
 }  // namespace quire::cpu

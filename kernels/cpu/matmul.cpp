@@ -7,11 +7,12 @@
 //
 // 2·M·N·K flops over M·K + K·N + M·N elements: below about 8 rows the weight's bytes decide, above,
 // the flops do. Few rows stream the weight where it lies, from end to end, at the speed of memory.
-// Of a weight that lies as [N, K], 6 to 64 rows are laid into the lanes of vectors where that is faster
-// (lanes.h). Otherwise rows of A are packed, a group of rows at a time, and tiles of rows × columns are the
-// tasks. Each reads B where it lies, in slabs that are on their way to level-2 cache while the one
-// before is multiplied; a panel is packed while the first rows are multiplied by it, for the others.
-// Until a sum over k is whole it stays in scratch memory, tile after tile: C is written once.
+// Of a weight that lies as [N, K], 5 to 64 rows are laid into the lanes of vectors where that is faster
+// (lanes.h), in bfloat16 only where the weight is stored so and no tiles of AMX multiply. Otherwise rows
+// of A are packed, a group of rows at a time, and tiles of rows × columns are the tasks. Each reads B
+// where it lies, in slabs that are on their way to level-2 cache while the one before is multiplied; a
+// panel is packed while the first rows are multiplied by it, for the others. Until a sum over k is whole
+// it stays in scratch memory, tile after tile: C is written once.
 //
 // All sum over k in the same parts (kSumDepth in gemm.h, kBf16SumDepth in gemm_bf16.h, kAmxSumDepth
 // in gemm_amx.h), so an element's bits depend neither on M nor on how the work is split over threads.
@@ -384,16 +385,20 @@ bool streamed(const Product& p) {
 void multiply(const Product& p, Multiply how, const Epilogue& epilogue, const Bf16Formats& bf16,
               ThreadPool& pool) {
   if (p.m == 0 || p.n == 0) return;
+  const auto in_lanes = [&](const LanesFormat& format) {
+    return p.b.column_stride != 1 && format.suits != nullptr && format.suits(p);
+  };
   if (how == Multiply::in_bf16) {
     // What is stored in float is rounded anew for each product: packed, it is read once.
-    const bool streams = streamed(p) && p.b.dtype == DType::bf16 && p.a.column_stride == 1;
-    return streams ? few_rows(p, bf16.few_rows, epilogue, pool)
-                   : many_rows(p, bf16.many_rows, epilogue, pool);
+    const bool as_it_lies = p.b.dtype == DType::bf16 && p.a.column_stride == 1;
+    if (as_it_lies && in_lanes(bf16.rows_in_lanes)) {
+      return rows_in_lanes(p, bf16.rows_in_lanes, epilogue, pool);
+    }
+    return as_it_lies && streamed(p) ? few_rows(p, bf16.few_rows, epilogue, pool)
+                                     : many_rows(p, bf16.many_rows, epilogue, pool);
   }
   const LanesFormat lanes = float_lanes();
-  if (p.b.column_stride != 1 && lanes.suits != nullptr && lanes.suits(p.m, p.b.dtype)) {
-    return rows_in_lanes(p, lanes, epilogue, pool);
-  }
+  if (in_lanes(lanes)) return rows_in_lanes(p, lanes, epilogue, pool);
   streamed(p) ? few_rows(p, float_streams(), epilogue, pool)
               : many_rows(p, float_format(), epilogue, pool);
 }

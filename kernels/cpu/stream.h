@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "kernels/cpu/gemm.h"
+#include "kernels/cpu/lanes.h"
 
 namespace quire::cpu {
 
@@ -46,10 +47,11 @@ StreamedFormat bf16_streams();
 /// The same in the order of gemm_amx.h; where why_no_bf16() is empty.
 StreamedFormat amx_streams();
 
-/// How a device multiplies in bfloat16: both sum in one order.
+/// How a device multiplies in bfloat16: all sum in one order.
 struct Bf16Formats {
   PackedFormat many_rows{};
   StreamedFormat few_rows{};
+  LanesFormat rows_in_lanes{};  // none where tiles multiply
 };
 
 }  // namespace quire::cpu

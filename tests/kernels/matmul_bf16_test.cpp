@@ -185,7 +185,7 @@ void check_rows_alone(const std::vector<TestDevice>& devices, WeightLayout layou
     compare_bits(what + " d_weight", run_backward_weight(device, c, d_out, x, old).d_weight,
                  d_weight);
   }
-  for (const std::int64_t M : {1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 16, 17, 33, 65}) {
+  for (const std::int64_t M : {1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 16, 17, 31, 33, 65}) {
     const std::int64_t first = (M * 7) % (kRows - M + 1);
     c.M = M;
     c.shift = M % 2;
@@ -213,7 +213,8 @@ TEST_CASE("in bfloat16 too a row does not depend on other rows, on blocking or o
                                  {513, 130},
                                  {1025, 31},
                                  {96, 257},
-                                 {385, 513}}) {
+                                 {385, 513},
+                                 {768, 97}}) {
         check_rows_alone(cpu_with_threads(), layout, dtype, K, N);
       }
     }
