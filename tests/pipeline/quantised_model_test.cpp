@@ -200,7 +200,7 @@ TEST_CASE("slow: in 8 and 4 bits a model with channels 300 times the rest scores
   check_rounding(planted, "narrator", records);
 }
 
-TEST_CASE("in 8 and 4 bits a trained model of two blocks a row scores as in float32") {
+TEST_CASE("slow: in 8 and 4 bits a trained model of two blocks a row scores as in float32") {
   QUIRE_FIXTURE(models, "models");
   const fs::path text = fixtures_root() / "metrics/ppl_text.txt";
   check_rounding((models / "tiny-char").string(), "", beginning_of(text, 12000));
