@@ -15,9 +15,7 @@
 namespace quire {
 namespace {
 
-using verify::Finding;
-
-std::vector<Finding> compare_with_cpu(Device& device) {
+std::vector<verify::Finding> compare_with_cpu(Device& device) {
   ProgressLine line;
   const std::unique_ptr<Device> cpu = open_device("cpu");
   try {
@@ -33,9 +31,9 @@ std::vector<Finding> compare_with_cpu(Device& device) {
   }
 }
 
-std::string as_table(const std::vector<Finding>& findings) {
+std::string as_table(const std::vector<verify::Finding>& findings) {
   std::vector<std::vector<std::string>> table = {{"compared", "cases", "worst / bound", ""}};
-  for (const Finding& finding : findings) {
+  for (const verify::Finding& finding : findings) {
     table.push_back({finding.what, std::to_string(finding.cases),
                      std::isfinite(finding.worst) ? fmt::format("{:.3f}", finding.worst) : "-",
                      finding.agrees() ? "ok" : "WRONG"});
@@ -43,10 +41,10 @@ std::string as_table(const std::vector<Finding>& findings) {
   return format_table(table, output_columns());
 }
 
-std::string to_json(const Device& device, const std::vector<Finding>& findings, double seconds,
-                    bool agrees) {
+std::string to_json(const Device& device, const std::vector<verify::Finding>& findings,
+                    double seconds, bool agrees) {
   nlohmann::ordered_json list = nlohmann::ordered_json::array();
-  for (const Finding& finding : findings) {
+  for (const verify::Finding& finding : findings) {
     list.push_back({{"compared", finding.what},
                     {"cases", finding.cases},
                     {"worst_over_bound", finding.worst},  // null where it is infinite
@@ -81,10 +79,10 @@ void verify_device(Device& device, bool as_json) {
         "quire doctor --verify --device cuda");
   }
   const double begin = clock_seconds();
-  const std::vector<Finding> findings = compare_with_cpu(device);
+  const std::vector<verify::Finding> findings = compare_with_cpu(device);
   const double seconds = clock_seconds() - begin;
   std::vector<std::string> wrong;
-  for (const Finding& finding : findings) {
+  for (const verify::Finding& finding : findings) {
     if (!finding.agrees()) wrong.push_back(finding.what + ": " + finding.where);
   }
   keep(device, wrong.empty());

@@ -31,6 +31,7 @@ namespace quire {
 namespace {
 
 namespace fs = std::filesystem;
+using Json = nlohmann::ordered_json;
 
 /// Says what of the data is not learnt from, or not validated on: records that are cut, and a
 /// held-out part that is empty or has nothing to score.
@@ -171,7 +172,6 @@ void report_end(const TrainingResult& result, const TrainFlags& options, double 
 /// Those of `saved_options` that were given, or are not what train takes where nothing is said: a
 /// run that is gone on from has them from its checkpoint.
 std::string set_options(const Flags& flags, const std::string& saved_options) {
-  using Json = nlohmann::ordered_json;
   const Json defaults = parse_json<Json>(ParsedTrain().flags.resolved_json());
   Json set = Json::object();
   const Json saved = parse_json<Json>(saved_options);

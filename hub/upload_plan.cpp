@@ -29,7 +29,7 @@ constexpr const char* kOwnFiles[] = {
     "NOTICE*",
     "CITATION*",
 };
-constexpr const char* kWeights[] = {
+constexpr const char* kWeightPatterns[] = {
     "model.safetensors",
     "model-*.safetensors",
     "model.safetensors.index.json",
@@ -66,7 +66,7 @@ UploadPlan plan_upload(const fs::path& folder, const std::vector<std::string>& i
       plan.left_out.push_back(name + (entry.is_directory(trouble) ? "/" : " (no file)"));
       continue;
     }
-    const bool of_weights = matches(name, kWeights);
+    const bool of_weights = matches(name, kWeightPatterns);
     if (!of_weights && !matches(name, kOwnFiles) && !matches(name, include)) {
       plan.left_out.push_back(name);
       continue;

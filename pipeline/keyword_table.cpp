@@ -17,7 +17,7 @@ namespace {
 
 constexpr const char* kScores = "scores";  // beside the keywords in JSON
 
-struct Row {
+struct KeywordRow {
   std::vector<std::string> fields;
   std::string_view as_written;  // the reader's memory
   std::vector<Keyword> keywords;
@@ -34,7 +34,7 @@ std::string joined(const std::vector<Keyword>& keywords) {
   return text;
 }
 
-std::string json_row(const Row& row, const CsvReader& table, const std::string& column) {
+std::string json_row(const KeywordRow& row, const CsvReader& table, const std::string& column) {
   nlohmann::ordered_json object;
   for (std::size_t i = 0; i < row.fields.size(); ++i) {
     object[replace_invalid_utf8(table.columns()[i])] = replace_invalid_utf8(row.fields[i]);
@@ -86,7 +86,7 @@ KeywordCounts add_keywords(CsvReader& table, std::size_t text_column, const Stop
     }
   }
   constexpr std::size_t kBlock = 4096;  // rows in memory at once
-  std::vector<Row> rows(kBlock);
+  std::vector<KeywordRow> rows(kBlock);
   std::vector<std::string> lines(kBlock);
   KeywordCounts counts;
   for (std::size_t count = kBlock; count == kBlock && !callbacks.stop_requested();) {

@@ -90,7 +90,7 @@ const GgufType& numbered(const ElementType& type) {
               "`format` safetensors or pytorch keeps it"_named);
 }
 
-void check_config(const Gpt2Config& config) {
+void check_for_gguf(const Gpt2Config& config) {
   if (config.activation_function != Activation::gelu_new) {
     refuse("activation_function", name_of(config.activation_function), "gelu_new");
   }
@@ -167,7 +167,7 @@ void add_vocabulary(Entries& entries, const Gpt2Config& config,
 FileLayout gguf_layout(const Gpt2Config& config, std::vector<OutTensor> tensors,
                        const std::optional<GgufVocabulary>& vocabulary, const std::string& name,
                        std::vector<std::string>& notes) {
-  check_config(config);
+  check_for_gguf(config);
   settle_types(tensors, notes);
   const auto matrix = std::find_if(tensors.begin(), tensors.end(),
                                    [](const OutTensor& tensor) { return tensor.transposed; });

@@ -20,7 +20,7 @@ namespace {
               "`format` safetensors or pytorch keeps it"_named);
 }
 
-void check_config(const Gpt2Config& config) {
+void check_for_llmc(const Gpt2Config& config) {
   const Gpt2Config llmc;
   if (!config.tie_word_embeddings) {
     refuse("the model's lm_head.weight, which differs from wte.weight", "one table for both");
@@ -47,7 +47,7 @@ void check_config(const Gpt2Config& config) {
 }  // namespace
 
 FileLayout llmc_layout(const Gpt2Config& config, std::vector<OutTensor> tensors) {
-  check_config(config);
+  check_for_llmc(config);
   const bool narrow = std::all_of(tensors.begin(), tensors.end(), [](const OutTensor& tensor) {
     return tensor.type->dtype == DType::bf16;
   });

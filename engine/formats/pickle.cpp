@@ -22,10 +22,10 @@ using Kind = Pickled::Kind;
 constexpr std::size_t kMostOpcodes = 1 << 20;
 
 /// Runs a pickle's opcodes.
-class Machine {
+class PickleMachine {
  public:
-  Machine(std::string_view bytes, std::span<const std::string_view> allowed,
-          const std::string& what, std::deque<Pickled>& values)
+  PickleMachine(std::string_view bytes, std::span<const std::string_view> allowed,
+                const std::string& what, std::deque<Pickled>& values)
       : bytes_(bytes), allowed_(allowed), what_(what), values_(values) {}
 
   const Pickled* run() {
@@ -159,7 +159,7 @@ class Machine {
   std::unordered_map<std::uint64_t, Pickled*> memo_;
 };
 
-bool Machine::step_numbers(char opcode) {
+bool PickleMachine::step_numbers(char opcode) {
   switch (opcode) {
     case 'N':
       push({});
@@ -202,7 +202,7 @@ bool Machine::step_numbers(char opcode) {
   }
 }
 
-bool Machine::step_texts(char opcode) {
+bool PickleMachine::step_texts(char opcode) {
   switch (opcode) {
     case 'X':
     case 'T':
@@ -242,7 +242,7 @@ bool Machine::step_texts(char opcode) {
   }
 }
 
-bool Machine::step_containers(char opcode) {
+bool PickleMachine::step_containers(char opcode) {
   switch (opcode) {
     case '(':
       marks_.push_back(stack_.size());
@@ -310,7 +310,7 @@ bool Machine::step_containers(char opcode) {
   }
 }
 
-bool Machine::step_memo(char opcode) {
+bool PickleMachine::step_memo(char opcode) {
   switch (opcode) {
     case 'p':
       remember(number_in<std::uint64_t>(line()));
@@ -338,7 +338,7 @@ bool Machine::step_memo(char opcode) {
   }
 }
 
-void Machine::step(char opcode) {
+void PickleMachine::step(char opcode) {
   if (step_numbers(opcode) || step_texts(opcode) || step_containers(opcode) || step_memo(opcode)) {
     return;
   }
@@ -387,7 +387,7 @@ const Pickled* Pickled::find(std::string_view key) const {
 
 Pickle::Pickle(std::string_view bytes, std::span<const std::string_view> allowed,
                const std::string& what) {
-  Machine machine(bytes, allowed, what, values_);
+  PickleMachine machine(bytes, allowed, what, values_);
   value_ = machine.run();
   size_ = machine.at();
 }

@@ -46,7 +46,7 @@ std::uint16_t size16(const std::string& text) {
   return static_cast<std::uint16_t>(text.size());
 }
 
-struct Entry {
+struct ZipEntry {
   std::string name;
   std::uint64_t size, offset;
   std::uint32_t sum = 0;
@@ -83,9 +83,9 @@ struct Entry {
   }
 };
 
-std::string directory(const std::vector<Entry>& entries, std::uint64_t at) {
+std::string directory(const std::vector<ZipEntry>& entries, std::uint64_t at) {
   std::string text;
-  for (const Entry& entry : entries) entry.put_central(text);
+  for (const ZipEntry& entry : entries) entry.put_central(text);
   const std::uint64_t size = text.size(), end = at + size, count = entries.size();
   constexpr std::uint64_t kMostIn16 = 0xffff, kRestOfEnd64 = 44;
   constexpr std::uint16_t kVersion = 45;
@@ -156,7 +156,7 @@ FileLayout torch_layout(std::vector<OutTensor> tensors,
   pickle += "u.";
 
   FileLayout layout;
-  std::vector<Entry> entries;
+  std::vector<ZipEntry> entries;
   const auto begin = [&](const std::string& name, std::size_t size, std::uint32_t sum) {
     entries.push_back({archive + "/" + name, size, layout.size(), sum});
     layout.add(entries.back().local());
@@ -178,10 +178,10 @@ FileLayout torch_layout(std::vector<OutTensor> tensors,
   layout.add(directory(entries, at));
   // With the sums the same again.
   layout.patches = [entries, first, at](const std::vector<std::uint32_t>& sums) {
-    std::vector<Entry> whole = entries;
+    std::vector<ZipEntry> whole = entries;
     std::vector<FileLayout::Patch> patches;
     for (std::size_t i = 0; i < sums.size(); ++i) {
-      Entry& entry = whole[first + i];
+      ZipEntry& entry = whole[first + i];
       entry.sum = sums[i];
       std::string sum;
       put(sum, entry.sum);

@@ -13,11 +13,11 @@
 namespace quire {
 namespace {
 
-constexpr std::int64_t kAlignment = 64;  // bytes
+constexpr std::int64_t kTensorAlignment = 64;  // bytes
 
 std::int64_t padded_bytes(const NamedParameter& parameter, int vocab_multiple, DType dtype) {
   const std::int64_t count = padded_shape(parameter, vocab_multiple).count();
-  return round_up(count * size_of(dtype), kAlignment);
+  return round_up(count * size_of(dtype), kTensorAlignment);
 }
 
 /// Fills `values` with numbers 0, 1, … of the stream, normally distributed: Box and Muller, "A note
@@ -185,7 +185,7 @@ std::size_t NamedTensors::bytes(const std::vector<NamedParameter>& list, const P
   for (std::size_t i = 0; i < list.size(); ++i) {
     if (held.empty() || held[i]) bytes += padded_bytes(list[i], vocab_multiple, dtype);
   }
-  return round_up(bytes, kAlignment * parts);
+  return round_up(bytes, kTensorAlignment * parts);
 }
 
 NamedTensors::NamedTensors(Device& device, std::vector<NamedParameter> list,

@@ -228,20 +228,25 @@ void StreamColumnsOf(const Product& p, const float* x, int64_t first, int64_t co
 
 // ---- one function for each type and number of rows
 
+/// At most as many rows come here (matmul.cpp): by contiguous columns fewer where lanes.cpp has a way for the others.
+/// Each that is left out saves seconds of compiling.
+constexpr int kMostByRows = kFewRows - 1;
+constexpr int kMostByColumns = HWY_TARGET <= HWY_AVX2 ? 6 : kFewRows;
+
 /// Calls work.operator()<T, rows>().
-template <class T, int kM = 1, class Work>
+template <class T, int kMost, int kM = 1, class Work>
 void ForRows(int64_t rows, const Work& work) {
   if (rows == kM) return work.template operator()<T, kM>();
-  if constexpr (kM < kFewRows) {
-    ForRows<T, kM + 1>(rows, work);
+  if constexpr (kM < kMost) {
+    ForRows<T, kMost, kM + 1>(rows, work);
   } else {
     throw Error(Fault::internal, "a streamed product of too many rows");
   }
 }
 
-template <class Work>
+template <int kMost, class Work>
 void ForTypeAndRows(const Product& p, const Work& work) {
-  dispatch(p.b.dtype, [&]<class T>() HWY_ATTR { ForRows<T>(p.m, work); });
+  dispatch(p.b.dtype, [&]<class T>() HWY_ATTR { ForRows<T, kMost>(p.m, work); });
 }
 
 void Prepare(const Product& p, void* words) {
@@ -257,7 +262,7 @@ void Prepare(const Product& p, void* words) {
 void StreamRows(const Product& p, const void* words, int64_t first_k, int64_t depth, int64_t first,
                 int64_t count, float* sums) {
   const float* x = static_cast<const float*>(words);
-  ForTypeAndRows(p, [&]<class T, int rows>() HWY_ATTR {
+  ForTypeAndRows<kMostByRows>(p, [&]<class T, int rows>() HWY_ATTR {
     const T* b = static_cast<const T*>(p.b.data) + first_k * p.b.row_stride + first;
     for (int m = 0; m < rows; ++m) std::fill_n(sums + m * p.n + first, count, 0.0f);
     if constexpr (rows == 1) {
@@ -270,7 +275,7 @@ void StreamRows(const Product& p, const void* words, int64_t first_k, int64_t de
 
 void StreamColumns(const Product& p, const void* words, int64_t first, int64_t count) {
   const float* x = static_cast<const float*>(words);
-  ForTypeAndRows(
+  ForTypeAndRows<kMostByColumns>(
       p, [&]<class T, int rows>() HWY_ATTR { StreamColumnsOf<T, rows>(p, x, first, count); });
   if (p.bias == nullptr) return;
   for (int64_t m = 0; m < p.m; ++m) {
