@@ -15,6 +15,9 @@
 namespace quire {
 
 namespace fs = std::filesystem;
+namespace {
+using Json = nlohmann::ordered_json;
+}  // namespace
 
 void add_packing(Flags& flags, Packing& packing, const std::string& help) {
   flags.add_choice(
@@ -313,7 +316,6 @@ TrainedRun SplitFlags::read(const std::string& model, const std::vector<std::str
 }
 
 TrainVocabulary train_vocabulary() {
-  using Json = nlohmann::ordered_json;
   const auto untouched = std::make_shared<ParsedTrain>();
   const auto read = [](const Json& options) {
     std::vector<std::string> arguments = {"--output-dir", "DIR"};
