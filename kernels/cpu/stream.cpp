@@ -56,33 +56,29 @@ void StreamRow(const Product& p, const float* x, const T* b, int64_t depth, int6
 // the next eight are prefetched from end to end meanwhile.
 constexpr int64_t kRowsAtOnce = 8;
 
+/// A vector of columns.
 template <class T, int kM>
-HWY_INLINE void AddRows(const Product& p, const float* x, const T* rows, int64_t depth, int64_t j,
-                        int64_t lanes, float* sums) {
+HWY_INLINE void AddRows(const Product& p, const float* x, const T* rows, float* sums) {
   Vec sum[kM];
-  for (int m = 0; m < kM; ++m) sum[m] = load(sums + m * p.n + j, lanes);
-  for (int64_t r = 0; r < depth; ++r) {
-    const Vec w = load(rows + r * p.b.row_stride + j, lanes);
+  for (int m = 0; m < kM; ++m) sum[m] = load(sums + m * p.n);
+  for (int64_t r = 0; r < kRowsAtOnce; ++r) {
+    const Vec w = load(rows + r * p.b.row_stride);
     for (int m = 0; m < kM; ++m) sum[m] = hn::MulAdd(set(x[m * p.k + r]), w, sum[m]);
   }
-  for (int m = 0; m < kM; ++m) store(sum[m], sums + m * p.n + j, lanes);
+  for (int m = 0; m < kM; ++m) store(sum[m], sums + m * p.n);
 }
 
 template <class T, int kM>
 void StreamRowsOf(const Product& p, const float* x, const T* b, int64_t depth, int64_t count,
                   float* sums) {
   const int64_t stride = p.b.row_stride;
-  for (int64_t k = 0; k < depth; k += kRowsAtOnce) {
+  const int64_t whole_depth = depth / kRowsAtOnce * kRowsAtOnce;
+  const int64_t whole_count = count / kLanes * kLanes;
+  for (int64_t k = 0; k < whole_depth; k += kRowsAtOnce) {
     const T* rows = b + k * stride;
     const T* next = rows + kRowsAtOnce * stride;
-    if (k + kRowsAtOnce > depth) {
-      for_vectors(count, [&](int64_t j, int64_t lanes) QUIRE_INLINE_LAMBDA {
-        AddRows<T, kM>(p, x + k, rows, depth - k, j, lanes, sums);
-      });
-      return;
-    }
     int64_t column = 0;
-    for_vectors(count, [&](int64_t j, int64_t lanes) QUIRE_INLINE_LAMBDA {
+    for (int64_t j = 0; j < whole_count; j += kLanes) {
       for (int64_t done = 0; done < kRowsAtOnce * kLanes; done += kLine<T>) {
         prefetch(next + column);
         column += kLine<T>;
@@ -91,8 +87,15 @@ void StreamRowsOf(const Product& p, const float* x, const T* b, int64_t depth, i
           next += stride;
         }
       }
-      AddRows<T, kM>(p, x + k, rows, kRowsAtOnce, j, lanes, sums);
-    });
+      AddRows<T, kM>(p, x + k, rows + j, sums + j);
+    }
+  }
+  // What is left, row of x by row of x: in the same order of k, and compiled once.
+  for (int64_t m = 0; m < kM; ++m, x += p.k, sums += p.n) {
+    if (whole_count < count) {
+      StreamRow<T>(p, x, b + whole_count, whole_depth, count - whole_count, sums + whole_count);
+    }
+    StreamRow<T>(p, x + whole_depth, b + whole_depth * stride, depth - whole_depth, count, sums);
   }
 }
 
