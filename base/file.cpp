@@ -14,7 +14,6 @@
 
 #include "base/error.h"
 #include "base/nearest.h"
-#include "base/parallel.h"
 
 namespace quire {
 namespace {
@@ -107,7 +106,6 @@ void MappedFile::map(int descriptor) {
 }
 
 void MappedFile::let_go(std::size_t first, std::size_t last) const {
-  if (moved_) return;
   // A page that is read brings those around it along, 64 KiB on Linux.
   constexpr std::size_t kAround = 1 << 18;
   const std::size_t page = ::sysconf(_SC_PAGESIZE);
@@ -116,39 +114,6 @@ void MappedFile::let_go(std::size_t first, std::size_t last) const {
   last -= last % page;
   if (last <= first) return;
   ::madvise(const_cast<std::byte*>(data_.get()) + first, last - first, MADV_DONTNEED);
-}
-
-bool MappedFile::move_to_huge_pages(std::size_t first, std::size_t last) const {
-#if defined(__linux__)
-  const auto start = reinterpret_cast<std::uintptr_t>(data_.get());
-  const std::uintptr_t begin = (start + first + kHugePage - 1) / kHugePage * kHugePage;
-  const std::uintptr_t end = (start + last) / kHugePage * kHugePage;
-  if (end <= begin) return true;
-  const std::size_t size = end - begin;
-  // One huge page more than that: wherever it lies, so many whole ones are in it.
-  void* const room = ::mmap(nullptr, size + kHugePage, PROT_READ | PROT_WRITE,
-                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (room == MAP_FAILED) return false;
-  const auto low = reinterpret_cast<std::uintptr_t>(room);
-  const std::uintptr_t from = (low + kHugePage - 1) / kHugePage * kHugePage;
-  auto* const copy = reinterpret_cast<std::byte*>(from);
-  auto* const place = reinterpret_cast<std::byte*>(begin);
-  ::madvise(copy, size, MADV_HUGEPAGE);
-  parallel_for(0, size / kHugePage, [&](std::size_t i) {
-    std::memcpy(copy + i * kHugePage, place + i * kHugePage, kHugePage);
-  });
-  ::mprotect(copy, size, PROT_READ);
-  // Whoever reads waits in between for the call's end. Where it fails, nothing may be left at `place`.
-  if (::mremap(copy, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, place) == MAP_FAILED) {
-    throw_errno("cannot move a part of " + path_.string() + " into memory", errno);
-  }
-  moved_ = true;
-  if (from > low) ::munmap(room, from - low);
-  ::munmap(copy + size, low + kHugePage - from);
-  return true;
-#else
-  return first >= last;
-#endif
 }
 
 void MappedFile::let_go(std::string_view part) const {

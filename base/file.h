@@ -42,18 +42,12 @@ class MappedFile {
   void let_go(std::size_t first, std::size_t last) const;
   /// The same for a part of text().
   void let_go(std::string_view part) const;
-  /// Copies what lies between into memory of its own, at the same addresses, as far as huge pages begin
-  /// and end there. Others may read meanwhile; nothing is let go from then on. False, and nothing done,
-  /// where there is no room for that, or no such call (Linux has it). Throws where the call fails.
-  bool move_to_huge_pages(std::size_t first, std::size_t last) const;
-  static constexpr std::size_t kHugePage = std::size_t{2} << 20;
 
  private:
   void map(int descriptor);
 
   std::filesystem::path path_;
   std::shared_ptr<const std::byte> data_;  // whose end is the mapping's
-  mutable bool moved_ = false;             // some of it, which no file gives back
   std::size_t size_ = 0;
 };
 

@@ -35,7 +35,7 @@ struct OpNote {
 thread_local OpNote noted;
 
 const char* dimensions_of(WeightLayout layout) {
-  return layout == WeightLayout::in_out ? "K N" : "N K";
+  return layout == WeightLayout::out_in ? "N K" : "K N";
 }
 
 /// The views of one op, one after the other. A view's extents are written as its comment in ops.h
@@ -58,11 +58,12 @@ class Views {
                         Types types = Types::f32) {
     return view ? reads(name, view, dimensions, types) : *this;
   }
-  /// Plain elements.
+  /// Plain elements, in rows.
   Views& multiplies(const Weight& weight) {
     if (in_blocks(weight.format)) {
       fail(fmt::format("weight is in {}, wants plain elements", quire::name_of(weight.format)));
     }
+    if (in_panels(weight.layout)) fail("weight is in panels, wants [K, N] or [N, K]");
     return reads_any_format("weight", weight, dimensions_of(weight.layout));
   }
   Views& reads_any_format(const char* name, const Weight& weight, const char* dimensions) {
@@ -358,6 +359,10 @@ void check_multiply(const Device& device, Multiply multiply, DType operands) {
 }
 
 void check_format(const Device& device, const char* op, const Weight& weight, DType with) {
+  if (in_panels(weight.layout) && !device.reads_panels()) {
+    throw Error(Fault::internal,
+                op + (": " + device.description()) + " does not read weights in panels");
+  }
   if (!in_blocks(weight.format)) return;
   const std::string format = name_of(weight.format);
   const std::string reason = device.why_no_format(weight.format);
@@ -375,6 +380,12 @@ void check(const MatmulForward& p) {
   Views views("matmul");
   views.reads("x", p.x, "M K", Types::activation)
       .reads_any_format("weight", p.weight, dimensions_of(p.weight.layout));
+  if (p.weight.layout == WeightLayout::pair_panels && p.multiply != Multiply::in_bf16) {
+    views.fail("a weight in pair_panels is multiplied in bfloat16 alone");
+  }
+  if (p.weight.layout == WeightLayout::panels && p.multiply == Multiply::in_bf16) {
+    views.fail("a weight in panels is multiplied as it is stored, not in bfloat16");
+  }
   if (in_blocks(p.weight.format) && p.multiply == Multiply::in_bf16) {
     views.fail(fmt::format("a weight in {} is multiplied as it is stored, not in bfloat16",
                            name_of(p.weight.format)));
@@ -608,6 +619,11 @@ void check_values(const RepetitionPenalty& p) {
   }
 QUIRE_OPS(QUIRE_DEFINE_OP)
 #undef QUIRE_DEFINE_OP
+
+void Device::lay_out(const Weight& /*from*/, WeightLayout /*layout*/, std::int64_t /*first*/,
+                     std::int64_t /*count*/, void* /*to*/) {
+  throw Error(Fault::internal, description() + " lays out no weights in panels");
+}
 
 void Device::layernorm_forward(const LayernormForward& p) {
   check_for(*this, p);

@@ -118,6 +118,17 @@ class Device {
   /// Whether products of so many rows are faster where the weight is [N, K]. The bits are the same.
   virtual bool prefers_out_in(std::int64_t /*rows*/) const { return false; }
 
+  /// The panels in which products that multiply so read a weight of such elements fastest, whatever
+  /// the number of rows, so that it is worth while to lay out all weights anew for a model that
+  /// decodes; none: as they come. The bits are the same.
+  virtual std::optional<WeightLayout> layout_to_decode(DType /*elements*/, Multiply /*how*/) const {
+    return std::nullopt;
+  }
+  /// Lays out panels [first, first + count) of a weight of plain elements; all will lie at `to`.
+  virtual void lay_out(const Weight& from, WeightLayout layout, std::int64_t first,
+                       std::int64_t count, void* to);
+  virtual bool reads_panels() const { return false; }
+
   /// Where some kernels wait for `quire doctor --verify` to pass on this machine: why they still
   /// do, as the end of a sentence. Empty where none wait.
   virtual std::string why_unproven() const { return ""; }

@@ -1,4 +1,4 @@
-// A matrix that products multiply with, as it is stored: only read, in one of two layouts, in a
+// A matrix that products multiply with, as it is stored: only read, in one of some layouts, in a
 // format that may have blocks of elements.
 #pragma once
 
@@ -11,8 +11,20 @@
 namespace quire {
 
 /// How a weight lies in memory. GPT-2's Conv1D has in_out; its head, the embedding table, has
-/// out_in.
-enum class WeightLayout : std::uint8_t { in_out /* [K, N] */, out_in /* [N, K] */ };
+/// out_in. In panels, columns filled up with zeros to whole ones, a product reads memory from end to
+/// end and keeps its sums in registers: Device::layout_to_decode() names the devices that do.
+enum class WeightLayout : std::uint8_t {
+  in_out,       // [K, N]
+  out_in,       // [N, K]
+  panels,       // [N/48, K, 48]
+  pair_panels,  // [N/48, K/2, 48, 2]: neighbours of k, the last one's zero where K is odd; of 16 bits
+};
+
+/// Columns of a panel.
+inline constexpr std::int64_t kPanelColumns = 48;
+constexpr bool in_panels(WeightLayout layout) {
+  return layout == WeightLayout::panels || layout == WeightLayout::pair_panels;
+}
 
 /// Plain elements, or the blocks that GGUF calls Q8_0 and Q4_0, packed: kernels/quantised.h.
 enum class WeightFormat : std::uint8_t { float32, float16, bfloat16, q8_0, q4_0 };
@@ -46,7 +58,6 @@ constexpr const char* name_of(WeightFormat format) {
 constexpr bool in_blocks(WeightFormat format) {
   return entry_of(format).block_elements > 1;
 }
-[[noreturn]] void throw_in_blocks(WeightFormat format);
 
 /// Owns nothing; an empty one (no data) stands for "not given". In blocks, the layout is out_in and K
 /// a multiple of the block's elements; data that begin on a multiple of 64 bytes are read fastest.
@@ -54,7 +65,7 @@ struct Weight {
   const void* data = nullptr;
   WeightFormat format = WeightFormat::float32;
   WeightLayout layout = WeightLayout::in_out;
-  Shape shape;  // [K, N] or [N, K], as it lies
+  Shape shape;  // [K, N], or [N, K] where it lies so
 
   Weight() = default;
   /// Plain elements, as a tensor or a file has them.
@@ -67,27 +78,19 @@ struct Weight {
   Weight(const void* bytes, WeightFormat of, WeightLayout lies, Shape extents)
       : data(bytes), format(of), layout(lies), shape(extents) {}
 
-  std::int64_t in() const { return shape[layout == WeightLayout::in_out ? 0 : 1]; }   // K
-  std::int64_t out() const { return shape[layout == WeightLayout::in_out ? 1 : 0]; }  // N
+  std::int64_t in() const { return shape[layout == WeightLayout::out_in ? 1 : 0]; }   // K
+  std::int64_t out() const { return shape[layout == WeightLayout::out_in ? 0 : 1]; }  // N
   /// The type of its elements; of those in blocks, float32, as which they are read.
   DType dtype() const { return entry_of(format).dtype; }
-  std::size_t size_bytes() const {
-    const WeightFormatEntry& entry = entry_of(format);
-    const std::int64_t panels = (shape[0] + entry.panel_rows - 1) / entry.panel_rows;
-    return static_cast<std::size_t>(panels * entry.panel_rows * shape[1] / entry.block_elements *
-                                    entry.block_bytes);
+  std::size_t size_bytes() const;
+  /// From one panel to the next, where it lies in panels.
+  std::int64_t panel_elements() const {
+    return (layout == WeightLayout::pair_panels ? in() + in() % 2 : in()) * kPanelColumns;
   }
-  /// Its elements, in a format without blocks; throws Error(internal) in one with blocks.
-  ConstView view() const {
-    if (in_blocks(format)) throw_in_blocks(format);
-    return {data, dtype(), shape};
-  }
-  /// The same memory, read as the transpose: x [M, N] times it is [M, K].
-  Weight transposed() const {
-    Weight other = *this;
-    other.layout = layout == WeightLayout::in_out ? WeightLayout::out_in : WeightLayout::in_out;
-    return other;
-  }
+  /// Its elements as [K, N] or [N, K]; throws Error(internal) where it has blocks or lies in panels.
+  ConstView view() const;
+  /// The same memory, read as the transpose: x [M, N] times it is [M, K]. Not of panels.
+  Weight transposed() const;
   explicit operator bool() const { return data != nullptr; }
 };
 

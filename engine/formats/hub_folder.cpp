@@ -16,6 +16,7 @@
 #include "engine/formats/weight_files.h"
 #include "engine/formats/weights_in_place.h"
 #include "engine/model/elements.h"
+#include "engine/model/forward.h"
 #include "kernels/quantised.h"
 
 namespace quire {
@@ -272,9 +273,13 @@ std::size_t bytes_in(const MemoryPlace& place, const NamedParameter& parameter,
 struct Holder {
   WeightFiles files;
   Buffer buffer;
-  WeightsInPlace in_place = WeightsInPlace();
+  std::shared_ptr<LaidOutWeights> laid_out;
+  WeightsInPlace in_place;
 
-  Holder(WeightFiles opened) : files(std::move(opened)) {}
+  Holder(WeightFiles opened, std::size_t parameters)
+      : files(std::move(opened)),
+        laid_out(std::make_shared<LaidOutWeights>(parameters)),
+        in_place(laid_out) {}
 };
 
 }  // namespace
@@ -308,7 +313,7 @@ LoadedModel load_model(Device& device, const std::filesystem::path& folder, Weig
   std::vector<std::string> notes = std::move(opened.notes);
   const std::vector<NamedParameter> list = std::move(opened.parameters);
   const std::vector<const FileTensor*> tensors = std::move(opened.tensors);
-  auto holder = std::make_shared<Holder>(std::move(opened.files));
+  auto holder = std::make_shared<Holder>(std::move(opened.files), list.size());
   const WeightFiles& files = holder->files;
 
   std::vector<Destination> destinations;
@@ -351,7 +356,6 @@ LoadedModel load_model(Device& device, const std::filesystem::path& folder, Weig
     if (memory != nullptr) clear_padding(device, list[i], memory, place.dtype, multiple);
     destinations.push_back({tensors[i], memory, place.dtype, place.out_in});
     const void* const data = memory == nullptr ? tensors[i]->bytes.data() : memory;
-    if (memory == nullptr) holder->in_place.add(*tensors[i]);
     if (place.out_in) {
       matrices[i] = {ConstView(data, place.dtype, out_in_shape(list[i])), WeightLayout::out_in};
       weights.emplace_back();
@@ -365,7 +369,20 @@ LoadedModel load_model(Device& device, const std::filesystem::path& folder, Weig
                               ? Parameters(config, std::move(weights), matrices, holder, multiple)
                               : Parameters(config, std::move(weights), holder, multiple);
   if (storage != WeightStorage::plain) {
-    parameters.before_decoding([holder] { holder->in_place.step(); });
+    const Multiply how = inference_precision(device, config, parameters);
+    const auto add = [&](const Weight& weight, std::size_t i) {
+      const auto layout = device.layout_to_decode(weight.dtype(), how);
+      const bool in_place = !places[i].blocks && places[i].offset == SIZE_MAX;
+      if (layout && in_place) holder->in_place.add(*tensors[i], weight, *layout, i);
+    };
+    for (int l = 0; l < config.n_layer; ++l) {
+      for (const Role product : kProducts) {
+        add(parameters.matrix(l, product), weight_index(l, product));
+      }
+    }
+    add(parameters.head(), config.tie_word_embeddings ? 0 : list.size() - 1);
+    parameters.before_decoding([holder, &device] { holder->in_place.step(device); },
+                               holder->laid_out);
   }
   return {config, std::move(parameters), std::move(notes)};
 }

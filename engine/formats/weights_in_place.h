@@ -1,4 +1,4 @@
-// Weights that are read where they lie in mapped files, brought bit by bit to where that is fast.
+// Weights that are read where they lie in mapped files, laid out for decoding in memory of their own.
 #pragma once
 
 #include <cstddef>
@@ -7,38 +7,54 @@
 #include <vector>
 
 #include "engine/formats/source.h"
+#include "engine/model/laid_out_weights.h"
+#include "kernels/device.h"
 
 namespace quire {
 
-/// A file's pages are small: prefetchers stop at the end of each, and the tables that say where they are
-/// have to be read besides. In huge pages a token of a float16 GPT-2 124M takes 9.3 ms instead of 11.7
-/// (Zen 4, virtual machine, two threads). To copy them all at once would hold up the first token, so
-/// each step copies a part: sixteen tokens take a little longer, those that follow are faster. The bytes
-/// stay at their addresses. What is copied is no longer shared with other processes.
+/// A file is read as it lies, so that the first token need not wait. But as it lies few rows are not
+/// multiplied by it at the speed of memory (Device::layout_to_decode), and its pages are small: prefetchers
+/// stop at the end of each. So each step of decoding lays out a part: sixteen tokens take a little
+/// longer, those that follow are faster. What is laid out is let go of in the file's mapping, and no
+/// longer shared with other processes.
 class WeightsInPlace {
  public:
   /// What fits the caches of a processor is left where it is.
   static constexpr std::size_t kWorthIt = std::size_t{32} << 20;
-  explicit WeightsInPlace(std::size_t worth_it = kWorthIt) : worth_it_(worth_it) {}
+  /// `laid_out` is filled; it must not be read after this object's end.
+  explicit WeightsInPlace(std::shared_ptr<LaidOutWeights> laid_out, std::size_t worth_it = kWorthIt)
+      : laid_out_(std::move(laid_out)), worth_it_(worth_it) {}
 
-  /// Before the first step. A tensor without a file is left out.
-  void add(const FileTensor& tensor);
-  /// Copies a sixteenth, until all is done. Nothing where there is too little, where the machine has
-  /// not twice the memory free that this takes, or no huge pages. From any thread.
-  void step();
+  /// Entry `index` of parameter_list(), before the first step: plain elements that are read where they
+  /// lie in a file, and how they are to be laid out.
+  void add(const FileTensor& tensor, const Weight& stored, WeightLayout layout, std::size_t index);
+  /// Lays out a sixteenth, until all is done. Nothing where there is too little, or where the machine
+  /// has not twice the memory free that this takes. From any thread that may use the device.
+  void step(Device& device);
 
  private:
-  struct Stretch {
+  struct Matrix {
     std::shared_ptr<const MappedFile> file;
-    std::size_t first, last;
-  };
-  void begin();
+    std::size_t first, last;  // bytes of it
+    Weight stored;
+    WeightLayout layout;
+    std::size_t index;
+    std::int64_t panels_done = 0;
 
+    Weight laid_out(const void* data) const {
+      return {data, stored.format, layout, {stored.in(), stored.out()}};
+    }
+  };
+  void begin(Device& device);
+
+  std::shared_ptr<LaidOutWeights> laid_out_;
   std::size_t worth_it_;
   std::mutex busy_;
   bool begun_ = false;
-  std::vector<Stretch> left_;  // the next is the last
-  std::size_t a_step_ = 0;     // bytes
+  std::vector<Matrix> left_;  // the next is the last
+  std::size_t a_step_ = 0;    // bytes
+  Buffer memory_;
+  std::size_t used_ = 0;  // of it, by those that are done
 };
 
 }  // namespace quire

@@ -317,7 +317,7 @@ void Gpt2Decoder::Impl::forward(Activations& a) {
   forward_hidden(pass);
   pass.multiply(&Device::matmul_forward, {.out = a.logits.rows(0, a.ln.shape()[0]),
                                           .x = a.ln,  // [B, C] of the rows that bring tokens
-                                          .weight = parameters.head()});
+                                          .weight = parameters.decoding_head()});
 }
 
 }  // namespace quire

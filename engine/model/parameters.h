@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "engine/model/config.h"
+#include "engine/model/laid_out_weights.h"
 #include "kernels/device.h"
 
 namespace quire {
@@ -194,12 +195,23 @@ class Parameters : public NamedTensors, public TensorsByRole<ConstView> {
              int vocab_multiple = 1);
 
   bool in_blocks() const { return in_blocks_; }  ///< any of them
-  /// What is to be done before each pass that reads all weights for a token a row, as where they lie
-  /// decides how fast that is: see decoding().
-  void before_decoding(std::function<void()> act) { before_decoding_ = std::move(act); }
+  /// What is to be done before each pass that reads all weights for a token a row, as how they lie
+  /// decides how fast that is: see decoding(). It may fill `laid_out`.
+  void before_decoding(std::function<void()> act, std::shared_ptr<const LaidOutWeights> laid_out) {
+    before_decoding_ = std::move(act);
+    laid_out_ = std::move(laid_out);
+  }
   /// Does it. The views stay as they are.
   void decoding() const {
     if (before_decoding_) before_decoding_();
+  }
+  /// matrix() and head() as products of inference_precision() read them fastest by now. The bits of
+  /// what is computed are the same.
+  Weight decoding_matrix(int index, Role product) const {
+    return laid_out(matrix(index, product), weight_index(index, product));
+  }
+  Weight decoding_head() const {
+    return laid_out(head(), head().data == table().data ? 0 : names().size() - 1);
   }
   /// As names(); throws Error(internal) where some lie as [out, in].
   const std::vector<ConstView>& weights() const;
@@ -215,11 +227,15 @@ class Parameters : public NamedTensors, public TensorsByRole<ConstView> {
  private:
   Parameters(NamedTensors own, const Gpt2Config& config, std::vector<ConstView> weights,
              int vocab_multiple);
+  Weight laid_out(const Weight& stored, std::size_t index) const {
+    return laid_out_ ? laid_out_->instead_of(stored, index) : stored;
+  }
 
   std::vector<ConstView> weights_;
   bool in_blocks_ = false, out_in_ = false;
   std::shared_ptr<void> owner_;
   std::function<void()> before_decoding_;
+  std::shared_ptr<const LaidOutWeights> laid_out_;
 };
 
 /// Fresh parameters as transformers draws them: N(0, initializer_range) for tables and Conv1D

@@ -61,6 +61,15 @@ void backward_input(const Pass& pass, int layer, Role product, const LoraAdapter
                 {.out = Accumulate{p.d_x}, .x = p.d_out, .weight = weight.transposed()});
 }
 
+/// As so many rows are multiplied by it fastest.
+Weight weight_of(const Pass& pass, int layer, Role product, std::int64_t rows) {
+  if (!pass.transposed.empty() && pass.device.prefers_out_in(rows)) {
+    return pass.transposed[layer][product];
+  }
+  return pass.cache != nullptr ? pass.parameters.decoding_matrix(layer, product)
+                               : pass.parameters.matrix(layer, product);
+}
+
 /// Blocks train as a whole or by their adapters alone.
 bool goes_on(const Pass& pass, const Gradients& gradients, int layer, Role product) {
   if (layer > pass.first_layer || gradients.parameters.layer(layer)[Role::ln_1].weight) return true;
@@ -95,12 +104,10 @@ void project(const Pass& pass, int layer, Role product, const Projection& p) {
   const LoraAdapter::Pair* pair = adapter_pair(pass.adapter, layer, product);
   // The adapter's share joins before the activation.
   const bool apart = pair != nullptr && p.activation != Activation::none;
-  const bool transposed = !pass.transposed.empty() && device.prefers_out_in(p.x.shape()[0]);
   const MatmulForward matmul = {.out = apart ? p.pre_activation : p.out,
                                 .pre_activation = apart ? View() : p.pre_activation,
                                 .x = p.x,
-                                .weight = transposed ? pass.transposed[layer][product]
-                                                     : pass.parameters.matrix(layer, product),
+                                .weight = weight_of(pass, layer, product, p.x.shape()[0]),
                                 .bias = pass.parameters.layer(layer)[product].bias,
                                 .activation = apart ? Activation::none : p.activation,
                                 .multiply = pass.precision};

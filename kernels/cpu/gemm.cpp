@@ -154,12 +154,14 @@ HWY_INLINE void StoreTile(const Vec (&sum)[kRows][kTileVectors], const TileOfC& 
 template <int kRows, class T, bool kKeep>
 void RegisterTile(const float* HWY_RESTRICT a, const T* HWY_RESTRICT b, int64_t stride,
                   float* HWY_RESTRICT packed, int64_t depth, const TileOfC& tile, Ahead ahead) {
-  const int64_t lines = ahead.lines_a_step(depth);
+  // Few rows do little for each k beside asking for what lies ahead: once for some k.
+  constexpr int64_t kTogether = kRows <= 2 ? 4 : 1;
+  const int64_t step = tile.step_of_a > 0 ? tile.step_of_a : kTileRows;
+  const int64_t lines = ahead.lines_a_step(depth / kTogether);
   Vec sum[kRows][kTileVectors];
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) sum[r][0] = sum[r][1] = sum[r][2] = zero();
-  for (int64_t k = 0; k < depth; ++k, a += kTileRows, b += stride) {
-    ahead.ask(lines);
+  const auto add_next = [&]() QUIRE_INLINE_LAMBDA {
     const Vec b0 = load(b), b1 = load(b + kLanes), b2 = load(b + 2 * kLanes);
     if constexpr (kKeep) {
       store(b0, packed);
@@ -174,7 +176,16 @@ void RegisterTile(const float* HWY_RESTRICT a, const T* HWY_RESTRICT b, int64_t 
       sum[r][1] = hn::MulAdd(x, b1, sum[r][1]);
       sum[r][2] = hn::MulAdd(x, b2, sum[r][2]);
     }
+    a += step;
+    b += stride;
+  };
+  int64_t k = 0;
+  for (; k + kTogether <= depth; k += kTogether) {
+    ahead.ask(lines);
+#pragma GCC unroll 4
+    for (int64_t i = 0; i < kTogether; ++i) add_next();
   }
+  for (; kTogether > 1 && k < depth; ++k) add_next();
   StoreTile<kRows>(sum, tile);
 }
 
@@ -185,15 +196,17 @@ constexpr auto tiles_of(std::integer_sequence<int, kRows...> /*rows*/) {
 template <class T>
 constexpr auto kTiles = tiles_of<T>(std::make_integer_sequence<int, kTileRows>());
 
-void Multiply(const void* a, const void* b, int64_t depth, const TileOfC& tile, Ahead ahead) {
-  const auto multiply = kTiles<float>[static_cast<size_t>(tile.rows - 1)];
-  const float *rows_of_a = static_cast<const float*>(a), *panel = static_cast<const float*>(b);
-  if (tile.columns == kTileColumns) {
-    return multiply(rows_of_a, panel, kTileColumns, nullptr, depth, tile, ahead);
-  }
-  // A tile at the right edge goes through a whole one, of which `columns` count.
+/// Calls multiply(whole tile). One at the right edge goes through memory of its own, of which
+/// `columns` count.
+template <class Multiply>
+void ForWholeTile(const TileOfC& tile, const Multiply& multiply) {
+  if (tile.columns == kTileColumns) return multiply(tile);
   HWY_ALIGN float edge[kTileRows * kTileColumns];
-  TileOfC whole = {.c = edge, .stride = kTileColumns, .rows = tile.rows, .columns = kTileColumns};
+  TileOfC whole = {.c = edge,
+                   .stride = kTileColumns,
+                   .rows = tile.rows,
+                   .columns = kTileColumns,
+                   .step_of_a = tile.step_of_a};
   if (tile.sums != nullptr) {
     for (int64_t r = 0; r < tile.rows; ++r) {
       std::copy_n(tile.sums + r * tile.sums_stride, tile.columns, edge + r * kTileColumns);
@@ -201,7 +214,7 @@ void Multiply(const void* a, const void* b, int64_t depth, const TileOfC& tile, 
     whole.sums = edge;
     whole.sums_stride = kTileColumns;
   }
-  multiply(rows_of_a, panel, kTileColumns, nullptr, depth, whole, ahead);
+  multiply(whole);
   for (int64_t r = 0; r < tile.rows; ++r) {
     float* c = tile.c + r * tile.stride;
     std::copy_n(edge + r * kTileColumns, tile.columns, c);
@@ -209,24 +222,40 @@ void Multiply(const void* a, const void* b, int64_t depth, const TileOfC& tile, 
   }
 }
 
+void Multiply(const void* a, const void* b, int64_t depth, const TileOfC& tile, Ahead ahead) {
+  ForWholeTile(tile, [&](const TileOfC& whole) HWY_ATTR {
+    kTiles<float>[static_cast<size_t>(tile.rows - 1)](static_cast<const float*>(a),
+                                                      static_cast<const float*>(b), kTileColumns,
+                                                      nullptr, depth, whole, ahead);
+  });
+}
+
 void PackAndMultiply(const void* a, const PanelOfB& panel, int64_t depth, const TileOfC& tile,
                      Ahead ahead) {
   float* packed = static_cast<float*>(panel.packed);
   const Operand& b = panel.b;
-  if (b.column_stride == 1 && tile.columns == kTileColumns &&
-      (!panel.keep || tile.rows == kTileRows)) {
-    dispatch(b.dtype, [&]<class T>() HWY_ATTR {
-      const T* source =
-          static_cast<const T*>(b.data) + panel.first_k * b.row_stride + panel.first_column;
-      const auto multiply = panel.keep ? RegisterTile<kTileRows, T, /*kKeep=*/true>
-                                       : kTiles<T>[static_cast<size_t>(tile.rows - 1)];
-      multiply(static_cast<const float*>(a), source, b.row_stride, packed, depth, tile, ahead);
+  // Those of panels are filled up.
+  const bool whole_columns = tile.columns == kTileColumns || b.panel_stride != 0;
+  if (b.column_stride == 1 && whole_columns && (!panel.keep || tile.rows == kTileRows)) {
+    ForWholeTile(tile, [&](const TileOfC& whole) HWY_ATTR {
+      dispatch(b.dtype, [&]<class T>() HWY_ATTR {
+        const auto multiply = panel.keep ? RegisterTile<kTileRows, T, /*kKeep=*/true>
+                                         : kTiles<T>[static_cast<size_t>(tile.rows - 1)];
+        multiply(static_cast<const float*>(a), b.at<T>(panel.first_k, panel.first_column),
+                 b.row_stride, packed, depth, whole, ahead);
+      });
     });
     return;
   }
   const Operand columns{b.data, b.dtype, b.column_stride, b.row_stride};
   Pack(columns, panel.first_column, tile.columns, panel.first_k, depth, 1.0f, kTileColumns, packed);
   Multiply(a, packed, depth, tile, ahead);
+}
+
+const void* PackedAlready(const PanelOfB& panel) {
+  const Operand& b = panel.b;
+  if (b.panel_stride == 0 || b.dtype != DType::f32 || kTileColumns != kPanelColumns) return nullptr;
+  return b.at<float>(panel.first_k, panel.first_column);
 }
 
 void AddColumnSums(const float* rows, int64_t row_count, int64_t stride, int64_t count,
@@ -246,7 +275,8 @@ PackedFormat Format() {
           .block_depth = kSumDepth,
           .pack_rows = PackRows,
           .multiply = Multiply,
-          .pack_and_multiply = PackAndMultiply};
+          .pack_and_multiply = PackAndMultiply,
+          .packed_already = PackedAlready};
 }
 
 }  // namespace HWY_NAMESPACE

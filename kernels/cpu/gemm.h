@@ -1,20 +1,33 @@
 // The packed product of many rows, over strided operands; stream.h has the one of few rows.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
 #include "kernels/cpu/parallel.h"
 #include "kernels/tensor.h"
+#include "kernels/weight.h"
 
 namespace quire::cpu {
 
-/// A matrix in memory, element (i, j) at data[i·row_stride + j·column_stride]; one stride is 1.
+/// A matrix in memory, element (i, j) at data[i·row_stride + j·column_stride]; one stride is 1. A
+/// weight in panels (WeightLayout) has rows of one panel, panel_stride elements from the next.
 struct Operand {
   const void* data = nullptr;
   DType dtype = DType::f32;
   std::int64_t row_stride = 0;
   std::int64_t column_stride = 1;
+  std::int64_t panel_stride = 0;  // 0: not in panels
+
+  /// Where element (i, j) of a matrix with contiguous rows lies, and the rest of its row, of one in
+  /// pair_panels with even i. To be called from code for any level of vectors.
+  template <class T>
+  [[gnu::always_inline]] const T* at(std::int64_t i, std::int64_t j) const {
+    const T* elements = static_cast<const T*>(data) + i * row_stride;
+    if (panel_stride == 0) return elements + j;
+    return elements + j / kPanelColumns * panel_stride + j % kPanelColumns;
+  }
 };
 
 /// c = a_scale·a·b + bias, or c += a_scale·a·b.
@@ -47,7 +60,8 @@ struct Ahead {
   std::int64_t lines() const { return rows * ((bytes + kLine - 1) / kLine); }
   /// How many to ask for in each of `steps`.
   std::int64_t lines_a_step(std::int64_t steps) const {
-    return lines() <= steps ? 1 : (lines() + steps - 1) / steps;  // divides where it has to
+    if (lines() <= steps) return 1;  // divides where it has to
+    return (lines() + steps - 1) / std::max<std::int64_t>(steps, 1);
   }
   /// Asks for the next `lines` of it, from the second-level cache on. Inlined, as it is called from
   /// code for any level of vectors.
@@ -65,7 +79,7 @@ struct Ahead {
   static constexpr std::int64_t kLine = 64;
 };
 
-/// A register tile of c, and how it is reached.
+/// A register tile of c, and how it and its rows of a are reached.
 struct TileOfC {
   float* c = nullptr;                  // overwritten
   std::int64_t stride = 0;             // of rows
@@ -73,6 +87,7 @@ struct TileOfC {
   const float* sums = nullptr;         // what is added to: may be c; null: nothing
   std::int64_t sums_stride = 0;        // of rows
   const float* bias = nullptr;         // [columns], added last; or null
+  std::int64_t step_of_a = 0;  // words of a from one word of depth to the next; 0: panel_rows
 };
 
 /// A panel of b where it lies, and where it is packed.
@@ -83,7 +98,7 @@ struct PanelOfB {
   bool keep;  // it is used again: leaves it in `packed`
 };
 
-/// How operands are packed and multiplied; the loops around it are in matmul.cpp. What is packed
+/// How operands are packed and multiplied; the loops around it are in many_rows.cpp. What is packed
 /// consists of words of 32 bits, each one k of a row of a or a column of b, or two neighbours in 16
 /// bits.
 struct PackedFormat {
@@ -107,6 +122,8 @@ struct PackedFormat {
   /// The same with b where it lies, which is packed on the way.
   void (*pack_and_multiply)(const void* a, const PanelOfB& b, std::int64_t depth,
                             const TileOfC& tile, Ahead ahead);
+  /// The panel where b lies, if it lies there as it would be packed; null where it does not.
+  const void* (*packed_already)(const PanelOfB& b) = nullptr;
   /// What a thread calls before its first product of a task and after its last; or null.
   void (*enter)() = nullptr;
   void (*leave)() = nullptr;

@@ -118,6 +118,7 @@ QUIRE_BF16 void register_tile(const std::uint32_t* a, const void* from, std::int
                               Ahead ahead) {
   const std::int64_t words = (depth + 1) / 2;
   const std::int64_t lines = ahead.lines_a_step(words);
+  const std::int64_t step = tile.step_of_a > 0 ? tile.step_of_a : kTileRows;
   const auto* panel = static_cast<const std::uint32_t*>(from);
   const auto* row = static_cast<const BFloat16*>(from);
   __m512 sum[kRows][kTileVectors];
@@ -125,7 +126,7 @@ QUIRE_BF16 void register_tile(const std::uint32_t* a, const void* from, std::int
   for (int r = 0; r < kRows; ++r) {
     sum[r][0] = sum[r][1] = sum[r][2] = _mm512_setzero_ps();
   }
-  for (std::int64_t word = 0; word < words; ++word, a += kTileRows) {
+  for (std::int64_t word = 0; word < words; ++word, a += step) {
     ahead.ask(lines);
     __m512i b[kTileVectors];
 #pragma GCC unroll 3
@@ -194,8 +195,7 @@ void pack_and_multiply(const void* a, const PanelOfB& panel, std::int64_t depth,
   const Operand& b = panel.b;
   if (b.dtype == DType::bf16 && b.column_stride == 1 && tile.columns == kTileColumns &&
       (!panel.keep || tile.rows == kTileRows)) {
-    const BFloat16* rows =
-        static_cast<const BFloat16*>(b.data) + panel.first_k * b.row_stride + panel.first_column;
+    const BFloat16* rows = b.at<BFloat16>(panel.first_k, panel.first_column);
     return multiply_tile(panel.keep ? From::rows_kept : From::rows, a, rows, b.row_stride,
                          panel.packed, depth, tile, ahead);
   }
@@ -203,6 +203,14 @@ void pack_and_multiply(const void* a, const PanelOfB& panel, std::int64_t depth,
   pack_pairs(columns, panel.first_column, tile.columns, panel.first_k, depth, 1.0f, kTileColumns,
              panel.packed);
   multiply(a, panel.packed, depth, tile, ahead);
+}
+
+static_assert(kTileColumns == kPanelColumns);
+
+/// In pair_panels, which are multiplied in bfloat16 alone.
+const void* packed_already(const PanelOfB& panel) {
+  if (panel.b.panel_stride == 0) return nullptr;
+  return panel.b.at<BFloat16>(panel.first_k, panel.first_column);
 }
 
 }  // namespace
@@ -238,7 +246,8 @@ PackedFormat bf16_format() {
           .block_depth = kBlockDepth,
           .pack_rows = pack_rows,
           .multiply = multiply,
-          .pack_and_multiply = pack_and_multiply};
+          .pack_and_multiply = pack_and_multiply,
+          .packed_already = packed_already};
 }
 
 // Latency 6 × 2 units on a Zen 5.

@@ -25,6 +25,19 @@ TEST_CASE("a weight knows what goes in and out, however it lies") {
   CHECK_FALSE(WritableWeight());
 }
 
+TEST_CASE("a weight in panels takes whole ones, and has neither rows nor a transpose") {
+  const Weight panels(nullptr, WeightFormat::float32, WeightLayout::panels, {3, 50});
+  CHECK(panels.in() == 3);
+  CHECK(panels.out() == 50);
+  CHECK(panels.panel_elements() == 3 * 48);
+  CHECK(panels.size_bytes() == 2 * 3 * 48 * 4);
+  const Weight pairs(nullptr, WeightFormat::bfloat16, WeightLayout::pair_panels, {3, 48});
+  CHECK(pairs.panel_elements() == 4 * 48);
+  CHECK(pairs.size_bytes() == 4 * 48 * 2);
+  CHECK(error_of([&] { panels.view(); }) == "a weight in panels has no rows to view");
+  CHECK(error_of([&] { pairs.transposed(); }) == "a weight in panels is read as a transpose");
+}
+
 TEST_CASE("a format has the type and the bytes of its elements") {
   std::byte memory[60];
   for (const DType dtype : {DType::f32, DType::f16, DType::bf16}) {
