@@ -14,8 +14,8 @@ namespace quire {
 
 /// A file is read as it lies, so that the first token need not wait. But as it lies few rows are not
 /// multiplied by it at the speed of memory (Device::layout_to_decode), and its pages are small: prefetchers
-/// stop at the end of each. So each step of decoding lays out a part: sixteen tokens take a little
-/// longer, those that follow are faster. What is laid out is let go of in the file's mapping, and no
+/// stop at the end of each. So each step of decoding lays out a part: the first dozen tokens take longer,
+/// those that follow are faster. What is laid out is let go of in the file's mapping, and no
 /// longer shared with other processes.
 class WeightsInPlace {
  public:
@@ -28,7 +28,7 @@ class WeightsInPlace {
   /// Entry `index` of parameter_list(), before the first step: plain elements that are read where they
   /// lie in a file, and how they are to be laid out.
   void add(const FileTensor& tensor, const Weight& stored, WeightLayout layout, std::size_t index);
-  /// Lays out a sixteenth, until all is done. Nothing where there is too little, or where the machine
+  /// Lays out a sixteenth or more, in whole matrices, until all is done. Nothing where there is too little, or where the machine
   /// has not twice the memory free that this takes. From any thread that may use the device.
   void step(Device& device);
 
@@ -39,13 +39,14 @@ class WeightsInPlace {
     Weight stored;
     WeightLayout layout;
     std::size_t index;
-    std::int64_t panels_done = 0;
 
     Weight laid_out(const void* data) const {
       return {data, stored.format, layout, {stored.in(), stored.out()}};
     }
   };
   void begin(Device& device);
+  /// Bytes.
+  std::size_t lay_out(Device& device, const Matrix& matrix);
 
   std::shared_ptr<LaidOutWeights> laid_out_;
   std::size_t worth_it_;

@@ -78,25 +78,25 @@ bool lies_in_panels_as(const Weight& panels, const Weight& stored) {
 
 TEST_CASE("weights in place are laid out step by step, the last first, and their file let go") {
   const ScratchFolder folder;
-  constexpr std::int64_t K = 1024, kFirst = 4990, kSecond = 3000;  // 20 and 12 MB
+  constexpr std::int64_t K = 1024, kFirst = 2500, kSecond = 4500;  // 10 and 18 MB
   const auto path = folder.write("weights", pattern(K * (kFirst + kSecond) * 4));
   const auto file = std::make_shared<const MappedFile>(path);
   const auto device = open_device("cpu");
   const Matrix first = matrix_in(file, 0, K, kFirst);
   const Matrix second = matrix_in(file, K * kFirst * 4, K, kSecond);
   const auto laid_out = std::make_shared<LaidOutWeights>(5);
-  WeightsInPlace weights(laid_out, /*worth_it=*/30 << 20);
+  WeightsInPlace weights(laid_out, /*worth_it=*/20 << 20);
   weights.add(first.tensor, first.stored, WeightLayout::panels, 3);
   weights.add(second.tensor, second.stored, WeightLayout::panels, 1);
   const auto now = [&](const Matrix& matrix, std::size_t index) {
     return laid_out->instead_of(matrix.stored, index);
   };
   CHECK(now(second, 1).data == second.stored.data);
-  weights.step(*device);  // 16 MB of it
+  weights.step(*device);  // 16 MB or more of it
   CHECK(now(second, 1).layout == WeightLayout::panels);
   CHECK(now(first, 3).data == first.stored.data);
   CHECK(now(first, 3).layout == WeightLayout::in_out);
-  CHECK(resident_from(path) >= std::size_t{3} << 20);
+  CHECK(resident_from(path) <= std::size_t{1} << 20);
   weights.step(*device);
   CHECK(resident_from(path) <= std::size_t{1} << 20);
   CHECK(now(first, 3).layout == WeightLayout::panels);
