@@ -54,27 +54,10 @@ void TransposeLanes(const T* source, int64_t stride, int64_t width, int64_t dept
   constexpr int64_t kSide = hn::MaxLanes(d);
   int64_t k = 0;
   for (; k + kSide <= depth; k += kSide, out += kSide * width) {
-    const auto row = [&](int64_t lane) HWY_ATTR { return load_as(d, source + lane * stride + k); };
-    auto a0 = row(0), a1 = row(1), a2 = row(2), a3 = row(3);
-    transpose_blocks(d, a0, a1, a2, a3);
-    if constexpr (kSide == 8) {
-      auto b0 = row(4), b1 = row(5), b2 = row(6), b3 = row(7);
-      transpose_blocks(d, b0, b1, b2, b3);
-      // Block i of a0 has k + 4·i of lanes 0 to 3, that of b0 has it of lanes 4 to 7.
-      hn::StoreU(hn::ConcatLowerLower(d, b0, a0), d, out);
-      hn::StoreU(hn::ConcatLowerLower(d, b1, a1), d, out + width);
-      hn::StoreU(hn::ConcatLowerLower(d, b2, a2), d, out + 2 * width);
-      hn::StoreU(hn::ConcatLowerLower(d, b3, a3), d, out + 3 * width);
-      hn::StoreU(hn::ConcatUpperUpper(d, b0, a0), d, out + 4 * width);
-      hn::StoreU(hn::ConcatUpperUpper(d, b1, a1), d, out + 5 * width);
-      hn::StoreU(hn::ConcatUpperUpper(d, b2, a2), d, out + 6 * width);
-      hn::StoreU(hn::ConcatUpperUpper(d, b3, a3), d, out + 7 * width);
-    } else {
-      hn::StoreU(a0, d, out);
-      hn::StoreU(a1, d, out + width);
-      hn::StoreU(a2, d, out + 2 * width);
-      hn::StoreU(a3, d, out + 3 * width);
-    }
+    transpose_square(
+        d, [&](int64_t lane) QUIRE_INLINE_LAMBDA { return load_as(d, source + lane * stride + k); },
+        [&](int64_t i, hn::Vec<decltype(d)> lanes)
+            QUIRE_INLINE_LAMBDA { hn::StoreU(lanes, d, out + i * width); });
   }
   for (; k < depth; ++k, out += width) {
     for (int64_t lane = 0; lane < kSide; ++lane) out[lane] = to_float(source[lane * stride + k]);

@@ -20,57 +20,30 @@ namespace {
 using Words = hn::CappedTag<float, 8>;  // of 32 bits
 constexpr int64_t kSide = hn::MaxLanes(Words());
 
-/// As many words of as many runs as a vector has lanes, `stride` bytes apart, transposed: calls
-/// put(i, word i of each run).
-template <class Put>
-HWY_INLINE void TransposeWords(const std::byte* runs, int64_t stride, const Put& put) {
-  const Words d;
-  const auto run = [&](int64_t lane) QUIRE_INLINE_LAMBDA {
-    return hn::LoadU(d, reinterpret_cast<const float*>(runs + lane * stride));
-  };
-  auto a0 = run(0), a1 = run(1), a2 = run(2), a3 = run(3);
-  transpose_blocks(d, a0, a1, a2, a3);
-  if constexpr (kSide == 8) {
-    auto b0 = run(4), b1 = run(5), b2 = run(6), b3 = run(7);
-    transpose_blocks(d, b0, b1, b2, b3);
-    put(0, hn::ConcatLowerLower(d, b0, a0));
-    put(1, hn::ConcatLowerLower(d, b1, a1));
-    put(2, hn::ConcatLowerLower(d, b2, a2));
-    put(3, hn::ConcatLowerLower(d, b3, a3));
-    put(4, hn::ConcatUpperUpper(d, b0, a0));
-    put(5, hn::ConcatUpperUpper(d, b1, a1));
-    put(6, hn::ConcatUpperUpper(d, b2, a2));
-    put(7, hn::ConcatUpperUpper(d, b3, a3));
-  } else {
-    put(0, a0);
-    put(1, a1);
-    put(2, a2);
-    put(3, a3);
-  }
-}
-
 /// k of [0, depth) that whole squares hold, of kSide lanes of a panel; a word holds one k or two.
 template <class Bits>
 int64_t TransposeLanes(const Bits* source, int64_t stride, int64_t depth, Bits* panel) {
   constexpr int64_t kPerWord = sizeof(float) / sizeof(Bits);
+  const Words d;
   int64_t k = 0;
   for (; k + kSide * kPerWord <= depth; k += kSide * kPerWord) {
     Bits* to = panel + k * kPanelColumns;
-    TransposeWords(
-        reinterpret_cast<const std::byte*>(source + k), stride * static_cast<int64_t>(sizeof(Bits)),
-        [&](int64_t i, hn::Vec<Words> word) QUIRE_INLINE_LAMBDA {
-          const hn::RebindToUnsigned<Words> d;
-          const auto bits = hn::BitCast(d, word);
-          if constexpr (kPerWord == 1) {
-            hn::StoreU(bits, d, to + i * kPanelColumns);
-          } else {
-            const hn::Rebind<std::uint16_t, decltype(d)> half;
-            Bits* row = to + 2 * i * kPanelColumns;
-            const auto low = hn::And(bits, hn::Set(d, 0xFFFFu));
-            hn::StoreU(hn::TruncateTo(half, low), half, row);
-            hn::StoreU(hn::TruncateTo(half, hn::ShiftRight<16>(bits)), half, row + kPanelColumns);
-          }
-        });
+    const auto run = [&](int64_t lane) QUIRE_INLINE_LAMBDA {
+      return hn::LoadU(d, reinterpret_cast<const float*>(source + lane * stride + k));
+    };
+    transpose_square(d, run, [&](int64_t i, hn::Vec<Words> word) QUIRE_INLINE_LAMBDA {
+      const hn::RebindToUnsigned<Words> d32;
+      const auto bits = hn::BitCast(d32, word);
+      if constexpr (kPerWord == 1) {
+        hn::StoreU(bits, d32, to + i * kPanelColumns);
+      } else {
+        const hn::Rebind<std::uint16_t, decltype(d32)> d16;
+        Bits* row = to + 2 * i * kPanelColumns;
+        const auto low = hn::And(bits, hn::Set(d32, 0xFFFFu));
+        hn::StoreU(hn::TruncateTo(d16, low), d16, row);
+        hn::StoreU(hn::TruncateTo(d16, hn::ShiftRight<16>(bits)), d16, row + kPanelColumns);
+      }
+    });
   }
   return k;
 }

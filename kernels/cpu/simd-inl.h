@@ -108,6 +108,32 @@ HWY_INLINE void transpose_blocks(D d, V& a, V& b, V& c, V& e) {
   c = hn::BitCast(d, hn::InterleaveLower(d2, ab_high, ce_high));
   e = hn::BitCast(d, hn::InterleaveUpper(d2, ab_high, ce_high));
 }
+
+/// Transposes as many rows of as many floats as D has lanes, four or eight: calls put(i, number i of each of
+/// row(0), row(1), …).
+template <class D, class Row, class Put>
+HWY_INLINE void transpose_square(D d, const Row& row, const Put& put) {
+  auto a0 = row(0), a1 = row(1), a2 = row(2), a3 = row(3);
+  transpose_blocks(d, a0, a1, a2, a3);
+  if constexpr (hn::MaxLanes(D()) == 8) {
+    auto b0 = row(4), b1 = row(5), b2 = row(6), b3 = row(7);
+    transpose_blocks(d, b0, b1, b2, b3);
+    // Block i of a0 has number 4·i of rows 0 to 3, that of b0 has it of rows 4 to 7.
+    put(0, hn::ConcatLowerLower(d, b0, a0));
+    put(1, hn::ConcatLowerLower(d, b1, a1));
+    put(2, hn::ConcatLowerLower(d, b2, a2));
+    put(3, hn::ConcatLowerLower(d, b3, a3));
+    put(4, hn::ConcatUpperUpper(d, b0, a0));
+    put(5, hn::ConcatUpperUpper(d, b1, a1));
+    put(6, hn::ConcatUpperUpper(d, b2, a2));
+    put(7, hn::ConcatUpperUpper(d, b3, a3));
+  } else {
+    put(0, a0);
+    put(1, a1);
+    put(2, a2);
+    put(3, a3);
+  }
+}
 #endif
 
 HWY_INLINE void store(Vec v, float* to, std::int64_t count = kLanes) {
