@@ -22,9 +22,12 @@ def available_memory():
     return 0
 
 
-def generate(dtype, prompt=32, batch=1, prefill=1, threads=None, model="gpt2"):
-    return {"arguments": ["generate", "--config", model, "--dtype", dtype, "--batch-size", batch, "--prompt-tokens", prompt,
-                          "--max-new-tokens", NEW, "--prefill", prefill], "threads": threads}
+def generate(dtype, prompt=32, batch=1, prefill=1, threads=None, model=None):
+    """Of the file that peers read, too, where weights lie as `quire generate` has them; of random ones where `model` says
+    how large."""
+    of = ["--config", model, "--dtype", dtype] if model else ["--model", lambda place: peer_works.there(place.model(dtype))]
+    return {"arguments": ["generate", *of, "--batch-size", batch, "--prompt-tokens", prompt, "--max-new-tokens", NEW,
+                          "--prefill", prefill], "threads": threads}
 
 
 def train(dtype, batch, length, threads=None, model="gpt2"):
@@ -111,7 +114,8 @@ def run(o, note):
                 label = f"{', '.join(series.values())} at {x}"
                 note(f"{sweep}, round {index + 1} of {o.rounds}: {label}")
                 try:
-                    entries = peer_works.quire_entries(place, *point["arguments"], "--seconds", place.seconds, "--threads",
+                    arguments = [a(place) if callable(a) else a for a in point["arguments"]]
+                    entries = peer_works.quire_entries(place, *arguments, "--seconds", place.seconds, "--threads",
                                                        point["threads"] or o.threads)
                 except peer_works.LeftOut as reason:
                     note(f"  left out: {reason}")
