@@ -298,6 +298,11 @@ HWY_INLINE void AddBlock(const std::byte* codes, const RowsOfX& x, Ints (&sums)[
   }
 }
 
+/// Bytes of the weight that are asked for before they are read. With it a token of one row in int4
+/// takes 1.29 ms instead of 1.39, of eight 3.9 instead of 4.6, in int8 4.5-4.8 instead of 5.0 (GPT-2 124M,
+/// Zen 5, two threads).
+constexpr int64_t kAhead = 4096;
+
 /// c [kRows, N] at the panel's first column, of which there are `columns`.
 template <WeightFormat kFormat, int kRows, Dot kDot>
 void Tile(const std::byte* panel, RowsOfX x, int64_t blocks, const float* bias, int64_t columns,
@@ -309,6 +314,9 @@ void Tile(const std::byte* panel, RowsOfX x, int64_t blocks, const float* bias, 
     for (int v = 0; v < kVectors; ++v) sums[r][v] = zero();
   }
   for (int64_t block = 0; block < blocks; ++block) {
+    for (int64_t line = 0; line < block_bytes(kFormat); line += 64) {
+      __builtin_prefetch(panel + kAhead + line, /*rw=*/0, /*locality=*/2);
+    }
     Ints of_block[kRows][kVectors];
     if constexpr (kDot == Dot::bytes) {
       AddBytes<kFormat>(panel + 2 * kColumns, x, of_block);
