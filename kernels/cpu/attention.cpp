@@ -132,6 +132,19 @@ HWY_INLINE void update_softmax(float* s, std::int64_t rows, const Visible& visib
   }
 }
 
+/// What was summed, divided by the sum of its shares.
+void put_outputs(const QueryBlock& block, std::int64_t width, std::int64_t D, const Workspace& w) {
+  for (std::int64_t q = 0; q < block.count; ++q) {
+    // Nothing seen: the output is zero and so is the sum.
+    const float sum = sum_lanes(load(w.l + q * kLanes));
+    const Vec share = set(w.m[q] == -kInfinity ? 0.0f : 1.0f / sum);
+    for_vectors(D, [&](std::int64_t d, std::int64_t count) QUIRE_INLINE_LAMBDA {
+      store(hn::Mul(load(w.o + q * width + d), share), block.out + q * block.out_stride + d, count);
+    });
+    if (block.lse != nullptr) block.lse[q] = w.m[q] + std::log(sum);
+  }
+}
+
 void attend(const QueryBlock& block, Rows keys, Rows values, std::int64_t D, float scale,
             const ProbabilityDropout& dropout, const Workspace& w) {
   const std::int64_t width = round_up_to_lanes(D);
@@ -202,16 +215,7 @@ void attend(const QueryBlock& block, Rows keys, Rows values, std::int64_t D, flo
       }
     }
   }
-
-  for (std::int64_t q = 0; q < block.count; ++q) {
-    // Nothing seen: the output is zero and so is the sum.
-    const float sum = sum_lanes(load(w.l + q * kLanes));
-    const Vec share = set(w.m[q] == -kInfinity ? 0.0f : 1.0f / sum);
-    for_vectors(D, [&](std::int64_t d, std::int64_t count) QUIRE_INLINE_LAMBDA {
-      store(hn::Mul(load(w.o + q * width + d), share), block.out + q * block.out_stride + d, count);
-    });
-    if (block.lse != nullptr) block.lse[q] = w.m[q] + std::log(sum);
-  }
+  put_outputs(block, width, D, w);
 }
 
 void attention_forward(const AttentionForward& p, ThreadPool& pool) {

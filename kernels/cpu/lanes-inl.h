@@ -115,6 +115,18 @@ void multiply_block(const std::uint32_t* x, const std::uint32_t* words, std::int
 /// Columns that are put into c at once: a multiple of all kColumns.
 constexpr std::int64_t kPutColumns = 48;
 
+/// Puts columns of c where its sums are: each of its panels of `rows` rows as lanes_of() has it.
+template <class LanesOf>
+void take_columns_of(const Product& p, std::int64_t rows, const LanesOf& lanes_of,
+                     std::int64_t first, std::int64_t columns, float* sums) {
+  for (std::int64_t row = 0; row < p.m; ++row) {
+    const std::int64_t panel = row / rows * rows, lanes = lanes_of(panel);
+    for (std::int64_t j = 0; j < columns; ++j) {
+      sums[panel * kPutColumns + j * lanes + row - panel] = p.c[row * p.c_stride + first + j];
+    }
+  }
+}
+
 /// Columns [first, first + count) of c, of x as turn_rows() leaves it for these lanes and parts; those
 /// behind them are asked for. The last rows, where they fit, are in the lanes of Rest.
 template <class Ops, class Rest, int kParts, int kColumns>
@@ -147,12 +159,7 @@ void multiply_columns(const Product& p, const std::uint32_t* x, std::int64_t fir
     const auto lanes_of = [&](std::int64_t row) {
       return row > 0 && p.m - row <= Rest::kLanes ? Rest::kLanes : kRows;
     };
-    for (std::int64_t row = 0; onto_c && row < p.m; ++row) {
-      const std::int64_t panel = row / kRows * kRows, lanes = lanes_of(panel);
-      for (std::int64_t j = 0; j < put_columns; ++j) {
-        sums[panel * kPutColumns + j * lanes + row - panel] = p.c[row * p.c_stride + put + j];
-      }
-    }
+    if (onto_c) take_columns_of(p, kRows, lanes_of, put, put_columns, sums);
     for (std::int64_t j = put; j < put + put_columns; j += kColumns) {
       for (std::int64_t k = 0; k < p.k; k += kDepth, now = 1 - now) {
         const bool last = k + kDepth >= p.k;
