@@ -359,10 +359,6 @@ void check_multiply(const Device& device, Multiply multiply, DType operands) {
 }
 
 void check_format(const Device& device, const char* op, const Weight& weight, DType with) {
-  if (in_panels(weight.layout) && !device.reads_panels()) {
-    throw Error(Fault::internal,
-                op + (": " + device.description()) + " does not read weights in panels");
-  }
   if (!in_blocks(weight.format)) return;
   const std::string format = name_of(weight.format);
   const std::string reason = device.why_no_format(weight.format);
@@ -376,16 +372,21 @@ void check_format(const Device& device, const char* op, const Weight& weight, DT
   }
 }
 
+void check_panels(const Device& device, const Weight& weight, Multiply how) {
+  if (!in_panels(weight.layout) || device.layout_to_decode(weight.dtype(), how) == weight.layout) {
+    return;
+  }
+  throw Error(Fault::internal,
+              fmt::format("matmul: {} does not read {} in {}, multiplied {}", device.description(),
+                          name_of(weight.format),
+                          weight.layout == WeightLayout::panels ? "panels" : "pair_panels",
+                          how == Multiply::in_bf16 ? "in bfloat16" : "as it is stored"));
+}
+
 void check(const MatmulForward& p) {
   Views views("matmul");
   views.reads("x", p.x, "M K", Types::activation)
       .reads_any_format("weight", p.weight, dimensions_of(p.weight.layout));
-  if (p.weight.layout == WeightLayout::pair_panels && p.multiply != Multiply::in_bf16) {
-    views.fail("a weight in pair_panels is multiplied in bfloat16 alone");
-  }
-  if (p.weight.layout == WeightLayout::panels && p.multiply == Multiply::in_bf16) {
-    views.fail("a weight in panels is multiplied as it is stored, not in bfloat16");
-  }
   if (in_blocks(p.weight.format) && p.multiply == Multiply::in_bf16) {
     views.fail(fmt::format("a weight in {} is multiplied as it is stored, not in bfloat16",
                            name_of(p.weight.format)));

@@ -38,6 +38,9 @@ void check_multiply(const Device& device, Multiply multiply, DType operands);
 /// For the ops that read any format: that the device reads it, beside activations of that type.
 void check_format(const Device& device, const char* op, const Weight& weight, DType with);
 
+/// That the device reads a weight in panels, if it lies so, when it multiplies in that way.
+void check_panels(const Device& device, const Weight& weight, Multiply how);
+
 /// All of these that concern the op and the device.
 template <class Op>
 void check_for(const Device& device, const Op& p) {
@@ -51,6 +54,7 @@ void check_for(const Device& device, const Op& p) {
   }
   if constexpr (std::is_same_v<Op, MatmulForward>) {
     check_format(device, "matmul", p.weight, p.x.dtype());
+    check_panels(device, p.weight, p.multiply);
   } else if constexpr (std::is_same_v<Op, EmbeddingForward>) {
     check_format(device, "embedding", p.wte, p.out.dtype());
   }

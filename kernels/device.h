@@ -127,7 +127,6 @@ class Device {
   /// Lays out panels [first, first + count) of a weight of plain elements; all will lie at `to`.
   virtual void lay_out(const Weight& from, WeightLayout layout, std::int64_t first,
                        std::int64_t count, void* to);
-  virtual bool reads_panels() const { return false; }
 
   /// Where some kernels wait for `quire doctor --verify` to pass on this machine: why they still
   /// do, as the end of a sentence. Empty where none wait.

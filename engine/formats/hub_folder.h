@@ -35,9 +35,8 @@ OpenedModel open_model(const std::filesystem::path& folder_or_file);
 
 /// Types of matrices in memory. Those of other tensors are what load_model() says.
 enum class WeightStorage {
-  /// As in the file: mapped where the device can read host memory, and moved into huge pages while it
-  /// decodes (weights_in_place.h); matrices of layers [out, in] where
-  /// the file has them so, and blocks of Q8_0 and Q4_0 packed where it has products with them. All
+  /// As in the file: mapped where the device can read host memory, and laid out anew while it
+  /// decodes (weights_in_place.h); matrices of layers [out, in] where the file has them so, and blocks of Q8_0 and Q4_0 packed where it has products with them. All
   /// other blocks become float32.
   as_stored,
   /// The same, but all blocks become float32 and all matrices of layers [in, out]: for what is to be

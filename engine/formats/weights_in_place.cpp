@@ -48,8 +48,8 @@ std::size_t WeightsInPlace::lay_out(Device& device, const Matrix& m) {
   const std::size_t row = m.stored.in() * size_of(m.stored.dtype());
   for (std::int64_t i = 0; i < panels; i += at_once) {
     device.lay_out(m.stored, m.layout, i, std::min(at_once, panels - i), to);
-    if (m.stored.layout ==
-        WeightLayout::out_in) {  // the head takes a third of all: once, not twice
+    // The head is a third of all, and would take memory twice until it is done.
+    if (m.stored.layout == WeightLayout::out_in) {
       m.file->let_go(m.first, m.first + std::min(i + at_once, panels - 1) * kPanelColumns * row);
     }
   }

@@ -28,8 +28,9 @@ class WeightsInPlace {
   /// Entry `index` of parameter_list(), before the first step: plain elements that are read where they
   /// lie in a file, and how they are to be laid out.
   void add(const FileTensor& tensor, const Weight& stored, WeightLayout layout, std::size_t index);
-  /// Lays out a sixteenth or more, in whole matrices, until all is done. Nothing where there is too little, or where the machine
-  /// has not twice the memory free that this takes. From any thread that may use the device.
+  /// Lays out a sixteenth or more, in whole matrices, until all is done. Nothing where there is too
+  /// little, or where the machine has not twice the memory free that this takes. From any thread that
+  /// may use the device.
   void step(Device& device);
 
  private:

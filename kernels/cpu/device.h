@@ -25,7 +25,6 @@ class CpuDevice final : public Device {
   std::optional<WeightLayout> layout_to_decode(DType elements, Multiply how) const override;
   void lay_out(const Weight& from, WeightLayout layout, std::int64_t first, std::int64_t count,
                void* to) override;
-  bool reads_panels() const override { return true; }
 
   void* allocate(std::size_t bytes) override { return allocate_aligned(bytes); }
   void release(void* data) noexcept override { release_aligned(data); }

@@ -131,62 +131,72 @@ FormatByPanels floats_by_panels() {
   return {float_format(), prepare};
 }
 
+namespace {
+
+/// One part of the sum for the columns of a panel from `first` on, of which there are `columns`: all rows.
+/// Until the last part `sums` has them, [m, kPanelColumns].
+void add_part(const Product& p, const PackedFormat& format, const std::uint32_t* x,
+              std::int64_t first, std::int64_t columns, std::int64_t k, float* sums) {
+  const std::int64_t depth = std::min(format.block_depth, p.k - k);
+  const bool last = k + depth == p.k;
+  const auto size = static_cast<std::int64_t>(size_of(p.b.dtype));
+  const std::int64_t at = first / kPanelColumns * p.b.panel_stride + k * kPanelColumns;
+  Ahead ahead = {.first = static_cast<const std::byte*>(p.b.data) + at * size + kAhead,
+                 .rows = 1,
+                 .bytes = depth * kPanelColumns * size};
+  for (std::int64_t j = 0; j < columns; j += format.panel_columns) {
+    const PanelOfB b{p.b, first + j, k, nullptr, /*keep=*/false};
+    const void* packed = format.packed_already(b);
+    for (std::int64_t row = 0; row < p.m; row += format.panel_rows) {
+      float* c = p.c + row * p.c_stride + first + j;
+      TileOfC tile = {.c = sums + row * kPanelColumns + j,
+                      .stride = kPanelColumns,
+                      .rows = std::min(format.panel_rows, p.m - row),
+                      .columns = std::min(format.panel_columns, columns - j),
+                      .step_of_a = p.m};
+      if (k > 0) {
+        tile.sums = tile.c;
+        tile.sums_stride = tile.stride;
+      } else if (p.output == Product::Output::accumulate) {
+        tile.sums = c;
+        tile.sums_stride = p.c_stride;
+      }
+      if (last) {
+        tile.c = c;
+        tile.stride = p.c_stride;
+        if (p.bias != nullptr) tile.bias = p.bias + first + j;
+      }
+      const std::uint32_t* a = x + k / format.word_depth * p.m + row;
+      if (packed != nullptr) {
+        format.multiply(a, packed, depth, tile, std::exchange(ahead, {}));
+      } else {
+        format.pack_and_multiply(a, b, depth, tile, std::exchange(ahead, {}));
+      }
+    }
+  }
+}
+
+}  // namespace
+
 void few_rows_by_panels(const Product& p, const FormatByPanels& by_panels, const Epilogue& epilogue,
                         ThreadPool& pool) {
   const PackedFormat& format = by_panels.packed;
   auto* x = pool.shared_scratch<std::uint32_t>(p.m * format.words(p.k));
   by_panels.prepare(p, x);
-  const auto size = static_cast<std::int64_t>(size_of(p.b.dtype));
   // Small tasks, as all wait for the last: a thread's own follow each other in memory, too.
-  constexpr std::int64_t kTaskBytes = 64 << 10;  // two microseconds or so
-  const std::int64_t panels_a_task =
-      std::max<std::int64_t>(kTaskBytes / (p.b.panel_stride * size), 1);
-  pool.run_pieces(
-      p.n, panels_a_task * kPanelColumns, [&](std::int64_t first, std::int64_t columns) {
-        const std::int64_t end = first + columns;
-        float* sums = pool.scratch<float>(p.m * kPanelColumns);
-        for (std::int64_t column = first; column < end; column += kPanelColumns) {
-          const std::int64_t panel_end = std::min(column + kPanelColumns, end);
-          for (std::int64_t k = 0; k < p.k; k += format.block_depth) {
-            const std::int64_t depth = std::min(format.block_depth, p.k - k);
-            const bool last = k + depth == p.k;
-            for (std::int64_t j = column; j < panel_end; j += format.panel_columns) {
-              const PanelOfB b{p.b, j, k, nullptr, /*keep=*/false};
-              const void* packed = format.packed_already(b);
-              const std::int64_t at = column / kPanelColumns * p.b.panel_stride + k * kPanelColumns;
-              Ahead ahead = {.first = static_cast<const std::byte*>(p.b.data) + at * size + kAhead,
-                             .rows = j == column ? 1 : 0,
-                             .bytes = depth * kPanelColumns * size};
-              for (std::int64_t row = 0; row < p.m; row += format.panel_rows) {
-                TileOfC tile = {.c = sums + row * kPanelColumns + (j - column),
-                                .stride = kPanelColumns,
-                                .rows = std::min(format.panel_rows, p.m - row),
-                                .columns = std::min(format.panel_columns, panel_end - j),
-                                .step_of_a = p.m};
-                if (k > 0) {
-                  tile.sums = tile.c;
-                  tile.sums_stride = tile.stride;
-                } else if (p.output == Product::Output::accumulate) {
-                  tile.sums = p.c + row * p.c_stride + j;
-                  tile.sums_stride = p.c_stride;
-                }
-                if (last) {
-                  tile.c = p.c + row * p.c_stride + j;
-                  tile.stride = p.c_stride;
-                  if (p.bias != nullptr) tile.bias = p.bias + j;
-                }
-                const std::uint32_t* a = x + k / format.word_depth * p.m + row;
-                if (packed != nullptr) {
-                  format.multiply(a, packed, depth, tile, std::exchange(ahead, {}));
-                } else {
-                  format.pack_and_multiply(a, b, depth, tile, std::exchange(ahead, {}));
-                }
-              }
-            }
-          }
-          finish(p, epilogue, 0, p.m, column, panel_end - column);
-        }
-      });
+  constexpr std::int64_t kTaskBytes = 64 << 10;
+  const std::int64_t panel_bytes = p.b.panel_stride * static_cast<std::int64_t>(size_of(p.b.dtype));
+  const std::int64_t width = std::max<std::int64_t>(kTaskBytes / panel_bytes, 1) * kPanelColumns;
+  pool.run_pieces(p.n, width, [&](std::int64_t first, std::int64_t count) {
+    float* sums = pool.scratch<float>(p.m * kPanelColumns);
+    for (std::int64_t j = first; j < first + count; j += kPanelColumns) {
+      const std::int64_t columns = std::min(kPanelColumns, first + count - j);
+      for (std::int64_t k = 0; k < p.k; k += format.block_depth) {
+        add_part(p, format, x, j, columns, k, sums);
+      }
+      finish(p, epilogue, 0, p.m, j, columns);
+    }
+  });
 }
 
 std::optional<WeightLayout> CpuDevice::layout_to_decode(DType elements, Multiply how) const {
